@@ -1,0 +1,54 @@
+"""mlrec: multi-label image recognition with class-specific residual attention (CSRA).
+
+annotations → `Manifest` → model → `Predictions` → `Metrics` → `RunRecord` → `Table`. Importing this package brings
+no torch: public names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlrec.datasets.manifest import Manifest
+    from mlrec.errors import MlrecError
+    from mlrec.metrics.result import Metrics, evaluate
+    from mlrec.models.classifier import create_model
+    from mlrec.models.checkpoint import load_model
+    from mlrec.models.csra import CSRA
+    from mlrec.predictions import Predictions
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CSRA": "mlrec.models.csra",
+    "Manifest": "mlrec.datasets.manifest",
+    "Metrics": "mlrec.metrics.result",
+    "MlrecError": "mlrec.errors",
+    "Predictions": "mlrec.predictions",
+    "create_model": "mlrec.models.classifier",
+    "evaluate": "mlrec.metrics.result",
+    "load_model": "mlrec.models.checkpoint",
+}
+
+__all__ = [
+    "CSRA",
+    "Manifest",
+    "Metrics",
+    "MlrecError",
+    "Predictions",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mlrec' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,118 @@
+"""`mlrec`: the command line. One file a command; what goes wrong ends here, in one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from mlrec import __version__
+from mlrec.cli import console
+from mlrec.errors import MlrecError, printable
+
+CRASH_LOG = "mlrec-crash.log"
+
+app = typer.Typer(
+    name="mlrec",
+    help="Multi-label image recognition with class-specific residual attention.\n\n"
+    "Start: mlrec demo · mlrec prepare voc2007 VOCdevkit · mlrec train · mlrec eval --top3 · mlrec report",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, turned into an exception so that temporaries are removed on the way out."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.result(f"mlrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["MLREC_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line and exit with 0, 1, 2, 130 or 143."""
+    console.tolerate_any_locale()
+    signal.signal(signal.SIGTERM, _terminate)
+    code: int | str | None = 0
+    try:
+        app()
+    except SystemExit as leave:
+        code = leave.code
+    except MlrecError as problem:
+        if os.environ.get("MLREC_DEBUG"):
+            traceback.print_exc()
+        console.error(str(problem))
+        code = problem.exit_code
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        code = 130
+    except _Terminated:
+        console.error("terminated")
+        code = 143
+    except BrokenPipeError:
+        code = 1
+    except Exception as problem:  # noqa: BLE001 - the last line of defence: a bug of ours, told in one line
+        code = _crashed(problem)
+    sys.exit(_flushed(code))
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _crashed(problem: Exception) -> int:
+    text = "".join(traceback.format_exception(problem))
+    if os.environ.get("MLREC_DEBUG"):
+        sys.stderr.write(text)
+    try:
+        Path(CRASH_LOG).write_text(text, encoding="utf-8", errors="backslashreplace")
+        told = f"details in {CRASH_LOG}"
+    except OSError:
+        told = "run again with mlrec --debug to see where"
+    console.error(f"this is a bug in mlrec ({type(problem).__name__}: {printable(problem)}); {told}")
+    return 1
+
+
+def _flushed(code: int | str | None) -> int | str | None:
+    """Flush stdout here: a reader that left early must not cause noise when the interpreter shuts down."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+# One line a command: the name, and the function that is it. The functions import what they need when they run.
+COMMANDS: dict[str, str] = {}
+
+
+def _register() -> None:
+    for name, home in COMMANDS.items():
+        module, _, function = home.partition(":")
+        app.command(name)(getattr(importlib.import_module(f"mlrec.cli.{module}"), function))
+
+
+_register()

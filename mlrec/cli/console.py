@@ -1,0 +1,119 @@
+"""The terminal: results on stdout, everything else on stderr. The only file that knows rich."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from mlrec.errors import printable
+from mlrec.progress import Step
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_SECONDS = 30.0
+PLAIN_SHARE = 0.05
+
+
+@cache
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+
+
+def tolerate_any_locale() -> None:
+    """Let names that the terminal's encoding lacks be printed as escapes instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def result(text: str) -> None:
+    """Print a result on stdout."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def result_json(value: Any) -> None:
+    """Print a result for programs: JSON on stdout, `null` for what is undefined."""
+    result(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def error(text: str) -> None:
+    """Print the one line that ends a failed command."""
+    first, *rest = str(text).splitlines() or [""]
+    _line("error: " + first, "bold red")
+    for line in rest:
+        _line(line, "")
+
+
+def _line(text: str, style: str) -> None:
+    _console(stderr=True).print("".join(printable_keep_length(text)), style=style)
+
+
+def printable_keep_length(text: str) -> Iterator[str]:
+    """`text` with control characters escaped; unlike `printable`, never cut: whole sentences pass here."""
+    for char in text:
+        yield char if char.isprintable() else printable(char)
+
+
+class Terminal:
+    """A `Progress` on stderr: bars on a terminal, elsewhere a plain line every 5 % or 30 seconds."""
+
+    def say(self, text: str) -> None:
+        """Print a note."""
+        _line(text, "")
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        _line("warning: " + text, "yellow")
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        """Show the advance of one task."""
+        drawn = self._bar if _console(stderr=True).is_terminal else self._lines
+        with drawn(name, total) as step:
+            yield step
+
+    @contextlib.contextmanager
+    def _bar(self, name: str, total: int | None) -> Iterator[Step]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[facts]}", markup=False),
+        )
+        with Progress(*columns, console=_console(stderr=True)) as bars:
+            task = bars.add_task(name, total=total, facts="")
+
+            def step(done: int = 1, facts: str = "") -> None:
+                bars.update(task, advance=done, **({"facts": facts} if facts else {}))
+
+            yield step
+
+    @contextlib.contextmanager
+    def _lines(self, name: str, total: int | None) -> Iterator[Step]:
+        begun = told = time.monotonic()
+        count, told_count = 0, 0
+
+        def step(done: int = 1, facts: str = "") -> None:
+            nonlocal count, told, told_count
+            count += done
+            now = time.monotonic()
+            # 5 % of a short task passes in a moment: never more than one line in two seconds
+            share = (count - told_count) / total if total else 0.0
+            if now - told < PLAIN_SECONDS and not (share >= PLAIN_SHARE and now - told >= 2.0):
+                return
+            told, told_count = now, count
+            left = f", {(now - begun) / count * (total - count):.0f} s left" if total and count else ""
+            _line(f"{name}: {count}{f'/{total}' if total else ''}{left}{'; ' + facts if facts else ''}", "")
+
+        yield step

@@ -1,0 +1,96 @@
+"""Flags that several commands share, and the flags of `Config`, made from its fields."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+
+from mlrec import config
+from mlrec.errors import UsageError, printable
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")]
+Top3 = Annotated[bool, typer.Option("--top3", help="Show the metrics of the three highest labels, too.")]
+Labels = Annotated[str | None, typer.Option(help="Score these labels only: a,b,c.", metavar="A,B,...")]
+Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
+Data = Annotated[Path | None, typer.Option(help="Folder of a prepared data set [default: the one prepared last].")]
+Out = Annotated[Path, typer.Option(help="Folder that run folders are made in.")]
+
+
+def names(text: str | None) -> list[str] | None:
+    """`a,b,c` as a list of names; None stays None."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"'{printable(text)}' is no list of names; write a,b,c")
+    return parts
+
+
+def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` one flag for each key of `Config`; those that were typed reach it as the dict `flags`."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
+    parsed = {name: _flag(name, info) for name, info in config.TYPES.items()}
+
+    def run(**given: Any) -> None:
+        flags = {key: given.pop(key) for key in parsed}
+        typed = {key: _value(key, value) for key, value in flags.items() if value is not None}
+        command(**given, flags=typed)
+
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    run.__signature__ = inspect.Signature([*own, *parsed.values()])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*own, *parsed.values()]}
+    return run
+
+
+def assignments(settings: list[str]) -> dict[str, Any]:
+    """`--set key=value` texts as a dict of parsed values."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {printable(setting)}: write key=value")
+        parsed[key.strip()] = config.parse_value(key.strip(), text.strip())
+    return parsed
+
+
+def _value(key: str, value: Any) -> Any:
+    return config.parse_value(key, value) if isinstance(value, str) else value
+
+
+def _flag(name: str, annotated: Any) -> inspect.Parameter:
+    kind, *metas = typing.get_args(annotated)
+    text = next(meta.description for meta in metas if meta.description) + _default_of(name)
+    flag = f"--{name.replace('_', '-')}"
+    if kind is bool:
+        option = typer.Option(f"{flag}/--no-{name.replace('_', '-')}", help=text, show_default=False)
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, option])
+    option = typer.Option(flag, help=text, show_default=False, metavar=_metavar(kind))
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option])
+
+
+def _default_of(name: str) -> str:
+    default = config.FIELDS[name].default
+    if default is None or default is msgspec.NODEFAULT:
+        return ""
+    if isinstance(default, tuple):
+        default = ",".join(f"{v:g}" for v in default)
+    return f" [default: {str(default).lower() if isinstance(default, bool) else default}]"
+
+
+def _metavar(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "|".join(typing.get_args(kind))
+    text = str(kind)
+    for word, shown in (("list[float]", "A,B,..."), ("tuple[float", "A,B"), ("int", "N"), ("float", "X")):
+        if word in text:
+            return shown
+    return "TEXT"
+
+

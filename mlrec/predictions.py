@@ -1,0 +1,103 @@
+"""`Predictions`: what a model said about a split, and what is true, joined by sample id."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.errors import PredictionsError, printable
+from mlrec.files import atomic_write
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Logits of N samples and C labels.
+
+    Attributes:
+        labels: C names, in the order of the columns.
+        sample_ids: N unique ids, in the order of the rows.
+        logits: (N, C) floats, any real number; probability = sigmoid(logit).
+        targets: (N, C) int8 (1 positive, 0 negative, -1 unknown), or None.
+        digest: of the manifest that was predicted, or an empty string.
+    """
+
+    labels: tuple[str, ...]
+    sample_ids: tuple[str, ...]
+    logits: Floats
+    targets: NDArray[np.int8] | None = None
+    digest: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write `predictions.npz`: logits float32, targets int8, names as text; equal content gives equal bytes."""
+        arrays = {
+            "logits": self.logits.astype(np.float32),
+            "sample_ids": np.array(self.sample_ids, dtype=np.str_),
+            "labels": np.array(self.labels, dtype=np.str_),
+            "digest": np.array(self.digest, dtype=np.str_),
+        }
+        if self.targets is not None:
+            arrays["targets"] = self.targets.astype(np.int8)
+        with atomic_write(path) as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path | str) -> Predictions:
+        """Read an `.npz` of logits, ours or anybody's. Only plain arrays are read, never pickles.
+
+        Raises:
+            PredictionsError: missing arrays, shapes that do not fit, logits that are no numbers.
+        """
+        path = Path(path)
+        shown = printable(path)
+        arrays = _read_arrays(path)
+        missing = [name for name in ("logits", "sample_ids", "labels") if name not in arrays]
+        if missing:
+            raise PredictionsError(f"{shown}: no array '{missing[0]}'; it needs logits, sample_ids and labels")
+        logits, targets = arrays["logits"], arrays.get("targets")
+        if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
+            raise PredictionsError(
+                f"{shown}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
+            )
+        expected = (arrays["sample_ids"].size, arrays["labels"].size)
+        if logits.shape != expected:
+            raise PredictionsError(
+                f"{shown}: logits are {logits.shape[0]} x {logits.shape[1]}, but there are {expected[0]} sample ids "
+                f"and {expected[1]} labels"
+            )
+        if targets is not None and (targets.shape != logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
+            raise PredictionsError(f"{shown}: targets must be 1, 0 or -1, one for each of the logits")
+        return cls(
+            labels=tuple(str(name) for name in arrays["labels"].tolist()),
+            sample_ids=tuple(str(name) for name in arrays["sample_ids"].tolist()),
+            logits=logits,
+            targets=None if targets is None else targets.astype(np.int8),
+            digest=str(arrays["digest"]) if "digest" in arrays else "",
+        )
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """All arrays of an `.npz`; a header that promises more than the file holds is refused before any memory is taken."""
+    shown = printable(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(stream)
+                    size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+                    if size > claimed[name.removesuffix(".npy")]:
+                        raise PredictionsError(f"{shown}: array '{printable(name)}' claims {size:,} bytes it does not hold")
+        with np.load(path, allow_pickle=False) as archive_:
+            return {name: archive_[name] for name in archive_.files}
+    except PredictionsError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, NotImplementedError) as error:
+        raise PredictionsError(f"{shown}: not a readable .npz of plain arrays ({printable(error)})") from error
