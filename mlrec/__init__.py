@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from mlrec.datasets.manifest import Manifest
     from mlrec.errors import MlrecError
     from mlrec.metrics.result import Metrics, evaluate
-    from mlrec.models.classifier import create_model
     from mlrec.models.checkpoint import load_model
+    from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
     from mlrec.predictions import Predictions
 

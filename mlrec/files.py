@@ -59,7 +59,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8 with `\\n` line ends, whole or not at all."""
+    """Write `text` to `path` as UTF-8, its line ends as they are, whole or not at all."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 

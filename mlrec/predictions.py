@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,7 @@ class Predictions:
         if self.targets is not None:
             arrays["targets"] = self.targets.astype(np.int8)
         with atomic_write(path) as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(stream, **arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
@@ -81,23 +83,27 @@ class Predictions:
         )
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """All arrays of an `.npz`; a header that promises more than the file holds is refused before any memory is taken."""
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an `.npz`; one that promises more than the file holds is refused before memory is taken."""
     shown = printable(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            claimed = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-            for name in archive.namelist():
-                with archive.open(name) as stream:
-                    version = np.lib.format.read_magic(stream)
-                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(stream)
-                    size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
-                    if size > claimed[name.removesuffix(".npy")]:
-                        raise PredictionsError(f"{shown}: array '{printable(name)}' claims {size:,} bytes it does not hold")
+            for entry in archive.infolist():
+                if _claimed_bytes(archive, entry) > entry.file_size:
+                    raise PredictionsError(
+                        f"{shown}: array '{printable(entry.filename)}' claims bytes it does not hold"
+                    )
         with np.load(path, allow_pickle=False) as archive_:
             return {name: archive_[name] for name in archive_.files}
     except PredictionsError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, NotImplementedError) as error:
         raise PredictionsError(f"{shown}: not a readable .npz of plain arrays ({printable(error)})") from error
+
+
+def _claimed_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    with archive.open(entry) as stream:
+        first = np.lib.format.read_magic(stream) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    return math.prod(shape) * dtype.itemsize

@@ -11,7 +11,9 @@ from typing import Protocol
 class Step(Protocol):
     """Called as a task goes on: `done` more units, and optionally facts to show beside the bar."""
 
-    def __call__(self, done: int = 1, facts: str = "") -> None: ...
+    def __call__(self, done: int = 1, facts: str = "") -> None:
+        """Advance the task by `done` units."""
+        ...
 
 
 class Progress(Protocol):

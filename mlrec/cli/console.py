@@ -95,7 +95,9 @@ class Terminal:
             task = bars.add_task(name, total=total, facts="")
 
             def step(done: int = 1, facts: str = "") -> None:
-                bars.update(task, advance=done, **({"facts": facts} if facts else {}))
+                bars.advance(task, done)
+                if facts:
+                    bars.update(task, facts=facts)
 
             yield step
 

@@ -70,9 +70,13 @@ def _flag(name: str, annotated: Any) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     if kind is bool:
         option = typer.Option(f"{flag}/--no-{name.replace('_', '-')}", help=text, show_default=False)
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, option])
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, option]
+        )
     option = typer.Option(flag, help=text, show_default=False, metavar=_metavar(kind))
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option])
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+    )
 
 
 def _default_of(name: str) -> str:
@@ -92,5 +96,3 @@ def _metavar(kind: Any) -> str:
         if word in text:
             return shown
     return "TEXT"
-
-

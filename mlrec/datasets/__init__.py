@@ -1,0 +1,1 @@
+"""Foreign annotations to manifests, and the images behind them."""

@@ -1,4 +1,4 @@
-"""`Dataset`: the folder `data/<name>` that `prepare` writes: one manifest a split, and `dataset.json` about them all."""
+"""`Dataset`: the folder `data/<name>` that `prepare` writes: a manifest for each split, and `dataset.json` on all."""
 
 from __future__ import annotations
 

@@ -226,9 +226,7 @@ def _decode(kind: Any, line: bytes, path: Path, number: int) -> Any:
     try:
         return kind.decode(line) if isinstance(kind, msgspec.json.Decoder) else msgspec.json.decode(line, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{printable(path)}: line {number}: {printable(error)}; prepare the data set again"
-        ) from error
+        raise DataError(f"{printable(path)}: line {number}: {printable(error)}; prepare the data set again") from error
 
 
 def _targets(samples: Sequence[_Line], labels: Sequence[str], path: Path, findings: Findings) -> NDArray[np.int8]:

@@ -1,0 +1,1 @@
+"""Scoring: logits and targets to `Metrics`, numpy only."""

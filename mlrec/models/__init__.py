@@ -1,0 +1,1 @@
+"""Heads, backbones and their weights."""

@@ -1,0 +1,1 @@
+"""From manifest and config to trained weights and predictions."""
