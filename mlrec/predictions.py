@@ -37,7 +37,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write `predictions.npz`: logits float32, targets int8, names as text; equal content gives equal bytes."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "logits": self.logits.astype(np.float32),
             "sample_ids": np.array(self.sample_ids, dtype=np.str_),
             "labels": np.array(self.labels, dtype=np.str_),
