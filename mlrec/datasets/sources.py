@@ -60,6 +60,7 @@ Reader = Callable[[Path, ReadOptions, Findings], Reading]
 SOURCES: dict[str, str] = {
     "voc2007": "mlrec.datasets.voc:read_voc2007",
     "coco": "mlrec.datasets.coco:read_coco",
+    "csv": "mlrec.datasets.tabular:read_csv_labels",
 }
 
 

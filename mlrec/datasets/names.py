@@ -1,0 +1,39 @@
+"""Names of image files that come from strangers' annotations: relative, inside the root, one spelling each."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+
+from mlrec.errors import Findings, printable
+
+LONGEST_PATH, LONGEST_PART = 4096, 255
+_ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
+
+
+def image_name(name: str, where: str, findings: Findings) -> str:
+    """`name` as a plain path below the root of the images (`./a//b.jpg` becomes `a/b.jpg`).
+
+    An absolute path, a drive, a URL, `..`, a control character or a name that no file system takes is an error in
+    `findings`; `where` names file, record and field. Whether links lead out of the root is seen when files are opened.
+    """
+    if fault := _fault(name):
+        findings.error(where, f"'{printable(name)}' {fault}")
+    return posixpath.normpath(name) if name else name
+
+
+def _fault(name: str) -> str:
+    parts = name.split("/")
+    if not name.strip():
+        return "is empty; give the path of an image"
+    if name.startswith("/") or _ELSEWHERE.match(name):
+        return "is absolute; names must be relative to the image directory"
+    if ".." in parts:
+        return "leaves the image directory; names must be relative, without '..'"
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+        return "holds a control character; rename the file"
+    encoded = [len(part.encode("utf-8")) for part in parts]
+    if max(encoded) > LONGEST_PART or sum(encoded) + len(parts) > LONGEST_PATH:
+        return f"is too long for a file name ({LONGEST_PART} bytes a part, {LONGEST_PATH} in all)"
+    return ""

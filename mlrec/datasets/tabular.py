@@ -1,0 +1,163 @@
+"""Own images and a spreadsheet: `filename,<label>...` with 1, 0 and -1 (unknown), as CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.csvfile import CsvFile, read_csv
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
+from mlrec.datasets.names import image_name
+from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.errors import DataError, Findings, nearest, printable
+
+NAME_COLUMN, SPLIT_COLUMN, WHOLE = "filename", "split", "all"
+VALUES = {"1": POSITIVE, "0": NEGATIVE, "-1": UNKNOWN, "1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNKNOWN}
+_SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One CSV file, understood: labels, and a row of targets, a split and a place in the file for each image."""
+
+    file: CsvFile
+    labels: tuple[str, ...]
+    images: list[str]
+    splits: list[str]
+    targets: NDArray[np.int8]
+
+
+def read_csv_labels(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    """Read a CSV file, or a folder that holds one `<split>.csv` a split.
+
+    A file's splits are those of its column `split`, or the one split `all`. Images lie below `options.images`, by
+    default below the folder of the file. `options.labels` restricts the labels to these columns: others, a patient's
+    number say, are then left alone.
+
+    Raises:
+        DataError: no such file or folder, a file that is no CSV of this form, label sets that differ between files.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.csv"), key=lambda file: usual_order(file.stem)) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{printable(path)}: no .csv file in this folder; it needs one <split>.csv a split")
+    tables = [_read(file, file.stem if path.is_dir() else None, options.labels, findings) for file in files]
+    labels = tables[0].labels
+    root = (options.images or (path if path.is_dir() else path.parent)).absolute()
+    if not root.is_dir():
+        raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
+    manifests = [manifest for table in tables for manifest in _manifests(table, labels, path.stem, root, findings)]
+    source = {"kind": "csv", "path": str(path.absolute()), "images": str(root)}
+    return Reading(name=path.stem, manifests=sorted(manifests, key=lambda m: usual_order(m.split)), source=source)
+
+
+def usual_order(split: str) -> tuple[int, str]:
+    """A key that sorts names of splits: train, val, trainval, test, then the others by name."""
+    usual = ("train", "val", "trainval", "test")
+    return (usual.index(split) if split in usual else len(usual), split)
+
+
+def _read(path: Path, split: str | None, chosen: Sequence[str] | None, findings: Findings) -> _Table:
+    file = read_csv(path, findings)
+    if file.columns[0] != NAME_COLUMN:
+        raise DataError(
+            f"{printable(path)}: the first column is '{printable(file.columns[0])}', expected '{NAME_COLUMN}'"
+        )
+    columns = _label_columns(file, chosen)
+    images = [image_name(cells[0].strip(), file.where(row, 0), findings) for row, cells in enumerate(file.rows)]
+    splits = [split] * len(images) if split is not None else _splits(file, findings)
+    labels = tuple(file.columns[column] for column in columns)
+    table = _Table(file, labels, images, splits, _targets(file, columns, findings))
+    return _without_repeats(table, findings)
+
+
+def _label_columns(file: CsvFile, chosen: Sequence[str] | None) -> list[int]:
+    if chosen is None:
+        return [k for k, name in enumerate(file.columns) if k > 0 and name != SPLIT_COLUMN]
+    for name in chosen:
+        if name not in file.columns[1:]:
+            raise DataError(f"{printable(file.path)}: no column '{printable(name)}'{nearest(name, file.columns[1:])}")
+    return [file.columns.index(name) for name in chosen]
+
+
+def _splits(file: CsvFile, findings: Findings) -> list[str]:
+    if SPLIT_COLUMN not in file.columns:
+        return [WHOLE] * len(file.rows)
+    column = file.columns.index(SPLIT_COLUMN)
+    splits = [cells[column].strip() for cells in file.rows]
+    for row, split in enumerate(splits):
+        if not _SPLIT.fullmatch(split):
+            findings.error(
+                file.where(row, column), f"'{printable(split)}' is no name of a split; write train, val or test"
+            )
+    return splits
+
+
+def _targets(file: CsvFile, columns: Sequence[int], findings: Findings) -> NDArray[np.int8]:
+    targets = np.zeros((len(file.rows), len(columns)), dtype=np.int8)
+    pick = itemgetter(*columns, columns[0]) if columns else itemgetter(0, 0)  # two at least, so that a tuple comes back
+    for row, cells in enumerate(file.rows):
+        try:
+            targets[row] = [VALUES[cell] for cell in pick(cells)[: len(columns)]]
+        except KeyError:
+            targets[row] = [_value(file, row, column, findings) for column in columns]
+    return targets
+
+
+def _value(file: CsvFile, row: int, column: int, findings: Findings) -> int:
+    text = file.rows[row][column].strip()
+    try:
+        value = VALUES.get(text, float(text))
+    except ValueError:
+        value = float("nan")
+    if value in (POSITIVE, NEGATIVE, UNKNOWN):
+        return int(value)
+    what = f"'{printable(text)}' is not 0, 1 or -1 (unknown)" if text else "is empty; write 0, 1 or -1 (unknown)"
+    findings.error(file.where(row, column), f"{what}; if the column is no label, name the labels with --labels")
+    return NEGATIVE
+
+
+def _without_repeats(table: _Table, findings: Findings) -> _Table:
+    """Identical records once, with a warning; an image with different labels in two records is an error."""
+    first: dict[str, int] = {}
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for row, (image, split) in enumerate(zip(table.images, table.splits, strict=True)):
+        earlier = first.setdefault(image, row)
+        if not np.array_equal(table.targets[row], table.targets[earlier]):
+            lines = f"{table.file.lines[earlier]} and {table.file.lines[row]}"
+            findings.error(f"{table.file.path}", f"{printable(image)} has different labels on lines {lines}; keep one")
+        elif (image, split) in seen:
+            findings.warn("identical records were taken once", f"{table.file.where(row)}: {image}")
+        else:
+            kept.append(row)
+        seen.add((image, split))
+    return _Table(
+        file=table.file,
+        labels=table.labels,
+        images=[table.images[row] for row in kept],
+        splits=[table.splits[row] for row in kept],
+        targets=table.targets[kept],
+    )
+
+
+def _manifests(table: _Table, labels: tuple[str, ...], name: str, root: Path, findings: Findings) -> list[Manifest]:
+    try:
+        targets = table.targets[:, label_order(table.labels, labels)]
+    except DataError as error:
+        raise DataError(f"{printable(table.file.path)}: {error}; all files need the same label columns") from error
+    rows: dict[str, list[int]] = {}
+    for row, split in enumerate(table.splits):
+        rows.setdefault(split, []).append(row)
+    if findings.errors:
+        return []
+    return [
+        Manifest(name, split, root, labels, tuple(table.images[row] for row in chosen), targets[chosen])
+        for split, chosen in rows.items()
+    ]

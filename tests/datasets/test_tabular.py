@@ -1,0 +1,173 @@
+"""Own CSV labels: the form, the splits, and one message for each way to get it wrong."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.tabular import read_csv_labels
+from mlrec.errors import DataError, Findings
+
+PLAIN = """\
+filename,cat,dog,person
+a.jpg,1,0,-1
+sub/b.jpg,0,1.0,0
+c.jpg,0,0,0
+"""
+
+
+def read(path: Path, **options: object) -> tuple[Reading, Findings]:
+    findings = Findings()
+    return read_csv_labels(path, ReadOptions(**options), findings), findings  # type: ignore[arg-type]
+
+
+def write(folder: Path, text: str, name: str = "labels.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def errors(folder: Path, text: str) -> list[str]:
+    return read(write(folder, text))[1].errors
+
+
+def test_the_plain_form_gives_one_split_and_keeps_images_without_a_positive(tmp_path: Path) -> None:
+    reading, findings = read(write(tmp_path, PLAIN))
+    (manifest,) = reading.manifests
+    assert not findings.errors
+    assert not findings.warnings
+    assert (reading.name, manifest.name, manifest.split, manifest.root) == ("labels", "labels", "all", tmp_path)
+    assert manifest.labels == ("cat", "dog", "person")
+    assert manifest.images == ("a.jpg", "sub/b.jpg", "c.jpg")
+    assert manifest.targets.tolist() == [[1, 0, -1], [0, 1, 0], [0, 0, 0]]
+
+
+def test_the_column_split_makes_splits_in_the_usual_order(tmp_path: Path) -> None:
+    text = "filename,split,cat\na.jpg,test,1\nb.jpg,train,0\nc.jpg,val,1\nd.jpg,train,1\n"
+    reading, _ = read(write(tmp_path, text))
+    assert {m.split: m.images for m in reading.manifests} == {
+        "train": ("b.jpg", "d.jpg"),
+        "val": ("c.jpg",),
+        "test": ("a.jpg",),
+    }
+    assert [m.split for m in reading.manifests] == ["train", "val", "test"]
+    assert reading.manifests[0].labels == ("cat",)
+
+
+def test_a_folder_of_files_maps_label_columns_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    write(folder, "filename,cat,dog\na.jpg,1,0\n", "train.csv")
+    write(folder, "filename,dog,cat\nb.jpg,1,0\n", "test.csv")
+    reading, _ = read(folder)
+    assert reading.name == "pets"
+    train, test = reading.manifests
+    assert (train.split, test.split) == ("train", "test")
+    assert train.labels == test.labels == ("cat", "dog")  # the training file names the order
+    assert train.targets.tolist() == [[1, 0]]
+    assert test.targets.tolist() == [[0, 1]]
+
+
+def test_a_folder_whose_label_sets_differ_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "filename,cat\na.jpg,1\n", "train.csv")
+    write(tmp_path, "filename,dog\nb.jpg,1\n", "test.csv")
+    with pytest.raises(DataError, match=r"test\.csv: label sets differ.*missing 'cat'.*not expected 'dog'"):
+        read(tmp_path)
+
+
+def test_byte_order_mark_crlf_and_blank_lines_change_nothing(tmp_path: Path) -> None:
+    plain, _ = read(write(tmp_path, PLAIN))
+    odd, findings = read(write(tmp_path, "\ufeff" + PLAIN.replace("\n", "\r\n") + "\r\n\r\n"))
+    assert not findings.errors
+    assert odd.manifests[0].digest == plain.manifests[0].digest
+
+
+def test_the_images_folder_is_the_root(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    reading, _ = read(write(tmp_path, PLAIN), images=tmp_path / "pictures")
+    assert reading.manifests[0].root == tmp_path / "pictures"
+    with pytest.raises(DataError, match="--images"):
+        read(write(tmp_path, PLAIN), images=tmp_path / "none")
+
+
+def test_chosen_labels_leave_other_columns_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "filename,patient,dog,cat\na.jpg,P-7,1,0\n")
+    reading, findings = read(path, labels=("cat", "dog"))
+    assert not findings.errors
+    assert reading.manifests[0].labels == ("cat", "dog")
+    assert reading.manifests[0].targets.tolist() == [[0, 1]]
+    with pytest.raises(DataError, match="no column 'dgo'; did you mean 'dog'"):
+        read(path, labels=("dgo",))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b.jpg,yes,0", "line 3, column 'cat': 'yes' is not 0, 1 or -1"),
+        ("b.jpg,0,0.5", "line 3, column 'dog': '0.5' is not 0, 1 or -1"),
+        ("b.jpg,nan,0", "'nan' is not 0, 1 or -1"),
+        ("b.jpg,2,0", "'2' is not 0, 1 or -1"),
+        ("b.jpg,,0", "line 3, column 'cat': is empty; write 0, 1 or -1"),
+        (",1,0", "line 3, column 'filename'"),
+        ("/etc/hostname,1,0", "'/etc/hostname' is absolute"),
+        ("../b.jpg,1,0", "leaves the image directory"),
+        ("https://host/b.jpg,1,0", "is absolute"),
+        ("b.jpg,1", "line 3: 2 fields, expected 3"),
+    ],
+)
+def test_a_bad_record_is_named_by_line_and_column(tmp_path: Path, row: str, message: str) -> None:
+    (error,) = errors(tmp_path, f"filename,cat,dog\na.jpg,1,0\n{row}\nc.jpg,0,0\n")
+    assert message in error
+
+
+def test_all_faults_are_found_in_one_reading(tmp_path: Path) -> None:
+    assert len(errors(tmp_path, "filename,cat\na.jpg,x\nb.jpg,y\n../c.jpg,1\n")) == 3
+
+
+def test_identical_records_are_taken_once_with_a_warning(tmp_path: Path) -> None:
+    reading, findings = read(write(tmp_path, "filename,cat\na.jpg,1\nb.jpg,0\n./a.jpg,1.0\n"))
+    assert reading.manifests[0].images == ("a.jpg", "b.jpg")
+    assert findings.warnings == [f"identical records were taken once: {tmp_path}/labels.csv: line 4: a.jpg"]
+
+
+def test_contradicting_records_are_an_error_that_names_both_lines(tmp_path: Path) -> None:
+    (error,) = errors(tmp_path, "filename,split,cat\na.jpg,train,1\nb.jpg,train,0\na.jpg,test,0\n")
+    assert "a.jpg has different labels on lines 2 and 4; keep one" in error
+
+
+def test_an_odd_split_name_is_refused(tmp_path: Path) -> None:
+    (error,) = errors(tmp_path, "filename,split,cat\na.jpg,../train,1\n")
+    assert "line 2, column 'split': '../train' is no name of a split" in error
+
+
+def test_a_first_column_of_another_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the first column is 'image', expected 'filename'"):
+        read(write(tmp_path, "image,cat\na.jpg,1\n"))
+
+
+def test_a_column_split_in_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "filename,split,cat\na.jpg,val,1\n", "train.csv")
+    with pytest.raises(DataError, match="each file is a split"):
+        read(tmp_path)
+
+
+def test_an_empty_folder_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"<split>\.csv"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["coco2014_train_8208", "voc2007_test", "voc2007_trainval"])
+def test_complete_label_tables_are_read_as_they_stand(realdata: Path, name: str) -> None:
+    path = realdata / "labels" / f"{name}_labels.csv"
+    reading, findings = read(path)
+    with path.open() as stream:
+        header, *rows = csv.reader(stream)
+    (manifest,) = reading.manifests
+    assert not findings.errors
+    assert list(manifest.labels) == header[1:]
+    assert list(manifest.images) == [row[0] for row in rows]
+    assert np.array_equal(manifest.targets, np.array([row[1:] for row in rows], dtype=int))
