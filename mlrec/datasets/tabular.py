@@ -66,8 +66,11 @@ def usual_order(split: str) -> tuple[int, str]:
 def _read(path: Path, split: str | None, chosen: Sequence[str] | None, findings: Findings) -> _Table:
     file = read_csv(path, findings)
     if file.columns[0] != NAME_COLUMN:
+        first = printable(file.columns[0])
+        raise DataError(f"{printable(path)}: the first column is '{first}', expected '{NAME_COLUMN}'")
+    if split is not None and SPLIT_COLUMN in file.columns:
         raise DataError(
-            f"{printable(path)}: the first column is '{printable(file.columns[0])}', expected '{NAME_COLUMN}'"
+            f"{printable(path)}: has a column '{SPLIT_COLUMN}', but here each file is a split; give the file"
         )
     columns = _label_columns(file, chosen)
     images = [image_name(cells[0].strip(), file.where(row, 0), findings) for row, cells in enumerate(file.rows)]
