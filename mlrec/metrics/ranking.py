@@ -1,0 +1,80 @@
+"""Average precision (AP): how well the scores of one label rank its positives above its negatives.
+
+Nothing is ever sorted by index: AP needs, for each positive, how many samples and how many positives score at least as
+high, and two sorted lists of numbers answer that. So equal scores share one step and the order of rows cannot matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.metrics.conventions import Conventions
+
+Numbers = NDArray[np.number[Any]]
+
+
+def average_precisions(
+    scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], conventions: Conventions
+) -> NDArray[np.float64]:
+    """AP of each label, NaN for a label without positives.
+
+    Args:
+        scores: (N, C), any increasing function of the probability; compared in their own dtype.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        conventions: which AP, and whether unknown samples are ignored or negative.
+
+    Returns:
+        (C,) fractions.
+    """
+    by_label = np.ascontiguousarray(scores.T)
+    truth = np.ascontiguousarray(targets.T)
+    if conventions.unknown_in_ranking == "negative" or not (truth < 0).any():
+        pairs = zip(by_label, truth, strict=True)
+    else:
+        pairs = ((s[t >= 0], t[t >= 0]) for s, t in zip(by_label, truth, strict=True))  # type: ignore[assignment]
+    return np.array([_average_precision(s, t == 1, conventions) for s, t in pairs], dtype=np.float64)
+
+
+def _average_precision(
+    scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_], conventions: Conventions
+) -> float:
+    hits = np.sort(scores[positive])
+    if not hits.size:
+        return np.nan
+    hits_above = hits.size - np.searchsorted(hits, hits, side="left")
+    all_above = scores.size - np.searchsorted(np.sort(scores), hits, side="left")
+    return float(average_of_steps(hits_above, all_above, np.ones(hits.size), conventions))
+
+
+def average_of_steps(
+    hits_above: Numbers, all_above: Numbers, weights: Numbers, conventions: Conventions
+) -> NDArray[np.float64]:
+    """AP from what stands at or above each positive.
+
+    Args:
+        hits_above: (P, ...) weight of the positives that score at least as high as positive p; positives in ascending
+            order of score.
+        all_above: (P, ...) the same for all samples.
+        weights: (P, ...) how often positive p counts (its multiplicity in a resample).
+        conventions: which AP.
+
+    Returns:
+        (...) fractions; NaN where no positive counts.
+    """
+    precision = hits_above / np.maximum(all_above, 1)
+    total = np.asarray(hits_above[0], dtype=np.float64)
+    defined = np.where(total > 0, total, np.nan)
+    if conventions.average_precision == "all-points":
+        return np.asarray((precision * weights).sum(axis=0) / defined)
+    envelope = np.maximum.accumulate(precision, axis=0)
+    if conventions.average_precision == "envelope":
+        return np.asarray((envelope * weights).sum(axis=0) / defined)
+    eleven = np.zeros(total.shape)
+    for tenths in range(11):
+        # recall >= tenths / 10, in whole numbers: 3/10 is less than the float 0.1 * 3
+        reached = (hits_above * 10 >= tenths * total).sum(axis=0, keepdims=True)
+        eleven += np.take_along_axis(envelope, np.maximum(reached - 1, 0), axis=0)[0]
+    return np.asarray(np.where(total > 0, eleven / 11, np.nan))

@@ -1,0 +1,185 @@
+"""`evaluate`: scores and truth in, `Metrics` out; all numbers are fractions from 0 to 1, None where undefined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlrec.datasets.manifest import repeated
+from mlrec.errors import PredictionsError, printable
+from mlrec.files import read_bytes, write_json
+from mlrec.metrics.conventions import Conventions, conventions_named
+from mlrec.metrics.ranking import average_precisions
+from mlrec.metrics.thresholded import count, decide, decide_top_k, rates
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Precision, recall and F1 of decisions: C per label then averaged, O over all labels together."""
+
+    CP: float | None
+    CR: float | None
+    CF1: float | None
+    OP: float | None
+    OR: float | None
+    OF1: float | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good scores are, and by which conventions.
+
+    Attributes:
+        mAP: mean AP over the labels that have a positive.
+        CP, CR, CF1, OP, OR, OF1: of the labels at or above the threshold.
+        top3: the same six of the three highest labels of each sample.
+        average_precision: by label; None for a label without positives.
+        counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
+            AP).
+        conventions: the rules used.
+    """
+
+    mAP: float | None
+    CP: float | None
+    CR: float | None
+    CF1: float | None
+    OP: float | None
+    OR: float | None
+    OF1: float | None
+    top3: Rates
+    average_precision: dict[str, float | None]
+    counts: dict[str, int]
+    conventions: Conventions
+
+    @property
+    def undefined(self) -> list[str]:
+        """Labels without AP, because the truth has no positive of them."""
+        return [label for label, value in self.average_precision.items() if value is None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `metrics.json`, and what `score --json` prints."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+    def save(self, path: Path | str) -> None:
+        """Write `metrics.json`."""
+        write_json(Path(path), self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Metrics:
+        """Read `metrics.json`.
+
+        Raises:
+            PredictionsError: not such a file; says what does not fit.
+        """
+        try:
+            return msgspec.json.decode(read_bytes(Path(path), PredictionsError), type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise PredictionsError(f"{printable(path)}: not a metrics file ({printable(error)})") from error
+
+
+def evaluate(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    conventions: str | Conventions = "mlrec",
+) -> Metrics:
+    """Score logits against the truth. Permuting the rows changes no bit of the result.
+
+    Args:
+        logits: (N, C) finite numbers of any float type, ranked in that type; a label is predicted where logit >= 0
+            (probability >= 0.5).
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        labels: C unique names; None names them "0", "1", ...
+        conventions: a name in `CONVENTIONS` or a value of your own.
+
+    Raises:
+        PredictionsError: shapes that differ, a NaN or infinite logit (names sample and label), other targets.
+        UsageError: no conventions of that name.
+    """
+    return evaluate_scores(logits, targets, threshold=0.0, labels=labels, conventions=conventions)
+
+
+def evaluate_scores(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    *,
+    threshold: float,
+    labels: Sequence[str] | None = None,
+    conventions: str | Conventions = "mlrec",
+    sample_ids: Sequence[str] | None = None,
+) -> Metrics:
+    """`evaluate` for scores of any scale: probabilities with the threshold 0.5 are ranked as they are.
+
+    `sample_ids` name the rows in error messages.
+    """
+    rules = conventions_named(conventions)
+    ranked, truth = checked(scores, targets, labels, sample_ids)
+    names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
+    precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
+    defined = [value for value in precisions if value is not None]
+    above = rates(count(decide(ranked, threshold), truth, rules), rules)
+    top = rates(count(decide_top_k(ranked, threshold, rules), truth, rules), rules)
+    return Metrics(
+        mAP=math.fsum(defined) / len(defined) if defined else None,
+        **{name: _number(value) for name, value in above.items()},
+        top3=Rates(**{name: _number(value) for name, value in top.items()}),
+        average_precision=dict(zip(names, precisions, strict=True)),
+        counts={
+            "samples": truth.shape[0],
+            "labels": truth.shape[1],
+            "positives": int(np.count_nonzero(truth == 1)),
+            "unknown": int(np.count_nonzero(truth < 0)),
+            "undefined": len(names) - len(defined),
+        },
+        conventions=rules,
+    )
+
+
+def checked(
+    scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None = None, sample_ids: Sequence[str] | None = None
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.int8]]:
+    """Scores and targets as arrays that can be scored.
+
+    Raises:
+        PredictionsError: see `evaluate`.
+    """
+    ranked, truth = np.asarray(scores), np.asarray(targets)
+    if ranked.dtype.kind in "biu":
+        ranked = ranked.astype(np.float64)
+    if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
+        raise PredictionsError(f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected (N, C) floats")
+    if truth.shape != ranked.shape:
+        raise PredictionsError(f"targets have shape {truth.shape}, logits {ranked.shape}; they must agree")
+    if labels is not None:
+        if len(labels) != ranked.shape[1]:
+            raise PredictionsError(f"{len(labels)} label names for {ranked.shape[1]} columns of logits")
+        if twice := repeated(labels):
+            raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
+    if not np.isfinite(ranked).all():
+        raise PredictionsError(_no_number(ranked, labels, sample_ids))
+    if truth.dtype.kind not in "biuf" or not ((truth == 1) | (truth == 0) | (truth == -1)).all():
+        raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
+    return ranked, truth.astype(np.int8)
+
+
+def _no_number(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
+    bad = np.argwhere(~np.isfinite(scores))
+    row, column = bad[0].tolist()
+    sample = f"sample '{printable(sample_ids[row])}'" if sample_ids is not None else f"sample {row}"
+    label = f"label '{printable(labels[column])}'" if labels is not None else f"label {column}"
+    kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
+    many = f"{len(bad)} NaN or infinite scores, first" if len(bad) > 1 else f"1 {kind} score"
+    return f"{many}: {sample}, {label}{' is ' + kind if len(bad) > 1 else ''}; a score must be a finite number"
+
+
+def _number(value: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,98 @@
+"""Precision, recall and F1 of decisions: per label (CP, CR, CF1) and over all (OP, OR, OF1), and top-3 decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.metrics.conventions import TOP_K, Conventions
+
+RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What decisions are judged by, for each label: (..., C), leading axes for resamples.
+
+    Attributes:
+        predicted: samples decided positive.
+        positive: samples that are positive.
+        correct: samples that are both.
+    """
+
+    predicted: NDArray[np.number[Any]]
+    positive: NDArray[np.number[Any]]
+    correct: NDArray[np.number[Any]]
+
+
+def decide(scores: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
+    """(N, C) decisions: score at or above the threshold."""
+    return np.asarray(scores >= threshold)
+
+
+def decide_top_k(
+    scores: NDArray[np.floating[Any]], threshold: float, conventions: Conventions, k: int = TOP_K
+) -> NDArray[np.bool_]:
+    """(N, C) decisions: the `k` highest labels of each sample, and, unless `top_k` is `all`, at or above the threshold.
+
+    Of equal scores the lowest label index comes first. A label takes its slot whether or not its truth is known.
+    """
+    left = scores.copy()
+    chosen = np.zeros(scores.shape, dtype=np.bool_)
+    rows = np.arange(len(scores))
+    for _ in range(min(k, scores.shape[1])):
+        highest = left.argmax(axis=1)
+        chosen[rows, highest] = True
+        left[rows, highest] = -np.inf
+    return chosen if conventions.top_k == "all" else chosen & decide(scores, threshold)
+
+
+def tally(
+    decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """(N, C) flags that `Counts` adds up: predicted, positive, correct; unknown samples as the conventions say."""
+    positive = targets == 1
+    predicted = decisions & (targets >= 0) if conventions.unknown_in_counts == "ignored" else decisions
+    return predicted, positive, decisions & positive
+
+
+def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions) -> Counts:
+    """Add the flags of all samples up."""
+    return Counts(*(flags.sum(axis=0, dtype=np.int64) for flags in tally(decisions, targets, conventions)))
+
+
+def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
+    """CP CR CF1 OP OR OF1 (...), each a fraction, NaN where it is a mean over nothing.
+
+    CP is the mean over all labels, 0 for a label never predicted; CR the mean over labels with a positive; F1 is the
+    harmonic mean, 0 where precision and recall are 0.
+    """
+    precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
+    has_positive = counts.positive > 0
+    recall = _ratio(counts.correct, np.maximum(counts.positive, 1))
+    CP = precision.mean(axis=-1)
+    CR = _mean(recall, has_positive)
+    CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(_f1(precision, recall), has_positive)
+    made = (np.maximum(counts.predicted, 1) if conventions.phantom else counts.predicted).sum(axis=-1)
+    correct, positive = counts.correct.sum(axis=-1), counts.positive.sum(axis=-1)
+    OP = _ratio(correct, np.maximum(made, 1))
+    OR = _ratio(correct, np.where(positive > 0, positive, np.nan))
+    return {"CP": CP, "CR": CR, "CF1": CF1, "OP": OP, "OR": OR, "OF1": _f1(OP, OR)}
+
+
+def _ratio(part: NDArray[np.number[Any]], whole: NDArray[np.number[Any]]) -> NDArray[np.float64]:
+    return np.asarray(part / whole, dtype=np.float64)
+
+
+def _mean(values: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean of the values along the last axis at the places `where`, NaN if there is none."""
+    number = where.sum(axis=-1)
+    return _ratio(np.where(where, values, 0.0).sum(axis=-1), np.where(number > 0, number, np.nan))
+
+
+def _f1(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = precision + recall
+    return np.asarray(2 * precision * recall / np.where(total == 0, 1.0, total), dtype=np.float64)
