@@ -10,7 +10,7 @@ import difflib
 import math
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +19,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlrec.errors import ConfigError, printable
+from mlrec.datasets.sources import SOURCES
+from mlrec.errors import ConfigError, nearest, printable
 from mlrec.files import read_text
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
 
 
 def _key(description: str, **limits: Any) -> Meta:
@@ -41,8 +44,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     # model
     backbone: Annotated[str, _key("any timm name with a spatial map")] = "resnet101"
-    head: Annotated[str, _key("csra, spatial, average or gcn")] = "csra"
-    heads: Annotated[int | None, _key("number of CSRA heads H [default: 1]", ge=1)] = None
+    head: Annotated[Literal["csra", "spatial", "average", "gcn"], _key("pooling and classifier")] = "csra"
+    heads: Annotated[Count | None, _key("number of CSRA heads H [default: 1]")] = None
     lam: Annotated[float, _key("weight of the residual attention, λ in Eq. 5", ge=0)] = 0.1
     temperatures: Annotated[
         list[float] | None, _key("softmax temperatures of the heads, inf = max [default: the paper's for H]")
@@ -104,15 +107,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     # evaluation and machine
     eval_every: Annotated[int, _key("epochs between scorings; 0 = only at the end", ge=0)] = 0
-    eval_batch_size: Annotated[int | None, _key("samples a step in scoring [default: batch size]", ge=1)] = None
+    eval_batch_size: Annotated[Count | None, _key("samples a step in scoring [default: batch size]")] = None
     save_every: Annotated[int, _key("steps between checkpoints; 0 = once an epoch", ge=0)] = 0
     seed: Annotated[int, _key("seed of all randomness", ge=0, le=2**32 - 1)] = 0
     device: Annotated[str, _key("auto, cpu, cuda, cuda:N or mps")] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on CUDA where it has it, else fp32")
     ] = "auto"
-    workers: Annotated[int | None, _key("loader processes [default: by the machine's cores]", ge=0)] = None
-    threads: Annotated[int | None, _key("CPU threads of torch [default: torch's own]", ge=1)] = None
+    workers: Annotated[Natural | None, _key("loader processes [default: by the machine's cores]")] = None
+    threads: Annotated[Count | None, _key("CPU threads of torch [default: torch's own]")] = None
     channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
     compile: Annotated[bool, _key("torch.compile the model")] = False
     sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
@@ -138,56 +141,55 @@ class Resolved:
     recipe: str | None = None
 
 
-def resolve(*layers: tuple[str, Mapping[str, Any]], recipe: str | None = None) -> Resolved:
+def resolve(
+    *layers: tuple[str, Mapping[str, Any]], source_kind: str | None = None, recipe: str | None = None
+) -> Resolved:
     """One `Config` from layers of values, the strongest first, each with the name of where it is from.
+
+    A layer may hold `[data.KIND]` and `[head.NAME]` overlays: what differs for one kind of source or one head, so that
+    one recipe serves them all. Those of `source_kind` and of the head in force apply, the head's last.
 
     Raises:
         ConfigError: unknown keys or values that do not fit, all of them, each with the layer's name.
     """
-    faults: list[str] = []
+    faults = [fault for source, layer in layers for fault in _faults(source, layer)]
+    if faults:
+        raise ConfigError(faults[0] if len(faults) == 1 else "\n".join(["config errors:", *(f"  {f}" for f in faults)]))
+    head = next((layer["head"] for _, layer in layers if isinstance(layer.get("head"), str)), FIELDS["head"].default)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, layer in layers:
-        for key, value in layer.items():
-            checked = _checked(source, key, value, faults)
+        for key, value in _flatten(layer, head, source_kind).items():
             if key not in values:
-                values[key], sources[key] = checked, source
-    if faults:
-        raise ConfigError(faults[0] if len(faults) == 1 else "\n".join(["config errors:", *(f"  {f}" for f in faults)]))
+                values[key], sources[key] = msgspec.convert(value, TYPES[key], strict=True), source
     config = Config(**values)
     _check_together(config)
     return Resolved(config, {key: sources.get(key, "default") for key in FIELDS}, recipe)
 
 
-def read_toml(path: Path, name: str | None = None) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
         ConfigError: unreadable, not UTF-8, or broken syntax, with the line quoted.
     """
-    shown = printable(name or path)
-    text = read_text(path, ConfigError)
+    return parse_toml(read_text(path, ConfigError), str(path))
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The content of a TOML text; `name` is what an error calls it.
+
+    Raises:
+        ConfigError: broken syntax, with the line quoted.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = getattr(error, "lineno", None) or _line_of(str(error))
         quoted = f": {printable(text.splitlines()[line - 1])}" if line and line <= len(text.splitlines()) else ""
-        raise ConfigError(f"{shown}: {error}{quoted}") from error
+        raise ConfigError(f"{printable(name)}: {error}{quoted}") from error
     except RecursionError as error:
-        raise ConfigError(f"{shown}: nested too deep") from error
-
-
-def flatten(tables: Mapping[str, Any], head: str | None, source_kind: str | None) -> dict[str, Any]:
-    """The keys of a file with its `[data.KIND]` and `[head.NAME]` overlays applied, the head's last.
-
-    An overlay holds what differs for one data source or one head, so that one recipe serves them all.
-    """
-    flat = {key: value for key, value in tables.items() if key not in OVERLAYS or not isinstance(value, Mapping)}
-    for table, name in (("data", source_kind), ("head", head)):
-        overlay = tables.get(table)
-        if isinstance(overlay, Mapping) and name is not None:
-            flat.update(overlay.get(name, {}))
-    return flat
+        raise ConfigError(f"{printable(name)}: nested too deep") from error
 
 
 def parse_value(key: str, text: str) -> Any:
@@ -237,20 +239,55 @@ def parse_numbers(text: str) -> list[float]:
         raise ConfigError(f"'{printable(text)}' is no list of numbers; write a,b,c or start:stop:step") from error
 
 
-def _checked(source: str, key: str, value: Any, faults: list[str]) -> Any:
+def _flatten(layer: Mapping[str, Any], head: str, source_kind: str | None) -> dict[str, Any]:
+    flat = {key: value for key, value in layer.items() if not _is_overlay(key, value)}
+    for table, name in (("data", source_kind), ("head", head)):
+        if _is_overlay(table, layer.get(table)):
+            flat.update(layer[table].get(name, {}))
+    return flat
+
+
+def _is_overlay(key: str, value: Any) -> bool:
+    return key in OVERLAYS and isinstance(value, Mapping)
+
+
+def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
+    """Everything wrong in a layer, overlays that are not in force included."""
     where = printable(source)
+    for key, value in layer.items():
+        if not _is_overlay(key, value):
+            yield from _fault(where, key, value)
+            continue
+        known = {*SOURCES, "voc2012", "wider"} if key == "data" else _choices("head")
+        for name, table in value.items():
+            if name not in known or not isinstance(table, Mapping):
+                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
+                continue
+            for inner, worth in table.items():
+                yield from _fault(f"{where}: [{key}.{name}]", inner, worth)
+
+
+def _fault(where: str, key: str, value: Any) -> Iterator[str]:
     if key not in FIELDS:
-        faults.append(f"{where}: unknown key '{printable(key)}'{nearest_key(key)}")
-        return None
-    numbers: Iterable[Any] = value if isinstance(value, list) else [value]
+        yield f"{where}: unknown key '{printable(key)}'{nearest_key(key)}"
+        return
+    numbers: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(n, float) and (math.isnan(n) or (math.isinf(n) and key != "temperatures")) for n in numbers):
-        faults.append(f"{where}: {key}: {value} is not a finite number")
-        return None
+        yield f"{where}: {key}: {value} is not a finite number"
+        return
     try:
-        return msgspec.convert(value, TYPES[key], strict=True)
+        msgspec.convert(value, TYPES[key], strict=True)
     except msgspec.ValidationError as error:
-        faults.append(f"{where}: {key} = {printable(repr(value))}: {str(error)[:1].lower()}{str(error)[1:]}")
-        return None
+        reason = str(error)
+        if isinstance(value, str) and (choices := _choices(key)):
+            reason = f"expected one of {', '.join(choices)}{nearest(value, choices)}"
+        yield f"{where}: {key} = {printable(repr(value))}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The texts that a key may have, where it is a choice among texts."""
+    kind = typing.get_args(TYPES[key])[0]
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
 def _check_together(config: Config) -> None:

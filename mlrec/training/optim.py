@@ -1,0 +1,83 @@
+"""Optimisers, and the learning rate of every step as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from mlrec.config import Config
+
+
+def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
+    """The trunk's learning rate of a step; the head's is `head_lr_mult` times that.
+
+    Args:
+        step: optimiser steps done before this one, from 0.
+        steps_per_epoch: steps in one pass over the training split.
+        config: `lr`, the `schedule` with its `step_*` keys, and the warm-up: linear, from `lr` / W to `lr` over the W
+            steps of `warmup_epochs`; with `warmup_from_zero` from 0 to `lr` (1 - 1/W), as in the paper's code.
+    """
+    warm = round(config.warmup_epochs * steps_per_epoch)
+    if step < warm:
+        return config.lr * (step + (0 if config.warmup_from_zero else 1)) / warm
+    if config.schedule == "step":
+        return config.lr * config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
+    if config.schedule == "cosine":
+        share = (step - warm) / max(1, config.epochs * steps_per_epoch - warm)
+        return config.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    return config.lr
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Give every group its share of the trunk's learning rate `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_mult"]
+
+
+def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
+    """The optimiser over all parameters that want a gradient, in groups by trunk or head, decayed or not.
+
+    A model's head is its submodule `head`; everything else is trunk.
+    """
+    groups = parameter_groups(model, config)
+    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
+    if config.opt == "sgd":
+        return SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    return AdamW(groups, lr=config.lr, fused=fused)
+
+
+def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
+    """Parameter groups with their `lr_mult` and `weight_decay`; empty ones are left out.
+
+    With `no_decay`, vectors (norms, biases) and embeddings are not decayed. Without it everything is, as in the paper.
+    """
+    split: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            split.setdefault((_in_head(name), _is_decayed(name, parameter, config)), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr_mult": config.head_lr_mult if head else 1.0,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (head, decayed), parameters in sorted(split.items(), key=lambda item: item[0])
+    ]
+
+
+def trainable(optimizer: Optimizer) -> Iterable[nn.Parameter]:
+    """All parameters that the optimiser changes."""
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
+
+
+def _in_head(name: str) -> bool:
+    return name.split(".", 1)[0] == "head"
+
+
+def _is_decayed(name: str, parameter: nn.Parameter, config: Config) -> bool:
+    embedding = name.rpartition(".")[2] in ("pos_embed", "cls_token", "reg_token", "dist_token")
+    return not (config.no_decay and (parameter.ndim <= 1 or embedding))
