@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.csvfile import CsvFile, read_csv
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
 from mlrec.errors import DataError, Findings, nearest, printable
@@ -41,19 +41,18 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: Findings) -> Rea
     number say, are then left alone.
 
     Raises:
-        DataError: no such file or folder, a file that is no CSV of this form, label sets that differ between files.
+        DataError: no such file or folder, or a file that is no CSV of this form.
     """
-    path = Path(path)
+    path = path.absolute()
     files = sorted(path.glob("*.csv"), key=lambda file: usual_order(file.stem)) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{printable(path)}: no .csv file in this folder; it needs one <split>.csv a split")
     tables = [_read(file, file.stem if path.is_dir() else None, options.labels, findings) for file in files]
-    labels = tables[0].labels
     root = (options.images or (path if path.is_dir() else path.parent)).absolute()
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
-    manifests = [manifest for table in tables for manifest in _manifests(table, labels, path.stem, root, findings)]
-    source = {"kind": "csv", "path": str(path.absolute()), "images": str(root)}
+    manifests = [manifest for table in tables for manifest in _manifests(table, path.stem, root)]
+    source = {"kind": "csv", "path": str(path), "images": str(root)}
     return Reading(name=path.stem, manifests=sorted(manifests, key=lambda m: usual_order(m.split)), source=source)
 
 
@@ -150,17 +149,11 @@ def _without_repeats(table: _Table, findings: Findings) -> _Table:
     )
 
 
-def _manifests(table: _Table, labels: tuple[str, ...], name: str, root: Path, findings: Findings) -> list[Manifest]:
-    try:
-        targets = table.targets[:, label_order(table.labels, labels)]
-    except DataError as error:
-        raise DataError(f"{printable(table.file.path)}: {error}; all files need the same label columns") from error
+def _manifests(table: _Table, name: str, root: Path) -> list[Manifest]:
     rows: dict[str, list[int]] = {}
     for row, split in enumerate(table.splits):
         rows.setdefault(split, []).append(row)
-    if findings.errors:
-        return []
     return [
-        Manifest(name, split, root, labels, tuple(table.images[row] for row in chosen), targets[chosen])
+        Manifest(name, split, root, table.labels, tuple(table.images[row] for row in chosen), table.targets[chosen])
         for split, chosen in rows.items()
     ]

@@ -58,25 +58,17 @@ def test_the_column_split_makes_splits_in_the_usual_order(tmp_path: Path) -> Non
     assert reading.manifests[0].labels == ("cat",)
 
 
-def test_a_folder_of_files_maps_label_columns_by_name(tmp_path: Path) -> None:
+def test_in_a_folder_each_file_is_a_split(tmp_path: Path) -> None:
     folder = tmp_path / "pets"
     folder.mkdir()
     write(folder, "filename,cat,dog\na.jpg,1,0\n", "train.csv")
     write(folder, "filename,dog,cat\nb.jpg,1,0\n", "test.csv")
     reading, _ = read(folder)
-    assert reading.name == "pets"
     train, test = reading.manifests
-    assert (train.split, test.split) == ("train", "test")
-    assert train.labels == test.labels == ("cat", "dog")  # the training file names the order
-    assert train.targets.tolist() == [[1, 0]]
-    assert test.targets.tolist() == [[0, 1]]
-
-
-def test_a_folder_whose_label_sets_differ_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "filename,cat\na.jpg,1\n", "train.csv")
-    write(tmp_path, "filename,dog\nb.jpg,1\n", "test.csv")
-    with pytest.raises(DataError, match=r"test\.csv: label sets differ.*missing 'cat'.*not expected 'dog'"):
-        read(tmp_path)
+    assert (reading.name, train.split, test.split) == ("pets", "train", "test")
+    assert train.root == folder
+    assert (train.labels, train.targets.tolist()) == (("cat", "dog"), [[1, 0]])
+    assert (test.labels, test.targets.tolist()) == (("dog", "cat"), [[1, 0]])
 
 
 def test_byte_order_mark_crlf_and_blank_lines_change_nothing(tmp_path: Path) -> None:
