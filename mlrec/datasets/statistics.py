@@ -113,7 +113,8 @@ def cooccurrence(manifests: Sequence[Manifest]) -> NDArray[np.int64]:
     A sample that is in several splits (of train and trainval) counts once.
     """
     positive = _positive(_targets_once(manifests))
-    return np.rint(positive.T @ positive).astype(np.int64)
+    together: NDArray[np.int64] = np.rint(positive.T @ positive).astype(np.int64)
+    return together
 
 
 def implications(manifests: Sequence[Manifest], least: int = LEAST_POSITIVES) -> list[Implication]:
@@ -141,7 +142,7 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The splits that no larger one already holds, in the order given: VOC's trainval and test, without train and val."""
+    """The splits that no larger one already holds, in the order given: of VOC, trainval and test."""
     seen: set[str] = set()
     kept = set()
     for manifest in sorted(manifests, key=len, reverse=True):
@@ -172,4 +173,5 @@ def _targets_once(manifests: Sequence[Manifest]) -> NDArray[np.int8]:
 
 def _positive(targets: NDArray[np.int8]) -> NDArray[np.float32]:
     """Positives as float32, whose products BLAS sums exactly up to 2^24 samples."""
-    return (targets == POSITIVE).astype(np.float32)
+    positive: NDArray[np.float32] = (targets == POSITIVE).astype(np.float32)
+    return positive
