@@ -106,7 +106,10 @@ def _flushed(code: int | str | None) -> int | str | None:
 
 
 # One line a command: the name, and the function that is it. The functions import what they need when they run.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "prepare": "prepare:prepare",
+    "report": "report:report",
+}
 
 
 def _register() -> None:

@@ -1,0 +1,24 @@
+"""Boxes of strangers, made usable: x, y, width, height in pixels of the stored image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def repaired(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
+    """Boxes with positive width and height, inside their image; one that has no area there gets width or height 0.
+
+    A negative width or height means that the corners were given in the other order.
+
+    Args:
+        boxes: (N, 4) x, y, width, height.
+        sizes: N widths and heights of the stored images; where None, boxes are cut at 0 only.
+    """
+    limits = np.array([size if size else (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
+    near = np.minimum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
+    far = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
+    near, far = np.clip(near, 0, limits), np.clip(far, 0, limits)
+    return np.concatenate([near, far - near], axis=1)

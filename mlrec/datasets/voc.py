@@ -1,0 +1,129 @@
+"""PASCAL VOC: XML annotations, one list of image names a split.
+
+Per class, as the class lists of VOC itself (`ImageSets/Main/<class>_<split>.txt`: 1, -1, 0): an object that is not
+difficult makes it positive, only difficult ones make it unknown, none makes it negative. What an unknown label does in
+training and in scoring is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
+from mlrec.datasets.names import image_name
+from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.vocxml import Annotation, read_annotation
+from mlrec.errors import DataError, Findings, nearest, printable
+from mlrec.files import read_text
+
+LABELS = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+SPLITS = ("train", "val", "trainval", "test")
+LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
+
+
+def read_voc2007(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as all readers
+    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the year's folder itself.
+
+    Raises:
+        DataError: there is no VOC2007 there.
+    """
+    root = year_folder(path, "VOC2007")
+    manifests, sizes = read_year("voc2007", root, LABELS, findings)
+    source = {"kind": "voc2007", "path": str(path.absolute()), "format": "voc"}
+    return Reading("voc2007", manifests, source, stated_sizes=sizes)
+
+
+def year_folder(path: Path, year: str) -> Path:
+    """The folder that holds `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (path, path / year, path / "VOCdevkit" / year):
+        if (folder / LISTS).is_dir():
+            return folder.absolute()
+    raise DataError(
+        f"{printable(path)}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder"
+    )
+
+
+def read_year(
+    name: str, root: Path, labels: Sequence[str], findings: Findings
+) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
+    """One manifest for each split that has a list, and the sizes that the annotations state, by image.
+
+    Args:
+        name: of the data set.
+        root: the folder of `Annotations`, `ImageSets` and `JPEGImages`.
+        labels: the classes, in the order of the target columns.
+        findings: where errors and warnings go.
+    """
+    lists = read_lists(root / LISTS, findings)
+    annotations: dict[str, Annotation] = {}
+    for image in dict.fromkeys(image for images in lists.values() for image in images):
+        if annotation := read_annotation(root / ANNOTATIONS / f"{image}.xml", root, findings):
+            annotations[image] = annotation
+    targets = {image: _targets(annotation, labels, findings) for image, annotation in annotations.items()}
+    if findings.errors:
+        return [], {}
+    manifests = [
+        Manifest(
+            name=name,
+            split=split,
+            root=root,
+            labels=tuple(labels),
+            images=tuple(f"{IMAGES}/{image}.jpg" for image in images),
+            targets=np.array([targets[image] for image in images], dtype=np.int8).reshape(-1, len(labels)),
+        )
+        for split, images in lists.items()
+    ]
+    sizes = {f"{IMAGES}/{image}.jpg": found.size for image, found in annotations.items() if found.size}
+    return manifests, sizes
+
+
+def read_lists(folder: Path, findings: Findings) -> dict[str, list[str]]:
+    """Image names by split, each from its own `<split>.txt`; a split without a file is absent, with a warning.
+
+    Raises:
+        DataError: there is no list at all.
+    """
+    lists: dict[str, list[str]] = {}
+    for split in SPLITS:
+        file = folder / f"{split}.txt"
+        if not file.exists():
+            findings.warn(f"split '{split}' is absent, because its list is missing", str(file))
+            continue
+        lists[split] = _list(file, split, findings)
+    if not lists:
+        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
+    return lists
+
+
+def _list(file: Path, split: str, findings: Findings) -> list[str]:
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1)]
+    names = [image_name(line, f"{file}: line {number}", findings) for number, line in lines if line]
+    if not names:
+        findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
+    for name in repeated(names):
+        findings.warn("images listed twice were taken once", f"{file}: {name}")
+    return list(dict.fromkeys(names))
+
+
+def _targets(annotation: Annotation, labels: Sequence[str], findings: Findings) -> Iterable[int]:
+    targets = dict.fromkeys(labels, 0)
+    for number, thing in enumerate(annotation.objects, 1):
+        if thing.label not in targets:
+            hint = nearest(thing.label, labels)
+            what = f"class '{printable(thing.label)}' is not one of the {len(labels)} classes{hint}"
+            findings.error(f"{annotation.path}: object {number}", what)
+        elif not thing.difficult:
+            targets[thing.label] = POSITIVE
+        elif targets[thing.label] != POSITIVE:
+            targets[thing.label] = UNKNOWN
+    return list(targets.values())

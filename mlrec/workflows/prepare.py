@@ -1,0 +1,219 @@
+"""Foreign annotations → a prepared data set: read, check everything, decode every image, write once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets import folder
+from mlrec.datasets.boxes import repaired
+from mlrec.datasets.folder import DATASET_FILE, Dataset, Info
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, label_order
+from mlrec.datasets.sources import SOURCES, Reading, ReadOptions, reader_of
+from mlrec.errors import DataError, Findings, UsageError, nearest, printable
+from mlrec.files import replace_folder, write_text
+from mlrec.progress import SILENT, Progress
+from mlrec.reports.table import Column, Row, Table
+from mlrec.workflows.overlap import check_overlap
+from mlrec.workflows.verify import Verified, note_images, verify
+
+BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What the user asked for beyond reading."""
+
+    verify: bool
+    skip_bad_images: bool
+    allow_overlap: bool
+
+
+def prepare(
+    kind: str,
+    path: Path | str,
+    *,
+    out: Path | str = "data",
+    name: str | None = None,
+    options: ReadOptions | None = None,
+    verify: bool = True,
+    skip_bad_images: bool = False,
+    allow_overlap: bool = False,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Read foreign annotations and write `out/name`: a manifest a split and `dataset.json`.
+
+    Everything is checked before anything fails; all errors stand in `out/name.bad.log`. Nothing half done is left.
+
+    Args:
+        kind: a key of `SOURCES`.
+        path: where the annotations are; what it means is up to the reader.
+        out: the folder of prepared data sets.
+        name: of the data set; by default the source's own.
+        options: what the user says about the source.
+        verify: decode every image once; otherwise no image file is touched.
+        skip_bad_images: leave out images that cannot be decoded, with a warning, instead of failing.
+        allow_overlap: accept images that `test` shares with another split, with a warning.
+        progress: where bars and warnings go.
+
+    Raises:
+        UsageError: no such kind, or a name that is no folder name.
+        DataError: annotations or images cannot be used, or `out/name` is something else than a prepared data set.
+    """
+    if kind not in SOURCES:
+        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(SOURCES)}{nearest(kind, SOURCES)}")
+    options = options or ReadOptions()
+    findings = Findings()
+    log = _log(out, name or _usual_name(kind, Path(path)))
+    with _kept_in(log, findings, path):
+        reading = reader_of(kind)(Path(path), options, findings)
+    target = Path(out) / (name or reading.name)
+    log = _log(out, target.name)
+    with _kept_in(log, findings, path):
+        _refuse_foreign(target)
+        checks = _Checks(verify, skip_bad_images, allow_overlap)
+        reading = _checked(replace(reading, name=target.name), checks, findings, progress)
+    info = Info(
+        name=target.name,
+        source={"kind": kind, "options": _plain(options), **reading.source},
+        recipe=reading.recipe,
+        labels=list(reading.manifests[0].labels),
+        splits={manifest.split: len(manifest) for manifest in reading.manifests},
+        skipped=reading.skipped,
+        warnings=findings.warnings,
+    )
+    with replace_folder(target) as temporary:
+        folder.write(temporary, info, reading.manifests)
+    log.unlink(missing_ok=True)
+    for warning in findings.warnings:
+        progress.warn(warning)
+    return Dataset(target, info)
+
+
+def summary(dataset: Dataset) -> Table:
+    """What was prepared, a row a split; what was left out in the footnotes."""
+    rows = []
+    for split in dataset.info.splits:
+        manifest = dataset.manifest(split)
+        positives = int(np.count_nonzero(manifest.targets == POSITIVE))
+        unknown = int(np.count_nonzero(manifest.targets == UNKNOWN))
+        samples = len(manifest)
+        rows.append(Row((split, len(set(manifest.images)), samples, round(positives / samples, 2), positives, unknown)))
+    columns = (
+        Column("split", "split"),
+        Column("images", "images", "count"),
+        Column("samples", "samples", "count"),
+        Column("labels_per_sample", "labels per sample", "number"),
+        Column("positives", "positives", "count"),
+        Column("unknown", "unknown", "count"),
+    )
+    skipped = tuple(f"skipped: {count:,} {reason}" for reason, count in dataset.info.skipped.items())
+    title = f"{dataset.info.name}: {len(dataset.info.labels)} labels"
+    return Table(title, columns, tuple(rows), skipped)
+
+
+def _usual_name(kind: str, path: Path) -> str:
+    """Names the list of errors as long as the reader has not told the name of the data set."""
+    return path.absolute().stem if kind in ("csv", "yolo", "voc") else kind
+
+
+def _log(out: Path | str, name: str) -> Path:
+    if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+        raise UsageError(f"'{printable(name)}' is no folder name; give a plain one with --name, such as voc2007")
+    return Path(out) / f"{name}.bad.log"
+
+
+def _refuse_foreign(target: Path) -> None:
+    if (
+        target.exists()
+        and not (target / DATASET_FILE).is_file()
+        and not (target.is_dir() and not any(target.iterdir()))
+    ):
+        raise DataError(f"{printable(target)}: exists and is no prepared data set; remove it or choose another --name")
+
+
+@contextmanager
+def _kept_in(log: Path, findings: Findings, path: Path | str) -> Iterator[None]:
+    """Raise what the block found, after writing all of it to `log`."""
+    try:
+        yield
+    except DataError as error:
+        findings.errors.append(str(error))
+    if findings.errors:
+        write_text(log, "".join(f"{line}\n" for line in findings.errors))
+    findings.raise_errors(f"{printable(path)} cannot be used", str(log))
+
+
+def _plain(options: ReadOptions) -> dict[str, object]:
+    """The options that differ from their defaults, as JSON takes them."""
+    given = {key: value for key, value in asdict(options).items() if value not in (None, False)}
+    return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in given.items()}
+
+
+def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Progress) -> Reading:
+    """The reading after all checks: labels in one order, images decoded, boxes inside them, no leak into `test`."""
+    manifests = _alike_labels([replace(manifest, name=reading.name) for manifest in reading.manifests], findings)
+    found: dict[str, Verified] = {}
+    skipped = dict(reading.skipped)
+    if not manifests:
+        raise DataError(f"{reading.name}: there is no split with a sample")
+    if checks.verify:
+        names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
+        found = verify(manifests[0].root, names, progress)
+        note_images(found, reading.stated_sizes, checks.skip_bad_images, findings)
+        bad = {name for name, verified in found.items() if verified.size is None}
+        if bad and checks.skip_bad_images:
+            skipped[BAD_IMAGE] = len(bad)
+            manifests = [_without(manifest, bad) for manifest in manifests]
+    manifests = [_with_repaired_boxes(manifest, found, skipped, findings) for manifest in manifests]
+    check_overlap(
+        manifests, {name: verified.digest for name, verified in found.items()}, checks.allow_overlap, findings
+    )
+    for manifest in manifests:
+        _check_split(manifest, findings)
+    return replace(reading, manifests=manifests, skipped=skipped)
+
+
+def _alike_labels(manifests: Sequence[Manifest], findings: Findings) -> list[Manifest]:
+    """All splits with their columns in the order of the first; another set of labels is an error."""
+    alike = []
+    for manifest in manifests:
+        try:
+            label_order(manifest.labels, manifests[0].labels)
+            alike.append(manifest.reordered(manifests[0].labels))
+        except DataError as error:
+            findings.error(f"split '{manifest.split}'", f"{error}, as in split '{manifests[0].split}'")
+    return alike
+
+
+def _without(manifest: Manifest, bad: set[str]) -> Manifest:
+    return manifest.subset([k for k, image in enumerate(manifest.images) if image not in bad])
+
+
+def _with_repaired_boxes(
+    manifest: Manifest, found: dict[str, Verified], skipped: dict[str, int], findings: Findings
+) -> Manifest:
+    if manifest.boxes is None:
+        return manifest
+    sizes = [found[image].size if image in found else None for image in manifest.images]
+    boxes = repaired(manifest.boxes, sizes)
+    usable = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    for k in np.flatnonzero(~usable):
+        findings.warn("boxes without area inside their image were left out", manifest.sample_ids[k])
+    if not usable.all():
+        skipped[NO_AREA] = skipped.get(NO_AREA, 0) + int((~usable).sum())
+    return replace(manifest, boxes=boxes).subset(np.flatnonzero(usable))
+
+
+def _check_split(manifest: Manifest, findings: Findings) -> None:
+    if not len(manifest):
+        findings.error(f"split '{manifest.split}'", "holds no sample; fill it or leave it out")
+        return
+    empty = [name for name, column in zip(manifest.labels, manifest.targets.T, strict=True) if POSITIVE not in column]
+    if empty and not (manifest.targets == UNKNOWN).all():
+        kind = f"split '{manifest.split}' has no positive for {len(empty)} labels, whose AP is undefined there"
+        findings.warn(kind, ", ".join(empty))
