@@ -1,0 +1,161 @@
+"""Bootstrap resamples of a test set, and every metric on each of them, without ever copying or sorting a resample.
+
+A resample draws as many units as there are, with replacement; a unit drawn twice counts twice. So a resample is a
+column of multiplicities, AP is a ratio of sums of multiplicities over one sorted order, and equal scores stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlrec.errors import PredictionsError
+from mlrec.metrics.conventions import Conventions, conventions_named
+from mlrec.metrics.ranking import average_of_steps
+from mlrec.metrics.result import checked
+from mlrec.metrics.thresholded import RATES, Counts, decide, rates, tally
+
+RESAMPLES = 1000
+BLOCK = 128  # resamples worked on at a time: small enough for the processor's cache
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn: samples, or groups of samples that stand or fall together (the persons of one image).
+
+    Attributes:
+        of_sample: (N,) the unit of each sample, counted from 0.
+        number: U, how many units there are.
+    """
+
+    of_sample: NDArray[np.intp]
+    number: int
+
+    @classmethod
+    def of(cls, samples: int, groups: Sequence[object] | NDArray[Any] | None = None) -> Units:
+        """Each sample by itself, or the samples with an equal entry in `groups` together."""
+        if groups is None:
+            return cls(np.arange(samples), samples)
+        if len(groups) != samples:
+            raise PredictionsError(f"{len(groups)} groups for {samples} samples; one is needed for each sample")
+        names, of_sample = np.unique(np.asarray(groups), return_inverse=True)
+        return cls(of_sample.reshape(-1), len(names))
+
+    def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
+        """Multiplicities (U, block) of `resamples` resamples in blocks; the same for the same seed."""
+        rng = np.random.default_rng(seed)
+        for start in range(0, resamples, BLOCK):
+            size = min(BLOCK, resamples - start)
+            drawn = rng.integers(0, self.number, size=(size, self.number))
+            counts = [np.bincount(row, minlength=self.number) for row in drawn]
+            yield np.ascontiguousarray(np.array(counts, dtype=np.int32).T)
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Metrics of B resamples. NaN is undefined: in a resample without a positive of any label, say.
+
+    Attributes:
+        average_precision: (B, C).
+        values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is left out of that
+            resample's mAP and CR.
+    """
+
+    average_precision: NDArray[np.float64]
+    values: dict[str, NDArray[np.float64]]
+
+
+def replicates(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    units: Units,
+    *,
+    conventions: str | Conventions = "mlrec",
+    threshold: float = 0.0,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Replicates:
+    """All metrics on each resample. Equal `units`, `resamples` and `seed` give the same resamples: pairs are paired.
+
+    Args:
+        scores: (N, C) logits, or other scores with their threshold.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        units: what is drawn.
+        conventions: how to score.
+        threshold: a label is predicted at or above it.
+        resamples: B.
+        seed: of the draws.
+    """
+    rules = conventions_named(conventions)
+    ranked, truth = checked(scores, targets)
+    rankings = [_Ranking.of(ranked[:, c], truth[:, c], rules) for c in range(truth.shape[1])]
+    flags = [_by_unit(flag, units) for flag in tally(decide(ranked, threshold), truth, rules)]
+    precisions, blocks = [], []
+    for weights in units.draw(resamples, seed):
+        by_sample = weights[units.of_sample] if units.number != len(truth) else weights
+        precisions.append(np.array([ranking.average_precisions(by_sample, rules) for ranking in rankings]).T)
+        counted = np.ascontiguousarray(weights.T, dtype=np.float32)  # whole numbers below 2**24 are exact
+        blocks.append(rates(Counts(*((counted @ flag).astype(np.int64) for flag in flags)), rules))
+    ap = np.concatenate(precisions)
+    values = {name: np.concatenate([block[name] for block in blocks]) for name in RATES}
+    return Replicates(ap, {"mAP": mean_of_defined(ap), **values})
+
+
+def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean along the last axis over what is not NaN; NaN over nothing."""
+    defined = ~np.isnan(values)
+    number = defined.sum(axis=-1)
+    return np.asarray(np.where(defined, values, 0.0).sum(axis=-1) / np.where(number > 0, number, np.nan))
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """One label's samples, sorted once.
+
+    Attributes:
+        order: samples in ascending order of score, from the lowest positive on.
+        starts: where in `order` each distinct score of a positive begins.
+        hits: the positives in ascending order of score.
+        hit_starts: where in `hits` each distinct score begins.
+    """
+
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    hits: NDArray[np.intp]
+    hit_starts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], rules: Conventions) -> _Ranking:
+        kept = np.flatnonzero(targets >= 0) if rules.unknown_in_ranking == "ignored" else np.arange(len(targets))
+        order = kept[np.argsort(scores[kept], kind="stable")]
+        hits = order[targets[order] == 1]
+        distinct, hit_starts = np.unique(scores[hits], return_index=True)
+        starts = np.searchsorted(scores[order], distinct, side="left")
+        first = starts[0] if len(starts) else len(order)
+        return cls(order[first:], starts - first, hits, hit_starts)
+
+    def average_precisions(self, weights: NDArray[np.int32], rules: Conventions) -> NDArray[np.float64]:
+        """(B,) AP under the multiplicities (N, B)."""
+        if not len(self.hits):
+            return np.full(weights.shape[1], np.nan)
+        at_step = np.add.reduceat(weights[self.order], self.starts, axis=0)
+        hits_at_step = np.add.reduceat(weights[self.hits], self.hit_starts, axis=0)
+        return average_of_steps(_from_the_top(hits_at_step), _from_the_top(at_step), hits_at_step, rules)
+
+
+def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Sums over this step and all higher ones."""
+    return np.asarray(at_step[::-1].cumsum(axis=0)[::-1])
+
+
+def _by_unit(flags: NDArray[np.bool_], units: Units) -> NDArray[np.float32]:
+    """(U, C) sums of the flags of each unit's samples."""
+    if units.number == len(flags):
+        return flags.astype(np.float32)[np.argsort(units.of_sample)]
+    sums = np.zeros((units.number, flags.shape[1]), dtype=np.float32)
+    np.add.at(sums, units.of_sample, flags.astype(np.float32))
+    return sums
