@@ -1,0 +1,185 @@
+"""`ImageBatches`, which makes a batch from its key, and `run`, which makes them in other processes.
+
+What goes wrong in a loader process reaches the user as one line: the file's name, or what to do about the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mlrec.config import Config
+from mlrec.datasets.images import Pixels, crop, load, upright
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import DataError, MlrecError, printable
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.progress import Progress
+from mlrec.training.sampling import BatchKey
+from mlrec.training.transforms import VIEWS, Decode, draw_view
+
+MOST_WORKERS = 16
+PREFETCH = 2  # batches each loader process has ready
+TIMEOUT = 300.0  # seconds without a batch after which a loader process counts as hung
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
+
+
+class Batch(NamedTuple):
+    """Samples of one step.
+
+    Attributes:
+        images: (B, 3, S, S) uint8 in channels-last memory, see `normalize`; of cached features (B, d, h, w) floats.
+        targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
+        samples: (B,) int64 positions in the manifest; -1 fills the last batch of an evaluation and is to be dropped.
+        share: weight of this process's mean loss among all processes', so that their mean is the whole batch's.
+    """
+
+    images: Tensor
+    targets: Tensor
+    samples: Tensor
+    share: float = 1.0
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`, copied without waiting where its memory is pinned."""
+        images, targets, samples = (part.to(device, non_blocking=True) for part in self[:3])
+        return Batch(images, targets, samples, self.share)
+
+
+class ImageBatches(Dataset[Batch | MlrecError]):
+    """Batches of a manifest by key; with a config the augmented views of training, else the plain ones."""
+
+    def __init__(self, manifest: Manifest, preprocessing: Preprocessing, decode: Decode, config: Config | None):
+        self.manifest, self.preprocessing, self.config = manifest, preprocessing, config
+        self.decode = decode
+        self.targets = torch.from_numpy(np.ascontiguousarray(manifest.targets))
+
+    def __getitem__(self, key: BatchKey) -> Batch | MlrecError:
+        """The batch, or the error that the process which asked shall raise."""
+        try:
+            return self._batch(key)
+        except MlrecError as error:
+            return error
+
+    def _batch(self, key: BatchKey) -> Batch:
+        size, count = self.preprocessing.size, len(key.samples)
+        images = torch.empty((key.size, 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
+        places: dict[str, list[int]] = {}
+        for place, sample in enumerate(key.samples.tolist()):
+            places.setdefault(self.manifest.images[sample], []).append(place)
+        for name, at in places.items():
+            self._fill(images, at, key, self.manifest.root / name)
+        images[count:] = images[count - 1]
+        samples = torch.full((key.size,), -1, dtype=torch.int64)
+        samples[:count] = torch.from_numpy(key.samples)
+        return Batch(images, self.targets[samples.clamp(min=0)], samples, key.share)
+
+    def _fill(self, images: Tensor, places: list[int], key: BatchKey, path: Path) -> None:
+        """Decode one image and put the views of all its samples in their places."""
+        stored = load(path, self.decode)
+        for place in places:
+            sample = int(key.samples[place])
+            pixels = stored.pixels if self.manifest.boxes is None else crop(stored.pixels, self.manifest.boxes[sample])
+            images[place] = self._view(upright(pixels, stored.orientation), key.epoch, sample, path)
+
+    def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Path) -> Tensor:
+        height, width = pixels.shape[:2]
+        if not height or not width:
+            raise DataError(f"{printable(path)}: the box of '{printable(self.manifest.sample_ids[sample])}' is empty")
+        size = self.preprocessing.size
+        view = draw_view(self.config, epoch, sample, height, width, size) if self.config and epoch is not None else None
+        return VIEWS[self.decode](pixels, view, size, self.preprocessing.interpolation)
+
+
+def run(
+    batches: ImageBatches,
+    keys: Iterable[BatchKey],
+    *,
+    largest: int,
+    workers: int | None,
+    total: int,
+    progress: Progress,
+) -> Iterator[Batch]:
+    """The batch of each key, in order, made by `workers` other processes ahead of time.
+
+    Args:
+        batches: what makes them.
+        keys: of the batches wanted.
+        largest: samples of the largest batch.
+        workers: processes; 0 = this one makes them; None = by the cores.
+        total: batches; more processes than that are not started.
+        progress: is told where shared memory allows fewer processes.
+
+    Raises:
+        MlrecError: what the batch says; a process killed or hung, with what to do about it.
+    """
+    size = batches.preprocessing.size
+    processes = min(fitting(default_workers() if workers is None else workers, largest * 3 * size**2, progress), total)
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=keys,
+        num_workers=processes,
+        collate_fn=_same,  # type: ignore[arg-type]
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available(),
+        timeout=TIMEOUT if processes else 0,
+        prefetch_factor=PREFETCH if processes else None,
+        generator=torch.Generator(),  # else the loader draws from torch's own stream, which dropout uses
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, MlrecError):
+                raise batch
+            yield batch
+    except (RuntimeError, OSError, EOFError) as error:
+        raise _worker_error(error) from error
+
+
+def default_workers() -> int:
+    """Loader processes for each process of training: the cores it may use, at most 16; none where there is one core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if mine <= 1 else min(mine, MOST_WORKERS)
+
+
+def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
+    """As many of `workers` as shared memory has room for; fewer are told."""
+    if not workers or not SHARED_MEMORY.is_dir():
+        return workers
+    free, each = shutil.disk_usage(SHARED_MEMORY).free, (PREFETCH + 1) * batch_bytes
+    fit = min(workers, free // each)
+    if fit < workers:
+        progress.warn(
+            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, {workers} loader processes need "
+            f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
+        )
+    return fit
+
+
+def _worker_error(error: Exception) -> Exception:
+    """An error of the loader as one that says what to do; any other as it is."""
+    text = str(error)
+    if "shared memory" in text or "bus error" in text.lower():
+        return MlrecError("loader processes ran out of shared memory; use fewer --workers, in a container --shm-size")
+    if "exited unexpectedly" in text or "is killed by signal" in text:
+        return MlrecError("a loader process was killed, by lack of memory most likely; use fewer --workers")
+    if "timed out" in text:
+        return MlrecError(f"no batch for {TIMEOUT:.0f} s: a loader process hangs; check the disk, or use --workers 0")
+    if "Too many open files" in text:
+        return MlrecError("too many open files; raise the limit (ulimit -n) or use fewer --workers")
+    return error
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _same(batch: Batch | MlrecError) -> Batch | MlrecError:
+    return batch

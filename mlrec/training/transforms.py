@@ -1,0 +1,132 @@
+"""From pixels to the square input of a model. All random draws are a function of (seed, epoch, sample).
+
+Training: a horizontal flip and a random resized crop (the paper's augmentation), optionally RandAugment and Cutout.
+Evaluation: the whole image squashed to the square. Two implementations of the same views: `tensors` (default),
+uint8 all the way, and `pictures`, PIL and torchvision's transforms v1 as in the paper's code. Pixels stay
+uint8 until they are on the device, where `normalize` makes them floats.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlrec.config import Config
+from mlrec.datasets.images import Pixels
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.training.randaugment import Operation, apply_operations, draw_operations
+
+Decode = Literal["fast", "pil"]
+_ATTEMPTS = 10  # at a crop that fits, before the largest central one is taken; as torchvision
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of an image: a box of it, resized to the square, then changed.
+
+    Attributes:
+        top, left, height, width: the box in pixels.
+        flip: mirror it horizontally.
+        operations: of RandAugment, in order.
+        hole: rows and columns of the resized image that Cutout sets to grey: top, left, bottom, right.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool = False
+    operations: tuple[Operation, ...] = ()
+    hole: tuple[int, int, int, int] | None = None
+
+
+def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, size: int) -> View:
+    """The augmentation of a sample of `height` x `width` pixels in an epoch, to a square of `size`."""
+    rng = np.random.default_rng([config.seed, epoch, sample])
+    flip = bool(rng.random() < config.hflip)
+    box = _draw_crop(rng, config, height, width) if config.crop else (0, 0, height, width)
+    operations = draw_operations(rng, config.randaugment, config.randaugment_magnitude)
+    return View(*box, flip, operations, _draw_hole(rng, config.cutout, size))
+
+
+def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
+    """The view by torch's antialiased uint8 resize; without a view the whole image, squashed."""
+    if view is not None:
+        pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width]
+    # The resize is fastest on dense NHWC memory of canonical strides, to which a sliced array is copied.
+    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    image = image.contiguous(memory_format=torch.channels_last)
+    if image.shape[-2:] != (size, size):
+        image = torch.nn.functional.interpolate(image, (size, size), mode=interpolation, antialias=True)
+    if view is None:
+        return image[0]
+    if view.flip:
+        image = image.flip(-1)
+    return _cut(apply_operations(image[0], view.operations), view.hole)
+
+
+def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
+    """The view by PIL and torchvision's transforms v1, as the paper's code makes it."""
+    from PIL import Image
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as v1
+
+    picture, how = Image.fromarray(pixels), InterpolationMode(interpolation)
+    if view is None:
+        return v1.pil_to_tensor(v1.resize(picture, [size, size], how))  # type: ignore[no-any-return]
+    picture = v1.resized_crop(picture, view.top, view.left, view.height, view.width, [size, size], how)
+    picture = v1.hflip(picture) if view.flip else picture
+    return _cut(v1.pil_to_tensor(apply_operations(picture, view.operations)), view.hole)
+
+
+VIEWS: dict[Decode, Callable[[Pixels, View | None, int, str], Tensor]] = {"fast": tensors, "pil": pictures}
+
+
+def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 (B, 3, S, S) in 0-255 to float32 (pixel / 255 - mean) / std, on the device the images are on."""
+    scale, shift = _scale_and_shift(preprocessing, images.device)
+    return torch.addcmul(shift, images.to(torch.float32), scale)
+
+
+@functools.cache
+def _scale_and_shift(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: making them in each step would wait for it."""
+    mean, std = torch.tensor(preprocessing.mean).view(3, 1, 1), torch.tensor(preprocessing.std).view(3, 1, 1)
+    return (1 / (255 * std)).to(device), (-mean / std).to(device)
+
+
+def _draw_crop(rng: np.random.Generator, config: Config, height: int, width: int) -> tuple[int, int, int, int]:
+    """Box of a random resized crop (Szegedy et al. 2015): top, left, height, width."""
+    for _ in range(_ATTEMPTS):
+        area = height * width * rng.uniform(*config.scale)
+        ratio = math.exp(rng.uniform(math.log(config.ratio[0]), math.log(config.ratio[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w = min(width, max(1, round(height * config.ratio[1])))
+    h = min(height, max(1, round(width / config.ratio[0])))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _draw_hole(rng: np.random.Generator, share: float, size: int) -> tuple[int, int, int, int] | None:
+    """Cutout (DeVries & Taylor 2017): a square around a random pixel, cut off at the border."""
+    if share == 0:
+        return None
+    row, column, half = int(rng.integers(size)), int(rng.integers(size)), share * size / 2
+    low = [max(0, round(centre - half)) for centre in (row, column)]
+    high = [min(size, round(centre + half)) for centre in (row, column)]
+    return low[0], low[1], high[0], high[1]
+
+
+def _cut(image: Tensor, hole: tuple[int, int, int, int] | None) -> Tensor:
+    if hole is not None:
+        top, left, bottom, right = hole
+        image[:, top:bottom, left:right] = 128
+    return image
