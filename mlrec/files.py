@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from mlrec.errors import DataError, MlrecError, printable
 
+MODEL_FILE = "model.safetensors"  # in a run, an imported model and an exported bundle alike
 _TEMPORARY = re.compile(r"^\..+\.tmp-(\d+)$")
 
 

