@@ -1,0 +1,70 @@
+"""Tables as text: for a terminal, Markdown, LaTeX, CSV and JSON.
+
+People's formats (terminal, Markdown, LaTeX) hold what is printed: percent with one decimal, a dash where undefined.
+Programs' formats (CSV, JSON) hold the numbers themselves: fractions of 1 in full precision, empty or null.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlrec.reports.latex import latex
+from mlrec.reports.markdown import markdown
+from mlrec.reports.numbers import Cell
+from mlrec.reports.table import Table
+from mlrec.reports.text import text
+
+
+def csv_text(tables: Sequence[Table]) -> str:
+    """Comma-separated: a heading line of column keys, one line a row, a blank line between tables.
+
+    Text that a spreadsheet would take for a formula gets a leading apostrophe.
+    """
+    parts = []
+    for table in tables:
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["group", *(column.key for column in table.columns), "marks"])
+        for row in table.rows:
+            marks = " ".join(mark for _, mark in sorted(row.marks.items()))
+            writer.writerow([_harmless(cell) for cell in (row.group, *row.cells, marks)])
+        parts.append(stream.getvalue())
+    return "\n".join(parts)
+
+
+def json_text(tables: Sequence[Table]) -> str:
+    """One object a table (title, columns, rows by key, footnotes); a list of them unless there is just one."""
+    values = [_plain(table) for table in tables]
+    return json.dumps(values[0] if len(values) == 1 else values, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    keys = [column.key for column in table.columns]
+    rows = []
+    for row in table.rows:
+        extra: dict[str, Any] = {"group": row.group, "best": [keys[k] for k in sorted(row.best)]}
+        extra["marks"] = {keys[k]: mark for k, mark in sorted(row.marks.items())}
+        rows.append(dict(zip(keys, row.cells, strict=True)) | extra)
+    columns = [{"key": c.key, "title": c.title, "block": c.block, "kind": c.kind} for c in table.columns]
+    return {"title": table.title, "columns": columns, "rows": rows, "footnotes": list(table.footnotes)}
+
+
+def _harmless(cell: Cell) -> Cell:
+    """Text as a spreadsheet may open it: `=1+1` is a formula to it, `'=1+1` is not."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + cell
+    return cell
+
+
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "table": text,
+    "md": markdown,
+    "latex": latex,
+    "csv": csv_text,
+    "json": json_text,
+}
+SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}

@@ -1,0 +1,45 @@
+"""The paper's names for backbones and methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+BACKBONES = {  # timm's name without the tag of its weights → the paper's name
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "vit_base_patch16_224": "ViT-B/16",
+    "vit_base_patch16_384": "ViT-B/16",
+    "vit_large_patch16_224": "ViT-L/16",
+    "vit_large_patch16_384": "ViT-L/16",
+    "mobilenetv2_100": "MobileNetV2",
+    "efficientnet_b3": "EfficientNet-B3",
+    "tf_efficientnet_b3": "EfficientNet-B3",
+    "tf_efficientnet_lite0": "EfficientNet-Lite0",
+    "tf_efficientnet_lite1": "EfficientNet-Lite1",
+    "tf_efficientnet_lite2": "EfficientNet-Lite2",
+}
+CUTMIX = "ResNet-101 (CutMix)"
+HEADS = {"average": "", "csra": " + CSRA", "spatial": " + CSRA, spatial only", "gcn": " + GCN", "max": " + max pooling"}
+HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
+
+
+def backbone_name(config: dict[str, Any]) -> str:
+    """The trunk as the paper calls it; timm's name where the paper has none.
+
+    A ResNet-101 started from a file with "cutmix" in its name is the paper's ResNet-cut: its architecture is the same.
+    """
+    plain = str(config.get("backbone", "")).split(".")[0]
+    weights = f"{config.get('weights') or ''} {config.get('init') or ''}"
+    if plain == "resnet101" and "cutmix" in "".join(Path(part).name for part in weights.split()).lower():
+        return CUTMIX
+    return BACKBONES.get(plain, plain)
+
+
+def method_name(config: dict[str, Any]) -> str:
+    """Backbone and head as the paper's tables name a method: "ResNet-101 + CSRA"."""
+    head = str(config.get("head", ""))
+    name = backbone_name(config) + HEADS.get(head, f" + {head}")
+    if head in ("csra", "spatial") and config.get("normalize") is False:
+        name += ", unnormalised classifier"
+    return name

@@ -1,0 +1,201 @@
+"""`Result`: one finished run, or several equal but for the seed, as a table needs it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.errors import PredictionsError, nearest, printable
+from mlrec.metrics.result import Metrics, evaluate
+from mlrec.predictions import Floats
+from mlrec.reports.names import backbone_name, method_name
+from mlrec.runs.record import Run, RunRecord
+
+METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
+TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+# Keys that do not change what is measured: runs that differ in these alone are the same method.
+NOT_THE_METHOD = {"seed", "device", "workers", "threads", "eval_batch_size", "save_every", "eval_every", "compile"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was run, on what it was scored, and the numbers.
+
+    Attributes:
+        names: the run folders' names, one for each seed.
+        rules: the conventions in words.
+        values: by column key: mAP CP ... OF1, CP_3 ... OF1_3, as fractions; None is undefined.
+        spread: standard deviation of mAP over the seeds, None for one.
+        best_epoch: highest mAP of an epoch that was chosen on the scored split, None where nobody looked.
+        extra: what the weights were trained on besides ImageNet and this data set, "" for nothing.
+    """
+
+    names: tuple[str, ...]
+    config: Mapping[str, Any]
+    dataset: str
+    kind: str
+    split: str
+    samples: int
+    labels: tuple[str, ...]
+    digest: str
+    conventions: str
+    rules: str
+    method: str
+    backbone: str
+    resolution: int | None
+    extra: str
+    values: Mapping[str, float | None]
+    average_precision: Mapping[str, float | None]
+    spread: float | None = None
+    best_epoch: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """Name of the head."""
+        return str(self.config.get("head", ""))
+
+    @property
+    def heads(self) -> int | None:
+        """H of a CSRA head, else None."""
+        if self.head not in ("csra", "spatial"):
+            return None
+        temperatures = self.config.get("temperatures")
+        return self.config.get("heads") or (len(temperatures) if temperatures else 1)
+
+    @property
+    def lam(self) -> float | None:
+        """λ of a CSRA head, else None."""
+        return self.config.get("lam") if self.head == "csra" else None
+
+    @property
+    def block(self) -> tuple[object, ...]:
+        """Results whose blocks are equal may be compared."""
+        return (
+            self.dataset, self.split, self.samples, self.labels, self.digest, self.conventions,
+            self.resolution, self.extra,
+        )  # fmt: skip
+
+
+def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str] | None = None) -> Result:
+    """A finished run as a `Result`; scored anew from its predictions where conventions or labels are given.
+
+    Raises:
+        MlrecError: the run's files cannot be read, or its predictions hold no targets.
+    """
+    stored = run.metrics()
+    if labels is not None or conventions not in (None, stored.conventions.name):
+        stored = rescored(run, conventions or stored.conventions.name, labels)
+    return _result(run, stored)
+
+
+def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) -> Metrics:
+    """The run's stored predictions under other conventions, of all labels or of `labels` alone."""
+    logits, targets, names = scores_and_truth(run, labels)
+    return evaluate(logits, targets, labels=names, conventions=conventions)
+
+
+def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Floats, NDArray[np.int8], tuple[str, ...]]:
+    """Logits, targets and label names of a run's predictions, of all labels or of `labels` in that order.
+
+    Raises:
+        PredictionsError: no targets are stored, or a label is not among the run's.
+    """
+    predictions = run.predictions()
+    if predictions.targets is None:
+        raise PredictionsError(f"{printable(run.path)}: its predictions hold no targets; score them with mlrec score")
+    if labels is None:
+        return predictions.logits, predictions.targets, predictions.labels
+    place = {name: k for k, name in enumerate(predictions.labels)}
+    for name in labels:
+        if name not in place:
+            raise PredictionsError(f"{printable(run.path)}: no label '{printable(name)}'{nearest(name, place)}")
+    columns = [place[name] for name in labels]
+    return predictions.logits[:, columns], predictions.targets[:, columns], tuple(labels)
+
+
+def over_seeds(results: Iterable[Result]) -> list[Result]:
+    """Results equal but for the seed become one: the mean of every metric, the spread of mAP, all names."""
+    methods: dict[object, list[Result]] = {}
+    for result in results:
+        methods.setdefault((_method_key(result), result.block), []).append(result)
+    return [_mean(seeds) if len(seeds) > 1 else seeds[0] for seeds in methods.values()]
+
+
+def _method_key(result: Result) -> str:
+    return repr(sorted((key, value) for key, value in result.config.items() if key not in NOT_THE_METHOD))
+
+
+def _mean(seeds: Sequence[Result]) -> Result:
+    first = seeds[0]
+    values = {key: _mean_of([seed.values[key] for seed in seeds]) for key in first.values}
+    per_label = {name: _mean_of([seed.average_precision[name] for seed in seeds]) for name in first.average_precision}
+    scores = [seed.values["mAP"] for seed in seeds]
+    known = [score for score in scores if score is not None]
+    best = [seed.best_epoch for seed in seeds]
+    return replace(
+        first,
+        names=tuple(name for seed in seeds for name in seed.names),
+        values=values,
+        average_precision=per_label,
+        spread=statistics.stdev(known) if len(known) == len(scores) else None,
+        best_epoch=_mean_of(best),
+        notes=tuple(dict.fromkeys(note for seed in seeds for note in seed.notes)),
+    )
+
+
+def _mean_of(numbers: Sequence[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return math.fsum(known) / len(known) if len(known) == len(numbers) else None
+
+
+def _result(run: Run, metrics: Metrics) -> Result:
+    record = run.record
+    told = metrics.to_dict()
+    values = {key: told[key] for key in METRICS} | {f"{key}_3": told["top3"][key] for key in TOP3}
+    scored = record.scored
+    return Result(
+        names=(run.path.name,),
+        config=record.config,
+        dataset=scored.dataset if scored else "unknown data",
+        kind=scored.kind if scored else "",
+        split=scored.split if scored else "",
+        samples=int(told["counts"]["samples"]),
+        labels=tuple(told["average_precision"]),
+        digest=scored.digest if scored else "",
+        conventions=metrics.conventions.name,
+        rules=metrics.conventions.in_words(),
+        method=method_name(record.config),
+        backbone=backbone_name(record.config),
+        resolution=_resolution(record),
+        extra=_extra(record),
+        values=values,
+        average_precision=told["average_precision"],
+        best_epoch=_best_epoch(record),
+        notes=tuple(record.notes),
+    )
+
+
+def _resolution(record: RunRecord) -> int | None:
+    size = record.model.get("input_size", record.config.get("img_size"))
+    if isinstance(size, (list, tuple)):
+        size = size[-1]
+    return int(size) if size is not None else None
+
+
+def _extra(record: RunRecord) -> str:
+    """The data that a run's weights had seen: told by the model's facts, else the run or file it started from."""
+    told = record.model.get("extra_data") or record.config.get("init")
+    return str(told).rstrip("/").rpartition("/")[2] if told else ""
+
+
+def _best_epoch(record: RunRecord) -> float | None:
+    best = record.best or {}
+    chosen_on_scored = record.scored is not None and best.get("split") == record.scored.split
+    return best.get("mAP") if chosen_on_scored else None

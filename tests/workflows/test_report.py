@@ -1,0 +1,93 @@
+"""`mlrec report` from run folders to text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlrec.errors import RunError
+from mlrec.reports.formats import FORMATS
+from mlrec.workflows.report import report, runs_at
+from tests.reports.builders import write_run
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "mlrec", "report", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def test_all_finished_runs_and_no_others(tmp_path):
+    write_run(tmp_path / "runs", "done")
+    write_run(tmp_path / "runs" / "study", "deep", config={"lam": 0.3})
+    write_run(tmp_path / "runs", "stopped", status="interrupted")
+    (table,) = report(root=tmp_path / "runs")
+    assert [row.cells[-1] for row in table.rows] == ["done", "deep"]
+
+
+def test_runs_are_named_one_by_one_or_by_folder_and_counted_once(tmp_path):
+    one = write_run(tmp_path / "runs", "one")
+    write_run(tmp_path / "runs", "two")
+    assert [run.path.name for run in runs_at([one])] == ["one"]
+    assert len(runs_at([one, tmp_path / "runs"])) == 2
+
+
+def test_what_is_missing_or_unfinished_is_told(tmp_path):
+    with pytest.raises(RunError, match=r"no finished run under .*; run mlrec train"):
+        report(root=tmp_path / "runs")
+    stopped = write_run(tmp_path, "stopped", status="interrupted")
+    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume it"):
+        report([stopped])
+
+
+def test_every_format_of_the_same_runs(tmp_path):
+    write_run(tmp_path / "runs", "done")
+    tables = report(root=tmp_path / "runs")
+    assert set(FORMATS) == {"table", "md", "latex", "csv", "json"}
+    for name, draw in FORMATS.items():
+        assert "ResNet" in draw(tables), name
+
+
+def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
+    write_run(tmp_path / "runs", "done")
+    done = cli("--format", "json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["rows"][0]["run"] == "done"
+    assert cli("--out", "t.tex", cwd=tmp_path).returncode == 0
+    assert r"\toprule" in (tmp_path / "t.tex").read_text()
+    wrong = cli("--format", "docx", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "choose one of table, md, latex, csv, json" in wrong.stderr
+
+
+def test_a_hundred_runs_take_less_than_a_second_without_torch(tmp_path):
+    for k in range(100):
+        write_run(tmp_path / "runs", f"r{k:03d}", config={"lam": k / 100})
+    code = (
+        "import sys, time, pathlib; t = time.perf_counter()\n"
+        "from mlrec.workflows.report import report\nfrom mlrec.reports.formats import FORMATS\n"
+        "FORMATS['table'](report(root=pathlib.Path('runs')))\n"
+        "print(time.perf_counter() - t); print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    best = min(_timed(code, tmp_path) for _ in range(2))
+    assert best < 1.0
+
+
+def _timed(code: str, cwd: Path) -> float:
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120, check=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    seconds, modules = done.stdout.splitlines()
+    assert modules == "False False"
+    return float(seconds)
