@@ -22,6 +22,7 @@ class ReadOptions:
         labels: the label names, in order, where the source does not name them.
         year: which year of several in one COCO folder.
         keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
+        seed: of the scenes, where they are drawn (shapes).
     """
 
     images: Path | None = None
@@ -30,6 +31,7 @@ class ReadOptions:
     labels: tuple[str, ...] | None = None
     year: str | None = None
     keep_empty: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ Reader = Callable[[Path, ReadOptions, Findings], Reading]
 SOURCES: dict[str, str] = {
     "voc2007": "mlrec.datasets.voc:read_voc2007",
     "coco": "mlrec.datasets.coco:read_coco",
+    "shapes": "mlrec.datasets.shapes:read_shapes",
     "csv": "mlrec.datasets.tabular:read_csv_labels",
 }
 
