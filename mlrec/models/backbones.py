@@ -35,11 +35,14 @@ class Backbone(nn.Module):
         trunk: the timm model.
         name: the name with the tag of the pretrained weights.
         num_features: d.
+        grid: rows and columns of the map at the input size in use.
         preprocessing: what the weights of that tag expect, at the input size in use.
 
     Raises:
         ModelError: unknown name, no spatial map, an input size that it cannot take, or weights out of reach.
     """
+
+    trunk: Any
 
     def __init__(self, name: str, img_size: int | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class Backbone(nn.Module):
             tuple(settings.std),
             "bicubic" if settings.interpolation == "bicubic" else "bilinear",
         )
-        _freeze_unused(self, size)
+        self.grid = _probe(self, size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, d, h, w) of normalised `images` (B, 3, H, W)."""
@@ -67,35 +70,29 @@ class Backbone(nn.Module):
             raise _no_map(self.name)
         if output.ndim == 4:
             return output.permute(0, 3, 1, 2) if getattr(self.trunk, "output_fmt", "NCHW") == "NHWC" else output
-        tokens = output[:, self._prefix_tokens(output) :]
+        tokens = output[:, self._prefix_tokens :]
         height, width = _grid(tokens.shape[1], size)
         if height * width != tokens.shape[1] or height < size[0] // self._reduction:
             raise _no_map(self.name)
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
 
-    def _prefix_tokens(self, tokens: Tensor) -> int:
+    @property
+    def _prefix_tokens(self) -> int:
         known = getattr(self.trunk, "num_prefix_tokens", None)
         return int(hasattr(self.trunk, "cls_token")) if known is None else int(known)
 
     @property
-    def patches(self) -> int:
-        """Number of locations N at the input size in use."""
-        side = self.preprocessing.size
-        with torch.no_grad():
-            probe = copy.deepcopy(self).to("meta").eval()
-            return probe(torch.empty(2, 3, side, side, device="meta"))[0, 0].numel()
-
-    @property
     def _reduction(self) -> int:
-        return max((stage["reduction"] for stage in self.trunk.feature_info), default=1)
+        stages = getattr(self.trunk, "feature_info", None) or ()
+        return max((int(stage["reduction"]) for stage in stages), default=1)
 
     def _normed(self, features: Tensor) -> Tensor:
         norm = getattr(self.trunk, "fc_norm", None) or getattr(getattr(self.trunk, "head", None), "norm", None)
         if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
             return features
-        if type(norm).__name__.endswith("2d"):  # timm's mark of a norm over dimension 1
-            return norm(features)
-        return norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        first = type(norm).__name__.endswith("2d")  # timm's mark of a norm over dimension 1
+        normed: Tensor = norm(features) if first else norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return normed
 
 
 def paper_weights(name: str) -> str:
@@ -107,13 +104,13 @@ def paper_weights(name: str) -> str:
 
 
 def _pretrained_settings(name: str) -> Any:
-    """timm's own description of a name: its tag, input and normalisation."""
+    """The description that timm has of a name: its tag, input and normalisation."""
     if not timm.is_model(name):
         raise ModelError(
             f"no backbone '{printable(name)}' in timm {timm.__version__}{nearest(name, timm.list_models())}"
         )
     try:
-        settings = timm.get_pretrained_cfg(name)
+        settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
         raise ModelError(f"no weights '{printable(name)}' in timm {timm.__version__}; there are {tags}") from error
@@ -131,17 +128,19 @@ def _build(name: str, settings: Any, options: dict[str, Any], pretrained: bool) 
         raise ModelError(f"{printable(name)}: timm cannot build it with {options} ({printable(error)})") from error
 
 
-def _freeze_unused(backbone: Backbone, size: int) -> None:
-    """Freeze what the map does not depend on, found without computing; a name without a map is found out, too."""
+def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
+    """The size of the map, found without computing; what the map does not depend on is frozen on the way."""
     probe = copy.deepcopy(backbone).to("meta").eval()
     try:
-        probe(torch.empty(2, 3, size, size, device="meta")).sum().backward()
+        features = probe(torch.empty(2, 3, size, size, device="meta"))
+        features.sum().backward()
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({printable(error)})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
         parameter.requires_grad_(seen.grad is not None)
+    return features.shape[2], features.shape[3]
 
 
 def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:

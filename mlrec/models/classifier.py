@@ -1,4 +1,4 @@
-"""`Classifier`: a trunk and a head, with the labels and the preprocessing they were trained for; and how to make one."""
+"""`Classifier`: a trunk and a head, with the labels and the preprocessing they were trained for."""
 
 from __future__ import annotations
 

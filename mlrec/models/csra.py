@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, normalize
 
 from mlrec.errors import ModelError
 
@@ -108,21 +108,21 @@ class CSRA(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def scores(self, features: Tensor) -> Tensor:
-        """s = m·x, (B, H, C, N): the score of each label at each location, for each head."""
+        """Scores s = m·x, (B, H, C, N): that of each label at each location, for each head."""
         check_features(features, self.weight.shape[-1])
-        weight = F.normalize(self.weight, dim=-1) if self.normalize else self.weight
-        scores = F.conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
-        scores = scores.flatten(2).unflatten(1, self.weight.shape[:2])
+        weight = normalize(self.weight, dim=-1) if self.normalize else self.weight
+        scores = conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
+        scores = scores.reshape(len(scores), *self.weight.shape[:2], -1)
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
     def attention(self, features: Tensor) -> Tensor:
-        """p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; one-hot at the first maximum where T = ∞."""
+        """Attention p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; at T = ∞ one-hot at the first maximum."""
         scores = self.scores(features)
         maps = [
             _one_hot_at_maximum(scores[:, run]) if hard else self._softmax(scores, run)
             for run, hard in _runs(self.temperatures)
         ]
-        return torch.cat(maps, dim=1).unflatten(-1, features.shape[-2:])
+        return torch.cat(maps, dim=1).reshape(*scores.shape[:3], *features.shape[-2:])
 
     def location_scores(self, features: Tensor) -> Tensor:
         """Scores at each location, heads added, (B, C, N); their mean over locations is the logit at λ = 0."""
@@ -135,6 +135,7 @@ class CSRA(nn.Module):
         return torch.softmax(scores, dim=-1)
 
     def extra_repr(self) -> str:
+        """What `print` shows of the head."""
         heads, labels, channels = self.weight.shape
         return f"{channels}, {labels}, heads={heads}, lam={self.lam:g}, normalize={self.normalize}"
 

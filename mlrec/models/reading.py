@@ -96,12 +96,11 @@ def _is_dict(content: Any) -> bool:
 
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized:
-        raise ModelError(f"{shown}: '{printable(key)}' is sparse or quantised; mlrec reads dense weights only")
+        raise ModelError(f"{shown}: '{printable(key)}' is sparse or quantised; only dense weights can be read")
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
-        raise ModelError(
-            f"{shown}: '{printable(key)}' claims {needed:,} bytes but holds {tensor.untyped_storage().nbytes():,}; refused"
-        )
+        held = tensor.untyped_storage().nbytes()
+        raise ModelError(f"{shown}: '{printable(key)}' claims {needed:,} bytes but holds {held:,}; refused")
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from mlrec.errors import ModelError, printable
@@ -41,13 +42,8 @@ def trunk_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, 
     if any(key.startswith(TRUNK) for key in tensors):
         tensors = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
     expected = backbone.trunk.state_dict()
-    classifier = backbone.trunk.pretrained_cfg.get("classifier") or ()
-    heads = (
-        "head.",
-        "fc.",
-        "classifier.",
-        *(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier)),
-    )
+    named = backbone.trunk.pretrained_cfg.get("classifier") or ()
+    heads = ("head.", "fc.", "classifier.", *(f"{name}." for name in ((named,) if isinstance(named, str) else named)))
     state = {key: tensor for key, tensor in tensors.items() if key in expected or not key.startswith(heads)}
     if "pos_embed" in state and "pos_embed" in expected:
         state["pos_embed"] = resampled_positions(state["pos_embed"], expected["pos_embed"], backbone)
@@ -66,18 +62,16 @@ def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -
         or positions.shape[2] != wanted.shape[2]
     ):
         return positions
-    from timm.layers import resample_abs_pos_embed
-
-    side = math.isqrt(backbone.patches)
-    prefix = wanted.shape[1] - side * side
-    return resample_abs_pos_embed(positions, [side, side], num_prefix_tokens=prefix)
+    prefix = wanted.shape[1] - math.prod(backbone.grid)
+    resampled: Tensor = resample_abs_pos_embed(positions, list(backbone.grid), num_prefix_tokens=prefix)
+    return resampled
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `module` strictly.
 
     Raises:
-        ModelError: names or shapes differ, or a weight is not a finite number; the module is then as it was.
+        ModelError: names or shapes differ, or a weight is not finite; the module is then as it was.
     """
     expected = module.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
@@ -91,9 +85,8 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
-            raise ModelError(
-                f"{shown}: '{printable(key)}' has shape {tuple(tensor.shape)}, the model needs {tuple(expected[key].shape)}"
-            )
+            wanted = tuple(expected[key].shape)
+            raise ModelError(f"{shown}: '{printable(key)}' has shape {tuple(tensor.shape)}, the model needs {wanted}")
     check_finite(state, source)
     module.load_state_dict(dict(state), strict=False)
 
@@ -113,5 +106,5 @@ def digest(state: Mapping[str, Tensor]) -> str:
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()
         content.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content.update(tensor.flatten().view(torch.uint8).numpy())
+        content.update(tensor.flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()
