@@ -34,6 +34,7 @@ def prepare(
         str | None,
         typer.Option(help="Label names, where the source does not name them, or a choice.", metavar="A,B,..."),
     ] = None,
+    seed: Annotated[int, typer.Option(help="shapes: seed of the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Accept images of test that are in another split, too.")
     ] = False,
@@ -59,6 +60,7 @@ def prepare(
             labels=None if given is None else tuple(given),
             year=year,
             keep_empty=keep_empty,
+            seed=seed,
         ),
         verify=not no_verify,
         skip_bad_images=skip_bad_images,

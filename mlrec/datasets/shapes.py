@@ -36,13 +36,7 @@ def read_shapes(path: Path, options: ReadOptions, findings: Findings) -> Reading
     """
     draw_shapes(path, seed=options.seed)
     reading = read_coco(path, options, findings)
-    return replace(
-        reading,
-        name=NAME,
-        manifests=[replace(manifest, name=NAME) for manifest in reading.manifests],
-        source=reading.source | {"kind": NAME},
-        footnotes=[f"synthetic scenes, seed {options.seed}"],
-    )
+    return replace(reading, name=NAME, source=reading.source | {"kind": NAME}, footnotes=[])
 
 
 def draw_shapes(

@@ -92,7 +92,7 @@ def test_the_reader_gives_what_pycocotools_reads(folder: Path, monkeypatch: pyte
     reading = read_shapes(folder, ReadOptions(seed=5), findings)
     assert (reading.name, reading.source["kind"]) == ("shapes", "shapes")
     assert not findings.errors
-    assert [(m.name, m.split, len(m)) for m in reading.manifests] == [("shapes", "train", 12), ("shapes", "val", 6)]
+    assert [(m.split, len(m)) for m in reading.manifests] == [("train", 12), ("val", 6)]
     for manifest in reading.manifests:
         truth = coco(folder, manifest.split)
         assert manifest.labels == CLASSES
