@@ -1,0 +1,208 @@
+"""How sure a number is: bootstrap intervals of metrics, of differences, and of a choice of the best.
+
+Units of a test set (images; for persons the images they stand in) are drawn with replacement, see `resamples`. Two
+predictions are always compared on the same draws. A claim about a method, not about one trained model, draws its seeds
+too: give the predictions of several runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlrec.metrics.conventions import Conventions
+from mlrec.metrics.interval import Interval, bias_corrected, percentiles
+from mlrec.metrics.resamples import RESAMPLES, Replicates, Units, replicates
+from mlrec.metrics.result import Metrics, evaluate_scores
+from mlrec.metrics.thresholded import RATES
+
+METRICS = ("mAP", *RATES)
+Runs = ArrayLike | Sequence[ArrayLike]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """A test set and how it is drawn from.
+
+    Attributes:
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        groups: for each sample what it is drawn with (its image), or None: each by itself.
+        conventions: how to score.
+        threshold: a label is predicted at or above it; 0 for logits, 0.5 for probabilities.
+        resamples: how often to draw.
+        seed: of the draws.
+    """
+
+    targets: ArrayLike
+    groups: Sequence[object] | NDArray[Any] | None = None
+    conventions: str | Conventions = "mlrec"
+    threshold: float = 0.0
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    @property
+    def units(self) -> Units:
+        """What is drawn."""
+        return Units.of(len(np.asarray(self.targets)), self.groups)
+
+    def score(self, scores: ArrayLike) -> Metrics:
+        """The metrics of the whole set."""
+        return evaluate_scores(scores, self.targets, threshold=self.threshold, conventions=self.conventions)
+
+    def resample(self, scores: ArrayLike) -> Replicates:
+        """The metrics of each resample."""
+        how = {"conventions": self.conventions, "threshold": self.threshold}
+        return replicates(scores, self.targets, self.units, resamples=self.resamples, seed=self.seed, **how)  # type: ignore[arg-type]
+
+    def estimate(self, runs: Runs, method: int = 0) -> Estimate:
+        """The metrics of a method, over its runs; `method` tells methods apart whose seeds are drawn independently."""
+        each = runs_of(runs)
+        rng = np.random.default_rng([self.seed, method])
+        drawn = rng.multinomial(len(each), [1 / len(each)] * len(each), size=self.resamples) / len(each)
+        even = np.full((1, len(each)), 1 / len(each))
+        whole = _over_runs([_as_replicates(self.score(scores)) for scores in each], even)
+        resampled = _over_runs([self.resample(scores) for scores in each], drawn)
+        return Estimate(whole, resampled, self.units.number, (len(each),))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Metrics of the whole test set (B = 1) and of each resample: of a method, or of a difference of two."""
+
+    whole: Replicates
+    resampled: Replicates
+    units: int
+    seeds: tuple[int, ...]
+
+    def minus(self, other: Estimate) -> Estimate:
+        """The difference, resample by resample."""
+        return Estimate(
+            _minus(self.whole, other.whole),
+            _minus(self.resampled, other.resampled),
+            self.units,
+            self.seeds + other.seeds,
+        )
+
+    def metric(self, name: str) -> Interval | None:
+        """The interval of one of `METRICS`, None where it is undefined."""
+        return self._between(self.whole.values[name], self.resampled.values[name])
+
+    def label(self, column: int) -> Interval | None:
+        """The interval of a label's AP, None for a label without positives."""
+        return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
+
+    def _between(self, whole: NDArray[np.float64], drawn: NDArray[np.float64]) -> Interval | None:
+        value, defined = float(whole[0]), drawn[~np.isnan(drawn)]
+        if np.isnan(value) or not defined.size:
+            return None
+        return Interval(value, *bias_corrected(value, defined), self.units, len(drawn), self.seeds)
+
+
+def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
+    """The interval of each of `METRICS`; None for a metric that is undefined.
+
+    Args:
+        scores: (N, C) logits of one run, or a list of such: runs of one method with different seeds. Then seeds are
+            drawn as well as units, and the interval is one of the method.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        **options: the other fields of `Bootstrap`.
+    """
+    estimate = Bootstrap(targets, **options).estimate(scores)
+    return {name: estimate.metric(name) for name in METRICS}
+
+
+def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval | None:  # noqa: N802 - the metric's name
+    """The interval of mAP, see `metric_intervals`."""
+    return metric_intervals(scores, targets, **options)["mAP"]
+
+
+def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
+    """The interval of ours minus theirs in each of `METRICS`, on the same draws of units.
+
+    Arguments as in `metric_intervals`; the two may have different numbers of runs, which are drawn independently.
+    """
+    difference = difference_of(ours, theirs, Bootstrap(targets, **options))
+    return {name: difference.metric(name) for name in METRICS}
+
+
+def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> Interval | None:
+    """The interval of mAP(ours) - mAP(theirs), see `paired_differences`."""
+    return paired_differences(ours, theirs, targets, **options)["mAP"]
+
+
+def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
+    """Ours minus theirs in every metric and label."""
+    return bootstrap.estimate(ours, 0).minus(bootstrap.estimate(theirs, 1))
+
+
+@dataclass(frozen=True)
+class Best:
+    """A choice made on the scored set itself.
+
+    Attributes:
+        chosen: position of the best candidate.
+        gain: its mAP minus the baseline's; the interval repeats the choice in every resample.
+        shares: how often each candidate is the best of a resample.
+    """
+
+    chosen: int
+    gain: Interval
+    shares: tuple[float, ...]
+
+
+def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
+    """The candidate of the highest mAP (the first of equals) against the candidate at position `baseline`.
+
+    The baseline is a candidate, so the gain is never negative: by itself it is no evidence, however narrow.
+    """
+    bootstrap = Bootstrap(targets, **options)
+    whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
+    drawn = np.array([bootstrap.resample(scores).values["mAP"] for scores in candidates])
+    drawn = drawn[:, ~np.isnan(drawn).any(axis=0)]
+    low, high = percentiles(drawn.max(axis=0) - drawn[baseline])
+    gain = float(whole.max() - whole[baseline])
+    wins = np.bincount(drawn.argmax(axis=0), minlength=len(candidates))
+    return Best(
+        chosen=int(whole.argmax()),
+        gain=Interval(gain, low, high, bootstrap.units.number, bootstrap.resamples),
+        shares=tuple((wins / wins.sum()).tolist()),
+    )
+
+
+def runs_of(runs: Runs) -> list[ArrayLike]:
+    """One (N, C) array as the list of it; a list of such arrays as it is."""
+    several = isinstance(runs, (list, tuple)) and np.ndim(runs[0]) == 2
+    return list(runs) if several else [runs]  # type: ignore[arg-type, list-item]
+
+
+def _minus(ours: Replicates, theirs: Replicates) -> Replicates:
+    values = {name: ours.values[name] - theirs.values[name] for name in METRICS}
+    return Replicates(ours.average_precision - theirs.average_precision, values)
+
+
+def _as_replicates(metrics: Metrics) -> Replicates:
+    ap = np.array([list(metrics.average_precision.values())], dtype=np.float64)
+    return Replicates(ap, {name: np.array([getattr(metrics, name)], dtype=np.float64) for name in METRICS})
+
+
+def _over_runs(runs: Sequence[Replicates], shares: NDArray[np.float64]) -> Replicates:
+    """The mean over runs, each with its share in each resample; `shares` is (B, runs)."""
+    values = {name: _mean([run.values[name] for run in runs], shares) for name in METRICS}
+    return Replicates(_mean([run.average_precision for run in runs], shares), values)
+
+
+def _mean(values: Sequence[NDArray[np.float64]], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Few runs drawn with replacement vary less than runs do, by (n - 1) / n in variance: stretched by that."""
+    number = len(values)
+    if number == 1:
+        return values[0]
+    centre = np.mean(values, axis=0)
+    parts = [
+        share.reshape(-1, *[1] * (value.ndim - 1)) * (value - centre)
+        for share, value in zip(shares.T, values, strict=True)
+    ]
+    return np.asarray(centre + np.sqrt(number / (number - 1)) * np.sum(parts, axis=0))
