@@ -63,6 +63,7 @@ SOURCES: dict[str, str] = {
     "voc2007": "mlrec.datasets.voc:read_voc2007",
     "coco": "mlrec.datasets.coco:read_coco",
     "shapes": "mlrec.datasets.shapes:read_shapes",
+    "wider": "mlrec.datasets.wider:read_wider",
     "csv": "mlrec.datasets.tabular:read_csv_labels",
 }
 
