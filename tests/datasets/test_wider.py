@@ -125,7 +125,8 @@ def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named(tmp_path: Path, place: list[str | int], value: Any, message: str) -> None:
     _, findings = read(tree(tmp_path, trainval=changed(place, value)))
     assert len(findings.errors) == 1
-    pytest.raises(DataError, findings.raise_errors, "x", "y").match(message)
+    with pytest.raises(DataError, match=message):
+        findings.raise_errors("x", "y")
 
 
 @pytest.mark.parametrize("attribute", [[float("nan"), *MAN[1:]], [True, *MAN[1:]], ["1", *MAN[1:]]])
