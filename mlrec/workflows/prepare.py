@@ -89,6 +89,8 @@ def prepare(
     with replace_folder(target) as temporary:
         folder.write(temporary, info, reading.manifests)
     log.unlink(missing_ok=True)
+    for line in reading.footnotes:
+        progress.say(line)
     for warning in findings.warnings:
         progress.warn(warning)
     return Dataset(target, info)

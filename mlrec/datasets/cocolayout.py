@@ -1,0 +1,85 @@
+"""Where COCO keeps its files: which annotation file is which split, and which folder holds its images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrec.datasets.sources import ReadOptions
+from mlrec.errors import DataError, Findings, printable
+
+SPLITS = ("train", "val", "test")
+USUAL = ("train", "val")
+_FILE = re.compile(r"^(?:instances_)?(train|val|test)(\d{4})?\.json$")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: its annotation file, the root of the data set, and the folder of its images below that ("" = root)."""
+
+    split: str
+    file: Path
+    root: Path
+    folder: str
+
+
+def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[str, list[Part]]:
+    """The default name of the data set and its splits.
+
+    Raises:
+        DataError: no annotation file, or several years and none chosen.
+    """
+    if options.annotations is not None:
+        root = (options.images or path).absolute()
+        if not root.is_dir():
+            raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
+        return options.annotations.stem, [
+            Part(options.split or _split_of(options.annotations), options.annotations, root, "")
+        ]
+    folder = path / "annotations"
+    years = _years(folder)
+    if not years:
+        raise DataError(
+            f"{printable(folder)}: no instances_train<year>.json or instances_val<year>.json here; give the folder "
+            "above annotations, or one own file with --annotations"
+        )
+    if len(years) > 1 and options.year is None:
+        raise DataError(f"{printable(folder)}: holds the years {', '.join(sorted(years))}; choose one with --year")
+    year = options.year or next(iter(years))
+    if year not in years:
+        raise DataError(f"{printable(folder)}: no year '{printable(year)}', only {', '.join(sorted(years))}")
+    for split in USUAL:
+        if split not in years[year]:
+            missing = f"{folder}/instances_{split}{year}.json"
+            findings.warn(f"split '{split}' is absent, because its file is missing", missing)
+    root = (options.images or path).absolute()
+    parts = [
+        Part(split, years[year][split], root, _image_folder(root, split, year, findings))
+        for split in SPLITS
+        if split in years[year]
+    ]
+    return f"coco{year}" if year else path.absolute().name, parts
+
+
+def _years(folder: Path) -> dict[str, dict[str, Path]]:
+    """Annotation files by year ("" for none) and split."""
+    years: dict[str, dict[str, Path]] = {}
+    for file in sorted(folder.glob("*.json")):
+        if match := _FILE.match(file.name):
+            years.setdefault(match[2] or "", {})[match[1]] = file
+    return years
+
+
+def _split_of(file: Path) -> str:
+    match = _FILE.match(file.name)
+    return match[1] if match else "all"
+
+
+def _image_folder(root: Path, split: str, year: str, findings: Findings) -> str:
+    usual = f"{split}{year}"
+    for folder in (usual, f"images/{usual}"):
+        if (root / folder).is_dir():
+            return folder
+    findings.warn(f"split '{split}' has no folder of images", f"{root / usual} or {root / 'images' / usual}")
+    return usual
