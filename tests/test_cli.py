@@ -1,0 +1,127 @@
+"""Where a command ends: exit codes, one line for an error, results and chatter on their own streams."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlrec import __version__
+from mlrec.cli import app as cli
+from mlrec.errors import ConfigError, DataError, MlrecError
+
+
+def end(monkeypatch: pytest.MonkeyPatch, problem: BaseException | None, folder: Path) -> int:
+    """The exit code of `main` when the command raises `problem`."""
+
+    def command() -> None:
+        if problem is not None:
+            raise problem
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cli, "app", command)
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as leave:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return int(leave.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "told"),
+    [
+        (None, 0, ""),
+        (MlrecError("disk is full"), 1, "error: disk is full"),
+        (DataError("a.xml: no object; add one"), 1, "error: a.xml: no object; add one"),
+        (ConfigError("lr = 'x': expected a number"), 2, "error: lr = 'x': expected a number"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (BrokenPipeError(), 1, ""),
+    ],
+)
+def test_exit_codes(
+    problem: BaseException | None,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli.console._console.cache_clear()
+    assert end(monkeypatch, problem, tmp_path) == code
+    streams = capsys.readouterr()
+    assert streams.err.strip() == told
+    assert streams.out == ""
+
+
+def test_a_bug_ends_in_one_line_and_a_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.console._console.cache_clear()
+    assert end(monkeypatch, KeyError("gone"), tmp_path) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "bug in mlrec (KeyError" in told
+    assert "Traceback" in (tmp_path / cli.CRASH_LOG).read_text()
+
+
+def run(*arguments: str, cwd: Path) -> SimpleNamespace:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlrec", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
+    )
+    return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def test_version_goes_to_stdout(tmp_path: Path) -> None:
+    done = run("--version", cwd=tmp_path)
+    assert (done.code, done.out, done.err) == (0, f"mlrec {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["report", "--nonsense"], ["prepare", "coco"]])
+def test_wrong_usage_is_exit_2_and_says_what_is_wrong(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err
+    assert "Traceback" not in done.err
+
+
+def test_control_characters_in_an_argument_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    done = run("prepare", "coco", "a\x1b[31mred", cwd=tmp_path)
+    assert done.code == 1
+    assert "\x1b" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_with_their_code_and_no_traceback(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    script = (
+        "import time\nfrom mlrec.cli import app as cli\ncli.app = lambda: (print('up', flush=True), time.sleep(30))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script + "cli.main()"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    begun = time.monotonic()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in told
+    assert time.monotonic() - begun < 10
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_leaves_early_causes_no_noise(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m mlrec --help | true"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""

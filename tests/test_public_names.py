@@ -1,0 +1,86 @@
+"""What is public is documented, typed, and of a piece; what is imported is declared."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlrec
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = sorted((REPOSITORY / "mlrec").rglob("*.py"))
+OTHER_NAMES = {"PIL": "pillow", "iterstrat": "iterative-stratification", "tomli_w": "tomli-w"}
+PUBLIC = [name for name in mlrec.__all__ if name != "__version__"]
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for file in FILES:
+        yield file, ast.parse(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented_and_typed(name: str) -> None:
+    thing = getattr(mlrec, name)
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing):
+        own = [member for key, member in vars(thing).items() if inspect.isfunction(member) and not key.startswith("_")]
+    else:
+        own = [thing]
+        assert "Raises:" in inspect.getdoc(thing), "a public function says what can go wrong"
+    for function in own:
+        assert inspect.getdoc(function), function
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not inspect.Signature.empty, function
+        for parameter in signature.parameters.values():
+            assert parameter.name == "self" or parameter.annotation is not inspect.Parameter.empty, (name, parameter)
+
+
+def test_the_reference_documents_exactly_the_public_names() -> None:
+    page = (REPOSITORY / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## mlrec\.(\w+)$", page, re.MULTILINE) == PUBLIC
+
+
+def test_all_errors_are_values_errors_of_ours() -> None:
+    from mlrec import errors
+
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
+    assert len(kinds) >= 6
+    assert all(issubclass(kind, mlrec.MlrecError) and issubclass(kind, ValueError) for kind in kinds)
+
+
+def test_every_import_is_declared() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + [need for extra in project["optional-dependencies"].values() for need in extra]
+    names = {re.split(r"[<>=!~\[; ]", need)[0].lower().replace("_", "-") for need in declared}
+    for file, tree in trees():
+        for node in ast.walk(tree):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module or ""]
+            for module in modules:
+                top = module.partition(".")[0]
+                known = top in sys.stdlib_module_names or top == "mlrec"
+                assert known or OTHER_NAMES.get(top, top).lower().replace("_", "-") in names, f"{file}: {module}"
+
+
+def test_only_the_console_writes_to_the_terminal() -> None:
+    for file, tree in trees():
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        if file.name not in ("console.py", "app.py"):
+            assert not calls & {"print", "sys.stdout.write", "sys.stderr.write"}, file
+
+
+def test_files_are_small_and_finished() -> None:
+    lengths = sorted(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES)
+    assert lengths[-1] <= 350
+    assert lengths[len(lengths) // 2] <= 150
+    for file, tree in trees():
+        assert ast.get_docstring(tree), f"{file}: says what is in it"
+        assert not re.search(r"\b(TODO|FIXME|XXX)\b", file.read_text(encoding="utf-8")), file
