@@ -1,0 +1,115 @@
+"""Features of a frozen trunk, computed once and kept in memory: a head then trains in seconds.
+
+The trunk is in eval mode: BatchNorm normalises by its stored statistics, which do not change, and nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import MlrecError
+from mlrec.models.classifier import Classifier
+from mlrec.progress import SILENT, Progress
+from mlrec.training.devices import Precision, autocast
+from mlrec.training.loading import Batch, ImageBatches, run
+from mlrec.training.sampling import eval_keys, train_keys
+from mlrec.training.transforms import normalize
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the trunk makes of the N samples of a manifest.
+
+    Attributes:
+        manifest: whose samples they are.
+        values: (k, N, d, h, w) on the CPU, in the dtype the trunk computes in; k = 1 plain or k augmented copies.
+    """
+
+    manifest: Manifest
+    values: Tensor
+
+
+def compute_features(
+    model: Classifier,
+    manifest: Manifest,
+    config: Config,
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
+    progress: Progress = SILENT,
+) -> Features:
+    """Run the trunk once over all samples: their plain views, or `config.feature_copies` augmented ones.
+
+    Copy k holds the views that training would show in epoch k. The model is moved to `device` and left in eval mode.
+
+    Raises:
+        DataError: an image that cannot be read, by its name.
+        MlrecError: the features do not fit into memory; says how much they need.
+    """
+    model = model.to(device).eval()
+    images = ImageBatches(manifest, model.preprocessing, config.decode, config)
+    epochs: list[int | None] = list(range(config.feature_copies)) or [None]
+    size = config.eval_batch_size or config.batch_size
+    keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
+    batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress)
+    values: Tensor | None = None
+    with torch.no_grad(), progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
+        for key, batch in zip(keys, batches, strict=True):
+            with autocast(device, precision):
+                output = model.backbone(normalize(batch.to(device).images, model.preprocessing)).cpu()
+            if values is None:
+                values = _reserve((len(epochs), len(manifest), *output.shape[1:]), output.dtype, progress)
+            values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)]
+            step(len(key.samples))
+    if values is None:
+        raise MlrecError(f"{manifest.name}/{manifest.split}: no samples to compute features of")
+    return Features(manifest, values)
+
+
+def feature_batches(
+    features: Features,
+    config: Config,
+    *,
+    epoch: int,
+    start: int = 0,
+    epochs: int = 1,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """As `train_batches`, in the same order, with features (B, d, h, w) as `images`; epoch e shows copy e mod k."""
+    manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
+    for key in train_keys(
+        manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
+    ):
+        samples = torch.from_numpy(key.samples)
+        copy = (key.epoch or 0) % len(features.values)
+        yield Batch(features.values[copy, samples], targets[samples], samples, key.share)
+
+
+def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> Tensor:
+    need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
+    if need > free:
+        raise MlrecError(
+            f"the features of the frozen trunk need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
+            "fewer --feature-copies, a smaller --img-size, --precision bf16, or train without --freeze-backbone"
+        )
+    progress.say(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")
+    return torch.empty(shape, dtype=dtype)
+
+
+def _free_memory() -> int:
+    """Bytes that may be taken without swapping."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
