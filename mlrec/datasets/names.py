@@ -31,8 +31,10 @@ def _fault(name: str) -> str:
         return "is absolute; names must be relative to the image directory"
     if ".." in parts:
         return "leaves the image directory; names must be relative, without '..'"
-    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+    if not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
         return "holds a control character; rename the file"
+    if len(name) <= LONGEST_PART and name.isascii():
+        return ""
     encoded = [len(part.encode("utf-8")) for part in parts]
     if max(encoded) > LONGEST_PART or sum(encoded) + len(parts) > LONGEST_PATH:
         return f"is too long for a file name ({LONGEST_PART} bytes a part, {LONGEST_PATH} in all)"
