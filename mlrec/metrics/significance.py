@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlrec.metrics.bootstrap import Bootstrap, Runs, difference_of
+from mlrec.metrics.bootstrap import Bootstrap, Estimate, Runs, difference_of
 from mlrec.metrics.interval import Interval
 
 FEW_POSITIVES = 30
@@ -58,7 +58,11 @@ def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **o
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
     """Ours minus theirs in each label's AP, in label order; arguments as in `bootstrap.paired_differences`."""
-    difference = difference_of(ours, theirs, Bootstrap(targets, **options))
+    return tests_of(difference_of(ours, theirs, Bootstrap(targets, **options)), targets, labels)
+
+
+def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) -> list[LabelTest]:
+    """The tests of each label of a difference that was drawn already."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
     p = [
