@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.manifest import repeated
 from mlrec.errors import PredictionsError, printable
 from mlrec.files import atomic_write
 
+CLIP = 1e-7
 Floats = NDArray[np.floating]
 
 
@@ -75,12 +77,33 @@ class Predictions:
         if targets is not None and (targets.shape != logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
             raise PredictionsError(f"{shown}: targets must be 1, 0 or -1, one for each of the logits")
         return cls(
-            labels=tuple(str(name) for name in arrays["labels"].tolist()),
-            sample_ids=tuple(str(name) for name in arrays["sample_ids"].tolist()),
+            labels=_unique_names(arrays["labels"], "label", shown),
+            sample_ids=_unique_names(arrays["sample_ids"], "sample id", shown),
             logits=logits,
             targets=None if targets is None else targets.astype(np.int8),
             digest=str(arrays["digest"]) if "digest" in arrays else "",
         )
+
+
+def logits_of(probabilities: Floats) -> NDArray[np.float64]:
+    """Logits of probabilities, those beyond [1e-7, 1 - 1e-7] moved to its ends: a logit of 0 or 1 would be infinite."""
+    clipped = np.clip(np.asarray(probabilities, dtype=np.float64), CLIP, 1 - CLIP)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+def probabilities_of(logits: Floats) -> NDArray[np.float64]:
+    """Sigmoid of the logits in float64, without overflow."""
+    small = np.exp(-np.abs(np.asarray(logits, dtype=np.float64)))
+    return np.asarray(np.where(np.asarray(logits) >= 0, 1.0, small) / (1 + small))
+
+
+def _unique_names(array: NDArray[np.generic], what: str, shown: str) -> tuple[str, ...]:
+    if array.dtype.kind not in "Uiu":
+        raise PredictionsError(f"{shown}: {what}s have dtype {array.dtype}, expected text")
+    names = tuple(str(name) for name in array.ravel().tolist())
+    if twice := repeated(names):
+        raise PredictionsError(f"{shown}: {what} '{printable(twice[0])}' stands twice; keep one")
+    return names
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -109,6 +109,7 @@ def _flushed(code: int | str | None) -> int | str | None:
 COMMANDS: dict[str, str] = {
     "prepare": "prepare:prepare",
     "report": "report:report",
+    "score": "score:score",
 }
 
 

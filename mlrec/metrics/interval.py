@@ -1,8 +1,8 @@
 """`Interval`: a number and where it may as well lie.
 
 Intervals are bias-corrected percentile intervals (Efron 1981, Nonparametric standard errors and confidence intervals).
-AP of a small set is biased upwards, and of its resamples once more: on 1,000 subsets of 545 images plain percentiles lie
-above the mAP of all 5,823 in 4.5 % and below it in 0.7 % of the cases, these in 2.8 % and 2.5 %.
+AP of a small set is biased upwards, and that of its resamples once more: on 1,000 subsets of 545 images plain
+percentiles lie above the mAP of all 5,823 in 4.5 % and below it in 0.7 % of the cases, these in 2.8 % and 2.5 %.
 """
 
 from __future__ import annotations
