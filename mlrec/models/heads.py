@@ -59,6 +59,6 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
         ModelError: no head has that name, or a value is out of range.
     """
     if name not in HEADS:
-        raise ModelError(f"no head '{printable(name)}'{nearest(name, HEADS)} There are {', '.join(HEADS)}")
+        raise ModelError(f"no head '{printable(name)}'; there are {', '.join(HEADS)}{nearest(name, HEADS)}")
     kind = HEADS[name]
     return kind(in_features, num_labels, **{key: value for key, value in options.items() if key in kind.OPTIONS})

@@ -1,0 +1,103 @@
+"""CSRA as one stacked projection against one convolution per head: seconds of a training step, side by side.
+
+    python benchmarks/heads.py [--batch 16] [--channels 2048] [--grid 14] [--labels 80] [--steps 20] [--device cpu]
+
+The per-head form is written from the paper's description: H modules, each a 1×1 convolution whose output is divided
+by the length of its classifiers, each with its own softmax. Both forms hold the same weights and see the same
+features; steps alternate, so that whatever else the machine does meets both. Printed: the median of each, and the
+median of the paired ratios with its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+
+import torch
+from paired import describe_machine, ratio_interval
+from torch import Tensor, nn
+
+from mlrec.models.csra import CSRA, TEMPERATURES
+
+
+class OneHead(nn.Module):
+    """One residual attention of the paper: 1×1 convolution, normalised classifier, softmax or maximum, residual."""
+
+    def __init__(self, weight: Tensor, temperature: float, lam: float) -> None:
+        super().__init__()
+        labels, channels = weight.shape
+        self.convolution = nn.Conv2d(channels, labels, 1, bias=False)
+        self.convolution.weight.data.copy_(weight[..., None, None])
+        self.temperature, self.lam = temperature, lam
+
+    def forward(self, features: Tensor) -> Tensor:
+        lengths = self.convolution.weight.norm(dim=1, keepdim=True).transpose(0, 1)
+        scores = (self.convolution(features) / lengths).flatten(2)
+        if math.isinf(self.temperature):
+            attended = scores.max(dim=2).values
+        else:
+            attended = (torch.softmax(self.temperature * scores, dim=2) * scores).sum(dim=2)
+        return scores.mean(dim=2) + self.lam * attended
+
+
+class PerHead(nn.Module):
+    """The heads one after the other, their logits added."""
+
+    def __init__(self, stacked: CSRA) -> None:
+        super().__init__()
+        pairs = zip(stacked.weight.detach(), stacked.temperatures, strict=True)
+        self.heads = nn.ModuleList(OneHead(weight, temperature, stacked.lam) for weight, temperature in pairs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.stack([head(features) for head in self.heads]).sum(0)
+
+
+def training_step(head: nn.Module, features: Tensor, targets: Tensor) -> float:
+    """Seconds of one forward and backward pass, gradients of weights and features."""
+    features = features.detach().requires_grad_()
+    head.zero_grad()
+    _wait(features)
+    begun = time.perf_counter()
+    nn.functional.binary_cross_entropy_with_logits(head(features), targets).backward()
+    _wait(features)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("batch", 16), ("channels", 2048), ("grid", 14), ("labels", 80), ("steps", 20)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--channels-last", action="store_true")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    features = torch.randn(given.batch, given.channels, given.grid, given.grid, device=given.device)
+    if given.channels_last:
+        features = features.to(memory_format=torch.channels_last)
+    targets = torch.randint(0, 2, (given.batch, given.labels), device=given.device).float()
+    print(f"{describe_machine()}, {torch.get_num_threads()} threads; {vars(given)}")
+    print(f"{'H':>2} {'per head ms':>12} {'stacked ms':>11} {'ratio':>6} {'95 %':>13} {'largest difference':>19}")
+    for heads in TEMPERATURES:
+        stacked = CSRA(given.channels, given.labels, heads, lam=0.5).to(given.device)
+        separate = PerHead(stacked).to(given.device)
+        difference = (stacked(features) - separate(features)).abs().max().item()
+        pairs = [
+            (training_step(separate, features, targets), training_step(stacked, features, targets))
+            for _ in range(given.steps)
+        ]
+        pairs = pairs[len(pairs) // 5 :]  # the first ones warm up
+        slow, fast = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))
+        ratio, low, high = ratio_interval([a / b for a, b in pairs])
+        interval = f"{low:.2f} to {high:.2f}"
+        print(f"{heads:>2} {slow:>12.2f} {fast:>11.2f} {ratio:>6.2f} {interval:>13} {difference:>19.1e}", flush=True)
+
+
+def _wait(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
