@@ -28,6 +28,7 @@ Pixels = NDArray[np.uint8]
 MAX_PIXELS = 89_478_485
 MAX_FILE_BYTES = 1 << 30
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 ORIENTATION_TAG = 0x0112
 # What libjpeg warns of although every pixel is right; all its other warnings mean damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")

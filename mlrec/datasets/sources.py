@@ -61,6 +61,8 @@ Reader = Callable[[Path, ReadOptions, Findings], Reading]
 
 SOURCES: dict[str, str] = {
     "voc2007": "mlrec.datasets.voc:read_voc2007",
+    "voc2012": "mlrec.datasets.voc:read_voc2012",
+    "voc": "mlrec.datasets.ownvoc:read_own_voc",
     "coco": "mlrec.datasets.coco:read_coco",
     "shapes": "mlrec.datasets.shapes:read_shapes",
     "wider": "mlrec.datasets.wider:read_wider",

@@ -7,10 +7,11 @@ training and in scoring is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
 from mlrec.datasets.names import image_name
@@ -39,6 +40,18 @@ def read_voc2007(path: Path, options: ReadOptions, findings: Findings) -> Readin
     return Reading("voc2007", manifests, source, stated_sizes=sizes)
 
 
+def read_voc2012(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+    """Read VOC2012 as VOC2007. Its test images have no public labels: all unknown, listed for prediction.
+
+    Raises:
+        DataError: there is no VOC2012 there.
+    """
+    root = year_folder(path, "VOC2012")
+    manifests, sizes = read_year("voc2012", root, LABELS, findings, unlabelled=("test",))
+    source = {"kind": "voc2012", "path": str(path.absolute()), "format": "voc"}
+    return Reading("voc2012", manifests, source, stated_sizes=sizes)
+
+
 def year_folder(path: Path, year: str) -> Path:
     """The folder that holds `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
@@ -54,7 +67,7 @@ def year_folder(path: Path, year: str) -> Path:
 
 
 def read_year(
-    name: str, root: Path, labels: Sequence[str], findings: Findings
+    name: str, root: Path, labels: Sequence[str], findings: Findings, *, unlabelled: Collection[str] = ()
 ) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
     """One manifest for each split that has a list, and the sizes that the annotations state, by image.
 
@@ -63,15 +76,21 @@ def read_year(
         root: the folder of `Annotations`, `ImageSets` and `JPEGImages`.
         labels: the classes, in the order of the target columns.
         findings: where errors and warnings go.
+        unlabelled: splits whose images may lack an annotation; all their labels are then unknown, with a warning.
     """
     lists = read_lists(root / LISTS, findings)
+    needed = {image for split, images in lists.items() if split not in unlabelled for image in images}
     annotations: dict[str, Annotation] = {}
     for image in dict.fromkeys(image for images in lists.values() for image in images):
-        if annotation := read_annotation(root / ANNOTATIONS / f"{image}.xml", root, findings):
+        file = root / ANNOTATIONS / f"{image}.xml"
+        if image not in needed and not file.exists():
+            findings.warn("images without annotation have unknown labels and serve for prediction alone", image)
+        elif annotation := read_annotation(file, root, findings):
             annotations[image] = annotation
-    targets = {image: _targets(annotation, labels, findings) for image, annotation in annotations.items()}
+    targets = {image: targets_of(annotation, labels, findings) for image, annotation in annotations.items()}
     if findings.errors:
         return [], {}
+    nothing_known = [UNKNOWN] * len(labels)
     manifests = [
         Manifest(
             name=name,
@@ -79,7 +98,7 @@ def read_year(
             root=root,
             labels=tuple(labels),
             images=tuple(f"{IMAGES}/{image}.jpg" for image in images),
-            targets=np.array([targets[image] for image in images], dtype=np.int8).reshape(-1, len(labels)),
+            targets=target_array([targets.get(image, nothing_known) for image in images], labels),
         )
         for split, images in lists.items()
     ]
@@ -115,7 +134,8 @@ def _list(file: Path, split: str, findings: Findings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _targets(annotation: Annotation, labels: Sequence[str], findings: Findings) -> Iterable[int]:
+def targets_of(annotation: Annotation, labels: Sequence[str], findings: Findings) -> list[int]:
+    """One target a label; a class that is none of the labels is an error with the nearest name."""
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):
         if thing.label not in targets:
@@ -127,3 +147,8 @@ def _targets(annotation: Annotation, labels: Sequence[str], findings: Findings) 
         elif targets[thing.label] != POSITIVE:
             targets[thing.label] = UNKNOWN
     return list(targets.values())
+
+
+def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:
+    """(N, C) targets, also for N = 0."""
+    return np.array(rows, dtype=np.int8).reshape(-1, len(labels))

@@ -10,6 +10,7 @@ from pathlib import Path
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
+from mlrec.datasets.manifest import clean_label
 from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_bytes
 
@@ -117,8 +118,9 @@ def _size(tree: ET.Element) -> tuple[int, int] | None:
 
 
 def _thing(node: ET.Element, where: str, findings: Findings) -> Thing:
-    label = (node.findtext("name") or "").strip()
-    if not label:
+    name = node.findtext("name")
+    label = clean_label(name, where, findings) if name is not None else ""
+    if name is None:
         findings.error(where, "has no <name>; name its class")
     difficult = (node.findtext("difficult") or "0").strip() or "0"
     if difficult not in ("0", "1"):

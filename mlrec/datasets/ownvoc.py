@@ -1,0 +1,91 @@
+"""Own images annotated in VOC's XML, as labelling tools write it: any labels, any image format, lists or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlrec.datasets.images import SUFFIXES
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.voc import ANNOTATIONS, IMAGES, LISTS, SPLITS, read_lists, target_array, targets_of
+from mlrec.datasets.vocxml import Annotation, read_annotation
+from mlrec.errors import DataError, Findings, printable
+
+WHOLE = "all"
+
+
+def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
+
+    Splits are those of `ImageSets/Main`, else there is one, `all`. Labels are `options.labels`, in that order, and any
+    other name is an error; without them the names that occur, sorted. Images lie in `options.images`, in `JPEGImages`,
+    in `images`, or beside the XML files, under the name of their XML file.
+
+    Raises:
+        DataError: no annotations there.
+    """
+    root = path.absolute()
+    folder = root / ANNOTATIONS if (root / ANNOTATIONS).is_dir() else root
+    files = sorted(folder.glob("*.xml"))
+    if not files:
+        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
+    lists = _lists(root, files, findings)
+    annotations = {}
+    for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
+        if annotation := read_annotation(folder / f"{stem}.xml", root, findings):
+            annotations[stem] = annotation
+    labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
+    targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
+    root, names = _image_files(root, folder, options.images)
+    for stem in annotations.keys() - names.keys():
+        findings.error(
+            f"{annotations[stem].path}", "no image of this name; its image must be called as the XML file is"
+        )
+    if findings.errors:
+        return Reading(path.name, [], {})
+    manifests = [
+        Manifest(
+            root.name,
+            split,
+            root,
+            labels,
+            tuple(names[stem] for stem in stems),
+            target_array([targets[stem] for stem in stems], labels),
+        )
+        for split, stems in lists.items()
+    ]
+    sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
+    source = {"kind": "voc", "path": str(path.absolute()), "format": "voc", "annotations": str(folder)}
+    return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
+
+
+def _lists(root: Path, files: Sequence[Path], findings: Findings) -> dict[str, list[str]]:
+    if any((root / LISTS / f"{split}.txt").exists() for split in SPLITS):
+        return read_lists(root / LISTS, findings)
+    return {WHOLE: [file.stem for file in files]}
+
+
+def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:
+    """All class names that occur, sorted. Names that differ in case alone are an error: they are one class."""
+    places: dict[str, Path] = {}
+    for annotation in annotations:
+        for thing in annotation.objects:
+            places.setdefault(thing.label, annotation.path)
+    folded: dict[str, str] = {}
+    for name in sorted(places):
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            findings.error(
+                f"{places[name]}", f"class '{printable(name)}' is '{printable(other)}' elsewhere; give --labels"
+            )
+    return tuple(sorted(places))
+
+
+def _image_files(root: Path, folder: Path, images: Path | None) -> tuple[Path, dict[str, str]]:
+    """The root of the image names, and the name of each image file by its stem. Files are listed, not opened."""
+    candidates = (root / IMAGES, root / "images", folder)
+    place = images.absolute() if images else next(c for c in candidates if c.is_dir())
+    home = root if place.is_relative_to(root) else place
+    found = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES) if place.is_dir() else []
+    return home, {file.stem: file.relative_to(home).as_posix() for file in found}

@@ -1,0 +1,122 @@
+"""Own VOC-style folders and VOC2012, as literal trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlrec.datasets.ownvoc import read_own_voc
+from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.voc import LABELS, read_voc2012
+from mlrec.errors import DataError, Findings
+
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
+PART = f"<part><name>head</name>{BOX}</part>"
+
+
+def xml(*objects: str) -> str:
+    """`dog`, or `dog?` for a difficult one; a person has a head."""
+    body = ""
+    for name in objects:
+        difficult = f"<difficult>{int(name.endswith('?'))}</difficult>" if name.endswith("?") else ""
+        label = name.rstrip("?")
+        body += f"<object><name>{label}</name>{difficult}{BOX}{PART if label == 'person' else ''}</object>"
+    return f"<annotation><size><width>40</width><height>30</height></size>{body}</annotation>"
+
+
+def tree(root: Path, annotations: dict[str, str], lists: dict[str, str] | None = None, suffix: str = ".jpg") -> Path:
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for stem, content in annotations.items():
+        (root / "Annotations" / f"{stem}.xml").write_text(content)
+        (root / "JPEGImages" / f"{stem}{suffix}").touch()
+    for split, names in (lists or {}).items():
+        (root / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(names.split()) + "\n")
+    return root
+
+
+def read(root: Path, *labels: str) -> tuple[Reading, Findings]:
+    findings = Findings()
+    return read_own_voc(root, ReadOptions(labels=labels or None), findings), findings
+
+
+def test_labels_are_collected_and_sorted_without_lists_there_is_one_split(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets", {"a": xml("dog", "cat?"), "b": xml("bird")}, suffix=".PNG")
+    reading, findings = read(root)
+    (manifest,) = reading.manifests
+    assert not findings.errors
+    assert (reading.name, manifest.split, manifest.labels) == ("pets", "all", ("bird", "cat", "dog"))
+    assert manifest.images == ("JPEGImages/a.PNG", "JPEGImages/b.PNG")
+    assert manifest.targets.tolist() == [[0, -1, 1], [1, 0, 0]]
+    assert reading.stated_sizes["JPEGImages/a.PNG"] == (40, 30)
+
+
+def test_lists_make_splits_and_given_labels_the_order(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog"), "b": xml("cat")}, {"train": "a", "test": "b"})
+    reading, _ = read(root, "dog", "cat")
+    assert {m.split: m.targets.tolist() for m in reading.manifests} == {"train": [[1, 0]], "test": [[0, 1]]}
+
+
+def test_an_unknown_name_is_an_error_with_the_nearest_one(tmp_path: Path) -> None:
+    _, findings = read(tree(tmp_path, {"a": xml("Dog")}), "dog", "cat")
+    assert "class 'Dog' is not one of the 2 classes; did you mean 'dog'?" in findings.errors[0]
+
+
+def test_collected_names_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    _, findings = read(tree(tmp_path, {"a": xml("Dog"), "b": xml("dog")}))
+    assert "class 'dog' is 'Dog' elsewhere" in findings.errors[0]
+
+
+def test_xml_and_images_may_lie_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(xml("dog"))
+    (tmp_path / "a.webp").touch()
+    reading, _ = read(tmp_path)
+    assert reading.manifests[0].images == ("a.webp",)
+
+
+def test_an_annotation_without_its_image_is_an_error(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog"), "b": xml("dog")})
+    (root / "JPEGImages/b.jpg").unlink()
+    _, findings = read(root)
+    assert len(findings.errors) == 1
+    assert "b.xml: no image of this name" in findings.errors[0]
+
+
+def test_images_elsewhere_become_the_root(tmp_path: Path) -> None:
+    root = tree(tmp_path / "labels", {"a": xml("dog")})
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/a.jpg").touch()
+    reading = read_own_voc(root, ReadOptions(images=tmp_path / "pictures"), Findings())
+    assert (reading.manifests[0].root, reading.manifests[0].images) == (tmp_path / "pictures", ("a.jpg",))
+
+
+def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no [.]xml annotation"):
+        read(tmp_path)
+
+
+def test_voc2012_lists_test_images_for_prediction(tmp_path: Path) -> None:
+    annotations = {"2008_000002": xml("tvmonitor"), "2008_000003": xml("person", "train?"), "2009_000001": xml("dog")}
+    lists = {"train": "2008_000002", "val": "2008_000003", "trainval": "2008_000002 2008_000003", "test": "2008_000001"}
+    tree(tmp_path / "VOCdevkit/VOC2012", annotations, lists)  # one annotation more than is listed, as in the archive
+    findings = Findings()
+    reading = read_voc2012(tmp_path / "VOCdevkit", ReadOptions(), findings)
+    splits = {m.split: m for m in reading.manifests}
+    assert not findings.errors
+    assert list(splits) == ["train", "val", "trainval", "test"]
+    assert splits["test"].images == ("JPEGImages/2008_000001.jpg",)
+    assert (splits["test"].targets == -1).all()
+    val = dict(zip(LABELS, splits["val"].targets[0].tolist(), strict=True))
+    assert {label for label, value in val.items() if value == 1} == {"person"}
+    assert {label for label, value in val.items() if value == -1} == {"train"}
+    assert findings.warnings == [
+        "images without annotation have unknown labels and serve for prediction alone: 2008_000001"
+    ]
+
+
+def test_voc2012_training_images_need_their_annotation(tmp_path: Path) -> None:
+    tree(tmp_path / "VOC2012", {"2008_000002": xml("dog")}, {"train": "2008_000002 2008_000003"})
+    findings = Findings()
+    read_voc2012(tmp_path, ReadOptions(), findings)
+    assert "2008_000003.xml: no such annotation" in findings.errors[0]
