@@ -1,0 +1,206 @@
+"""The objects behind the labels: boxes and masks, read again from the annotations a data set was prepared from.
+
+Needed by what asks where and how large a label is: AP by object size, localisation of attention. A manifest holds
+image-level labels only, so the files that `dataset.json` names must still be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.coco import Category, Id, Image, categories, image_path
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.jsonfile import read_json
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.voc import ANNOTATIONS
+from mlrec.datasets.vocxml import Annotation, read_annotation
+from mlrec.errors import DataError, Findings, printable
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The K annotated objects of one image.
+
+    Attributes:
+        ids: (K,) annotation id (COCO) or place in the file counted from 1 (VOC).
+        labels: (K,) column of the manifest.
+        boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
+        areas: (K,) square pixels: of the segmentation where annotated, else of the box.
+        crowd: (K,) a region of many objects (COCO).
+        difficult: (K,) hard to recognise (VOC).
+        size: width and height of the stored image, as the annotation states them, or None.
+        segmentations: (K,) as annotated, in JSON; `null` where there is none.
+    """
+
+    ids: NDArray[np.int64]
+    labels: NDArray[np.intp]
+    boxes: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    difficult: NDArray[np.bool_]
+    size: tuple[int, int] | None
+    segmentations: tuple[msgspec.Raw, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def mask(self, k: int) -> NDArray[np.bool_]:
+        """The pixels of object `k`: (H, W) of the stored image; the inside of its box where no mask is annotated.
+
+        Raises:
+            DataError: the segmentation cannot be used, or the annotation states no image size.
+        """
+        if self.size is None:
+            raise DataError(f"annotation {self.ids[k]}: the size of its image is not stated, so it has no mask")
+        width, height = self.size
+        segmentation = msgspec.json.decode(self.segmentations[k])
+        if not segmentation:
+            left, top, right, bottom = _corners(self.boxes[k], width, height)
+            inside = np.zeros((height, width), dtype=np.bool_)
+            inside[top:bottom, left:right] = True
+            return inside
+        try:
+            return _decoded(segmentation, width, height)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            raise DataError(f"annotation {self.ids[k]}: segmentation cannot be used ({printable(error)})") from error
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: Id
+    category_id: Id
+    id: Id | None = None
+    bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)] | None = None
+    area: float | None = None
+    iscrowd: int = 0
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _File(msgspec.Struct):
+    images: list[Image]
+    annotations: list[_Annotation]
+    categories: list[Category]
+
+
+def load_objects(dataset: Dataset, split: str) -> list[Objects]:
+    """The objects of each sample of `split`, in the order of its manifest.
+
+    Raises:
+        DataError: the source has no objects (CSV, say), or its annotations are gone or have changed.
+    """
+    manifest = dataset.manifest(split)
+    source = dataset.info.source
+    findings = Findings()
+    if source.get("format") == "voc":
+        objects = _voc(manifest, findings)
+    elif source.get("format") == "coco":
+        objects = _coco(manifest, Path(source["annotations"][split]), source["folders"][split], findings)
+    else:
+        kind = printable(source.get("kind", "this source"))
+        raise DataError(f"{printable(dataset.path)}: {kind} annotates no objects; needed is a COCO or VOC data set")
+    findings.raise_errors(f"{printable(dataset.path)}: objects cannot be read", "prepare the data set again")
+    return objects
+
+
+def _voc(manifest: Manifest, findings: Findings) -> list[Objects]:
+    column = {label: k for k, label in enumerate(manifest.labels)}
+    objects = []
+    for image in manifest.images:
+        file = manifest.root / ANNOTATIONS / f"{_stem(image)}.xml"
+        annotation = read_annotation(file, manifest.root, findings)
+        if annotation is not None:
+            objects.append(_of_voc(annotation, column))
+    return objects
+
+
+def _stem(image: str) -> str:
+    """`000001` of `JPEGImages/000001.jpg`; folders below `JPEGImages` stay."""
+    return image.partition("/")[2].rpartition(".")[0]
+
+
+def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:
+    known = [(k, thing) for k, thing in enumerate(annotation.objects, 1) if thing.label in column and thing.corners]
+    corners = np.array([thing.corners for _, thing in known], dtype=np.float64).reshape(-1, 4)
+    # corners count from 1 and are both inside the box
+    boxes = np.concatenate([corners[:, :2] - 1, corners[:, 2:] - corners[:, :2] + 1], axis=1)
+    return Objects(
+        ids=np.array([k for k, _ in known], dtype=np.int64),
+        labels=np.array([column[thing.label] for _, thing in known], dtype=np.intp),
+        boxes=boxes,
+        areas=boxes[:, 2] * boxes[:, 3],
+        crowd=np.zeros(len(known), dtype=np.bool_),
+        difficult=np.array([thing.difficult for _, thing in known], dtype=np.bool_),
+        size=annotation.size,
+        segmentations=(msgspec.Raw(b"null"),) * len(known),
+    )
+
+
+def _coco(manifest: Manifest, path: Path, folder: str, findings: Findings) -> list[Objects]:
+    file = read_json(path, _File, findings, forgiven=("bbox", "segmentation", "area"))
+    labels, ids = categories(file.categories, path, findings)
+    column = {
+        key: manifest.labels.index(label) for key, label in zip(ids, labels, strict=True) if label in manifest.labels
+    }
+    by_image: dict[int, list[_Annotation]] = {}
+    for annotation in file.annotations:
+        if annotation.category_id in column and annotation.bbox is not None:
+            by_image.setdefault(annotation.image_id, []).append(annotation)
+    images = {image_path(folder, image.file_name, f"{path}", findings): image for image in file.images}
+    objects = []
+    for name in manifest.images:
+        if name not in images:
+            findings.error(f"{path}", f"{printable(name)} is not there any more; prepare the data set again")
+            continue
+        image = images[name]
+        size = (int(image.width), int(image.height)) if image.width and image.height else None
+        objects.append(_of_coco(by_image.get(image.id, []), column, size))
+    return objects
+
+
+def _of_coco(annotations: Sequence[_Annotation], column: dict[int, int], size: tuple[int, int] | None) -> Objects:
+    boxes = np.array([found.bbox for found in annotations], dtype=np.float64).reshape(-1, 4)
+    stated = np.array([np.nan if found.area is None else found.area for found in annotations], dtype=np.float64)
+    return Objects(
+        ids=np.array([-1 if found.id is None else found.id for found in annotations], dtype=np.int64),
+        labels=np.array([column[found.category_id] for found in annotations], dtype=np.intp),
+        boxes=boxes,
+        areas=np.where(np.isnan(stated), boxes[:, 2] * boxes[:, 3], stated),
+        crowd=np.array([found.iscrowd == 1 for found in annotations], dtype=np.bool_),
+        difficult=np.zeros(len(annotations), dtype=np.bool_),
+        size=size,
+        segmentations=tuple(found.segmentation for found in annotations),
+    )
+
+
+def _corners(box: NDArray[np.float64], width: int, height: int) -> tuple[int, int, int, int]:
+    x, y, w, h = box.tolist()
+    left, right = (min(max(round(value), 0), width) for value in (x, x + w))
+    top, bottom = (min(max(round(value), 0), height) for value in (y, y + h))
+    return left, top, right, bottom
+
+
+def _decoded(segmentation: Any, width: int, height: int) -> NDArray[np.bool_]:
+    """A polygon list, a run-length encoding or a compressed one, as pixels."""
+    from pycocotools import mask
+
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        encoded = mask.merge(mask.frPyObjects(polygons, height, width)) if polygons else None
+        if encoded is None:
+            raise ValueError("no polygon of three points")
+    else:
+        if segmentation["size"] != [height, width]:
+            raise ValueError(f"size {segmentation['size']}, but the image has [{height}, {width}]")
+        encoded = segmentation
+        if isinstance(segmentation["counts"], list):
+            if sum(segmentation["counts"]) != width * height or min(segmentation["counts"]) < 0:
+                raise ValueError("runs do not add up to the image")
+            encoded = mask.frPyObjects(segmentation, height, width)
+    decoded: NDArray[np.uint8] = mask.decode(encoded)
+    return decoded.astype(np.bool_)
