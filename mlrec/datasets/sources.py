@@ -66,6 +66,7 @@ SOURCES: dict[str, str] = {
     "coco": "mlrec.datasets.coco:read_coco",
     "shapes": "mlrec.datasets.shapes:read_shapes",
     "wider": "mlrec.datasets.wider:read_wider",
+    "yolo": "mlrec.datasets.yolo:read_yolo",
     "csv": "mlrec.datasets.tabular:read_csv_labels",
 }
 

@@ -1,0 +1,116 @@
+"""YOLO data sets, as literal trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.yolo import read_yolo
+from mlrec.errors import DataError, Findings
+
+YAML = """\
+path: .
+train: images/train
+val:
+  - images/val
+  - more.txt
+names:
+  0: person
+  1: traffic light
+"""
+
+
+def tree(root: Path, yaml: str = YAML) -> Path:
+    labels = {
+        "train/a": "1 .5 .5 .1 .1\n1 .2 .2 .1 .1\n",
+        "train/b": "",
+        "val/c": "0 .1 .1 .2 .2\n1 .1 .1 .3 .1 .3 .3\n",
+    }
+    for name, content in labels.items():
+        for folder, suffix in (("images", ".jpg"), ("labels", ".txt")):
+            (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / folder / f"{name}{suffix}").write_text(content if suffix == ".txt" else "")
+    (root / "more").mkdir()
+    (root / "more/d.png").touch()
+    (root / "more.txt").write_text("./more/d.png\n")
+    (root / "data.yaml").write_text(yaml)
+    return root
+
+
+def read(path: Path) -> tuple[Reading, Findings]:
+    findings = Findings()
+    return read_yolo(path, ReadOptions(), findings), findings
+
+
+@pytest.mark.parametrize("file", ["", "data.yaml"])
+def test_folders_and_lists_of_images(tmp_path: Path, file: str) -> None:
+    reading, findings = read(tree(tmp_path / "street") / file)
+    assert not findings.errors
+    train, val = reading.manifests
+    assert (reading.name, train.root) == ("street", tmp_path / "street")
+    assert train.labels == ("person", "traffic light")
+    assert (train.split, train.images) == ("train", ("images/train/a.jpg", "images/train/b.jpg"))
+    assert train.targets.tolist() == [[0, 1], [0, 0]]
+    assert (val.split, val.images) == ("val", ("images/val/c.jpg", "more/d.png"))
+    assert val.targets.tolist() == [[1, 1], [0, 0]]
+    assert findings.warnings == [
+        "images without a label file are negative for every class: more/d.png",
+        f"split 'test' is absent, because data.yaml does not name it: {tmp_path}/street/data.yaml",
+    ]
+
+
+def test_paths_of_exported_sets_and_of_another_machine(tmp_path: Path) -> None:
+    yaml = "path: /no/such/disk\ntrain: ../images/train\nval: images/val\nnames: [person, traffic light]\n"
+    reading, _ = read(tree(tmp_path, yaml))
+    assert [len(m) for m in reading.manifests] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2 .5 .5 .1 .1", r"a\.txt: line 1: class 2 is not one of the 2 classes, 0 to 1"),
+        ("-1 .5 .5 .1 .1", "class -1 is not one of the 2 classes"),
+        ("0.5 .5 .5 .1 .1", "not 'class x y width height'"),
+        ("0 .5 .5 .1", "not 'class x y width height'"),
+        ("dog .5 .5 .1 .1", "not 'class x y width height'"),
+        ("0 .5 .5 .1 nan", "not 'class x y width height'"),
+    ],
+)
+def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    tree(tmp_path)
+    (tmp_path / "labels/train/a.txt").write_text(line + "\n")
+    _, findings = read(tmp_path)
+    with pytest.raises(DataError, match=message):
+        findings.raise_errors("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("names: [a]\ntrain: [", "invalid YAML at line 2, column 9"),
+        ("- a\n", "no YAML mapping"),
+        ("train: images/train\n", "names must list the classes"),
+        ("names: {0: a, 2: b}\ntrain: images/train\n", "without gaps"),
+        ("names: [a, no]\ntrain: images/train\n", "put the name in quotes"),
+        ("names: [a]\ntrain: images/none\n", "neither a folder nor a list"),
+        ("names: [a]\ntrain: ../..\n", "neither a folder nor a list"),
+        ("a: &a [x]\nnames: *a\ntrain: images/train\n", "YAML aliases"),
+        ("names: !!python/object/apply:os.system [echo]\n", "invalid YAML"),
+    ],
+)
+def test_a_bad_description_is_refused(tmp_path: Path, yaml: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tree(tmp_path, yaml))
+
+
+def test_names_with_signs_of_yaml_are_names(tmp_path: Path) -> None:
+    reading, _ = read(tree(tmp_path, "names: ['R&B', 'c*']\ntrain: images/train\n"))
+    assert reading.manifests[0].labels == ("R&B", "c*")
+
+
+def test_an_image_below_another_folder_called_images(tmp_path: Path) -> None:
+    tree(tmp_path / "images/street")
+    reading, _ = read(tmp_path / "images/street")
+    assert reading.manifests[0].targets.tolist() == [[0, 1], [0, 0]]
