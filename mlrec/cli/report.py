@@ -27,6 +27,21 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; its ending names the format.")] = None,
     runs_root: Annotated[Path, typer.Option(help="Where runs lie when none is named.")] = Path("runs"),
+    table: Annotated[
+        int | None,
+        typer.Option(help="Show runs beside the rows of the paper's table N, scored as it scores.", metavar="N"),
+    ] = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="With --table: CSV of further rows (method, mAP in percent), of a test server.")
+    ] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Show 95 % bootstrap intervals of mAP, CF1 and OF1.")
+    ] = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Test A - B on the same images; several seeds as A1,A2,A3 B1,B2,B3.", metavar="A B"),
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="With --compare: how often to draw.", min=100, max=1_000_000)] = 1000,
     conventions: Annotated[str | None, typer.Option(help="Score stored predictions anew in these conventions.")] = None,
     labels: options.Labels = None,
     each: Annotated[bool, typer.Option("--each", help="A row for each run instead of one over its seeds.")] = False,
@@ -41,9 +56,17 @@ def report(
     from mlrec.workflows import report as workflow
 
     name = _format(format_, out)
-    tables = workflow.report(
-        runs or (), root=runs_root, conventions=conventions, labels=options.names(labels), each=each
-    )
+    chosen = options.names(labels)
+    if compare is not None:
+        from mlrec.workflows.compare import compare_runs
+
+        a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
+        tables = compare_runs(a, b, conventions=conventions, labels=chosen, resamples=resamples)
+    else:
+        tables = workflow.report(
+            runs or (), root=runs_root, table=table, extra=extra, conventions=conventions, labels=chosen, each=each,
+            intervals=intervals,
+        )  # fmt: skip
     _emit(tables, name, out)
 
 

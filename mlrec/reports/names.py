@@ -20,6 +20,10 @@ BACKBONES = {  # timm's name without the tag of its weights → the paper's name
     "tf_efficientnet_lite2": "EfficientNet-Lite2",
 }
 CUTMIX = "ResNet-101 (CutMix)"
+# Methods as the paper prints them, where another of its tables prints them otherwise.
+METHODS = {"ViT-B16": "ViT-B/16", "ViT-L16": "ViT-L/16"} | {
+    f"ViT-{size}16 + CSRA{star}": f"ViT-{size}/16 + CSRA{star}" for size in "BL" for star in ("", "*")
+}
 HEADS = {"average": "", "csra": " + CSRA", "spatial": " + CSRA, spatial only", "gcn": " + GCN", "max": " + max pooling"}
 HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
 

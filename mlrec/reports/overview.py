@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlrec.reports.names import HEAD_ORDER
@@ -24,7 +25,7 @@ TOLD = {
     "train_split",
     "pretrained",
 }
-Intervals = Mapping[tuple[str, ...], Mapping[str, tuple[float, float] | None]]
+Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
     Column("mAP", "mAP", "percent", ranked=True),
@@ -56,14 +57,14 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 def overview(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
     """One row a result, grouped by what makes numbers comparable, the best of each group marked.
 
-    `intervals` holds, by `Result.names`, the 95 % interval of mAP, CF1 and OF1.
+    `intervals` holds, by `Result.paths`, the 95 % interval of mAP, CF1 and OF1.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))
-    marks = _note_marks(ordered)
+    marks = note_marks(note for result in ordered for note in result.notes)
     headings = {result.block: heading(result, ordered) for result in ordered}
     rows = tuple(
         Row(
-            _cells(result, _settings(result, ordered), (intervals or {}).get(result.names, {})),
+            _cells(result, _settings(result, ordered), (intervals or {}).get(result.paths, {})),
             headings[result.block],
             marks=_marks(result, marks),
         )
@@ -146,17 +147,23 @@ def _cells(
         "seeds": len(result.names) if several else None,
         "best_epoch": result.best_epoch,
         "settings": settings,
-        "run": f"{result.names[0]} … {result.names[-1]}" if several else result.names[0],
+        "run": result.run,
     }
-    for key in BOUNDED:
-        known[f"{key}_low"], known[f"{key}_high"] = interval.get(key) or (None, None)
-    known |= result.values
+    known |= bounds_of(interval) | dict(result.values)
     return tuple(known[column.key] for column in COLUMNS)
 
 
-def _note_marks(results: Sequence[Result]) -> dict[str, str]:
-    notes = dict.fromkeys(note for result in results for note in result.notes)
-    return {note: chr(ord("a") + k) if k < 26 else str(k) for k, note in enumerate(notes)}
+def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, Cell]:
+    """Cells of the columns `BOUNDS`."""
+    cells: dict[str, Cell] = {}
+    for key in BOUNDED:
+        cells[f"{key}_low"], cells[f"{key}_high"] = interval.get(key) or (None, None)
+    return cells
+
+
+def note_marks(notes: Iterable[str]) -> dict[str, str]:
+    """A letter for each different note, in their order."""
+    return {note: chr(ord("a") + k) if k < 26 else str(k) for k, note in enumerate(dict.fromkeys(notes))}
 
 
 def _marks(result: Result, notes: Mapping[str, str]) -> dict[int, str]:

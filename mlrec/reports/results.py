@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Result:
     """What was run, on what it was scored, and the numbers.
 
     Attributes:
-        names: the run folders' names, one for each seed.
+        paths: the run folders, one for each seed.
         rules: the conventions in words.
         values: by column key: mAP CP ... OF1, CP_3 ... OF1_3, as fractions; None is undefined.
         spread: standard deviation of mAP over the seeds, None for one.
@@ -36,7 +37,7 @@ class Result:
         extra: what the weights were trained on besides ImageNet and this data set, "" for nothing.
     """
 
-    names: tuple[str, ...]
+    paths: tuple[Path, ...]
     config: Mapping[str, Any]
     dataset: str
     kind: str
@@ -64,15 +65,22 @@ class Result:
     @property
     def heads(self) -> int | None:
         """H of a CSRA head, else None."""
-        if self.head not in ("csra", "spatial"):
-            return None
-        temperatures = self.config.get("temperatures")
-        return self.config.get("heads") or (len(temperatures) if temperatures else 1)
+        return heads_of(self.config)
 
     @property
     def lam(self) -> float | None:
         """λ of a CSRA head, else None."""
         return self.config.get("lam") if self.head == "csra" else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The run folders' names."""
+        return tuple(path.name for path in self.paths)
+
+    @property
+    def run(self) -> str:
+        """The run folder's name, or the first and the last of several."""
+        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} … {self.names[-1]}"
 
     @property
     def block(self) -> tuple[object, ...]:
@@ -81,6 +89,14 @@ class Result:
             self.dataset, self.split, self.samples, self.labels, self.digest, self.conventions,
             self.resolution, self.extra,
         )  # fmt: skip
+
+
+def heads_of(config: Mapping[str, Any]) -> int | None:
+    """The number of heads H of a configuration; None for a head that is not CSRA."""
+    if config.get("head") not in ("csra", "spatial"):
+        return None
+    temperatures = config.get("temperatures")
+    return config.get("heads") or (len(temperatures) if temperatures else 1)
 
 
 def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str] | None = None) -> Result:
@@ -112,12 +128,27 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
         raise PredictionsError(f"{printable(run.path)}: its predictions hold no targets; score them with mlrec score")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
-    place = {name: k for k, name in enumerate(predictions.labels)}
-    for name in labels:
-        if name not in place:
-            raise PredictionsError(f"{printable(run.path)}: no label '{printable(name)}'{nearest(name, place)}")
-    columns = [place[name] for name in labels]
+    columns = columns_of(predictions.labels, labels, str(run.path))
     return predictions.logits[:, columns], predictions.targets[:, columns], tuple(labels)
+
+
+def columns_of(known: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
+    """Positions of the labels `wanted` among the labels `known` of `where`.
+
+    Raises:
+        PredictionsError: one is not there; names the nearest.
+    """
+    place = {name: k for k, name in enumerate(known)}
+    for name in wanted:
+        if name not in place:
+            raise PredictionsError(f"{printable(where)}: no label '{printable(name)}'{nearest(name, place)}")
+    return [place[name] for name in wanted]
+
+
+def image_of(sample_id: str) -> str:
+    """The image a sample stands in, by its id: `image#k` is a person of `image`, anything else an image itself."""
+    image, mark, place = sample_id.rpartition("#")
+    return image if mark and place.isdigit() else sample_id
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:
@@ -141,7 +172,7 @@ def _mean(seeds: Sequence[Result]) -> Result:
     best = [seed.best_epoch for seed in seeds]
     return replace(
         first,
-        names=tuple(name for seed in seeds for name in seed.names),
+        paths=tuple(path for seed in seeds for path in seed.paths),
         values=values,
         average_precision=per_label,
         spread=statistics.stdev(known) if len(known) == len(scores) else None,
@@ -161,7 +192,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
     values = {key: told[key] for key in METRICS} | {f"{key}_3": told["top3"][key] for key in TOP3}
     scored = record.scored
     return Result(
-        names=(run.path.name,),
+        paths=(run.path,),
         config=record.config,
         dataset=scored.dataset if scored else "unknown data",
         kind=scored.kind if scored else "",

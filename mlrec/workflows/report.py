@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlrec.errors import RunError, printable
+from mlrec.errors import RunError, UsageError, printable
+from mlrec.metrics.bootstrap import metric_intervals
 from mlrec.reports.overview import overview
-from mlrec.reports.results import over_seeds, result_of
+from mlrec.reports.paper import TABLES, belongs, paper_table
+from mlrec.reports.published import extra_rows
+from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
 from mlrec.reports.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run, finished_runs
@@ -40,21 +43,58 @@ def report(
     runs: Sequence[Path] = (),
     *,
     root: Path = Path("runs"),
+    table: int | None = None,
+    extra: Path | None = None,
     conventions: str | None = None,
     labels: Sequence[str] | None = None,
     each: bool = False,
+    intervals: bool = False,
 ) -> list[Table]:
-    """Runs as one table in the paper's form.
+    """Runs as one table in the paper's form, or beside the rows of one of the paper's tables.
 
     Args:
         runs: run folders or folders of them; all finished runs under `root` where empty.
         root: where runs lie.
+        table: 2 to 8: the paper's table; runs are scored anew in its conventions. A missing `root` is no error then.
+        extra: with `table`, a CSV of further rows: what a test server answered.
         conventions: score the stored predictions anew in these; None keeps each run's own numbers.
         labels: score these labels alone.
         each: a row for each run, instead of one for runs equal but for the seed.
+        intervals: 95 % intervals of mAP, CF1 and OF1, by bootstrap over images (and seeds, where there are several).
 
     Raises:
         MlrecError: no run, or files of a run that cannot be read.
+        UsageError: options that do not go together, or no such table.
     """
-    results = [result_of(run, conventions=conventions, labels=labels) for run in runs_at(runs, root)]
-    return [overview(results if each else over_seeds(results))]
+    if table is None:
+        if extra is not None:
+            raise UsageError("--extra goes with --table: rows of a test server stand beside published ones")
+        chosen = runs_at(runs, root)
+    else:
+        if table not in TABLES:
+            raise UsageError(f"--table {table}: the paper's tables are {', '.join(map(str, TABLES))}")
+        if conventions is not None:
+            raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
+        chosen = runs_at(runs, root) if runs or finished_runs(root) else []
+        chosen = [run for run in chosen if belongs(run.record, table, named=bool(runs))]
+        conventions = TABLES[table].conventions
+    results = [result_of(run, conventions=conventions, labels=labels) for run in chosen]
+    rows = results if each else over_seeds(results)
+    bounds = {row.paths: _interval(row, chosen, labels) for row in rows} if intervals else None
+    if table is None:
+        return [overview(rows, intervals=bounds)]
+    return [paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)]
+
+
+def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:
+    """The bounds of a row's metrics: images are drawn, and seeds where the row stands for several."""
+    own = [run for run in runs if run.path in row.paths]
+    first = own[0].predictions()
+    predicted = [scores_and_truth(run, labels) for run in own]
+    found = metric_intervals(
+        [logits for logits, _, _ in predicted],
+        predicted[0][1],
+        groups=[image_of(sample) for sample in first.sample_ids],
+        conventions=row.conventions,
+    )
+    return {name: None if interval is None else (interval.low, interval.high) for name, interval in found.items()}

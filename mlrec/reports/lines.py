@@ -1,0 +1,134 @@
+"""`Line`: a row of one of the paper's tables before it is drawn, printed by others or measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mlrec.reports.names import CUTMIX, METHODS, backbone_name
+from mlrec.reports.published import DATASETS, Published
+from mlrec.reports.results import Result
+
+Source = Literal["paper", "given", "own"]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """What a row says. Lines of one `group` may be compared with each other, others may not."""
+
+    source: Source
+    group: str
+    method: str
+    backbone: str
+    resolution: int | None
+    scores: Mapping[str, float | None]
+    head: str = ""
+    heads: int | None = None
+    lam: float | None = None
+    normalize: bool = True
+    extra: str = ""
+    augmentation: str = ""
+    baseline_of: str = ""
+    inferred: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+    spread: float | None = None
+    best_epoch: float | None = None
+    run: str = field(default="")
+
+    @property
+    def mAP(self) -> float | None:  # noqa: N802
+        """The mAP of the row."""
+        return self.scores.get("mAP")
+
+
+def of_published(row: Published, source: Source, dataset: str, resolution: int) -> Line:
+    """A printed row of the table on `dataset` at `resolution` pixels."""
+    larger = "larger input" if row.larger_input else ""
+    # the server's AP is the convention of all of Table 3
+    other = f"other conventions: {row.convention}" if row.convention and dataset != "voc2012" else ""
+    pixels = f"{row.resolution} px" if row.resolution not in (None, resolution) else ""
+    return Line(
+        source=source,
+        group=_group(dataset, resolution, row.block, [larger, pixels, _extra(row.extra_data), other]),
+        method=METHODS.get(row.method, row.method),
+        backbone=row.backbone,
+        resolution=row.resolution,
+        scores=row.scores,
+        head=row.head,
+        heads=row.heads if row.head in ("csra", "spatial") or source == "given" else None,
+        lam=row.lam,
+        normalize="unnormalised" not in row.method,
+        extra=row.extra_data,
+        augmentation=row.augmentation,
+        baseline_of=METHODS.get(row.baseline_of, row.baseline_of),
+        inferred=row.inferred,
+        notes=(row.note,) if row.note else (),
+    )
+
+
+def of_result(result: Result, dataset: str, resolution: int) -> Line:
+    """A run of our own: in the printed rows' group only if it was scored on the whole published set in their way."""
+    full = DATASETS[dataset]
+    why = _why_apart(result, dataset)
+    apart = [f"{result.resolution} px" if result.resolution not in (None, resolution) else "", _extra(result.extra)]
+    block = _block(dataset, result)
+    if why:
+        here = f"{result.dataset} {result.split}".strip()
+        group = f"{here}, {result.samples:,} samples, {len(result.labels)} labels, {result.resolution} px"
+        group += f" ({', '.join(filter(None, [*apart[1:]]))})" if apart[1] else ""
+        group += f": not comparable with {full.name}, {', '.join(why)}"
+    else:
+        group = _group(dataset, resolution, block, apart)
+    return Line(
+        source="own",
+        group=group,
+        method=result.method,
+        backbone=backbone_name(dict(result.config)),
+        resolution=result.resolution,
+        scores=result.values,
+        head=result.head,
+        heads=result.heads,
+        lam=result.lam,
+        normalize=result.config.get("normalize") is not False,
+        extra=result.extra,
+        augmentation="RandAugment" if result.config.get("randaugment") else "",
+        notes=result.notes,
+        paths=result.paths,
+        spread=result.spread,
+        best_epoch=result.best_epoch,
+        run=result.run,
+    )
+
+
+def _why_apart(result: Result, dataset: str) -> list[str]:
+    """Why a run must not stand beside published rows of `dataset`; empty if it may."""
+    full = DATASETS[dataset]
+    if result.kind != full.kind:
+        return ["other data"]
+    why = []
+    if result.samples != full.samples:
+        relation = f"{result.samples:,} of {full.samples:,}" if result.samples < full.samples else f"{result.samples:,}"
+        why.append(f"{relation} samples of {result.split}")
+    if len(result.labels) != full.labels:
+        why.append(f"{len(result.labels)} of {full.labels} labels")
+    return why
+
+
+def _block(dataset: str, result: Result) -> str:
+    if dataset != "coco2014":
+        return ""
+    return "ResNet-101 based" if backbone_name(dict(result.config)) in ("ResNet-101", CUTMIX) else "other"
+
+
+def _extra(data: str) -> str:
+    return f"extra data {data}" if data else ""
+
+
+def _group(dataset: str, resolution: int, block: str, apart: list[str]) -> str:
+    full = DATASETS[dataset]
+    facts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px", block]
+    reasons = [reason for reason in apart if reason]
+    return " · ".join(filter(None, facts)) + (f" · set apart: {', '.join(reasons)}" if reasons else "")

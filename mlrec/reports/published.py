@@ -1,0 +1,142 @@
+"""Published numbers as data: the paper's Tables 1-8, the literature beside them, and rows that a user brings."""
+
+from __future__ import annotations
+
+import csv
+import importlib.resources
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrec.errors import UsageError, printable
+from mlrec.files import read_text
+from mlrec.reports.results import METRICS, TOP3
+
+SCORES = (*METRICS, *(f"{key}_3" for key in TOP3), "top1")
+TEXTS = (
+    "method",
+    "dataset",
+    "block",
+    "backbone",
+    "extra_data",
+    "augmentation",
+    "head",
+    "baseline_of",
+    "convention",
+    "note",
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published test set in full: what own runs must match to stand beside published rows."""
+
+    name: str
+    kind: str
+    split: str
+    samples: int
+    labels: int
+
+
+# Sizes as the paper prints them; COCO without its images that hold no label.
+DATASETS = {
+    "voc2007": Dataset("VOC2007", "voc2007", "test", 4952, 20),
+    "voc2012": Dataset("VOC2012", "voc2012", "test", 10991, 20),
+    "coco2014": Dataset("MS-COCO 2014", "coco", "val", 40137, 80),
+    "wider": Dataset("WIDER-Attribute", "wider", "test", 29179, 14),
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed row.
+
+    Attributes:
+        scores: by column key, as fractions; None where nothing is printed.
+        larger_input: the row used a larger input than the table's.
+        inferred: columns that the source does not print itself.
+    """
+
+    method: str
+    dataset: str
+    scores: dict[str, float | None]
+    block: str = ""
+    backbone: str = ""
+    resolution: int | None = None
+    extra_data: str = ""
+    augmentation: str = ""
+    head: str = ""
+    heads: int | None = None
+    lam: float | None = None
+    baseline_of: str = ""
+    convention: str = ""
+    note: str = ""
+    larger_input: bool = False
+    inferred: frozenset[str] = frozenset()
+
+
+def paper_rows(table: int) -> list[Published]:
+    """The rows of one of the paper's tables, 1 to 8, in the paper's order."""
+    rows = _csv(importlib.resources.files("mlrec.reports").joinpath("data/paper_results.csv").read_text("utf-8"))
+    return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
+
+
+def literature(dataset: str) -> list[dict[str, str]]:
+    """Results beyond the paper, none re-run here: method, backbone, resolution, protocol, mAP in percent, source."""
+    rows = _csv(importlib.resources.files("mlrec.reports").joinpath("data/literature.csv").read_text("utf-8"))
+    return [row for row in rows if row["dataset"] == dataset]
+
+
+def extra_rows(path: Path) -> list[Published]:
+    """A user's rows: a CSV with `method` and `mAP` (percent, as servers print it), and others of the paper's columns.
+
+    Raises:
+        UsageError: no such columns, or a number that is no percentage.
+    """
+    rows = list(_csv(read_text(path, UsageError)))
+    shown = printable(path)
+    if not rows:
+        raise UsageError(f"{shown}: no rows; write a heading with method and mAP, then a row each")
+    missing = [name for name in ("method", "mAP") if name not in rows[0]]
+    if missing:
+        raise UsageError(f"{shown}: no column '{missing[0]}'; it needs method and mAP")
+    return [_published(row, f"{shown}, line {k}") for k, row in enumerate(rows, start=2)]
+
+
+def _csv(text: str) -> Iterable[dict[str, str]]:
+    for row in csv.DictReader(io.StringIO(text)):
+        yield {key: value or "" for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)}
+
+
+def _published(row: dict[str, str], where: str) -> Published:
+    texts = {key: row.get(key, "") for key in TEXTS}
+    resolution, heads = (_number(row, key, where) for key in ("resolution", "heads"))
+    return Published(
+        **texts,
+        scores={key: _fraction(row, key, where) for key in SCORES},
+        resolution=None if resolution is None else int(resolution),
+        heads=None if heads is None else int(heads),
+        lam=_number(row, "lam", where),
+        larger_input=row.get("larger_input") == "yes",
+        inferred=frozenset(row.get("inferred", "").split()),
+    )
+
+
+def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
+    value = _number(row, key, where)
+    if value is None:
+        return None
+    if not 1 < value <= 100:
+        raise UsageError(f"{where}: {key} = {value:g}: give percent, as it is printed (94.3)")
+    return value / 100
+
+
+def _number(row: dict[str, str], key: str, where: str) -> float | None:
+    text = row.get(key, "").strip()
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {key} = {printable(text)}: is no number") from error

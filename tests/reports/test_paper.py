@@ -1,0 +1,176 @@
+"""The paper's tables: the printed numbers as they are, own runs beside them only where they may stand there."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec.errors import UsageError
+from mlrec.reports import published
+from mlrec.reports.paper import TABLES, belongs, paper_table
+from mlrec.reports.published import extra_rows, literature, paper_rows
+from mlrec.reports.results import result_of
+from mlrec.reports.table import Table
+from mlrec.runs.record import Run
+from tests.reports.builders import write_run
+
+
+def column(table: Table, key: str) -> int:
+    return [c.key for c in table.columns].index(key)
+
+
+def row(table: Table, method: str, **cells):
+    found = [r for r in table.rows if r.cells[0] == method]
+    found = [r for r in found if all(r.cells[column(table, key)] == value for key, value in cells.items())]
+    assert len(found) == 1, (method, cells, found)
+    return found[0]
+
+
+def test_the_paper_has_eight_tables_of_as_many_rows_as_it_prints():
+    assert {n: len(paper_rows(n)) for n in range(1, 9)} == {1: 48, 2: 12, 3: 9, 4: 12, 5: 9, 6: 3, 7: 10, 8: 4}
+
+
+def test_printed_cells_follow_from_precision_and_recall_but_for_the_three_known():
+    odd = set()
+    for line in paper_rows(4):
+        for end, name in (("", ""), ("_3", " top-3")):
+            for kind in "CO":
+                p, r, f1 = (line.scores[f"{kind}{part}{end}"] for part in ("P", "R", "F1"))
+                if f1 is not None and abs(2 * p * r / (p + r) - f1) > 0.0011:
+                    odd.add((line.method, f"{kind}F1{name}"))
+    assert odd == {("KSSNet", "CF1"), ("ASL", "OF1"), ("ViT-L16", "CF1 top-3")}
+    assert all(line.note for line in paper_rows(4) if line.method in ("KSSNet", "ASL", "ViT-L16"))
+
+
+@pytest.mark.parametrize(
+    ("number", "method", "cells", "gain"),
+    [
+        (2, "ResNet-101 + CSRA", {"extra_data": None}, 1.8),
+        (2, "ResNet-cut + CSRA", {"extra_data": None}, 1.3),
+        (4, "ResNet-101 + CSRA", {}, 4.1),
+        (4, "ViT-L/16 + CSRA", {}, 6.1),
+        (5, "ViT-B/16 + CSRA", {}, 2.7),
+        (6, "average + spatial", {}, 3.2),
+        (7, "ViT-L/16 + CSRA", {"heads": 8}, 0.7),
+        (8, "ResNet-101 + CSRA, unnormalised classifier", {"heads": 2}, -0.1),
+    ],
+)
+def test_differences_to_the_matching_baseline(number, method, cells, gain):
+    table = paper_table(number, [])
+    found = row(table, method, **cells)
+    assert 100 * found.cells[column(table, "difference")] == pytest.approx(gain)
+
+
+def test_extra_data_has_no_baseline_without_it():
+    table = paper_table(2, [])
+    assert row(table, "ResNet-101 + CSRA", extra_data="coco").cells[column(table, "difference")] is None
+
+
+def test_other_inputs_data_and_conventions_stand_apart():
+    groups = [title for title, _ in paper_table(2, []).groups()]
+    assert len(groups) == 4
+    assert any("larger input" in title for title in groups)
+    (srn,) = [r for r in paper_table(5, []).rows if r.cells[0] == "SRN"]
+    assert "set apart: other conventions: envelope AP, mean of per-label F1" in srn.group
+
+
+def test_inferred_cells_are_marked():
+    table = paper_table(4, [])
+    assert row(table, "ML-GCN").marks[column(table, "resolution")] == "‡"
+    assert column(table, "resolution") not in row(table, "ResNet-cut").marks
+    assert "‡ not printed by the paper, inferred" in table.footnotes
+
+
+def full_voc(tmp_path: Path, name: str, samples: int = 4952, **options) -> Path:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((samples, 20)) < 0.1).astype(np.int8)
+    logits = rng.normal(size=targets.shape) + 3 * targets
+    labels = tuple(f"label{k}" for k in range(20))
+    return write_run(
+        tmp_path, name, logits=logits, targets=targets, labels=labels, dataset="voc2007", kind="voc2007", **options
+    )
+
+
+def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_path):
+    runs = [
+        full_voc(tmp_path, "base", config={"head": "average"}),
+        full_voc(tmp_path, "full"),
+        full_voc(tmp_path, "small", config={"img_size": 224}),
+        full_voc(tmp_path, "coco", config={"init": "runs/coco"}),
+        full_voc(tmp_path, "part", samples=545),
+        write_run(tmp_path, "toy"),
+    ]
+    results = [result_of(Run.load(path), conventions="csra") for path in runs]
+    table = paper_table(2, results)
+    group = {r.cells[column(table, "run")]: r.group for r in table.rows if r.cells[column(table, "source")] == "own"}
+    printed = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
+    assert group["full"] == printed
+    assert group["base"] == printed
+    assert group["small"] == printed + " · set apart: 224 px"
+    assert group["coco"] == printed + " · set apart: extra data coco"
+    assert "not comparable with VOC2007, 545 of 4,952 samples of test" in group["part"]
+    assert "not comparable with VOC2007, other data" in group["toy"]
+    own = next(r for r in table.rows if r.cells[column(table, "run")] == "full")
+    assert own.cells[column(table, "difference")] == pytest.approx(results[1].values["mAP"] - results[0].values["mAP"])
+    assert any("conventions csra:" in note for note in table.footnotes)
+
+
+def test_five_labels_of_a_full_set_are_no_full_set(tmp_path):
+    result = result_of(Run.load(full_voc(tmp_path, "full")), conventions="csra", labels=["label1", "label2"])
+    (own,) = [r for r in paper_table(2, [result]).rows if "own" in r.cells]
+    assert "2 of 20 labels" in own.group
+
+
+def test_which_runs_belong_in_which_table(tmp_path):
+    def tables_of(name, **config):
+        record = Run.load(write_run(tmp_path, name, kind=config.pop("kind", "coco"), config=config)).record
+        return {n for n in TABLES if belongs(record, n, named=False)}
+
+    assert tables_of("a", head="average") == {4, 6}
+    assert tables_of("b", head="csra", heads=6) == {4, 7, 8}
+    assert tables_of("c", head="csra", heads=1) == {4, 6, 7, 8}
+    assert tables_of("d", head="csra", heads=6, kind="voc2007") == {2, 7, 8}
+    assert tables_of("e", head="csra", heads=1, kind="voc2012") == {6, 7, 8}, "an own AP is no entry of Table 3"
+
+
+def test_server_results_are_rows_in_percent(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("method,mAP,resolution,heads,lam\nmine,94.3,448,1,0.1\n")
+    table = paper_table(3, [], extra_rows(file))
+    mine = row(table, "mine")
+    assert mine.cells[column(table, "mAP")] == pytest.approx(0.943)
+    assert mine.cells[column(table, "source")] == "given"
+    assert mine.group == row(table, "HCP").group
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("method,map\nmine,94\n", "no column 'mAP'"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: give percent"),
+        ("method,mAP\nmine,high\n", "line 2: mAP = high: is no number"),
+        ("method,mAP\n", "no rows"),
+        ("method,mAP\nmine,nan\n", "give percent"),
+    ],
+)
+def test_faulty_rows_are_refused(tmp_path, text, why):
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=why):
+        extra_rows(file)
+
+
+def test_literature_has_a_source_in_every_row():
+    rows = [r for data in ("coco2014", "voc2007", "voc2012", "wider") for r in literature(data)]
+    assert len(rows) > 30
+    assert all(r["source"] and 50 < float(r["mAP"]) < 100 for r in rows)
+
+
+def test_the_shipped_numbers_are_those_of_the_reference(realdata):
+    reference = realdata.parent / "reference" / "paper_results.csv"
+    shipped = Path(published.__file__).parent / "data" / "paper_results.csv"
+    with reference.open(newline="") as ours, shipped.open(newline="") as theirs:
+        assert list(csv.DictReader(ours)) == list(csv.DictReader(theirs))
