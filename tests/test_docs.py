@@ -1,0 +1,171 @@
+"""The docs cannot lie: commands, flags, links, code and reference pages are checked against the program."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mlrec.cli.app import COMMANDS, app
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [code for language, code in FENCE.findall(page.read_text(encoding="utf-8")) if language in languages]
+
+
+@cache
+def help_of(command: str) -> str:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}, terminal_width=200)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Every `mlrec ...` line of a shell block, and the page it stands on."""
+    for page in PAGES:
+        for block in blocks(page, "sh", "bash", "console"):
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in re.split(r"&&|\||;", line.partition(" #")[0].removeprefix("$ ")):
+                    if part.strip().startswith("mlrec "):
+                        yield f"{page.relative_to(REPOSITORY)}", part.strip()
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli.md", "config.md", "python.md"])
+def test_reference_pages_are_what_the_code_says(name: str, generator: ModuleType) -> None:
+    page = (DOCS / "reference" / name).read_text(encoding="utf-8")
+    assert page.split() == (generator.NOTE + generator.PAGES[name]()).split(), "run python docs/generate.py"
+
+
+def test_a_stale_page_is_seen(generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "FOLDER", tmp_path)
+    monkeypatch.setattr(generator, "PAGES", {"a.md": lambda: "new", "b.md": lambda: "same"})
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    (tmp_path / "a.md").write_text(generator.NOTE + "old")
+    (tmp_path / "b.md").write_text(generator.NOTE + "same")
+    assert generator.main() == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented_with_an_example(command: str) -> None:
+    text = help_of(command)
+    assert f"## mlrec {command}\n" in (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert re.search(rf"Examples?:\s+mlrec {command}\b", text), f"{command}: the help shows no example"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_does(command: str) -> None:
+    bare = re.findall(r"^  (--?[\w-]+(?:, --?[\w-]+)*(?: <[\w ]+>| [A-Z]\S*)?) *$", help_of(command), re.MULTILINE)
+    assert not bare
+
+
+def test_commands_in_the_docs_exist_and_take_these_flags() -> None:
+    lines = list(command_lines())
+    assert len(lines) > 10
+    for page, line in lines:
+        words = shlex.split(line)
+        if words[1].startswith("-"):
+            continue
+        assert words[1] in COMMANDS, f"{page}: {line}"
+        for flag in (word.partition("=")[0] for word in words[2:] if word.startswith("--")):
+            assert re.search(rf"{flag}\b(?!-)", help_of(words[1])), f"{page}: {line}: no {flag}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name}: no heading for {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for page in DOCS.rglob("*.md"):
+        assert page.name == "index.md" or re.search(rf"\]\([^)]*{re.escape(page.name)}[)#]", text), page.name
+
+
+def run_block(code: str, **names: Any) -> dict[str, Any]:
+    exec(compile(code, "docs", "exec"), names)
+    return names
+
+
+def test_the_python_quick_start_runs_as_printed() -> None:
+    first, second = blocks(REPOSITORY / "README.md", "python")
+    offline = (
+        first.replace("resnet50", "resnet18").replace("pretrained=True", "pretrained=False").replace("(8, 3", "(2, 3")
+    )
+    assert offline != first
+    names = run_block(offline)
+    assert names["logits"].shape == (2, 20)
+    targets = (np.arange(40).reshape(2, 20) % 3 == 0).astype(np.int8)
+    assert run_block(second, logits=names["logits"], targets=targets, names=[f"l{k}" for k in range(20)])["metrics"].mAP
+
+
+def test_the_reader_of_the_how_to_reads(tmp_path: Path) -> None:
+    from mlrec.datasets.sources import ReadOptions
+    from mlrec.errors import Findings
+
+    for name in ("cat/a.jpg", "dog/b.jpg", "dog/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    read = run_block(blocks(DOCS / "how-to" / "add-a-dataset.md", "python")[0])["read_folders"]
+    findings = Findings()
+    manifest = read(tmp_path, ReadOptions(), findings).manifests[0]
+    assert (manifest.labels, manifest.images) == (("cat", "dog"), ("cat/a.jpg", "dog/b.jpg"))
+    assert manifest.targets.tolist() == [[1, 0], [0, 1]]
+    assert len(findings.warnings) == 1
+
+
+def test_the_head_of_the_how_to_is_a_head() -> None:
+    import torch
+
+    head = run_block(blocks(DOCS / "how-to" / "add-a-head.md", "python")[0])["MaxPooling"](8, 3)
+    features = torch.rand(2, 8, 4, 5)
+    assert torch.equal(head(features), head.location_scores(features).amax(2))
+    assert head.location_scores(features).shape == (2, 3, 20)
+
+
+def test_the_metric_of_the_how_to_agrees_with_scikit_learn() -> None:
+    from sklearn.metrics import coverage_error
+
+    ours = run_block(blocks(DOCS / "how-to" / "add-a-metric.md", "python")[0])["coverage_error"]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, targets = rng.integers(0, 5, (30, 6)).astype(float), rng.integers(0, 2, (30, 6)).astype(np.int8)
+        targets[:, 0] |= ~targets.any(axis=1)
+        assert ours(scores, targets) == pytest.approx(coverage_error(targets, scores))
+    assert ours(np.zeros((2, 3)), np.zeros((2, 3), np.int8)) is None
