@@ -100,12 +100,12 @@ def remove_stale(folder: Path) -> None:
         match = _TEMPORARY.match(entry.name)
         if match is None or _alive(int(match[1])):
             continue
+        name, retired, _ = entry.name[1:].rpartition(".old.tmp-")
+        if retired and not entry.with_name(name).exists():
+            with contextlib.suppress(OSError):
+                entry.rename(entry.with_name(name))
+                continue
         if entry.is_dir():
-            successor = entry.with_name(entry.name[1:].rpartition(".old.tmp-")[0])
-            if ".old.tmp-" in entry.name and not successor.exists():
-                with contextlib.suppress(OSError):
-                    entry.rename(successor)
-                    continue
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
