@@ -110,6 +110,7 @@ COMMANDS: dict[str, str] = {
     "prepare": "prepare:prepare",
     "report": "report:report",
     "score": "score:score",
+    "train": "train:train",
 }
 
 

@@ -1,0 +1,48 @@
+"""Failures of the machine during training, told with what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from mlrec.config import Config
+from mlrec.errors import RunError
+from mlrec.training import distributed
+from mlrec.training.devices import Precision
+
+
+@contextmanager
+def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Turn running out of memory, and losing another process of the job, into one line.
+
+    Raises:
+        RunError: instead of those.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RunError(_out_of_memory(config, device, precision)) from error
+    except RuntimeError as error:
+        text = str(error)
+        if "allocate memory" in text:
+            raise RunError(_out_of_memory(config, device, precision)) from error
+        if distributed.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
+            raise RunError(
+                "another process of this job ended; its message says why (killed without one: lack of memory, likely)"
+            ) from error
+        raise
+
+
+def _out_of_memory(config: Config, device: torch.device, precision: Precision) -> str:
+    room, name = "", "memory"
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        room, name = f" ({total / 1e9:.0f} GB, {free / 1e9:.1f} GB free)", "GPU memory"
+    smaller = max(1, config.batch_size // config.accum // 2)
+    half = "" if precision in ("bf16", "fp16") else " or --precision bf16"
+    return (
+        f"out of {name} at batch size {config.batch_size} in {config.accum} parts, {config.img_size} px, "
+        f"{precision}{room}; try --accum {config.batch_size // smaller} (parts of {smaller}){half}"
+    )

@@ -1,0 +1,190 @@
+"""`fit`: the training loop, a generator of events. It trains and yields; its caller writes and draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mlrec.config import Config
+from mlrec.errors import RunError
+from mlrec.training import distributed
+from mlrec.training.devices import Precision, autocast
+from mlrec.training.loading import Batch
+from mlrec.training.losses import Loss
+from mlrec.training.optim import lr_at, set_lr, trainable
+from mlrec.training.state import State
+
+LOOK_EVERY = 20  # steps between two looks at what a CUDA device has computed; looking waits for it
+MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Some steps are done, all finite: `steps` of them with `samples` samples, `step` in all. Safe to save.
+
+    Attributes:
+        loss: mean over these steps.
+        lr: the trunk's, of the last of them.
+        grad_norm: of the last of them, over all parameters, before clipping.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    samples: int
+    loss: float
+    lr: float
+    grad_norm: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch is done; `loss` is its mean. Time to save, and to score where that is due."""
+
+    epoch: int
+    step: int
+    loss: float
+
+
+Event = Steps | Epoch
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained, on its device.
+
+    Attributes:
+        module: inputs → logits: the model, or its head where the trunk is frozen, wrapped for several processes or
+            compiled.
+        inputs: what a batch holds → what `module` takes: normalised images, or features as they are.
+    """
+
+    module: nn.Module
+    inputs: Callable[[Tensor], Tensor]
+    device: torch.device
+    precision: Precision
+
+
+@dataclass
+class _Window:
+    """Steps since the last look; losses and norms are still on the device."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+    lrs: list[float] = field(default_factory=list)
+    samples: int = 0
+
+
+def fit(
+    state: State, network: Network, batches: Iterator[Batch], loss: Loss, config: Config, *, steps_per_epoch: int
+) -> Iterator[Event]:
+    """Train from where `state` stands to the end of the last epoch.
+
+    `Steps` comes after each step on a CPU and at most every 20 on a GPU, where looking at a loss costs time;
+    `Epoch` after each epoch. Between two events `state` is complete: it may be saved, scored, or left for good.
+
+    Args:
+        state: changed in place.
+        network: the module that is trained.
+        batches: from the state's batch of its epoch on, through all epochs to come.
+        loss: (logits, targets) → mean loss.
+        config: the run's.
+        steps_per_epoch: batches of an epoch.
+
+    Raises:
+        RunError: loss or gradients are no finite numbers; names the step. What was saved before stays good.
+    """
+    for epoch in range(state.epoch, config.epochs):
+        network.module.train()
+        window = _Window()
+        while state.batch < steps_per_epoch:
+            batch = next(batches).to(network.device)
+            lr = lr_at(state.step, steps_per_epoch, config)
+            set_lr(state.optimizer, lr)
+            torch.manual_seed(step_seed(config.seed, epoch, state.step))  # dropout's masks
+            value, norm = train_step(state, network, batch, loss, config)
+            state.batch += 1
+            state.step += 1
+            window.losses.append(value)
+            window.norms.append(norm)
+            window.lrs.append(lr)
+            window.samples += len(batch.samples)
+            if _look_is_due(state, network.device, config, steps_per_epoch):
+                yield _look(state, window, network.precision)
+                window = _Window()
+        yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
+        state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
+
+
+def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; returns loss and gradient norm, on the device, without waiting for it."""
+    parts = min(config.accum, len(batch.samples))
+    images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
+    total = torch.zeros((), device=network.device)
+    for k in range(parts):
+        with _synchronised(network.module, k == parts - 1):
+            with autocast(network.device, network.precision):
+                logits = network.module(network.inputs(images[k]))
+            value = loss(logits, targets[k]) * (batch.share * len(targets[k]) / len(batch.samples))
+            torch.autograd.backward(state.scaler.scale(value))
+        total += value.detach()
+    state.scaler.unscale_(state.optimizer)
+    gradients = [p.grad for p in trainable(state.optimizer) if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if config.clip_grad:
+        torch.nn.utils.clip_grads_with_norm_(trainable(state.optimizer), config.clip_grad, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update(state.model, step=state.step + 1)
+    return total, norm
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """The seed of torch's draws in a step, other for each process."""
+    words = np.random.SeedSequence([seed, epoch, step, distributed.rank()]).generate_state(2)
+    return int(words[0]) << 32 | int(words[1])
+
+
+def _synchronised(module: nn.Module, last: bool) -> nullcontext[None]:
+    """Gradients of several processes are averaged with the last part of a batch only."""
+    if isinstance(module, DistributedDataParallel) and not last:
+        return module.no_sync()  # type: ignore[return-value]
+    return nullcontext()
+
+
+def _look_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
+    every = LOOK_EVERY if device.type == "cuda" else 1
+    saving = config.save_every and state.step % config.save_every == 0
+    return bool(state.step % every == 0 or state.batch == steps_per_epoch or saving)
+
+
+def _look(state: State, window: _Window, precision: Precision) -> Steps:
+    """Fetch the window's losses and norms from the device, the one wait of many steps, and check them."""
+    losses = distributed.mean(torch.stack(window.losses))
+    values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()
+    first = state.step - len(values)
+    for k, (value, norm) in enumerate(zip(values, norms, strict=True)):
+        finite = math.isfinite(value) and math.isfinite(norm)
+        state.skipped = 0 if finite else state.skipped + 1
+        if not finite and (precision != "fp16" or state.skipped > MOST_SKIPPED):
+            raise _diverged(state, first + k + 1, value, norm, window.lrs[k])
+        state.loss_sum += value if finite else 0.0
+    return Steps(
+        state.epoch, state.step, len(values), window.samples, math.fsum(values) / len(values), window.lrs[-1], norms[-1]
+    )
+
+
+def _diverged(state: State, step: int, loss: float, norm: float, lr: float) -> RunError:
+    kept = f"last good checkpoint: step {state.saved}" if state.saved is not None else "nothing was saved yet"
+    return RunError(
+        f"loss is {loss} at step {step} (lr {lr:g}, grad norm {norm:g}); {kept}; try a lower lr or --precision fp32"
+    )

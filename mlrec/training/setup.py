@@ -1,0 +1,110 @@
+"""From a config to what `fit` takes: the model with its starting weights, the network on its device, the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from mlrec.config import Config
+from mlrec.errors import UsageError
+from mlrec.models.backbones import paper_weights
+from mlrec.models.classifier import Classifier, create_model
+from mlrec.training import distributed
+from mlrec.training.devices import Precision
+from mlrec.training.loop import Network
+from mlrec.training.optim import make_optimizer
+from mlrec.training.state import State
+from mlrec.training.transforms import normalize
+
+
+def build_model(config: Config, labels: tuple[str, ...], *, paper: bool, empty: bool = False) -> Classifier:
+    """The model of a run, its head initialised from the seed.
+
+    Args:
+        config: the run's.
+        labels: C names.
+        paper: a bare backbone name means the paper's weights, not timm's default.
+        empty: random weights, for a checkpoint to fill.
+
+    Raises:
+        ModelError: unknown names, or weights that cannot be had; never random ones instead.
+    """
+    torch.manual_seed(config.seed)
+    model = create_model(
+        paper_weights(config.backbone) if paper else config.backbone,
+        len(labels),
+        config.head,
+        config.heads,
+        config.lam,
+        config.pretrained and not empty,
+        normalize=config.normalize,
+        temperatures=config.temperatures,
+        img_size=config.img_size,
+        head_dropout=config.head_dropout,
+        weights=None if empty else config.weights,
+        labels=labels,
+    )
+    model.preprocessing = model.preprocessing.normalized(config.normalization)
+    if config.freeze_backbone:
+        model.backbone.requires_grad_(False)
+    return model
+
+
+def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
+    """The state before the first step, on the device."""
+    lay_out(model.to(device), config)
+    ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema else None
+    return State(model, make_optimizer(model, config), GradScaler(device.type, enabled=precision == "fp16"), ema)
+
+
+def lay_out(model: Classifier, config: Config) -> None:
+    """Give the weights the memory format of the run: other strides sum in another order."""
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model.to(memory_format=layout)
+
+
+def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
+    """What `fit` calls: the model, or its head alone where the trunk is frozen, for one process or several."""
+    model = state.model
+    module: nn.Module = model.head if config.freeze_backbone else model
+    if distributed.world() > 1:
+        module = distributed.parallel(module, device, sync_bn=config.sync_bn)
+    if config.compile:
+        module.compile()
+    preprocessing, layout = model.preprocessing, torch.channels_last
+
+    def inputs(images: Tensor) -> Tensor:
+        pixels = normalize(images, preprocessing)
+        return pixels.contiguous(memory_format=layout) if config.channels_last else pixels.contiguous()
+
+    def features(cached: Tensor) -> Tensor:
+        return cached
+
+    return Network(module, features if config.freeze_backbone else inputs, device, precision)
+
+
+def per_process(config: Config) -> int:
+    """Samples of a step in one process.
+
+    Raises:
+        UsageError: the batch does not divide into the processes.
+    """
+    share, rest = divmod(config.batch_size, distributed.world())
+    if rest or not share:
+        raise UsageError(f"--batch-size {config.batch_size} does not divide into {distributed.world()} processes")
+    return share
+
+
+def facts(model: Classifier) -> dict[str, Any]:
+    """What the record says of the model."""
+    return {
+        "backbone": model.backbone.name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "head_parameters": sum(p.numel() for p in model.head.parameters()),
+        "input_size": model.preprocessing.size,
+        "preprocessing": model.preprocessing.to_dict(),
+    }

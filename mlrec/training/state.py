@@ -1,0 +1,167 @@
+"""`State`: all that training changes, and its file, from which a killed run goes on to the same bits.
+
+Order, augmentation and torch's own draws are functions of (seed, epoch, sample or step), so a place in the epoch stands
+for all of them. Two generations are kept, each with its SHA-256 behind it: a torn or damaged one is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+from mlrec.errors import RunError, printable
+from mlrec.files import atomic_write
+from mlrec.models.classifier import Classifier
+from mlrec.progress import Progress
+from mlrec.runs import directory
+
+FORMAT = "mlrec-resume/1"
+_TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
+_COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "history", "seconds")
+
+
+@dataclass
+class State:
+    """What training changes.
+
+    Attributes:
+        ema: the moving average of the weights, where one is kept; then that is what is scored and stored.
+        epoch, batch: the epoch under way and the batches of it that are done; all of them until it has been scored.
+        step: optimiser steps done.
+        loss_sum: of the steps of this epoch.
+        skipped: steps in a row that the fp16 scaler left out.
+        history: one entry a scored epoch: `epoch`, `split`, `mAP`.
+        seconds: spent so far, by part.
+        saved: the step of the newest checkpoint.
+    """
+
+    model: Classifier
+    optimizer: Optimizer
+    scaler: GradScaler
+    ema: ModelEmaV3 | None = None
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    skipped: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    saved: int | None = None
+
+    @property
+    def scored(self) -> Classifier:
+        """The model that is scored and stored."""
+        if self.ema is None:
+            return self.model
+        averaged: Classifier = self.ema.module
+        return averaged
+
+    def content(self) -> dict[str, Any]:
+        """Tensors and plain values, for the file."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Become what `content` says.
+
+        Raises:
+            RunError: it lacks something or holds something unknown; nothing is ever left out in silence.
+        """
+        expected = {"model", "ema", "optimizer", "scaler", *_COUNTERS}
+        if odd := sorted(expected.symmetric_difference(content)):
+            raise RunError(f"checkpoint: {', '.join(map(printable, odd))} missing or unknown; train anew")
+        try:
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(content["ema"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = printable(str(error).splitlines()[0])
+            raise RunError(f"checkpoint does not fit the model ({reason}); train anew") from error
+        for name in _COUNTERS:
+            setattr(self, name, content[name])
+        self.saved = self.step
+
+
+def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
+    """Write the state into a run folder; what was the newest checkpoint becomes the previous one.
+
+    Args:
+        folder: of the run.
+        state: to be stored; its weights must be finite.
+        identity: plain values that a resumed run must agree with.
+    """
+    newest = folder / directory.RESUME
+    with atomic_write(newest) as stream:
+        hashing = _Hashing(stream)
+        torch.save({"format": FORMAT, "identity": identity, "state": state.content()}, cast(IO[bytes], hashing))
+        stream.write(b"\n" + hashing.digest.hexdigest().encode())
+        if newest.exists():
+            newest.replace(folder / directory.RESUME_PREVIOUS)
+    state.saved = state.step
+
+
+def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Identity and content of the newest checkpoint in a run folder that is whole.
+
+    Raises:
+        RunError: there is none.
+    """
+    faults = []
+    for name in (directory.RESUME, directory.RESUME_PREVIOUS):
+        path = folder / name
+        if not path.is_file():
+            continue
+        content = _read(path)
+        if content is None:
+            faults.append(f"{printable(path)}: incomplete or damaged (SHA-256 differs)")
+            continue
+        for fault in faults:
+            progress.warn(f"{fault}; using {name} (step {content['state']['step']})")
+        return content["identity"], content["state"]
+    raise RunError("; ".join(faults) or f"{printable(folder)}: no checkpoint to resume from; train anew")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        left = path.stat().st_size - _TRAILER
+        while left > 0 and (block := stream.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        if stream.read() != b"\n" + digest.hexdigest().encode():
+            return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError):
+        return None
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
+
+
+class _Hashing:
+    """A stream that keeps the SHA-256 of what passes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.digest = hashlib.sha256()
+
+    def write(self, block: bytes) -> int:
+        self.digest.update(block)
+        return self.stream.write(block)
+
+    def flush(self) -> None:
+        self.stream.flush()

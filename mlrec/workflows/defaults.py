@@ -1,0 +1,134 @@
+"""What a training command leaves unsaid: data set, recipe and splits, filled in and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec import recipes
+from mlrec.config import Config, Resolved, read_toml, resolve
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.errors import ConfigError, DataError, UsageError, printable
+from mlrec.progress import Progress
+
+PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run that is decided, before anything of it is done.
+
+    Attributes:
+        resolved: config and where each value came from; its `data` and splits are filled in.
+        paper: the recipe builds on the paper's: a bare backbone name means the paper's weights.
+        train, scored: the manifests trained on and scored.
+        select: the held-out manifest that chooses the best epoch, where one was named.
+    """
+
+    resolved: Resolved
+    paper: bool
+    dataset: Dataset
+    train: Manifest
+    scored: Manifest
+    select: Manifest | None = None
+
+    @property
+    def config(self) -> Config:
+        """The config."""
+        return self.resolved.config
+
+
+def make_plan(
+    flags: Mapping[str, Any],
+    progress: Progress,
+    *,
+    file: Path | None = None,
+    recipe: str | None = None,
+    data_root: Path = Path("data"),
+) -> Plan:
+    """Decide a run: everything the user wrote is checked before any data set is opened.
+
+    Args:
+        flags: keys of `Config` that were typed.
+        progress: is told what was filled in.
+        file: TOML with further keys; its `base` names a recipe.
+        recipe: name of a recipe; left out, the file's base, else the one that the data set names.
+        data_root: where the data set prepared last is looked for.
+
+    Raises:
+        ConfigError: keys or values that do not fit.
+        DataError: no data set, or no two splits to train on and to score.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
+    if file is not None:
+        tables = read_toml(file)
+        base = tables.pop(recipes.BASE, None)
+        if base is not None and not isinstance(base, str):
+            raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
+        recipe = recipe or base
+        layers.append((str(file), tables))
+    data = resolve(*layers, *_recipe_layers(recipe)).config.data
+    dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
+    if data is None:
+        progress.say(f"data: {printable(dataset.path)} (prepared last; --data names another)")
+    if recipe is None:
+        recipe = dataset.info.recipe
+        progress.say(f"recipe: {printable(recipe)} (the data set's; --recipe names another)")
+    kind = str(dataset.info.source.get("kind", ""))
+    resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
+    train, scored = _splits(dataset, resolved.config, progress)
+    select = resolved.config.select_split
+    config = msgspec.structs.replace(
+        resolved.config, data=str(dataset.path), train_split=train.split, split=scored.split
+    )
+    return Plan(
+        resolved=Resolved(config, resolved.sources, recipe),
+        paper=any(name.startswith("paper") for name, _ in recipes.chain(recipe)),
+        dataset=dataset,
+        train=train,
+        scored=scored,
+        select=None if select is None else dataset.manifest(select),
+    )
+
+
+def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+    return [] if name is None else [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
+
+
+def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
+    """The manifests to train on and to score; those that were not named are told."""
+    there = [name for name in dataset.info.splits if name != config.select_split]
+    pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
+    if config.train_split or config.split:
+        pairs += [(config.train_split or name, config.split or name) for name in there]
+    if config.train_split and config.split:
+        return _trained_on(dataset, config.train_split, config), dataset.manifest(config.split)
+    for train, scored in pairs:
+        if train != scored and train in there and scored in there and _has_labels(dataset.manifest(scored)):
+            progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
+            return _trained_on(dataset, train, config), dataset.manifest(scored)
+    for name in (config.train_split, config.split):
+        if name is not None:
+            dataset.manifest(name)  # says so where there is none of that name
+    raise DataError(
+        f"{printable(dataset.path)}: no two labelled splits to train on and to score (there is "
+        f"{', '.join(dataset.info.splits)}); divide one with mlrec split, or name both with --train-split and --split"
+    )
+
+
+def _trained_on(dataset: Dataset, split: str, config: Config) -> Manifest:
+    manifest = dataset.manifest(split)
+    if not len(manifest):
+        raise DataError(f"{printable(dataset.path)}: split '{printable(split)}' has no sample; nothing to train on")
+    if split == config.select_split:
+        raise UsageError(f"--select-split {printable(split)} is the split that is trained on; hold another one out")
+    return manifest
+
+
+def _has_labels(manifest: Manifest) -> bool:
+    return bool((manifest.targets == POSITIVE).any())

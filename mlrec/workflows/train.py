@@ -1,0 +1,84 @@
+"""`mlrec train`: a plan and a data set → a run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlrec.errors import RunError, printable
+from mlrec.progress import SILENT, Progress
+from mlrec.runs import directory
+from mlrec.runs.record import Run
+from mlrec.workflows.defaults import Plan, make_plan
+
+
+def train(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    recipe: str | None = None,
+    out: Path | str = "runs",
+    name: str | None = None,
+    data_root: Path | str = "data",
+    command: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+) -> Run:
+    """Train a model and score it; everything lies in the run folder `out/name`.
+
+    Args:
+        flags: keys of `Config`; they win over `file`, that over the recipe, that over the defaults.
+        file: TOML with keys of `Config`; its `base` names a recipe.
+        recipe: name of a recipe; left out, the file's base, else the one that the data set names.
+        out: folder of runs.
+        name: of the run folder; left out, data set, backbone and head with a number.
+        data_root: where the data set prepared last is looked for when none is named.
+        command: the command line, for the record.
+        progress: where bars, notes and warnings go.
+
+    Raises:
+        ConfigError: keys or values that do not fit; nothing was touched.
+        MlrecError: data, weights or machine do not do; or training diverged.
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
+    """
+    out = Path(out)
+    plan = make_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
+    if name is not None and (out / name).exists():
+        raise RunError(f"{printable(out / name)}: exists already; choose another --name, or --resume it")
+    from mlrec.workflows import running
+
+    def new_folder() -> Path:
+        return directory.new_run(out, name, _stem(plan))
+
+    return running.run(plan, new_folder, progress, command=list(sys.argv if command is None else command))
+
+
+def resume(
+    run: Path | str,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> Run:
+    """Go on with a run that was stopped or killed, to the same bits as if it had not been.
+
+    Args:
+        run: its folder.
+        flags: keys of `Config`; they must be what the run was started with, except for `workers` and `save_every`.
+        progress: where bars, notes and warnings go.
+
+    Raises:
+        RunError: nothing to resume, or the run was another experiment; names what was and what is now.
+    """
+    folder = Path(run)
+    record = Run.load(folder).record
+    if record.status == "finished":
+        raise RunError(f"{printable(folder)}: is finished; nothing to resume")
+    plan = make_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe)
+    from mlrec.workflows import running
+
+    return running.run(plan, lambda: folder, progress, resumed=record)
+
+
+def _stem(plan: Plan) -> str:
+    return f"{plan.dataset.info.name}-{plan.config.backbone}-{plan.config.head}".replace("/", "-")
