@@ -96,7 +96,7 @@ def replicates(
     flags = [_by_unit(flag, units) for flag in tally(decide(ranked, threshold), truth, rules)]
     precisions, blocks = [], []
     for weights in units.draw(resamples, seed):
-        by_sample = weights[units.of_sample] if units.number != len(truth) else weights
+        by_sample = weights[units.of_sample]
         precisions.append(np.array([ranking.average_precisions(by_sample, rules) for ranking in rankings]).T)
         counted = np.ascontiguousarray(weights.T, dtype=np.float32)  # whole numbers below 2**24 are exact
         blocks.append(rates(Counts(*((counted @ flag).astype(np.int64) for flag in flags)), rules))
