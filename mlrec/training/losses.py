@@ -120,5 +120,7 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
-    """`base ** exponent` for bases in [0, 1], without an infinite gradient at 0 for exponent 0."""
-    return torch.ones_like(base) if exponent == 0 else base.pow(exponent)
+    """`base ** exponent` for bases in [0, 1], with a finite gradient at 0 for exponents below 1 too."""
+    if exponent == 0:
+        return torch.ones_like(base)
+    return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)

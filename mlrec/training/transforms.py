@@ -59,10 +59,9 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
 def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
     """The view by torch's antialiased uint8 resize; without a view the whole image, squashed."""
     if view is not None:
-        pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width]
-    # The resize is fastest on dense NHWC memory of canonical strides, to which a sliced array is copied.
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-    image = image.contiguous(memory_format=torch.channels_last)
+        pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width].copy()
+    # Batched before it is permuted: only the canonical strides of channels-last memory take torch's fast resize.
+    image = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).unsqueeze(0).permute(0, 3, 1, 2)
     if image.shape[-2:] != (size, size):
         image = torch.nn.functional.interpolate(image, (size, size), mode=interpolation, antialias=True)
     if view is None:

@@ -1,0 +1,246 @@
+"""Order, augmentation and sharing of batches: functions of (seed, epoch, sample), whoever makes them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mlrec.config import Config
+from mlrec.datasets import images as decoding
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import DataError, MlrecError
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.progress import Silent
+from mlrec.training import loading
+from mlrec.training.batches import Batch, eval_batches, steps_per_epoch, train_batches
+from mlrec.training.sampling import batch_starts, epoch_order
+from mlrec.training.transforms import tensors
+
+SMALL = Preprocessing(32)
+
+
+def config(**keys: object) -> Config:
+    return Config(**({"batch_size": 4, "img_size": 32, "workers": 0, "seed": 5} | keys))  # type: ignore[arg-type]
+
+
+def same(left: list[Batch], right: list[Batch]) -> bool:
+    return len(left) == len(right) and all(
+        torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) and torch.equal(a.samples, b.samples)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def with_boxes(manifest: Manifest) -> Manifest:
+    """Three persons in each of the first four pictures, apart in the manifest."""
+    images = tuple(manifest.images[k % 4] for k in range(12))
+    boxes = np.array([[k, k / 2, 20 + k, 15 + k] for k in range(12)], dtype=np.float64)
+    ids = tuple(f"{name}#{k // 4}" for k, name in enumerate(images))
+    return replace(manifest, images=images, targets=manifest.targets[:12], boxes=boxes, sample_ids=ids)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_the_same_whatever_the_workers(pictures: Manifest, workers: int) -> None:
+    strong = config(randaugment=2, cutout=0.3)
+    alone = list(train_batches(pictures, strong, SMALL, epoch=0, epochs=2))
+    helped = list(train_batches(pictures, config(randaugment=2, cutout=0.3, workers=workers), SMALL, epoch=0, epochs=2))
+    assert same(alone, helped)
+    assert same(
+        list(eval_batches(pictures, SMALL, batch_size=4, workers=0)),
+        list(eval_batches(pictures, SMALL, batch_size=4, workers=workers)),
+    )
+
+
+@pytest.mark.parametrize(("epoch", "start"), [(0, 2), (1, 0), (1, 1)])
+def test_a_resumed_epoch_goes_on_where_it_stopped(pictures: Manifest, epoch: int, start: int) -> None:
+    whole = list(train_batches(pictures, config(), SMALL, epoch=0, epochs=2))
+    rest = list(train_batches(pictures, config(), SMALL, epoch=epoch, start=start, epochs=2 - epoch))
+    assert same(rest, whole[epoch * 3 + start :])
+
+
+def test_every_sample_comes_once_an_epoch_and_never_the_same_way(pictures: Manifest) -> None:
+    first, second = (list(train_batches(pictures, config(), SMALL, epoch=k)) for k in (0, 1))
+    orders = [torch.cat([batch.samples for batch in epoch]).tolist() for epoch in (first, second)]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(13))
+    assert orders[0] != orders[1]
+    assert not same(first, list(train_batches(pictures, config(seed=6), SMALL, epoch=0)))
+    views = {image.numpy().tobytes() for batch in first + second for image in batch.images}
+    assert len(views) == 26
+    for batch in first:
+        assert torch.equal(batch.targets, torch.from_numpy(pictures.targets)[batch.samples])
+
+
+def test_loading_takes_nothing_from_torchs_own_stream(pictures: Manifest) -> None:
+    before = torch.get_rng_state()
+    list(train_batches(pictures, config(workers=1), SMALL, epoch=0))
+    list(eval_batches(pictures, SMALL, batch_size=4, workers=0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "world", "sizes"),
+    [
+        (13, 4, 1, [4, 4, 5]),  # a trailing one is merged
+        (14, 4, 1, [4, 4, 4, 2]),
+        (12, 4, 1, [4, 4, 4]),
+        (1, 4, 1, [1]),  # a set of one still trains
+        (13, 4, 3, [4, 4, 5]),
+        (15, 4, 2, [4, 4, 7]),  # three cannot give two to each of two processes
+        (9, 16, 3, [9]),
+    ],
+)
+def test_a_trailing_remainder_too_small_is_merged(samples: int, size: int, world: int, sizes: list[int]) -> None:
+    starts = batch_starts(samples, size, world)
+    assert np.diff([*starts, samples]).tolist() == sizes
+    assert steps_per_epoch(samples, size, world) == len(sizes)
+
+
+def test_no_samples_no_batches() -> None:
+    assert steps_per_epoch(0, 4) == 0
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_global_batch(pictures: Manifest, world: int) -> None:
+    six = config(batch_size=6)
+    alone = list(train_batches(pictures, six, SMALL, epoch=3))
+    parts = [list(train_batches(pictures, six, SMALL, epoch=3, rank=k, world=world)) for k in range(world)]
+    for step, whole in enumerate(alone):
+        assert torch.equal(torch.cat([part[step].samples for part in parts]), whole.samples)
+        assert torch.equal(torch.cat([part[step].images for part in parts]), whole.images)
+    for step in zip(*parts, strict=True):
+        counts = [len(batch.samples) for batch in step]
+        assert min(counts) >= 2
+        assert max(counts) - min(counts) <= 1
+        assert [batch.share for batch in step] == pytest.approx([world * n / sum(counts) for n in counts])
+
+
+def test_more_processes_than_samples_is_an_error(pictures: Manifest) -> None:
+    with pytest.raises(DataError, match="2 samples for 3 processes"):
+        list(train_batches(pictures.subset([0, 1]), config(), SMALL, epoch=0, world=3))
+
+
+@pytest.mark.parametrize("samples", [1, 2, 9, 11, 13])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_deals_equal_batches_and_marks_what_fills_them(pictures: Manifest, samples: int, world: int) -> None:
+    some = pictures.subset(range(samples))
+    alone = list(eval_batches(some, SMALL, batch_size=4, workers=0))
+    dealt = [list(eval_batches(some, SMALL, batch_size=4, workers=0, rank=k, world=world)) for k in range(world)]
+    for k, batch in enumerate(alone):
+        assert same([batch], [dealt[k % world][k // world]])
+        assert len(batch.samples) == min(4, samples)
+    places = torch.cat([batch.samples for batch in alone])
+    assert places[places >= 0].tolist() == list(range(samples))
+    assert sum(len(part) for part in dealt) == len(alone)
+
+
+def test_persons_of_an_image_are_cut_from_one_decoding(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = with_boxes(pictures)
+    decoded: Counter[str] = Counter()
+
+    def counting(path: object, how: str = "fast") -> decoding.Stored:
+        decoded[str(path)] += 1
+        return decoding.load(path, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loading, "load", counting)
+    (batch,) = eval_batches(people, SMALL, batch_size=12, workers=0)
+    assert set(decoded.values()) == {1}
+    for k in range(12):
+        expected = tensors(decoding.decode_box(people.path_of(k), people.boxes[k]), None, 32, "bilinear")  # type: ignore[index]
+        assert torch.equal(batch.images[k], expected)
+    decoded.clear()
+    epoch = list(train_batches(people, config(batch_size=6), SMALL, epoch=0))
+    assert len(epoch) == 2
+    assert set(decoded.values()) == {1}
+    order = epoch_order(people, 5, 0)
+    assert [people.images[k] for k in order] == [
+        name for name in dict.fromkeys(people.images[k] for k in order) for _ in range(3)
+    ]
+
+
+def test_the_pil_path_shows_the_same_views(pictures: Manifest) -> None:
+    fast = list(train_batches(pictures, config(), SMALL, epoch=0))
+    slow = list(train_batches(pictures, config(decode="pil"), SMALL, epoch=0))
+    for a, b in zip(fast, slow, strict=True):
+        assert torch.equal(a.samples, b.samples)
+        assert (a.images.int() - b.images.int()).abs().max() <= 6  # two JPEG decoders
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_one_line_with_its_name(pictures: Manifest, workers: int) -> None:
+    broken = replace(pictures, images=("gone.jpg", *pictures.images[1:]), sample_ids=())
+    with pytest.raises(DataError, match=r"gone\.jpg: no such image file") as caught:
+        list(train_batches(broken, config(workers=workers), SMALL, epoch=0))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_box_names_the_sample(pictures: Manifest) -> None:
+    people = with_boxes(pictures)
+    assert people.boxes is not None
+    people.boxes[5] = (3, 3, 0, 4)
+    with pytest.raises(DataError, match=r"the box of '01\.jpg#1' is empty"):
+        list(eval_batches(people, SMALL, batch_size=4, workers=0))
+
+
+class _Deadly(loading.ImageBatches):
+    """Dies as a process killed by the kernel does."""
+
+    def __getitem__(self, key: object) -> Batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+class _Hanging(loading.ImageBatches):
+    """Never comes back."""
+
+    def __getitem__(self, key: object) -> Batch:
+        signal.pause()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(_Deadly, "a loader process was killed.*fewer --workers"), (_Hanging, "a loader process hangs")],
+)
+def test_a_dead_or_hanging_worker_ends_with_a_remedy(
+    pictures: Manifest, monkeypatch: pytest.MonkeyPatch, kind: type[loading.ImageBatches], message: str
+) -> None:
+    monkeypatch.setattr(loading, "TIMEOUT", 1.0)
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # else the hanging one has 5 s to end
+    monkeypatch.setattr("mlrec.training.batches.ImageBatches", kind)
+    with pytest.raises(MlrecError, match=message):
+        list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
+
+
+def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "warn", told.append)
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64_000_000})())
+    assert loading.fitting(8, 10_000_000, progress) == 2
+    assert "64 MB free, 8 loader processes need 240 MB: using 2" in told[0]
+    assert "--shm-size" in told[0]
+    assert loading.fitting(2, 10_000_000, progress) == 2
+    assert loading.fitting(0, 10**12, progress) == 0
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)", "--shm-size"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...", "--shm-size"),
+        ("Too many open files. Communication with the workers is no longer possible.", "ulimit -n"),
+    ],
+)
+def test_errors_of_the_machine_say_what_to_do(text: str, remedy: str) -> None:
+    assert remedy in str(loading._worker_error(RuntimeError(text)))
+
+
+def test_errors_of_the_program_stay_what_they_are() -> None:
+    error = RuntimeError("shape mismatch")
+    assert loading._worker_error(error) is error

@@ -1,0 +1,90 @@
+"""Cached features of a frozen trunk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import MlrecError
+from mlrec.models.classifier import Classifier, create_model
+from mlrec.training import features as caching
+from mlrec.training.batches import eval_batches, train_batches
+from mlrec.training.features import compute_features, feature_batches
+from mlrec.training.transforms import normalize
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    torch.manual_seed(0)
+    return create_model("test_resnet", 3, img_size=32)
+
+
+def config(**keys: object) -> Config:
+    return Config(**({"batch_size": 4, "img_size": 32, "workers": 0, "seed": 5} | keys))  # type: ignore[arg-type]
+
+
+def test_the_trunk_is_in_eval_mode_and_keeps_its_buffers(pictures: Manifest, model: Classifier) -> None:
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = compute_features(model.train(), pictures, config(), device=CPU)
+    assert not model.backbone.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not made.values.requires_grad
+
+
+def test_plain_features_are_the_trunks_of_the_plain_views(pictures: Manifest, model: Classifier) -> None:
+    made = compute_features(model, pictures, config(), device=CPU)
+    (batch,) = eval_batches(pictures, model.preprocessing, batch_size=13, workers=0)
+    with torch.no_grad():
+        expected = model.backbone(normalize(batch.images, model.preprocessing))
+    torch.testing.assert_close(made.values[0], expected, atol=1e-5, rtol=1e-4)
+    assert made.values.shape == (1, 13, *expected.shape[1:])
+
+
+def test_copy_k_holds_the_views_of_epoch_k_and_epochs_take_turns(pictures: Manifest, model: Classifier) -> None:
+    two = config(feature_copies=2)
+    made = compute_features(model, pictures, two, device=CPU)
+    assert not torch.equal(made.values[0], made.values[1])
+    for epoch in range(4):
+        for cached, fresh in zip(
+            feature_batches(made, two, epoch=epoch),
+            train_batches(pictures, two, model.preprocessing, epoch=epoch),
+            strict=True,
+        ):
+            assert torch.equal(cached.samples, fresh.samples), "the order is not that of train_batches"
+            assert torch.equal(cached.targets, fresh.targets)
+            assert torch.equal(cached.images, made.values[epoch % 2, cached.samples])
+            if epoch < 2:
+                with torch.no_grad():
+                    expected = model.backbone(normalize(fresh.images, model.preprocessing))
+                torch.testing.assert_close(cached.images, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_head_trains_on_them(pictures: Manifest, model: Classifier) -> None:
+    made = compute_features(model, pictures, config(), device=CPU)
+    model.head.zero_grad()
+    batch = next(feature_batches(made, config(), epoch=0, start=1))
+    model.head(batch.images).sum().backward()
+    assert all(p.grad is not None for p in model.head.parameters())
+    assert all(p.grad is None for p in model.backbone.parameters())
+
+
+def test_bf16_features_are_kept_in_bf16(pictures: Manifest, model: Classifier) -> None:
+    exact = compute_features(model, pictures, config(), device=CPU).values
+    half = compute_features(model, pictures, config(), device=CPU, precision="bf16").values
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, atol=0.05 * exact.abs().max().item(), rtol=0.1)
+
+
+def test_too_little_memory_is_told_before_it_is_taken(
+    pictures: Manifest, model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert caching._free_memory() > 10**7
+    monkeypatch.setattr(caching, "_free_memory", lambda: 1000)
+    with pytest.raises(MlrecError, match=r"need .* GB of memory.*--feature-copies"):
+        compute_features(model, pictures, config(), device=CPU)
