@@ -1,0 +1,119 @@
+"""Anybody's scores: read, joined by name, each fault of a file told with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec import Manifest
+from mlrec.errors import Findings, PredictionsError
+from mlrec.metrics.scores import OUTSIDE, read_scores
+
+TRUTH = Manifest(
+    name="pets",
+    split="test",
+    root=Path("/pets"),
+    labels=("cat", "dog"),
+    images=("a/1.jpg", "a/2.jpg", "b/2.jpg"),
+    targets=np.array([[1, 0], [0, 1], [1, -1]], dtype=np.int8),
+)
+
+
+def stored(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "pred.csv").write_text(text, encoding="utf-8")
+    return tmp_path / "pred.csv"
+
+
+def told(tmp_path: Path, text: str, **options) -> str:
+    with pytest.raises(PredictionsError) as caught:
+        read_scores(stored(tmp_path, text), Findings(), **options).against(TRUTH).evaluate()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.partition("pred.csv")[2]
+
+
+def test_rows_and_columns_are_matched_by_name(tmp_path: Path) -> None:
+    scores = read_scores(
+        stored(tmp_path, "filename,dog,cat\nb/2.jpg,0.1,0.2\n1.jpg,0.3,0.4\na/2.jpg,0.5,0.6\n"), Findings()
+    )
+    joined = scores.against(TRUTH)
+    assert joined.labels == ("cat", "dog")
+    assert joined.sample_ids == TRUTH.sample_ids
+    assert joined.values.tolist() == [[0.4, 0.3], [0.6, 0.5], [0.2, 0.1]]
+    assert joined.threshold == 0.5
+
+
+def test_base_names_only_where_unique(tmp_path: Path) -> None:
+    assert "1 of 3 predictions are of no sample of the truth, first: '2.jpg'" in told(
+        tmp_path, "filename,cat,dog\n1.jpg,0,1\n2.jpg,0,1\nb/2.jpg,0,1\n"
+    )
+    assert "'a/1.jpg' is scored twice" in told(
+        tmp_path, "filename,cat,dog\n1.jpg,0,1\na/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a/1.jpg,0,1\na/2.jpg,0,1\n", "1 of 3 samples have no prediction, first: 'b/2.jpg'"),
+        ("a/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\nc.jpg,0,1\n", "1 of 4 predictions are of no sample"),
+        ("a/1.jpg,0,1\na/2.jpg,0,1\na/1.jpg,0,1\n", ": 'a/1.jpg' is scored twice, on lines 2 and 4; keep one"),
+        ("a/1.jpg,0,x\na/2.jpg,,1\n", ": line 2, column 'dog': 'x' is not a number (and 1 more such error)"),
+        ("a/1.jpg,0,1_0\n", ": line 2, column 'dog': '1_0' is not a number"),
+        ("a/1.jpg,0,nan\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 NaN score: sample 'a/1.jpg', label 'dog'"),
+        ("a/1.jpg,0,1e999\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 infinite score: sample 'a/1.jpg', label 'dog'"),
+        (",0,1\n", ": line 2, column 'filename': is empty"),
+        ("a/1.jpg,0\n", ": line 2: 2 fields, expected 3"),
+    ],
+)
+def test_faults_are_told_in_one_line_with_their_place(tmp_path: Path, rows: str, message: str) -> None:
+    assert message in told(tmp_path, "filename,cat,dog\n" + rows)
+
+
+def test_other_labels_are_told(tmp_path: Path) -> None:
+    assert "missing 'dog'; not expected 'Dog'" in told(
+        tmp_path, "filename,cat,Dog\n1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
+    )
+    assert "no label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])
+
+
+def test_probabilities_are_ranked_as_given_and_logits_are_told(tmp_path: Path) -> None:
+    findings = Findings()
+    rows = "filename,cat,dog\n1.jpg,1,0.5\na/2.jpg,0.9999999999,0\nb/2.jpg,1,0\n"
+    metrics = read_scores(stored(tmp_path, rows), findings).against(TRUTH).evaluate()
+    assert metrics.average_precision["cat"] == 1.0
+    assert metrics.OP == 0.5  # 1.jpg cat and dog, 2.jpg cat, b/2.jpg cat are said; two of them are true
+    assert not findings.warnings
+    assert read_scores(stored(tmp_path, rows), findings, logits=True).threshold == 0.0
+    assert not findings.warnings
+    beyond = read_scores(stored(tmp_path, rows.replace("0.5", "1.5")), findings)
+    assert beyond.threshold == 0.0
+    assert OUTSIDE in findings.warnings[0]
+
+
+def test_restricted_to_labels_before_anything_else(tmp_path: Path) -> None:
+    path = stored(tmp_path, "filename,note,dog,cat\n1.jpg,x,0.2,0.4\n")
+    scores = read_scores(path, Findings(), labels=["cat"])
+    assert (scores.labels, scores.values.tolist()) == (("cat",), [[0.4]])
+
+
+def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
+    path = tmp_path / "pred.npz"
+    logits, targets = np.array([[0.4, 0.2], [0.1, 0.3]]), np.array([[1, 0], [0, 1]], dtype=np.int8)
+    np.savez(path, logits=logits, targets=targets, sample_ids=["1", "2"], labels=["cat", "dog"])
+    scores = read_scores(path, Findings())
+    assert scores.threshold == 0.0
+    assert scores.evaluate().mAP == 1.0
+    assert list(read_scores(path, Findings(), labels=["dog"]).evaluate().average_precision) == ["dog"]
+    np.savez(path, logits=logits, sample_ids=["1", "2"], labels=["cat", "dog"])
+    with pytest.raises(PredictionsError, match="holds no targets; give the truth"):
+        read_scores(path, Findings()).evaluate()
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match=r"must be an \.npz or a \.csv"):
+        read_scores(tmp_path / "pred.parquet", Findings())
+    with pytest.raises(PredictionsError, match="cannot be read"):
+        read_scores(tmp_path / "none.csv", Findings())

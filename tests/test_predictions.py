@@ -1,0 +1,92 @@
+"""`Predictions`: stored and read back; other people's files checked before they are believed."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec import Predictions
+from mlrec.errors import PredictionsError
+from mlrec.predictions import logits_of, probabilities_of
+
+GOOD = {
+    "logits": np.array([[1.5, -2.0], [0.25, 3.0]], dtype=np.float32),
+    "sample_ids": np.array(["a.jpg", "ü/b.jpg"]),
+    "labels": np.array(["cat", "dog"]),
+    "targets": np.array([[1, 0], [-1, 1]], dtype=np.int8),
+}
+
+
+def store(path: Path, **changes: object) -> Path:
+    np.savez(path, **{name: value for name, value in (GOOD | changes).items() if value is not None})
+    return path
+
+
+def test_round_trip_and_equal_bytes(tmp_path: Path) -> None:
+    whole = Predictions(("cat", "dog"), ("a.jpg", "ü/b.jpg"), GOOD["logits"], GOOD["targets"], "abc")
+    whole.save(tmp_path / "one.npz")
+    whole.save(tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    back = Predictions.load(tmp_path / "one.npz")
+    assert (back.labels, back.sample_ids, back.digest) == (whole.labels, whole.sample_ids, "abc")
+    assert back.logits.dtype == np.float32
+    assert back.targets.dtype == np.int8
+    np.testing.assert_array_equal(back.logits, whole.logits)
+    np.testing.assert_array_equal(back.targets, whole.targets)
+
+
+def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: Path) -> None:
+    back = Predictions.load(store(tmp_path / "p.npz", targets=None, logits=GOOD["logits"].astype(np.float64)))
+    assert back.targets is None
+    assert back.logits.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"logits": None}, "no array 'logits'"),
+        ({"labels": None}, "no array 'labels'"),
+        ({"logits": np.array([["1", "2"], ["3", "4"]])}, "dtype"),
+        ({"logits": np.zeros((2, 3), dtype=np.float32)}, "logits are 2 x 3, but there are 2 sample ids and 2 labels"),
+        ({"logits": np.zeros(4, dtype=np.float32)}, "expected (N, C)"),
+        ({"targets": np.array([[1, 0], [2, 1]])}, "targets must be 1, 0 or -1"),
+        ({"targets": np.array([[1, 0]])}, "targets must be 1, 0 or -1"),
+        ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' stands twice"),
+        ({"labels": np.array(["cat", "cat"])}, "label 'cat' stands twice"),
+        ({"labels": np.array([0.5, 1.5])}, "expected text"),
+        ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz of plain arrays"),
+    ],
+)
+def test_what_does_not_fit_is_told(tmp_path: Path, changes: dict, told: str) -> None:
+    with pytest.raises(PredictionsError) as caught:
+        Predictions.load(store(tmp_path / "p.npz", **changes))
+    assert told in str(caught.value)
+    assert "p.npz" in str(caught.value)
+
+
+def test_a_header_that_promises_more_than_the_file_holds(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
+    with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
+        archive.writestr("logits.npy", stream.getvalue())
+    with pytest.raises(PredictionsError, match="it does not hold"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY", b"<html>"])
+def test_what_is_no_npz(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "p.npz").write_bytes(content)
+    with pytest.raises(PredictionsError, match="not a readable"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+def test_logits_and_probabilities() -> None:
+    p = np.array([1e-7, 0.01, 0.5, 0.75, 1 - 1e-7])
+    assert probabilities_of(logits_of(p)) == pytest.approx(p, abs=1e-15)
+    assert logits_of(np.array([0.0, 1.0])) == pytest.approx([-16.1181, 16.1181], abs=1e-4)
+    assert logits_of(np.array([0.5]))[0] == 0.0
+    assert probabilities_of(np.array([-1000.0, 0.0, 1000.0], dtype=np.float32)).tolist() == [0.0, 0.5, 1.0]

@@ -1,0 +1,114 @@
+"""`mlrec score`: truths of every kind, the real scores' published numbers, the command itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec import Manifest
+from mlrec.datasets import folder
+from mlrec.errors import DataError, MlrecError, UsageError
+from mlrec.metrics.result import evaluate_scores
+from mlrec.reports.scored import scored_tables
+from mlrec.reports.text import text
+from mlrec.workflows.score import score
+
+PREDICTIONS = "filename,cat,dog\n1.jpg,0.9,0.2\n2.jpg,0.1,0.8\n3.jpg,0.7,0.6\n"
+TRUTH = "filename,dog,cat\n3.jpg,0,1\n1.jpg,-1,1\n2.jpg,1,0\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "pred.csv").write_text(PREDICTIONS)
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    targets = np.array([[1, -1], [0, 1], [1, 0]], dtype=np.int8)
+    manifest = Manifest("pets", "test", tmp_path, ("cat", "dog"), ("1.jpg", "2.jpg", "3.jpg"), targets)
+    (tmp_path / "pets").mkdir()
+    info = folder.Info("pets", {"kind": "csv"}, "paper", ["cat", "dog"], {"val": 2, "test": 3})
+    folder.write(tmp_path / "pets", info, [manifest.subset([0, 1], "val"), manifest])
+    return tmp_path
+
+
+def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
+    by_csv = score(files / "pred.csv", files / "truth.csv")
+    assert by_csv.counts == {"samples": 3, "labels": 2, "positives": 3, "unknown": 1, "undefined": 0}
+    assert by_csv.OP == 0.75
+    by_manifest = score(files / "pred.csv", files / "pets/test.jsonl")
+    by_folder = score(files / "pred.csv", files / "pets", split="test")
+    assert by_manifest == by_folder
+    assert by_manifest.average_precision == {name: by_csv.average_precision[name] for name in ("cat", "dog")}
+    assert (by_manifest.mAP, by_manifest.top3) == (by_csv.mAP, by_csv.top3)
+
+
+def test_splits_are_chosen(files: Path) -> None:
+    with pytest.raises(UsageError, match="holds the splits val, test; choose with --split"):
+        score(files / "pred.csv", files / "pets")
+    with pytest.raises(DataError, match="no split 'train'"):
+        score(files / "pred.csv", files / "pets", split="train")
+    with pytest.raises(DataError, match="no split 'val'; there is test"):
+        score(files / "pred.csv", files / "pets/test.jsonl", split="val")
+    with pytest.raises(MlrecError, match=r"first: '3\.jpg'"):
+        score(files / "pred.csv", files / "pets", split="val")
+    with pytest.raises(UsageError, match="--split chooses a part of TRUTH"):
+        score(files / "pred.csv", split="val")
+
+
+def test_labels_restrict_both_sides(files: Path) -> None:
+    (files / "more.csv").write_text(TRUTH.replace("filename,", "filename,age,").replace(".jpg,", ".jpg,37,"))
+    for truth in ("truth.csv", "more.csv", "pets/test.jsonl"):
+        assert list(score(files / "pred.csv", files / truth, labels=["dog"]).average_precision) == ["dog"]
+    with pytest.raises(MlrecError, match=r"test\.jsonl: no label 'dgo'; did you mean 'dog'"):
+        score(files / "pred.csv", files / "pets/test.jsonl", labels=["dgo"])
+
+
+def test_the_real_scores_give_their_published_numbers(realdata: Path) -> None:
+    expected = {
+        "resnet18": (0.844564, 0.8803, 0.6834, 0.7695, 0.9084, 0.7148, 0.8000),
+        "resnet50": (0.877404, 0.8825, 0.7562, 0.8144, 0.9025, 0.7806, 0.8372),
+    }
+    for model, (mAP, *rest) in expected.items():
+        metrics = score(realdata / f"scores/{model}_predictions.csv", realdata / "scores/truth.csv")
+        assert metrics.mAP == pytest.approx(mAP, abs=5e-7)
+        told = [metrics.CP, metrics.CR, metrics.CF1, metrics.OP, metrics.OR, metrics.OF1]
+        assert told == pytest.approx(rest, abs=5e-5)
+
+
+def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
+    metrics = evaluate_scores([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]], threshold=0.5, labels=["cat", "dog"])
+    shown = text(scored_tables(metrics, title="pred.csv", top3=True))
+    assert "100.0" in shown
+    assert "Top-3" in shown
+    assert "no positive in the truth, so no AP: dog" in shown
+    assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
+    assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
+
+
+def test_the_command_needs_neither_torch_nor_pandas(files: Path) -> None:
+    code = (
+        "import sys; from mlrec.cli.app import main\n"
+        "sys.argv = ['mlrec', 'score', 'pred.csv', 'truth.csv', '--json']\n"
+        "try: main()\n"
+        "finally: print(*[m for m in ('torch', 'pandas', 'timm', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=files, capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert json.loads(done.stdout) == score(files / "pred.csv", files / "truth.csv").to_dict()
+
+
+def test_a_fault_ends_the_command_with_one_line(files: Path) -> None:
+    (files / "pred.csv").write_text(PREDICTIONS + "1.jpg,0.9,0.2\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlrec", "score", "pred.csv", "truth.csv"],
+        cwd=files, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: pred.csv: '1.jpg' is scored twice, on lines 2 and 5; keep one\n"
