@@ -5,6 +5,7 @@ The trunk is in eval mode: BatchNorm normalises by its stored statistics, which 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,11 @@ from mlrec.training.devices import Precision, autocast
 from mlrec.training.loading import Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys, train_keys
 from mlrec.training.transforms import normalize
+
+# What an augmented copy depends on beside the samples.
+VIEWS = (
+    "feature_copies", "seed", "hflip", "crop", "scale", "ratio", "randaugment", "randaugment_magnitude", "cutout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,35 @@ def compute_features(
     return Features(manifest, values)
 
 
+class FeatureStore:
+    """Features by trunk and samples: runs that differ in their heads alone, and scorings of one run, share them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Features] = {}
+
+    def of(
+        self,
+        model: Classifier,
+        manifest: Manifest,
+        config: Config,
+        *,
+        device: torch.device,
+        precision: Precision = "fp32",
+        progress: Progress = SILENT,
+    ) -> Features:
+        """As `compute_features`, unless that was done before."""
+        views = [getattr(config, name) for name in VIEWS] if config.feature_copies else []
+        key = (
+            _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.decode, device, precision,
+            repr(views),
+        )  # fmt: skip
+        if key not in self._kept:
+            self._kept[key] = compute_features(
+                model, manifest, config, device=device, precision=precision, progress=progress
+            )
+        return self._kept[key]
+
+
 def feature_batches(
     features: Features,
     config: Config,
@@ -92,6 +127,15 @@ def feature_batches(
         samples = torch.from_numpy(key.samples)
         copy = (key.epoch or 0) % len(features.values)
         yield Batch(features.values[copy, samples], targets[samples], samples, key.share)
+
+
+def _digest(model: Classifier) -> str:
+    """SHA-256 of the trunk's weights and buffers."""
+    content = hashlib.sha256()
+    for name, tensor in model.backbone.state_dict().items():
+        content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        content.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> Tensor:

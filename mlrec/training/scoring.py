@@ -14,6 +14,7 @@ from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.training.batches import eval_batches
 from mlrec.training.devices import autocast, prepare_device, resolve_device, resolve_precision
+from mlrec.training.features import Features
 from mlrec.training.transforms import Decode, normalize
 
 
@@ -62,6 +63,19 @@ def predict(
         if world > 1:
             torch.distributed.all_reduce(logits)
     return _as_predictions(logits[:-1], manifest)
+
+
+def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
+    """`predict` from plain features of the model's trunk, computed before.
+
+    Raises:
+        MlrecError: a logit that is no finite number, by the sample's name.
+    """
+    device = next(model.head.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        parts = [model.head(part.to(device, torch.float32)).cpu() for part in torch.split(features.values[0], batch_size)]
+    return _as_predictions(torch.cat(parts), features.manifest)
 
 
 def _as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:

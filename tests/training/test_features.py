@@ -88,3 +88,25 @@ def test_too_little_memory_is_told_before_it_is_taken(
     monkeypatch.setattr(caching, "_free_memory", lambda: 1000)
     with pytest.raises(MlrecError, match=r"need .* GB of memory.*--feature-copies"):
         compute_features(model, pictures, config(), device=CPU)
+
+
+def test_a_store_computes_once_what_only_the_head_tells_apart(
+    pictures: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    monkeypatch.setattr(caching, "compute_features", lambda *a, **k: computed.append(1) or compute_features(*a, **k))
+
+    def trunk(seed: int, head: str) -> Classifier:
+        torch.manual_seed(seed)
+        return create_model("test_resnet", 3, head, img_size=32)
+
+    store = caching.FeatureStore()
+    first = store.of(trunk(0, "csra"), pictures, config(), device=CPU)
+    assert store.of(trunk(0, "average"), pictures, config(seed=6), device=CPU) is first
+    assert len(computed) == 1
+    store.of(trunk(1, "csra"), pictures, config(), device=CPU)
+    store.of(trunk(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
+    store.of(trunk(0, "csra"), pictures, config(decode="pil"), device=CPU)
+    assert len(computed) == 4
+    augmented = store.of(trunk(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
+    assert store.of(trunk(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from torchvision import transforms as v1
 
+from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import MlrecError, UsageError
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.training import scoring
 from mlrec.training.devices import autocast, resolve_device, resolve_precision
-from mlrec.training.scoring import predict
+from mlrec.training.features import compute_features
+from mlrec.training.scoring import predict, predict_features
 
 CPU = torch.device("cpu")
 
@@ -126,3 +128,11 @@ def test_autocast_is_on_where_a_half_is_asked_for() -> None:
 def test_cuda_without_cuda_says_what_to_use() -> None:
     with pytest.raises(UsageError, match="use --device cpu"):
         resolve_device("cuda")
+
+
+def test_features_computed_before_give_the_same_logits(pictures: Manifest, model: Classifier) -> None:
+    kept = compute_features(model, pictures, Config(batch_size=4, workers=0), device=CPU)
+    made = predict_features(model, kept, batch_size=4)
+    whole = predict(model, pictures, batch_size=4, workers=0)
+    np.testing.assert_allclose(made.logits, whole.logits, atol=1e-5)
+    assert (made.sample_ids, made.digest, made.labels) == (whole.sample_ids, whole.digest, whole.labels)
