@@ -39,9 +39,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _image_files(root, folder, options.images)
     for stem in annotations.keys() - names.keys():
-        findings.error(
-            f"{annotations[stem].path}", "no image of this name; its image must be called as the XML file is"
-        )
+        findings.error(annotations[stem].where, "no image of this name; its image must be called as the XML file is")
     if findings.errors:
         return Reading(path.name, [], {})
     manifests = [
@@ -56,7 +54,9 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
         for split, stems in lists.items()
     ]
     sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
-    source = {"kind": "voc", "path": str(path.absolute()), "format": "voc", "annotations": str(folder)}
+    source = {"kind": "voc", "path": str(path.absolute()), "annotations": str(folder)}
+    if folder.name == ANNOTATIONS and root == path.absolute():
+        source["format"] = "voc"  # laid out as VOC is, so that objects can be read again as there
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
@@ -68,17 +68,15 @@ def _lists(root: Path, files: Sequence[Path], findings: Findings) -> dict[str, l
 
 def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:
     """All class names that occur, sorted. Names that differ in case alone are an error: they are one class."""
-    places: dict[str, Path] = {}
+    places: dict[str, str] = {}
     for annotation in annotations:
         for thing in annotation.objects:
-            places.setdefault(thing.label, annotation.path)
+            places.setdefault(thing.label, annotation.where)
     folded: dict[str, str] = {}
     for name in sorted(places):
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            findings.error(
-                f"{places[name]}", f"class '{printable(name)}' is '{printable(other)}' elsewhere; give --labels"
-            )
+            findings.error(places[name], f"class '{printable(name)}' is '{printable(other)}' elsewhere; give --labels")
     return tuple(sorted(places))
 
 

@@ -138,10 +138,12 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Findings
     """One target a label; a class that is none of the labels is an error with the nearest name."""
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):
+        if not thing.label:
+            continue  # told where it was read
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             what = f"class '{printable(thing.label)}' is not one of the {len(labels)} classes{hint}"
-            findings.error(f"{annotation.path}: object {number}", what)
+            findings.error(f"{annotation.where}: object {number}", what)
         elif not thing.difficult:
             targets[thing.label] = POSITIVE
         elif targets[thing.label] != POSITIVE:

@@ -30,9 +30,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One file: its objects in order, and width and height of the image as stated, if stated."""
+    """One file: its name in messages, its objects in order, width and height of the image, if stated."""
 
-    path: Path
+    where: str
     objects: tuple[Thing, ...]
     size: tuple[int, int] | None
 
@@ -47,13 +47,14 @@ def read_annotation(path: Path, root: Path, findings: Findings) -> Annotation | 
         return None
     _check_filename(tree, path.stem, where, findings)
     size = _size(tree)
-    objects = tuple(_thing(node, f"{where}: object {k}", findings) for k, node in enumerate(tree.findall("object"), 1))
-    if not objects:
+    nodes = tree.findall("object")
+    objects = tuple(_thing(node, f"{where}: object {k}", findings) for k, node in enumerate(nodes, 1))
+    if not nodes:
         findings.warn("images without any object are negative for every class", where)
     for thing in objects:
         if thing.corners is not None and not _inside(thing.corners, size):
             findings.warn("a box lies outside its image; the label is kept", f"{where}: '{thing.label}'")
-    return Annotation(path, objects, size)
+    return Annotation(where, objects, size)
 
 
 class _ShallowBuilder(ET.TreeBuilder):
