@@ -107,9 +107,13 @@ def _flushed(code: int | str | None) -> int | str | None:
 
 # One line a command: the name, and the function that is it. The functions import what they need when they run.
 COMMANDS: dict[str, str] = {
+    "eval": "eval:evaluate",
+    "import": "importing:import_",
     "prepare": "prepare:prepare",
+    "recipes": "recipes:recipes",
     "report": "report:report",
     "score": "score:score",
+    "stats": "stats:stats",
     "train": "train:train",
 }
 

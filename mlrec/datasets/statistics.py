@@ -15,6 +15,8 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 LEAST_POSITIVES = 10  # "never without" is said of labels with at least so many
 SIGNIFICANCE = 0.05
 
+Counts = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class SplitStatistics:
@@ -107,24 +109,31 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     return sorted(found, key=lambda shift: -abs(shift.z))
 
 
-def cooccurrence(manifests: Sequence[Manifest]) -> NDArray[np.int64]:
-    """(C, C) samples in which both labels are positive, over all splits; the diagonal counts each label alone.
+def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
+    """Two (C, C) counts over all splits: samples where row and column are positive, and where only the row is.
 
-    A sample that is in several splits (of train and trainval) counts once.
+    The diagonal of the first counts each label alone. Unknown columns count in neither. A sample that several splits
+    have, as trainval and train do, counts once.
     """
-    positive = _positive(_targets_once(manifests))
-    together: NDArray[np.int64] = np.rint(positive.T @ positive).astype(np.int64)
-    return together
-
-
-def implications(manifests: Sequence[Manifest], least: int = LEAST_POSITIVES) -> list[Implication]:
-    """Labels never positive without another: at least `least` positives, and the other negative in none of them."""
     targets = _targets_once(manifests)
-    positive = _positive(targets)
-    together = positive.T @ positive
-    without = positive.T @ (targets == NEGATIVE).astype(np.float32)
-    labels = manifests[0].labels if manifests else ()
-    holds = (without == 0) & (together >= least) & ~np.eye(len(labels), dtype=bool)
+    # products of float32 are by far the fastest, and exact up to 2^24 samples
+    positive = (targets == POSITIVE).astype(np.float32)
+    negative = (targets == NEGATIVE).astype(np.float32)
+    return (positive.T @ positive).astype(np.int64), (positive.T @ negative).astype(np.int64)
+
+
+def implications(
+    labels: Sequence[str], together: Counts, apart: Counts, least: int = LEAST_POSITIVES
+) -> list[Implication]:
+    """Labels never positive without another, of those that come together at least `least` times.
+
+    Args:
+        labels: C names.
+        together: how often row and column are positive, see `cooccurrence`.
+        apart: how often only the row is.
+        least: what is rarer may be chance.
+    """
+    holds = (apart == 0) & (together >= least) & ~np.eye(len(labels), dtype=bool)
     return [Implication(labels[b], labels[a], int(together[b, a])) for b, a in np.argwhere(holds).tolist()]
 
 
@@ -169,9 +178,3 @@ def _targets_once(manifests: Sequence[Manifest]) -> NDArray[np.int8]:
         seen.update(manifest.sample_ids)
         parts.append(manifest.targets[fresh])
     return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.int8)
-
-
-def _positive(targets: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Positives as float32, whose products BLAS sums exactly up to 2^24 samples."""
-    positive: NDArray[np.float32] = (targets == POSITIVE).astype(np.float32)
-    return positive

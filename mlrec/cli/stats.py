@@ -1,0 +1,44 @@
+"""`mlrec stats`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console, options
+
+
+def stats(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+    ] = None,
+    ap: Annotated[float, typer.Option(help="AP of every label that the power line assumes.")] = 0.8,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Scores of the tested split (.npz or .csv): the power line measures instead.")
+    ] = None,
+    objects: Annotated[bool, typer.Option("--objects", help="Read boxes and masks again for object sizes.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Draw it, too: a .png, .svg or .pdf file.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Look at a data set: labels, shifts between splits, what comes together, and how much a test on it can tell.
+
+    Example: mlrec stats data/voc2007 --picture voc2007.png
+    """
+    from mlrec.reports.datastats import tables
+    from mlrec.reports.text import text
+    from mlrec.workflows import stats as workflow
+
+    terminal = console.Terminal()
+    found = workflow.stats(data, assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal)
+    if picture is not None:
+        from mlrec.reports.datapicture import draw
+
+        draw(found, picture)
+        terminal.say(f"picture: {picture}")
+    if json:
+        console.result_json(found.to_dict())
+        return
+    console.result(text(tables(found), styled=sys.stdout.isatty()))
