@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +31,29 @@ def scored_facts(dataset: Dataset, manifest: Manifest) -> Scored:
     )
 
 
-def score(
-    predictions: Predictions, conventions: str = "mlrec", labels: Sequence[str] | None = None
-) -> tuple[Predictions, Metrics]:
-    """Metrics of predictions, of all labels or, before anything else, of some alone; and what was scored.
+def score(predictions: Predictions, conventions: str = "mlrec", labels: Sequence[str] | None = None) -> Metrics:
+    """Metrics of predictions, of all labels or, before anything else, of some alone.
 
     Raises:
         PredictionsError: a label that is none of the predictions'; no targets.
     """
-    if labels is not None:
-        for name in labels:
-            if name not in predictions.labels:
-                raise PredictionsError(f"no label '{printable(name)}'{nearest(name, predictions.labels)}")
-        columns = [predictions.labels.index(name) for name in labels]
-        targets = None if predictions.targets is None else predictions.targets[:, columns]
-        logits = predictions.logits[:, columns]
-        predictions = replace(predictions, labels=tuple(labels), logits=logits, targets=targets)
     if predictions.targets is None:
         raise PredictionsError("the predictions hold no targets; there is nothing to score")
-    metrics = evaluate(predictions.logits, predictions.targets, labels=predictions.labels, conventions=conventions)
-    return predictions, metrics
+    names = predictions.labels if labels is None else tuple(labels)
+    columns = [column_of(name, predictions.labels) for name in names]
+    logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
+    return evaluate(logits, targets, labels=names, conventions=conventions)
+
+
+def column_of(name: str, labels: Sequence[str]) -> int:
+    """The place of a label.
+
+    Raises:
+        PredictionsError: there is none of that name; says which is nearest.
+    """
+    if name not in labels:
+        raise PredictionsError(f"no label '{printable(name)}'{nearest(name, labels)}")
+    return list(labels).index(name)
 
 
 def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
@@ -62,15 +64,16 @@ def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> No
 
 
 def per_label(predictions: Predictions, metrics: Metrics) -> str:
-    """A CSV with one line a label: its AP (empty where undefined) and how often it is what."""
+    """A CSV with one line a scored label: its AP (empty where undefined) and how often it is what."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["label", "average_precision", "positives", "negatives", "unknown"])
     targets = (
         predictions.targets if predictions.targets is not None else np.zeros((0, len(predictions.labels)), np.int8)
     )
-    for k, label in enumerate(predictions.labels):
-        counts = [int(np.count_nonzero(targets[:, k] == value)) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
+    for label, precision in metrics.average_precision.items():
+        of_label = targets[:, predictions.labels.index(label)]
+        counts = [int(np.count_nonzero(of_label == value)) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
         shown = "'" + label if label.startswith(("=", "+", "-", "@")) else label  # else a formula to a spreadsheet
-        writer.writerow([shown, metrics.average_precision[label], *counts])
+        writer.writerow([shown, precision, *counts])
     return stream.getvalue()

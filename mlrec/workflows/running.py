@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
+from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.result import Metrics
 from mlrec.models.checkpoint import save_model
@@ -21,11 +24,11 @@ from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
 from mlrec.training.devices import prepare_device, resolve_device, resolve_precision
 from mlrec.training.failures import explained
-from mlrec.training.features import compute_features, feature_batches
+from mlrec.training.features import Features, FeatureStore, feature_batches
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Network, Steps, fit
 from mlrec.training.losses import loss_function
-from mlrec.training.scoring import predict
+from mlrec.training.scoring import predict, predict_features
 from mlrec.training.state import State
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
@@ -43,6 +46,7 @@ class Job:
     stop: Stop
     progress: Progress
     folder: Path | None = None
+    features: FeatureStore = field(default_factory=FeatureStore)
     begun: float = field(default_factory=time.monotonic)
 
 
@@ -53,6 +57,7 @@ def run(
     *,
     command: Sequence[str] = (),
     resumed: RunRecord | None = None,
+    features: FeatureStore | None = None,
 ) -> Run:
     """Train to the end and write the run folder.
 
@@ -62,6 +67,7 @@ def run(
         progress: where bars, notes and warnings go.
         command: the command line, for the record.
         resumed: the record of the run that is gone on with.
+        features: of frozen trunks, from runs before this one.
     """
     config = plan.config
     device = resolve_device(config.device)
@@ -86,6 +92,7 @@ def run(
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
         job = Job(plan, training, network, record, stop, progress, folder if first else None)
+        job.features = features or job.features
         return _course(job, identity)
 
 
@@ -148,12 +155,16 @@ def _batches(job: Job) -> Iterator[Batch]:
     }  # fmt: skip
     if not config.freeze_backbone:
         return train_batches(plan.train, config, training.model.preprocessing, progress=job.progress, **place)
-    with _timed(training, "features"), job.stop.at_once():
-        features = compute_features(
-            training.model, plan.train, config, device=job.network.device, precision=job.network.precision,
+    return feature_batches(_features(job, plan.train, config), config, **place)
+
+
+def _features(job: Job, manifest: Manifest, config: Config) -> Features:
+    """What the frozen trunk makes of a split, computed if no run did so before."""
+    with _timed(job.state, "features"), job.stop.at_once():
+        return job.features.of(
+            job.state.model, manifest, config, device=job.network.device, precision=job.network.precision,
             progress=job.progress,
         )  # fmt: skip
-    return feature_batches(features, config, **place)
 
 
 def _score_epoch(job: Job, event: Epoch) -> Predictions | None:
@@ -177,11 +188,16 @@ def _score_epoch(job: Job, event: Epoch) -> Predictions | None:
 def _predict(job: Job, manifest: Manifest) -> Predictions:
     config, model = job.plan.config, job.state.scored
     distributed.same_buffers(model)
+    size = config.eval_batch_size or setup.per_process(config)
+    if config.freeze_backbone:
+        plain = _features(job, manifest, msgspec.structs.replace(config, feature_copies=0, eval_batch_size=size))
+        with _timed(job.state, "eval"):
+            return predict_features(model, plain, batch_size=size)
     with _timed(job.state, "eval"), job.stop.at_once():
         predictions = predict(
-            model, manifest, batch_size=config.eval_batch_size or setup.per_process(config), workers=config.workers,
-            device=str(job.network.device), precision=job.network.precision, decode=config.decode,
-            progress=job.progress, rank=distributed.rank(), world=distributed.world(),
+            model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
+            precision=job.network.precision, decode=config.decode, progress=job.progress,
+            rank=distributed.rank(), world=distributed.world(),
         )  # fmt: skip
     setup.lay_out(model, config)
     return predictions
@@ -189,7 +205,7 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
 
 def _note(job: Job, epoch: int, manifest: Manifest, predictions: Predictions) -> bool:
     """Keep the mAP of an epoch in state and log; whether it is the best so far on that split."""
-    _, metrics = outputs.score(predictions)
+    metrics = outputs.score(predictions)
     earlier = [e["mAP"] or 0.0 for e in job.state.history if e["split"] == manifest.split and e["epoch"] < epoch]
     entry = {"epoch": epoch, "split": manifest.split, "mAP": metrics.mAP}
     same = [e for e in job.state.history if (e["epoch"], e["split"]) == (epoch, manifest.split)]
@@ -204,7 +220,7 @@ def _finish(job: Job, predictions: Predictions) -> None:
     """The files of a finished run, its record last."""
     if job.folder is None:
         return
-    _, metrics = outputs.score(predictions)
+    metrics = outputs.score(predictions)
     outputs.write_scores(job.folder, predictions, metrics)
     save_model(job.folder / directory.MODEL, job.state.scored, records.plain(job.plan.config))
     draw_curves(log.entries(job.folder), job.folder / directory.CURVES)

@@ -1,0 +1,168 @@
+"""`mlrec eval`: a trained model and a data set → predictions and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import DataError, ModelError, printable
+from mlrec.files import write_json
+from mlrec.metrics.conventions import conventions_named
+from mlrec.metrics.result import Metrics
+from mlrec.predictions import Predictions
+from mlrec.progress import SILENT, Progress
+from mlrec.runs import directory
+from mlrec.runs.record import RunRecord, latest_run
+from mlrec.workflows import outputs
+
+EVALUATION = "eval.json"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a model is run; None and "auto" leave it to what the model was trained with, and to the machine."""
+
+    batch_size: int | None = None
+    workers: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and the folder it lies in."""
+
+    path: Path
+    predictions: Predictions
+    metrics: Metrics
+
+
+def evaluate_run(
+    model: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    split: str | None = None,
+    labels: Sequence[str] | None = None,
+    conventions: str = "mlrec",
+    machine: Machine | None = None,
+    runs_root: Path | str = "runs",
+    data_root: Path | str = "data",
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Score a model anew; predictions of all labels and the metrics go to a folder of their own beside it.
+
+    Args:
+        model: folder of a run or of an imported model, or a `.safetensors`; left out, the run that finished last.
+        data: folder of a prepared data set; left out, the run's own, else the one prepared last.
+        split: left out, the one that the run was scored on, else `test` or `val`.
+        labels: score these alone.
+        conventions: how to score.
+        machine: how to run the model.
+        runs_root: where the last finished run is looked for.
+        data_root: where the data set prepared last is looked for.
+        progress: where bars, notes and warnings go.
+
+    Raises:
+        MlrecError: no model, no data, labels that differ from the model's, images that cannot be read.
+    """
+    if model is None:
+        model = latest_run(runs_root).path
+        progress.say(f"run: {printable(model)} (finished last)")
+    path = Path(model)
+    record = RunRecord.load(path) if (path / directory.RECORD).is_file() else None
+    dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
+    for name in labels or ():
+        outputs.column_of(name, manifest.labels)
+    conventions_named(conventions)
+    changes = _changes(record, manifest)
+    for change in changes:
+        progress.warn(change)
+    predictions, environment = _predict(path, manifest, machine or Machine(), progress)
+    metrics = outputs.score(predictions, conventions, labels)
+    folder = (
+        path / f"eval-{_named(manifest)}" if path.is_dir() else path.with_name(f"{path.stem}-eval-{_named(manifest)}")
+    )
+    outputs.write_scores(folder, predictions, metrics)
+    facts: dict[str, Any] = {
+        "model": str(path.absolute()),
+        "scored": msgspec.to_builtins(outputs.scored_facts(dataset, manifest)),
+        "labels": list(metrics.average_precision),
+        "environment": environment,
+        "warnings": changes,
+    }
+    write_json(folder / EVALUATION, facts)
+    return Evaluation(folder, predictions, metrics)
+
+
+def _manifest(
+    record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path, progress: Progress
+) -> tuple[Dataset, Manifest]:
+    """The split to score; what was not said is told."""
+    scored = record.scored if record else None
+    own = data is None and scored is not None and Path(scored.path).is_dir()
+    if data is not None:
+        dataset = Dataset.load(data)
+    elif scored is not None and own:
+        dataset = Dataset.load(scored.path)
+    else:
+        dataset = Dataset.latest(data_root)
+    if split is None:
+        likely = [scored.split] if scored is not None else []
+        split = next((name for name in (*likely, "test", "val") if name in dataset.info.splits), None)
+    if split is None:
+        if len(dataset.info.splits) > 1:
+            raise DataError(f"{printable(dataset.path)}: choose a split with --split: {', '.join(dataset.info.splits)}")
+        split = next(iter(dataset.info.splits))
+    progress.say(f"data: {printable(dataset.path)}, split {printable(split)}")
+    return dataset, dataset.manifest(split)
+
+
+def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
+    """What has become of the data since the run."""
+    for used in (record.scored, record.train) if record else ():
+        if used and (used.dataset, used.split) == (manifest.name, manifest.split) and used.digest != manifest.digest:
+            return [
+                f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]}, is "
+                f"{manifest.digest[:12]}; the numbers of both cannot be compared"
+            ]
+    return []
+
+
+def _predict(
+    path: Path, manifest: Manifest, machine: Machine, progress: Progress
+) -> tuple[Predictions, dict[str, Any]]:
+    """The model's logits of the manifest, columns in the model's order; and the environment they were made in."""
+    from mlrec.models.checkpoint import load_model, read_metadata
+    from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.scoring import predict
+    from mlrec.workflows.records import environment
+
+    device = resolve_device(machine.device)
+    precision = resolve_precision(machine.precision, device)
+    model = load_model(path)
+    config = read_metadata(path).config
+    try:
+        manifest = manifest.reordered(model.labels)
+    except DataError as error:
+        raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
+    predictions = predict(
+        model,
+        manifest,
+        batch_size=machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16,
+        workers=machine.workers,
+        device=str(device),
+        precision=precision,
+        decode="pil" if config.get("decode") == "pil" else "fast",
+        progress=progress,
+    )
+    return predictions, environment(device, precision)
+
+
+def _named(manifest: Manifest) -> str:
+    return f"{manifest.name}-{manifest.split}"
