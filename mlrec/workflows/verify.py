@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +12,7 @@ from pathlib import Path
 from mlrec.datasets import images
 from mlrec.errors import DataError, Findings, printable
 from mlrec.progress import Progress
-
-FEW = 64  # images: fewer are decoded here, sooner than workers start
-CHUNK = 16
+from mlrec.workflows.workers import mapping
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ def verify(root: Path, names: Sequence[str], progress: Progress) -> dict[str, Ve
     """
     check = partial(verify_image, root)
     found: dict[str, Verified] = {}
-    with progress.task("decoding images", len(names)) as step, _mapping(len(names)) as mapped:
+    with progress.task("decoding images", len(names)) as step, mapping(len(names)) as mapped:
         for name, verified in zip(names, mapped(check, names), strict=True):
             found[name] = verified
             step()
@@ -93,38 +86,3 @@ def _leaves(path: Path, root: Path) -> bool:
         return False
     homes = (os.path.realpath(root), os.path.realpath(path.parent))
     return not any(real.startswith(home.rstrip(os.sep) + os.sep) for home in homes)
-
-
-@contextmanager
-def _mapping(count: int) -> Iterator[Callable[[Callable[[str], Verified], Sequence[str]], Iterable[Verified]]]:
-    """`map`, in this process or over a pool whose workers end with the block and with this process."""
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 61)
-    if count < FEW or workers == 1:
-        yield map
-        return
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        yield partial(pool.map, chunksize=CHUNK)
-    except BaseException:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and leave with the parent however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
