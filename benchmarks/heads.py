@@ -33,6 +33,7 @@ class OneHead(nn.Module):
         self.temperature, self.lam = temperature, lam
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of `features` (B, d, h, w)."""
         lengths = self.convolution.weight.norm(dim=1, keepdim=True).transpose(0, 1)
         scores = (self.convolution(features) / lengths).flatten(2)
         if math.isinf(self.temperature):
@@ -51,6 +52,7 @@ class PerHead(nn.Module):
         self.heads = nn.ModuleList(OneHead(weight, temperature, stacked.lam) for weight, temperature in pairs)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of `features` (B, d, h, w)."""
         return torch.stack([head(features) for head in self.heads]).sum(0)
 
 

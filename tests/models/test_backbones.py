@@ -1,0 +1,153 @@
+"""Every layout timm has, as one map: values against timm's own intermediates, never against our own reshaping."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from mlrec.errors import ModelError
+from mlrec.models import hub
+from mlrec.models.backbones import Backbone, paper_weights
+
+# name, input size, d, side of the map
+MAPS = [
+    ("resnet18", 64, 512, 2),
+    ("resnet50d", 64, 2048, 2),
+    ("regnety_002", 64, 368, 2),
+    ("mobilenetv2_100", 64, 1280, 2),
+    ("efficientnet_b0", 64, 1280, 2),
+    ("tf_efficientnet_lite0", 64, 1280, 2),
+    ("densenet121", 64, 1024, 2),
+    ("convnext_atto", 64, 320, 2),
+    ("test_mambaout", 160, 64, 5),
+    ("swin_tiny_patch4_window7_224", 224, 768, 7),
+    ("vit_tiny_patch16_224", 224, 192, 14),
+    ("vit_tiny_patch16_224", 448, 192, 28),
+    ("deit_tiny_distilled_patch16_224", 224, 192, 14),
+    ("vit_dpwee_patch16_reg1_gap_256", 256, 256, 16),
+    ("hiera_tiny_224", 224, 768, 7),
+    ("mvitv2_tiny", 224, 768, 7),
+    ("xcit_nano_12_p8_224", 224, 128, 28),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "channels", "side"), MAPS)
+def test_map_of(name: str, size: int, channels: int, side: int) -> None:
+    torch.manual_seed(0)
+    backbone = Backbone(name, size).eval()
+    images = torch.randn(1, 3, size, size)
+    with torch.no_grad():
+        features = backbone(images)
+        expected = reference(backbone, images)
+    assert features.shape == (1, channels, side, side)
+    assert (backbone.num_features, backbone.grid) == (channels, (side, side))
+    assert backbone.name.startswith(f"{name}.") or backbone.name == name
+    assert torch.isfinite(features).all()
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
+
+
+def reference(backbone: Backbone, images: Tensor) -> Tensor:
+    """The map by timm's `forward_intermediates`, and its own head, pooling one location at a time, where it norms."""
+    trunk = backbone.trunk
+    norms_itself = type(trunk).__name__ not in ("Hiera", "MambaOut")
+    expected = trunk.forward_intermediates(
+        images, indices=1, norm=norms_itself, output_fmt="NCHW", intermediates_only=True
+    )[-1]
+    if expected.shape[1] != backbone.num_features:  # taken before the last convolution
+        expected = trunk.forward_features(images)
+    if type(trunk).__name__ not in ("ConvNeXt", "MambaOut", "Hiera", "VisionTransformer"):
+        return expected
+    return normed_by_own_head(backbone, expected)
+
+
+def normed_by_own_head(backbone: Backbone, features: Tensor) -> Tensor:
+    rows = []
+    for y in range(features.shape[2]):
+        for x in range(features.shape[3]):
+            location = features[:, :, y, x]
+            if isinstance(backbone.trunk, timm.models.ConvNeXt):
+                rows.append(backbone.trunk.forward_head(location[..., None, None], pre_logits=True))
+            elif type(backbone.trunk).__name__ == "MambaOut":
+                rows.append(backbone.trunk.head.norm(location))
+            elif type(backbone.trunk).__name__ == "Hiera":
+                rows.append(backbone.trunk.forward_head(location[:, None], pre_logits=True))
+            else:
+                rows.append(backbone.trunk.fc_norm(location))
+    return torch.stack(rows, dim=-1).reshape(features.shape)
+
+
+def test_parameters_that_the_map_does_not_depend_on_are_frozen() -> None:
+    frozen = [name for name, p in Backbone("mobilenetv3_small_050", 64).named_parameters() if not p.requires_grad]
+    assert frozen == ["trunk.conv_head.weight", "trunk.conv_head.bias"]
+    assert all(p.requires_grad for p in Backbone("resnet18", 64).parameters())
+
+
+def test_preprocessing_is_that_of_the_tag() -> None:
+    paper, default = Backbone("test_vit.r160_in1k"), Backbone("test_resnet", 64)
+    assert (paper.preprocessing.size, paper.preprocessing.mean) == (160, (0.5, 0.5, 0.5))
+    assert (default.preprocessing.size, default.preprocessing.interpolation) == (64, "bilinear")
+
+
+def test_a_gradient_reaches_the_first_layer() -> None:
+    backbone = Backbone("test_vit", 64)
+    backbone(torch.randn(1, 3, 64, 64)).sum().backward()
+    assert backbone.trunk.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["crossvit_tiny_240", "pit_ti_224"])
+def test_a_name_without_a_map_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=f"{name}.*no map of features over locations"):
+        Backbone(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet_50", "no backbone 'resnet_50'.*did you mean 'resnet50'"),
+        ("resnet18.nonsense", "no weights 'resnet18.nonsense'.*resnet18.tv_in1k"),
+        ("no\nsuch", r"no backbone 'no\\nsuch'"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(name: str, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        Backbone(name)
+
+
+def test_a_size_that_the_trunk_cannot_take_is_told() -> None:
+    with pytest.raises(ModelError, match="hiera_tiny_224.*100"):
+        Backbone("hiera_tiny_224", 100)
+
+
+@pytest.mark.parametrize(
+    ("bare", "tagged"),
+    [
+        ("resnet101", "resnet101.tv_in1k"),
+        ("resnet50", "resnet50.tv_in1k"),
+        ("vit_base_patch16_224", "vit_base_patch16_224.orig_in21k_ft_in1k"),
+        ("vit_large_patch16_224", "vit_large_patch16_224.augreg_in21k_ft_in1k"),
+        ("resnet101.a1_in1k", "resnet101.a1_in1k"),
+        ("convnext_atto", "convnext_atto"),
+    ],
+)
+def test_paper_weights(bare: str, tagged: str) -> None:
+    assert paper_weights(bare) == tagged
+
+
+def test_a_hub_out_of_reach_is_one_line_with_remedies_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    begun = time.monotonic()
+    with pytest.raises(ModelError) as failure:
+        Backbone("resnet18", 64, pretrained=True)
+    assert time.monotonic() - begun < 10
+    told = str(failure.value)
+    assert "\n" not in told
+    assert all(remedy in told for remedy in ("resnet18", "--weights FILE", "--no-pretrained", "efficientnet-lite0"))
+
+
+def test_a_name_without_published_weights_is_told_at_once() -> None:
+    with pytest.raises(ModelError, match="has no weights of this name"):
+        Backbone("test_mambaout", pretrained=True)
