@@ -31,6 +31,7 @@ def report(
         int | None,
         typer.Option(help="Show runs beside the rows of the paper's table N, scored as it scores.", metavar="N"),
     ] = None,
+    figure: Annotated[int | None, typer.Option(help="5: mAP against λ, as the paper's Figure 5.", metavar="5")] = None,
     extra: Annotated[
         Path | None, typer.Option(help="With --table: CSV of further rows (method, mAP in percent), of a test server.")
     ] = None,
@@ -42,6 +43,9 @@ def report(
         typer.Option(help="Test A - B on the same images; several seeds as A1,A2,A3 B1,B2,B3.", metavar="A B"),
     ] = None,
     resamples: Annotated[int, typer.Option(help="With --compare: how often to draw.", min=100, max=1_000_000)] = 1000,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw every figure that these runs can show into this folder, PNG and SVG.")
+    ] = None,
     conventions: Annotated[str | None, typer.Option(help="Score stored predictions anew in these conventions.")] = None,
     labels: options.Labels = None,
     each: Annotated[bool, typer.Option("--each", help="A row for each run instead of one over its seeds.")] = False,
@@ -53,21 +57,27 @@ def report(
 
     Example: mlrec report --format latex --out table.tex
     """
-    from mlrec.workflows import report as workflow
-
     name = _format(format_, out)
     chosen = options.names(labels)
+    terminal = console.Terminal()
     if compare is not None:
         from mlrec.workflows.compare import compare_runs
 
         a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
-        tables = compare_runs(a, b, conventions=conventions, labels=chosen, resamples=resamples)
-    else:
-        tables = workflow.report(
-            runs or (), root=runs_root, table=table, extra=extra, conventions=conventions, labels=chosen, each=each,
-            intervals=intervals,
-        )  # fmt: skip
-    _emit(tables, name, out)
+        _emit(compare_runs(a, b, conventions=conventions, labels=chosen, resamples=resamples), name, out)
+        return
+    from mlrec.workflows import report as workflow
+
+    made = workflow.report(
+        runs or (), root=runs_root, table=table, figure=figure, extra=extra, conventions=conventions, labels=chosen,
+        each=each, intervals=intervals,
+    )  # fmt: skip
+    _emit([made.table], name, out)
+    if plots is not None:
+        from mlrec.workflows.figures import figures, write_figures
+
+        for path in write_figures(figures(made.runs, made.rows, chosen), plots):
+            terminal.say(f"wrote {printable(path)}")
 
 
 def _format(asked: str | None, out: Path | None) -> str:

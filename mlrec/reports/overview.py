@@ -25,6 +25,10 @@ TOLD = {
     "train_split",
     "pretrained",
 }
+BOOTSTRAP_NOTE = (
+    "95 %: bias-corrected bootstrap over images, and over seeds where n is given: of one run it says nothing about "
+    "other seeds; AP of few images is biased upwards"
+)
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
@@ -180,6 +184,6 @@ def _footnotes(results: Sequence[Result], marks: Mapping[str, str], bounded: boo
     if any(len(result.names) > 1 for result in results):
         notes.append("n: runs equal but for the seed; metrics are their means, sd the standard deviation of mAP")
     if bounded:
-        notes.append("95 %: percentile bootstrap over images of one trained model; says nothing about other seeds")
+        notes.append(BOOTSTRAP_NOTE)
     notes += dict.fromkeys(result.rules for result in results)
     return (*notes, *differences(results))

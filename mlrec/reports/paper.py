@@ -9,7 +9,7 @@ from typing import Literal
 from mlrec.metrics.conventions import conventions_named
 from mlrec.reports.lines import Line, of_published, of_result
 from mlrec.reports.numbers import Cell
-from mlrec.reports.overview import BOUNDS, SCORES, Intervals, bounds_of, note_marks
+from mlrec.reports.overview import BOOTSTRAP_NOTE, BOUNDS, SCORES, Intervals, bounds_of, note_marks
 from mlrec.reports.published import DATASETS, Published, paper_rows
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
 from mlrec.reports.table import BEST_EPOCH, BEST_EPOCH_NOTE, Column, Row, Table
@@ -197,5 +197,5 @@ def _footnotes(table: PaperTable, lines: Sequence[Line], notes: dict[str, str], 
     if any(len(line.paths) > 1 for line in lines):
         told.append("n: runs equal but for the seed; metrics are their means, sd the standard deviation of mAP")
     if bounded:
-        told.append("95 %: bootstrap over images; the paper prints no interval")
+        told.append(BOOTSTRAP_NOTE)
     return tuple(told)

@@ -21,7 +21,17 @@ from mlrec.runs.record import Run, RunRecord
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
 TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 # Keys that do not change what is measured: runs that differ in these alone are the same method.
-NOT_THE_METHOD = {"seed", "device", "workers", "threads", "eval_batch_size", "save_every", "eval_every", "compile"}
+NOT_THE_METHOD = {
+    "seed",
+    "data",
+    "device",
+    "workers",
+    "threads",
+    "eval_batch_size",
+    "save_every",
+    "eval_every",
+    "compile",
+}
 
 
 @dataclass(frozen=True)

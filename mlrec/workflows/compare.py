@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlrec.errors import PredictionsError, printable
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.resamples import RESAMPLES
+from mlrec.metrics.result import Metrics
 from mlrec.predictions import Floats, Predictions
 from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.results import columns_of, image_of
@@ -42,7 +43,7 @@ def compare_runs(
     """The difference A − B of two methods, with paired bootstrap intervals, as tables of metrics and labels.
 
     Args:
-        ours: A: run folders or predictions.npz files, one for each seed.
+        ours: A: folders of runs or evaluations, or predictions.npz files, one for each seed.
         theirs: B: the same.
         conventions: how to score; None takes what both were scored by, or `mlrec`.
         labels: compare these alone.
@@ -69,11 +70,12 @@ def compare_runs(
 def _given(path: Path) -> _Given:
     if path.is_file():
         return _Given(str(path), Predictions.load(path), None, "")
+    stored = Metrics.load(path / directory.METRICS).conventions.name if (path / directory.METRICS).is_file() else None
+    if not (path / directory.RECORD).is_file() and (path / directory.PREDICTIONS).is_file():
+        return _Given(str(path), Predictions.load(path / directory.PREDICTIONS), stored, "")  # an evaluation's folder
     run = Run.load(path)
     scored = run.record.scored
-    where = f"{scored.dataset} {scored.split}, " if scored else ""
-    stored = run.metrics().conventions.name if (path / directory.METRICS).is_file() else None
-    return _Given(str(path), run.predictions(), stored, where)
+    return _Given(str(path), run.predictions(), stored, f"{scored.dataset} {scored.split}, " if scored else "")
 
 
 def _called(side: Sequence[_Given]) -> str:

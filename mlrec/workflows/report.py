@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.errors import RunError, UsageError, printable
@@ -11,6 +12,7 @@ from mlrec.reports.overview import overview
 from mlrec.reports.paper import TABLES, belongs, paper_table
 from mlrec.reports.published import extra_rows
 from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
+from mlrec.reports.series import FIGURE_5, series_of, series_table
 from mlrec.reports.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run, finished_runs
@@ -39,23 +41,34 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
     return list(found.values())
 
 
+@dataclass(frozen=True)
+class Report:
+    """A report's table, and the runs behind it: as they lie on the disk, and as rows."""
+
+    table: Table
+    runs: list[Run]
+    rows: list[Result]
+
+
 def report(
     runs: Sequence[Path] = (),
     *,
     root: Path = Path("runs"),
     table: int | None = None,
+    figure: int | None = None,
     extra: Path | None = None,
     conventions: str | None = None,
     labels: Sequence[str] | None = None,
     each: bool = False,
     intervals: bool = False,
-) -> list[Table]:
+) -> Report:
     """Runs as one table in the paper's form, or beside the rows of one of the paper's tables.
 
     Args:
         runs: run folders or folders of them; all finished runs under `root` where empty.
         root: where runs lie.
         table: 2 to 8: the paper's table; runs are scored anew in its conventions. A missing `root` is no error then.
+        figure: 5: mAP against λ.
         extra: with `table`, a CSV of further rows: what a test server answered.
         conventions: score the stored predictions anew in these; None keeps each run's own numbers.
         labels: score these labels alone.
@@ -64,26 +77,42 @@ def report(
 
     Raises:
         MlrecError: no run, or files of a run that cannot be read.
-        UsageError: options that do not go together, or no such table.
+        UsageError: options that do not go together, or no such table or figure.
     """
-    if table is None:
-        if extra is not None:
-            raise UsageError("--extra goes with --table: rows of a test server stand beside published ones")
-        chosen = runs_at(runs, root)
-    else:
-        if table not in TABLES:
-            raise UsageError(f"--table {table}: the paper's tables are {', '.join(map(str, TABLES))}")
-        if conventions is not None:
-            raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
-        chosen = runs_at(runs, root) if runs or finished_runs(root) else []
-        chosen = [run for run in chosen if belongs(run.record, table, named=bool(runs))]
-        conventions = TABLES[table].conventions
-    results = [result_of(run, conventions=conventions, labels=labels) for run in chosen]
+    _check(table, figure, extra, conventions)
+    chosen = _chosen(runs, root, table)
+    rules = conventions if table is None else TABLES[table].conventions
+    results = [result_of(run, conventions=rules, labels=labels) for run in chosen]
     rows = results if each else over_seeds(results)
     bounds = {row.paths: _interval(row, chosen, labels) for row in rows} if intervals else None
+    if figure is not None:
+        series = series_of(rows, "lam")
+        if not series:
+            raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
+        drawn = series_table(series, "lam", "Figure 5: mAP against λ", (FIGURE_5,))
+    elif table is not None:
+        drawn = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
+    else:
+        drawn = overview(rows, intervals=bounds)
+    return Report(drawn, chosen, rows)
+
+
+def _check(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:
+    if extra is not None and table is None:
+        raise UsageError("--extra goes with --table: rows of a test server stand beside published ones")
+    if table is not None and table not in TABLES:
+        raise UsageError(f"--table {table}: the paper's tables are {', '.join(map(str, TABLES))}")
+    if table is not None and conventions is not None:
+        raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
+    if figure not in (None, 5) or (figure is not None and table is not None):
+        raise UsageError(f"--figure {figure}: Figure 5 is the one with numbers, and it goes without --table")
+
+
+def _chosen(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:
     if table is None:
-        return [overview(rows, intervals=bounds)]
-    return [paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)]
+        return runs_at(runs, root)
+    found = runs_at(runs, root) if runs or finished_runs(root) else []
+    return [run for run in found if belongs(run.record, table, named=bool(runs))]
 
 
 def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mlrec.errors import RunError
+from mlrec.errors import RunError, UsageError
 from mlrec.reports.formats import FORMATS
 from mlrec.workflows.report import report, runs_at
 from tests.reports.builders import write_run
@@ -30,7 +31,7 @@ def test_all_finished_runs_and_no_others(tmp_path):
     write_run(tmp_path / "runs", "done")
     write_run(tmp_path / "runs" / "study", "deep", config={"lam": 0.3})
     write_run(tmp_path / "runs", "stopped", status="interrupted")
-    (table,) = report(root=tmp_path / "runs")
+    table = report(root=tmp_path / "runs").table
     assert [row.cells[-1] for row in table.rows] == ["done", "deep"]
 
 
@@ -51,10 +52,36 @@ def test_what_is_missing_or_unfinished_is_told(tmp_path):
 
 def test_every_format_of_the_same_runs(tmp_path):
     write_run(tmp_path / "runs", "done")
-    tables = report(root=tmp_path / "runs")
+    tables = [report(root=tmp_path / "runs").table]
     assert set(FORMATS) == {"table", "md", "latex", "csv", "json"}
     for name, draw in FORMATS.items():
         assert "ResNet" in draw(tables), name
+
+
+def test_tables_score_anew_and_options_that_do_not_go_together_are_refused(tmp_path):
+    write_run(tmp_path / "runs", "coco", kind="coco", dataset="coco2014", conventions="mlrec")
+    four = report(root=tmp_path / "runs", table=4)
+    assert four.rows[0].conventions == "csra"
+    assert any("not comparable with MS-COCO 2014, 4 of 40,137 samples" in row.group for row in four.table.rows)
+    assert report(root=tmp_path / "nothing", table=2).rows == []
+    with pytest.raises(RunError, match="no CSRA runs that differ in λ alone"):
+        report(root=tmp_path / "runs", figure=5)
+    for options in ({"table": 9}, {"figure": 4}, {"extra": tmp_path}, {"table": 4, "conventions": "csra"}):
+        with pytest.raises(UsageError):
+            report(root=tmp_path / "runs", **options)
+
+
+def test_intervals_hold_the_value_and_a_row_of_seeds_draws_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((80, 4)) < 0.4).astype(np.int8)
+    for k in range(3):
+        noise = rng.normal(size=targets.shape)
+        write_run(tmp_path / "runs", f"s{k}", config={"seed": k}, logits=targets + noise, targets=targets)
+    one = report(root=tmp_path / "runs", intervals=True)
+    keys = [column.key for column in one.table.columns]
+    low, value, high = (one.table.rows[0].cells[keys.index(key)] for key in ("mAP_low", "mAP", "mAP_high"))
+    assert low < value < high
+    assert len(report(root=tmp_path / "runs", each=True).table.rows) == 3
 
 
 def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
@@ -75,7 +102,7 @@ def test_a_hundred_runs_take_less_than_a_second_without_torch(tmp_path):
     code = (
         "import sys, time, pathlib; t = time.process_time()\n"
         "from mlrec.workflows.report import report\nfrom mlrec.reports.formats import FORMATS\n"
-        "FORMATS['table'](report(root=pathlib.Path('runs')))\n"
+        "FORMATS['table']([report(root=pathlib.Path('runs')).table])\n"
         "print(time.process_time() - t); print('torch' in sys.modules, 'pandas' in sys.modules)"
     )
     best = min(_timed(code, tmp_path) for _ in range(2))

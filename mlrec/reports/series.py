@@ -1,0 +1,91 @@
+"""`Series`: how mAP goes with λ or with the number of heads, from trained runs (Figure 5, Table 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mlrec.reports.overview import heading
+from mlrec.reports.results import NOT_THE_METHOD, Result
+from mlrec.reports.table import Column, Row, Table
+
+# Figure 5 prints no values; its text and curves say where the peaks are.
+FIGURE_5 = (
+    "the paper's Figure 5 prints no values: ViT-L/16 with 8 heads on COCO peaks near λ 1.0, ResNet-cut with one head "
+    "on VOC2007 at λ 0.1"
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: λ or H, mAP as a fraction (the mean of n seeds), and its standard deviation over seeds."""
+
+    x: float
+    mAP: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that differ in one key alone, in its order; `group` says on what they were measured."""
+
+    name: str
+    group: str
+    points: tuple[Point, ...]
+
+    @property
+    def peak(self) -> Point:
+        """The point of the highest mAP, the first of equals."""
+        return max(self.points, key=lambda point: point.mAP)
+
+
+def series_of(results: Iterable[Result], key: str) -> list[Series]:
+    """CSRA results along `key` ("lam" or "heads"): one series for all that agree in everything else.
+
+    Results are over seeds already, see `over_seeds`. A series has at least two points.
+    """
+    csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
+    along: dict[object, list[Result]] = {}
+    for result in csra:
+        along.setdefault((_other_settings(result, key), result.block), []).append(result)
+    found = []
+    for members in along.values():
+        points = sorted((_point(result, key) for result in members), key=lambda point: point.x)
+        if len({point.x for point in points}) > 1:
+            found.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points)))
+    return found
+
+
+def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence[str] = ()) -> Table:
+    """The points of all series, the peak of each marked as its best."""
+    sign = "λ" if key == "lam" else "H"
+    columns = (
+        Column("series", "Method", identity=True),
+        Column(key, sign, "number"),
+        Column("mAP", "mAP", "percent", ranked=True),
+        Column("sd", "sd", "percent", absent=""),
+        Column("seeds", "n", "number"),
+    )
+    rows = [
+        Row((line.name, point.x, point.mAP, point.sd, point.n), f"{line.name} · {line.group}")
+        for line in series
+        for point in line.points
+    ]
+    chosen = f"each {sign} is a training of its own; the best {sign} was read off the scored split itself"
+    return Table(title, columns, tuple(rows), (*notes, chosen)).with_best()
+
+
+def _other_settings(result: Result, key: str) -> str:
+    """The configuration without what makes the series; with λ or H go no others but the temperatures that follow H."""
+    left_out = NOT_THE_METHOD | {key} | ({"temperatures"} if key == "heads" else set())
+    return repr(sorted((name, value) for name, value in result.config.items() if name not in left_out))
+
+
+def _point(result: Result, key: str) -> Point:
+    x = result.lam if key == "lam" else result.heads
+    return Point(float(x or 0), result.values["mAP"] or 0.0, result.spread, len(result.paths))
+
+
+def _name(result: Result, key: str) -> str:
+    return f"{result.method}, H = {result.heads}" if key == "lam" else f"{result.method}, λ = {result.lam:g}"
