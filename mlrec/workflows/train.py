@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlrec.errors import RunError, printable
 from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
 from mlrec.runs.record import Run
 from mlrec.workflows.defaults import Plan, make_plan
+
+if TYPE_CHECKING:
+    from mlrec.training.features import FeatureStore
 
 
 def train(
@@ -23,6 +26,7 @@ def train(
     name: str | None = None,
     data_root: Path | str = "data",
     command: Sequence[str] | None = None,
+    features: FeatureStore | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Train a model and score it; everything lies in the run folder `out/name`.
@@ -35,6 +39,7 @@ def train(
         name: of the run folder; left out, data set, backbone and head with a number.
         data_root: where the data set prepared last is looked for when none is named.
         command: the command line, for the record.
+        features: of frozen trunks, kept from one run to the next.
         progress: where bars, notes and warnings go.
 
     Raises:
@@ -51,7 +56,8 @@ def train(
     def new_folder() -> Path:
         return directory.new_run(out, name, _stem(plan))
 
-    return running.run(plan, new_folder, progress, command=list(sys.argv if command is None else command))
+    command = list(sys.argv if command is None else command)
+    return running.run(plan, new_folder, progress, command=command, features=features)
 
 
 def resume(
