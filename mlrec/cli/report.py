@@ -23,7 +23,7 @@ def report(
         list[Path] | None, typer.Argument(help="Run folders, or folders of them [default: all finished under ./runs].")
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="table, md, latex, csv or json.", metavar="FORMAT")
+        str | None, typer.Option("--format", help="table, md, latex, csv, json or html.", metavar="FORMAT")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; its ending names the format.")] = None,
     runs_root: Annotated[Path, typer.Option(help="Where runs lie when none is named.")] = Path("runs"),
@@ -64,7 +64,8 @@ def report(
         from mlrec.workflows.compare import compare_runs
 
         a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
-        _emit(compare_runs(a, b, conventions=conventions, labels=chosen, resamples=resamples), name, out)
+        tables = compare_runs(a, b, conventions=conventions, labels=chosen, resamples=resamples)
+        _emit(_drawn(tables, name, out), name, out)
         return
     from mlrec.workflows import report as workflow
 
@@ -72,7 +73,12 @@ def report(
         runs or (), root=runs_root, table=table, figure=figure, extra=extra, conventions=conventions, labels=chosen,
         each=each, intervals=intervals,
     )  # fmt: skip
-    _emit([made.table], name, out)
+    if name == "html":
+        from mlrec.workflows.page import report_page
+
+        _emit(report_page(made, chosen), name, out)
+    else:
+        _emit(_drawn([made.table], name, out), name, out)
     if plots is not None:
         from mlrec.workflows.figures import figures, write_figures
 
@@ -84,21 +90,28 @@ def _format(asked: str | None, out: Path | None) -> str:
     from mlrec.reports.formats import FORMATS, SUFFIXES
 
     name = asked or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
-    if name not in FORMATS:
-        raise UsageError(f"--format {printable(name)}: choose one of {', '.join(FORMATS)}")
+    if name not in (*FORMATS, "html"):
+        raise UsageError(f"--format {printable(name)}: choose one of {', '.join(FORMATS)}, html")
     return name
 
 
-def _emit(tables: Sequence[Table], name: str, out: Path | None) -> None:
-    from mlrec.files import write_text
+def _drawn(tables: Sequence[Table], name: str, out: Path | None) -> str:
     from mlrec.reports.formats import FORMATS
+    from mlrec.reports.page import page
     from mlrec.reports.text import text
 
-    if out is not None:
-        write_text(out, FORMATS[name](tables))
-        console.Terminal().say(f"wrote {printable(out)}")
-    elif name == "table":
-        seen = sys.stdout.isatty()
-        console.result(text(tables, styled=seen, columns=shutil.get_terminal_size().columns if seen else None))
+    if name == "html":
+        return page(tables[0].title, tables)
+    if name == "table" and out is None and sys.stdout.isatty():
+        return text(tables, styled=True, columns=shutil.get_terminal_size().columns)
+    return FORMATS[name](tables)
+
+
+def _emit(content: str, name: str, out: Path | None) -> None:
+    from mlrec.files import write_text
+
+    if out is None:
+        console.result(content)
     else:
-        console.result(FORMATS[name](tables))
+        write_text(out, content)
+        console.Terminal().say(f"wrote {printable(out)} ({name})")

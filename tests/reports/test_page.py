@@ -1,0 +1,127 @@
+"""The page: whole in itself, harmless whatever a name is, and working in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mlrec.reports.page import Card, Facts, Gallery, Picture, page
+from mlrec.reports.table import Column, Row, Table
+
+EVIL = "<script>document.title='taken'</script>\"'>&{{7*7}}"
+TABLE = Table(
+    EVIL,
+    (
+        Column("method", "Method"),
+        Column("mAP", "mAP", "percent", ranked=True),
+        Column("CP", "CP", "percent", block="All"),
+    ),
+    (
+        Row((EVIL, 0.5, None), "one"),
+        Row(("b", 0.9, 0.25), "one", marks={1: "†"}),
+        Row(("c", 0.7, 0.5), "one"),
+        Row(("alone", 0.1, None), "two"),
+    ),
+    (EVIL,),
+).with_best()
+PIXEL = Picture(b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "image/svg+xml", EVIL)
+PAGE = page(
+    EVIL,
+    [TABLE],
+    [PIXEL],
+    [Gallery(EVIL, EVIL, (Card(EVIL, (EVIL,), PIXEL), Card("gone", ())))],
+    [Facts(EVIL, {EVIL: EVIL})],
+)
+
+
+class Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read() -> Reader:
+    reader = Reader()
+    reader.feed(PAGE)
+    assert reader.open == []
+    return reader
+
+
+def test_names_are_text_wherever_they_stand():
+    assert [tag for tag, _ in read().tags].count("script") == 1
+    assert "{{7*7}}" in PAGE
+    assert ">49" not in PAGE
+    for _, attributes in read().tags:
+        assert not any(name.startswith("on") for name in attributes)
+
+
+def test_nothing_comes_from_elsewhere():
+    for tag, attributes in read().tags:
+        for name in ("src", "href", "action", "srcset", "data"):
+            if name in attributes:
+                assert (tag, name) == ("img", "src")
+                assert str(attributes[name]).startswith("data:image/")
+    assert "@import" not in PAGE
+    assert not re.search(r"url\(", PAGE)
+    policy = next(a["content"] for tag, a in read().tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_cells_carry_their_numbers_and_the_best_is_bold():
+    assert '<td data-value="0.9"><strong>90.0</strong><sup>†</sup></td>' in PAGE
+    assert '<td data-value="">–</td>' in PAGE
+    assert PAGE.count("<tbody>") == 2
+    assert "no image at hand" in PAGE
+
+
+CHECK = """
+<script>
+addEventListener("load", () => {
+  const cells = k => [...document.querySelectorAll(".wide tbody tr:not(.group)")].map(row => row.cells[k].dataset.value);
+  const told = [document.title.startsWith("<script>") ? "title kept" : "title taken"];
+  const buttons = document.querySelectorAll("thead button");
+  buttons[1].click(); told.push(cells(1).join());
+  buttons[1].click(); told.push(cells(1).join());
+  buttons[2].click(); told.push(cells(2).join());
+  document.body.textContent = "told: " + told.join(" | ");
+});
+</script></body>
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        warnings.warn("SKIPPED: no Chromium here, the page was not opened in a browser", stacklevel=1)
+        pytest.skip("no Chromium: apt-get install chromium")
+    return found
+
+
+def test_a_browser_sorts_within_blocks_and_reports_no_error(tmp_path: Path, chromium: str):
+    file = tmp_path / "page.html"
+    file.write_text(PAGE.replace("</body>", CHECK), encoding="utf-8")
+    done = subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom", file.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "told: title kept | 0.9,0.7,0.5,0.1 | 0.5,0.7,0.9,0.1 | 0.5,0.25,," in done.stdout
+    assert "CONSOLE" not in done.stderr, done.stderr
