@@ -1,0 +1,83 @@
+"""JSON of strangers: read, or told with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlrec.datasets.jsonfile import read_json
+from mlrec.errors import DataError, Findings
+
+
+class Box(msgspec.Struct):
+    id: int
+    name: str = ""
+    bbox: list[float] | None = None
+
+
+class Boxes(msgspec.Struct):
+    boxes: list[Box]
+
+
+def read(path: Path, content: str | bytes) -> tuple[Boxes, Findings]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    findings = Findings()
+    return read_json(path, Boxes, findings, forgiven=("bbox",)), findings
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"boxes": [{"id": 1, "name": "\\u00fc", "bbox": [1, 2.5], "other": [[[]]]}], "info": {"boxes": 0, "a": 1}}',
+        b"\xef\xbb\xbf" + '{"boxes": [{"id": 1, "name": "ü", "bbox": [1, 2.5]}]}'.encode(),
+        '{"info": "the word \\"boxes\\" in a text", "boxes": [{"id": 1, "name": "ü", "bbox": [1, 2.5]}]}',
+    ],
+)
+def test_a_good_file_is_read(tmp_path: Path, content: str | bytes) -> None:
+    value, findings = read(tmp_path / "a.json", content)
+    assert value == Boxes([Box(1, "ü", [1, 2.5])])
+    assert not findings.warnings
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", r"is empty \(0 bytes\)"),
+        (" \n", "is empty"),
+        ("<!doctype html><html>", "is an HTML page"),
+        ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ('{"boxes": [\n{"id": 1}', r"invalid JSON at line 2, column 10: .*\(the file ends too early\)"),
+        ('{"boxes": []}\n{"boxes": []}', "invalid JSON at line 2, column 1: Extra data"),
+        ('{"boxes": [], "boxes": []}', "key 'boxes' stands twice in one object"),
+        ('{"boxes": [{"id": 1, "name": NaN}]}', "record with id 1: name holds NaN"),
+        ('{"boxes": [{"id": Infinity}]}', "id holds NaN or an infinite number"),
+        ('{"boxes": [{"id": true}]}', r"boxes\[0\]\.id: Expected `int`, got `bool`"),
+        ('{"boxes": [{"id": 1}, {"id": "2"}]}', r"boxes\[1\]\.id: Expected `int`, got `str`"),
+        ('{"boxes": [{"id": null}]}', r"boxes\[0\]\.id: Expected `int`, got `null`"),
+        ('{"boxes": [{"name": "a"}]}', r"boxes\[0\]: Object missing required field `id`"),
+        ('{"boxes": {}}', "boxes: Expected `array`, got `object`"),
+        ("{}", "Object missing required field `boxes`"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"boxes": [{"id": ' + "9" * 5000 + "}]}", "number of absurd length"),
+        ('{"boxes": ' + "[" * 200_000, "nested too deeply"),
+        (b'{"boxes": [{"id": 1,\n"name": "caf\xe9"}]}', r"not UTF-8 \(byte 0xE9 at offset 33, line 2\)"),
+        ('{"boxes": [{"id": 1, "name": "\\ud800"}]}', "record with id 1: name holds half a surrogate pair"),
+    ],
+)
+def test_a_bad_file_is_told_in_one_line_with_its_place(tmp_path: Path, content: str | bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path / "a.json", content)
+    assert str(caught.value).startswith(f"{tmp_path / 'a.json'}: ")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_nan_is_forgiven_where_it_does_no_harm(tmp_path: Path, value: str) -> None:
+    content = f'{{"boxes": [{{"id": 7, "bbox": [1, {value}]}}, {{"id": 8, "bbox": [1, 2]}}]}}'
+    boxes, findings = read(tmp_path / "a.json", content)
+    assert boxes == Boxes([Box(7), Box(8, "", [1, 2])])
+    (warning,) = findings.warnings
+    assert warning.startswith("bbox holds NaN")
+    assert warning.endswith("record with id 7: bbox")

@@ -1,0 +1,331 @@
+"""The whole of `prepare`: everything checked, all faults told, written once or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.sources import SOURCES, Reading, ReadOptions
+from mlrec.errors import DataError, Findings, UsageError
+from mlrec.workflows import prepare as workflow
+from mlrec.workflows.prepare import prepare, summary
+
+
+def photograph(path: Path, seed: int, size: tuple[int, int] = (16, 12)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def csv(root: Path, rows: str = "a.jpg,1,0\nb.jpg,0,1\nc.jpg,-1,1\n", header: str = "filename,cat,dog\n") -> Path:
+    """A CSV data set of images a, b, c, ...; what `rows` does not name is not drawn."""
+    for seed, row in enumerate(rows.splitlines()):
+        photograph(root / row.partition(",")[0], seed)
+    (root / "pets.csv").write_text(header + rows)
+    return root / "pets.csv"
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+class Heard:
+    """A `Progress` that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self.steps = 0
+
+    def task(self, name: str, total: int | None = None) -> Any:
+        import contextlib
+
+        @contextlib.contextmanager
+        def bar() -> Any:
+            def step(done: int = 1, facts: str = "") -> None:
+                self.steps += done
+
+            yield step
+
+        return bar()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+def test_a_data_set_is_written_and_told(tmp_path: Path) -> None:
+    heard = Heard()
+    dataset = prepare("csv", csv(tmp_path), out=tmp_path / "data", progress=heard)
+    assert dataset.path == tmp_path / "data" / "pets"
+    assert left(tmp_path / "data") == ["pets/all.jsonl", "pets/dataset.json"]
+    assert heard.steps == 3
+    info = json.loads((dataset.path / "dataset.json").read_text())
+    assert (info["name"], info["labels"], info["splits"], info["recipe"]) == (
+        "pets",
+        ["cat", "dog"],
+        {"all": 3},
+        "paper",
+    )
+    assert info["source"]["kind"] == "csv"
+    manifest = Dataset.load(dataset.path).manifest("all")
+    assert manifest.targets.tolist() == [[1, 0], [0, 1], [-1, 1]]
+    table = summary(dataset)
+    assert [column.key for column in table.columns] == [
+        "split", "images", "samples", "labels_per_sample", "positives", "unknown",
+    ]  # fmt: skip
+    assert [row.cells for row in table.rows] == [("all", 3, 3, 1.0, 3, 1)]
+
+
+def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    source = csv(tmp_path)
+    dataset = prepare("csv", source, out=tmp_path / "data")
+    (dataset.path / "stale.jsonl").touch()
+    prepare("csv", source, out=tmp_path / "data")
+    assert left(dataset.path) == ["all.jsonl", "dataset.json"]
+    foreign = tmp_path / "data" / "thesis"
+    foreign.mkdir()
+    (foreign / "chapter.tex").touch()
+    with pytest.raises(DataError, match="exists and is no prepared data set; remove it or choose another --name"):
+        prepare("csv", source, out=tmp_path / "data", name="thesis")
+    assert left(foreign) == ["chapter.tex"]
+
+
+def test_a_failure_leaves_what_was_there_and_a_list_of_all_faults(tmp_path: Path) -> None:
+    source = csv(tmp_path, "".join(f"{k}.jpg,1,0\n" for k in range(14)))
+    dataset = prepare("csv", source, out=tmp_path / "data")
+    before = (dataset.path / "all.jsonl").read_bytes()
+    for k in range(1, 13):
+        (tmp_path / f"{k}.jpg").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        prepare("csv", source, out=tmp_path / "data")
+    heading, *lines = str(caught.value).splitlines()
+    log = tmp_path / "data" / "pets.bad.log"
+    assert heading.endswith("cannot be used: 12 errors")
+    assert len(lines) == 11
+    assert lines[-1] == f"  ... and 2 more (full list: {log})"
+    faults = log.read_text().splitlines()
+    assert [Path(line.partition(": ")[0]).stem for line in faults] == [str(k) for k in range(1, 13)]
+    assert all("is empty (0 bytes)" in line for line in faults)
+    assert (dataset.path / "all.jsonl").read_bytes() == before
+    prepare("csv", source, out=tmp_path / "data", skip_bad_images=True)
+    assert not log.exists()
+
+
+def test_faults_of_the_reader_come_before_any_image_is_decoded(tmp_path: Path) -> None:
+    heard = Heard()
+    with pytest.raises(DataError, match="'yes' is not 0, 1 or -1"):
+        prepare("csv", csv(tmp_path, "a.jpg,yes,0\n"), out=tmp_path / "data", progress=heard)
+    assert heard.steps == 0
+    assert left(tmp_path / "data") == ["pets.bad.log"]
+
+
+def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
+    source = csv(tmp_path)
+    data = (tmp_path / "b.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(data[:-2])
+    with pytest.raises(DataError, match=r"b\.jpg: truncated"):
+        prepare("csv", source, out=tmp_path / "data")
+    heard = Heard()
+    dataset = prepare("csv", source, out=tmp_path / "data", skip_bad_images=True, progress=heard)
+    assert dataset.manifest("all").images == ("a.jpg", "c.jpg")
+    assert dataset.info.skipped == {"images that cannot be used": 1}
+    assert any("b.jpg: truncated" in line for line in heard.warned)
+    assert summary(dataset).footnotes == ("skipped: 1 images that cannot be used",)
+    for name in ("a.jpg", "c.jpg"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match="split 'all': holds no sample"):
+        prepare("csv", source, out=tmp_path / "data", skip_bad_images=True)
+
+
+def test_without_verification_no_image_is_touched(tmp_path: Path) -> None:
+    source = csv(tmp_path)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).unlink()
+    assert len(prepare("csv", source, out=tmp_path / "data", verify=False).manifest("all")) == 3
+
+
+def test_a_link_to_a_file_elsewhere_is_refused_and_a_link_to_a_folder_is_not(tmp_path: Path) -> None:
+    source = csv(tmp_path / "set", "a.jpg,1,0\nmore/b.jpg,0,1\n")
+    shutil.move(tmp_path / "set" / "more", tmp_path / "store")
+    (tmp_path / "set" / "more").symlink_to(tmp_path / "store")
+    assert len(prepare("csv", source, out=tmp_path / "data").manifest("all")) == 2
+    shutil.move(tmp_path / "set" / "a.jpg", tmp_path / "a.jpg")
+    (tmp_path / "set" / "a.jpg").symlink_to(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: is a link that leaves the data set"):
+        prepare("csv", source, out=tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("splits", "fails"),
+    [
+        (("train", "test"), True),
+        (("trainval", "test"), True),
+        (("train", "val"), True),
+        (("train", "val", "trainval"), False),
+        (("a", "b"), False),
+    ],
+)
+@pytest.mark.parametrize("by_content", [False, True])
+def test_no_image_of_test_stands_in_another_split(
+    tmp_path: Path, splits: tuple[str, ...], fails: bool, by_content: bool
+) -> None:
+    folder = tmp_path / "pets"
+    for k, split in enumerate(splits):
+        photograph(tmp_path / "images" / f"{split}.jpg", k)
+        shared = f"copy of {split}.jpg" if by_content else "shared.jpg"
+        photograph(tmp_path / "images" / shared, 99)
+        folder.mkdir(exist_ok=True)
+        (folder / f"{split}.csv").write_text(f"filename,dog\n{split}.jpg,1\n{shared},1\n")
+    options = ReadOptions(images=tmp_path / "images")
+    if not fails:
+        assert prepare("csv", folder, out=tmp_path / "data", options=options)
+        return
+    said = "has the same content as copy of" if by_content else "shared.jpg is there, too"
+    with pytest.raises(DataError, match=said) as caught:
+        prepare("csv", folder, out=tmp_path / "data", options=options)
+    assert "--allow-overlap" in str(caught.value)
+    heard = Heard()
+    prepare("csv", folder, out=tmp_path / "data", options=options, allow_overlap=True, progress=heard)
+    assert any("share images, as allowed" in line for line in heard.warned)
+
+
+def test_labels_without_a_positive_are_named(tmp_path: Path) -> None:
+    heard = Heard()
+    prepare("csv", csv(tmp_path, "a.jpg,0,1\nb.jpg,-1,0\n"), out=tmp_path / "data", progress=heard)
+    assert heard.warned == ["split 'all' has no positive for 1 labels, whose AP is undefined there: cat"]
+
+
+def people(root: Path) -> Reading:
+    """A reading with boxes, as a source of persons gives it; image sizes are 16 x 12."""
+    photograph(root / "a.jpg", 0)
+    boxes = [[-2, 3, 10, 20], [9, 8, -4, -5], [2, 2, 0, 5], [20, 1, 5, 5]]
+    ids = tuple(f"a.jpg#{k}" for k in range(4))
+    targets = np.ones((4, 1), dtype=np.int8)
+    manifest = Manifest("people", "test", root, ("hat",), ("a.jpg",) * 4, targets, np.array(boxes, np.float64), ids)
+    other = Manifest("people", "trainval", root, ("cap",), ("b.jpg",), np.ones((1, 1), dtype=np.int8))
+    return Reading("people", [manifest, other], {"kind": "people"}, stated_sizes={"a.jpg": (99, 12)})
+
+
+@pytest.fixture
+def source_of_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reading:
+    reading = people(tmp_path)
+    del reading.manifests[1]
+
+    def read(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+        return reading
+
+    monkeypatch.setitem(SOURCES, "people", "")
+    monkeypatch.setattr(workflow, "reader_of", lambda kind: read)
+    return reading
+
+
+def test_boxes_are_repaired_and_those_without_area_left_out(tmp_path: Path, source_of_people: Reading) -> None:
+    heard = Heard()
+    dataset = prepare("people", tmp_path, out=tmp_path / "data", progress=heard)
+    manifest = dataset.manifest("test")
+    assert manifest.sample_ids == ("a.jpg#0", "a.jpg#1")
+    assert manifest.boxes is not None
+    assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
+    assert dataset.info.skipped == {"boxes without area": 2}
+    assert heard.warned[0] == "the annotation states another size than the image has: a.jpg (99x12, is 16x12)"
+    assert heard.warned[1] == "boxes without area inside their image were left out: 2 times, first a.jpg#2"
+
+
+def test_without_verification_boxes_are_cut_at_zero_only(tmp_path: Path, source_of_people: Reading) -> None:
+    manifest = prepare("people", tmp_path, out=tmp_path / "data", verify=False).manifest("test")
+    assert manifest.boxes is not None
+    assert manifest.boxes.tolist() == [[0, 3, 8, 20], [5, 3, 4, 5], [20, 1, 5, 5]]
+
+
+def test_splits_must_have_the_same_labels(tmp_path: Path, source_of_people: Reading) -> None:
+    source_of_people.manifests.append(people(tmp_path).manifests[1])
+    with pytest.raises(DataError, match=r"split 'trainval': label sets differ .*missing 'hat'; not expected 'cap'"):
+        prepare("people", tmp_path, out=tmp_path / "data", verify=False)
+
+
+def test_the_first_frame_of_an_animation_is_told(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "pets.csv").write_text("filename,dog\na.gif,1\n")
+    heard = Heard()
+    prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", progress=heard)
+    assert heard.warned == ["only the first frame of an image with several is used: a.gif"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a\nb"])
+def test_a_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
+    if name:
+        with pytest.raises(UsageError, match="is no folder name"):
+            prepare("csv", csv(tmp_path), out=tmp_path / "data", name=name)
+    with pytest.raises(UsageError, match=r"'csb' is no source: .*; did you mean 'csv'\?"):
+        prepare("csb", tmp_path)
+
+
+def many(root: Path, count: int, size: tuple[int, int] = (40, 30)) -> Path:
+    """A data set that is decoded by a pool of workers."""
+    photograph(root / "0.jpg", 0, size)
+    for k in range(1, count):
+        os.link(root / "0.jpg", root / f"{k}.jpg")
+    (root / "pets.csv").write_text("filename,dog\n" + "".join(f"{k}.jpg,1\n" for k in range(count)))
+    return root / "pets.csv"
+
+
+def test_a_pool_of_workers_finds_the_same(tmp_path: Path) -> None:
+    source = many(tmp_path, 100)
+    for k in (7, 70):
+        (tmp_path / f"{k}.jpg").unlink()
+    (tmp_path / "7.jpg").write_bytes(b"<html>")
+    with pytest.raises(DataError) as caught:
+        prepare("csv", source, out=tmp_path / "data")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert "7.jpg: is an HTML page" in lines[1]
+    assert "70.jpg: no such image file" in lines[2]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    source = many(tmp_path, 5000, (2000, 1500))  # far more than any machine decodes in two seconds
+    out = tmp_path / "data"
+    command = [sys.executable, "-m", "mlrec", "prepare", "csv", str(source), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    time.sleep(2)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code, errors
+    assert b"Traceback" not in errors
+    assert not out.exists() or left(out) == []
+    for _ in range(50):
+        if not members(process.pid):
+            break
+        time.sleep(0.1)
+    assert not members(process.pid)
+
+
+def members(group: int) -> list[str]:
+    """Processes of a process group that are alive."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(status.parent.name)
+    return found
