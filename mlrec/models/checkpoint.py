@@ -20,7 +20,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.reading import read_safetensors
 from mlrec.models.weights import digest, fit
 
-FORMAT = "mlrec-model/1"
+KEY, FORMAT = "mlrec", "mlrec-model/1"
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class Metadata:
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any]) -> None:
     """Write `model` to `path`, whole or not at all; it needs no other file to be loaded."""
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
-    metadata = {
+    description = {
         "format": FORMAT,
-        "architecture": json.dumps(model.architecture.to_dict()),
-        "labels": json.dumps(model.labels),
-        "preprocessing": json.dumps(model.preprocessing.to_dict()),
-        "config": json.dumps(dict(config), default=str),
+        "architecture": model.architecture.to_dict(),
+        "labels": model.labels,
+        "preprocessing": model.preprocessing.to_dict(),
+        "config": dict(config),
         "sha256": digest(state),
     }
+    # one entry: safetensors keeps no order among several, and equal models shall give equal bytes
+    metadata = {KEY: json.dumps(description, ensure_ascii=False, default=str)}
     write_bytes(Path(path), safetensors.torch.save(state, metadata))
 
 
@@ -90,33 +92,35 @@ def read_metadata(path: Path | str) -> Metadata:
     shown = printable(file)
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            raw = opened.metadata() or {}
+            raw = (opened.metadata() or {}).get(KEY, "{}")
     except (safetensors.SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{shown}: not a safetensors file ({printable(error)}); other checkpoints go through mlrec import"
-        ) from error
-    if raw.get("format") != FORMAT:
-        raise ModelError(f"{shown}: not a model file of mlrec ({FORMAT}); import it with mlrec import {shown}")
+        reason = f"not a safetensors file ({printable(error)}); other checkpoints go through mlrec import"
+        raise ModelError(f"{shown}: {reason}") from error
     try:
-        built = json.loads(raw["architecture"])
+        told = json.loads(raw)
+        if told.get("format") != FORMAT:
+            raise ModelError(f"{shown}: not a model file of mlrec ({FORMAT}); bring it in with mlrec import {shown}")
+        built = told["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
-        return Metadata(
+        metadata = Metadata(
             architecture=Architecture(**built),
-            labels=tuple(json.loads(raw["labels"])),
-            preprocessing=Preprocessing.from_dict(json.loads(raw["preprocessing"])),
-            config=json.loads(raw["config"]),
-            sha256=raw["sha256"],
+            labels=tuple(told["labels"]),
+            preprocessing=Preprocessing.from_dict(told["preprocessing"]),
+            config=told["config"],
+            sha256=told["sha256"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except ModelError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{shown}: its description is damaged ({printable(error)}); fetch it again") from error
+    named, count = len(metadata.labels), metadata.architecture.num_labels
+    if named != count:
+        raise ModelError(f"{shown}: a head for {count} labels, but {named} label names; the file is damaged")
+    return metadata
 
 
 def _build(metadata: Metadata) -> Classifier:
     built = metadata.architecture
-    if len(metadata.labels) != built.num_labels:
-        raise ModelError(
-            f"a head for {built.num_labels} labels, but {len(metadata.labels)} label names; the file is damaged"
-        )
     # without the tag: another timm may have dropped it, and what it says is in the metadata
     trunk = Backbone(built.backbone.partition(".")[0], built.img_size)
     trunk.name = built.backbone

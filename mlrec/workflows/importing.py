@@ -82,13 +82,16 @@ def import_checkpoint(
     """
     from mlrec.models.foreign import assemble, recognise
     from mlrec.models.reading import read_tensors, unwrapped
+    from mlrec.models.weights import check_finite
 
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{printable(out)}: exists already; choose another --out")
     shown = printable(checkpoint)
     try:
-        foreign = recognise(unwrapped(read_tensors(checkpoint), str(checkpoint)))
+        tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
+        check_finite(tensors, str(checkpoint))
+        foreign = recognise(tensors)
         name = _backbone(foreign, backbone)
         labels, known = _labels(foreign, dataset, progress)
         lam = _lam(foreign, known, lam, progress)

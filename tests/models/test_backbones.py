@@ -118,7 +118,7 @@ def test_unknown_names_are_told_with_the_nearest(name: str, told: str) -> None:
 
 
 def test_a_size_that_the_trunk_cannot_take_is_told() -> None:
-    with pytest.raises(ModelError, match="hiera_tiny_224.*100"):
+    with pytest.raises(ModelError, match=r"hiera_tiny_224.*100"):
         Backbone("hiera_tiny_224", 100)
 
 

