@@ -109,10 +109,12 @@ def _flushed(code: int | str | None) -> int | str | None:
 COMMANDS: dict[str, str] = {
     "eval": "eval:evaluate",
     "import": "importing:import_",
+    "duplicates": "duplicates:duplicates",
     "prepare": "prepare:prepare",
     "recipes": "recipes:recipes",
     "report": "report:report",
     "score": "score:score",
+    "split": "split:split",
     "stats": "stats:stats",
     "train": "train:train",
 }

@@ -73,7 +73,7 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Pai
 
 def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of thumbnails with a correlation of at least `alike`, found block by block."""
-    vectors = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), -1)
+    vectors = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), SIDE * SIDE)
     vectors -= vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     plain = length < PLAIN * SIDE

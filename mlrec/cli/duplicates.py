@@ -1,0 +1,40 @@
+"""`mlrec duplicates`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console, options
+
+
+def duplicates(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+    ] = None,
+    alike: Annotated[
+        float, typer.Option(help="Correlation of thumbnails from which on two images are the same.", min=0.5, max=1.0)
+    ] = 0.97,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the groups on a contact sheet: a .png file.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Find photographs that stand twice: the same file, or the same picture re-encoded or resized; leaks first.
+
+    Example: mlrec duplicates data/voc2007 --sheet twins.png
+    """
+    from mlrec.reports.contactsheet import write_sheet
+    from mlrec.reports.text import text
+    from mlrec.workflows import duplicates as workflow
+
+    terminal = console.Terminal()
+    twins = workflow.find_duplicates(data, alike=alike, progress=terminal)
+    if sheet is not None and twins.groups:
+        count = write_sheet(workflow.pages(twins), sheet)
+        terminal.say(f"contact sheet: {sheet} ({count} pictures)")
+    if json:
+        console.result_json(twins.to_dict())
+        return
+    console.result(text([workflow.summary(twins)], styled=sys.stdout.isatty()))
