@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,16 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: archive_[name] for name in archive_.files}
     except PredictionsError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
         raise PredictionsError(f"{shown}: not a readable .npz of plain arrays ({printable(error)})") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,35 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     assert "no positive in the truth, so no AP: dog" in shown
     assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
     assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
+
+
+@pytest.mark.parametrize("name", ["pred.csv", "truth.csv", "pred.npz"])
+def test_a_damaged_file_is_scored_or_refused_in_one_line(files: Path, name: str) -> None:
+    arrays = {"logits": np.ones((3, 2)), "sample_ids": ["1.jpg", "2.jpg", "3.jpg"], "labels": ["cat", "dog"]}
+    np.savez_compressed(files / "pred.npz", **arrays)
+    good = (files / name).read_bytes()
+    dice = random.Random(name)
+    refused: list[str] = []
+    for _ in range(100):
+        damaged = bytearray(good)
+        place = dice.randrange(len(good))
+        end = place + dice.randrange(1, 20)
+        match dice.randrange(4):
+            case 0:
+                del damaged[place:]
+            case 1:
+                damaged[place] ^= 1 << dice.randrange(8)
+            case 2:
+                del damaged[place:end]
+            case _:
+                damaged[place:place] = good[place:end]
+        (files / name).write_bytes(damaged)
+        try:
+            score(files / ("pred.npz" if name == "pred.npz" else "pred.csv"), files / "truth.csv")
+        except MlrecError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert not any("\n" in message for message in refused)
 
 
 def test_the_command_needs_neither_torch_nor_pandas(files: Path) -> None:
