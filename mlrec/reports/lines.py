@@ -72,7 +72,7 @@ def of_published(row: Published, source: Source, dataset: str, resolution: int) 
 def of_result(result: Result, dataset: str, resolution: int) -> Line:
     """A run of our own: in the printed rows' group only if it was scored on the whole published set in their way."""
     full = DATASETS[dataset]
-    why = _why_apart(result, dataset)
+    why = why_apart(result, dataset)
     apart = [f"{result.resolution} px" if result.resolution not in (None, resolution) else "", _extra(result.extra)]
     block = _block(dataset, result)
     if why:
@@ -103,14 +103,17 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
     )
 
 
-def _why_apart(result: Result, dataset: str) -> list[str]:
-    """Why a run must not stand beside published rows of `dataset`; empty if it may."""
-    full = DATASETS[dataset]
+def why_apart(result: Result, dataset: str, samples: int | None = None) -> list[str]:
+    """Why a run must not stand beside published rows of `dataset`; empty if it may.
+
+    `samples` is how many were scored, where that is not the result's own number.
+    """
+    full, number = DATASETS[dataset], result.samples if samples is None else samples
     if result.kind != full.kind:
         return ["other data"]
     why = []
-    if result.samples != full.samples:
-        relation = f"{result.samples:,} of {full.samples:,}" if result.samples < full.samples else f"{result.samples:,}"
+    if number != full.samples:
+        relation = f"{number:,} of {full.samples:,}" if number < full.samples else f"{number:,}"
         why.append(f"{relation} samples of {result.split}")
     if len(result.labels) != full.labels:
         why.append(f"{len(result.labels)} of {full.labels} labels")

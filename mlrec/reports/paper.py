@@ -12,10 +12,9 @@ from mlrec.reports.numbers import Cell
 from mlrec.reports.overview import BOOTSTRAP_NOTE, BOUNDS, SCORES, Intervals, bounds_of, note_marks
 from mlrec.reports.published import DATASETS, Published, paper_rows
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
-from mlrec.reports.table import BEST_EPOCH, BEST_EPOCH_NOTE, Column, Row, Table
+from mlrec.reports.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Column, Row, Table
 from mlrec.runs.record import RunRecord
 
-INFERRED = "‡"
 ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
 
 
@@ -189,7 +188,7 @@ def _footnotes(table: PaperTable, lines: Sequence[Line], notes: dict[str, str], 
         told.append(table.note)
     told.append(AGAINST[table.against])
     if any(line.inferred & {"resolution", "lam"} for line in lines):
-        told.append(f"{INFERRED} not printed by the paper, inferred")
+        told.append(INFERRED_NOTE)
     if any(line.best_epoch is not None for line in lines):
         told.append(BEST_EPOCH_NOTE)
     if any(line.source == "own" for line in lines):

@@ -9,6 +9,8 @@ from itertools import groupby
 from mlrec.reports.numbers import UNDEFINED, Cell, Kind, shown
 
 BEST_EPOCH = "†"
+INFERRED = "‡"
+INFERRED_NOTE = f"{INFERRED} not printed by the paper, inferred"
 BEST_EPOCH_NOTE = f"{BEST_EPOCH} the epoch was chosen on the scored split itself: optimistic, no test result"
 
 

@@ -13,6 +13,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.errors import MlrecError
 from mlrec.reports import plots
 from mlrec.reports.examples import Example, disagreements, hardest
+from mlrec.reports.numbers import percent
 from mlrec.reports.page import Card, Facts, Gallery, Picture, page
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.reports.table import Column, Row, Table
@@ -60,7 +61,7 @@ class _Shown:
     def card(self, example: Example) -> Card:
         name = self.ids[example.sample]
         lines = tuple(
-            f"{label}: labelled {'yes' if truth else 'no'}, p = {probability:.2f}"
+            f"{label}: {'labelled' if truth else 'not labelled'}, {percent(probability)} %"
             for label, truth, probability in example.labels
         )
         return Card(name, lines, self._thumbnail(name))

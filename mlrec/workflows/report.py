@@ -14,6 +14,7 @@ from mlrec.reports.published import extra_rows
 from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
 from mlrec.reports.series import FIGURE_5, series_of, series_table
 from mlrec.reports.table import Table
+from mlrec.reports.table1 import Own, sweeps_of, table_1
 from mlrec.runs import directory
 from mlrec.runs.record import Run, finished_runs
 
@@ -67,7 +68,7 @@ def report(
     Args:
         runs: run folders or folders of them; all finished runs under `root` where empty.
         root: where runs lie.
-        table: 2 to 8: the paper's table; runs are scored anew in its conventions. A missing `root` is no error then.
+        table: 1 to 8: the paper's table; runs are scored anew in its conventions. A missing `root` is no error then.
         figure: 5: mAP against λ.
         extra: with `table`, a CSV of further rows: what a test server answered.
         conventions: score the stored predictions anew in these; None keeps each run's own numbers.
@@ -81,7 +82,7 @@ def report(
     """
     _check(table, figure, extra, conventions)
     chosen = _chosen(runs, root, table)
-    rules = conventions if table is None else TABLES[table].conventions
+    rules = TABLES[table].conventions if table in TABLES else conventions
     results = [result_of(run, conventions=rules, labels=labels) for run in chosen]
     rows = results if each else over_seeds(results)
     bounds = {row.paths: _interval(row, chosen, labels) for row in rows} if intervals else None
@@ -90,6 +91,8 @@ def report(
         if not series:
             raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
         drawn = series_table(series, "lam", "Figure 5: mAP against λ", (FIGURE_5,))
+    elif table == 1:
+        drawn = table_1([Own(result, sweep) for result in results for sweep in sweeps_of(result.paths[0])])
     elif table is not None:
         drawn = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
     else:
@@ -100,8 +103,10 @@ def report(
 def _check(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:
     if extra is not None and table is None:
         raise UsageError("--extra goes with --table: rows of a test server stand beside published ones")
-    if table is not None and table not in TABLES:
-        raise UsageError(f"--table {table}: the paper's tables are {', '.join(map(str, TABLES))}")
+    if table is not None and table != 1 and table not in TABLES:
+        raise UsageError(f"--table {table}: the paper's tables are 1, {', '.join(map(str, TABLES))}")
+    if table == 1 and extra is not None:
+        raise UsageError("--extra goes with tables of one number a row, 2 to 8")
     if table is not None and conventions is not None:
         raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
     if figure not in (None, 5) or (figure is not None and table is not None):
@@ -112,6 +117,8 @@ def _chosen(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:
     if table is None:
         return runs_at(runs, root)
     found = runs_at(runs, root) if runs or finished_runs(root) else []
+    if table == 1:
+        return found
     return [run for run in found if belongs(run.record, table, named=bool(runs))]
 
 

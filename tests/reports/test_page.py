@@ -92,7 +92,8 @@ def test_cells_carry_their_numbers_and_the_best_is_bold():
 CHECK = """
 <script>
 addEventListener("load", () => {
-  const cells = k => [...document.querySelectorAll(".wide tbody tr:not(.group)")].map(row => row.cells[k].dataset.value);
+  const rows = () => [...document.querySelectorAll(".wide tbody tr:not(.group)")];
+  const cells = k => rows().map(row => row.cells[k].dataset.value);
   const told = [document.title.startsWith("<script>") ? "title kept" : "title taken"];
   const buttons = document.querySelectorAll("thead button");
   buttons[1].click(); told.push(cells(1).join());

@@ -1,0 +1,151 @@
+"""Table 1: a trained average-pooling model with λ times the maximum added at test time, beside the paper's rows.
+
+What `mlrec eval RUN --lam 0:1:0.01` finds lies in `lambda.json` in the folder of that evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from mlrec.errors import RunError, printable
+from mlrec.files import read_bytes
+from mlrec.reports.lines import why_apart
+from mlrec.reports.names import METHODS
+from mlrec.reports.numbers import Cell
+from mlrec.reports.published import DATASETS, Published, paper_rows
+from mlrec.reports.results import Result
+from mlrec.reports.table import INFERRED, INFERRED_NOTE, Column, Row, Table
+
+FILE = "lambda.json"
+ON_SCORED = "†"
+ON_SCORED_NOTE = f"{ON_SCORED} chosen on the scored split itself, where a grid that holds 0 can never lose: the evidence is the fixed λ"
+TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
+NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")
+COLUMNS = (
+    Column("method", "Method", identity=True),
+    Column("source", "Source"),
+    Column("resolution", "px", "number", absent=""),
+    Column("baseline", "baseline", "percent"),
+    Column("best_lam", "λ", "number", block="best λ"),
+    Column("best", "mAP", "percent", block="best λ"),
+    Column("best_difference", "Δ", "points", block="best λ"),
+    Column("fixed_lam", "λ", "number", block="fixed λ"),
+    Column("fixed", "mAP", "percent", block="fixed λ"),
+    Column("fixed_difference", "Δ", "points", block="fixed λ"),
+    Column("run", "Run", identity=True, absent=""),
+)
+
+
+class LamSweep(msgspec.Struct, frozen=True):
+    """mAP of one model at many λ, from one pass over a split: the content of `lambda.json`.
+
+    Attributes:
+        conventions: how it was scored.
+        lams, mAP: the grid, 0 first, and the mAP at each, as fractions.
+        fixed_lam: the λ that was fixed beforehand: 0.02 for ResNets, 0.2 for others.
+        fixed: the mAP at it.
+        select_split: the split that chose `best_lam`; None: the scored split itself.
+        best_lam: the λ chosen.
+        best: the mAP of the scored split at it.
+        dataset, split, samples, kind: what was scored.
+    """
+
+    conventions: str
+    lams: list[float]
+    mAP: list[float]
+    fixed_lam: float
+    fixed: float
+    best_lam: float
+    best: float
+    dataset: str
+    split: str
+    samples: int
+    kind: str = ""
+    select_split: str | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> LamSweep:
+        """Read `lambda.json`.
+
+        Raises:
+            RunError: it is not such a file.
+        """
+        try:
+            return msgspec.json.decode(read_bytes(path, RunError), type=cls)
+        except msgspec.MsgspecError as error:
+            raise RunError(f"{printable(path)}: {printable(error)}; not what mlrec eval --lam writes") from error
+
+
+@dataclass(frozen=True)
+class Own:
+    """A sweep of ours, and the run it was made with."""
+
+    result: Result
+    sweep: LamSweep
+
+
+def sweeps_of(folder: Path) -> list[LamSweep]:
+    """The sweeps that lie in a run's folder or in the folders of its evaluations."""
+    return [LamSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
+
+
+def table_1(own: Sequence[Own]) -> Table:
+    """The paper's rows, three printed numbers each, and own sweeps below the data set they belong to."""
+    rows = [row for _, found in groupby(paper_rows(1), key=_model) for row in [_printed(list(found))]]
+    rows += [_own_row(one) for one in own]
+    places = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
+    ordered = sorted(rows, key=lambda row: places[row.group])
+    return Table(TITLE, COLUMNS, tuple(ordered), NOTES)
+
+
+def _model(row: Published) -> tuple[str, str, int | None]:
+    return (row.dataset, row.method, row.resolution)
+
+
+def _printed(rows: Sequence[Published]) -> Row:
+    """The baseline, the best λ and the fixed λ of one model."""
+    first = rows[0]
+    key = "top1" if first.dataset == "imagenet" else "mAP"
+    by_note = {row.note.partition(";")[0]: row for row in rows}
+    base, best, fixed = (by_note[name] for name in ("baseline", "best lambda", "fixed lambda"))
+    numbers = [base.scores[key] or 0.0, best.scores[key] or 0.0, fixed.scores[key] or 0.0]
+    name = METHODS.get(first.method, first.method)
+    cells = _cells(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
+    inferred = {2: INFERRED} if "resolution" in first.inferred else {}
+    return Row(cells, _group(first.dataset), marks={4: ON_SCORED} | inferred)
+
+
+def _own_row(own: Own) -> Row:
+    sweep, result = own.sweep, own.result
+    dataset = next((key for key, full in DATASETS.items() if full.kind == sweep.kind), None)
+    numbers = [sweep.mAP[sweep.lams.index(0.0)], sweep.best, sweep.fixed]
+    cells = _cells(result.method, "own", result.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), result.run)
+    marks = {} if sweep.select_split else {4: ON_SCORED}
+    apart = ["other data"] if dataset is None else why_apart(result, dataset, samples=sweep.samples)
+    if not apart and dataset is not None:
+        return Row(cells, _group(dataset), marks=marks)
+    here = f"{sweep.dataset} {sweep.split}, {sweep.samples:,} samples, {result.resolution} px"
+    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(apart)}", marks=marks)
+
+
+def _cells(
+    method: str,
+    source: str,
+    resolution: int | None,
+    numbers: Sequence[float],
+    lams: tuple[float | None, float | None],
+    run: str | None,
+) -> tuple[Cell, ...]:
+    base, best, fixed = numbers
+    return (method, source, resolution, base, lams[0], best, best - base, lams[1], fixed, fixed - base, run)
+
+
+def _group(dataset: str) -> str:
+    if dataset == "imagenet":
+        return "ImageNet val, top-1 accuracy"
+    return f"{DATASETS[dataset].name} {DATASETS[dataset].split}, {DATASETS[dataset].samples:,} samples"
