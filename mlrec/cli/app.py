@@ -110,6 +110,7 @@ COMMANDS: dict[str, str] = {
     "eval": "eval:evaluate",
     "import": "importing:import_",
     "duplicates": "duplicates:duplicates",
+    "export-data": "export_data:export_data",
     "prepare": "prepare:prepare",
     "recipes": "recipes:recipes",
     "report": "report:report",

@@ -1,0 +1,35 @@
+"""`mlrec export-data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mlrec.cli import console, options
+
+
+def export_data(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+    ] = None,
+    format_: Annotated[Literal["csv", "coco"], typer.Option("--format", help="csv, or COCO-style JSON.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="The folder to make [default: NAME-FORMAT].")] = None,
+    splits: Annotated[str | None, typer.Option(help="These splits only.", metavar="A,B,...")] = None,
+    unknown: Annotated[
+        Literal["keep", "negative"], typer.Option(help="Write unknown labels as they are, or as negative ones.")
+    ] = "keep",
+) -> None:
+    """Write a prepared data set for other tools: one file a split. Prepared again from there, nothing has changed.
+
+    Example: mlrec export-data data/voc2007 --format csv
+    """
+    from mlrec.workflows.export_data import export_data as export
+
+    target, commands = export(
+        data, format_=format_, out=out, splits=options.names(splits), unknown_as_negative=unknown == "negative"
+    )
+    console.result(f"written to {target}; back again with:")
+    for command in commands:
+        console.result(f"  {command}")
