@@ -102,6 +102,8 @@ def _course(job: Job, identity: dict[str, Any]) -> Run:
     if job.folder is not None:
         records.write_config(job.folder, job.plan)
         log.rewind(job.folder, job.state.step)
+        if job.state.saved is None:
+            _save(job, identity)  # a run killed in its first epoch resumes, too, and without a hub
     try:
         with explained(job.plan.config, job.network.device, job.network.precision):
             predictions = _train(job, identity)

@@ -1,0 +1,234 @@
+"""A run that was killed at any step ends, once resumed, in the same bits as one that was not."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mlrec.errors import RunError
+from mlrec.files import sha256
+from mlrec.models.checkpoint import read_metadata
+from mlrec.progress import SILENT, Silent, Step
+from mlrec.runs import directory, log
+from mlrec.runs.record import RunRecord
+from mlrec.training import state
+from mlrec.workflows.train import resume, train
+from tests.tiny import FAST, make_tiny
+
+REPOSITORY = Path(__file__).parents[2]
+HARD = {**FAST, "ema": True, "head_dropout": 0.5, "save_every": 2, "accum": 2, "eval_every": 1}
+ARTEFACTS = (directory.PREDICTIONS, directory.METRICS, directory.PER_LABEL)
+
+
+class Killed(BaseException):
+    """As kill -9, for everything but the process: nothing of the program may catch it."""
+
+
+class Deadly(Silent):
+    """A progress that ends the run at the n-th call of a step, of training or of scoring."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        def step(done: int = 1, facts: str = "") -> None:
+            self.left -= 1
+            if not self.left:
+                raise Killed
+
+        yield step
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path) -> dict[str, str]:
+    run = train({**HARD, "data": str(data)}, out=data.parents[1] / "straight")
+    return fingerprint(run.path)
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    digests = {name: sha256(folder / name) for name in ARTEFACTS}
+    lines = [{k: v for k, v in e.items() if k != "images_per_second"} for e in log.entries(folder)]
+    weights = read_metadata(folder).sha256  # the file around them tells the number of workers, too
+    return {**digests, "weights": weights, "log": hashlib.sha256(repr(lines).encode()).hexdigest()}
+
+
+def start(data: Path, out: Path, at: int, flags: dict[str, Any] | None = None) -> Path:
+    """A run that is killed at the `at`-th step; its folder."""
+    with pytest.raises(Killed):
+        train({**HARD, "data": str(data), **(flags or {})}, out=out, name="run", progress=Deadly(at))
+    return out / "run"
+
+
+def test_two_runs_are_the_same_bits_and_another_seed_is_not(
+    data: Path, straight: dict[str, str], tmp_path: Path
+) -> None:
+    again = train({**HARD, "data": str(data), "workers": 2}, out=tmp_path)
+    assert fingerprint(again.path) == straight
+    other = train({**HARD, "data": str(data), "seed": 1}, out=tmp_path)
+    assert fingerprint(other.path)["weights"] != straight["weights"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 8, 10])
+def test_killed_anywhere_it_goes_on_to_the_same_bits(
+    data: Path, straight: dict[str, str], tmp_path: Path, at: int
+) -> None:
+    folder = start(data, tmp_path, at)
+    assert fingerprint(resume(folder).path) == straight
+    assert RunRecord.load(folder).status == "finished"
+    assert not (folder / directory.RESUME).exists()
+
+
+def test_killed_twice_and_resumed_with_other_workers(data: Path, straight: dict[str, str], tmp_path: Path) -> None:
+    folder = start(data, tmp_path, 3)
+    with pytest.raises(Killed):
+        resume(folder, {"workers": 1}, progress=Deadly(4))
+    assert fingerprint(resume(folder, {"workers": 2, "save_every": 3}).path) == straight
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
+    data: Path, straight: dict[str, str], tmp_path: Path
+) -> None:
+    folder = start(data, tmp_path, 6)
+    newest = folder / directory.RESUME
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    told: list[str] = []
+
+    class Told(Silent):
+        def warn(self, text: str) -> None:
+            told.append(text)
+
+    assert fingerprint(resume(folder, progress=Told()).path) == straight
+    assert "SHA-256 differs" in told[0]
+    assert "last.prev.pt" in told[0]
+
+
+def test_both_damaged_is_an_error(data: Path, tmp_path: Path) -> None:
+    folder = start(data, tmp_path, 6)
+    for name in (directory.RESUME, directory.RESUME_PREVIOUS):
+        (folder / name).write_bytes(b"torn")
+    with pytest.raises(RunError, match=r"last\.pt.*last\.prev\.pt"):
+        resume(folder)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"lr": 0.5}, "lr: was 0.02, now 0.5"),
+        ({"batch_size": 8}, "batch_size: was 4, now 8"),
+        ({"seed": 3}, "seed: was 0, now 3"),
+        ({"epochs": 5}, "epochs: was 2, now 5"),
+    ],
+)
+def test_another_config_is_refused_naming_was_and_now(
+    data: Path, tmp_path: Path, flags: dict[str, Any], told: str
+) -> None:
+    folder = start(data, tmp_path, 2)
+    with pytest.raises(RunError) as caught:
+        resume(folder, flags)
+    assert told in str(caught.value)
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path)
+    folder = start(data, tmp_path / "runs", 2)
+    manifest = data / "train.jsonl"
+    manifest.write_text(manifest.read_text().replace('"positive":["blue"]', '"positive":["red"]', 1))
+    with pytest.raises(RunError, match=r"train data: was .*, now "):
+        resume(folder)
+
+
+def test_a_finished_run_and_a_folder_without_one_are_refused(data: Path, tmp_path: Path) -> None:
+    run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
+    with pytest.raises(RunError, match="is finished"):
+        resume(run.path)
+    with pytest.raises(RunError, match="no run here"):
+        resume(tmp_path)
+
+
+def test_a_checkpoint_that_lacks_or_adds_a_part_is_refused(data: Path, tmp_path: Path) -> None:
+    folder = start(data, tmp_path, 6)
+    identity, content = state.load(folder, SILENT)
+    for key in content:
+        reduced = {k: v for k, v in content.items() if k != key}
+        with pytest.raises(RunError, match=key):
+            state.State.restore(state.State.__new__(state.State), reduced)
+    with pytest.raises(RunError, match="surplus"):
+        state.State.restore(state.State.__new__(state.State), {**content, "surplus": 1})
+    assert identity["labels"] == ["blue", "green", "red"]
+
+
+def test_the_checkpoint_holds_plain_types_only(data: Path, tmp_path: Path) -> None:
+    folder = start(data, tmp_path, 6)
+    torch.load(folder / directory.RESUME, weights_only=True)
+    assert not list(folder.glob(".*.tmp-*"))
+
+
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    flags = {**HARD, "data": str(data), "epochs": 200, "save_every": 0}
+    texts = [part for key, value in flags.items() for part in ("--set", f"{key}={str(value).lower()}")]
+    texts = [text.replace(str(data).lower(), str(data)) for text in texts]
+    return [sys.executable, "-m", "mlrec", "train", *texts, "--out", str(out), "--name", "run", *more]
+
+
+def until_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the log of a run names a step."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(entry["step"] >= step for entry in log.entries(folder)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} did not come: {process.communicate(timeout=10)}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path: Path, number: int, code: int) -> None:
+    process = subprocess.Popen(command(data, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until_step(tmp_path / "run", 3, process)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert f"resume: mlrec train --resume {tmp_path / 'run'}" in stderr.splitlines()[-1]
+    assert RunRecord.load(tmp_path / "run").status == "interrupted"
+    _, content = state.load(tmp_path / "run", SILENT)
+    assert content["step"] == max(entry["step"] for entry in log.entries(tmp_path / "run"))
+
+
+def test_kill_9_of_a_real_process_leaves_a_run_that_resumes(
+    data: Path, straight: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = [*command(data, tmp_path), "--set", "epochs=2", "--set", "save_every=2"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until_step(tmp_path / "run", 3, process)
+    process.kill()
+    process.communicate(timeout=30)
+    folder = tmp_path / "run"
+    copied = tmp_path / "moved"
+    shutil.copytree(folder, copied)
+    assert fingerprint(resume(copied).path) == straight
+
+
+def test_two_processes_cannot_write_one_run(data: Path, tmp_path: Path) -> None:
+    folder = start(data, tmp_path, 3)
+    with directory.locked(folder), pytest.raises(RunError, match="is in use by pid"):
+        resume(folder)
+    assert resume(folder).record.status == "finished"
