@@ -42,6 +42,10 @@ def report(
         tuple[str, str] | None,
         typer.Option(help="Test A - B on the same images; several seeds as A1,A2,A3 B1,B2,B3.", metavar="A B"),
     ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="With --compare of score files: CSV, manifest or data folder of what is true.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="With --truth: which of its splits.")] = None,
     resamples: Annotated[int, typer.Option(help="With --compare: how often to draw.", min=100, max=1_000_000)] = 1000,
     plots: Annotated[
         Path | None, typer.Option(help="Draw every figure that these runs can show into this folder, PNG and SVG.")
@@ -64,7 +68,10 @@ def report(
         from mlrec.workflows.compare import compare_runs
 
         a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
-        tables = compare_runs(a, b, conventions=conventions, labels=chosen, resamples=resamples)
+        tables = compare_runs(
+            a, b, truth=truth, split=split, conventions=conventions, labels=chosen, resamples=resamples,
+            progress=terminal,
+        )  # fmt: skip
         _emit(_drawn(tables, name, out), name, out)
         return
     from mlrec.workflows import report as workflow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,17 @@ FEW = "‡"
 
 @dataclass(frozen=True)
 class Side:
-    """One method: what it is called, and the logits (N, C) of each of its runs, rows and columns in a common order."""
+    """One method.
+
+    Attributes:
+        name: what it is called.
+        scores: (N, C) of each of its runs, rows and columns in the order that both sides share.
+        threshold: a label is predicted at or above it: 0 for logits, 0.5 for probabilities.
+    """
 
     name: str
-    logits: Sequence[Floats]
+    scores: Sequence[Floats]
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,10 @@ def compare(
     ours: Side, theirs: Side, targets: NDArray[np.int8], labels: Sequence[str], bootstrap: Bootstrap
 ) -> Comparison:
     """Draw once, score both sides on each draw. Seeds are drawn too where a side has several runs."""
-    us, them = bootstrap.estimate(list(ours.logits), 0), bootstrap.estimate(list(theirs.logits), 1)
+    us, them = (
+        replace(bootstrap, threshold=side.threshold).estimate(list(side.scores), place)
+        for place, side in enumerate((ours, theirs))
+    )
     difference = us.minus(them)
     return Comparison(us, them, difference, tuple(tests_of(difference, targets, labels)))
 
@@ -123,9 +133,9 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
     number = comparison.difference.units
     samples = len(np.asarray(bootstrap.targets))
     units = f"{number:,} images" + (f" ({samples:,} samples)" if number != samples else "")
-    n = f"n = {len(ours.logits)} and {len(theirs.logits)} runs"
+    n = f"n = {len(ours.scores)} and {len(theirs.scores)} runs"
     drawn = f"{bootstrap.resamples:,} paired resamples of {units}"
-    if len(ours.logits) > 1 and len(theirs.logits) > 1:
+    if len(ours.scores) > 1 and len(theirs.scores) > 1:
         about = f"{n}: seeds are drawn as well as images, so the intervals are about the methods"
     else:
         about = f"{n}: the intervals are about these trained models, not about the methods: other seeds may differ more"

@@ -23,7 +23,7 @@ from mlrec.reports.table import INFERRED, INFERRED_NOTE, Column, Row, Table
 
 FILE = "lambda.json"
 ON_SCORED = "†"
-ON_SCORED_NOTE = f"{ON_SCORED} chosen on the scored split itself, where a grid that holds 0 can never lose: the evidence is the fixed λ"
+ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself: a grid with 0 cannot lose; evidence is the fixed λ"
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""`mlrec report --compare A B`: two runs, or two methods of several seeds each, on the same samples."""
+"""`mlrec report --compare A B`: two models, or two methods of several seeds each, on the same samples."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlrec.errors import PredictionsError, printable
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import Findings, PredictionsError, printable
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.metrics.result import Metrics
-from mlrec.predictions import Floats, Predictions
+from mlrec.metrics.scores import Scores, read_scores
+from mlrec.progress import SILENT, Progress
 from mlrec.reports.comparison import Side, compare, comparison_tables
-from mlrec.reports.results import columns_of, image_of
+from mlrec.reports.results import image_of
 from mlrec.reports.table import Table
 from mlrec.runs import directory
-from mlrec.runs.record import Run
+from mlrec.runs.record import RunRecord
+from mlrec.workflows.score import read_truth
 
 
 @dataclass(frozen=True)
 class _Given:
-    """Predictions of one run or file, and what is known of them."""
+    """The scores of a run or file, and what is known of them."""
 
     name: str
-    predictions: Predictions
+    scores: Scores
     conventions: str | None
     scored: str
 
@@ -35,75 +37,84 @@ def compare_runs(
     ours: Sequence[Path],
     theirs: Sequence[Path],
     *,
+    truth: Path | None = None,
+    split: str | None = None,
     conventions: str | None = None,
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    progress: Progress = SILENT,
 ) -> list[Table]:
     """The difference A − B of two methods, with paired bootstrap intervals, as tables of metrics and labels.
 
     Args:
-        ours: A: folders of runs or evaluations, or predictions.npz files, one for each seed.
+        ours: A: folders of runs or evaluations, or files of scores as `mlrec score` takes them, one for each seed.
         theirs: B: the same.
-        conventions: how to score; None takes what both were scored by, or `mlrec`.
+        truth: what is true, as `mlrec score` takes it; None takes what the first run holds.
+        split: of the truth, where it has several.
+        conventions: how to score; None takes what all were scored by, or `mlrec`.
         labels: compare these alone.
         resamples: how often images (and seeds) are drawn.
         seed: of the draws.
+        progress: is told the warnings.
 
     Raises:
         PredictionsError: the two were not made on the same samples, labels and truth.
     """
-    a, b = ([_given(path) for path in paths] for paths in (ours, theirs))
-    first = a[0]
-    names = first.predictions.labels if labels is None else tuple(labels)
-    targets = _targets(first)[:, columns_of(first.predictions.labels, names, first.name)]
-    sides = [Side(_called(side), [_logits_like(first, other, names) for other in side]) for side in (a, b)]
+    findings = Findings()
+    a, b = ([_given(path, findings, labels) for path in paths] for paths in (ours, theirs))
     known = {given.conventions for given in (*a, *b)}
-    rules = conventions or (known.pop() if len(known) == 1 else None) or "mlrec"
-    groups = [image_of(sample) for sample in first.predictions.sample_ids]
-    bootstrap = Bootstrap(targets, groups=groups, conventions=rules, resamples=resamples, seed=seed)
-    comparison = compare(sides[0], sides[1], targets, names, bootstrap)
-    what = f"{first.scored}{len(targets):,} samples, {len(names)} labels"
+    manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
+    sides = [_side(given, manifest, a[0].name if truth is None else None) for given in (a, b)]
+    for line in findings.warnings:
+        progress.warn(line)
+    bootstrap = Bootstrap(
+        manifest.targets,
+        groups=[image_of(sample) for sample in manifest.sample_ids],
+        conventions=conventions or (known.pop() if len(known) == 1 else None) or "mlrec",
+        resamples=resamples,
+        seed=seed,
+    )
+    comparison = compare(sides[0], sides[1], manifest.targets, manifest.labels, bootstrap)
+    what = f"{a[0].scored}{len(manifest):,} samples, {len(manifest.labels)} labels"
     return comparison_tables(sides[0], sides[1], comparison, bootstrap, what=what)
 
 
-def _given(path: Path) -> _Given:
-    if path.is_file():
-        return _Given(str(path), Predictions.load(path), None, "")
-    stored = Metrics.load(path / directory.METRICS).conventions.name if (path / directory.METRICS).is_file() else None
-    if not (path / directory.RECORD).is_file() and (path / directory.PREDICTIONS).is_file():
-        return _Given(str(path), Predictions.load(path / directory.PREDICTIONS), stored, "")  # an evaluation's folder
-    run = Run.load(path)
-    scored = run.record.scored
-    return _Given(str(path), run.predictions(), stored, f"{scored.dataset} {scored.split}, " if scored else "")
+def _given(path: Path, findings: Findings, labels: Sequence[str] | None) -> _Given:
+    if not path.is_dir():
+        return _Given(str(path), read_scores(path, findings, labels=labels), None, "")
+    metrics = path / directory.METRICS
+    stored = Metrics.load(metrics).conventions.name if metrics.is_file() else None
+    where = ""
+    if (path / directory.RECORD).is_file() or not (path / directory.PREDICTIONS).is_file():
+        scored = RunRecord.load(path).scored
+        where = f"{scored.dataset} {scored.split}, " if scored else ""
+    return _Given(str(path), read_scores(path / directory.PREDICTIONS, findings, labels=labels), stored, where)
 
 
-def _called(side: Sequence[_Given]) -> str:
-    return ", ".join(given.name for given in side)
+def _truth_of(given: _Given) -> Manifest:
+    """The samples of a run as a truth for the others."""
+    scores = given.scores
+    if scores.targets is None:
+        raise PredictionsError(f"{printable(given.name)}: holds no targets; give the truth with --truth")
+    return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 
-def _targets(given: _Given) -> NDArray[np.int8]:
-    if given.predictions.targets is None:
-        raise PredictionsError(f"{printable(given.name)}: its predictions hold no targets; mlrec eval writes them")
-    return given.predictions.targets
+def _side(side: Sequence[_Given], truth: Manifest, source: str | None) -> Side:
+    """Runs of one method in the order of the truth; where it came from the run `source`, theirs must equal it."""
+    joined = [given.scores.against(truth) for given in side]
+    for given in side:
+        if source is not None and given.scores.targets is not None and not _same_truth(given.scores, truth):
+            raise PredictionsError(
+                f"{printable(given.name)}: its truth differs from that of {printable(source)}; score both on one split"
+            )
+    if len({scores.threshold for scores in joined}) > 1:
+        raise PredictionsError("runs of one method must all hold logits, or all probabilities")
+    return Side(", ".join(given.name for given in side), [scores.values for scores in joined], joined[0].threshold)
 
 
-def _logits_like(first: _Given, other: _Given, labels: Sequence[str]) -> Floats:
-    """The logits of `other` with the samples in the order of `first` and these labels; the truths must agree."""
-    place = {sample: k for k, sample in enumerate(other.predictions.sample_ids)}
-    missing = [sample for sample in first.predictions.sample_ids if sample not in place]
-    if missing or len(place) != len(first.predictions.sample_ids):
-        told = f"'{printable(missing[0])}' is missing" if missing else f"it has {len(place):,} samples"
-        raise PredictionsError(
-            f"{printable(other.name)}: not made on the samples of {printable(first.name)}: {told}; "
-            "score both on the same split"
-        )
-    rows = [place[sample] for sample in first.predictions.sample_ids]
-    ours = columns_of(first.predictions.labels, labels, first.name)
-    columns = columns_of(other.predictions.labels, labels, other.name)
-    theirs = other.predictions.targets
-    if theirs is not None and not np.array_equal(theirs[rows][:, columns], _targets(first)[:, ours]):
-        raise PredictionsError(
-            f"{printable(other.name)}: its truth differs from that of {printable(first.name)}; score both on one split"
-        )
-    return other.predictions.logits[rows][:, columns]
+def _same_truth(scores: Scores, truth: Manifest) -> bool:
+    place = {sample: row for row, sample in enumerate(scores.sample_ids)}
+    rows = [place[sample] for sample in truth.sample_ids]
+    columns = [scores.labels.index(label) for label in truth.labels]
+    return scores.targets is not None and np.array_equal(scores.targets[rows][:, columns], truth.targets)

@@ -81,7 +81,7 @@ def test_persons_of_one_image_are_drawn_together(tmp_path):
 def test_what_cannot_be_paired_is_refused(tmp_path):
     a = run(tmp_path, "a", GOOD)
     part = write_run(tmp_path, "part", logits=POOR[:200], targets=TARGETS[:200])
-    with pytest.raises(PredictionsError, match=r"'000200.jpg' is missing; score both on the same split"):
+    with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction, first: '000200.jpg'"):
         compare_runs([a], [part])
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
     with pytest.raises(PredictionsError, match="its truth differs"):
@@ -94,3 +94,32 @@ def test_prediction_files_serve_as_well_as_runs(tmp_path):
     a, b = run(tmp_path, "a", GOOD), run(tmp_path, "b", POOR)
     by_file = compare_runs([a / directory.PREDICTIONS], [b / directory.PREDICTIONS])[0]
     assert [row.cells for row in by_file.rows] == [row.cells for row in compare_runs([a], [b])[0].rows]
+
+
+def test_scores_of_others_are_compared_against_a_truth(tmp_path):
+    probabilities = [1 / (1 + np.exp(-logits)) for logits in (GOOD, POOR)]
+    files = [tmp_path / "good.csv", tmp_path / "poor.csv", tmp_path / "truth.csv"]
+    for file, rows in zip(files, [*probabilities, TARGETS], strict=True):
+        lines = [f"{k:06d}.jpg," + ",".join(repr(value) for value in row) for k, row in enumerate(rows.tolist())]
+        file.write_text("\n".join(["filename," + ",".join(LABELS), *lines]) + "\n")
+    by_file = compare_runs(files[:1], files[1:2], truth=files[2])[0]
+    by_run = compare_runs([run(tmp_path, "a", GOOD)], [run(tmp_path, "b", POOR)])[0]
+    for ours, theirs in zip(by_file.rows, by_run.rows, strict=True):
+        assert ours.cells[1:-1] == pytest.approx(theirs.cells[1:-1])
+    with pytest.raises(PredictionsError, match="give the truth with --truth"):
+        compare_runs(files[:1], files[1:2])
+
+
+def test_a_public_pair_of_models_differs_by_what_was_measured_elsewhere(realdata):
+    scores = realdata / "scores"
+    metrics, _ = compare_runs(
+        [scores / "resnet50_predictions.csv"], [scores / "resnet18_predictions.csv"], truth=scores / "truth.csv",
+        resamples=400,
+    )  # fmt: skip
+    assert 100 * cells(metrics, 0, "difference") == pytest.approx(3.29, abs=0.01)
+    half = (cells(metrics, 0, "high") - cells(metrics, 0, "low")) / 2
+    assert 100 * half == pytest.approx(0.45, abs=0.07)
+    assert (cells(metrics, 0, "a"), cells(metrics, 0, "b")) == (
+        pytest.approx(0.8774, abs=1e-4),
+        pytest.approx(0.8446, abs=1e-4),
+    )
