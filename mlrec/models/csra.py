@@ -113,7 +113,7 @@ class CSRA(nn.Module):
         weight = normalize(self.weight, dim=-1) if self.normalize else self.weight
         scores = conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
         scores = scores.reshape(len(scores), *self.weight.shape[:2], -1)
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return at_least_float32(scores)
 
     def attention(self, features: Tensor) -> Tensor:
         """Attention p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; at T = ∞ one-hot at the first maximum."""
@@ -172,6 +172,11 @@ def check_features(features: Tensor, channels: int) -> None:
     """Raise ModelError unless `features` are (B, channels, h, w)."""
     if features.ndim != 4 or features.shape[1] != channels:
         raise ModelError(f"features have shape {tuple(features.shape)}, expected (B, {channels}, h, w)")
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """`values`, half precision raised to float32: pooling and logits are never rounded to less."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _runs(temperatures: Sequence[float]) -> list[tuple[slice, bool]]:

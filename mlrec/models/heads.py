@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mlrec.errors import ModelError, nearest, printable
-from mlrec.models.csra import CSRA, SpatialAttention, check_features
+from mlrec.models.csra import CSRA, SpatialAttention, at_least_float32, check_features
+from mlrec.models.gcn import GraphConvolution
 
 
 class AveragePooling(nn.Module):
@@ -33,22 +34,22 @@ class AveragePooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, C) of `features` (B, d, h, w)."""
         check_features(features, self.linear.in_features)
-        logits: Tensor = self.linear(self.dropout(features).mean((2, 3)))
-        return logits.float() if logits.dtype.itemsize < 4 else logits
+        return at_least_float32(self.linear(self.dropout(features).mean((2, 3))))
 
     def location_scores(self, features: Tensor) -> Tensor:
         """The classifier at each location, bias included, (B, C, N)."""
         check_features(features, self.linear.in_features)
-        scores: Tensor = self.linear(self.dropout(features).flatten(2).transpose(1, 2)).transpose(1, 2)
-        return scores.float() if scores.dtype.itemsize < 4 else scores
+        locations = self.dropout(features).flatten(2).transpose(1, 2)
+        return at_least_float32(self.linear(locations).transpose(1, 2))
 
 
-Head = CSRA | SpatialAttention | AveragePooling
+Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution
 
 HEADS: dict[str, type[Head]] = {
     "csra": CSRA,
     "spatial": SpatialAttention,
     "average": AveragePooling,
+    "gcn": GraphConvolution,
 }
 
 

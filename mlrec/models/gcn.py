@@ -1,0 +1,126 @@
+"""The `gcn` head: classifiers made from the graph of labels. ML-GCN, Chen et al., CVPR 2019, Eq. 1-9."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from mlrec.datasets.manifest import POSITIVE
+from mlrec.errors import ModelError, nearest, printable
+from mlrec.models.csra import at_least_float32, check_features
+from mlrec.models.wordvectors import read_vectors
+
+THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
+POOLINGS = ("max", "average")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelGraph:
+    """What the head is told about C labels before training.
+
+    Attributes:
+        adjacency: (C, C) float32, see `adjacency`.
+        words: (C, V) float32, a vector for each label.
+    """
+
+    adjacency: NDArray[np.float32]
+    words: NDArray[np.float32]
+
+
+class GraphConvolution(nn.Module):
+    """Two graph convolutions over the labels give their classifiers; features are pooled before them.
+
+    The rows of Â·f(Â·E·W1)·W2 are the classifiers, E the label vectors, f a LeakyReLU, Â the normalised adjacency.
+    Features are pooled by their maximum as published, or by their average. Its `location_scores` leave the pooling
+    out; Figure 1 on them (mean + λ·max) is a reading of ours, for the paper does not say how it treated this head.
+
+    Args:
+        in_features: d.
+        num_labels: C.
+        word_dim: V; left out, C, for one-hot vectors.
+        pooling: "max" or "average".
+        dropout: share of feature channels dropped in training, one mask per image shared by all locations.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("word_dim", "pooling", "dropout")
+    adjacency: Tensor
+    words: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        num_labels: int,
+        *,
+        word_dim: int | None = None,
+        pooling: str = "max",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise ModelError(
+                f"pooling = '{printable(pooling)}': there are {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}"
+            )
+        self.pooling = pooling
+        self.dropout = nn.Dropout2d(dropout)
+        self.register_buffer("adjacency", torch.eye(num_labels))
+        self.register_buffer("words", torch.eye(num_labels, word_dim or num_labels))
+        self.first = nn.Linear(word_dim or num_labels, HIDDEN, bias=False)
+        self.second = nn.Linear(HIDDEN, in_features, bias=False)
+
+    def set_graph(self, graph: LabelGraph) -> None:
+        """Take in what is known about the labels; it is saved with the weights."""
+        for name, values in (("adjacency", graph.adjacency), ("words", graph.words)):
+            own: Tensor = getattr(self, name)
+            if own.shape != values.shape:
+                raise ModelError(f"the graph's {name} have shape {values.shape}, expected {tuple(own.shape)}")
+            own.copy_(torch.from_numpy(values))
+
+    def classifiers(self) -> Tensor:
+        """(C, d), one row a label."""
+        degree = self.adjacency.sum(1).rsqrt()
+        mixing = degree[:, None] * self.adjacency * degree
+        hidden = leaky_relu(mixing @ self.first(self.words), SLOPE)
+        rows: Tensor = mixing @ self.second(hidden)
+        return rows
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of `features` (B, d, h, w)."""
+        check_features(features, self.second.out_features)
+        kept = self.dropout(features)
+        pooled = kept.amax((2, 3)) if self.pooling == "max" else kept.mean((2, 3))
+        return at_least_float32(pooled @ self.classifiers().T)
+
+    def location_scores(self, features: Tensor) -> Tensor:
+        """The classifiers at each location, (B, C, N)."""
+        check_features(features, self.second.out_features)
+        return at_least_float32(self.classifiers() @ self.dropout(features).flatten(2))
+
+
+def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
+    """The graph of a training split: `targets` (N, C) of 1, 0, -1, and word vectors from a file, or one-hot."""
+    words = np.eye(len(labels), dtype=np.float32) if word_vectors is None else read_vectors(Path(word_vectors), labels)
+    return LabelGraph(adjacency(targets), words)
+
+
+def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
+    """The re-weighted adjacency (C, C) of `targets` (N, C), Eq. 6-8.
+
+    P(j | i), the share of the samples with label i that have j too, counts where it is at least 0.4; the neighbours
+    of i share a weight of p = 0.2, i itself has 1 - p. A label without neighbours keeps to itself.
+    """
+    positive = (targets == POSITIVE).astype(np.float64)
+    together = positive.T @ positive
+    conditional = together / np.maximum(np.diag(together), 1)[:, None]
+    linked: NDArray[Any] = (conditional >= THRESHOLD).astype(np.float64)
+    np.fill_diagonal(linked, 0)
+    weighted: NDArray[np.float64] = NEIGHBOURS * linked / np.maximum(linked.sum(1, keepdims=True), 1)
+    np.fill_diagonal(weighted, 1 - NEIGHBOURS)
+    return weighted.astype(np.float32)
