@@ -52,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     normalize: Annotated[bool, _key("L2-normalise the classifier (Table 8)")] = True
     head_dropout: Annotated[Share, _key("dropout of feature channels before the head")] = 0.0
+    pooling: Annotated[Literal["max", "average"], _key("how the gcn head pools features")] = "max"
     word_vectors: Annotated[str | None, _key("file of label vectors for the gcn head [default: one-hot]")] = None
     pretrained: Annotated[bool, _key("start from timm's ImageNet weights")] = True
     weights: Annotated[

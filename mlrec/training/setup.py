@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
 from mlrec.errors import UsageError
 from mlrec.models.backbones import paper_weights
 from mlrec.models.classifier import Classifier, create_model
+from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
 from mlrec.training.devices import Precision
 from mlrec.training.loop import Network
@@ -21,12 +23,12 @@ from mlrec.training.state import State
 from mlrec.training.transforms import normalize
 
 
-def build_model(config: Config, labels: tuple[str, ...], *, paper: bool, empty: bool = False) -> Classifier:
+def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool = False) -> Classifier:
     """The model of a run, its head initialised from the seed.
 
     Args:
         config: the run's.
-        labels: C names.
+        manifest: the training split, for its labels and, with the gcn head, their graph.
         paper: a bare backbone name means the paper's weights, not timm's default.
         empty: random weights, for a checkpoint to fill.
 
@@ -36,7 +38,7 @@ def build_model(config: Config, labels: tuple[str, ...], *, paper: bool, empty: 
     torch.manual_seed(config.seed)
     model = create_model(
         paper_weights(config.backbone) if paper else config.backbone,
-        len(labels),
+        len(manifest.labels),
         config.head,
         config.heads,
         config.lam,
@@ -45,8 +47,10 @@ def build_model(config: Config, labels: tuple[str, ...], *, paper: bool, empty: 
         temperatures=config.temperatures,
         img_size=config.img_size,
         head_dropout=config.head_dropout,
-        weights=None if empty else config.weights,
-        labels=labels,
+        weights=None if empty else config.init or config.weights,
+        labels=manifest.labels,
+        pooling=config.pooling,
+        graph=label_graph(manifest.targets, manifest.labels, config.word_vectors) if config.head == "gcn" else None,
     )
     model.preprocessing = model.preprocessing.normalized(config.normalization)
     if config.freeze_backbone:

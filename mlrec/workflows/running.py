@@ -79,7 +79,7 @@ def run(
         each = setup.per_process(config)
         spread = f", {each} samples in each of {distributed.world()} processes" if distributed.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
-        model = setup.build_model(config, plan.train.labels, paper=plan.paper, empty=resumed is not None)
+        model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
         training = setup.make_state(model, config, device, precision)
         identity = records.identity(plan, distributed.world())
         folder = make_folder() if first or resumed else None
