@@ -35,6 +35,9 @@ def report(
     extra: Annotated[
         Path | None, typer.Option(help="With --table: CSV of further rows (method, mAP in percent), of a test server.")
     ] = None,
+    literature: Annotated[
+        str | None, typer.Option(help="Show published results beyond the paper on this data set.", metavar="DATASET")
+    ] = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Show 95 % bootstrap intervals of mAP, CF1 and OF1.")
     ] = False,
@@ -64,6 +67,11 @@ def report(
     name = _format(format_, out)
     chosen = options.names(labels)
     terminal = console.Terminal()
+    if literature is not None:
+        from mlrec.reports.published import literature as published
+
+        _emit(_drawn([published(literature)], name, out), name, out)
+        return
     if compare is not None:
         from mlrec.workflows.compare import compare_runs
 

@@ -142,7 +142,7 @@ def _cells(
     several = len(result.names) > 1
     known: dict[str, Cell] = {
         "method": result.method,
-        "backbone": str(result.config.get("backbone", "")),
+        "backbone": result.trunk,
         "resolution": result.resolution,
         "heads": result.heads,
         "lam": result.lam,

@@ -12,6 +12,7 @@ from pathlib import Path
 from mlrec.errors import UsageError, printable
 from mlrec.files import read_text
 from mlrec.reports.results import METRICS, TOP3
+from mlrec.reports.table import Column, Row, Table
 
 SCORES = (*METRICS, *(f"{key}_3" for key in TOP3), "top1")
 TEXTS = (
@@ -82,10 +83,35 @@ def paper_rows(table: int) -> list[Published]:
     return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
 
 
-def literature(dataset: str) -> list[dict[str, str]]:
-    """Results beyond the paper, none re-run here: method, backbone, resolution, protocol, mAP in percent, source."""
-    rows = _csv(importlib.resources.files("mlrec.reports").joinpath("data/literature.csv").read_text("utf-8"))
-    return [row for row in rows if row["dataset"] == dataset]
+def literature(dataset: str) -> Table:
+    """Results beyond the paper with the source of each; none was run again here.
+
+    Raises:
+        UsageError: there are none on that data set; names those there are.
+    """
+    rows = list(_csv(importlib.resources.files("mlrec.reports").joinpath("data/literature.csv").read_text("utf-8")))
+    known = list(dict.fromkeys(row["dataset"] for row in rows))
+    if dataset not in known:
+        raise UsageError(f"no literature on '{printable(dataset)}'; there is some on {', '.join(known)}")
+    columns = (
+        Column("method", "Method", identity=True),
+        Column("backbone", "Backbone", absent=""),
+        Column("resolution", "px", "number", absent=""),
+        Column("extra_data", "Extra data", absent=""),
+        Column("mAP", "mAP", "percent"),
+        Column("protocol", "Protocol", absent=""),
+        Column("source", "Source"),
+    )
+    cells = [
+        (
+            row["method"], row["backbone"] or None, int(row["resolution"]) if row["resolution"] else None,
+            row["extra_data"] or None, float(row["mAP"]) / 100, row["protocol"] or None, row["source"],
+        )
+        for row in rows
+        if row["dataset"] == dataset
+    ]  # fmt: skip
+    note = "read in the sources named, none run again here; rows of another protocol or input are not comparable"
+    return Table(f"Literature: {dataset}", columns, tuple(Row(row) for row in cells), (note,))
 
 
 def extra_rows(path: Path) -> list[Published]:

@@ -16,6 +16,7 @@ from mlrec.errors import PredictionsError, nearest, printable
 from mlrec.metrics.result import Metrics, evaluate
 from mlrec.predictions import Floats
 from mlrec.reports.names import backbone_name, method_name
+from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
 
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -41,6 +42,7 @@ class Result:
     Attributes:
         paths: the run folders, one for each seed.
         rules: the conventions in words.
+        trunk: timm's name of the backbone, with the tag of its weights where known.
         values: by column key: mAP CP ... OF1, CP_3 ... OF1_3, as fractions; None is undefined.
         spread: standard deviation of mAP over the seeds, None for one.
         best_epoch: highest mAP of an epoch that was chosen on the scored split, None where nobody looked.
@@ -59,6 +61,7 @@ class Result:
     rules: str
     method: str
     backbone: str
+    trunk: str
     resolution: int | None
     extra: str
     values: Mapping[str, float | None]
@@ -214,6 +217,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
         rules=metrics.conventions.in_words(),
         method=method_name(record.config),
         backbone=backbone_name(record.config),
+        trunk=str(record.model.get("backbone") or record.config.get("backbone", "")),
         resolution=_resolution(record),
         extra=_extra(record),
         values=values,
@@ -231,9 +235,17 @@ def _resolution(record: RunRecord) -> int | None:
 
 
 def _extra(record: RunRecord) -> str:
-    """The data that a run's weights had seen: told by the model's facts, else the run or file it started from."""
-    told = record.model.get("extra_data") or record.config.get("init")
-    return str(told).rstrip("/").rpartition("/")[2] if told else ""
+    """Other data that a run's weights had seen: what the run it started from was trained on, or that file's name."""
+    start = record.config.get("init")
+    if not start:
+        return ""
+    folder = Path(str(start))
+    if (folder / directory.RECORD).is_file():
+        earlier = RunRecord.load(folder)
+        if earlier.train is not None:
+            same = record.train is not None and earlier.train.dataset == record.train.dataset
+            return "" if same else earlier.train.kind or earlier.train.dataset
+    return folder.name
 
 
 def _best_epoch(record: RunRecord) -> float | None:

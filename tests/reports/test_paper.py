@@ -164,9 +164,12 @@ def test_faulty_rows_are_refused(tmp_path, text, why):
 
 
 def test_literature_has_a_source_in_every_row():
-    rows = [r for data in ("coco2014", "voc2007", "voc2012", "wider") for r in literature(data)]
+    tables = [literature(data) for data in ("coco2014", "voc2007", "voc2012", "wider")]
+    rows = [row for table in tables for row in table.rows]
     assert len(rows) > 30
-    assert all(r["source"] and 50 < float(r["mAP"]) < 100 for r in rows)
+    assert all(row.cells[-1] and 0.5 < row.cells[4] < 1 for row in rows)
+    with pytest.raises(UsageError, match="no literature on 'mnist'; there is some on coco2014"):
+        literature("mnist")
 
 
 def test_the_shipped_numbers_are_those_of_the_reference(realdata):
