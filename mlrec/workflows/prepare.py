@@ -217,5 +217,6 @@ def _check_split(manifest: Manifest, findings: Findings) -> None:
         return
     empty = [name for name, column in zip(manifest.labels, manifest.targets.T, strict=True) if POSITIVE not in column]
     if empty and not (manifest.targets == UNKNOWN).all():
-        kind = f"split '{manifest.split}' has no positive for {len(empty)} labels, whose AP is undefined there"
+        count = f"{len(empty)} of {len(manifest.labels)} labels"
+        kind = f"split '{manifest.split}' has no positive for {count}, so their AP is undefined there"
         findings.warn(kind, ", ".join(empty))

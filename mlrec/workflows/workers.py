@@ -40,7 +40,8 @@ def mapping(count: int) -> Iterator[Callable[[Callable[[str], Any], Sequence[str
     try:
         yield lambda function, items: pool.map(partial(_unless_stopped, function), items, chunksize=CHUNK)
     except BrokenProcessPool as error:
-        raise MlrecError("a process that reads images was killed; is there too little memory?") from error
+        causes = "too little memory, or a script that starts work outside of if __name__ == '__main__'"
+        raise MlrecError(f"a process that reads images was killed; usual causes: {causes}") from error
     finally:
         stop.set()  # after Ctrl-C or SIGTERM a worker finishes the image in hand, not all that wait
         pool.shutdown(wait=True, cancel_futures=True)

@@ -208,7 +208,7 @@ def test_no_image_of_test_stands_in_another_split(
 def test_labels_without_a_positive_are_named(tmp_path: Path) -> None:
     heard = Heard()
     prepare("csv", csv(tmp_path, "a.jpg,0,1\nb.jpg,-1,0\n"), out=tmp_path / "data", progress=heard)
-    assert heard.warned == ["split 'all' has no positive for 1 labels, whose AP is undefined there: cat"]
+    assert heard.warned == ["split 'all' has no positive for 1 of 2 labels, so their AP is undefined there: cat"]
 
 
 def people(root: Path) -> Reading:
