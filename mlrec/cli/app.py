@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mlrec import __version__
+from mlrec import __version__, processes
 from mlrec.cli import console
 from mlrec.errors import MlrecError, printable
 
@@ -63,7 +63,8 @@ def main() -> None:
     except MlrecError as problem:
         if os.environ.get("MLREC_DEBUG"):
             traceback.print_exc()
-        console.error(str(problem))
+        if getattr(problem, "speaks", processes.rank() == 0):
+            console.error(str(problem))
         code = problem.exit_code
     except KeyboardInterrupt:
         console.error("interrupted")
@@ -107,6 +108,7 @@ def _flushed(code: int | str | None) -> int | str | None:
 
 # One line a command: the name, and the function that is it. The functions import what they need when they run.
 COMMANDS: dict[str, str] = {
+    "demo": "demo:demo",
     "eval": "eval:evaluate",
     "import": "importing:import_",
     "duplicates": "duplicates:duplicates",

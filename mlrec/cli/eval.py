@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mlrec import processes
 from mlrec.cli import console, options
 
 
@@ -51,6 +52,8 @@ def evaluate(
         runs_root=out,
         progress=terminal,
     )
+    if processes.rank():
+        return
     if json:
         console.result_json(found.metrics.to_dict())
         return

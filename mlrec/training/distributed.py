@@ -1,41 +1,46 @@
-"""Several processes under torchrun: who this one is, and what they tell each other."""
+"""Several processes under torchrun: how they join, what they tell each other, and who speaks when one fails."""
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
+
+from mlrec.processes import rank, world
 
 TIMEOUT = timedelta(minutes=10)
-
-
-def rank() -> int:
-    """This process's number; 0 is the one that writes, and the only one without torchrun."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def world() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+_JOBS = itertools.count()
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Be one of the job's processes while the block runs; nothing happens where there is only one."""
+    """Be one of the job's processes while the block runs; nothing happens where there is only one.
+
+    What ends the block with an error is marked `speaks`: true in the process that failed first, so that the job
+    ends with one message and not with one of each process.
+    """
     if world() == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    shared, number, processes = next(rendezvous("env://", rank(), world(), timeout=TIMEOUT))
+    # A process may join again for its next run.
+    store = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=number, world_size=processes, timeout=TIMEOUT)
     try:
         yield
-    finally:
-        distributed.destroy_process_group()
+    except BaseException as error:
+        error.speaks = _is_first(store)  # type: ignore[attr-defined]
+        raise
+    distributed.destroy_process_group()
 
 
 def mean(values: Tensor) -> Tensor:
@@ -67,3 +72,10 @@ def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Mo
     if sync_bn:
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return nn.parallel.DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _is_first(store: Any) -> bool:
+    """Whether no other process has failed before; true where the others cannot be asked any more."""
+    with suppress(RuntimeError):
+        return bool(store.add("mlrec-failures", 1) == 1)
+    return True

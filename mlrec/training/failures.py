@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.errors import RunError
-from mlrec.training import distributed
 from mlrec.training.devices import Precision
 
 
@@ -28,7 +28,7 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         text = str(error)
         if "allocate memory" in text:
             raise RunError(_out_of_memory(config, device, precision)) from error
-        if distributed.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
+        if processes.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
             raise RunError(
                 "another process of this job ended; its message says why (killed without one: lack of memory, likely)"
             ) from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.errors import RunError
 from mlrec.training import distributed
@@ -150,7 +151,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
     """The seed of torch's draws in a step, other for each process."""
-    words = np.random.SeedSequence([seed, epoch, step, distributed.rank()]).generate_state(2)
+    words = np.random.SeedSequence([seed, epoch, step, processes.rank()]).generate_state(2)
     return int(words[0]) << 32 | int(words[1])
 
 

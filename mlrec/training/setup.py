@@ -9,6 +9,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import UsageError
@@ -75,7 +76,7 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
     """What `fit` calls: the model, or its head alone where the trunk is frozen, for one process or several."""
     model = state.model
     module: nn.Module = model.head if config.freeze_backbone else model
-    if distributed.world() > 1:
+    if processes.world() > 1:
         module = distributed.parallel(module, device, sync_bn=config.sync_bn)
     if config.compile:
         module.compile()
@@ -97,9 +98,9 @@ def per_process(config: Config) -> int:
     Raises:
         UsageError: the batch does not divide into the processes.
     """
-    share, rest = divmod(config.batch_size, distributed.world())
+    share, rest = divmod(config.batch_size, processes.world())
     if rest or not share:
-        raise UsageError(f"--batch-size {config.batch_size} does not divide into {distributed.world()} processes")
+        raise UsageError(f"--batch-size {config.batch_size} does not divide into {processes.world()} processes")
     return share
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from mlrec import processes
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, ModelError, printable
@@ -71,6 +72,7 @@ def evaluate_run(
     Raises:
         MlrecError: no model, no data, labels that differ from the model's, images that cannot be read.
     """
+    progress = progress if processes.rank() == 0 else SILENT
     if model is None:
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")
@@ -88,6 +90,8 @@ def evaluate_run(
     folder = (
         path / f"eval-{_named(manifest)}" if path.is_dir() else path.with_name(f"{path.stem}-eval-{_named(manifest)}")
     )
+    if processes.rank():
+        return Evaluation(folder, predictions, metrics)
     outputs.write_scores(folder, predictions, metrics)
     facts: dict[str, Any] = {
         "model": str(path.absolute()),
@@ -139,6 +143,7 @@ def _predict(
 ) -> tuple[Predictions, dict[str, Any]]:
     """The model's logits of the manifest, columns in the model's order; and the environment they were made in."""
     from mlrec.models.checkpoint import load_model, read_metadata
+    from mlrec.training import distributed
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.scoring import predict
     from mlrec.workflows.records import environment
@@ -151,16 +156,20 @@ def _predict(
         manifest = manifest.reordered(model.labels)
     except DataError as error:
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
-    predictions = predict(
-        model,
-        manifest,
-        batch_size=machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16,
-        workers=machine.workers,
-        device=str(device),
-        precision=precision,
-        decode="pil" if config.get("decode") == "pil" else "fast",
-        progress=progress,
-    )
+    size = machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16
+    with distributed.joined(device):
+        predictions = predict(
+            model,
+            manifest,
+            batch_size=size,
+            workers=machine.workers,
+            device=str(device),
+            precision=precision,
+            decode="pil" if config.get("decode") == "pil" else "fast",
+            progress=progress,
+            rank=processes.rank(),
+            world=processes.world(),
+        )
     return predictions, environment(device, precision)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlrec import __version__
+from mlrec import __version__, processes
 from mlrec.config import Config
 from mlrec.errors import RunError, printable
 from mlrec.files import write_text
@@ -136,14 +136,13 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Versions and machine, for whoever repeats the numbers."""
     import torch
 
-    from mlrec.training import distributed
 
     gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda} if device.type == "cuda" else {}
     packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
     return {
         "mlrec": __version__, "python": platform.python_version(), **packages, "machine": platform.machine(),
         "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
-        "processes": distributed.world(), **gpu,
+        "processes": processes.world(), **gpu,
     }  # fmt: skip
 
 

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import msgspec
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.result import Metrics
 from mlrec.models.checkpoint import save_model
 from mlrec.predictions import Predictions
-from mlrec.progress import SILENT, Progress, Step
+from mlrec.progress import Progress, Step
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
 from mlrec.training import distributed, setup, state
@@ -73,15 +74,14 @@ def run(
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     prepare_device(device, precision, config.threads)
-    first = distributed.rank() == 0
-    progress = progress if first else SILENT
+    first = processes.rank() == 0
     with distributed.joined(device), deferred_signals() as stop, contextlib.ExitStack() as stack:
         each = setup.per_process(config)
-        spread = f", {each} samples in each of {distributed.world()} processes" if distributed.world() > 1 else ""
+        spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
         model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
         training = setup.make_state(model, config, device, precision)
-        identity = records.identity(plan, distributed.world())
+        identity = records.identity(plan, processes.world())
         folder = make_folder() if first or resumed else None
         if folder is not None and first:
             stack.enter_context(directory.locked(folder))
@@ -120,7 +120,7 @@ def _course(job: Job, identity: dict[str, Any]) -> Run:
 def _train(job: Job, identity: dict[str, Any]) -> Predictions:
     """The epochs; returns the predictions of the last one on the scored split."""
     config, training = job.plan.config, job.state
-    steps = steps_per_epoch(len(job.plan.train), config.batch_size, distributed.world())
+    steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world())
     loss = loss_function(config, job.plan.train)
     with contextlib.closing(cast(Generator[Batch], _batches(job))) as batches, contextlib.ExitStack() as bar:
         events = fit(training, job.network, batches, loss, config, steps_per_epoch=steps)
@@ -153,7 +153,7 @@ def _batches(job: Job) -> Iterator[Batch]:
     plan, training, config = job.plan, job.state, job.plan.config
     place = {
         "epoch": training.epoch, "start": training.batch, "epochs": config.epochs - training.epoch,
-        "rank": distributed.rank(), "world": distributed.world(),
+        "rank": processes.rank(), "world": processes.world(),
     }  # fmt: skip
     if not config.freeze_backbone:
         return train_batches(plan.train, config, training.model.preprocessing, progress=job.progress, **place)
@@ -199,7 +199,7 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
             precision=job.network.precision, decode=config.decode, progress=job.progress,
-            rank=distributed.rank(), world=distributed.world(),
+            rank=processes.rank(), world=processes.world(),
         )  # fmt: skip
     setup.lay_out(model, config)
     return predictions
@@ -248,7 +248,7 @@ def _told(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
     left = rate * (job.plan.config.epochs * steps_per_epoch - event.step)
     speed = job.plan.config.batch_size / rate if rate else 0.0
     facts = f"loss {event.loss:.4f}, lr {event.lr:.2g}, {speed:.1f} images/s, run {records.duration(left)} left"
-    advance(event.samples * distributed.world(), facts)
+    advance(event.samples * processes.world(), facts)
     if job.folder is not None:
         log.append(
             job.folder, "steps", epoch=event.epoch + 1, step=event.step, loss=records.number(event.loss), lr=event.lr,

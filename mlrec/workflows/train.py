@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlrec import processes
 from mlrec.errors import RunError, printable
 from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
@@ -48,6 +49,7 @@ def train(
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
     """
     out = Path(out)
+    progress = progress if processes.rank() == 0 else SILENT
     plan = make_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None and (out / name).exists():
         raise RunError(f"{printable(out / name)}: exists already; choose another --name, or --resume it")
@@ -77,6 +79,7 @@ def resume(
         RunError: nothing to resume, or the run was another experiment; names what was and what is now.
     """
     folder = Path(run)
+    progress = progress if processes.rank() == 0 else SILENT
     record = Run.load(folder).record
     if record.status == "finished":
         raise RunError(f"{printable(folder)}: is finished; nothing to resume")

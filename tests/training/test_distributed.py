@@ -1,0 +1,133 @@
+"""Several processes under torchrun: the same training, the same bytes of an evaluation, one message when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlrec.datasets import folder
+from mlrec.datasets.folder import Dataset, Info
+from mlrec.files import sha256
+from mlrec.runs import directory, log
+from mlrec.runs.record import Run
+from mlrec.workflows.evaluate import Machine, evaluate_run
+from mlrec.workflows.train import train
+from tests.tiny import FAST, LABELS, make_tiny
+
+REPOSITORY = Path(__file__).parents[2]
+FLAGS = {**FAST, "backbone": "test_vit", "batch_size": 6, "epochs": 3, "eval_batch_size": 4}
+SIZES = (1, 2, 9, 11)  # of evaluations: fewer samples than processes, and numbers that no world divides
+
+TRAIN = f"""
+import sys
+from pathlib import Path
+from mlrec.workflows.train import train
+train({FLAGS!r} | {{"data": sys.argv[1]}}, out=sys.argv[2], name=sys.argv[3])
+"""
+EVALUATE = """
+import sys
+from mlrec.workflows.evaluate import Machine, evaluate_run
+for split in sys.argv[4:]:
+    evaluate_run(sys.argv[1], data=sys.argv[2], split=split, machine=Machine(batch_size=4, workers=0, device="cpu"))
+"""
+DIE = """
+import os, sys
+from mlrec import processes
+from mlrec.errors import DataError
+from mlrec.training import loop
+real, steps = loop.train_step, []
+def train_step(*arguments):
+    steps.append(1)
+    if len(steps) == 3 and processes.rank() == 1:
+        if how == "kill":
+            os.kill(os.getpid(), 9)
+        raise DataError("x.jpg: broken")
+    return real(*arguments)
+loop.train_step = train_step
+how, sys.argv = sys.argv[1], ["mlrec", *sys.argv[2:]]
+from mlrec.cli.app import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("distributed"))
+
+
+def torchrun(processes: int, script: str, tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [*launch, str(file), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path) -> Run:
+    return train({**FLAGS, "data": str(data)}, out=data.parents[1] / "runs", name="alone")
+
+
+def test_two_processes_train_as_one_with_the_same_batch(data: Path, alone: Run, tmp_path: Path) -> None:
+    done = torchrun(2, TRAIN, tmp_path, data, tmp_path, "run")
+    assert done.returncode == 0, done.stderr
+    losses = [
+        [e["loss"] for e in log.entries(path) if e["event"] == "steps"] for path in (alone.path, tmp_path / "run")
+    ]
+    assert len(losses[0]) == 6
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    files = [sorted(entry.name for entry in path.iterdir()) for path in (alone.path, tmp_path / "run")]
+    assert files[0] == files[1]
+    assert Run.load(tmp_path / "run").record.environment["processes"] == 2
+
+
+def test_predictions_are_the_same_bytes_for_any_number_of_processes(data: Path, alone: Run, tmp_path: Path) -> None:
+    whole = Dataset.load(data).manifest("train")
+    parts = {f"of{size}": whole.subset(range(size), f"of{size}") for size in SIZES}
+    splits = tmp_path / "splits"
+    splits.mkdir()
+    folder.write(
+        splits, Info("tiny", {"kind": "csv"}, "paper", list(LABELS), dict.fromkeys(parts, 0)), list(parts.values())
+    )
+    machine = Machine(batch_size=4, workers=0, device="cpu")
+    digests = []
+    for processes in (1, 2, 3):
+        if processes == 1:
+            for split in parts:
+                evaluate_run(alone.path, data=splits, split=split, machine=machine)
+        else:
+            done = torchrun(processes, EVALUATE, tmp_path, alone.path, splits, "x", *parts)
+            assert done.returncode == 0, done.stderr
+        found = [alone.path / f"eval-tiny-{split}" for split in parts]
+        names = (directory.PREDICTIONS, directory.METRICS)
+        digests.append([sha256(path / name) for path in found for name in names])
+        assert all(
+            json.loads((path / "eval.json").read_text())["environment"]["processes"] == processes for path in found
+        )
+    assert digests[0] == digests[1] == digests[2]
+
+
+@pytest.mark.parametrize(("how", "told"), [("kill", "another process of this job ended"), ("raise", "x.jpg: broken")])
+def test_a_dead_process_ends_the_job_with_one_message(data: Path, tmp_path: Path, how: str, told: str) -> None:
+    flags = [part for key, value in FLAGS.items() for part in ("--set", f"{key}={str(value).lower()}")]
+    begun = time.monotonic()
+    done = torchrun(2, DIE, tmp_path, how, "train", "--data", data, *flags, "--out", tmp_path, "--name", "run")
+    assert time.monotonic() - begun < 60
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert told in errors[0]
+    assert (tmp_path / "run" / directory.RESUME).is_file()
