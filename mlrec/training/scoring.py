@@ -59,7 +59,7 @@ def predict(
             # The head outside of it: logits rounded to bf16 have 256 values an octave, and tie.
             output = model.head(features.to(torch.float32))
             logits[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
-            step(len(batch.samples))
+            step(int((batch.samples >= 0).sum()))
         if world > 1:
             torch.distributed.all_reduce(logits)
     return _as_predictions(logits[:-1], manifest)
@@ -73,9 +73,10 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     """
     device = next(model.head.parameters()).device
     model.eval()
+    parts = torch.split(features.values[0], batch_size)
     with torch.inference_mode():
-        parts = [model.head(part.to(device, torch.float32)).cpu() for part in torch.split(features.values[0], batch_size)]
-    return _as_predictions(torch.cat(parts), features.manifest)
+        logits = torch.cat([model.head(part.to(device, torch.float32)) for part in parts])
+    return _as_predictions(logits, features.manifest)
 
 
 def _as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
