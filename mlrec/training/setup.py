@@ -47,6 +47,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         normalize=config.normalize,
         temperatures=config.temperatures,
         img_size=config.img_size,
+        logit_scale=config.logit_scale,
         head_dropout=config.head_dropout,
         weights=None if empty else config.init or config.weights,
         labels=manifest.labels,

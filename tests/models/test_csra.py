@@ -236,3 +236,16 @@ def test_features_of_another_width_are_told_with_both_shapes() -> None:
 def test_unknown_head_names_the_known_ones() -> None:
     with pytest.raises(ModelError, match="csra, spatial, average, gcn; did you mean 'csra'"):
         create_head("csar", 4, 2)
+
+
+@pytest.mark.parametrize("name", ["csra", "spatial"])
+def test_scale_multiplies_logits_and_location_scores_and_nothing_else(name: str) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(2, 5, 3, 3)
+    plain, scaled = create_head(name, 5, 4, heads=1), create_head(name, 5, 4, heads=1, scale=6.0)
+    scaled.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(scaled(features), 6 * plain(features))
+    torch.testing.assert_close(scaled.location_scores(features), 6 * plain.location_scores(features))
+    assert isinstance(plain, CSRA)
+    assert isinstance(scaled, CSRA)
+    torch.testing.assert_close(scaled.attention(features), plain.attention(features))
