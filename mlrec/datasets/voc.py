@@ -125,10 +125,15 @@ def read_lists(folder: Path, findings: Findings) -> dict[str, list[str]]:
 
 
 def _list(file: Path, split: str, findings: Findings) -> list[str]:
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1)]
-    names = [image_name(line, f"{file}: line {number}", findings) for number, line in lines if line]
-    if not names:
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
+    if not lines:
         findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
+    names = []
+    for number, line in lines:
+        faults = len(findings.errors)
+        name = image_name(line, f"{file}: line {number}", findings)
+        if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
+            names.append(name)
     for name in repeated(names):
         findings.warn("images listed twice were taken once", f"{file}: {name}")
     return list(dict.fromkeys(names))
