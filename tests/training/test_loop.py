@@ -1,0 +1,193 @@
+"""The loop against a training written out by hand, and what it does when numbers break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import RunError
+from mlrec.training import setup
+from mlrec.training.loading import Batch
+from mlrec.training.loop import Epoch, Event, Network, Steps, fit, step_seed
+from mlrec.training.state import State
+
+CPU = torch.device("cpu")
+DATA = Manifest("d", "train", Path(), ("a", "b", "c"), ("x.jpg",), np.zeros((1, 3), np.int8))
+PLAIN = Config(
+    backbone="test_resnet", head="average", pretrained=False, img_size=32, epochs=2, lr=0.1, batch_size=4,
+    head_lr_mult=2.0, channels_last=False, schedule="step", step_epochs=1, normalization="half",
+)  # fmt: skip
+
+
+def changed(**keys: object) -> Config:
+    return Config(**{name: getattr(PLAIN, name) for name in PLAIN.__struct_fields__} | keys)
+
+
+def batches(count: int, size: int = 4, broken: int | None = None) -> list[Batch]:
+    rng = torch.Generator().manual_seed(0)
+    made = []
+    for k in range(count):
+        images = torch.randint(0, 256, (size, 3, 32, 32), generator=rng, dtype=torch.uint8)
+        targets = torch.randint(0, 2, (size, 3), generator=rng).to(torch.int8)
+        made.append(Batch(images, targets, torch.arange(size) + (1000 if k == broken else 0)))
+    return made
+
+
+def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
+
+
+def made(config: Config) -> tuple[State, Network]:
+    model = setup.build_model(config, DATA, paper=False)
+    state = setup.make_state(model, config, CPU, "fp32")
+    return state, setup.make_network(state, config, CPU, "fp32")
+
+
+def run(config: Config, given: list[Batch], steps: int) -> tuple[State, list[Event]]:
+    state, network = made(config)
+    return state, list(fit(state, network, iter(given), mean_loss, config, steps_per_epoch=steps))
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_two_epochs_are_those_of_a_loop_written_out_by_hand() -> None:
+    state, events = run(PLAIN, batches(6), 3)
+    model = setup.build_model(PLAIN, DATA, paper=False)
+    trunk, head = [p for p in model.backbone.parameters() if p.requires_grad], list(model.head.parameters())
+    optimizer = torch.optim.SGD([{"params": head}, {"params": trunk}], lr=0.1, momentum=0.9, weight_decay=1e-4)
+    losses = []
+    model.train()
+    for k, batch in enumerate(batches(6)):
+        for group, factor in zip(optimizer.param_groups, (2, 1), strict=True):
+            group["lr"] = factor * (0.1 if k < 3 else 0.01)
+        loss = mean_loss(model((batch.images / 255 - 0.5) / 0.5), batch.targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    steps = [event for event in events if isinstance(event, Steps)]
+    assert [event.loss for event in steps] == pytest.approx(losses, rel=1e-5)
+    assert [event.lr for event in steps] == pytest.approx([0.1] * 3 + [0.01] * 3)
+    assert torch.allclose(weights(state.model), weights(model), atol=1e-5)
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert [(e.epoch, e.step) for e in epochs] == [(0, 3), (1, 6)]
+    assert epochs[0].loss == pytest.approx(sum(losses[:3]) / 3, rel=1e-5)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole() -> None:
+    config = changed(backbone="test_vit", epochs=1)  # no BatchNorm, whose statistics are of each part
+    whole, events = run(config, batches(3, 5), 3)
+    parts, in_parts = run(changed(backbone="test_vit", epochs=1, accum=2), batches(3, 5), 3)
+    assert torch.allclose(weights(whole.model), weights(parts.model), atol=1e-6)
+    assert [e.loss for e in in_parts] == pytest.approx([e.loss for e in events], rel=1e-5)
+
+
+def test_share_weighs_a_processes_loss() -> None:
+    config = changed(backbone="test_vit", epochs=1)
+    half = [Batch(b.images, b.targets, b.samples, 0.5) for b in batches(1)]
+    _, whole = run(config, batches(1), 1)
+    _, weighed = run(config, half, 1)
+    assert weighed[0].loss == pytest.approx(whole[0].loss / 2)
+    assert isinstance(weighed[0], Steps)
+    assert isinstance(whole[0], Steps)
+    assert weighed[0].grad_norm == pytest.approx(whole[0].grad_norm / 2, rel=1e-4)
+
+
+def test_clipping_bounds_the_step_and_tells_the_norm_before() -> None:
+    config = changed(epochs=1, clip_grad=0.01, momentum=0.0, weight_decay=0.0, head_lr_mult=1.0)
+    before = weights(setup.build_model(config, DATA, paper=False))
+    state, events = run(config, batches(1), 1)
+    assert isinstance(events[0], Steps)
+    assert events[0].grad_norm > 0.01
+    assert (weights(state.model) - before).norm().item() == pytest.approx(0.01 * 0.1, rel=1e-3)
+
+
+def test_the_average_of_the_weights_is_timms_and_is_what_is_scored() -> None:
+    config = changed(ema=True, ema_decay=0.9, epochs=1)
+    state, network = made(config)
+    expected = {k: v.clone() for k, v in state.model.state_dict().items()}
+    for step, _ in enumerate(
+        e for e in fit(state, network, iter(batches(3)), mean_loss, config, steps_per_epoch=3) if isinstance(e, Steps)
+    ):
+        decay = 0.0 if step == 0 else min(0.9, 1 - (1 + step) ** (-2 / 3))
+        for key, value in state.model.state_dict().items():
+            expected[key] = decay * expected[key] + (1 - decay) * value if value.is_floating_point() else value
+    scored = state.scored.state_dict()
+    assert state.scored is not state.model
+    assert all(torch.allclose(scored[key].double(), expected[key].double(), atol=1e-5) for key in scored)
+
+
+@pytest.mark.parametrize("broken", [1, 4])
+def test_a_loss_that_is_no_number_stops_with_step_lr_norm_and_what_is_safe(broken: int) -> None:
+    state, network = made(PLAIN)
+    state.saved = 1
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return mean_loss(logits, targets) * (float("nan") if state.step == broken else 1.0)
+
+    with pytest.raises(RunError) as caught:
+        list(fit(state, network, iter(batches(6)), loss, PLAIN, steps_per_epoch=3))
+    text = str(caught.value)
+    assert f"loss is nan at step {broken + 1} (lr 0.{'1' if broken < 3 else '01'}, grad norm nan)" in text
+    assert "last good checkpoint: step 1" in text
+
+
+def test_a_learning_rate_beyond_reason_stops_at_once() -> None:
+    with pytest.raises(RunError, match=r"at step [123] "):
+        run(changed(lr=1e30), batches(6), 3)
+
+
+def test_every_event_leaves_a_state_from_which_the_rest_is_the_same() -> None:
+    config = changed(head_dropout=0.5)
+    whole, _ = run(config, batches(6), 3)
+    for stop in range(1, 8):
+        state, network = made(config)
+        events = fit(state, network, iter(batches(6)), mean_loss, config, steps_per_epoch=3)
+        for _ in range(stop):
+            next(events)
+        content = state.content()
+        other, again = made(config)
+        other.restore(content)
+        done = 3 * other.epoch + other.batch
+        list(fit(other, again, iter(batches(6)[done:]), mean_loss, config, steps_per_epoch=3))
+        assert torch.equal(weights(other.model), weights(whole.model)), stop
+
+
+def test_dropouts_masks_follow_seed_epoch_and_step_alone() -> None:
+    seeds = {step_seed(seed, epoch, step) for seed in range(3) for epoch in range(3) for step in range(3)}
+    assert len(seeds) == 27
+    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+
+
+def test_a_frozen_trunk_does_not_move_and_keeps_its_statistics() -> None:
+    config = changed(freeze_backbone=True, epochs=1)
+    state, network = made(config)
+    before = {k: v.clone() for k, v in state.model.backbone.state_dict().items()}
+    features = [Batch(torch.rand(4, state.model.backbone.num_features, 2, 2), b.targets, b.samples) for b in batches(3)]
+    state.model.eval()
+    events = list(fit(state, network, iter(features), mean_loss, config, steps_per_epoch=3))
+    assert events[0].loss != events[2].loss
+    assert not state.model.backbone.training
+    after = state.model.backbone.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_half_precision_on_the_processor_trains_too() -> None:
+    config = changed(epochs=1)
+    model = setup.build_model(config, DATA, paper=False)
+    state = setup.make_state(model, config, CPU, "bf16")
+    network = setup.make_network(state, config, CPU, "bf16")
+    stream: Iterator[Batch] = iter(batches(3))
+    losses = [e.loss for e in fit(state, network, stream, mean_loss, config, steps_per_epoch=3)]
+    _, exact = run(config, batches(3), 3)
+    assert losses == pytest.approx([e.loss for e in exact], rel=0.05)
+    assert all(p.dtype == torch.float32 for p in state.model.parameters())
