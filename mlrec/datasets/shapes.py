@@ -48,12 +48,19 @@ def draw_shapes(
     beginning of a larger one. A folder that holds just these scenes is left as it is; one that holds others of ours
     is replaced.
 
+    Args:
+        path: the folder.
+        seed: of the scenes.
+        images: how many a split; None takes as many as lie there, or else `IMAGES`.
+        progress: where the bar goes.
+
     Raises:
         DataError: the folder holds anything else.
     """
-    path, counts = path.absolute(), dict(images or IMAGES)
+    path, there = path.absolute(), _mark_of(path)
+    counts = dict(images or there.get("images") or IMAGES)
     mark = {"version": VERSION, "seed": seed, "images": counts}
-    if _mark_of(path) == mark:
+    if there == mark:
         return
     with replace_folder(path) as folder, progress.task("draw scenes", sum(counts.values())) as step:
         for number, (split, count) in enumerate(counts.items()):
@@ -67,16 +74,16 @@ def draw_shapes(
         write_json(folder / MARK, mark)
 
 
-def _mark_of(path: Path) -> Any:
-    """What `shapes.json` of the folder says; None where there is nothing to keep."""
+def _mark_of(path: Path) -> dict[str, Any]:
+    """What `shapes.json` of the folder says; nothing where there is nothing to keep."""
     if (path / MARK).is_file():
         try:
-            return msgspec.json.decode(read_bytes(path / MARK))
+            return msgspec.json.decode(read_bytes(path / MARK), type=dict[str, Any])
         except msgspec.MsgspecError:
-            return None  # ours, and damaged
+            return {}  # ours, and damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f"{printable(path)}: holds something else than {NAME}; give a new or empty folder")
-    return None
+    return {}
 
 
 def _store(scene: Scene, folder: Path, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

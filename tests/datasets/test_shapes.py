@@ -86,8 +86,7 @@ def test_a_folder_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_the_reader_gives_what_pycocotools_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlrec.datasets.shapes.IMAGES", IMAGES)
+def test_the_reader_gives_what_pycocotools_reads(folder: Path) -> None:
     findings = Findings()
     reading = read_shapes(folder, ReadOptions(seed=5), findings)
     assert (reading.name, reading.source["kind"]) == ("shapes", "shapes")

@@ -1,0 +1,37 @@
+"""`mlrec demo`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console
+from mlrec.config import parse_numbers
+from mlrec.errors import UsageError, printable
+
+Seeds = Annotated[str, typer.Option(help="Train each head with these seeds.", metavar="A,B,...")]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
+    seeds: Seeds = "0,1,2",
+) -> None:
+    """Show the whole way on synthetic scenes, offline: CSRA beside average pooling, and how sure the difference is.
+
+    Example: mlrec demo --seeds 0,1,2,3,4
+    """
+    from mlrec.reports.formats import FORMATS
+    from mlrec.workflows import demo as workflow
+
+    numbers = parse_numbers(seeds)
+    if not all(number >= 0 and number.is_integer() for number in numbers):
+        raise UsageError(f"--seeds {printable(seeds)}: seeds are whole numbers from 0, such as 0,1,2")
+    begun = time.monotonic()
+    made = workflow.demo(out, seeds=[int(number) for number in numbers], progress=console.Terminal())
+    console.result(FORMATS["table"](made.tables))
+    width = max(len(str(path)) for path in made.files)
+    console.result("\n".join(f"{path!s:{width}}  {what}" for path, what in made.files.items()))
+    console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, for your own photographs")
