@@ -26,6 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":")
 FORMATS = ("png", "svg", "pdf")
+LONGEST_LEGEND = 44
 MOST_PANELS = 100  # labels drawn in one figure
 
 
@@ -71,7 +72,9 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
             x, y = [point.x for point in line.points], [100 * point.mAP for point in line.points]
             bars = [100 * (point.sd or 0.0) for point in line.points]
             drawn = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": STYLES[k % 4]}
-            axes.errorbar(x, y, yerr=bars if any(bars) else None, capsize=2, ms=4, lw=1.2, label=line.name, **drawn)
+            axes.errorbar(
+                x, y, yerr=bars if any(bars) else None, capsize=2, ms=4, lw=1.2, label=_short(line.name), **drawn
+            )
             axes.plot([line.peak.x], [100 * line.peak.mAP], "o", ms=10, mfc="none", mec=COLOURS[k % 8])
         axes.set(xlabel="λ" if key == "lam" else "number of heads H", ylabel="mAP, %")
         axes.legend(fontsize="small")
@@ -86,7 +89,7 @@ def learning_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         loss, score = figure.subplots(1, 2)
         for k, (name, entries) in enumerate(logs.items()):
-            look = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.2, "label": printable(name)}
+            look = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.2, "label": _short(name)}
             epochs = [e for e in entries if e.get("event") == "epoch"]
             loss.plot([e["epoch"] for e in epochs], [e["loss"] for e in epochs], **look)
             scored = [e for e in entries if e.get("event") == "scored" and e.get("mAP") is not None]
@@ -151,15 +154,15 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
     both = [(label, a, b) for label, a in ours.items() if a is not None and (b := theirs.get(label)) is not None]
     both.sort(key=lambda item: item[1] - item[2])
     with style():
-        figure, axes = _figure(5.2, 0.9 + 0.2 * max(3, len(both)))
+        figure, axes = _figure(5.2, 1.2 + 0.2 * max(3, len(both)))
         for y, (_, a, b) in enumerate(both):
             axes.plot([100 * b, 100 * a], [y, y], color="0.6", lw=1, zorder=1)
         places = range(len(both))
-        axes.plot([100 * b for _, _, b in both], places, "s", color=COLOURS[1], ms=4, label=printable(names[1]))
-        axes.plot([100 * a for _, a, _ in both], places, "o", color=COLOURS[0], ms=5, label=printable(names[0]))
+        axes.plot([100 * b for _, _, b in both], places, "s", color=COLOURS[1], ms=4, label=_short(names[1]))
+        axes.plot([100 * a for _, a, _ in both], places, "o", color=COLOURS[0], ms=5, label=_short(names[0]))
         axes.set_yticks(places, [printable(label)[:32] for label, _, _ in both])
         axes.set(xlabel="AP, %", ylim=(-0.7, max(1, len(both)) - 0.3))
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize="small")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small")
         return figure
 
 
@@ -181,6 +184,12 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
         axes.set(xlabel="also positive", ylabel="where positive")
         figure.colorbar(shown, ax=axes, shrink=0.8, label="share of images")
         return figure
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the lines it names: its end is what tells runs apart."""
+    shown = printable(name)
+    return shown if len(shown) <= LONGEST_LEGEND else "…" + shown[-LONGEST_LEGEND:]
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.config import FIELDS
 from mlrec.errors import PredictionsError, nearest, printable
 from mlrec.metrics.result import Metrics, evaluate
 from mlrec.predictions import Floats
@@ -19,6 +21,7 @@ from mlrec.reports.names import backbone_name, method_name
 from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
 
+_DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
 TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 # Keys that do not change what is measured: runs that differ in these alone are the same method.
@@ -92,8 +95,17 @@ class Result:
 
     @property
     def run(self) -> str:
-        """The run folder's name, or the first and the last of several."""
-        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} … {self.names[-1]}"
+        """The run folder's name, or the first and how the last of several ends."""
+        if len(self.names) == 1:
+            return self.names[0]
+        shared = os.path.commonprefix(self.names)  # noqa: RUF071 - characters are what is wanted
+        return f"{self.names[0]} … {self.names[-1][len(shared) :]}"
+
+    @property
+    def called(self) -> str:
+        """A short name for legends and headings: the method with H and λ."""
+        facts = [f"{sign} = {value:g}" for sign, value in (("H", self.heads), ("λ", self.lam)) if value is not None]
+        return ", ".join([self.method, *facts])
 
     @property
     def block(self) -> tuple[object, ...]:
@@ -120,7 +132,8 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
     """
     stored = run.metrics()
     if labels is not None or conventions not in (None, stored.conventions.name):
-        stored = rescored(run, conventions or stored.conventions.name, labels)
+        # the epochs of the training were scored otherwise: their best is no number to set beside these
+        return replace(_result(run, rescored(run, conventions or stored.conventions.name, labels)), best_epoch=None)
     return _result(run, stored)
 
 
@@ -201,12 +214,13 @@ def _mean_of(numbers: Sequence[float | None]) -> float | None:
 
 def _result(run: Run, metrics: Metrics) -> Result:
     record = run.record
+    config = _DEFAULTS | record.config  # a run of an earlier version lacks the keys that came since
     told = metrics.to_dict()
     values = {key: told[key] for key in METRICS} | {f"{key}_3": told["top3"][key] for key in TOP3}
     scored = record.scored
     return Result(
         paths=(run.path,),
-        config=record.config,
+        config=config,
         dataset=scored.dataset if scored else "unknown data",
         kind=scored.kind if scored else "",
         split=scored.split if scored else "",
@@ -215,8 +229,8 @@ def _result(run: Run, metrics: Metrics) -> Result:
         digest=scored.digest if scored else "",
         conventions=metrics.conventions.name,
         rules=metrics.conventions.in_words(),
-        method=method_name(record.config),
-        backbone=backbone_name(record.config),
+        method=method_name(config),
+        backbone=backbone_name(config),
         trunk=str(record.model.get("backbone") or record.config.get("backbone", "")),
         resolution=_resolution(record),
         extra=_extra(record),

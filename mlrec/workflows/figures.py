@@ -75,7 +75,11 @@ def _learning(runs: Sequence[Run]) -> list[Drawn]:
     if not logs:
         return []
     shown = "" if len(runs) <= MOST_CURVES else f" The last {MOST_CURVES} of {len(runs)} runs."
-    return [Drawn("learning", f"Loss and mAP of the epochs.{shown}", plots.learning_figure(logs))]
+    return [
+        Drawn(
+            "learning", f"Loss of the epochs, and mAP as it was scored in training.{shown}", plots.learning_figure(logs)
+        )
+    ]
 
 
 def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] | None) -> list[Drawn]:
@@ -96,8 +100,14 @@ def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
         baselines = [row for row in members if row.head == "average"]
         if baselines and best.head != "average":
             base = max(baselines, key=lambda row: row.values["mAP"] or 0.0)
-            pair = plots.ap_figure(best.average_precision, base.average_precision, (best.run, base.run))
-            drawn.append(Drawn(f"ap-by-label{end}", f"AP by label on {where}: {best.run} and {base.run}", pair))
+            pair = plots.ap_figure(best.average_precision, base.average_precision, (best.called, base.called))
+            drawn.append(
+                Drawn(
+                    f"ap-by-label{end}",
+                    f"AP by label on {where}: {best.called} ({best.run}) and {base.called} ({base.run})",
+                    pair,
+                )
+            )
         if (best.digest, names) not in truths:
             truths.add((best.digest, names))
             together = plots.cooccurrence_figure(targets, names)

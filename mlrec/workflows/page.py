@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,13 @@ def label_tables(rows: Sequence[Result]) -> list[Table]:
     tables = []
     for members in blocks.values():
         columns = [Column("label", "Label", identity=True)]
-        columns += [Column(f"ap{k}", f"{row.method} ({row.run})", "percent") for k, row in enumerate(members)]
+        shared = Counter(row.called for row in members)
+        titles = [row.called if shared[row.called] == 1 else f"{row.called} ({row.run})" for row in members]
+        columns += [Column(f"ap{k}", title, "percent") for k, title in enumerate(titles)]
         cells = [Row((label, *(row.average_precision[label] for row in members))) for label in members[0].labels]
         first = members[0]
-        tables.append(Table(f"AP by label: {first.dataset} {first.split}", tuple(columns), tuple(cells)))
+        note = " · ".join(f"{row.called}: {row.run}" for row in members)
+        tables.append(Table(f"AP by label: {first.dataset} {first.split}", tuple(columns), tuple(cells), (note,)))
     return tables
 
 

@@ -74,7 +74,7 @@ def test_runs_equal_but_for_the_seed_become_one_row_of_means(tmp_path):
     assert merged[0].spread == pytest.approx(statistics.stdev(scores))
     table = overview(merged)
     assert sorted(str(n) for n in cells(table, "seeds")) == ["3", "None"]
-    assert sorted(str(s) for s in cells(table, "settings")) == ["lr 0.3", "lr –"]
+    assert sorted(str(s) for s in cells(table, "settings")) == ["lr 0.01", "lr 0.3"]
     assert any(note.startswith("n: runs equal but for the seed") for note in table.footnotes)
 
 
@@ -121,9 +121,12 @@ def test_notes_are_footnotes_told_once(tmp_path):
 
 
 def test_stored_predictions_are_scored_anew_in_other_conventions_and_of_some_labels(tmp_path):
-    path = write_run(tmp_path, "one", logits=np.where(np.arange(4) == 3, -9.0, LOGITS))
+    path = write_run(
+        tmp_path, "one", logits=np.where(np.arange(4) == 3, -9.0, LOGITS), best={"split": "test", "mAP": 0.9}
+    )
     (own,), (csra,) = results(path), results(path, conventions="csra")
     assert csra.conventions == "csra"
+    assert csra.best_epoch is None
     assert csra.values["OP"] < own.values["OP"], "one phantom prediction for the label never predicted"
     (two,) = results(path, labels=["bus", "dog"])
     assert two.labels == ("bus", "dog")
