@@ -43,8 +43,8 @@ COLUMNS = (
     Column("method", "Method", identity=True),
     Column("backbone", "Backbone"),
     Column("resolution", "px", "number"),
-    Column("heads", "H", "number", absent=""),
-    Column("lam", "λ", "number", absent=""),
+    Column("heads", "H", "number", absent="", identity=True),
+    Column("lam", "λ", "number", absent="", identity=True),
     Column("extra_data", "Extra data", absent=""),
     SCORES[0],
     Column("sd", "sd", "percent", absent=""),
@@ -53,7 +53,7 @@ COLUMNS = (
     *BOUNDS,
     *SCORES[1:],
     Column("settings", "Settings", absent=""),
-    Column("run", "Run", identity=True),
+    Column("run", "Run"),
 )
 ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES), "run")
 

@@ -116,8 +116,8 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
         Column("method", "Method", identity=True),
         Column("source", "Source"),
         Column("resolution", "px", "number", absent=""),
-        Column("heads", "H", "number", absent=""),
-        Column("lam", "λ", "number", absent=""),
+        Column("heads", "H", "number", absent="", identity=True),
+        Column("lam", "λ", "number", absent="", identity=True),
         Column("extra_data", "Extra data", absent=""),
         Column("augmentation", "Augmentation", absent=""),
         by_key["mAP"],
@@ -127,7 +127,7 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
         Column("best_epoch", "best epoch", "percent", absent=""),
         *BOUNDS,
         *(by_key[key] for key in table.scores if key != "mAP"),
-        Column("run", "Run", identity=True, absent=""),
+        Column("run", "Run", absent=""),
     )
 
 
