@@ -303,6 +303,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"temperatures = {config.temperatures}: each must be above 0; inf means max")
     if None not in (config.temperatures, config.heads) and len(config.temperatures or ()) != config.heads:
         raise ConfigError(f"heads = {config.heads} but {len(config.temperatures or ())} temperatures; give one of them")
+    if config.patience and config.select_split is None:
+        raise ConfigError("patience needs select_split: a held-out split, else the scored one would choose the epoch")
     if config.batch_size % config.accum:
         raise ConfigError(f"batch_size = {config.batch_size} does not divide into accum = {config.accum} equal parts")
 

@@ -102,16 +102,20 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
     """The manifests to train on and to score; those that were not named are told."""
+    if config.select_split is not None and config.select_split in (config.train_split, config.split):
+        raise UsageError(
+            f"--select-split {printable(config.select_split)} is trained on or scored; hold another one out"
+        )
     there = [name for name in dataset.info.splits if name != config.select_split]
     pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
     if config.train_split or config.split:
         pairs += [(config.train_split or name, config.split or name) for name in there]
     if config.train_split and config.split:
-        return _trained_on(dataset, config.train_split, config), dataset.manifest(config.split)
+        return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
         if train != scored and train in there and scored in there and _has_labels(dataset.manifest(scored)):
             progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
-            return _trained_on(dataset, train, config), dataset.manifest(scored)
+            return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
             dataset.manifest(name)  # says so where there is none of that name
@@ -121,12 +125,10 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
     )
 
 
-def _trained_on(dataset: Dataset, split: str, config: Config) -> Manifest:
+def _trained_on(dataset: Dataset, split: str) -> Manifest:
     manifest = dataset.manifest(split)
     if not len(manifest):
         raise DataError(f"{printable(dataset.path)}: split '{printable(split)}' has no sample; nothing to train on")
-    if split == config.select_split:
-        raise UsageError(f"--select-split {printable(split)} is the split that is trained on; hold another one out")
     return manifest
 
 
