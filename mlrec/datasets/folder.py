@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,17 @@ class Info(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set: `path` is its folder, `info` its `dataset.json`."""
+    """A prepared data set.
+
+    Attributes:
+        path: its folder.
+        info: its `dataset.json`.
+        loaded: manifests that need no reading, because they have just been written.
+    """
 
     path: Path
     info: Info
+    loaded: Mapping[str, Manifest] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: Path | str) -> Dataset:
@@ -83,7 +90,7 @@ class Dataset:
             raise DataError(
                 f"{printable(self.path)}: no split '{printable(split)}'; there are {', '.join(self.info.splits)}"
             )
-        return Manifest.load(self.manifest_path(split))
+        return self.loaded.get(split) or Manifest.load(self.manifest_path(split))
 
     def manifest_path(self, split: str) -> Path:
         """Where the manifest of `split` lies."""

@@ -93,7 +93,7 @@ def prepare(
         progress.say(line)
     for warning in findings.warnings:
         progress.warn(warning)
-    return Dataset(target, info)
+    return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
 
 
 def summary(dataset: Dataset) -> Table:
