@@ -66,6 +66,7 @@ def resume(
     run: Path | str,
     flags: Mapping[str, Any] | None = None,
     *,
+    features: FeatureStore | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Go on with a run that was stopped or killed, to the same bits as if it had not been.
@@ -73,6 +74,7 @@ def resume(
     Args:
         run: its folder.
         flags: keys of `Config`; they must be what the run was started with, except for `workers` and `save_every`.
+        features: of frozen trunks, kept from one run to the next.
         progress: where bars, notes and warnings go.
 
     Raises:
@@ -86,7 +88,7 @@ def resume(
     plan = make_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe)
     from mlrec.workflows import running
 
-    return running.run(plan, lambda: folder, progress, resumed=record)
+    return running.run(plan, lambda: folder, progress, resumed=record, features=features)
 
 
 def _stem(plan: Plan) -> str:
