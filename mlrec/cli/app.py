@@ -113,6 +113,7 @@ COMMANDS: dict[str, str] = {
     "import": "importing:import_",
     "duplicates": "duplicates:duplicates",
     "export-data": "export_data:export_data",
+    "label-errors": "label_errors:label_errors",
     "prepare": "prepare:prepare",
     "recipes": "recipes:recipes",
     "report": "report:report",

@@ -81,9 +81,15 @@ def compute_features(
 
 
 class FeatureStore:
-    """Features by trunk and samples: runs that differ in their heads alone, and scorings of one run, share them."""
+    """Features by trunk and samples: runs that differ in their heads alone, and scorings of one run, share them.
 
-    def __init__(self) -> None:
+    Args:
+        whole: samples of which those asked for may be a part (the folds of a split): their plain views are computed
+            all at once, and each part is cut out of them.
+    """
+
+    def __init__(self, whole: Manifest | None = None) -> None:
+        self._whole = whole
         self._kept: dict[tuple[object, ...], Features] = {}
 
     def of(
@@ -97,15 +103,19 @@ class FeatureStore:
         progress: Progress = SILENT,
     ) -> Features:
         """As `compute_features`, unless that was done before."""
+        how = {"device": device, "precision": precision, "progress": progress}
+        whole = self._whole
+        if whole is not None and whole is not manifest and not config.feature_copies and _holds(whole, manifest):
+            place = {sample: k for k, sample in enumerate(whole.sample_ids)}
+            chosen = torch.tensor([place[sample] for sample in manifest.sample_ids])
+            return Features(manifest, self.of(model, whole, config, **how).values[:, chosen])  # type: ignore[arg-type]
         views = [getattr(config, name) for name in VIEWS] if config.feature_copies else []
         key = (
             _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.decode, device, precision,
             repr(views),
         )  # fmt: skip
         if key not in self._kept:
-            self._kept[key] = compute_features(
-                model, manifest, config, device=device, precision=precision, progress=progress
-            )
+            self._kept[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]
         return self._kept[key]
 
 
@@ -127,6 +137,11 @@ def feature_batches(
         samples = torch.from_numpy(key.samples)
         copy = (key.epoch or 0) % len(features.values)
         yield Batch(features.values[copy, samples], targets[samples], samples, key.share)
+
+
+def _holds(whole: Manifest, part: Manifest) -> bool:
+    """Whether each sample of `part` is one of `whole`, of the same files."""
+    return whole.root == part.root and set(whole.sample_ids).issuperset(part.sample_ids)
 
 
 def _digest(model: Classifier) -> str:

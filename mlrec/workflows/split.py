@@ -115,7 +115,7 @@ def split(
         if not len(made):
             raise UsageError(f"split '{made.split}' would be empty: too few groups of samples; hold out another share")
     errors = [_error(divided.targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
-    updated = _add(dataset, divided, parts)
+    updated = _add(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
     return NewSplits(
         dataset=updated,
         pool=divided.split,
@@ -172,10 +172,13 @@ def _error(targets: NDArray[np.int8], part: NDArray[np.intp], held_out: Sequence
     return float(np.mean([prevalence_error(targets, part == k) for k in held_out]))
 
 
-def _add(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest]) -> Dataset:
-    """Write the new splits, and `dataset.json` last."""
+def _add(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
+    """Write the new splits, then `dataset.json`, then remove earlier ones whose names begin with `outdated`."""
     info = dataset.info
-    sizes = dict(info.splits)
+    sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))
+    gone = [name for name in origins if outdated is not None and name.startswith(outdated)]
+    for name in gone:
+        del sizes[name], origins[name]
     whole = pool.split
     if whole in {made.split for made in parts}:
         whole = "trainval"
@@ -184,11 +187,14 @@ def _add(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest]) -> Dataset
     for made in parts:
         made.save(dataset.manifest_path(made.split))
         sizes[made.split] = len(made)
-    origins = {**info.source.get(MADE, {}), **{made.split: whole for made in parts}}
+        origins[made.split] = whole
     updated = msgspec.structs.replace(
         info,
         splits={name: sizes[name] for name in sorted(sizes, key=usual_order)},
         source={**info.source, MADE: origins},
     )
     write_json(dataset.path / DATASET_FILE, msgspec.to_builtins(updated))
+    for name in gone:
+        if name not in sizes:
+            dataset.manifest_path(name).unlink(missing_ok=True)
     return Dataset(dataset.path, updated)

@@ -110,3 +110,19 @@ def test_a_store_computes_once_what_only_the_head_tells_apart(
     assert len(computed) == 4
     augmented = store.of(trunk(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
     assert store.of(trunk(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented
+
+
+def test_parts_of_a_whole_are_cut_out_of_it(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+    monkeypatch.setattr(caching, "compute_features", lambda *a, **k: computed.append(1) or compute_features(*a, **k))
+    model = create_model("test_resnet", 3, "average", img_size=32)
+    store = caching.FeatureStore(whole=pictures)
+    for rows in ([4, 1, 2], [0, 3]):
+        part = pictures.subset(rows, "fold")
+        cut = store.of(model, part, config(), device=CPU)
+        assert cut.manifest is part
+        whole = compute_features(model, pictures, config(), device=CPU).values
+        torch.testing.assert_close(cut.values, whole[:, rows], rtol=0, atol=0)
+    assert len(computed) == 1
+    store.of(model, pictures.subset([1]), config(feature_copies=2), device=CPU)  # views are drawn by position
+    assert len(computed) == 2

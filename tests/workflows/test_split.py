@@ -65,6 +65,9 @@ def test_folds_hold_each_sample_out_once(tmp_path: Path) -> None:
     assert sum(map(len, held_out)) == 80
     for k, held in enumerate(held_out):
         assert ids(path, f"fold{k}-train") == ids(path, "trainval") - held
+    split(path, folds=2)  # in place of the four
+    assert list(Dataset.load(path).info.splits) == ["trainval", "fold0-train", "fold0-val", "fold1-train", "fold1-val"]
+    assert not (path / "fold3-val.jsonl").exists()
 
 
 def test_a_group_column_of_the_csv_stays_together(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""`mlrec label-errors`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlrec.cli import console, options
+
+
+@options.with_config_flags
+def label_errors(
+    flags: dict[str, Any],
+    folds: Annotated[int | None, typer.Option(help="How many folds [default: those that are there, else 5].")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Scores of --split by a model not trained on it: nothing is trained then.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe of the training.")] = "demo",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the list, the contact sheet and the folds' runs.")] = Path(
+        "label-errors"
+    ),
+) -> None:
+    """Find labels that are likely wrong or missing: each sample is judged by a model that has not seen it.
+
+    Trains a head on each fold (of mlrec split --folds, or made now), with a frozen trunk whose features are computed
+    once, and ranks the labels that the held-out predictions speak against.
+
+    Example: mlrec label-errors --data data/voc2007 --head average
+    """
+    from mlrec.reports.text import text
+    from mlrec.workflows import label_errors as workflow
+
+    given = options.assignments(settings or []) | flags
+    data, split = given.pop("data", None), given.pop("split", None)
+    doubts = workflow.label_errors(
+        None if data is None else Path(data),
+        predictions=predictions,
+        split_name=split,
+        folds=folds,
+        flags=given,
+        recipe=recipe,
+        out=out,
+        progress=console.Terminal(),
+    )
+    console.result(text([workflow.summary(doubts)], styled=sys.stdout.isatty()))
