@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         height, width = _grid(tokens.shape[1], size)
         if height * width != tokens.shape[1] or height < size[0] // self._reduction:
             raise _no_map(self.name)
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
 
     @property
     def _prefix_tokens(self) -> int:

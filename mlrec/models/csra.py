@@ -116,7 +116,7 @@ class CSRA(nn.Module):
         check_features(features, self.weight.shape[-1])
         weight = normalize(self.weight, dim=-1) if self.normalize else self.weight
         scores = conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
-        scores = scores.reshape(len(scores), *self.weight.shape[:2], -1)
+        scores = scores.reshape(scores.shape[0], *self.weight.shape[:2], -1)
         return at_least_float32(scores)
 
     def attention(self, features: Tensor) -> Tensor:
