@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlrec import processes
 from mlrec.cli import console, options
+from mlrec.config import parse_value
 from mlrec.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlrec.runs.record import Run
 
 Recipe = Annotated[str | None, typer.Option(help="Name of a recipe [default: the data set's]; see mlrec recipes.")]
 File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; `base` in it names a recipe.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run's folder [default: data, backbone, head, a number].")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with this run, to the same bits.", metavar="RUN")]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Train four rows under one recipe: baseline, at CSRA's head lr, λ = 0, CSRA.")
+]
+Seeds = Annotated[str | None, typer.Option(help="Seeds of --compare [default: the one seed].", metavar="A,B,...")]
 
 
 @options.with_config_flags
@@ -26,34 +35,55 @@ def train(
     out: options.Out = Path("runs"),
     name: Name = None,
     resume: Resume = None,
+    compare: Compare = False,
+    seeds: Seeds = None,
 ) -> None:
     """Train a model on a prepared data set and score it; a flag wins over --config, that over the recipe.
 
     Example: mlrec train --data data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
+    from mlrec.workflows import fair
     from mlrec.workflows import train as workflow
     from mlrec.workflows.interrupt import Interrupted
 
     flags = options.assignments(settings or []) | flags
     terminal = console.Terminal()
+    if resume is not None and (recipe or config or name or compare):
+        raise UsageError("--resume takes recipe, config and name from the run; leave them out")
+    if seeds is not None and not compare:
+        raise UsageError("--seeds goes with --compare; one run has one --seed")
     try:
-        if resume is None:
-            run = workflow.train(flags, file=config, recipe=recipe, out=out, name=name, progress=terminal)
-        elif recipe or config or name:
-            raise UsageError("--resume takes recipe, config and name from the run; leave them out")
+        if compare:
+            numbers = [parse_value("seed", seed) for seed in options.names(seeds) or [str(flags.get("seed", 0))]]
+            found = fair.train_fair_rows(
+                flags, file=config, recipe=recipe, out=out, name=name, seeds=numbers, progress=terminal
+            )
+            _tell_comparison(found)
+        elif resume is not None:
+            _tell(workflow.resume(resume, flags, progress=terminal))
         else:
-            run = workflow.resume(resume, flags, progress=terminal)
+            _tell(workflow.train(flags, file=config, recipe=recipe, out=out, name=name, progress=terminal))
     except Interrupted as stopped:
         terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
-    if run.path.name:  # of several processes the first alone has a folder
-        _tell(run)
 
 
-def _tell(run: Any) -> None:
+def _tell(run: Run) -> None:
+    """Show a run as a report does; of several processes only the first speaks."""
     from mlrec.reports.formats import FORMATS
     from mlrec.reports.overview import overview
     from mlrec.reports.results import result_of
 
-    console.result(FORMATS["table"]([overview([result_of(run)], title=run.record.name)]))
-    console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
+    if processes.rank() == 0:
+        console.result(FORMATS["table"]([overview([result_of(run)], title=run.record.name)]))
+        console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
+
+
+def _tell_comparison(found: dict[str, list[Run]]) -> None:
+    from mlrec.reports.formats import FORMATS
+    from mlrec.workflows.fair import tables
+
+    if processes.rank() == 0:
+        console.result(FORMATS["table"](tables(found)))
+        folder = found["csra"][0].path.parent
+        console.result(f"written to {folder}; again, with each label: mlrec report {folder}")

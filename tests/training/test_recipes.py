@@ -1,0 +1,106 @@
+"""Every recipe takes a training step, with its smallest sibling trunk here and with its own in the long run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from mlrec import recipes
+from mlrec.config import Config, resolve
+from mlrec.datasets.manifest import Manifest
+from mlrec.training import setup
+from mlrec.training.batches import Batch
+from mlrec.training.loop import Steps, fit
+from mlrec.training.losses import loss_function
+
+SMALLEST = {
+    "resnet101": "test_resnet", "vit_base_patch16_224": "test_vit", "vit_large_patch16_224": "test_vit",
+    "mobilenetv2_100": "test_efficientnet", "efficientnet_b3": "test_efficientnet",
+    "tf_efficientnet_lite0": "test_efficientnet",
+}  # fmt: skip
+DATA = Manifest("d", "train", Path(), ("a", "b", "c"), ("x.jpg", "y.jpg"), np.eye(3, dtype=np.int8)[:2])
+CPU = torch.device("cpu")
+
+
+def config_of(name: str) -> Config:
+    kind = {"coco": "coco", "wider": "wider"}.get(name.partition("-")[0], "voc2007")
+    config = resolve(*recipes.chain(name), source_kind=kind).config
+    return msgspec.structs.replace(
+        config, pretrained=False, weights=None, freeze_backbone=False, channels_last=False, batch_size=2, accum=1
+    )
+
+
+def takes_a_step(config: Config, size: int) -> None:
+    model = setup.build_model(config, DATA, paper=False)
+    state = setup.make_state(model, config, CPU, "fp32")
+    network = setup.make_network(state, config, CPU, "fp32")
+    before = [p.detach().clone() for p in model.head.parameters()]
+    batch = Batch(
+        torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8), torch.from_numpy(DATA.targets), torch.arange(2)
+    )
+    # two steps: the first of the paper's code has learning rate 0
+    events = fit(state, network, iter([batch, batch]), loss_function(config, DATA), config, steps_per_epoch=2)
+    first, second = next(events), next(events)
+    assert isinstance(first, Steps)
+    assert isinstance(second, Steps)
+    assert math.isfinite(second.loss)
+    assert second.lr > 0
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.head.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_takes_a_step_with_a_small_trunk(name: str) -> None:
+    config = config_of(name)
+    takes_a_step(msgspec.structs.replace(config, backbone=SMALLEST[config.backbone], img_size=32), 32)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_takes_a_step_with_its_own_trunk(name: str) -> None:
+    config = config_of(name)
+    takes_a_step(config, config.img_size)
+
+
+# recipe: (H, λ, head, size, batch, decay every so many epochs, head lr) as the paper and its code have them
+PRINTED = {
+    "voc-resnet101": (None, None, "average", 448, 16, 4, 1),
+    "voc-resnet101-csra": (1, 0.1, "csra", 448, 16, 4, 10),
+    "voc-cut-csra": (1, 0.1, "csra", 448, 16, 4, 10),
+    "coco-resnet101": (None, None, "average", 448, 16, 5, 1),
+    "coco-resnet101-csra": (6, 0.5, "csra", 448, 16, 5, 10),
+    "coco-resnet101-csra-h4": (4, 0.5, "csra", 448, 16, 5, 10),
+    "coco-cut-csra": (6, 0.4, "csra", 448, 16, 5, 10),
+    "coco-cut-spatial": (1, None, "spatial", 448, 16, 5, 10),
+    "coco-vit-l16-csra": (8, 1.0, "csra", 448, 16, 5, 10),
+    "coco-gcn": (None, None, "gcn", 448, 16, 5, 1),
+    "wider-vit-b16": (None, None, "average", 224, 64, 5, 1),
+    "wider-vit-b16-csra": (1, 0.3, "csra", 224, 64, 5, 10),
+    "wider-vit-l16-csra-code": (1, 0.3, "csra", 224, 16, 5, 10),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_the_experiments_hold_the_papers_settings(name: str) -> None:
+    heads, lam, head, size, batch, every, mult = PRINTED[name]
+    kind = {"coco": "coco", "wider": "wider"}.get(name.partition("-")[0], "voc2007")
+    config = resolve(*recipes.chain(name), source_kind=kind).config
+    found = (config.head, config.img_size, config.batch_size, config.step_epochs, config.head_lr_mult)
+    assert found == (head, size, batch, every, mult)
+    assert heads is None or config.heads == heads
+    assert lam is None or config.lam == lam
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in recipes.names() if name.partition("-")[0] in ("voc", "coco", "wider")]
+)
+def test_every_experiment_is_headed_by_its_command_and_the_printed_number(name: str) -> None:
+    head = recipes.text(name).partition("\n\n")[0]
+    assert f"--recipe {name}" in head
+    assert "Table" in recipes.title(name)
+    assert "# Paper: mAP" in head
+    assert "# Paper and code: " in head

@@ -1,0 +1,58 @@
+"""Four rows under one recipe, each finished once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlrec.progress import Silent
+from mlrec.workflows.fair import tables, train_fair_rows
+from tests.tiny import FAST, make_tiny
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("fair"))
+
+
+def test_the_rows_differ_in_head_lambda_and_its_learning_rate_alone(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "epochs": 1, "freeze_backbone": True, "lam": 0.4}
+    found = train_fair_rows(flags, out=tmp_path, seeds=(0, 1))
+    settings = {
+        row: [(r.record.config["head"], r.record.config["lam"], r.record.config["head_lr_mult"]) for r in runs]
+        for row, runs in found.items()
+    }
+    assert settings == {
+        "baseline": [("average", 0.4, 1.0)] * 2,
+        "baseline-lr": [("average", 0.4, 10.0)] * 2,
+        "csra-lam0": [("csra", 0.0, 10.0)] * 2,
+        "csra": [("csra", 0.4, 10.0)] * 2,
+    }
+    rest = [
+        {k: v for k, v in run.record.config.items() if k not in ("head", "lam", "head_lr_mult", "seed")}
+        for runs in found.values()
+        for run in runs
+    ]
+    assert all(config == rest[0] for config in rest)
+    assert found["csra"][1].path == tmp_path / "tiny-test_efficientnet-compare" / "csra-1"
+    shown = tables(found)
+    assert len(shown) == 4
+    assert shown[1].title.startswith("A = csra, B = baseline:")
+
+
+def test_what_is_finished_is_kept_and_what_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
+    class Halting(Silent):
+        def say(self, text: str) -> None:
+            if text.startswith("csra-lam0"):
+                raise KeyboardInterrupt
+
+    flags = {**FAST, "data": str(data), "epochs": 1, "freeze_backbone": True}
+    with pytest.raises(KeyboardInterrupt):
+        train_fair_rows(flags, out=tmp_path, name="four", progress=Halting())
+    first = (tmp_path / "four" / "baseline-0" / "run.json").read_bytes()
+    found = train_fair_rows(flags, out=tmp_path, name="four")
+    assert {row: [run.record.status for run in runs] for row, runs in found.items()} == {
+        row: ["finished"] for row in ("baseline", "baseline-lr", "csra-lam0", "csra")
+    }
+    assert (tmp_path / "four" / "baseline-0" / "run.json").read_bytes() == first
