@@ -21,7 +21,7 @@ from mlrec.files import read_bytes, replace_folder, write_json
 from mlrec.progress import SILENT, Progress
 
 NAME = "shapes"
-IMAGES = {"train": 1000, "val": 500}
+IMAGES = {"train": 800, "val": 400}
 YEAR = "2014"  # the layout is COCO 2014's, by which the reader finds files and splits
 MARK = "shapes.json"
 VERSION = 1  # raise it when the drawing changes: folders drawn by another version are drawn anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -12,18 +13,19 @@ from mlrec.datasets.folder import Dataset
 from mlrec.datasets.images import decode
 from mlrec.datasets.shapes import NAME, draw_shapes
 from mlrec.datasets.sources import ReadOptions
-from mlrec.errors import UsageError
-from mlrec.files import replace_folder
+from mlrec.errors import UsageError, printable
 from mlrec.progress import SILENT, Progress, Step
 from mlrec.reports.gallery import draw_gallery, said_and_true
 from mlrec.reports.table import Table
-from mlrec.runs.record import Run
+from mlrec.runs.directory import RECORD
+from mlrec.runs.record import Run, RunRecord
 from mlrec.workflows.compare import compare_runs
 from mlrec.workflows.prepare import prepare
 from mlrec.workflows.report import report
 from mlrec.workflows.train import train
 
 SCENES_SEED = 2021  # not the scenes on which the recipe was fixed
+RECIPE = "demo"
 HEADS = ("average", "csra")
 SHOWN = 12
 WEIGHTS = "efficientnet-lite0"
@@ -65,7 +67,7 @@ def demo(
         progress: where bars and notes go.
 
     Raises:
-        UsageError: fewer than two seeds.
+        UsageError: fewer than two seeds, or `out` holds runs that are not a demo's.
     """
     if len(set(seeds)) < 2:
         raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")
@@ -73,6 +75,7 @@ def demo(
     from mlrec.training.features import FeatureStore
 
     out = Path(out)
+    _remove_earlier_runs(out / "runs")
     draw_shapes(out / "scenes", seed=SCENES_SEED, images=images, progress=progress)
     options = ReadOptions(seed=SCENES_SEED)
     dataset = prepare(NAME, out / "scenes", out=out / "data", options=options, progress=progress)
@@ -84,14 +87,12 @@ def demo(
         )
         given = FROM_SCRATCH
     given = {**given, **(flags or {}), "data": str(dataset.path)}
-    with replace_folder(out / "runs"):
-        pass
     store, runs = FeatureStore(), {head: list[Run]() for head in HEADS}
     with progress.task("train heads", len(HEADS) * len(seeds)) as step:
         for seed in seeds:
             for head in HEADS:
                 run = train(
-                    {**given, "head": head, "seed": seed}, recipe="demo", out=out / "runs", name=f"{head}-{seed}",
+                    {**given, "head": head, "seed": seed}, recipe=RECIPE, out=out / "runs", name=f"{head}-{seed}",
                     features=store, progress=Whole(progress),
                 )  # fmt: skip
                 runs[head].append(run)
@@ -120,6 +121,15 @@ class Whole:
     def warn(self, text: str) -> None:
         """One line that the user should act on."""
         self.progress.warn(text)
+
+
+def _remove_earlier_runs(folder: Path) -> None:
+    earlier = list(folder.iterdir()) if folder.is_dir() else []
+    for entry in earlier:
+        if not (entry / RECORD).is_file() or RunRecord.load(entry).recipe != RECIPE:
+            raise UsageError(f"{printable(entry)}: is not a run of an earlier demo; choose another --out")
+    for entry in earlier:
+        shutil.rmtree(entry)
 
 
 def _draw(run: Run, dataset: Dataset, path: Path) -> None:

@@ -77,6 +77,14 @@ def test_one_seed_compares_no_methods(tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
+def test_runs_of_others_are_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "precious").mkdir(parents=True)
+    with pytest.raises(UsageError, match="precious: is not a run of an earlier demo"):
+        demo(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["runs"]
+    assert (tmp_path / "runs" / "precious").is_dir()
+
+
 def test_without_the_package_it_says_so_and_trains_from_scratch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
