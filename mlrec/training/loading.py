@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import Config
 from mlrec.datasets.images import Pixels, crop, load, upright
@@ -63,9 +63,13 @@ class ImageBatches(Dataset[Batch | MlrecError]):
     def __getitem__(self, key: BatchKey) -> Batch | MlrecError:
         """The batch, or the error that the process which asked shall raise."""
         try:
-            return self._batch(key)
+            batch = self._batch(key)
         except MlrecError as error:
             return error
+        if get_worker_info() is not None:
+            for part in batch[:3]:  # here, where a lack of shared memory can be told; the queue would hang in silence
+                part.share_memory_()  # type: ignore[no-untyped-call]
+        return batch
 
     def _batch(self, key: BatchKey) -> Batch:
         size, count = self.preprocessing.size, len(key.samples)

@@ -229,6 +229,15 @@ def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.
     assert len(told) == 1
 
 
+def test_shared_memory_that_runs_out_ends_with_a_remedy(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(MlrecError, match="ran out of shared memory"):
+        list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
+
+
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
