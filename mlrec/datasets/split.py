@@ -13,7 +13,8 @@ from mlrec.errors import UsageError
 
 Part = NDArray[np.intp]
 MOVES = 300  # at most so many improvements of one split; a few dozen are the rule
-LEAST_GAIN = 1e-9
+CANDIDATES = 64  # groups of each part that are tried in exchanges
+LEAST_GAIN = 1e-4
 
 
 def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
@@ -24,7 +25,7 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
 
     Args:
         targets: (N, C); unknown labels are kept in proportion, too.
-        groups: (N,) group numbers from 0; samples of one group come into one part.
+        groups: (N,) group numbers, 0 to G - 1, none of them empty; samples of one group come into one part.
         shares: of the samples for each part, summing to 1.
         seed: ties in the algorithm are broken by it.
 
@@ -37,8 +38,9 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
     if amount < len(shares):
         raise UsageError(f"{amount} groups of samples cannot make {len(shares)} parts; ask for fewer folds")
     columns = np.concatenate([targets == POSITIVE, targets == UNKNOWN, np.ones((len(targets), 1), bool)], axis=1)
-    counts = np.zeros((amount, columns.shape[1]), dtype=np.int64)
-    np.add.at(counts, groups, columns)
+    by_group = np.argsort(groups, kind="stable")
+    begins = np.searchsorted(groups[by_group], np.arange(amount))
+    counts = np.add.reduceat(columns[by_group], begins, axis=0, dtype=np.int64)
     random = np.random.RandomState(seed)
     order = random.permutation(amount)
     part_of_group = np.empty(amount, dtype=np.intp)
@@ -65,9 +67,10 @@ def prevalence_error(targets: NDArray[np.int8], chosen: NDArray[np.bool_]) -> fl
 
 
 def _polished(counts: NDArray[np.int64], part: Part, shares: NDArray[np.float64]) -> Part:
-    """Move single groups between parts as long as that brings the counts of labels and samples nearer to the shares.
+    """Move and exchange groups between parts as long as that brings labels and samples nearer to their shares.
 
     The distance is chi-square's: squared deviations from the expected counts, over the total of each label.
+    `gain[g, q]` is by how much half of it falls when group g goes into part q.
     """
     total = counts.sum(axis=0)
     used = counts[:, total > 0].astype(np.float64) / np.sqrt(total[total > 0])
@@ -78,13 +81,31 @@ def _polished(counts: NDArray[np.int64], part: Part, shares: NDArray[np.float64]
     for _ in range(MOVES):
         gain = pull[everyone, part][:, None] - pull - square[:, None]
         group, goal = divmod(int(gain.argmax()), len(shares))
-        if gain[group, goal] <= LEAST_GAIN:
+        moves = [(group, goal)] if gain[group, goal] > LEAST_GAIN else _exchange(gain, part, used)
+        for group, goal in moves:
+            toward = used @ used[group]
+            pull[:, part[group]] -= toward
+            pull[:, goal] += toward
+            part[group] = goal
+        if not moves:
             break
-        toward = used @ used[group]
-        pull[:, part[group]] -= toward
-        pull[:, goal] += toward
-        part[group] = goal
     return part
+
+
+def _exchange(gain: NDArray[np.float64], part: Part, used: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """The best exchange of two groups among the most promising of each pair of parts; none if it gains nothing."""
+    best, moves = LEAST_GAIN, []
+    for p, q in itertools.combinations(range(gain.shape[1]), 2):
+        there, back = (
+            members[np.argsort(-gain[members, goal], kind="stable")[:CANDIDATES]]
+            for members, goal in ((np.flatnonzero(part == p), q), (np.flatnonzero(part == q), p))
+        )
+        both = gain[there, q][:, None] + gain[back, p][None, :] + 2 * used[there] @ used[back].T
+        if both.size and both.max() > best:
+            best = both.max()
+            first, second = divmod(int(both.argmax()), len(back))
+            moves = [(int(there[first]), q), (int(back[second]), p)]
+    return moves
 
 
 def _thermometer(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

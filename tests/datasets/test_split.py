@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlrec.datasets import split
 from mlrec.datasets.groups import connected, joined, numbered
 from mlrec.datasets.sources import ReadOptions
 from mlrec.datasets.split import prevalence_error, random_parts, stratified
@@ -97,3 +98,30 @@ def test_groups() -> None:
     assert numbered(["b", "a", "b"]).tolist() == [0, 1, 0]
     assert connected(5, [(0, 1), (3, 1)]).tolist() == [0, 0, 1, 0, 2]
     assert joined([np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])]).tolist() == [0, 0, 0, 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), parts=st.integers(2, 3))
+def test_no_move_and_no_exchange_of_groups_would_improve_a_split(seed: int, parts: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = np.concatenate([rng.integers(0, 3, (14, 4)), rng.integers(1, 4, (14, 1))], axis=1)
+    shares = np.full(parts, 1 / parts)
+
+    def distance(part: np.ndarray) -> float:
+        have = np.stack([counts[part == k].sum(axis=0) for k in range(parts)])
+        want, total = np.outer(shares, counts.sum(axis=0)), np.maximum(counts.sum(axis=0), 1)
+        return float(((have - want) ** 2 / total).sum())
+
+    first = rng.integers(0, parts, 14)
+    part = split._polished(counts, first, shares)
+    best = distance(part)
+    assert best <= distance(first)
+    others = []
+    for g in range(14):
+        for goal in range(parts):
+            others.append(np.where(np.arange(14) == g, goal, part))
+        for h in range(g):
+            swapped = part.copy()
+            swapped[[g, h]] = part[[h, g]]
+            others.append(swapped)
+    assert min(map(distance, others)) >= best - 2.1 * split.LEAST_GAIN
