@@ -120,6 +120,7 @@ COMMANDS: dict[str, str] = {
     "score": "score:score",
     "split": "split:split",
     "stats": "stats:stats",
+    "sweep": "sweep:sweep",
     "train": "train:train",
 }
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,18 @@ class Terminal:
                     bars.update(task, facts=facts)
 
             yield step
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[str], None] | None]:
+        """A function that draws a text over the one it drew before; None where there is no terminal to draw on."""
+        if not _console(stderr=True).is_terminal:
+            yield None
+            return
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=_console(stderr=True), auto_refresh=False) as drawn:
+            yield lambda text: drawn.update(Text.from_ansi(text), refresh=True)
 
     @contextlib.contextmanager
     def _lines(self, name: str, total: int | None) -> Iterator[Step]:

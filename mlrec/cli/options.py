@@ -32,15 +32,18 @@ def names(text: str | None) -> list[str] | None:
     return parts
 
 
-def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` one flag for each key of `Config`; those that were typed reach it as the dict `flags`."""
+def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
+    """Give `command` one flag for each key of `Config`; those that were given reach it as the dict `flags`.
+
+    Their values are parsed, or texts `as_typed` for a command that takes several for a key.
+    """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     parsed = {name: _flag(name, info) for name, info in config.TYPES.items()}
 
     def run(**given: Any) -> None:
         flags = {key: given.pop(key) for key in parsed}
-        typed = {key: _value(key, value) for key, value in flags.items() if value is not None}
-        command(**given, flags=typed)
+        typed = {key: value for key, value in flags.items() if value is not None}
+        command(**given, flags=typed if as_typed else {key: _value(key, value) for key, value in typed.items()})
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
@@ -51,13 +54,18 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 def assignments(settings: list[str]) -> dict[str, Any]:
     """`--set key=value` texts as a dict of parsed values."""
-    parsed: dict[str, Any] = {}
+    return {key: config.parse_value(key, text) for key, text in pairs(settings, "--set").items()}
+
+
+def pairs(settings: list[str], flag: str) -> dict[str, str]:
+    """`key=value` texts as a dict of texts; `flag` is what an error calls them."""
+    texts: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f"--set {printable(setting)}: write key=value")
-        parsed[key.strip()] = config.parse_value(key.strip(), text.strip())
-    return parsed
+            raise UsageError(f"{flag} {printable(setting)}: write key=value")
+        texts[key.strip()] = text.strip()
+    return texts
 
 
 def _value(key: str, value: Any) -> Any:

@@ -32,6 +32,10 @@ def report(
         typer.Option(help="Show runs beside the rows of the paper's table N, scored as it scores.", metavar="N"),
     ] = None,
     figure: Annotated[int | None, typer.Option(help="5: mAP against λ, as the paper's Figure 5.", metavar="5")] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Show the sweep in this folder: a row a setting, with the difference to the first."),
+    ] = None,
     extra: Annotated[
         Path | None, typer.Option(help="With --table: CSV of further rows (method, mAP in percent), of a test server.")
     ] = None,
@@ -81,6 +85,12 @@ def report(
             progress=terminal,
         )  # fmt: skip
         _emit(_drawn(tables, name, out), name, out)
+        return
+    if study is not None:
+        from mlrec.workflows.sweep_report import study_report
+
+        drawn = study_report(study, labels=chosen, conventions=conventions, intervals=intervals)
+        _emit(_drawn([drawn], name, out), name, out)
         return
     from mlrec.workflows import report as workflow
 

@@ -1,0 +1,119 @@
+"""`mlrec sweep`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlrec.cli import console, options
+from mlrec.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from mlrec.sweeps.states import State
+
+
+@partial(options.with_config_flags, as_typed=True)
+def sweep(
+    flags: dict[str, Any],
+    study: Annotated[
+        str | None, typer.Option(help="table6, table7, table8, figure5 or compare: the paper's own.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A key and its values, as key=v1,v2; repeatable.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Run each setting with each of these seeds.", metavar="A,B")] = None,
+    folds: Annotated[int | None, typer.Option(help="Run each setting on so many folds of the training split.")] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(help="As --set; of these values each setting gets its best, by data held out from training."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of a recipe [default: the data set's].")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file of keys for all runs.")] = None,
+    out: options.Out = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Of the sweep's folder [default: the study, or the keys].")] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes here.", min=1)] = 1,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage that workers share [default: a journal file in the folder].")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and about how long it takes.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try once more what failed twice and was given up.")
+    ] = False,
+    labels: options.Labels = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Show 95 % intervals of mAP and of its differences in the last table.")
+    ] = False,
+) -> None:
+    """Train a grid of settings, one run each; every flag of mlrec train takes several values, a,b,c or start:stop:step.
+
+    The same command, again or on another machine that sees the folder, takes what is missing and goes on with what was
+    interrupted; what is finished stays. A run that fails does not stop the others.
+
+    Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
+    """
+    from mlrec.config import parse_numbers
+    from mlrec.workflows import sweep as workflow
+    from mlrec.workflows import sweep_plan
+    from mlrec.workflows.interrupt import Interrupted
+    from mlrec.workflows.sweep_report import study_report
+
+    terminal = console.Terminal()
+    plan = workflow.plan_sweep(
+        options.pairs(settings or [], "--set") | flags, study=study, tune=options.pairs(tune or [], "--tune"),
+        seeds=None if seeds is None else _whole(parse_numbers(seeds)), folds=folds, file=config, recipe=recipe,
+        out=out, name=name, progress=terminal,
+    )  # fmt: skip
+    if dry_run:
+        console.result(_text(sweep_plan.dry_run(plan, jobs=jobs)))
+        return
+    try:
+        moments = workflow.run_sweep(
+            plan, jobs=jobs, storage=storage, retry_failed=retry_failed, labels=options.names(labels)
+        )
+        states = _shown(plan.title, moments, terminal)
+    except Interrupted as stopped:
+        terminal.say(str(stopped))
+        raise typer.Exit(stopped.exit_code) from None
+    failed = sweep_plan.failures(states)
+    if any(state.status == "finished" for state in states):
+        table = study_report(plan.folder.path, labels=options.names(labels), intervals=intervals)
+        console.result(_text(table))
+        console.result(f"runs in {plan.folder.path}; this table again: mlrec report --study {plan.folder.path}")
+    if failed:
+        raise RunError("\n".join([f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed)]))
+
+
+def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal) -> tuple[State, ...]:
+    """Draw how the runs stand while they go on; without a terminal, one line for each that ends."""
+    from mlrec.workflows.sweep_plan import progress_table
+
+    states: tuple[State, ...] = ()
+    told: set[str] = set()
+    with terminal.live() as draw:
+        for states in moments:
+            if draw is not None:
+                draw(_text(progress_table(title, states), styled=True))
+            over = [state for state in states if state.status in ("finished", "failed")]
+            for state in over if draw is None else ():
+                if state.point.name not in told:
+                    told.add(state.point.name)
+                    done = f"mAP {100 * state.mAP:.1f} %" if state.mAP is not None else state.status
+                    terminal.say(f"{len(told)}/{len(states)} {state.point.name}: {done}")
+    return states
+
+
+def _text(table: Any, *, styled: bool = False) -> str:
+    from mlrec.reports.text import text
+
+    return text([table], styled=styled, columns=shutil.get_terminal_size().columns if styled else None)
+
+
+def _whole(numbers: list[float]) -> list[int]:
+    if any(number != int(number) for number in numbers):
+        raise UsageError("--seeds: whole numbers, such as 0,1,2")
+    return [int(number) for number in numbers]

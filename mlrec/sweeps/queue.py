@@ -1,0 +1,98 @@
+"""`Queue`: which point is next, on an Optuna storage that workers of several machines share.
+
+The storage hands out each waiting point to one worker. What is done is told by the run folders alone: without its
+storage a sweep goes on all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlrec.errors import RunError, printable
+
+JOURNAL = "optuna.journal"
+_POINT = "point"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A point in the hands of this process, and the number of its trial."""
+
+    name: str
+    number: int
+
+
+class Queue:
+    """The points of one sweep that wait for a worker.
+
+    Args:
+        storage: a journal file, or a database as `sqlite:///...` or `postgresql://...`.
+        study: name of the Optuna study in it.
+    """
+
+    def __init__(self, storage: str, study: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._states = optuna.trial.TrialState
+        try:
+            self._study = optuna.create_study(
+                study_name=study, storage=_opened(storage), load_if_exists=True, direction="maximize"
+            )
+        except Exception as error:  # each database driver raises its own
+            raise _unusable(storage, error) from error
+
+    def waiting(self) -> set[str]:
+        """Names of the points that nobody has taken."""
+        trials = self._study.get_trials(deepcopy=False, states=(self._states.WAITING,))
+        return {str(trial.user_attrs.get(_POINT)) for trial in trials}
+
+    def offer(self, points: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let workers take these points, settings by name; those that wait already are not offered twice."""
+        there = self.waiting()
+        for name, settings in points.items():
+            if name not in there:
+                attributes = {_POINT: name} | {key: _plain(value) for key, value in settings.items()}
+                self._study.enqueue_trial({}, user_attrs=attributes)
+
+    def take(self) -> Taken | None:
+        """The next point, taken by this process alone; None where none waits."""
+        if not self.waiting():
+            return None
+        trial = self._study.ask()
+        name = trial.user_attrs.get(_POINT)
+        if name is None:  # another worker took the last one in between
+            self._study.tell(trial.number, state=self._states.FAIL)
+            return None
+        return Taken(str(name), trial.number)
+
+    def finish(self, taken: Taken, value: float | None) -> None:
+        """Close the trial of a point: with its mAP, or as failed."""
+        if value is None:
+            self._study.tell(taken.number, state=self._states.FAIL)
+        else:
+            self._study.tell(taken.number, value)
+
+
+def _opened(storage: str) -> Any:
+    if "://" in storage:
+        return storage
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    Path(storage).parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(storage))
+
+
+def _unusable(storage: str, error: Exception) -> RunError:
+    return RunError(
+        f"--storage {printable(storage)}: {printable(error).rstrip('.')}; give a file, or a database that Optuna opens"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """`value` as Optuna stores it: JSON."""
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
