@@ -12,11 +12,11 @@ import safetensors
 import safetensors.torch
 
 from mlrec.errors import ModelError, printable
-from mlrec.files import MODEL_FILE, write_bytes
+from mlrec.files import write_bytes
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.models.reading import read_safetensors
+from mlrec.models.reading import model_file, read_safetensors
 from mlrec.models.weights import digest, fit
 
 KEY, FORMAT = "mlrec", "mlrec-model/1"
@@ -70,15 +70,6 @@ def load_model(path: Path | str) -> Classifier:
     if digest(state) != metadata.sha256:
         raise ModelError(f"{printable(file)}: its weights are not those it was written with (SHA-256); fetch it again")
     return model.eval()
-
-
-def model_file(path: Path | str) -> Path:
-    """The weights file of a run folder or an imported folder; a file is itself."""
-    path = Path(path)
-    file = path / MODEL_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise ModelError(f"{printable(path)}: no model here; give a run, an imported folder or a .safetensors file")
-    return file
 
 
 def read_metadata(path: Path | str) -> Metadata:

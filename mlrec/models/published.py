@@ -44,7 +44,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     values = {release.lam for release in fitting}
     if len(values) == 1:
         return values.pop()
-    what = f"{family} with {heads} heads on {dataset or 'an unknown data set'}"
+    what = f"a {family} of H = {heads} on {dataset or 'an unknown data set'}"
     if values:
         known = ", ".join(f"--lam {release.lam:g} for {release.trunk}" for release in fitting)
         raise ModelError(f"λ is not in the file, and for {what} the paper has several: give {known}")

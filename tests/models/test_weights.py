@@ -64,11 +64,12 @@ def test_a_timm_file_fills_the_trunk_without_its_classifier(tmp_path: Path, wrap
     assert f"{len(state) - 2} of {len(state) - 2} tensors" in told
 
 
-def test_a_model_of_ours_gives_its_trunk_to_another_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "."])
+def test_a_model_of_ours_gives_its_trunk_to_another_head(tmp_path: Path, name: str) -> None:
     torch.manual_seed(2)
     first = mlrec.create_model("test_resnet", 5, img_size=64)
     save_model(tmp_path / "model.safetensors", first, {})
-    second = mlrec.create_model("test_resnet", 9, "average", img_size=64, weights=tmp_path / "model.safetensors")
+    second = mlrec.create_model("test_resnet", 9, "average", img_size=64, weights=tmp_path / name)
     theirs = first.backbone.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in second.backbone.state_dict().items())
 
