@@ -121,6 +121,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
     compile: Annotated[bool, _key("torch.compile the model")] = False
     sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
+    tensorboard: Annotated[bool, _key("write TensorBoard's files into the run folder, too")] = False
     deterministic: Annotated[bool, _key("deterministic kernels on CUDA, slower")] = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mlrec.models.backbones import paper_weights
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
-from mlrec.training.devices import Precision
+from mlrec.training.devices import Precision, prepare_device
 from mlrec.training.loop import Network
 from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
@@ -58,6 +59,16 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)
     return model
+
+
+def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
+    """Set what holds for the whole process: threads, TF32, and which kernels CUDA may choose from."""
+    prepare_device(device, precision, config.threads)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not config.deterministic  # one size of images: the fastest is found once
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
@@ -105,10 +116,14 @@ def per_process(config: Config) -> int:
     return share
 
 
-def facts(model: Classifier) -> dict[str, Any]:
-    """What the record says of the model."""
+def facts(model: Classifier, config: Config) -> dict[str, Any]:
+    """What the record says of the model; the backbone carries a tag where the weights of that tag were the start."""
+    tagged = model.backbone.name
+    given = config.init or config.weights
+    published = config.pretrained and given is None
     return {
-        "backbone": model.backbone.name,
+        "backbone": tagged if published else tagged.partition(".")[0],
+        "weights": tagged if published else given or "random",
         "parameters": sum(p.numel() for p in model.parameters()),
         "head_parameters": sum(p.numel() for p in model.head.parameters()),
         "input_size": model.preprocessing.size,

@@ -64,6 +64,14 @@ class State:
         averaged: Classifier = self.ema.module
         return averaged
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a checkpoint, about, once the optimiser holds what it is going to."""
+        weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        moments = 2 if type(self.optimizer).__name__ == "AdamW" else 1
+        trained = sum(p.nbytes for group in self.optimizer.param_groups for p in group["params"])
+        return int(weights * (1 if self.ema is None else 2) + moments * trained)
+
     def content(self) -> dict[str, Any]:
         """Tensors and plain values, for the file."""
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mlrec.training.state import State
 
 # Keys that a resumed run may change: they change no bit. `data` may move, its digest may not.
-FREE = ("data", "workers", "save_every")
+FREE = ("data", "workers", "save_every", "tensorboard")
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def started(
         started=_now(),
         train=scored_facts(plan.dataset, plan.train),
         scored=scored_facts(plan.dataset, plan.scored),
-        model=facts(model),
+        model=facts(model, plan.config),
         environment=environment(device, precision),
         notes=_notes(plan.config),
         warnings=list(plan.dataset.info.warnings),
@@ -136,7 +137,6 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Versions and machine, for whoever repeats the numbers."""
     import torch
 
-
     gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda} if device.type == "cuda" else {}
     packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
     return {
@@ -144,6 +144,14 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
         "processes": processes.world(), **gpu,
     }  # fmt: skip
+
+
+def little_room(folder: Path, checkpoint: int) -> str | None:
+    """A warning where two checkpoints, of `checkpoint` bytes each, hardly fit onto the disk beside the weights."""
+    free = shutil.disk_usage(folder).free
+    if free > 6 * checkpoint:
+        return None
+    return f"{printable(folder)}: {free / 1e6:,.0f} MB free; a run keeps two checkpoints of {checkpoint / 1e6:,.0f} MB"
 
 
 def number(value: float) -> float | None:

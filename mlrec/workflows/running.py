@@ -22,8 +22,9 @@ from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
+from mlrec.training.board import Board, draw, open_board
 from mlrec.training.curves import draw_curves
-from mlrec.training.devices import prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import resolve_device, resolve_precision
 from mlrec.training.failures import explained
 from mlrec.training.features import Features, FeatureStore, feature_batches
 from mlrec.training.loading import Batch
@@ -48,6 +49,7 @@ class Job:
     progress: Progress
     folder: Path | None = None
     features: FeatureStore = field(default_factory=FeatureStore)
+    board: Board | None = None
     begun: float = field(default_factory=time.monotonic)
 
 
@@ -73,7 +75,7 @@ def run(
     config = plan.config
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    prepare_device(device, precision, config.threads)
+    setup.prepare_process(config, device, precision)
     first = processes.rank() == 0
     with distributed.joined(device), deferred_signals() as stop, contextlib.ExitStack() as stack:
         each = setup.per_process(config)
@@ -102,6 +104,10 @@ def _course(job: Job, identity: dict[str, Any]) -> Run:
     if job.folder is not None:
         records.write_config(job.folder, job.plan)
         log.rewind(job.folder, job.state.step)
+        if (warning := records.little_room(job.folder, job.state.nbytes)) is not None:
+            job.progress.warn(warning)
+        if job.plan.config.tensorboard:
+            job.board = open_board(job.folder, job.state.step)
         if job.state.saved is None:
             _save(job, identity)  # a run killed in its first epoch resumes, too, and without a hub
     try:
@@ -172,8 +178,7 @@ def _features(job: Job, manifest: Manifest, config: Config) -> Features:
 def _score_epoch(job: Job, event: Epoch) -> Predictions | None:
     """Score what is due after an epoch; the scored split's predictions when this epoch is the last."""
     plan, config, number = job.plan, job.plan.config, event.epoch + 1
-    if job.folder is not None:
-        log.append(job.folder, "epoch", epoch=number, step=event.step, loss=event.loss)
+    _log(job, "epoch", epoch=number, step=event.step, loss=event.loss)
     due = bool(config.eval_every and number % config.eval_every == 0)
     if plan.select is not None and (due or not config.eval_every or number == config.epochs):
         better = _note(job, number, plan.select, _predict(job, plan.select))
@@ -212,8 +217,7 @@ def _note(job: Job, epoch: int, manifest: Manifest, predictions: Predictions) ->
     entry = {"epoch": epoch, "split": manifest.split, "mAP": metrics.mAP}
     same = [e for e in job.state.history if (e["epoch"], e["split"]) == (epoch, manifest.split)]
     job.state.history = [e for e in job.state.history if e not in same] + [entry]
-    if job.folder is not None:
-        log.append(job.folder, "scored", step=job.state.step, **entry)
+    _log(job, "scored", step=job.state.step, **entry)
     job.progress.say(f"epoch {epoch}: {_shown(metrics)} on {manifest.split}")
     return all((metrics.mAP or 0.0) > value for value in earlier)
 
@@ -226,6 +230,8 @@ def _finish(job: Job, predictions: Predictions) -> None:
     outputs.write_scores(job.folder, predictions, metrics)
     save_model(job.folder / directory.MODEL, job.state.scored, records.plain(job.plan.config))
     draw_curves(log.entries(job.folder), job.folder / directory.CURVES)
+    if job.board is not None:
+        job.board.close()
     _write_record(job, "finished")
     for name in (directory.RESUME, directory.RESUME_PREVIOUS):
         (job.folder / name).unlink(missing_ok=True)
@@ -249,11 +255,17 @@ def _told(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
     speed = job.plan.config.batch_size / rate if rate else 0.0
     facts = f"loss {event.loss:.4f}, lr {event.lr:.2g}, {speed:.1f} images/s, run {records.duration(left)} left"
     advance(event.samples * processes.world(), facts)
+    _log(
+        job, "steps", epoch=event.epoch + 1, step=event.step, loss=records.number(event.loss), lr=event.lr,
+        grad_norm=records.number(event.grad_norm), images_per_second=round(speed, 2),
+    )  # fmt: skip
+
+
+def _log(job: Job, event: str, **values: Any) -> None:
     if job.folder is not None:
-        log.append(
-            job.folder, "steps", epoch=event.epoch + 1, step=event.step, loss=records.number(event.loss), lr=event.lr,
-            grad_norm=records.number(event.grad_norm), images_per_second=round(speed, 2),
-        )  # fmt: skip
+        log.append(job.folder, event, **values)
+    if job.board is not None:
+        draw(job.board, event, **values)
 
 
 def _shown(metrics: Metrics) -> str:

@@ -6,7 +6,11 @@ import csv
 import json
 import math
 import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -323,3 +327,55 @@ def test_losses_of_a_known_start_stay_what_they_were(data: Path, tmp_path: Path)
 
 
 FROZEN = [1.18535, 1.16737, 0.86059]
+
+
+def test_tensorboard_gets_the_same_numbers(data: Path, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = train({**FAST, "data": str(data), "tensorboard": True}, out=tmp_path)
+    drawn = event_accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    drawn.Reload()
+    losses = [entry["loss"] for entry in log.entries(run.path) if entry["event"] == "steps"]
+    assert [point.value for point in drawn.Scalars("steps/loss")] == pytest.approx(losses)
+    assert [point.value for point in drawn.Scalars("val/mAP")] == pytest.approx([run.metrics().mAP])
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it(data: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FULL)
+    done = subprocess.run(
+        [sys.executable, str(script), str(data), str(tmp_path)], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=False,
+    )  # fmt: skip
+    assert re.search(
+        r"cannot write .*last\.pt: File too large, [\d,]+ bytes written so far, [\d,]+ bytes free", done.stdout
+    )
+    assert not list((tmp_path / "run").glob(".*.tmp-*"))
+    assert resume(tmp_path / "run").record.status == "finished"
+
+
+FULL = f"""
+import resource, signal, sys
+from mlrec.errors import MlrecError
+from mlrec.training import state
+from mlrec.workflows.train import train
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+save, calls = state.save, []
+def limited(*arguments):
+    calls.append(1)
+    if len(calls) == 3:  # a file beyond this size cannot be written: as a disk that is full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    save(*arguments)
+state.save = limited
+try:
+    train({FAST!r} | {{"data": sys.argv[1]}}, out=sys.argv[2], name="run")
+except MlrecError as error:
+    print(error)
+"""
+
+
+def test_little_room_on_the_disk_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    room = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr("mlrec.workflows.records.shutil.disk_usage", lambda _: room)
+    train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path, progress=told)
+    assert any("1 MB free; a run keeps two checkpoints of 1 MB" in line for line in told.lines)
