@@ -14,7 +14,7 @@ from mlrec.files import write_bytes
 from mlrec.predictions import Predictions
 
 COLUMNS = 4
-LINE = 0.085  # height of a line of text, as a share of a picture's
+LINE = 0.075  # height of a line of text, as a share of a picture's
 # Blue, vermilion and grey are told apart by colour-blind readers, too; the signs say the same without colour.
 RIGHT, WRONG, MISSED = ("✓", "#0072B2"), ("✗", "#D55E00"), ("○", "#555555")
 
@@ -49,13 +49,13 @@ def draw_gallery(
 
     rows = -(-len(images) // COLUMNS)
     most = max((len(shown) for shown in labels), default=0)
-    figure = Figure(figsize=(3 * COLUMNS, (3 + 0.22 * most) * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(3 * COLUMNS, (3 + 3 * LINE * (most + 1)) * rows + 0.6), layout="constrained")
     figure.suptitle(f"{title}\n{RIGHT[0]} said and true   {WRONG[0]} said, not true   {MISSED[0]} true, not said")
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     for panel in panels:
         panel.axis("off")
     for panel, image, shown in zip(panels, images, labels, strict=False):
-        panel.imshow(image)
+        panel.imshow(_square(image))
         for line, one in enumerate(shown):
             sign, colour = MISSED if not one.said else RIGHT if one.true else WRONG
             text = f"{sign} {one.label} {one.probability:.2f}"
@@ -65,3 +65,13 @@ def draw_gallery(
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=90)
     write_bytes(path, picture.getvalue())
+
+
+def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image on a white square, at its foot, where its labels begin."""
+    height, width = image.shape[:2]
+    side = max(height, width)
+    canvas = np.full((side, side, 3), 255, dtype=np.uint8)
+    left = (side - width) // 2
+    canvas[side - height :, left : left + width] = image
+    return canvas

@@ -97,7 +97,7 @@ def demo(
                 )  # fmt: skip
                 runs[head].append(run)
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
-    progress.say("comparing on 10,000 resamples of images and seeds")
+    progress.say("comparing on resamples of images and seeds")
     averages, csras = ([run.path for run in runs[head]] for head in HEADS)
     tables = [report([out / "runs"], intervals=True).table, compare_runs(csras, averages)[0]]
     picture = out / "predictions.png"

@@ -112,5 +112,8 @@ def test_the_picture_tells_right_wrong_and_missed_apart(tmp_path: Path) -> None:
     ]
     assert shown[1].probability == 0.5
     formula = Shown("$x_$", 0.1, said=True, true=True)
-    draw_gallery([np.zeros((30, 40, 3), np.uint8)], [[*shown, formula]], tmp_path / "p.png", title="t")
-    assert (tmp_path / "p.png").stat().st_size > 1000
+    draw_gallery([np.full((30, 40, 3), (9, 99, 199), np.uint8)], [[*shown, formula]], tmp_path / "p.png", title="t")
+    with Image.open(tmp_path / "p.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for colour in ((9, 99, 199), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x55, 0x55, 0x55)):
+        assert (pixels == colour).all(axis=1).any(), "the image and each kind of line are to be seen"
