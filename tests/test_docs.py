@@ -157,6 +157,7 @@ def test_the_head_of_the_how_to_is_a_head() -> None:
     features = torch.rand(2, 8, 4, 5)
     assert torch.equal(head(features), head.location_scores(features).amax(2))
     assert head.location_scores(features).shape == (2, 3, 20)
+    torch.testing.assert_close(head.contributions(features).sum(2), head(features))
 
 
 def test_the_metric_of_the_how_to_agrees_with_scikit_learn() -> None:

@@ -122,15 +122,28 @@ class CSRA(nn.Module):
     def attention(self, features: Tensor) -> Tensor:
         """Attention p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; at T = ∞ one-hot at the first maximum."""
         scores = self.scores(features)
-        maps = [
-            _one_hot_at_maximum(scores[:, run]) if hard else self._softmax(scores, run)
-            for run, hard in _runs(self.temperatures)
-        ]
-        return torch.cat(maps, dim=1).reshape(*scores.shape[:3], *features.shape[-2:])
+        return self._weights(scores).reshape(*scores.shape[:3], *features.shape[-2:])
+
+    def contributions(self, features: Tensor) -> Tensor:
+        """What each location adds to the logit, (B, C, N): c_k = Σ_h (1/N + λ p_hk) s_hk, whose sum is the logit."""
+        scores = self.scores(features)
+        return (self.shares(scores) * scores).sum(1) * self.scale
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """The factor of each location's score in its head's logit, (B, H, C, N), of `scores` of that shape."""
+        return 1 / scores.shape[-1] + self.lam * self._weights(scores)
 
     def location_scores(self, features: Tensor) -> Tensor:
         """Scores at each location, heads added, (B, C, N); their mean over locations is the logit at λ = 0."""
         return self.scores(features).sum(1) * self.scale
+
+    def _weights(self, scores: Tensor) -> Tensor:
+        """p of Eq. 2 and 9, (B, H, C, N)."""
+        maps = [
+            _one_hot_at_maximum(scores[:, run]) if hard else self._softmax(scores, run)
+            for run, hard in _runs(self.temperatures)
+        ]
+        return torch.cat(maps, dim=1)
 
     def _softmax(self, scores: Tensor, run: slice) -> Tensor:
         scores = scores[:, run]
@@ -152,6 +165,10 @@ class SpatialAttention(CSRA):
     def fuse(self, scores: Tensor) -> Tensor:
         """Logits of each head (B, H, C): the attention-weighted scores alone."""
         return self.attended(scores)
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """The attention alone, (B, H, C, N)."""
+        return self._weights(scores)
 
 
 def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None) -> tuple[float, ...]:

@@ -103,6 +103,15 @@ class GraphConvolution(nn.Module):
         check_features(features, self.second.out_features)
         return at_least_float32(self.classifiers() @ self.dropout(features).flatten(2))
 
+    def contributions(self, features: Tensor) -> Tensor:
+        """What each location adds to the logit, (B, C, N): of each channel, its (first) maximum alone, or its mean."""
+        if self.pooling == "average":
+            return self.location_scores(features) / features[0, 0].numel()
+        check_features(features, self.second.out_features)
+        kept = self.dropout(features).flatten(2)
+        highest, place = kept.max(-1, keepdim=True)
+        return at_least_float32(self.classifiers() @ torch.zeros_like(kept).scatter_(-1, place, highest))
+
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
     """The graph of a training split: `targets` (N, C) of 1, 0, -1, and word vectors from a file, or one-hot."""

@@ -1,7 +1,8 @@
 """The heads by name: features (B, d, h, w) → logits (B, C). A new head is a class and one line in `HEADS`.
 
 A head offers `forward`, `location_scores` (the scores of its classifier at each location, whose mean is the logit
-of average pooling: Figure 1 is their mean + λ·max) and `OPTIONS`, the names of what its constructor takes.
+of average pooling: Figure 1 is their mean + λ·max), `contributions` (what each location adds to the logit, which is
+their sum) and `OPTIONS`, the names of what its constructor takes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class AveragePooling(nn.Module):
         check_features(features, self.linear.in_features)
         locations = self.dropout(features).flatten(2).transpose(1, 2)
         return at_least_float32(self.linear(locations).transpose(1, 2))
+
+    def contributions(self, features: Tensor) -> Tensor:
+        """What each location adds to the logit, (B, C, N): its score divided by N."""
+        return self.location_scores(features) / features[0, 0].numel()
 
 
 Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution
