@@ -1,6 +1,6 @@
 """`Queue`: which point is next, on an Optuna storage that workers of several machines share.
 
-The storage hands out each waiting point to one worker. What is done is told by the run folders alone: without its
+The storage hands out each waiting point, and whoever gets it claims its folder. What is done is told by the run folders alone: without its
 storage a sweep goes on all the same.
 """
 
@@ -71,10 +71,9 @@ class Queue:
 
     def finish(self, taken: Taken, value: float | None) -> None:
         """Close the trial of a point: with its mAP, or as failed."""
-        if value is None:
-            self._study.tell(taken.number, state=self._states.FAIL)
-        else:
-            self._study.tell(taken.number, value)
+        state = self._states.FAIL if value is None else None
+        # SQLite may hand one trial to two workers: the claim lets one of them train, both come here
+        self._study.tell(taken.number, value, state=state, skip_if_finished=True)
 
 
 def _opened(storage: str) -> Any:

@@ -121,6 +121,8 @@ def plan_sweep(
         tuned = tuned or {key: list(values) for key, values in found.tune.items()}
     if not (axes or study or tuned or folds) and len(seeds) < 2:
         raise UsageError("nothing to sweep over: give several values for a key, such as --lam 0,0.1,0.2")
+    if tuned and folds is not None:
+        raise UsageError("--tune goes with --seeds, not with --folds: it holds out a part of the training split itself")
     base = make_plan({**found.defaults, **fixed}, progress, **layers)  # type: ignore[arg-type]
     common = {**found.defaults, **fixed, "data": base.config.data}
     cells = [
@@ -135,11 +137,10 @@ def plan_sweep(
         folder=folder, base=base, file=file, recipe=recipe, cells=_distinct(cells), tune=tuned, seeds=tuple(seeds),
         splits=splits, tuning=(), pool=pool,
     )  # fmt: skip
+    plan.final({})  # all configurations are checked before anything is written or trained
     if not tuned:
         return plan
     pair = _held_out(base, progress)
-    if folds:
-        raise UsageError("--tune goes with --seeds, not with --folds: it holds out a part of the training split itself")
     plan = replace(plan, pool=base.train.split)
     return replace(plan, tuning=tuple(_tuning(plan, pair)))
 
@@ -176,9 +177,7 @@ def run_sweep(
             if retry_failed:
                 for point in points:
                     plan.folder.forget_failure(point.name)
-            states: tuple[State, ...] = ()
-            for states in watch(_work(plan, points, storage), points, jobs, stop):
-                yield states
+            yield from watch(_work(plan, points, storage), points, jobs, stop)
             if stop.number is not None:
                 raise Interrupted(f"stopped; the same command goes on with {printable(plan.folder.path)}", stop.number)
             if stage == "tune":
@@ -210,7 +209,7 @@ def states_now(plan: SweepPlan) -> list[State]:
 
 
 def _mAP(run: Path, labels: Sequence[str] | None) -> float:  # noqa: N802 - the metric's name
-    """mAP of a finished run; -1 where there is none."""
+    """The mAP of a finished run; -1 where there is none."""
     record = record_of(run)
     if record is None or record.status != "finished":
         return -1.0

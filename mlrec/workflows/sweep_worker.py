@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -112,7 +113,9 @@ def _trained(task: Work, folder: Folder, point: Point, shared: _Shared) -> Run:
     if record is not None and record.status == "finished":
         return Run(run, record)
     store = shared.store(point, task.pool)
-    if resumable(run):
+    again = resumable(run)
+    sys.stderr.write(f"{'resumed' if again else 'started'} by pid {os.getpid()} on {socket.gethostname()}\n")
+    if again:
         return resume(run, features=store, progress=_Written())
     shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to go on with
     return train(

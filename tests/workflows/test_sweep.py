@@ -1,0 +1,226 @@
+"""`mlrec sweep`: plans, failures, restarts, and what a table says of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlrec.datasets.folder import Dataset
+from mlrec.errors import ConfigError, UsageError
+from mlrec.runs import directory, log
+from mlrec.runs.record import RunRecord
+from mlrec.sweeps.states import State, state_of
+from mlrec.workflows.sweep import SweepPlan, plan_sweep, run_sweep
+from mlrec.workflows.sweep_plan import dry_run, failures
+from mlrec.workflows.sweep_report import study_report
+from tests.tiny import FAST, make_tiny
+
+REPOSITORY = Path(__file__).parents[2]
+HEAD_ONLY = {**FAST, "freeze_backbone": True, "threads": 1, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("sweep"))
+
+
+def finished(plan: SweepPlan, **options: Any) -> tuple[State, ...]:
+    states: tuple[State, ...] = ()
+    for states in run_sweep(plan, **options):
+        pass
+    return states
+
+
+def test_a_grid_is_every_combination_with_every_seed(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "lam": "0:0.2:0.1", "heads": "1,2"}
+    plan = plan_sweep(flags, seeds=[0, 1], out=tmp_path)
+    points = plan.final({})
+    assert len(points) == len({point.name for point in points}) == 12
+    assert points[0].settings == {"lam": 0.0, "heads": 1, "seed": 0}
+    assert points[0].flags["lr"] == FAST["lr"]
+    assert plan.folder.path == tmp_path / "sweep-lam-heads"
+    again = plan_sweep(flags, seeds=[0, 1], out=tmp_path).final({})
+    assert [point.name for point in again] == [point.name for point in points]
+    other = plan_sweep({**flags, "epochs": 3}, seeds=[0, 1], out=tmp_path).final({})
+    assert not {point.name for point in other} & {point.name for point in points}
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_done(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data)}
+    with pytest.raises(UsageError, match="nothing to sweep over"):
+        plan_sweep(flags, out=tmp_path)
+    with pytest.raises(ConfigError, match="lam"):
+        plan_sweep({**flags, "lam": "0,-1"}, out=tmp_path)
+    with pytest.raises(UsageError, match="did you mean 'table7'"):
+        plan_sweep(flags, study="table77", out=tmp_path)
+    with pytest.raises(UsageError, match="--tune goes with --seeds"):
+        plan_sweep(flags, tune={"lr": "0.1,0.2"}, folds=2, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_is_crossed_with_seeds_and_flags_win_over_its_defaults(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "lam": "0.2"}
+    points = plan_sweep(flags, study="table6", out=tmp_path).final({})
+    assert [(p.label, p.flags["lam"], p.flags["seed"]) for p in points[::3]] == [
+        ("average only", 0.0, 0), ("spatial only", 0.2, 0), ("average + spatial", 0.2, 0),
+    ]  # fmt: skip
+    assert [point.flags["seed"] for point in points[:3]] == [0, 1, 2]
+
+
+def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path)
+    flags = {**HEAD_ONLY, "data": str(data), "lam": "0,0.5"}
+    folds = plan_sweep(flags, folds=2, out=tmp_path / "runs", name="folds")
+    assert {"cv2-fold0-train", "cv2-fold1-val"} <= set(Dataset.load(data).info.splits)
+    tuned = plan_sweep(flags, tune={"lr": "0.02,0.2"}, seeds=[3], out=tmp_path / "runs", name="tuned")
+    assert [point.flags["split"] for point in tuned.tuning] == ["tune-val"] * 4
+    assert "then come 2 runs with the values chosen" in dry_run(tuned).footnotes[-2]
+
+    states = finished(folds)
+    assert [(s.status, s.point.settings["fold"]) for s in states] == [("finished", 0), ("finished", 1)] * 2
+    table = study_report(folds.folder.path)
+    assert [row.cells[:2] for row in table.rows] == [(0.0, table.rows[0].cells[1]), (0.5, table.rows[1].cells[1])]
+    assert table.columns[3].key == "seeds"
+    assert [row.cells[3] for row in table.rows] == [2, 2]
+
+    states = finished(tuned)
+    assert [s.status for s in states] == ["finished"] * 2
+    for k, state in enumerate(states):
+        held = [state_of(point, tuned.folder).mAP or 0.0 for point in tuned.tuning[2 * k : 2 * k + 2]]
+        best = [0.02, 0.2][held.index(max(held))]
+        assert RunRecord.load(tuned.folder.run(state.point.name)).config["lr"] == best == state.point.settings["lr"]
+        assert RunRecord.load(tuned.folder.run(state.point.name)).config["split"] == "val"
+    assert "lr: chosen for each row on data held out" in "\n".join(study_report(tuned.folder.path).footnotes)
+
+
+def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(data: Path, tmp_path: Path) -> None:
+    flags = {**HEAD_ONLY, "data": str(data), "lr": "0.02,1e30,0.05"}
+    plan = plan_sweep(flags, out=tmp_path)
+    states = finished(plan)
+    assert [state.status for state in states] == ["finished", "failed", "finished"]
+    (line,) = failures(states)
+    assert line.startswith("lr 1e+30: loss is")
+    assert "Traceback" not in plan.folder.log(states[1].point.name).read_text()
+    assert "error: loss is" in plan.folder.log(states[1].point.name).read_text()
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.glob(f"*/*/{directory.RECORD}")}
+
+    states = finished(plan_sweep(flags, out=tmp_path))
+    assert [state.status for state in states] == ["finished", "failed", "finished"]
+    assert states[1].failure is not None
+    assert states[1].failure.times == 2
+    changed = [p.parent.name for p, before in written.items() if p.stat().st_mtime_ns != before]
+    assert changed == [states[1].point.name]
+
+    before = time.monotonic()
+    assert [s.status for s in finished(plan_sweep(flags, out=tmp_path))] == ["finished", "failed", "finished"]
+    assert time.monotonic() - before < 2.5  # no worker was started for what failed twice
+    report = study_report(plan.folder.path)
+    assert len(report.rows) == 2
+    assert "1 runs are not finished" in report.footnotes[-1]
+
+
+def command(data: Path, out: Path, **more: Any) -> list[str]:
+    flags = {**FAST, "data": data, "epochs": 60, "lam": "0:0.4:0.1", "threads": 1, **more}
+    texts = [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "mlrec", "sweep", *texts, "--out", str(out), "--name", "s"]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+
+
+def until(folder: Path, process: subprocess.Popen[str], *, done: int, step: int) -> Path:
+    """Wait until so many runs are finished and another is at a step; that one's folder."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        records = {path.parent: RunRecord.load(path.parent) for path in folder.glob(f"*/{directory.RECORD}")}
+        others = [path for path, record in records.items() if record.status == "running"]
+        if len(records) - len(others) >= done:
+            for path in others:
+                if any(entry["step"] >= step for entry in log.entries(path)):
+                    return path
+        time.sleep(0.05)
+    raise AssertionError(f"it did not come so far: {process.poll()}")
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is `pid` and who train."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in text if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
+def test_killed_in_mid_run_and_restarted_by_two_workers_every_point_is_done_exactly_once(
+    data: Path, tmp_path: Path
+) -> None:
+    first = start(command(data, tmp_path))
+    folder = tmp_path / "s"
+    try:
+        broken = until(folder, first, done=1, step=20)
+        whole = {p.parent for p in folder.glob(f"*/{directory.METRICS}")}
+        workers = children(first.pid)
+        os.kill(first.pid, signal.SIGSTOP)  # the parent shall not replace what is killed
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        first.kill()
+        first.communicate()
+    assert RunRecord.load(broken).status == "running"
+    untouched = {path: (path / directory.RECORD).stat().st_mtime_ns for path in whole}
+
+    both = [start(command(data, tmp_path)) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+
+    runs = [path.parent for path in folder.glob(f"*/{directory.RECORD}")]
+    assert len(runs) == 5
+    assert {path: (path / directory.RECORD).stat().st_mtime_ns for path in whole} == untouched
+    workers_of = {}
+    for path in runs:
+        assert RunRecord.load(path).status == "finished"
+        steps = [entry["step"] for entry in log.entries(path) if entry["event"] == "steps"]
+        assert steps == list(range(1, len(steps) + 1)), path.name
+        text = (folder / "logs" / f"{path.name}.log").read_text()
+        assert text.count("epoch 60: mAP") == 1, path.name
+        begun = [line for line in text.splitlines() if line.startswith(("started by pid", "resumed by pid"))]
+        assert [line.split()[0] for line in begun] == ["started", "resumed"] if path == broken else ["started"]
+        workers_of[path] = begun[-1].split()[3]
+    assert len({pid for path, pid in workers_of.items() if path not in whole}) == 2, workers_of
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
+def test_a_worker_that_dies_is_replaced_and_its_run_resumed(data: Path, tmp_path: Path) -> None:
+    process = start(command(data, tmp_path, lam="0,0.1"))
+    broken = until(tmp_path / "s", process, done=0, step=20)
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    text = (tmp_path / "s" / "logs" / f"{broken.name}.log").read_text()
+    assert "resumed by pid" in text
+    assert "2/2" in stderr
+    assert "written" not in stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_run_under_way(data: Path, tmp_path: Path, number: int, code: int) -> None:
+    process = start(command(data, tmp_path, lam="0,0.1", epochs=2000))
+    under_way = until(tmp_path / "s", process, done=0, step=5)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert stdout == ""
+    assert "the same command goes on" in stderr.splitlines()[-1]
+    assert RunRecord.load(under_way).status == "interrupted"
