@@ -21,7 +21,7 @@ packages = pytest.mark.skipif(
 )
 
 
-@packages
+@needs("efficientnet-lite0")
 @pytest.mark.parametrize(("name", "tensors"), [("efficientnet-lite0", 296), ("efficientnet-lite2", 386)])
 def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -> None:
     model = timm.create_model(packaged.PACKAGES[name][0])
@@ -33,7 +33,7 @@ def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -
     model.load_state_dict(mapped, strict=True)
 
 
-@packages
+@needs("efficientnet-lite0")
 def test_packaged_weights_reach_the_model_and_are_no_noise() -> None:
     model = mlrec.create_model("tf_efficientnet_lite0", 5, weights="efficientnet-lite0")
     assert (model.preprocessing.mean, model.preprocessing.interpolation) == ((0.5, 0.5, 0.5), "bicubic")
