@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from mlrec.progress import Step
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mlrec.reports.table import Table
 
 PLAIN_SECONDS = 30.0
 PLAIN_SHARE = 0.05
@@ -37,6 +40,14 @@ def tolerate_any_locale() -> None:
 def result(text: str) -> None:
     """Print a result on stdout."""
     sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def result_tables(tables: Sequence[Table]) -> None:
+    """Print tables on stdout: folded to its width and the best in bold on a terminal, else whole and plain."""
+    from mlrec.reports.text import text
+
+    terminal = sys.stdout.isatty()
+    result(text(tables, styled=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
 
 
 def result_json(value: Any) -> None:

@@ -23,7 +23,6 @@ def demo(
 
     Example: mlrec demo --seeds 0,1,2,3,4
     """
-    from mlrec.reports.formats import FORMATS
     from mlrec.workflows import demo as workflow
 
     numbers = parse_numbers(seeds)
@@ -31,7 +30,7 @@ def demo(
         raise UsageError(f"--seeds {printable(seeds)}: seeds are whole numbers from 0, such as 0,1,2")
     begun = time.monotonic()
     made = workflow.demo(out, seeds=[int(number) for number in numbers], progress=console.Terminal())
-    console.result(FORMATS["table"](made.tables))
+    console.result_tables(made.tables)
     width = max(len(str(path)) for path in made.files)
     console.result("\n".join(f"{path!s:{width}}  {what}" for path, what in made.files.items()))
     console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, for your own photographs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,6 @@ def duplicates(
     Example: mlrec duplicates data/voc2007 --sheet twins.png
     """
     from mlrec.reports.contactsheet import write_sheet
-    from mlrec.reports.text import text
     from mlrec.workflows import duplicates as workflow
 
     terminal = console.Terminal()
@@ -37,4 +35,4 @@ def duplicates(
     if json:
         console.result_json(twins.to_dict())
         return
-    console.result(text([workflow.summary(twins)], styled=sys.stdout.isatty()))
+    console.result_tables([workflow.summary(twins)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +37,6 @@ def evaluate(
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
     from mlrec.reports.scored import scored_tables
-    from mlrec.reports.text import text
     from mlrec.workflows.evaluate import Machine, evaluate_run
 
     terminal = console.Terminal()
@@ -57,7 +55,5 @@ def evaluate(
     if json:
         console.result_json(found.metrics.to_dict())
         return
-    console.result(
-        text(scored_tables(found.metrics, title=found.path.parent.name, top3=top3), styled=sys.stdout.isatty())
-    )
+    console.result_tables(scored_tables(found.metrics, title=found.path.parent.name, top3=top3))
     terminal.say(f"written to {found.path}")

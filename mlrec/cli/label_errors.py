@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +32,6 @@ def label_errors(
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """
-    from mlrec.reports.text import text
     from mlrec.workflows import label_errors as workflow
 
     given = options.assignments(settings or []) | flags
@@ -48,4 +46,4 @@ def label_errors(
         out=out,
         progress=console.Terminal(),
     )
-    console.result(text([workflow.summary(doubts)], styled=sys.stdout.isatty()))
+    console.result_tables([workflow.summary(doubts)])

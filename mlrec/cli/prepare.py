@@ -44,7 +44,6 @@ def prepare(
 
     Example: mlrec prepare voc2007 VOCdevkit
     """
-    from mlrec.reports.formats import FORMATS
     from mlrec.workflows import prepare as workflow
 
     given = options.names(labels)
@@ -71,7 +70,7 @@ def prepare(
     if json:
         console.result_json(_as_json(dataset, table))
         return
-    console.result(FORMATS["table"]([table]))
+    console.result_tables([table])
     console.result(f"written to {dataset.path}; next: mlrec train --data {dataset.path}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,6 @@ def score(
     Example: mlrec score predictions.csv truth.csv --top3
     """
     from mlrec.reports.scored import scored_tables
-    from mlrec.reports.text import text
     from mlrec.workflows import score as workflow
 
     metrics = workflow.score(
@@ -47,4 +45,4 @@ def score(
     if json:
         console.result_json(metrics.to_dict())
         return
-    console.result(text(scored_tables(metrics, title=str(predictions), top3=top3), styled=sys.stdout.isatty()))
+    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,6 @@ def split(
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """
-    from mlrec.reports.text import text
     from mlrec.workflows import split as workflow
 
     made = workflow.split(
@@ -58,5 +56,5 @@ def split(
     if json:
         console.result_json(made.to_dict())
         return
-    console.result(text([workflow.summary(made)], styled=sys.stdout.isatty()))
+    console.result_tables([workflow.summary(made)])
     console.result(f"written to {made.dataset.path}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +27,6 @@ def stats(
     Example: mlrec stats data/voc2007 --picture voc2007.png
     """
     from mlrec.reports.datastats import tables
-    from mlrec.reports.text import text
     from mlrec.workflows import stats as workflow
 
     terminal = console.Terminal()
@@ -41,4 +39,4 @@ def stats(
     if json:
         console.result_json(found.to_dict())
         return
-    console.result(text(tables(found), styled=sys.stdout.isatty()))
+    console.result_tables(tables(found))

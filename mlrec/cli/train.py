@@ -70,20 +70,18 @@ def train(
 
 def _tell(run: Run) -> None:
     """Show a run as a report does; of several processes only the first speaks."""
-    from mlrec.reports.formats import FORMATS
     from mlrec.reports.overview import overview
     from mlrec.reports.results import result_of
 
     if processes.rank() == 0:
-        console.result(FORMATS["table"]([overview([result_of(run)], title=run.record.name)]))
+        console.result_tables([overview([result_of(run)], title=run.record.name)])
         console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
 
 
 def _tell_comparison(found: dict[str, list[Run]]) -> None:
-    from mlrec.reports.formats import FORMATS
     from mlrec.workflows.fair import tables
 
     if processes.rank() == 0:
-        console.result(FORMATS["table"](tables(found)))
+        console.result_tables(tables(found))
         folder = found["csra"][0].path.parent
         console.result(f"written to {folder}; again, with each label: mlrec report {folder}")

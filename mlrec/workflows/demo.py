@@ -41,7 +41,7 @@ class Demo:
     """What came of it.
 
     Attributes:
-        tables: both methods, each with its interval; then the difference in every metric.
+        tables: both methods; then the difference in every metric, with its interval.
         files: what was left on the disk, with a word on each.
     """
 
@@ -99,7 +99,7 @@ def demo(
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
     progress.say("comparing on resamples of images and seeds")
     averages, csras = ([run.path for run in runs[head]] for head in HEADS)
-    tables = [report([out / "runs"], intervals=True).table, compare_runs(csras, averages)[0]]
+    tables = [report([out / "runs"]).table, compare_runs(csras, averages)[0]]
     picture = out / "predictions.png"
     _draw(runs["csra"][0], dataset, picture)
     return Demo(tables, _files(out, dataset, picture))
