@@ -16,13 +16,18 @@ from mlrec.models.backbones import Backbone
 from mlrec.models.checkpoint import save_model
 from mlrec.models.weights import load_backbone_weights, resampled_positions
 
-packages = pytest.mark.skipif(
-    not packaged.installed("efficientnet-lite0"), reason="efficientnet-lite0 is not installed"
+
+def needs(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not packaged.installed(name), reason=f"{packaged.PACKAGES[name][1]} is not installed")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors"),
+    [
+        pytest.param("efficientnet-lite0", 296, marks=needs("efficientnet-lite0")),
+        pytest.param("efficientnet-lite2", 386, marks=needs("efficientnet-lite2")),
+    ],
 )
-
-
-@needs("efficientnet-lite0")
-@pytest.mark.parametrize(("name", "tensors"), [("efficientnet-lite0", 296), ("efficientnet-lite2", 386)])
 def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -> None:
     model = timm.create_model(packaged.PACKAGES[name][0])
     folder = packaged._folder(name)
