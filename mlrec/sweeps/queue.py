@@ -1,7 +1,7 @@
 """`Queue`: which point is next, on an Optuna storage that workers of several machines share.
 
-The storage hands out each waiting point, and whoever gets it claims its folder. What is done is told by the run folders alone: without its
-storage a sweep goes on all the same.
+The storage hands out each waiting point, and whoever gets it claims its folder. What is done is told by the run
+folders alone: without its storage a sweep goes on all the same.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ def make_plan(
     file: Path | None = None,
     recipe: str | None = None,
     data_root: Path = Path("data"),
+    dataset: Dataset | None = None,
 ) -> Plan:
     """Decide a run: everything the user wrote is checked before any data set is opened.
 
@@ -59,6 +60,7 @@ def make_plan(
         file: TOML with further keys; its `base` names a recipe.
         recipe: name of a recipe; left out, the file's base, else the one that the data set names.
         data_root: where the data set prepared last is looked for.
+        dataset: the one that the keys name, opened already.
 
     Raises:
         ConfigError: keys or values that do not fit.
@@ -73,7 +75,8 @@ def make_plan(
         recipe = recipe or base
         layers.append((str(file), tables))
     data = resolve(*layers, *_recipe_layers(recipe)).config.data
-    dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
+    if dataset is None:
+        dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
         progress.say(f"data: {printable(dataset.path)} (prepared last; --data names another)")
     if recipe is None:

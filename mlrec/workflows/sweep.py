@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mlrec.datasets.folder import Dataset
 from mlrec.errors import RunError, UsageError, printable
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.results import result_of
@@ -45,6 +46,7 @@ class SweepPlan:
         tuning: runs that come first, to choose a value for each cell.
         cells: the settings; crossed with seeds and folds they are the runs of the sweep.
         pool: the split that folds and held-out parts are made of; None where there are none.
+        opened: the data set with the manifests of `splits` read, once for all runs.
     """
 
     title: str
@@ -59,6 +61,7 @@ class SweepPlan:
     splits: Sequence[tuple[str, str]]
     tuning: Sequence[Point]
     pool: str | None
+    opened: Dataset = field(repr=False)
 
     def final(self, choices: Mapping[str, Mapping[str, Any]]) -> list[Point]:
         """The runs of the sweep, with the values chosen for each cell by its words."""
@@ -135,13 +138,13 @@ def plan_sweep(
     plan = SweepPlan(
         title=found.title or f"Sweep over {', '.join([*axes, *tuned]) or 'seeds'}", notes=tuple(found.notes),
         folder=folder, base=base, file=file, recipe=recipe, cells=_distinct(cells), tune=tuned, seeds=tuple(seeds),
-        splits=splits, tuning=(), pool=pool,
+        splits=splits, tuning=(), pool=pool, opened=_opened(base, splits),
     )  # fmt: skip
     plan.final({})  # all configurations are checked before anything is written or trained
     if not tuned:
         return plan
     pair = _held_out(base, progress)
-    plan = replace(plan, pool=base.train.split)
+    plan = replace(plan, pool=base.train.split, opened=_opened(base, [*splits, pair]))
     return replace(plan, tuning=tuple(_tuning(plan, pair)))
 
 
@@ -225,7 +228,8 @@ def _tuning(plan: SweepPlan, pair: tuple[str, str]) -> Iterator[Point]:
 
 
 def _point(plan: SweepPlan, label: str, settings: Mapping[str, Any], flags: Mapping[str, Any], stage: str) -> Point:
-    run = make_plan(flags, SILENT, file=plan.file, recipe=plan.recipe)
+    opened = plan.opened if flags["data"] == str(plan.opened.path) else None
+    run = make_plan(flags, SILENT, file=plan.file, recipe=plan.recipe, dataset=opened)
     identity = records.identity(run, 1)
     identity["config"] = {key: value for key, value in identity["config"].items() if key not in records.FREE}
     return Point(name_of("-".join([label, *(["tune"] * (stage == "tune"))]), settings, identity), label, settings,
@@ -251,6 +255,11 @@ def _splits(base: Plan, folds: int | None, progress: Progress) -> tuple[list[tup
         made = split(base.dataset.path, folds=folds, pool=pool, prefix=prefix, progress=progress)
         progress.say(f"folds: {', '.join(made.sizes)} added to {printable(base.dataset.path)}")
     return pairs, pool
+
+
+def _opened(base: Plan, pairs: Sequence[tuple[str, str]]) -> Dataset:
+    dataset = Dataset.load(base.dataset.path)  # new splits may have come
+    return replace(dataset, loaded={name: dataset.manifest(name) for pair in pairs for name in pair})
 
 
 def _held_out(base: Plan, progress: Progress) -> tuple[str, str]:

@@ -47,5 +47,5 @@ def test_a_point_may_be_offered_again_once_it_was_taken(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="--storage nosuchdb://x.*give a file"):
+    with pytest.raises(RunError, match=r"--storage nosuchdb://x.*give a file"):
         Queue("nosuchdb://x", "s")

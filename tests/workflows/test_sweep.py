@@ -32,10 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finished(plan: SweepPlan, **options: Any) -> tuple[State, ...]:
-    states: tuple[State, ...] = ()
-    for states in run_sweep(plan, **options):
-        pass
-    return states
+    return list(run_sweep(plan, **options))[-1]
 
 
 def test_a_grid_is_every_combination_with_every_seed(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The table of a sweep: means over seeds, differences to the first row, convergence, what is missing."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec.metrics.bootstrap import paired_difference
+from mlrec.metrics.result import evaluate
+from mlrec.reports.formats import FORMATS
+from mlrec.reports.results import result_of
+from mlrec.reports.studies import Measured, Setting, study_table
+from mlrec.runs.record import Run
+from tests.reports.builders import write_run
+
+
+def measured(root: Path, name: str, seed: int, strength: float, **more: object) -> Measured:
+    """A run whose logits know the truth as well as `strength` says."""
+    rng = np.random.default_rng(seed)
+    targets = (np.random.default_rng(99).random((60, 3)) < 0.4).astype(np.int8)
+    logits = (strength * targets + rng.normal(size=targets.shape)).astype(np.float32)
+    run = Run.load(write_run(root, name, config={"seed": seed}, logits=logits, targets=targets, labels=("a", "b", "c")))
+    samples = tuple(run.predictions().sample_ids)
+    return Measured(result_of(run), logits, targets, samples, **more)  # type: ignore[arg-type]
+
+
+def cells(table, row):
+    return dict(zip([column.key for column in table.columns], table.rows[row].cells, strict=True))
+
+
+def test_rows_are_means_over_seeds_and_differences_are_to_the_first(tmp_path):
+    weak = [measured(tmp_path, f"weak{k}", k, 0.5) for k in range(3)]
+    strong = [measured(tmp_path, f"strong{k}", k, 3.0) for k in range(3)]
+    settings = [Setting("weak", {"lam": 0.0}, weak), Setting("strong", {"lam": 0.4}, strong, missing=1)]
+    table = study_table("A study", settings, intervals=True, notes=["a note"])
+    first, second = cells(table, 0), cells(table, 1)
+    expected = [evaluate(run.logits, run.targets).mAP for run in strong]
+    assert second["mAP"] == pytest.approx(statistics.fmean(expected))
+    assert second["sd"] == pytest.approx(statistics.stdev(expected))
+    assert second["seeds"] == 3
+    assert first["difference"] is None
+    assert second["difference"] == pytest.approx(second["mAP"] - first["mAP"])
+    between = paired_difference([r.logits for r in strong], [r.logits for r in weak], weak[0].targets,
+                                groups=weak[0].samples)  # fmt: skip
+    assert between is not None
+    assert (second["difference_low"], second["difference_high"]) == (between.low, between.high)
+    assert 0 < second["difference_low"] < second["difference"] < second["difference_high"]
+    assert table.rows[1].best
+    assert not table.rows[0].best
+    told = "\n".join(table.footnotes)
+    assert told.startswith("a note")
+    assert "1 runs are not finished" in told
+    assert "read off the scored split itself" in told
+    for name in FORMATS:
+        assert "strong" in FORMATS[name]([table])
+
+
+def test_convergence_is_the_first_epoch_near_the_runs_own_last_map(tmp_path):
+    quick = measured(tmp_path, "quick", 0, 2.0, history=[(1, 0.5), (2, 0.77), (3, 0.79), (4, 0.8)], losses=[0.7, 0.1])
+    slow = measured(tmp_path, "slow", 1, 2.0, history=[(1, 0.1), (2, 0.3), (3, 0.75), (4, 0.79)], losses=[0.7, 0.2])
+    table = study_table("t", [Setting("a", {}, [quick]), Setting("b", {}, [quick, slow])], tuned=["head_lr_mult"])
+    assert cells(table, 0)["epochs"] == 2  # 0.76 is 95 % of 0.8
+    assert cells(table, 1)["epochs"] == pytest.approx(3.0)  # the other needs 4: 0.75 < 0.7505
+    assert cells(table, 1)["loss"] == pytest.approx(0.15)
+    assert "head_lr_mult: chosen for each row on data held out" in "\n".join(table.footnotes)
+
+
+def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_path):
+    one, other = measured(tmp_path, "one", 0, 1.0), measured(tmp_path, "other", 1, 1.0)
+    moved = Measured(other.result, other.logits, other.targets, tuple(f"x{k}" for k in range(60)))
+    table = study_table("t", [Setting("", {"lam": 0.1}, [one, moved]), Setting("", {"lam": 0.2}, [], 2)],
+                        intervals=True)  # fmt: skip
+    assert len(table.rows) == 1
+    assert {"mAP_low", "variant"}.isdisjoint(column.key for column in table.columns)
+    assert "2 runs are not finished" in table.footnotes[-1]
