@@ -21,6 +21,11 @@ def evaluate(
     top3: options.Top3 = False,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
+    localize: Annotated[
+        bool,
+        typer.Option("--localize", help="Compare the maps of the labels with boxes and masks (VOC, COCO, shapes)."),
+    ] = False,
+    tolerance: Annotated[float, typer.Option(help="Of --localize, in cells of the map.", min=0.0)] = 0.5,
     json: options.Json = False,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step [default: the training's].", min=1)] = None,
     workers: Annotated[
@@ -32,28 +37,32 @@ def evaluate(
 ) -> None:
     """Score a trained model anew, on its own data or on any with the same labels.
 
-    Predictions and metrics go to a folder eval-DATA-SPLIT beside the model; labels are matched by name.
+    Predictions and metrics go to a folder eval-DATA-SPLIT beside the model; labels are matched by name. With
+    --localize the peak and the mass of each label's map are set beside its objects, and beside chance.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
     from mlrec.reports.scored import scored_tables
     from mlrec.workflows.evaluate import Machine, evaluate_run
+    from mlrec.workflows.localize import localize as run_localize
 
-    terminal = console.Terminal()
+    terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
     found = evaluate_run(
         model,
         data=data,
         split=split,
         labels=options.names(labels),
         conventions=conventions,
-        machine=Machine(batch_size, workers, device, precision),
+        machine=machine,
         runs_root=out,
         progress=terminal,
     )
     if processes.rank():
         return
+    where = run_localize(found, tolerance=tolerance, machine=machine, progress=terminal) if localize else None
     if json:
-        console.result_json(found.metrics.to_dict())
+        console.result_json(found.metrics.to_dict() | ({"localization": where.to_dict()} if where else {}))
         return
-    console.result_tables(scored_tables(found.metrics, title=found.path.parent.name, top3=top3))
+    tables = scored_tables(found.metrics, title=found.path.parent.name, top3=top3)
+    console.result_tables([*tables, *(where.tables if where else ())])
     terminal.say(f"written to {found.path}")

@@ -12,7 +12,7 @@ import io
 import stat
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,13 +100,22 @@ def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Apply an EXIF orientation (1 to 8) to stored pixels; a contiguous array."""
+    return np.ascontiguousarray(_turned(pixels, orientation))
+
+
+def upright_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
+    """A mask (H, W) of a stored image, turned with it."""
+    return np.asarray(_turned(mask, orientation))
+
+
+def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
+        array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
+        array = array[::-1]
     if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+        array = array[:, ::-1]
+    return array
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
@@ -118,6 +127,17 @@ def read_size(path: Path | str) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _open(read_image_file(path), path).size
+
+
+def read_orientation(path: Path | str) -> int:
+    """The EXIF orientation, 1 to 8, from the header alone.
+
+    Raises:
+        DataError: as `decode`, as far as the header tells.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _orientation(_open(read_image_file(path), path))
 
 
 def read_image_file(path: Path | str) -> bytes:

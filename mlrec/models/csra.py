@@ -138,7 +138,7 @@ class CSRA(nn.Module):
         return self.scores(features).sum(1) * self.scale
 
     def _weights(self, scores: Tensor) -> Tensor:
-        """p of Eq. 2 and 9, (B, H, C, N)."""
+        """Attention of Eq. 2 and 9, (B, H, C, N)."""
         maps = [
             _one_hot_at_maximum(scores[:, run]) if hard else self._softmax(scores, run)
             for run, hard in _runs(self.temperatures)

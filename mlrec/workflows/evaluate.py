@@ -37,11 +37,20 @@ class Machine:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found, and the folder it lies in."""
+    """What an evaluation found.
+
+    Attributes:
+        path: the folder it lies in.
+        model: what was scored.
+        dataset, split: on what.
+    """
 
     path: Path
     predictions: Predictions
     metrics: Metrics
+    model: Path
+    dataset: Dataset
+    split: str
 
 
 def evaluate_run(
@@ -91,7 +100,7 @@ def evaluate_run(
         path / f"eval-{_named(manifest)}" if path.is_dir() else path.with_name(f"{path.stem}-eval-{_named(manifest)}")
     )
     if processes.rank():
-        return Evaluation(folder, predictions, metrics)
+        return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
     outputs.write_scores(folder, predictions, metrics)
     facts: dict[str, Any] = {
         "model": str(path.absolute()),
@@ -101,7 +110,7 @@ def evaluate_run(
         "warnings": changes,
     }
     write_json(folder / EVALUATION, facts)
-    return Evaluation(folder, predictions, metrics)
+    return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
 
 
 def _manifest(

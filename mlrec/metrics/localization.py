@@ -1,0 +1,186 @@
+"""Does a map of a label lie on its objects? Pointing game and mass inside, each beside what a blind map would reach.
+
+A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention): the
+centre of the highest cell lies within `tolerance` cells of a pixel of an object; half a cell means that the cell itself
+touches one. Mass inside: the share of the map that falls on objects. Regions that are ignored (crowds, difficult
+objects) count neither for nor against a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.metrics.interval import Interval, bias_corrected
+from mlrec.metrics.resamples import RESAMPLES, Units
+
+Mask = NDArray[np.bool_]
+Map = NDArray[np.floating]
+
+TOLERANCE = 0.5  # cells
+# Share of the image that the largest object of the label covers, up to and excluding.
+SIZES = (("small, < 2 % of the image", 0.02), ("medium, 2-10 %", 0.1), ("large, > 10 %", np.inf))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A label that an image shows, and how its map did. NaN is undefined.
+
+    Attributes:
+        sample, label: places in the manifest.
+        area: share of the image that the largest object of the label covers.
+        hit: 1 where the peak points at an object, 0 where not, NaN where it lies in an ignored region.
+        hit_by_chance: share of the cells that would.
+        hit_by_centre: 1 where the middle of the image would.
+        attended: share of the softmax of the scores that falls on objects: all heads at one temperature, T = 1.
+        contributed: share of the positive contributions that does; NaN where there is none.
+        covered: share of the image that the objects cover: what an even map has inside.
+    """
+
+    sample: int
+    label: int
+    area: float
+    hit: float
+    hit_by_chance: float
+    hit_by_centre: float
+    attended: float
+    contributed: float
+    covered: float
+
+
+MEASURES = ("hit", "hit_by_chance", "hit_by_centre", "attended", "contributed", "covered")
+
+
+def judge(
+    sample: int,
+    label: int,
+    scores: Map,
+    contributions: Map,
+    objects: Sequence[Mask],
+    ignored: Mask,
+    tolerance: float = TOLERANCE,
+) -> Pair:
+    """Compare the maps of one label with its objects.
+
+    Args:
+        sample: place in the manifest.
+        label: column.
+        scores: (h, w) of the label's classifier at each location.
+        contributions: (h, w), what each location adds to the logit.
+        objects: at least one mask (H, W), upright.
+        ignored: (H, W), what counts neither way.
+        tolerance: of pointing, in cells.
+    """
+    grid = contributions.shape
+    found = np.logical_or.reduce(objects)
+    neither = ignored & ~found
+    within = reached(found, grid, tolerance)
+    judged = within | ~reached(neither, grid, tolerance)
+    peak = np.unravel_index(int(contributions.argmax()), grid)
+    cover, left_out = covered(found, grid), covered(neither, grid)
+    even = np.ones(grid) / contributions.size
+    return Pair(
+        sample=sample,
+        label=label,
+        area=max(float(mask.mean()) for mask in objects),
+        hit=float(within[peak]) if judged[peak] else float("nan"),
+        hit_by_chance=float(within[judged].mean()) if judged.any() else float("nan"),
+        hit_by_centre=float(_touches(found, 0.5, 0.5, tolerance / grid[0], tolerance / grid[1])),
+        attended=_inside(softmax(scores), cover, left_out),
+        contributed=_inside(np.maximum(contributions, 0), cover, left_out),
+        covered=_inside(even, cover, left_out),
+    )
+
+
+def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
+    """Which cells (h, w) have their centre within `tolerance` cells of a pixel of `mask` (H, W), down and across."""
+    rows, columns = grid
+    return np.array(
+        [
+            [
+                _touches(mask, (i + 0.5) / rows, (j + 0.5) / columns, tolerance / rows, tolerance / columns)
+                for j in range(columns)
+            ]
+            for i in range(rows)
+        ]
+    )
+
+
+def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
+    """The share of each cell (h, w) that `mask` (H, W) covers; a pixel belongs to the cell its centre lies in."""
+    row, column = (
+        np.minimum((np.arange(side) + 0.5) * cells / side, cells - 1).astype(np.intp)
+        for side, cells in zip(mask.shape, grid, strict=True)
+    )
+    cell = (row[:, None] * grid[1] + column).ravel()
+    pixels = np.bincount(cell, minlength=grid[0] * grid[1])
+    inside = np.bincount(cell, weights=mask.ravel(), minlength=grid[0] * grid[1])
+    return (inside / np.maximum(pixels, 1)).reshape(grid)
+
+
+def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Attention of Eq. 2 on a map (h, w)."""
+    raised = np.exp(temperature * (scores.astype(np.float64) - scores.max()))
+    return np.asarray(raised / raised.sum())
+
+
+def effective_locations(attention: Map) -> NDArray[np.float64]:
+    """How many locations an attention (..., h, w) is spread over: e to its entropy; 1 is a point, h·w an even map."""
+    p = attention.reshape(*attention.shape[:-2], -1).astype(np.float64)
+    entropy = -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+    return np.asarray(np.exp(entropy))
+
+
+def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
+    """The mean of each column of `values` (P, K) with its interval; None for a column of nothing.
+
+    Args:
+        values: NaN is left out.
+        groups: P entries; the pairs of one image are drawn together.
+    """
+    units = Units.of(len(values), list(groups))
+    known = ~np.isnan(values)
+    sums = np.stack([_by_unit(np.where(known, values, 0.0), units), _by_unit(known.astype(np.float64), units)])
+    blocks = [sums.transpose(0, 2, 1) @ weights for weights in units.draw(RESAMPLES, seed=0)]
+    total, count = np.concatenate(blocks, axis=2)
+    intervals: list[Interval | None] = []
+    for k, (whole, number) in enumerate(sums.sum(axis=1).T):
+        if not number:
+            intervals.append(None)
+            continue
+        drawn = total[k][count[k] > 0] / count[k][count[k] > 0]
+        mean = float(whole / number)
+        intervals.append(Interval(mean, *bias_corrected(mean, drawn), units.number, len(drawn)))
+    return intervals
+
+
+def _touches(mask: Mask, down: float, across: float, height: float, width: float) -> bool:
+    """Whether a pixel of `mask` lies in the window around a point; all in shares of the sides."""
+    (top, bottom), (left, right) = (
+        _pixels(centre, reach, side)
+        for centre, reach, side in zip((down, across), (height, width), mask.shape, strict=True)
+    )
+    return bool(mask[top:bottom, left:right].any())
+
+
+def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
+    """First and last-but-one pixel whose centres lie within `reach` of `centre`; at least the pixel that holds it."""
+    first = int(np.ceil((centre - reach) * side - 0.5))
+    last = int(np.floor((centre + reach) * side - 0.5))
+    if last < first:
+        first = last = int(centre * side)
+    return max(first, 0), min(last, side - 1) + 1
+
+
+def _inside(weights: Map, cover: Map, left_out: Map) -> float:
+    total = float((weights * (1 - left_out)).sum())
+    return float((weights * cover).sum()) / total if total > 0 else float("nan")
+
+
+def _by_unit(values: NDArray[np.float64], units: Units) -> NDArray[np.float64]:
+    sums = np.zeros((units.number, values.shape[1]))
+    np.add.at(sums, units.of_sample, values)
+    return sums

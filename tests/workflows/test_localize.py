@@ -1,0 +1,118 @@
+"""Localisation of a real model on scenes whose masks are known, through files and back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlrec.datasets.images import decode
+from mlrec.datasets.objects import load_objects
+from mlrec.datasets.shapes import draw_shapes
+from mlrec.errors import DataError
+from mlrec.models.checkpoint import load_model
+from mlrec.models.csra import CSRA
+from mlrec.training.transforms import normalize, tensors
+from mlrec.workflows.evaluate import Evaluation, Machine, evaluate_run
+from mlrec.workflows.localize import Localization, localize
+from mlrec.workflows.prepare import prepare
+from mlrec.workflows.train import train
+from tests.tiny import FAST, make_tiny
+
+HERE = Machine(workers=0, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    root = tmp_path_factory.mktemp("localize")
+    draw_shapes(root / "scenes", images={"train": 6, "val": 7})
+    data = prepare("shapes", root / "scenes", out=root / "data")
+    flags = {**FAST, "data": str(data.path), "epochs": 1, "img_size": 128, "heads": 2, "lam": 0.5}
+    run = train(flags, out=root / "runs")
+    return evaluate_run(run.path, machine=HERE)
+
+
+@pytest.fixture(scope="module")
+def result(found: Evaluation) -> Localization:
+    return localize(found, machine=HERE)
+
+
+def test_each_shown_label_is_a_pair_judged_as_by_hand(found: Evaluation, result: Localization) -> None:
+    manifest, objects = found.dataset.manifest("val"), load_objects(found.dataset, "val")
+    assert {(p.sample, p.label) for p in result.pairs} == set(zip(*np.nonzero(manifest.targets == 1), strict=True))
+    model = load_model(found.model)
+    assert isinstance(model.head, CSRA)
+    pair = result.pairs[0]
+    pixels = decode(manifest.path_of(pair.sample))
+    view = tensors(pixels, None, model.preprocessing.size, model.preprocessing.interpolation)
+    with torch.inference_mode():
+        features = model.backbone(normalize(view[None], model.preprocessing))
+        rows, columns = features.shape[-2:]
+        own = model.head.contributions(features)[0, pair.label]
+    mask = np.zeros(pixels.shape[:2], dtype=bool)
+    for k in np.flatnonzero(objects[pair.sample].labels == pair.label):
+        mask |= objects[pair.sample].mask(int(k))
+    i, j = divmod(int(own.argmax()), columns)
+    height, width = mask.shape
+    cell = mask[
+        int(np.ceil(i * height / rows - 0.5)) : int(np.floor((i + 1) * height / rows - 0.5)) + 1,
+        int(np.ceil(j * width / columns - 0.5)) : int(np.floor((j + 1) * width / columns - 0.5)) + 1,
+    ]
+    assert pair.hit == float(cell.any())
+    assert pair.covered == pytest.approx(mask.mean(), abs=0.02)
+
+
+def test_groups_and_files_say_the_same(found: Evaluation, result: Localization) -> None:
+    everything, by_size, by_label = result.groups
+    assert everything[0].pairs == sum(g.pairs for g in by_size) == sum(g.pairs for g in by_label) == len(result.pairs)
+    whole = everything[0].means["attended"]
+    assert whole is not None
+    assert whole.value == pytest.approx(np.mean([pair.attended for pair in result.pairs]))
+    written = json.loads((found.path / "localization.json").read_text())
+    assert written == result.to_dict()
+    rows = list(csv.DictReader((found.path / "localization.csv").open()))
+    assert [float(row["attended"]) for row in rows] == pytest.approx([p.attended for p in result.pairs], rel=1e-5)
+    assert list(result.sharpness) == ["1", "inf"]
+    assert result.sharpness["inf"] == pytest.approx(1)
+    assert 1 < result.sharpness["1"] <= result.grid[0] * result.grid[1]
+    assert len(result.tables) == 2
+
+
+def test_maps_turn_with_the_photograph(found: Evaluation, result: Localization, tmp_path: Path) -> None:
+    """Pixels stored on their side, with the orientation that says so, and masks of the stored pixels: all as before."""
+    scenes = Path(found.dataset.info.source["path"])
+    turned = tmp_path / "scenes"
+    (turned / "annotations").mkdir(parents=True)
+    (turned / "val2014").mkdir()
+    content = json.loads((scenes / "annotations" / "instances_val2014.json").read_text())
+    from pycocotools import mask as rle
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    for image in content["images"]:
+        picture = Image.open(scenes / "val2014" / image["file_name"]).transpose(Image.Transpose.ROTATE_90)
+        image["file_name"] = image["file_name"].replace(".jpg", ".png")
+        picture.save(turned / "val2014" / image["file_name"], exif=exif)
+        image["width"], image["height"] = picture.size
+    for thing in content["annotations"]:
+        seen = np.rot90(rle.decode(thing["segmentation"]))
+        code = rle.encode(np.asfortranarray(seen))
+        thing["segmentation"] = {"size": list(seen.shape), "counts": code["counts"].decode()}
+        thing["bbox"] = [float(v) for v in rle.toBbox(code)]
+    (turned / "annotations" / "instances_val2014.json").write_text(json.dumps(content))
+    data = prepare("coco", turned, out=tmp_path / "data")
+    again = localize(evaluate_run(found.model, data=data.path, split="val", machine=HERE), machine=HERE)
+    ours, theirs = (np.array([(p.hit, p.covered, p.attended) for p in r.pairs]) for r in (again, result))
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path)
+    run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path / "runs")
+    with pytest.raises(DataError, match="annotates no objects"):
+        localize(evaluate_run(run.path, machine=HERE), machine=HERE)
