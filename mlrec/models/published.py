@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mlrec.errors import ModelError
@@ -49,3 +50,15 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
         known = ", ".join(f"--lam {release.lam:g} for {release.trunk}" for release in fitting)
         raise ModelError(f"λ is not in the file, and for {what} the paper has several: give {known}")
     raise ModelError(f"λ is not in the file, and the paper has none for {what}; give --lam X")
+
+
+def fixed_lam(backbone: str, head: str) -> float:
+    """λ of Figure 1 that the paper fixes beforehand (Table 1): 0.02 for the ResNet family, 0.2 for all others.
+
+    ML-GCN counts with the others, though its trunk is a ResNet.
+
+    Args:
+        backbone: timm's name, with or without a tag.
+        head: a key of `HEADS`.
+    """
+    return 0.02 if re.match(r"resnet\d+", backbone) and head != "gcn" else 0.2

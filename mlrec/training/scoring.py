@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import MlrecError, printable
 from mlrec.models.classifier import Classifier
+from mlrec.models.residual import residual_parts
 from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.training.batches import eval_batches
@@ -40,6 +45,51 @@ def predict(
         DataError: an image that cannot be read, by its name; nothing is ever put in its place.
         MlrecError: a logit that is no finite number, by the sample's name.
     """
+    logits = read_features(
+        model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
+        device=device, precision=precision, decode=decode, progress=progress, rank=rank, world=world,
+    )  # fmt: skip
+    return as_predictions(logits[:, 0], manifest)
+
+
+def predict_parts(
+    model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
+) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
+    """The two parts that λ weighs, in one pass: logits at λ = 0, and for each temperature what λ = 1 adds to them.
+
+    Args:
+        model: with any head but the one without an average.
+        manifest: the split.
+        temperatures: see `residual_parts`.
+        **how: the options of `predict`.
+
+    Raises:
+        MlrecError: as `predict`; a head whose logits λ does not weigh.
+    """
+    parts = read_features(
+        model, manifest, lambda features: residual_parts(model.head, features, temperatures),
+        1 + max(1, len(temperatures)), **how,
+    )  # fmt: skip
+    average, *added = (as_predictions(part, manifest) for part in parts.unbind(1))
+    return average, tuple(part.logits for part in added)
+
+
+def read_features(
+    model: Classifier,
+    manifest: Manifest,
+    read: Callable[[Tensor], Tensor],
+    number: int,
+    *,
+    batch_size: int = 16,
+    workers: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    decode: Decode = "fast",
+    progress: Progress = SILENT,
+    rank: int = 0,
+    world: int = 1,
+) -> Tensor:
+    """One pass over the split: (N, `number`, C) of what `read` makes, (B, `number`, C), of the features of a batch."""
     chosen = resolve_device(device)
     how = resolve_precision(precision, chosen)
     prepare_device(chosen, how)
@@ -49,7 +99,7 @@ def predict(
         progress=progress,
     )  # fmt: skip
     # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.
-    logits = torch.zeros((len(manifest) + 1, len(manifest.labels)), device=chosen)
+    found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=chosen)
     total = math.ceil(len(manifest) / world)
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
@@ -57,12 +107,12 @@ def predict(
             with autocast(chosen, how):
                 features = model.backbone(normalize(inputs.images, model.preprocessing))
             # The head outside of it: logits rounded to bf16 have 256 values an octave, and tie.
-            output = model.head(features.to(torch.float32))
-            logits[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
+            output = read(features.to(torch.float32))
+            found[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
             step(int((batch.samples >= 0).sum()))
         if world > 1:
-            torch.distributed.all_reduce(logits)
-    return _as_predictions(logits[:-1], manifest)
+            torch.distributed.all_reduce(found)
+    return found[:-1]
 
 
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
@@ -76,10 +126,11 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     parts = torch.split(features.values[0], batch_size)
     with torch.inference_mode():
         logits = torch.cat([model.head(part.to(device, torch.float32)) for part in parts])
-    return _as_predictions(logits, features.manifest)
+    return as_predictions(logits, features.manifest)
 
 
-def _as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
+def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
+    """Logits (N, C) of a whole manifest; raises MlrecError where one is no finite number."""
     values = logits.cpu()
     broken = (~torch.isfinite(values)).nonzero()
     if len(broken):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from mlrec.runs.record import RunRecord, latest_run
 from mlrec.workflows import outputs
 
 EVALUATION = "eval.json"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,55 @@ def evaluate_run(
         MlrecError: no model, no data, labels that differ from the model's, images that cannot be read.
     """
     progress = progress if processes.rank() == 0 else SILENT
+    chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
+    conventions_named(conventions)
+    path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
+    predictions, environment = _predict(path, manifest, machine or Machine(), progress)
+    metrics = outputs.score(predictions, conventions, labels)
+    folder = chosen.folder("eval")
+    if processes.rank():
+        return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
+    outputs.write_scores(folder, predictions, metrics)
+    write_json(folder / EVALUATION, chosen.facts(list(metrics.average_precision), environment))
+    return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, the split to score it on, and what has changed since it was trained."""
+
+    model: Path
+    dataset: Dataset
+    manifest: Manifest
+    changes: list[str]
+
+    def folder(self, what: str) -> Path:
+        """Where results of this kind go: below the model's folder, or beside its file."""
+        name = f"{what}-{self.manifest.name}-{self.manifest.split}"
+        return self.model / name if self.model.is_dir() else self.model.with_name(f"{self.model.stem}-{name}")
+
+    def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:
+        """The content of `eval.json`."""
+        return {
+            "model": str(self.model.absolute()),
+            "scored": msgspec.to_builtins(outputs.scored_facts(self.dataset, self.manifest)),
+            "labels": labels,
+            "environment": environment,
+            "warnings": self.changes,
+        }
+
+
+def choose(
+    model: Path | str | None,
+    data: Path | str | None,
+    split: str | None,
+    *,
+    labels: Sequence[str] | None,
+    runs_root: Path | str,
+    data_root: Path | str,
+    progress: Progress,
+) -> Chosen:
+    """What was named, and for the rest what `evaluate_run` says; what was filled in, and what has changed, is told."""
     if model is None:
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")
@@ -90,27 +140,10 @@ def evaluate_run(
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     for name in labels or ():
         outputs.column_of(name, manifest.labels)
-    conventions_named(conventions)
     changes = _changes(record, manifest)
     for change in changes:
         progress.warn(change)
-    predictions, environment = _predict(path, manifest, machine or Machine(), progress)
-    metrics = outputs.score(predictions, conventions, labels)
-    folder = (
-        path / f"eval-{_named(manifest)}" if path.is_dir() else path.with_name(f"{path.stem}-eval-{_named(manifest)}")
-    )
-    if processes.rank():
-        return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
-    outputs.write_scores(folder, predictions, metrics)
-    facts: dict[str, Any] = {
-        "model": str(path.absolute()),
-        "scored": msgspec.to_builtins(outputs.scored_facts(dataset, manifest)),
-        "labels": list(metrics.average_precision),
-        "environment": environment,
-        "warnings": changes,
-    }
-    write_json(folder / EVALUATION, facts)
-    return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
+    return Chosen(path, dataset, manifest, changes)
 
 
 def _manifest(
@@ -151,10 +184,22 @@ def _predict(
     path: Path, manifest: Manifest, machine: Machine, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
     """The model's logits of the manifest, columns in the model's order; and the environment they were made in."""
+    from mlrec.training.scoring import predict
+
+    return run_model(path, manifest, machine, progress, predict)
+
+
+def run_model(
+    path: Path, manifest: Manifest, machine: Machine, progress: Progress, one_pass: Callable[..., T]
+) -> tuple[T, dict[str, Any]]:
+    """What `one_pass`, `predict` or its like, makes of the model and the manifest, columns in the model's order.
+
+    Returns:
+        That, and the environment it was made in.
+    """
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training import distributed
     from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.scoring import predict
     from mlrec.workflows.records import environment
 
     device = resolve_device(machine.device)
@@ -167,7 +212,7 @@ def _predict(
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
     size = machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16
     with distributed.joined(device):
-        predictions = predict(
+        made = one_pass(
             model,
             manifest,
             batch_size=size,
@@ -179,8 +224,4 @@ def _predict(
             rank=processes.rank(),
             world=processes.world(),
         )
-    return predictions, environment(device, precision)
-
-
-def _named(manifest: Manifest) -> str:
-    return f"{manifest.name}-{manifest.split}"
+    return made, environment(device, precision)
