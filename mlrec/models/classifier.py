@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from mlrec.errors import ModelError
@@ -91,9 +92,16 @@ class Classifier(nn.Module):
         self.architecture = architecture
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of normalised `images` (B, 3, H, W)."""
-        logits: Tensor = self.head(self.backbone(images))
-        return logits
+        """Logits (B, C) of normalised `images` (B, 3, H, W).
+
+        Under autocast the trunk alone is computed in half precision: a score rounded to bf16 has 256 values an octave.
+        """
+        features: Tensor = self.backbone(images)
+        if torch.is_autocast_enabled(features.device.type):
+            with torch.autocast(features.device.type, enabled=False):
+                logits: Tensor = self.head(features.float())
+                return logits
+        return cast(Tensor, self.head(features))
 
 
 def create_model(

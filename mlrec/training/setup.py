@@ -99,9 +99,11 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
         return pixels.contiguous(memory_format=layout) if config.channels_last else pixels.contiguous()
 
     def features(cached: Tensor) -> Tensor:
-        return cached
+        return cached.to(torch.float32)
 
-    return Network(module, features if config.freeze_backbone else inputs, device, precision)
+    if config.freeze_backbone:  # a head is computed in float32, whatever its trunk was
+        return Network(module, features, device, "fp32")
+    return Network(module, inputs, device, precision)
 
 
 def per_process(config: Config) -> int:

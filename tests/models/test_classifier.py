@@ -55,3 +55,12 @@ def test_preprocessing_survives_plain_values(name: str) -> None:
     assert preprocessing.mean == NORMALIZATIONS[name][0]
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
     assert preprocessing.normalized("weights") is preprocessing
+
+
+def test_the_head_is_computed_in_float32_under_autocast() -> None:
+    model = mlrec.create_model("test_resnet", 3, heads=2, lam=0.5)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, features = model(images), model.backbone(images)
+    assert (logits.dtype, features.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(logits, model.head(features.float()))
