@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from mlrec.errors import DataError, Findings, printable
 
 SPLITS = ("train", "val", "test")
 USUAL = ("train", "val")
+LONGEST_LINK = 4096  # bytes of a path
 _FILE = re.compile(r"^(?:instances_)?(train|val|test)(\d{4})?\.json$")
 
 
@@ -81,5 +83,22 @@ def _image_folder(root: Path, split: str, year: str, findings: Findings) -> str:
     for folder in (usual, f"images/{usual}"):
         if (root / folder).is_dir():
             return folder
+        if target := _link_in_words(root, folder):
+            findings.warn("a folder of images is a file that names another folder, which was used", f"{root / folder}")
+            return target
     findings.warn(f"split '{split}' has no folder of images", f"{root / usual} or {root / 'images' / usual}")
     return usual
+
+
+def _link_in_words(root: Path, folder: str) -> str | None:
+    """The folder below `root` that a small file in the place of `folder` names: git's form of a link it cannot make."""
+    file = root / folder
+    if not file.is_file() or file.stat().st_size > LONGEST_LINK:
+        return None
+    try:
+        named = file.read_bytes().decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(folder), named)) if named.isprintable() else ".."
+    inside = target.partition("/")[0] not in ("", ".", "..") and (root / target).is_dir()
+    return target if inside and (root / target).resolve().is_relative_to(root.resolve()) else None

@@ -214,3 +214,19 @@ def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert read(root)[0].manifests[0].digest == before
     assert np.array_equal(read(root)[0].manifests[0].targets, [[0, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("content_of_file", "followed"),
+    [("store\n", True), ("store/../store", True), ("../elsewhere", False), ("/etc", False), (".", False), ("", False)],
+)
+def test_a_link_that_git_wrote_as_a_file_is_followed_inside_the_root(
+    tmp_path: Path, content_of_file: str, followed: bool
+) -> None:
+    root = dataset(tmp_path / "root", train=content())
+    (tmp_path / "elsewhere").mkdir()
+    (root / "train2017").rename(root / "store")
+    (root / "train2017").write_text(content_of_file)
+    reading, findings = read(root)
+    assert reading.manifests[0].images[0] == ("store/001.jpg" if followed else "train2017/001.jpg")
+    assert any("names another folder" in line and "train2017" in line for line in findings.warnings) == followed
