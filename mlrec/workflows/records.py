@@ -107,14 +107,14 @@ def patience_is_out(history: Sequence[Mapping[str, Any]], plan: Plan) -> bool:
     return bool(newest - best["epoch"] >= plan.config.patience)
 
 
-def identity(plan: Plan, world: int) -> dict[str, Any]:
+def identity(plan: Plan) -> dict[str, Any]:
     """What a resumed run must agree with."""
     return {
         "config": plain(plan.config),
         "labels": list(plan.train.labels),
         "train": plan.train.digest,
         "scored": plan.scored.digest,
-        "processes": world,
+        "processes": processes.world(),
     }
 
 

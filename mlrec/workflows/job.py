@@ -1,0 +1,115 @@
+"""`Job`: a training run under way, and what it writes while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlrec.config import Config
+from mlrec.predictions import Predictions
+from mlrec.progress import Progress
+from mlrec.runs import directory, log
+from mlrec.runs.record import RunRecord, Status
+from mlrec.training import state
+from mlrec.training.board import Board, draw, open_board
+from mlrec.training.features import FeatureStore
+from mlrec.training.loop import Network
+from mlrec.training.state import State
+from mlrec.workflows import outputs, records
+from mlrec.workflows.defaults import Plan
+from mlrec.workflows.interrupt import Interrupted, Stop
+
+
+@dataclass
+class Job:
+    """A run under way in this process; of several processes only the first has a `folder`, and writes.
+
+    Attributes:
+        features: of frozen trunks, of this run and of others before it.
+        board: where numbers are drawn besides `log.jsonl`.
+    """
+
+    plan: Plan
+    state: State
+    network: Network
+    record: RunRecord
+    stop: Stop
+    progress: Progress
+    features: FeatureStore
+    folder: Path | None = None
+    board: Board | None = None
+
+    @property
+    def config(self) -> Config:
+        """The config."""
+        return self.plan.config
+
+    def begin(self) -> None:
+        """Write what stands before the first step; a run that goes on forgets what it is going to do again."""
+        self.note("running")
+        if self.folder is None:
+            return
+        records.write_config(self.folder, self.plan)
+        log.rewind(self.folder, self.state.step)
+        if (warning := records.little_room(self.folder, self.state.nbytes)) is not None:
+            self.progress.warn(warning)
+        if self.config.tensorboard:
+            self.board = open_board(self.folder, self.state.step)
+        if self.state.saved is None:
+            self.save()  # a run killed in its first epoch resumes, too, and without a hub
+
+    def note(self, status: Status) -> None:
+        """Write the record as it stands."""
+        self.record = records.updated(self.record, status, self.state, self.plan)
+        if self.folder is not None:
+            self.record.save(self.folder)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self.folder is not None:
+            state.save(self.folder, self.state, records.identity(self.plan))
+
+    def log(self, event: str, **values: Any) -> None:
+        """Add a line to `log.jsonl`, and draw its numbers."""
+        if self.folder is not None:
+            log.append(self.folder, event, **values)
+        if self.board is not None:
+            draw(self.board, event, **values)
+
+    def scored(self, epoch: int, split: str, predictions: Predictions) -> bool:
+        """Keep the mAP of an epoch; whether it is the best so far on that split."""
+        metrics = outputs.score(predictions)
+        entry = {"epoch": epoch, "split": split, "mAP": metrics.mAP}
+        others = [e for e in self.state.history if (e["epoch"], e["split"]) != (epoch, split)]
+        self.state.history = [*others, entry]
+        self.log("scored", step=self.state.step, **entry)
+        shown = "undefined" if metrics.mAP is None else f"{100 * metrics.mAP:.1f} %"
+        self.progress.say(f"epoch {epoch}: mAP {shown} on {split}")
+        return all((metrics.mAP or 0.0) > (e["mAP"] or 0.0) for e in others if e["split"] == split)
+
+    def finish(self) -> None:
+        """Say that the run is finished, and drop the checkpoints that nobody needs any more."""
+        if self.board is not None:
+            self.board.close()
+        self.note("finished")
+        if self.folder is not None:
+            for name in (directory.RESUME, directory.RESUME_PREVIOUS):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def interrupted(self) -> Interrupted:
+        """What a run that a signal stopped ends with."""
+        place = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
+        return Interrupted(f"{place}; resume: mlrec train --resume {self.folder}", self.stop.number or 15)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the seconds of a part of the run."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.state.seconds[part] = self.state.seconds.get(part, 0.0) + time.monotonic() - begun
