@@ -25,7 +25,7 @@ def image_name(name: str, where: str, findings: Findings) -> str:
 
 def _fault(name: str) -> str:
     parts = name.split("/")
-    if not name.strip():
+    if not name.strip() or posixpath.normpath(name) == ".":
         return "is empty; give the path of an image"
     if name.startswith("/") or _ELSEWHERE.match(name):
         return "is absolute; names must be relative to the image directory"

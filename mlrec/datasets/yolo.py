@@ -40,6 +40,8 @@ def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading: 
             findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
             continue
         images = _images(described[split], f"{file}: {split}", root, findings)
+        if findings.errors:
+            continue
         rows = [_targets(root, image, len(labels), findings) for image in images]
         targets = np.array(rows, dtype=np.int8).reshape(-1, len(labels))
         manifests.append(Manifest(root.name, split, root, labels, tuple(images), targets))
@@ -91,7 +93,7 @@ def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
 def _root(value: Any, file: Path) -> Path:
     """`path:` where it exists, as given or below the file's folder; else that folder: configurations move with data."""
     candidates = [file.parent / str(value), Path(str(value))] if value else []
-    return next((folder for folder in candidates if folder.is_dir()), file.parent).resolve()
+    return next((folder for folder in candidates if _exists(folder) and folder.is_dir()), file.parent).resolve()
 
 
 def _images(value: Any, where: str, root: Path, findings: Findings) -> list[str]:
@@ -112,9 +114,17 @@ def _images(value: Any, where: str, root: Path, findings: Findings) -> list[str]
 def _place(entry: str, where: str, root: Path) -> Path:
     """The folder or list that an entry means; `../images` of exported sets means `images`."""
     for candidate in (root / entry, root / entry.removeprefix("../")):
-        if candidate.exists() and candidate.resolve().is_relative_to(root):
+        if _exists(candidate) and candidate.resolve().is_relative_to(root):
             return candidate.resolve()
     raise DataError(f"{printable(where)}: '{printable(entry)}' is neither a folder nor a list below {printable(root)}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether `path` exists, also where it is longer than any file system takes."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _listed(file: Path, root: Path, findings: Findings) -> list[str]:

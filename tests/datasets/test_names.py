@@ -23,6 +23,7 @@ def test_a_good_name_gets_its_one_spelling(name: str, plain: str) -> None:
     [
         ("", "empty"),
         (" ", "empty"),
+        ("./", "empty"),
         ("/etc/passwd", "absolute"),
         ("C:\\a.jpg", "absolute"),
         ("\\\\host\\a.jpg", "absolute"),

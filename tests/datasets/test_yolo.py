@@ -96,6 +96,7 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
         ("names: [a, no]\ntrain: images/train\n", "put the name in quotes"),
         ("names: [a]\ntrain: images/none\n", "neither a folder nor a list"),
         ("names: [a]\ntrain: ../..\n", "neither a folder nor a list"),
+        (f"names: [a]\npath: {'p' * 300}\ntrain: {'t' * 300}\n", "neither a folder nor a list"),
         ("a: &a [x]\nnames: *a\ntrain: images/train\n", "YAML aliases"),
         ("names: !!python/object/apply:os.system [echo]\n", "invalid YAML"),
     ],
