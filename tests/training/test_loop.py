@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import RunError
-from mlrec.training import setup
+from mlrec.training import loop, setup
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit, step_seed
 from mlrec.training.state import State
@@ -191,3 +192,45 @@ def test_half_precision_on_the_processor_trains_too() -> None:
     _, exact = run(config, batches(3), 3)
     assert losses == pytest.approx([e.loss for e in exact], rel=0.05)
     assert all(p.dtype == torch.float32 for p in state.model.parameters())
+
+
+def test_where_looking_costs_time_several_steps_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, single = run(PLAIN, batches(10), 5)
+    monkeypatch.setattr(loop, "_look_is_due", lambda state, *_: state.step % 3 == 0 or state.batch == 5)
+    state, together = run(PLAIN, batches(10), 5)
+    steps = [e for e in together if isinstance(e, Steps)]
+    assert [(e.step, e.steps, e.samples) for e in steps] == [(3, 3, 12), (5, 2, 8), (6, 1, 4), (9, 3, 12), (10, 1, 4)]
+    losses = [e.loss for e in single if isinstance(e, Steps)]
+    assert [e.loss for e in steps] == pytest.approx(
+        [sum(losses[a:b]) / (b - a) for a, b in ((0, 3), (3, 5), (5, 6), (6, 9), (9, 10))]
+    )
+    assert [e.loss for e in together if isinstance(e, Epoch)] == [e.loss for e in single if isinstance(e, Epoch)]
+    assert state.step == 10
+
+
+def test_a_broken_step_is_named_even_when_it_is_looked_at_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_look_is_due", lambda state, *_: state.batch == 5)
+    state, network = made(PLAIN)
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return mean_loss(logits, targets) * (float("inf") if state.step == 2 else 1.0)
+
+    with pytest.raises(RunError, match="loss is inf at step 3 "):
+        list(fit(state, network, iter(batches(5)), loss, PLAIN, steps_per_epoch=5))
+
+
+def test_steps_that_an_fp16_scaler_leaves_out_are_borne_up_to_fifty_in_a_row() -> None:
+    state, _ = made(PLAIN)
+
+    def look(norm: float) -> None:
+        state.step += 1
+        window = loop._Window([torch.tensor(0.5)], [torch.tensor(norm)], [0.1], 4)
+        loop._look(state, window, "fp16")
+
+    for _ in range(50):
+        look(math.inf)
+    look(1.0)
+    for _ in range(50):
+        look(math.nan)
+    with pytest.raises(RunError, match="at step 102 "):
+        look(math.inf)
