@@ -28,6 +28,9 @@ def sweep(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Run each setting with each of these seeds.", metavar="A,B")] = None,
     folds: Annotated[int | None, typer.Option(help="Run each setting on so many folds of the training split.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="No grid: so many runs with values between those given, chosen by TPE.", min=1)
+    ] = None,
     tune: Annotated[
         list[str] | None,
         typer.Option(help="As --set; of these values each setting gets its best, by data held out from training."),
@@ -58,18 +61,19 @@ def sweep(
     """
     from mlrec.config import parse_numbers
     from mlrec.workflows import sweep as workflow
-    from mlrec.workflows import sweep_plan
+    from mlrec.workflows import sweep_progress
     from mlrec.workflows.interrupt import Interrupted
+    from mlrec.workflows.sweep_plan import plan_sweep
     from mlrec.workflows.sweep_report import study_report
 
     terminal = console.Terminal()
-    plan = workflow.plan_sweep(
+    plan = plan_sweep(
         options.pairs(settings or [], "--set") | flags, study=study, tune=options.pairs(tune or [], "--tune"),
-        seeds=None if seeds is None else _whole(parse_numbers(seeds)), folds=folds, file=config, recipe=recipe,
-        out=out, name=name, progress=terminal,
+        seeds=None if seeds is None else _whole(parse_numbers(seeds)), folds=folds, trials=trials, file=config,
+        recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip
     if dry_run:
-        console.result(_text(sweep_plan.dry_run(plan, jobs=jobs)))
+        console.result(_text(sweep_progress.dry_run(plan, jobs=jobs)))
         return
     try:
         moments = workflow.run_sweep(
@@ -79,7 +83,7 @@ def sweep(
     except Interrupted as stopped:
         terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
-    failed = sweep_plan.failures(states)
+    failed = sweep_progress.failures(states)
     if any(state.status == "finished" for state in states):
         table = study_report(plan.folder.path, labels=options.names(labels), intervals=intervals)
         console.result(_text(table))
@@ -90,7 +94,7 @@ def sweep(
 
 def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal) -> tuple[State, ...]:
     """Draw how the runs stand while they go on; without a terminal, one line for each that ends."""
-    from mlrec.workflows.sweep_plan import progress_table
+    from mlrec.workflows.sweep_progress import progress_table
 
     states: tuple[State, ...] = ()
     told: set[str] = set()

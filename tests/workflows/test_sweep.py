@@ -17,8 +17,9 @@ from mlrec.errors import ConfigError, UsageError
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.sweeps.states import State, state_of
-from mlrec.workflows.sweep import SweepPlan, plan_sweep, run_sweep
-from mlrec.workflows.sweep_plan import dry_run, failures
+from mlrec.workflows.sweep import run_sweep
+from mlrec.workflows.sweep_plan import SweepPlan, plan_sweep
+from mlrec.workflows.sweep_progress import dry_run, failures
 from mlrec.workflows.sweep_report import study_report
 from tests.tiny import FAST, make_tiny
 
@@ -58,6 +59,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(data: Path, tmp_
         plan_sweep({**flags, "lam": "0,-1"}, out=tmp_path)
     with pytest.raises(UsageError, match="did you mean 'table7'"):
         plan_sweep(flags, study="table77", out=tmp_path)
+    with pytest.raises(UsageError, match="--trials N searches"):
+        plan_sweep({**flags, "lr": "0.1,0.2"}, trials=3, seeds=[0, 1], out=tmp_path)
     with pytest.raises(UsageError, match="--tune goes with --seeds"):
         plan_sweep(flags, tune={"lr": "0.1,0.2"}, folds=2, out=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -122,6 +125,17 @@ def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(data: Path
     report = study_report(plan.folder.path)
     assert len(report.rows) == 2
     assert "1 runs are not finished" in report.footnotes[-1]
+
+
+def test_a_search_makes_so_many_runs_and_goes_on_from_the_folders(data: Path, tmp_path: Path) -> None:
+    flags = {**HEAD_ONLY, "data": str(data), "lr": "0.001,1", "head": "csra,average"}
+    states = finished(plan_sweep(flags, trials=2, out=tmp_path))
+    assert [state.status for state in states] == ["finished"] * 2
+    assert all(0.001 <= state.point.settings["lr"] <= 1 for state in states)
+    more = finished(plan_sweep(flags, trials=3, out=tmp_path))
+    assert [state.point.name for state in more][:2] == [state.point.name for state in states]
+    assert len({state.point.name for state in more}) == 3
+    assert len(study_report(tmp_path / "sweep-lr-head").rows) == 3
 
 
 def command(data: Path, out: Path, **more: Any) -> list[str]:
