@@ -1,8 +1,4 @@
-"""`mlrec train --compare`: the baseline of the paper beside CSRA, and between them what the recipe alone does.
-
-The paper's baseline learns its head ten times slower than CSRA does and has another classifier. Two rows in between
-tell these apart from the attention: the baseline at CSRA's learning rate, and CSRA with λ = 0.
-"""
+"""`mlrec train --compare`: the baseline of the paper beside CSRA, and between them what the recipe alone does."""
 
 from __future__ import annotations
 
@@ -15,20 +11,11 @@ from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run
+from mlrec.sweeps.studies import fair_rows
 from mlrec.workflows.compare import compare_runs
-from mlrec.workflows.defaults import Plan, make_plan
+from mlrec.workflows.defaults import make_plan
 from mlrec.workflows.report import report
 from mlrec.workflows.train import resume, train
-
-
-def rows(csra: Plan) -> dict[str, dict[str, Any]]:
-    """What each of the four rows sets; all else is the recipe's, the same for all."""
-    return {
-        "baseline": {"head": "average", "head_lr_mult": 1.0},
-        "baseline-lr": {"head": "average", "head_lr_mult": csra.config.head_lr_mult},
-        "csra-lam0": {"head": "csra", "lam": 0.0, "head_lr_mult": csra.config.head_lr_mult},
-        "csra": {"head": "csra"},
-    }
 
 
 def train_fair_rows(
@@ -63,7 +50,7 @@ def train_fair_rows(
     stem = f"{plan.dataset.info.name}-{plan.config.backbone}-compare".replace("/", "-")
     folder, features = Path(out) / (name or stem), FeatureStore()
     found: dict[str, list[Run]] = {}
-    for row, settings in rows(plan).items():
+    for row, settings in fair_rows(plan.config.head_lr_mult).items():
         for seed in seeds:
             path = folder / f"{row}-{seed}"
             progress.say(f"{row}, seed {seed}")

@@ -51,7 +51,7 @@ def test_the_fair_rows_differ_in_one_thing_at_a_time():
     assert rows == [
         {"head": "average", "head_lr_mult": 1.0},
         {"head": "average", "head_lr_mult": 10.0},
-        {"head": "csra", "lam": 0.0},
+        {"head": "csra", "lam": 0.0, "head_lr_mult": 10.0},
         {"head": "csra"},
     ]
 

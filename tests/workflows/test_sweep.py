@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mlrec.datasets.folder import Dataset
-from mlrec.errors import ConfigError, UsageError
+from mlrec.errors import ConfigError, RunError, UsageError
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
-from mlrec.sweeps.states import State, state_of
+from mlrec.sweeps.grid import Point
+from mlrec.sweeps.states import Folder, State, state_of
 from mlrec.workflows.sweep import run_sweep
+from mlrec.workflows.sweep_crew import _Crew, _over
 from mlrec.workflows.sweep_plan import SweepPlan, plan_sweep
 from mlrec.workflows.sweep_progress import dry_run, failures
 from mlrec.workflows.sweep_report import study_report
+from mlrec.workflows.sweep_worker import Work
 from tests.tiny import FAST, make_tiny
 
 REPOSITORY = Path(__file__).parents[2]
@@ -235,3 +240,26 @@ def test_a_signal_saves_the_run_under_way(data: Path, tmp_path: Path, number: in
     assert stdout == ""
     assert "the same command goes on" in stderr.splitlines()[-1]
     assert RunRecord.load(under_way).status == "interrupted"
+
+
+def test_a_killed_worker_leaves_a_hint_and_its_point_is_given_up_the_second_time(tmp_path: Path) -> None:
+    point = Point("run", "", {}, {})
+    folder, claim = Folder(tmp_path), Folder(tmp_path).claim("run") / directory.LOCK
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    claim.parent.mkdir(parents=True)
+    claim.write_text(f"pid {gone.pid} on {socket.gethostname()} since 2026-01-01 00:00:00")
+    crew = _Crew(Work({}, tmp_path, "", "", None, None, None, ()), 1)
+    for times, over in ((1, False), (2, True)):
+        crew._processes = [SimpleNamespace(pid=gone.pid, exitcode=-9)]  # type: ignore[list-item]
+        crew.bury(folder, [state_of(point, folder)])
+        state = state_of(point, folder)
+        assert state.failure is not None
+        assert (state.status, state.failure.times, state.failure.crash) == ("failed", times, True)
+        assert "memory" in state.failure.error
+        assert "--batch-size" in state.failure.error
+        assert _over(state, {}) is over
+    crew._processes = [SimpleNamespace(pid=1, exitcode=1)]  # type: ignore[list-item]
+    folder.forget_failure("run")
+    with pytest.raises(RunError, match="before it trained anything"):
+        crew.bury(folder, [state_of(point, folder)])
