@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets import images, statistics
 from mlrec.datasets.folder import Dataset
-from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.errors import DataError, Findings, UsageError
 from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.power import expected_half_width, images_needed
@@ -61,7 +61,7 @@ def stats(
         compared=[manifest.split for manifest in compared],
         shifts={
             f"{a.split} → {b.split}": statistics.shifts(described[a.split], described[b.split])
-            for a, b in combinations(compared, 2)
+            for a, b in combinations([m for m in compared if (m.targets != UNKNOWN).any()], 2)
         },
         cooccurrence=together.tolist(),
         implications=statistics.implications(dataset.info.labels, together, apart),
