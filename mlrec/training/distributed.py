@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 
+from mlrec.errors import UsageError
 from mlrec.processes import rank, world
 
 TIMEOUT = timedelta(minutes=10)
@@ -70,6 +71,8 @@ def same_buffers(module: nn.Module) -> None:
 def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Module:
     """The module with gradients averaged over processes, optionally with BatchNorm over the whole batch."""
     if sync_bn:
+        if device.type != "cuda":
+            raise UsageError("--sync-bn needs CUDA: torch has it there alone")
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return nn.parallel.DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
 

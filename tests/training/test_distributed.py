@@ -13,11 +13,13 @@ import pytest
 
 from mlrec.datasets import folder
 from mlrec.datasets.folder import Dataset, Info
+from mlrec.errors import RunError
 from mlrec.files import sha256
+from mlrec.models.checkpoint import read_metadata
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run
 from mlrec.workflows.evaluate import Machine, evaluate_run
-from mlrec.workflows.train import train
+from mlrec.workflows.train import resume, train
 from tests.tiny import FAST, LABELS, make_tiny
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,6 +31,11 @@ import sys
 from pathlib import Path
 from mlrec.workflows.train import train
 train({FLAGS!r} | {{"data": sys.argv[1]}}, out=sys.argv[2], name=sys.argv[3])
+"""
+RESUME = """
+import sys
+from mlrec.workflows.train import resume
+resume(sys.argv[1])
 """
 EVALUATE = """
 import sys
@@ -81,17 +88,23 @@ def alone(data: Path) -> Run:
     return train({**FLAGS, "data": str(data)}, out=data.parents[1] / "runs", name="alone")
 
 
-def test_two_processes_train_as_one_with_the_same_batch(data: Path, alone: Run, tmp_path: Path) -> None:
-    done = torchrun(2, TRAIN, tmp_path, data, tmp_path, "run")
+@pytest.fixture(scope="module")
+def pair(data: Path) -> Run:
+    """The same by two processes."""
+    folder = data.parents[1] / "pair"
+    folder.mkdir()
+    done = torchrun(2, TRAIN, folder, data, folder, "run")
     assert done.returncode == 0, done.stderr
-    losses = [
-        [e["loss"] for e in log.entries(path) if e["event"] == "steps"] for path in (alone.path, tmp_path / "run")
-    ]
+    return Run.load(folder / "run")
+
+
+def test_two_processes_train_as_one_with_the_same_batch(alone: Run, pair: Run) -> None:
+    losses = [[e["loss"] for e in log.entries(run.path) if e["event"] == "steps"] for run in (alone, pair)]
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    files = [sorted(entry.name for entry in path.iterdir()) for path in (alone.path, tmp_path / "run")]
+    files = [sorted(entry.name for entry in run.path.iterdir()) for run in (alone, pair)]
     assert files[0] == files[1]
-    assert Run.load(tmp_path / "run").record.environment["processes"] == 2
+    assert pair.record.environment["processes"] == 2
 
 
 def test_predictions_are_the_same_bytes_for_any_number_of_processes(data: Path, alone: Run, tmp_path: Path) -> None:
@@ -121,7 +134,9 @@ def test_predictions_are_the_same_bytes_for_any_number_of_processes(data: Path, 
 
 
 @pytest.mark.parametrize(("how", "told"), [("kill", "another process of this job ended"), ("raise", "x.jpg: broken")])
-def test_a_dead_process_ends_the_job_with_one_message(data: Path, tmp_path: Path, how: str, told: str) -> None:
+def test_a_dead_process_ends_the_job_with_one_message_and_the_job_resumes(
+    data: Path, pair: Run, tmp_path: Path, how: str, told: str
+) -> None:
     flags = [part for key, value in FLAGS.items() for part in ("--set", f"{key}={str(value).lower()}")]
     begun = time.monotonic()
     done = torchrun(2, DIE, tmp_path, how, "train", "--data", data, *flags, "--out", tmp_path, "--name", "run")
@@ -130,4 +145,10 @@ def test_a_dead_process_ends_the_job_with_one_message(data: Path, tmp_path: Path
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
     assert told in errors[0]
-    assert (tmp_path / "run" / directory.RESUME).is_file()
+    if how == "kill":
+        resumed = torchrun(2, RESUME, tmp_path, tmp_path / "run")
+        assert resumed.returncode == 0, resumed.stderr
+        assert read_metadata(tmp_path / "run").sha256 == read_metadata(pair.path).sha256
+    else:
+        with pytest.raises(RunError, match="processes: was 2, now 1"):
+            resume(tmp_path / "run")
