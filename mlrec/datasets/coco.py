@@ -152,7 +152,11 @@ def categories(entries: Sequence[Category], file: Path, findings: Findings) -> t
     """Label names and category ids, in ascending order of the ids."""
     by_id: dict[int, Category] = {}
     for k, entry in enumerate(entries):
-        if by_id.setdefault(entry.id, entry) != entry:
+        if (earlier := by_id.setdefault(entry.id, entry)) is entry:
+            continue
+        if earlier == entry:
+            findings.warn("identical records were taken once", f"{file}: categories[{k}] ('{entry.name}')")
+        else:
             findings.error(f"{file}: categories[{k}]", f"id {entry.id} stands twice with other names; keep one")
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]

@@ -25,6 +25,7 @@ from mlrec.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
 POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories that no name may hold
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
@@ -203,6 +204,8 @@ def clean_label(name: str, where: str, findings: Findings) -> str:
         findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
     if not normal:
         findings.error(where, "a label has an empty name; give it one")
+    if not normal.isprintable() and any(unicodedata.category(char) in CONTROL for char in normal):
+        findings.error(where, f"the label name '{printable(normal)}' holds a control character; rename it")
     return normal
 
 

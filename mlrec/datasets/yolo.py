@@ -17,6 +17,7 @@ from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_text
 
 FILE = "data.yaml"
+MAX_DEPTH = 100
 SPLITS = ("train", "val", "test")
 
 
@@ -63,17 +64,35 @@ def _load(file: Path) -> dict[str, Any]:
 
     text = read_text(file)
     try:
-        aliased = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
-        described = None if aliased else yaml.safe_load(text)
+        _refuse_tricks(text, file)
+        described = yaml.safe_load(text)
+    except DataError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
         raise DataError(f"{printable(file)}: invalid YAML{where}; correct it") from error
-    if aliased:  # a few of them can stand for billions of values
-        raise DataError(f"{printable(file)}: uses YAML aliases; write the values out")
     if not isinstance(described, dict):
         raise DataError(f"{printable(file)}: no YAML mapping; it needs names, train and val")
     return described
+
+
+def _refuse_tricks(text: str, file: Path) -> None:
+    """Refuse what costs far more to read than to write, before it is read, and keys of which the last would win."""
+    import yaml
+
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
+            raise DataError(f"{printable(file)}: uses YAML aliases; write the values out")
+        opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
+        depth += opens - closes
+        if depth > MAX_DEPTH:
+            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a data set is")
+    top = yaml.compose(text, Loader=yaml.SafeLoader)
+    for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
+        if isinstance(node, yaml.MappingNode) and (twice := repeated(str(key.value) for key, _ in node.value)):
+            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' stands twice; keep one")
 
 
 def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:

@@ -201,6 +201,8 @@ def _with_repaired_boxes(
 ) -> Manifest:
     if manifest.boxes is None:
         return manifest
+    for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)):
+        findings.warn("boxes whose corners stood in the other order were turned round", manifest.sample_ids[k])
     sizes = [found[image].size if image in found else None for image in manifest.images]
     boxes = repaired(manifest.boxes, sizes)
     usable = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
