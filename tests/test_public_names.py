@@ -55,19 +55,32 @@ def test_all_errors_are_values_errors_of_ours() -> None:
     assert all(issubclass(kind, mlrec.MlrecError) and issubclass(kind, ValueError) for kind in kinds)
 
 
-def test_every_import_is_declared() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    declared = project["dependencies"] + [need for extra in project["optional-dependencies"].values() for need in extra]
-    names = {re.split(r"[<>=!~\[; ]", need)[0].lower().replace("_", "-") for need in declared}
+def imported() -> dict[str, Path]:
+    """Distributions that the package imports, and a file that does."""
+    found: dict[str, Path] = {}
     for file, tree in trees():
         for node in ast.walk(tree):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules = [node.module or ""]
-            for module in modules:
-                top = module.partition(".")[0]
-                known = top in sys.stdlib_module_names or top == "mlrec"
-                assert known or OTHER_NAMES.get(top, top).lower().replace("_", "-") in names, f"{file}: {module}"
+            for top in {module.partition(".")[0] for module in modules}:
+                if top not in sys.stdlib_module_names and top != "mlrec":
+                    found[OTHER_NAMES.get(top, top).lower().replace("_", "-")] = file
+    return found
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
+
+
+def test_every_import_is_declared_and_every_dependency_imported() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    plain = declared(project["dependencies"])
+    optional = declared([need for extra in project["optional-dependencies"].values() for need in extra])
+    found = imported()
+    undeclared = {name: str(file) for name, file in found.items() if name not in plain | optional}
+    assert not undeclared
+    assert not plain - set(found), "declared, and imported nowhere"
 
 
 def test_only_the_console_writes_to_the_terminal() -> None:
