@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -170,3 +171,15 @@ def test_the_metric_of_the_how_to_agrees_with_scikit_learn() -> None:
         targets[:, 0] |= ~targets.any(axis=1)
         assert ours(scores, targets) == pytest.approx(coverage_error(targets, scores))
     assert ours(np.zeros((2, 3)), np.zeros((2, 3), np.int8)) is None
+
+
+@pytest.mark.long
+def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
+    lines = [line for block in blocks(DOCS / "tutorial.md", "sh") for line in block.splitlines()]
+    runnable = [line for line in lines if "labels.csv" not in line]  # those take the reader's own files
+    assert len(runnable) >= 5
+    for line in runnable:
+        arguments = [sys.executable, "-m", *shlex.split(line)]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert len(list((tmp_path / "runs").iterdir())) == 2
