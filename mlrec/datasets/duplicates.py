@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from mlrec.datasets import images
 
 SIDE = 32  # pixels of a thumbnail's side
 ALIKE = 0.97  # correlation of two thumbnails from which on they show the same photograph
-PLAIN = 4.0  # grey levels: a thumbnail that varies less looks like any other
+COARSE = 4  # pixels of a thumbnail in a row of a coarse cell
+SLACK = 0.03  # by which coarse thumbnails may be less alike than fine ones; they are more alike as a rule
+PLAIN = 2.0  # grey levels: a picture that varies less looks like any other
 BLOCK = 2048
 
 
@@ -72,15 +75,25 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Pai
 
 
 def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of thumbnails with a correlation of at least `alike`, found block by block."""
-    vectors = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), SIDE * SIDE)
-    vectors -= vectors.mean(axis=1, keepdims=True)
+    """Pairs of thumbnails with a correlation of at least `alike`: sought on coarse ones, block by block."""
+    pixels = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), SIDE, SIDE)
+    cells = pixels.reshape(-1, SIDE // COARSE, COARSE, SIDE // COARSE, COARSE).mean(axis=(2, 4))
+    coarse, fine = _directions(cells), _directions(pixels)
+    for top in range(0, len(fine), BLOCK):
+        for left in range(top, len(fine), BLOCK):
+            near = coarse[top : top + BLOCK] @ coarse[left : left + BLOCK].T >= alike - SLACK
+            first, second = np.nonzero(np.triu(near, 1) if top == left else near)
+            for i, j in zip((top + first).tolist(), (left + second).tolist(), strict=True):
+                correlation = float(fine[i] @ fine[j])
+                if correlation >= alike:
+                    yield i, j, correlation
+
+
+def _directions(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each picture as a vector of length 1 whose products are correlations, or of zeros where it is nearly plain."""
+    vectors = pictures.reshape(len(pictures), math.prod(pictures.shape[1:]))
+    vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    plain = length < PLAIN * SIDE
-    vectors = np.where(plain, 0, vectors / np.where(plain, 1, length))
-    for top in range(0, len(vectors), BLOCK):
-        for left in range(top, len(vectors), BLOCK):
-            correlation = vectors[top : top + BLOCK] @ vectors[left : left + BLOCK].T
-            for i, j in np.argwhere(correlation >= alike).tolist():
-                if top + i < left + j:
-                    yield top + i, left + j, float(correlation[i, j])
+    plain = length < PLAIN * math.sqrt(vectors.shape[1])
+    directions: NDArray[np.float32] = np.where(plain, 0, vectors / np.where(plain, 1, length)).astype(np.float32)
+    return directions

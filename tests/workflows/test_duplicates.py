@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlrec.datasets.duplicates import fingerprint, pairs
+from mlrec.datasets.duplicates import Fingerprint, fingerprint, pairs
 from mlrec.errors import DataError
 from mlrec.reports.contactsheet import write_sheet
 from mlrec.workflows.duplicates import KEPT, find_duplicates, pages, summary
@@ -95,3 +95,14 @@ def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(DataError, match="none of the 6 images can be read"):
         find_duplicates(path)
+
+
+def test_the_coarse_search_loses_no_pair_of_the_full_comparison() -> None:
+    rng = np.random.default_rng(0)
+    fields = rng.integers(0, 256, (12, 8, 8)).repeat(5, axis=0) + rng.normal(0, 8, (60, 8, 8))
+    blurred = np.kron(fields, np.ones((4, 4))) + rng.normal(0, 15, (60, 32, 32))
+    prints = [Fingerprint(str(k), small) for k, small in enumerate(np.clip(blurred, 0, 255).astype(np.uint8))]
+    correlations = np.corrcoef([found.thumbnail.ravel() for found in prints])
+    expected = {(i, j) for i, j in np.argwhere(np.triu(correlations >= 0.95, 1)).tolist()}
+    assert 20 < len(expected) < 120
+    assert {(pair.first, pair.second) for pair in pairs(prints, 0.95)} == expected
