@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
     from mlrec.predictions import Predictions
+    from mlrec.workflows.predict import predict
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _HOME = {
     "create_model": "mlrec.models.classifier",
     "evaluate": "mlrec.metrics.result",
     "load_model": "mlrec.models.checkpoint",
+    "predict": "mlrec.workflows.predict",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "create_model",
     "evaluate",
     "load_model",
+    "predict",
 ]
 
 

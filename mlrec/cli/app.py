@@ -108,12 +108,14 @@ def _flushed(code: int | str | None) -> int | str | None:
 
 # One line a command: the name, and the function that is it. The functions import what they need when they run.
 COMMANDS: dict[str, str] = {
+    "attend": "attend:attend",
     "demo": "demo:demo",
     "eval": "eval:evaluate",
     "import": "importing:import_",
     "duplicates": "duplicates:duplicates",
     "export-data": "export_data:export_data",
     "label-errors": "label_errors:label_errors",
+    "predict": "predict:predict",
     "prepare": "prepare:prepare",
     "recipes": "recipes:recipes",
     "report": "report:report",

@@ -13,6 +13,7 @@ import typer
 
 from mlrec import config
 from mlrec.errors import UsageError, printable
+from mlrec.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")]
 Top3 = Annotated[bool, typer.Option("--top3", help="Show the metrics of the three highest labels, too.")]
@@ -20,6 +21,28 @@ Labels = Annotated[str | None, typer.Option(help="Score these labels only: a,b,c
 Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
 Data = Annotated[Path | None, typer.Option(help="Folder of a prepared data set [default: the one prepared last].")]
 Out = Annotated[Path, typer.Option(help="Folder that run folders are made in.")]
+
+Images = Annotated[
+    list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or a split's .jsonl.")
+]
+Model = Annotated[
+    Path | None,
+    typer.Option("--run", help="Folder of a run or of an imported model, or a model file [default: the last run]."),
+]
+Boxes = Annotated[
+    Path | None, typer.Option(help="CSV of filename,x,y,width,height[,id]: look at these boxes, not at whole images.")
+]
+
+
+def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
+    """The model that was named, or the run that finished last, which is told."""
+    if model is not None:
+        return model
+    from mlrec.runs.record import latest_run
+
+    path = latest_run(runs).path
+    progress.say(f"run: {printable(path)} (finished last)")
+    return path
 
 
 def names(text: str | None) -> list[str] | None:

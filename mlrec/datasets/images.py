@@ -108,6 +108,27 @@ def upright_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]
     return np.asarray(_turned(mask, orientation))
 
 
+def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom in pixels of the upright image of a box cut out of the stored one.
+
+    Args:
+        box: x, y, width, height as `crop` takes them.
+        size: width and height of the stored image.
+        orientation: EXIF, 1 to 8.
+    """
+    x, y, w, h = box
+    left, top, right, bottom = round(x), round(y), round(x + w), round(y + h)
+    width, height = size
+    if orientation >= 5:
+        left, top, right, bottom = top, left, bottom, right
+        width, height = height, width
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    if orientation in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    return left, top, right, bottom
+
+
 def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation >= 5:
         array = array.swapaxes(0, 1)

@@ -56,7 +56,7 @@ def write_sheet(lines: Sequence[Line], path: Path) -> int:
     top = GAP
     for heading, tiles in shown:
         if heading:
-            pen.text((GAP, top + 6), _drawable(heading), "black", font=large)
+            pen.text((GAP, top + 6), drawable(heading), "black", font=large)
             top += TEXT
         for column, tile in enumerate(tiles):
             _draw(sheet, pen, tile, (GAP + column * (SIDE + GAP), top), small)
@@ -91,11 +91,12 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
 
 def _folded(caption: str) -> list[str]:
     """At most two lines; of a long text the end, where names of files differ."""
-    text = _drawable(caption)
+    text = drawable(caption)
     if len(text) > 2 * LETTERS:
         text = "..." + text[3 - 2 * LETTERS :]
     return [text[:LETTERS], text[LETTERS:]]
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
+    """`text` in what Pillow's own font can draw."""
     return printable(text).encode("latin-1", "replace").decode("latin-1")

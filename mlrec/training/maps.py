@@ -45,3 +45,13 @@ def read_maps(model: Classifier, images: Tensor, precision: Precision = "fp32") 
             contributions=head.contributions(features).reshape(shape).cpu().numpy(),
             attention=head.attention(features).cpu().numpy() if isinstance(head, CSRA) else None,
         )
+
+
+def read_logits(model: Classifier, images: Tensor, precision: Precision = "fp32") -> NDArray[np.float32]:
+    """Logits (B, C) of uint8 `images` (B, 3, S, S), which are moved to the model's device."""
+    images = images.to(next(model.parameters()).device)
+    with torch.inference_mode():
+        with autocast(images.device, precision):
+            features = model.backbone(normalize(images, model.preprocessing))
+        logits: NDArray[np.float32] = model.head(features.to(torch.float32)).cpu().numpy()
+    return logits

@@ -1,0 +1,65 @@
+"""`mlrec predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mlrec.cli import console, options
+from mlrec.errors import DataError, UsageError, printable
+
+
+def predict(
+    paths: options.Images = None,
+    run: options.Model = None,
+    boxes: options.Boxes = None,
+    threshold: Annotated[float, typer.Option(help="Say labels of at least this probability.", min=0, max=1)] = 0.5,
+    top: Annotated[int | None, typer.Option(help="Say the N most probable labels instead.", min=1)] = None,
+    form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="Form of the result.")] = "csv",
+    save_images: Annotated[Path | None, typer.Option(help="Write each image with its labels into this folder.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step [default: 16].", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
+    out: options.Out = Path("runs"),
+) -> None:
+    """Say what images show: a line an image on stdout, in the order given, with labels and all probabilities.
+
+    An image that cannot be read is told on stderr and has no line; the exit code is then 1. With --boxes each box is
+    looked at by itself.
+
+    Example: mlrec predict photos 'more/*.jpg' --run runs/voc2007-resnet101-csra-1 > predictions.csv
+    """
+    from mlrec.datasets.listing import boxes_of, items_of
+    from mlrec.reports.predicted import LINES, csv_header
+    from mlrec.workflows.evaluate import Machine
+    from mlrec.workflows.predict import Gallery, open_scorer
+    from mlrec.workflows.predict import predict as workflow
+
+    if bool(paths) == bool(boxes):
+        raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
+    terminal, bad = console.Terminal(), 0
+    items = iter(boxes_of(boxes)) if boxes else items_of(paths or [])
+    machine = Machine(batch_size, workers, device, precision)
+    scorer = open_scorer(options.model_or_last(run, out, terminal), machine)
+    gallery = Gallery(save_images) if save_images else None
+
+    def told(_: object, error: DataError) -> None:
+        nonlocal bad
+        bad += 1
+        terminal.warn(str(error))
+
+    if form == "csv":
+        console.result(csv_header(scorer.labels))
+    for found in workflow(
+        scorer, items, threshold=threshold, top=top, machine=machine, on_error=told, progress=terminal
+    ):
+        console.result(LINES[form](found.id, found.said, found.scores))
+        if gallery:
+            gallery.add(found)
+    if bad:
+        raise DataError(f"{bad} image{'s' if bad > 1 else ''} could not be read (named above); the others are done")
+    if save_images:
+        terminal.say(f"images with their labels in {printable(save_images)}")

@@ -1,0 +1,99 @@
+"""Images for a model, one after the other, decoded ahead by threads; what cannot be read is told, never replaced."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlrec.datasets.images import crop, load, upright
+from mlrec.datasets.listing import Item
+from mlrec.errors import DataError, printable
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.training.loading import default_workers
+from mlrec.training.transforms import VIEWS, Decode
+
+AHEAD = 4  # images decoded ahead of their batch, for each thread
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Some items in the order they were asked for: uint8 images (B, 3, S, S) of those that can be read.
+
+    Attributes:
+        items: each with None, or with what is wrong with it.
+        images: of the items with None, in their order.
+    """
+
+    items: list[tuple[Item, DataError | None]]
+    images: Tensor
+
+
+def load_stream(
+    items: Iterable[Item],
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    threads: int | None = None,
+    decode: Decode = "fast",
+) -> Iterator[Loaded]:
+    """Batches of `items` in order, never more than a few of them in memory.
+
+    Args:
+        items: what to load; read as needed.
+        preprocessing: the size and the interpolation.
+        batch_size: items of a batch.
+        threads: that decode; None = by the cores, 0 = none beside this one.
+        decode: the decoder.
+    """
+    number = default_workers() if threads is None else threads
+    pool = ThreadPoolExecutor(max(number, 1))
+    try:
+        for batch in _batched(_ahead(items, preprocessing, decode, pool, number * AHEAD + batch_size), batch_size):
+            images = [image for _, image in batch if isinstance(image, Tensor)]
+            size = preprocessing.size
+            yield Loaded(
+                items=[(item, image if isinstance(image, DataError) else None) for item, image in batch],
+                images=torch.stack(images) if images else torch.empty((0, 3, size, size), dtype=torch.uint8),
+            )
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ahead(
+    items: Iterable[Item], preprocessing: Preprocessing, decode: Decode, pool: ThreadPoolExecutor, most: int
+) -> Iterator[tuple[Item, Tensor | DataError]]:
+    waiting: deque[tuple[Item, Future[Tensor | DataError]]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(view_of, item, preprocessing, decode)))
+        if len(waiting) > most:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    while waiting:
+        first, future = waiting.popleft()
+        yield first, future.result()
+
+
+def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
+    """The model's view of an item, (3, S, S) uint8: the whole image or box squashed; or what is wrong with it."""
+    try:
+        stored = load(item.path, decode)
+        pixels = stored.pixels if item.box is None else crop(stored.pixels, item.box)
+        if not pixels.size:
+            raise DataError(f"{printable(item.path)}: the box of '{printable(item.id)}' is empty")
+        pixels = upright(pixels, stored.orientation)
+        return VIEWS[decode](pixels, None, preprocessing.size, preprocessing.interpolation)
+    except DataError as error:
+        return error
+
+
+def _batched(
+    views: Iterator[tuple[Item, Tensor | DataError]], size: int
+) -> Iterator[list[tuple[Item, Tensor | DataError]]]:
+    while batch := list(itertools.islice(views, size)):
+        yield batch

@@ -1,0 +1,204 @@
+"""`mlrec predict`: images → labels and scores, one after the other, whoever computes the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.listing import Item, items_of
+from mlrec.errors import DataError, MlrecError
+from mlrec.files import write_bytes
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.progress import SILENT, Progress
+from mlrec.reports.overlay import Panel, Strip, draw_strips, outlined
+from mlrec.workflows.evaluate import Machine
+from mlrec.workflows.pictures import FileNames, picture_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlrec.models.classifier import Classifier
+    from mlrec.training.transforms import Decode
+
+BATCH = 16
+SIDE = 640  # pixels of a saved picture's longer side
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Whatever gives logits: a trained model, or an exported one.
+
+    Attributes:
+        labels: C names.
+        preprocessing: what it wants images to be made into.
+        logits: uint8 images (B, 3, S, S), not normalised, → (B, C).
+        decode: the decoder it was trained with.
+    """
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    logits: Callable[[Tensor], NDArray[np.floating[Any]]]
+    decode: Decode = "fast"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What was said of one image, or of one box of it.
+
+    Attributes:
+        id: its path, the sample's id in a manifest, or the box's.
+        labels: all labels of the model, in its order.
+        probabilities: (C,), of `labels`.
+        said: the labels that were chosen, the most probable first.
+        item: the image file, and the box.
+    """
+
+    id: str
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    said: tuple[str, ...]
+    item: Item
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Probability by label."""
+        return dict(zip(self.labels, self.probabilities.tolist(), strict=True))
+
+
+def predict(
+    model: Classifier | Scorer | Path | str,
+    images: str | Path | Iterable[str | Path | Item],
+    *,
+    threshold: float | NDArray[np.float64] = 0.5,
+    top: int | None = None,
+    machine: Machine | None = None,
+    on_error: Callable[[Item, DataError], None] | None = None,
+    progress: Progress = SILENT,
+) -> Iterator[Prediction]:
+    """Say what images show, in their order, as they are read: any number of them fits into memory.
+
+    Args:
+        model: a model, or the folder or file of one.
+        images: files, folders, globs, manifests (`.jsonl`), or items with boxes.
+        threshold: labels of at least this probability are said; one number, or one a label (C,).
+        top: say the so many most probable labels instead, whatever their probability.
+        machine: how to run the model.
+        on_error: is told of an image that cannot be read, which is then left out; None raises the error.
+        progress: is shown each image.
+
+    Raises:
+        DataError: an image that cannot be read, unless `on_error` is given.
+        UsageError: a path that is not there.
+        ModelError: no model there.
+    """
+    machine = machine or Machine()
+    scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
+    return _predictions(scorer, _items(images), threshold, top, machine, on_error or _raise, progress)
+
+
+def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) -> Scorer:
+    """The scorer that a model is on this machine.
+
+    Raises:
+        ModelError: no model there.
+        UsageError: a device or a precision that this machine does not have.
+    """
+    from mlrec.models.checkpoint import load_model, read_metadata
+    from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.maps import read_logits
+
+    machine = machine or Machine()
+    device = resolve_device(machine.device)
+    precision = resolve_precision(machine.precision, device)
+    if isinstance(model, (str, Path)):
+        config, loaded = read_metadata(model).config, load_model(model).to(device)
+    else:
+        config, loaded = {}, model.eval()
+
+    def logits(images: Tensor) -> NDArray[np.floating[Any]]:
+        return read_logits(loaded, images, precision)
+
+    return Scorer(loaded.labels, loaded.preprocessing, logits, "pil" if config.get("decode") == "pil" else "fast")
+
+
+def _predictions(
+    scorer: Scorer,
+    items: Iterator[Item],
+    threshold: float | NDArray[np.float64],
+    top: int | None,
+    machine: Machine,
+    on_error: Callable[[Item, DataError], None],
+    progress: Progress,
+) -> Iterator[Prediction]:
+    from mlrec.training.stream import load_stream
+
+    batches = load_stream(
+        items,
+        scorer.preprocessing,
+        batch_size=machine.batch_size or BATCH,
+        threads=machine.workers,
+        decode=scorer.decode,
+    )
+    with progress.task("predicting") as step:
+        for batch in batches:
+            rows = iter(_probabilities(scorer, batch.images))
+            for item, error in batch.items:
+                if error is not None:
+                    on_error(item, error)
+                else:
+                    row = next(rows)
+                    chosen = _chosen(row, threshold, top)
+                    yield Prediction(item.id, scorer.labels, row, tuple(scorer.labels[k] for k in chosen), item)
+                step()
+
+
+def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
+    if not len(images):
+        return np.empty((0, len(scorer.labels)))
+    logits = np.asarray(scorer.logits(images), dtype=np.float64)
+    if not np.isfinite(logits).all():
+        raise MlrecError("the model gives logits that are no finite numbers; its weights are damaged or diverged")
+    return np.asarray((1 + np.tanh(logits / 2)) / 2)  # the sigmoid, without overflow
+
+
+def _chosen(row: NDArray[np.float64], threshold: float | NDArray[np.float64], top: int | None) -> Sequence[int]:
+    """Columns that are said, the most probable first; of equal ones the first."""
+    order = np.argsort(-row, kind="stable")
+    if top is not None:
+        return order[:top].tolist()  # type: ignore[no-any-return]
+    return order[(row >= threshold)[order]].tolist()  # type: ignore[no-any-return]
+
+
+def _items(images: str | Path | Iterable[str | Path | Item]) -> Iterator[Item]:
+    if isinstance(images, (str, Path)):
+        return items_of([str(images)])
+    given = list(images) if isinstance(images, (list, tuple)) else images
+    if isinstance(given, list) and not any(isinstance(image, Item) for image in given):
+        return items_of([str(image) for image in given])
+    return (item for image in given for item in ([image] if isinstance(image, Item) else items_of([str(image)])))
+
+
+class Gallery:
+    """Writes each image with what was said of it into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._names = folder, FileNames()
+
+    def add(self, found: Prediction) -> Path:
+        """Write the picture of one prediction; a box is drawn where it lies."""
+        pixels, box = picture_of(found.item, SIDE)
+        scores = found.scores
+        lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.said) or ("no label",)
+        shown = pixels if box is None else outlined(pixels, box)
+        path = self._folder / self._names.of(found.item)
+        write_bytes(path, draw_strips([Strip(found.id, (Panel(shown, lines),))])[0])
+        return path
+
+
+def _raise(_: Item, error: DataError) -> None:
+    raise error

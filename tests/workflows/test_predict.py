@@ -1,0 +1,152 @@
+"""Prediction: the same scores as evaluation, in order, with bad images told and never replaced."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import mlrec
+from mlrec.cli.app import app
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.listing import Item
+from mlrec.errors import DataError, MlrecError
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.runs.record import Run
+from mlrec.workflows.evaluate import Machine
+from mlrec.workflows.predict import Prediction, Scorer, predict
+from mlrec.workflows.train import train
+from tests.tiny import FAST, LABELS, make_tiny
+
+HERE = Machine(batch_size=4, workers=2, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("predict"))
+
+
+@pytest.fixture(scope="module")
+def run(data: Path) -> Run:
+    return train({**FAST, "data": str(data), "epochs": 1}, out=data.parents[1] / "runs")
+
+
+def constant(logits: list[float]) -> Scorer:
+    """A scorer that needs no model: what an exported bundle is to this workflow."""
+    return Scorer(("a", "b", "c"), Preprocessing(8), lambda images: np.tile(np.array(logits), (len(images), 1)))
+
+
+def test_scores_are_those_of_the_evaluation(run: Run, data: Path) -> None:
+    known = run.predictions()
+    found = list(predict(run.path, data / "val.jsonl", machine=HERE))
+    assert [one.id for one in found] == list(known.sample_ids)
+    expected = torch.sigmoid(torch.from_numpy(known.logits).double()).numpy()
+    np.testing.assert_allclose([one.probabilities for one in found], expected, atol=1e-6)
+    for one, row in zip(found, expected, strict=True):
+        assert set(one.said) == {label for label, p in zip(LABELS, row, strict=True) if p >= 0.5}
+        assert one.scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-6)
+
+
+def test_public_names_work_together(run: Run, data: Path) -> None:
+    pictures = data.parents[1] / "pictures"
+    found = list(mlrec.predict(mlrec.load_model(run.path), pictures))
+    assert [one.item.path.name for one in found] == sorted(path.name for path in pictures.iterdir())
+
+
+def test_a_box_is_seen_as_if_cut_out(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "whole.png")
+    Image.fromarray(pixels[10:50, 5:35]).save(tmp_path / "cut.png")
+    box = Item("box", tmp_path / "whole.png", (5, 10, 30, 40))
+    in_place, cut = predict(run.path, [box, tmp_path / "cut.png"], machine=HERE)
+    np.testing.assert_allclose(in_place.probabilities, cut.probabilities, atol=1e-6)
+
+
+def test_a_bad_image_is_told_and_has_no_line_and_the_others_keep_their_order(data: Path, tmp_path: Path) -> None:
+    good = sorted((data.parents[1] / "pictures").iterdir())
+    (tmp_path / "broken.png").write_bytes(good[0].read_bytes()[:60])
+    (tmp_path / "empty.jpg").touch()
+    paths = [good[0], tmp_path / "broken.png", *good[1:9], tmp_path / "empty.jpg", good[9]]
+    told: list[tuple[str, str]] = []
+    found = list(
+        predict(
+            constant([1, 0, -1]), paths, machine=HERE, on_error=lambda item, e: told.append((item.path.name, str(e)))
+        )
+    )
+    assert [one.item.path for one in found] == good[:10]
+    assert [name for name, _ in told] == ["broken.png", "empty.jpg"]
+    assert "0 bytes" in told[1][1]
+    with pytest.raises(DataError, match=r"broken\.png"):
+        list(predict(constant([1, 0, -1]), paths, machine=HERE))
+
+
+def test_images_are_read_as_they_are_needed(data: Path) -> None:
+    picture = next((data.parents[1] / "pictures").iterdir())
+    taken = 0
+
+    def endless() -> object:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Item(str(taken), picture)
+
+    stream = predict(constant([0, 0, 0]), endless(), machine=HERE)  # type: ignore[arg-type]
+    assert [next(stream).id for _ in range(20)] == [str(k) for k in range(1, 21)]
+    assert taken < 20 + 4 * 8
+    stream.close()  # type: ignore[attr-defined]
+
+
+def said(logits: list[float], picture: Path, **options: object) -> Prediction:
+    return next(predict(constant(logits), picture, machine=HERE, **options))  # type: ignore[arg-type]
+
+
+def test_thresholds_and_top(data: Path) -> None:
+    picture = next((data.parents[1] / "pictures").iterdir())
+    assert said([0, 2, -1], picture).said == ("b", "a")
+    assert said([0, 2, -1], picture, threshold=np.array([0.6, 0.99, 0.2])).said == ("c",)
+    assert said([-9, -8, -9], picture, top=2).said == ("b", "a")
+    assert said([-9, -8, -9], picture, top=5).said == ("b", "a", "c")
+    assert said([1000, -1000, 0], picture).probabilities.tolist() == [1.0, 0.0, 0.5]
+    with pytest.raises(MlrecError, match="no finite numbers"):
+        said([np.nan, 0, 0], picture)
+
+
+def test_the_command(run: Run, data: Path, tmp_path: Path) -> None:
+    pictures = data.parents[1] / "pictures"
+    common = ["predict", "--run", str(run.path), "--workers", "0", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*common, str(pictures / "val*.png"), "--save-images", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert len(rows) == 9
+    assert list(rows[0]) == ["id", "labels", *LABELS]
+    np.testing.assert_allclose(
+        [[float(row[label]) for label in LABELS] for row in rows],
+        1 / (1 + np.exp(-run.predictions().logits.astype(float))),
+        rtol=1e-4,
+    )
+    assert len(list((tmp_path / "out").glob("*.png"))) == 9
+    lines = CliRunner().invoke(app, [*common, str(pictures / "val00.png"), "--format", "jsonl", "--top", "2"]).stdout
+    one = json.loads(lines)
+    assert len(one["labels"]) == 2
+    assert list(one["scores"]) == list(LABELS)
+
+
+def test_the_command_ends_with_an_error_where_an_image_was_bad(run: Run, data: Path, tmp_path: Path) -> None:
+    good = Dataset.load(data).manifest("val").path_of(0)
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no image")
+    result = CliRunner().invoke(app, ["predict", str(bad), str(good), "--run", str(run.path), "--workers", "0"])
+    assert isinstance(result.exception, DataError)
+    assert "1 image could not be read" in str(result.exception)
+    assert len(result.stdout.splitlines()) == 2
+    assert "bad.jpg" in result.stderr
+    neither = CliRunner().invoke(app, ["predict", "--run", str(run.path)])
+    assert isinstance(neither.exception, MlrecError)
