@@ -15,7 +15,7 @@ from mlrec.training.devices import Precision
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Turn running out of memory, and losing another process of the job, into one line.
+    """Turn running out of memory, a batch too small, and losing another process of the job into one line.
 
     Raises:
         RunError: instead of those.
@@ -24,6 +24,13 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise RunError(_out_of_memory(config, device, precision)) from error
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise RunError(
+            f"BatchNorm cannot train on one number a channel: at {config.img_size} px the last map is one location, "
+            "and a batch holds one sample; use a larger --img-size or --batch-size, or fewer --accum"
+        ) from error
     except RuntimeError as error:
         text = str(error)
         if "allocate memory" in text:

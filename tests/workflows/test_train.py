@@ -291,6 +291,23 @@ def test_an_image_that_cannot_be_read_names_it_and_the_run_resumes_once_it_can(t
     assert resume(tmp_path / "run").record.status == "finished"
 
 
+def of_one_image(root: Path) -> Path:
+    """The tiny data set with one image to train on."""
+    dataset = Dataset.load(make_tiny(root))
+    single, scored = dataset.manifest("train").subset([0]), dataset.manifest("val")
+    folder.write(
+        dataset.path, Info("tiny", {"kind": "csv"}, "paper", list(LABELS), {"train": 1, "val": 9}), [single, scored]
+    )
+    return dataset.path
+
+
+def test_one_image_trains_where_its_map_has_more_than_one_location(tmp_path: Path) -> None:
+    data = of_one_image(tmp_path)
+    assert train({**FAST, "data": str(data), "img_size": 64}, out=tmp_path).record.status == "finished"
+    with pytest.raises(RunError, match="a larger --img-size or --batch-size"):
+        train({**FAST, "data": str(data)}, out=tmp_path)
+
+
 class Signalling(Silent):
     """A progress that sends this process a signal at the n-th step it is told of."""
 

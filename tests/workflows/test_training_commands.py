@@ -1,0 +1,104 @@
+"""`mlrec train`, `eval` and `recipes` as typed: what goes to stdout, what to stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mlrec.cli import app
+from mlrec.config import FIELDS
+from tests.tiny import FAST, make_tiny
+
+FLAGS = [
+    part for key, value in FAST.items() if key != "pretrained" for part in (f"--{key.replace('_', '-')}", str(value))
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("commands")
+    make_tiny(root)
+    return root
+
+
+def typed(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command line."""
+    monkeypatch.setattr(sys, "argv", ["mlrec", *words])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            app.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    out = capsys.readouterr()
+    code = left.value.code
+    return (code if isinstance(code, int) else 0), out.out, out.err
+
+
+def test_the_short_forms_work_as_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    code, out, err = typed("train", *FLAGS, "--no-pretrained", "--epochs", "1", monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0, err
+    assert "written to runs/tiny-test_efficientnet-csra-1; next: mlrec eval" in out
+    assert [line.partition(":")[0] for line in err.splitlines()[:3]] == ["data", "recipe", "splits"]
+    code, out, err = typed("eval", "--top3", "--workers", "0", monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0, err
+    assert "Top-3" in out
+    code, out, err = typed("eval", "--json", "--workers", "0", monkeypatch=monkeypatch, capsys=capsys)
+    assert json.loads(out)["counts"]["samples"] == 9
+    assert "run: runs/tiny-test_efficientnet-csra-1 (finished last)" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("train", "--lr", "0"), 2, "lr = 0"),
+        (("train", "--epochs", "1.5"), 2, "epochs = '1.5'"),
+        (("train", "--set", "learning_rate=1"), 2, "did you mean 'lr'?"),
+        (("train", "--set", "lr"), 2, "write key=value"),
+        (("train", "--recipe", "papper"), 2, "did you mean 'paper'?"),
+        (("train", "--seeds", "0,1"), 2, "--compare"),
+        (("train", "--resume", "x", "--recipe", "paper"), 2, "leave them out"),
+        (("train", "--resume", "nowhere"), 1, "no run here"),
+        (("train", "--data", "data/tiny", "--split", "tset"), 1, "no split 'tset'"),
+        (("train", "--data", "data/tinny"), 1, "did you mean 'tiny'?"),
+        (("eval", "nowhere"), 1, "no model here"),
+        (("recipes", "show"), 2, "name a recipe"),
+        (("recipes", "shwo"), 2, "did you mean 'show'?"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_a_code(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    told: str,
+) -> None:
+    monkeypatch.chdir(home)
+    found, out, err = typed(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert found == code
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: ")
+    assert told in err.splitlines()[-1]
+
+
+def test_recipes_are_listed_shown_and_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = typed("recipes", monkeypatch=monkeypatch, capsys=capsys)
+    assert out.splitlines()[0].startswith("paper ")
+    _, shown, _ = typed("recipes", "show", "paper-code", monkeypatch=monkeypatch, capsys=capsys)
+    assert tomllib.loads(shown)["base"] == "paper"
+    typed("recipes", "copy", "paper", "my.toml", monkeypatch=monkeypatch, capsys=capsys)
+    assert set(tomllib.loads((tmp_path / "my.toml").read_text())) <= {*FIELDS, "data", "head"}
+    code, _, err = typed("recipes", "copy", "paper", "my.toml", monkeypatch=monkeypatch, capsys=capsys)
+    assert (code, "exists already" in err) == (2, True)
