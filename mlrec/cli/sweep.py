@@ -73,7 +73,7 @@ def sweep(
         recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip
     if dry_run:
-        console.result(_text(sweep_progress.dry_run(plan, jobs=jobs)))
+        console.result_tables([sweep_progress.dry_run(plan, jobs=jobs)])
         return
     try:
         moments = workflow.run_sweep(
@@ -86,7 +86,7 @@ def sweep(
     failed = sweep_progress.failures(states)
     if any(state.status == "finished" for state in states):
         table = study_report(plan.folder.path, labels=options.names(labels), intervals=intervals)
-        console.result(_text(table))
+        console.result_tables([table])
         console.result(f"runs in {plan.folder.path}; this table again: mlrec report --study {plan.folder.path}")
     if failed:
         raise RunError("\n".join([f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed)]))
@@ -94,6 +94,7 @@ def sweep(
 
 def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal) -> tuple[State, ...]:
     """Draw how the runs stand while they go on; without a terminal, one line for each that ends."""
+    from mlrec.reports.text import text
     from mlrec.workflows.sweep_progress import progress_table
 
     states: tuple[State, ...] = ()
@@ -101,7 +102,7 @@ def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.T
     with terminal.live() as draw:
         for states in moments:
             if draw is not None:
-                draw(_text(progress_table(title, states), styled=True))
+                draw(text([progress_table(title, states)], styled=True, columns=shutil.get_terminal_size().columns))
             over = [state for state in states if state.status in ("finished", "failed")]
             for state in over if draw is None else ():
                 if state.point.name not in told:
@@ -109,12 +110,6 @@ def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.T
                     done = f"mAP {100 * state.mAP:.1f} %" if state.mAP is not None else state.status
                     terminal.say(f"{len(told)}/{len(states)} {state.point.name}: {done}")
     return states
-
-
-def _text(table: Any, *, styled: bool = False) -> str:
-    from mlrec.reports.text import text
-
-    return text([table], styled=styled, columns=shutil.get_terminal_size().columns if styled else None)
 
 
 def _whole(numbers: list[float]) -> list[int]:

@@ -161,8 +161,9 @@ def _footnotes(
     elif any(setting.settings for setting in settings):
         told.append("the best row was read off the scored split itself")
     if any(len(run.history) > 1 for setting in measured for run in setting.runs):
-        told.append(f"epochs to {NEAR:.0%}: of the run's own last mAP, all labels, scored after each epoch; loss: of "
-                    "the last epoch")  # fmt: skip
+        told.append(f"epochs to {NEAR:.0%}: of the run's own last mAP, all labels, scored after each epoch")
+    if any(run.losses for setting in measured for run in setting.runs):
+        told.append("loss: of training, mean of the last epoch")
     if intervals:
         told.append(BOOTSTRAP_NOTE)
     missing = sum(setting.missing for setting in settings)

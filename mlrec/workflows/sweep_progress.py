@@ -14,6 +14,7 @@ from mlrec.workflows.sweep import states_now
 from mlrec.workflows.sweep_plan import SweepPlan
 
 ALIKE = ("backbone", "img_size", "freeze_backbone", "device")  # keys in which runs take about as long an epoch
+LONGEST = 36  # of a detail
 SHOWN = 15  # rows of the live table
 
 
@@ -68,7 +69,9 @@ def _said(state: State) -> str:
 
 
 def _detail(state: State) -> str:
-    return state.failure.error if state.failure else state.detail
+    """Where a run is, or the beginning of its error: the whole of it is told at the end."""
+    told = state.failure.error if state.failure else state.detail
+    return told if len(told) <= LONGEST else told[: LONGEST - 1] + "…"
 
 
 def _worth_showing(states: Sequence[State]) -> list[State]:
