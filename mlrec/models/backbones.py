@@ -35,6 +35,7 @@ class Backbone(nn.Module):
         trunk: the timm model.
         name: the name with the tag of the pretrained weights.
         num_features: d.
+        origin: what was matched where the weights came from a file.
         grid: rows and columns of the map at the input size in use.
         preprocessing: what the weights of that tag expect, at the input size in use.
 
@@ -49,6 +50,7 @@ class Backbone(nn.Module):
         settings = _pretrained_settings(name)
         size = img_size or settings.input_size[-1]
         options = {"img_size": size} if settings.fixed_input_size else {}
+        self.origin = ""
         self.name = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
         self.trunk = _build(name, settings, options, pretrained)
         self.num_features = int(self.trunk.num_features)

@@ -150,7 +150,7 @@ def create_model(
     degrees = resolve_temperatures(heads, temperatures)
     trunk = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
-        load_backbone_weights(trunk, weights)
+        trunk.origin = load_backbone_weights(trunk, weights)
     architecture = Architecture(
         backbone=trunk.name,
         num_labels=num_labels,

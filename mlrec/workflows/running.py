@@ -62,6 +62,8 @@ def run(
         spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
         model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
+        if model.backbone.origin:
+            progress.say(f"weights: {model.backbone.origin}")
         training = setup.make_state(model, config, device, precision)
         folder = make_folder() if first or resumed else None
         if folder is not None and first:

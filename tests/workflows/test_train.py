@@ -291,6 +291,18 @@ def test_an_image_that_cannot_be_read_names_it_and_the_run_resumes_once_it_can(t
     assert resume(tmp_path / "run").record.status == "finished"
 
 
+def test_a_run_starts_from_the_trunk_of_another_with_a_new_head(data: Path, tmp_path: Path) -> None:
+    told = Told()
+    first = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
+    flags = {**FAST, "data": str(data), "init": str(first.path), "epochs": 1, "lr": 1e-30, "freeze_backbone": True}
+    second = train(flags, out=tmp_path, progress=told)
+    ours, theirs = load_model(second.path).state_dict(), load_model(first.path).state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours if key.startswith("backbone."))
+    assert not torch.equal(ours["head.weight"], theirs["head.weight"])
+    count = len([key for key in ours if key.startswith("backbone.")])
+    assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in told.lines)
+
+
 def of_one_image(root: Path) -> Path:
     """The tiny data set with one image to train on."""
     dataset = Dataset.load(make_tiny(root))
