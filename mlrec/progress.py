@@ -35,6 +35,9 @@ class Progress(Protocol):
 class Silent:
     """A `Progress` that tells nothing: the default of every workflow when called from Python."""
 
+    def __repr__(self) -> str:
+        return "SILENT"
+
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
         """Do nothing at each step."""
