@@ -15,11 +15,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+import msgspec
 
 from mlrec.errors import DataError, MlrecError, printable
 
 MODEL_FILE = "model.safetensors"  # in a run, an imported model and an exported bundle alike
+T = TypeVar("T")
 _TEMPORARY = re.compile(r"^\..+\.tmp-(\d+)$")
 
 
@@ -133,6 +136,18 @@ def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
             f"{printable(path)}: not UTF-8 (byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}); "
             "save it as UTF-8"
         ) from error
+
+
+def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str) -> T:
+    """The JSON file `path`, which mlrec itself wrote as a `form`; annotations of strangers have a reader of their own.
+
+    Raises:
+        MlrecError: (of `kind`) the file cannot be read or has been changed; ends with `remedy`.
+    """
+    try:
+        return msgspec.json.decode(read_bytes(path, kind), type=form)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise kind(f"{printable(path)}: {printable(error)}; {remedy}") from error
 
 
 def sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, nearest, printable
-from mlrec.files import read_bytes, write_json
+from mlrec.files import read_own_json, write_json
 
 DATASET_FILE = "dataset.json"
 
@@ -63,10 +63,7 @@ class Dataset:
             raise DataError(
                 f"{printable(path)}: no prepared data set here{nearest(path.name, known)}; run mlrec prepare first"
             )
-        try:
-            return cls(path, msgspec.json.decode(read_bytes(path / DATASET_FILE), type=Info))
-        except msgspec.MsgspecError as error:
-            raise DataError(f"{printable(path / DATASET_FILE)}: {printable(error)}; prepare it again") from error
+        return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "prepare it again"))
 
     @classmethod
     def latest(cls, root: Path | str = "data") -> Dataset:

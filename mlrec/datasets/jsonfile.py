@@ -48,7 +48,7 @@ def read_json(path: Path, kind: type[T], findings: Findings, *, forgiven: Collec
     value = _read_slowly(path, bytes(data), findings, forgiven)
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=kind)
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+    except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeEncodeError) as error:
         raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
 
 

@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from mlrec.datasets.coco import read_coco
 from mlrec.datasets.scenes import CLASSES, SHAPES, TEXTURES, Scene, draw_scene
 from mlrec.datasets.sources import Reading, ReadOptions
 from mlrec.errors import DataError, Findings, printable
-from mlrec.files import read_bytes, replace_folder, write_json
+from mlrec.files import read_own_json, replace_folder, write_json
 from mlrec.progress import SILENT, Progress
 
 NAME = "shapes"
@@ -78,8 +77,8 @@ def _mark_of(path: Path) -> dict[str, Any]:
     """What `shapes.json` of the folder says; nothing where there is nothing to keep."""
     if (path / MARK).is_file():
         try:
-            return msgspec.json.decode(read_bytes(path / MARK), type=dict[str, Any])
-        except msgspec.MsgspecError:
+            return read_own_json(path / MARK, dict[str, Any], DataError, "draw them again")
+        except DataError:
             return {}  # ours, and damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f"{printable(path)}: holds something else than {NAME}; give a new or empty folder")

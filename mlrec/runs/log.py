@@ -6,8 +6,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlrec.files import write_text
+import msgspec
+
+from mlrec.errors import RunError, printable
+from mlrec.files import read_bytes, write_text
 from mlrec.runs import directory
+
+
+class _Steps(msgspec.Struct, tag_field="event", tag="steps"):
+    epoch: int
+    step: int
+    loss: float | None
+    lr: float
+
+
+class _Epoch(msgspec.Struct, tag_field="event", tag="epoch"):
+    epoch: int
+    step: int
+    loss: float
+
+
+class _Scored(msgspec.Struct, tag_field="event", tag="scored"):
+    epoch: int
+    step: int
+    split: str
+    mAP: float | None
 
 
 def append(folder: Path, event: str, **values: Any) -> None:
@@ -17,10 +40,23 @@ def append(folder: Path, event: str, **values: Any) -> None:
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
-    """All lines; one cut short by a kill is left out."""
+    """All lines; one cut short by a kill is left out.
+
+    Raises:
+        RunError: a line is not what training writes.
+    """
     path = folder / directory.LOG
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    lines = read_bytes(path, RunError).split(b"\n")[:-1] if path.is_file() else []
+    return [_entry(line, path) for line in lines]
+
+
+def _entry(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        entry = msgspec.json.decode(line, type=dict[str, Any])
+        msgspec.convert(entry, _Steps | _Epoch | _Scored)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RunError(f"{printable(path)}: {printable(error)}; not a log that training wrote") from error
+    return entry
 
 
 def rewind(folder: Path, step: int) -> None:

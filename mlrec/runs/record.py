@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlrec.errors import RunError, printable
-from mlrec.files import read_bytes, write_json
+from mlrec.files import read_own_json, write_json
 from mlrec.metrics.result import Metrics
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
@@ -77,10 +77,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         file = Path(path) / directory.RECORD
         if not file.is_file():
             raise RunError(f"{printable(path)}: no run here (no {directory.RECORD}); give the folder of a run")
-        try:
-            return msgspec.json.decode(read_bytes(file, RunError), type=cls)
-        except msgspec.MsgspecError as error:
-            raise RunError(f"{printable(file)}: {printable(error)}; not a record that this version wrote") from error
+        return read_own_json(file, cls, RunError, "not a record that this version wrote")
 
 
 @dataclass(frozen=True)

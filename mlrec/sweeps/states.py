@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlrec.errors import MlrecError, RunError
-from mlrec.files import read_bytes, write_json
+from mlrec.files import read_own_json, write_json
 from mlrec.metrics.result import Metrics
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord
@@ -60,7 +60,7 @@ class Folder:
     def failure(self, name: str) -> Failure | None:
         """The last failure of a point."""
         file = self._failure(name)
-        return msgspec.json.decode(read_bytes(file, RunError), type=Failure) if file.is_file() else None
+        return read_own_json(file, Failure, RunError, "remove it") if file.is_file() else None
 
     def note_failure(self, name: str, error: str, *, crash: bool = False) -> None:
         """Write down one more failure of a point."""

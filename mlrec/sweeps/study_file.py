@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mlrec.errors import RunError, printable
-from mlrec.files import read_bytes, write_json
+from mlrec.files import read_own_json, write_json
 from mlrec.sweeps.grid import REPEATED, Point
 
 FILE = "sweep.json"
@@ -55,10 +55,7 @@ class StudyFile(msgspec.Struct, frozen=True):
         """
         if not (folder / FILE).is_file():
             raise RunError(f"{printable(folder)}: no sweep here (no {FILE}); give the folder of a sweep")
-        try:
-            return msgspec.json.decode(read_bytes(folder / FILE, RunError), type=cls)
-        except msgspec.MsgspecError as error:
-            raise RunError(f"{printable(folder / FILE)}: {printable(error)}; start the sweep once more") from error
+        return read_own_json(folder / FILE, cls, RunError, "start the sweep once more")
 
 
 def entry_of(point: Point) -> Entry:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from mlrec.errors import RunError, printable
-from mlrec.files import read_bytes
 from mlrec.reports import plots
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.reports.series import series_of
-from mlrec.runs import directory
+from mlrec.runs import log
 from mlrec.runs.record import Run
 
 if TYPE_CHECKING:
@@ -42,21 +38,6 @@ def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Path]:
     return [path for one in drawn for path in plots.save(one.figure, folder / one.stem)]
 
 
-def read_log(run: Run) -> list[dict[str, Any]]:
-    """The lines of `log.jsonl`; none where there is no such file.
-
-    Raises:
-        RunError: a line is no JSON object.
-    """
-    file = run.path / directory.LOG
-    if not file.is_file():
-        return []
-    try:
-        return msgspec.json.Decoder(dict[str, Any]).decode_lines(read_bytes(file, RunError))
-    except msgspec.MsgspecError as error:
-        raise RunError(f"{printable(file)}: {printable(error)}; not a log that training wrote") from error
-
-
 def _sweeps(rows: Sequence[Result]) -> list[Drawn]:
     drawn = []
     for key, stem, sign in (("lam", "map-lambda", "λ"), ("heads", "map-heads", "the number of heads")):
@@ -71,7 +52,7 @@ def _sweeps(rows: Sequence[Result]) -> list[Drawn]:
 
 
 def _learning(runs: Sequence[Run]) -> list[Drawn]:
-    logs = {run.path.name: log for run in runs[-MOST_CURVES:] if (log := read_log(run))}
+    logs = {run.path.name: lines for run in runs[-MOST_CURVES:] if (lines := log.entries(run.path))}
     if not logs:
         return []
     shown = "" if len(runs) <= MOST_CURVES else f" The last {MOST_CURVES} of {len(runs)} runs."
