@@ -74,5 +74,7 @@ def locked(path: Path) -> Iterator[None]:
         stream.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
         stream.flush()
         remove_stale(path)
-        yield
-        stream.truncate(0)  # the file stays: removing it would let two later processes lock two different files
+        try:
+            yield
+        finally:
+            stream.truncate(0)  # the file stays: removing it would let two later processes lock two different files

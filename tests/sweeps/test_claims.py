@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from mlrec.runs import directory
@@ -22,6 +23,9 @@ def test_a_claim_is_held_until_given_back(tmp_path: Path) -> None:
         assert mine
         assert holder(tmp_path / "a") == Holder(os.getpid(), socket.gethostname())
     assert holder(tmp_path / "a") is last_holder(tmp_path / "a") is None
+    with suppress(ValueError), claimed(tmp_path / "a"):
+        raise ValueError
+    assert last_holder(tmp_path / "a") is None
     assert holder(tmp_path / "never") is None
 
 
