@@ -6,20 +6,21 @@ import csv
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mlrec.datasets.images import decode
-from mlrec.datasets.objects import load_objects
+from mlrec.datasets.objects import Objects, load_objects
 from mlrec.datasets.shapes import draw_shapes
 from mlrec.errors import DataError
 from mlrec.models.checkpoint import load_model
 from mlrec.models.csra import CSRA
 from mlrec.training.transforms import normalize, tensors
 from mlrec.workflows.evaluate import Evaluation, Machine, evaluate_run
-from mlrec.workflows.localize import Localization, localize
+from mlrec.workflows.localize import Localization, _masks, localize
 from mlrec.workflows.prepare import prepare
 from mlrec.workflows.train import train
 from tests.tiny import FAST, make_tiny
@@ -109,6 +110,26 @@ def test_maps_turn_with_the_photograph(found: Evaluation, result: Localization, 
     again = localize(evaluate_run(found.model, data=data.path, split="val", machine=HERE), machine=HERE)
     ours, theirs = (np.array([(p.hit, p.covered, p.attended) for p in r.pairs]) for r in (again, result))
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_crowds_and_difficult_objects_are_ignored_and_empty_ones_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    things = Objects(
+        ids=np.arange(5),
+        labels=np.array([0, 0, 0, 1, 0]),
+        boxes=np.array([[0, 0, 5, 5], [5, 0, 5, 5], [10, 0, 5, 5], [0, 0, 20, 10], [3, 3, 0, 0]], dtype=float),
+        areas=np.ones(5),
+        crowd=np.array([False, True, False, False, False]),
+        difficult=np.array([False, False, True, False, False]),
+        size=(20, 10),
+        segmentations=(msgspec.Raw(b"null"),) * 5,
+    )
+    counted, ignored = _masks(tmp_path / "a.png", things)(0)
+    assert [mask.sum() for mask in counted] == [25]
+    assert counted[0][:5, :5].all()
+    assert ignored.sum() == 50
+    assert ignored[:5, 5:15].all()
+    assert _masks(tmp_path / "a.png", things)(2)[0] == []
 
 
 def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
