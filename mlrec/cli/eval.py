@@ -26,6 +26,23 @@ def evaluate(
         typer.Option("--localize", help="Compare the maps of the labels with boxes and masks (VOC, COCO, shapes)."),
     ] = False,
     tolerance: Annotated[float, typer.Option(help="Of --localize, in cells of the map.", min=0.0)] = 0.5,
+    lam: Annotated[
+        str | None,
+        typer.Option(help="λ · maximum added to each logit at test time: 0:1:0.01 or a,b,c.", metavar="A:B:C"),
+    ] = None,
+    temperatures: Annotated[
+        str | None, typer.Option(help="With --lam: attention of these T at test time, too; inf is the maximum.")
+    ] = None,
+    select_on: Annotated[
+        str | None, typer.Option(help="With --lam: the split that chooses λ [default: the scored one, marked so].")
+    ] = None,
+    divide: Annotated[
+        bool, typer.Option("--divide", help="With --lam: show logits divided by 1 + λ; both forms are recorded.")
+    ] = False,
+    by_size: Annotated[
+        bool, typer.Option("--by-size", help="AP by size and number of objects: average, λ, and attention alone.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(help="Of the intervals of --lam and --by-size; 0: none.", min=0)] = 1000,
     json: options.Json = False,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step [default: the training's].", min=1)] = None,
     workers: Annotated[
@@ -38,7 +55,8 @@ def evaluate(
     """Score a trained model anew, on its own data or on any with the same labels.
 
     Predictions and metrics go to a folder eval-DATA-SPLIT beside the model; labels are matched by name. With
-    --localize the peak and the mass of each label's map are set beside its objects, and beside chance.
+    --localize the peak and the mass of each label's map are set beside its objects, and beside chance. With --lam
+    every λ is scored from one pass (Figure 1 of the paper); all of them go to lambda-DATA-SPLIT/lambda.json.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
@@ -47,6 +65,22 @@ def evaluate(
     from mlrec.workflows.localize import localize as run_localize
 
     terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
+    if lam is not None or by_size:
+        from mlrec.config import parse_numbers
+        from mlrec.workflows.lambda_eval import Question, evaluate_lams
+
+        question = Question(
+            parse_numbers(lam or "0"), parse_numbers(temperatures) if temperatures else (), select_on, divide,
+            resamples, by_size,
+        )  # fmt: skip
+        swept = evaluate_lams(
+            model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
+            machine=machine, runs_root=out, progress=terminal,
+        )  # fmt: skip
+        if processes.rank() == 0:
+            console.result_json(swept.content) if json else console.result_tables(swept.tables)
+            terminal.say(f"written to {swept.path}")
+        return
     found = evaluate_run(
         model,
         data=data,

@@ -1,6 +1,7 @@
 """Table 1: a trained average-pooling model with λ times the maximum added at test time, beside the paper's rows.
 
-What `mlrec eval RUN --lam 0:1:0.01` finds lies in `lambda.json` in the folder of that evaluation.
+What `mlrec eval RUN --lam 0:1:0.01` finds lies in `lambda.json` in a folder lambda-DATA-SPLIT beside
+the model.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from mlrec.errors import RunError, printable
-from mlrec.files import read_bytes
+from mlrec.errors import RunError
+from mlrec.files import read_own_json
 from mlrec.reports.lines import why_apart
 from mlrec.reports.names import METHODS
 from mlrec.reports.numbers import Cell
@@ -41,18 +42,33 @@ COLUMNS = (
 )
 
 
+class Gain(msgspec.Struct, frozen=True):
+    """A difference of mAP to λ = 0, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class LamSweep(msgspec.Struct, frozen=True):
     """mAP of one model at many λ, from one pass over a split: the content of `lambda.json`.
 
     Attributes:
         conventions: how it was scored.
         lams, mAP: the grid, 0 first, and the mAP at each, as fractions.
-        fixed_lam: the λ that was fixed beforehand: 0.02 for ResNets, 0.2 for others.
+        fixed_lam: the λ that was fixed beforehand: 0.02 for ResNets, 0.2 for others; of a CSRA head, that of training.
         fixed: the mAP at it.
         select_split: the split that chose `best_lam`; None: the scored split itself.
         best_lam: the λ chosen.
         best: the mAP of the scored split at it.
         dataset, split, samples, kind: what was scored.
+        gain, fixed_gain: best and fixed λ against λ = 0; the choice on the scored split is repeated in each resample.
+        head, backbone: of the model.
+        form: of the logits that the thresholded metrics shown are of: "raw" (Figure 1) or "divided" (by 1 + λ).
+        metrics: at "zero", "fixed" and "best" λ, for each form: mAP CP CR CF1 OP OR OF1.
+        temperatures: of the attention that λ weighs, `mAP` being of the first; empty: those of the head.
+        by_temperature: mAP at each λ for each of the temperatures.
+        best_temperature: the one chosen with `best_lam`.
     """
 
     conventions: str
@@ -67,6 +83,15 @@ class LamSweep(msgspec.Struct, frozen=True):
     samples: int
     kind: str = ""
     select_split: str | None = None
+    gain: Gain | None = None
+    fixed_gain: Gain | None = None
+    head: str = ""
+    backbone: str = ""
+    form: str = "raw"
+    metrics: dict[str, dict[str, dict[str, float | None]]] = {}
+    temperatures: list[float | str] = []
+    by_temperature: list[list[float]] = []
+    best_temperature: float | str | None = None
 
     @classmethod
     def load(cls, path: Path) -> LamSweep:
@@ -75,10 +100,7 @@ class LamSweep(msgspec.Struct, frozen=True):
         Raises:
             RunError: it is not such a file.
         """
-        try:
-            return msgspec.json.decode(read_bytes(path, RunError), type=cls)
-        except msgspec.MsgspecError as error:
-            raise RunError(f"{printable(path)}: {printable(error)}; not what mlrec eval --lam writes") from error
+        return read_own_json(path, cls, RunError, "not what mlrec eval --lam writes")
 
 
 @dataclass(frozen=True)

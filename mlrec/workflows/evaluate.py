@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,6 +109,10 @@ class Chosen:
         """Where results of this kind go: below the model's folder, or beside its file."""
         name = f"{what}-{self.manifest.name}-{self.manifest.split}"
         return self.model / name if self.model.is_dir() else self.model.with_name(f"{self.model.stem}-{name}")
+
+    def on_split(self, split: str) -> Chosen:
+        """The same model on another split of the same data set."""
+        return replace(self, manifest=self.dataset.manifest(split), changes=[])
 
     def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:
         """The content of `eval.json`."""
