@@ -1,6 +1,26 @@
-"""`python -m mlrec`."""
+"""`mlrec` and `python -m mlrec`: a signal ends them in one line even while the first modules are read."""
 
-from mlrec.cli.app import main
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+
+def main() -> None:
+    """Run the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _leave)
+    from mlrec.cli.app import main as run
+
+    run()
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"error: interrupted\n" if number == signal.SIGINT else b"error: terminated\n")
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
     main()

@@ -68,8 +68,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON. NaN is refused: an undefined number is `null`."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` as indented JSON. NaN is refused: an undefined number is `null`.
+
+    What is no text, bytes of a path that is not UTF-8, becomes a question mark: the file must stay readable.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "replace"))
 
 
 @contextlib.contextmanager

@@ -117,11 +117,21 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                         f"{shown}: array '{printable(entry.filename)}' claims bytes it does not hold"
                     )
         with np.load(path, allow_pickle=False) as archive_:
-            return {name: archive_[name] for name in archive_.files}
+            arrays = {name: archive_[name] for name in archive_.files}
+        for name, array in arrays.items():
+            if array.dtype.kind == "U" and not _is_text(array):
+                raise PredictionsError(f"{shown}: array '{printable(name)}' holds characters that do not exist")
+        return arrays
     except PredictionsError:
         raise
     except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
         raise PredictionsError(f"{shown}: not a readable .npz of plain arrays ({printable(error)})") from error
+
+
+def _is_text(array: NDArray[Any]) -> bool:
+    """Whether every character is one: at most U+10FFFF and no half of a surrogate pair."""
+    codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4") if array.dtype.itemsize else np.zeros(0)
+    return not bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any())
 
 
 def _claimed_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:

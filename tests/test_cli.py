@@ -25,12 +25,13 @@ def end(monkeypatch: pytest.MonkeyPatch, problem: BaseException | None, folder: 
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(cli, "app", command)
-    previous = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as leave:
             cli.main()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return int(leave.value.code or 0)
 
 
@@ -43,6 +44,12 @@ def end(monkeypatch: pytest.MonkeyPatch, problem: BaseException | None, folder: 
         (ConfigError("lr = 'x': expected a number"), 2, "error: lr = 'x': expected a number"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
         (BrokenPipeError(), 1, ""),
+        (MemoryError(), 1, "error: out of memory; use a smaller --batch-size, fewer --workers, or more of it"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            1,
+            "error: runs: Permission denied; check path, permissions and space on the disk",
+        ),
     ],
 )
 def test_exit_codes(

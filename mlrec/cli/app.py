@@ -54,7 +54,10 @@ def _options(
 def main() -> None:
     """Run the command line and exit with 0, 1, 2, 130 or 143."""
     console.tolerate_any_locale()
-    signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _stop)
     code: int | str | None = 0
     try:
         app()
@@ -74,13 +77,29 @@ def main() -> None:
         code = 143
     except BrokenPipeError:
         code = 1
+    except MemoryError:
+        console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
+        code = 1
     except Exception as problem:  # noqa: BLE001 - the last line of defence: a bug of ours, told in one line
-        code = _crashed(problem)
-    sys.exit(_flushed(code))
+        code = _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
+    code = _flushed(code)
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
+    sys.exit(code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """End the command, removing temporaries; a second signal ends it as it stands."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
+
+def _no_access(problem: OSError) -> int:
+    if os.environ.get("MLREC_DEBUG"):
+        traceback.print_exception(problem)
+    where = f"{printable(problem.filename)}: " if problem.filename is not None else ""
+    console.error(f"{where}{printable(problem.strerror)}; check path, permissions and space on the disk")
+    return 1
 
 
 def _crashed(problem: Exception) -> int:
@@ -100,9 +119,9 @@ def _flushed(code: int | str | None) -> int | str | None:
     """Flush stdout here: a reader that left early must not cause noise when the interpreter shuts down."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as problem:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1 if isinstance(problem, BrokenPipeError) or code else _no_access(problem)
     return code
 
 

@@ -114,10 +114,18 @@ class Manifest:
         return replace(self, labels=tuple(labels), targets=self.targets[:, label_order(self.labels, labels)])
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path`, whole or not at all."""
+        """Write the manifest to `path`, whole or not at all.
+
+        Raises:
+            DataError: the root is no text.
+        """
         header = _Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
+        try:
+            first = msgspec.json.encode(header)
+        except UnicodeEncodeError as error:
+            raise DataError(f"{printable(self.root)}: a path that is not UTF-8 cannot be stored; rename it") from error
         with atomic_write(path) as stream:
-            stream.write(msgspec.json.encode(header) + b"\n")
+            stream.write(first + b"\n")
             stream.writelines(line + b"\n" for line in self._lines())
 
     @classmethod
