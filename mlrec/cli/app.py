@@ -129,9 +129,11 @@ def _flushed(code: int | str | None) -> int | str | None:
 COMMANDS: dict[str, str] = {
     "attend": "attend:attend",
     "demo": "demo:demo",
+    "doctor": "doctor:doctor",
     "eval": "eval:evaluate",
     "import": "importing:import_",
     "duplicates": "duplicates:duplicates",
+    "export": "export:export",
     "export-data": "export_data:export_data",
     "label-errors": "label_errors:label_errors",
     "predict": "predict:predict",
@@ -143,6 +145,7 @@ COMMANDS: dict[str, str] = {
     "stats": "stats:stats",
     "sweep": "sweep:sweep",
     "train": "train:train",
+    "tune": "tune:tune",
 }
 
 

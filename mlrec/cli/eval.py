@@ -21,6 +21,7 @@ def evaluate(
     top3: options.Top3 = False,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
+    tuned: options.Tuned = False,
     localize: Annotated[
         bool,
         typer.Option("--localize", help="Compare the maps of the labels with boxes and masks (VOC, COCO, shapes)."),
@@ -87,6 +88,7 @@ def evaluate(
         split=split,
         labels=options.names(labels),
         conventions=conventions,
+        tuned=tuned,
         machine=machine,
         runs_root=out,
         progress=terminal,

@@ -20,6 +20,7 @@ Top3 = Annotated[bool, typer.Option("--top3", help="Show the metrics of the thre
 Labels = Annotated[str | None, typer.Option(help="Score these labels only: a,b,c.", metavar="A,B,...")]
 Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
 Data = Annotated[Path | None, typer.Option(help="Folder of a prepared data set [default: the one prepared last].")]
+Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds that mlrec tune left beside the model.")]
 Out = Annotated[Path, typer.Option(help="Folder that run folders are made in.")]
 
 Images = Annotated[

@@ -15,7 +15,10 @@ def predict(
     paths: options.Images = None,
     run: options.Model = None,
     boxes: options.Boxes = None,
-    threshold: Annotated[float, typer.Option(help="Say labels of at least this probability.", min=0, max=1)] = 0.5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Say labels of at least this probability [default: 0.5].", min=0, max=1)
+    ] = None,
+    tuned: options.Tuned = False,
     top: Annotated[int | None, typer.Option(help="Say the N most probable labels instead.", min=1)] = None,
     form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="Form of the result.")] = "csv",
     save_images: Annotated[Path | None, typer.Option(help="Write each image with its labels into this folder.")] = None,
@@ -28,22 +31,25 @@ def predict(
     """Say what images show: a line an image on stdout, in the order given, with labels and all probabilities.
 
     An image that cannot be read is told on stderr and has no line; the exit code is then 1. With --boxes each box is
-    looked at by itself.
+    looked at by itself. With --tuned labels are said by their own thresholds, and probabilities are calibrated.
 
     Example: mlrec predict photos 'more/*.jpg' --run runs/voc2007-resnet101-csra-1 > predictions.csv
     """
     from mlrec.datasets.listing import boxes_of, items_of
     from mlrec.reports.predicted import LINES, csv_header
     from mlrec.workflows.evaluate import Machine
-    from mlrec.workflows.predict import Gallery, open_scorer
+    from mlrec.workflows.predict import Gallery, open_scorer, with_tuned
     from mlrec.workflows.predict import predict as workflow
 
+    if tuned and threshold is not None:
+        raise UsageError("--tuned brings its own thresholds; leave --threshold out")
     if bool(paths) == bool(boxes):
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
     terminal, bad = console.Terminal(), 0
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [])
     machine = Machine(batch_size, workers, device, precision)
-    scorer = open_scorer(options.model_or_last(run, out, terminal), machine)
+    model = options.model_or_last(run, out, terminal)
+    scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)
     gallery = Gallery(save_images) if save_images else None
 
     def told(_: object, error: DataError) -> None:
@@ -53,9 +59,7 @@ def predict(
 
     if form == "csv":
         console.result(csv_header(scorer.labels))
-    for found in workflow(
-        scorer, items, threshold=threshold, top=top, machine=machine, on_error=told, progress=terminal
-    ):
+    for found in workflow(scorer, items, threshold=least, top=top, machine=machine, on_error=told, progress=terminal):
         console.result(LINES[form](found.id, found.said, found.scores))
         if gallery:
             gallery.add(found)

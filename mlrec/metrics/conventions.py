@@ -29,6 +29,7 @@ class Conventions:
         class_f1: CF1 as the F1 `of-means` CP and CR, or as the `mean` of the labels' F1.
         top_k: of the three highest labels of a sample those `above-threshold`, or `all` three.
         phantom: one prediction that was never made is added to OP's denominator for each label never predicted.
+        threshold: from where on a label is said, in words; other thresholds than 0.5 were chosen somewhere.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Conventions:
     class_f1: Literal["of-means", "mean"] = "of-means"
     top_k: Literal["above-threshold", "all"] = "above-threshold"
     phantom: bool = False
+    threshold: str = "p >= 0.5"
 
     def in_words(self) -> str:
         """One sentence for the foot of a table."""
@@ -46,7 +48,7 @@ class Conventions:
             _AVERAGE_PRECISION[self.average_precision],
             "equal scores share one step",
             _unknown(self.unknown_in_ranking, self.unknown_in_counts),
-            "threshold p >= 0.5",
+            f"threshold {self.threshold}",
             "CF1 is the F1 of CP and CR" if self.class_f1 == "of-means" else "CF1 is the mean of the labels' F1",
             "top-3: the three highest labels"
             + (" that reach the threshold" if self.top_k == "above-threshold" else ""),

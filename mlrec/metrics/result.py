@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.manifest import repeated
 from mlrec.errors import PredictionsError, printable
-from mlrec.files import read_bytes, write_json
+from mlrec.files import read_own_json, write_json
 from mlrec.metrics.conventions import Conventions, conventions_named
 from mlrec.metrics.ranking import average_precisions
-from mlrec.metrics.thresholded import count, decide, decide_top_k, rates
+from mlrec.metrics.thresholded import Threshold, count, decide, decide_top_k, rates
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,7 @@ class Metrics:
         Raises:
             PredictionsError: not such a file; says what does not fit.
         """
-        try:
-            return msgspec.json.decode(read_bytes(Path(path), PredictionsError), type=cls)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise PredictionsError(f"{printable(path)}: not a metrics file ({printable(error)})") from error
+        return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
 
 
 def evaluate(
@@ -112,14 +109,14 @@ def evaluate_scores(
     scores: ArrayLike,
     targets: ArrayLike,
     *,
-    threshold: float,
+    threshold: Threshold,
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
     sample_ids: Sequence[str] | None = None,
 ) -> Metrics:
     """`evaluate` for scores of any scale: probabilities with the threshold 0.5 are ranked as they are.
 
-    `sample_ids` name the rows in error messages.
+    `threshold` is one number, or one a label (C,). `sample_ids` name the rows in error messages.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlrec.metrics.conventions import TOP_K, Conventions
 
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+Threshold = float | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Counts:
     correct: NDArray[np.number[Any]]
 
 
-def decide(scores: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
-    """(N, C) decisions: score at or above the threshold."""
+def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
+    """(N, C) decisions: score at or above the threshold, one number or one a label (C,)."""
     return np.asarray(scores >= threshold)
 
 
 def decide_top_k(
-    scores: NDArray[np.floating[Any]], threshold: float, conventions: Conventions, k: int = TOP_K
+    scores: NDArray[np.floating[Any]], threshold: Threshold, conventions: Conventions, k: int = TOP_K
 ) -> NDArray[np.bool_]:
     """(N, C) decisions: the `k` highest labels of each sample, and, unless `top_k` is `all`, at or above the threshold.
 

@@ -20,6 +20,7 @@ from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, latest_run
+from mlrec.runs.tuned import Tuned
 from mlrec.workflows import outputs
 
 EVALUATION = "eval.json"
@@ -61,6 +62,7 @@ def evaluate_run(
     split: str | None = None,
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
+    tuned: bool = False,
     machine: Machine | None = None,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
@@ -74,6 +76,7 @@ def evaluate_run(
         split: left out, the one that the run was scored on, else `test` or `val`.
         labels: score these alone.
         conventions: how to score.
+        tuned: say labels by the thresholds that `tune` left beside the model.
         machine: how to run the model.
         runs_root: where the last finished run is looked for.
         data_root: where the data set prepared last is looked for.
@@ -85,10 +88,11 @@ def evaluate_run(
     progress = progress if processes.rank() == 0 else SILENT
     chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
     conventions_named(conventions)
+    thresholds = _thresholds(chosen, progress) if tuned else None
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
     predictions, environment = _predict(path, manifest, machine or Machine(), progress)
-    metrics = outputs.score(predictions, conventions, labels)
-    folder = chosen.folder("eval")
+    metrics = outputs.score(predictions, conventions, labels, thresholds)
+    folder = chosen.folder("eval-tuned" if tuned else "eval")
     if processes.rank():
         return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
     outputs.write_scores(folder, predictions, metrics)
@@ -182,6 +186,16 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
                 f"{manifest.digest[:12]}; the numbers of both cannot be compared"
             ]
     return []
+
+
+def _thresholds(chosen: Chosen, progress: Progress) -> Tuned:
+    """The tuned thresholds of a model, with a warning where they were chosen on what is scored."""
+    tuned = Tuned.load(chosen.model)
+    if tuned.digest == chosen.manifest.digest:
+        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: no test result"
+        chosen.changes.append(warning)
+        progress.warn(warning)
+    return tuned
 
 
 def _predict(

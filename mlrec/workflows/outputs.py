@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.errors import PredictionsError, nearest, printable
 from mlrec.files import write_text
-from mlrec.metrics.result import Metrics, evaluate
+from mlrec.metrics.conventions import conventions_named
+from mlrec.metrics.result import Metrics, evaluate, evaluate_scores
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
 from mlrec.runs.record import Scored
+from mlrec.runs.tuned import Tuned
 
 
 def scored_facts(dataset: Dataset, manifest: Manifest) -> Scored:
@@ -31,8 +34,13 @@ def scored_facts(dataset: Dataset, manifest: Manifest) -> Scored:
     )
 
 
-def score(predictions: Predictions, conventions: str = "mlrec", labels: Sequence[str] | None = None) -> Metrics:
-    """Metrics of predictions, of all labels or, before anything else, of some alone.
+def score(
+    predictions: Predictions,
+    conventions: str = "mlrec",
+    labels: Sequence[str] | None = None,
+    tuned: Tuned | None = None,
+) -> Metrics:
+    """Metrics of predictions, of all labels or, before anything else, of some alone; by tuned thresholds where given.
 
     Raises:
         PredictionsError: a label that is none of the predictions'; no targets.
@@ -42,7 +50,11 @@ def score(predictions: Predictions, conventions: str = "mlrec", labels: Sequence
     names = predictions.labels if labels is None else tuple(labels)
     columns = [column_of(name, predictions.labels) for name in names]
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
-    return evaluate(logits, targets, labels=names, conventions=conventions)
+    if tuned is None:
+        return evaluate(logits, targets, labels=names, conventions=conventions)
+    rules = replace(conventions_named(conventions), threshold=tuned.in_words())
+    thresholds = tuned.ordered(predictions.labels).thresholds[columns]
+    return evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
 
 
 def column_of(name: str, labels: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from mlrec.datasets.listing import Item, items_of
 from mlrec.errors import DataError, MlrecError
 from mlrec.files import write_bytes
+from mlrec.models.exported import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.overlay import Panel, Strip, draw_strips, outlined
+from mlrec.runs.tuned import Tuned
 from mlrec.workflows.evaluate import Machine
 from mlrec.workflows.pictures import FileNames, picture_of
 
@@ -108,6 +110,8 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
         ModelError: no model there.
         UsageError: a device or a precision that this machine does not have.
     """
+    if isinstance(model, (str, Path)) and (file := onnx_file(model)) is not None:
+        return _onnx_scorer(file)
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.maps import read_logits
@@ -124,6 +128,35 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
         return read_logits(loaded, images, precision)
 
     return Scorer(loaded.labels, loaded.preprocessing, logits, "pil" if config.get("decode") == "pil" else "fast")
+
+
+def _onnx_scorer(file: Path) -> Scorer:
+    """An exported model: neither timm nor the classes of the model are needed."""
+    from mlrec.models.onnxfile import OnnxModel
+    from mlrec.training.transforms import normalize
+
+    model = OnnxModel.load(file)
+
+    def logits(images: Tensor) -> NDArray[np.floating[Any]]:
+        return model.logits(normalize(images, model.preprocessing).numpy())
+
+    return Scorer(model.labels, model.preprocessing, logits, "pil" if model.decode == "pil" else "fast")
+
+
+def with_tuned(
+    scorer: Scorer, model: Path | str | None, threshold: float | None = None
+) -> tuple[Scorer, float | NDArray[np.float64]]:
+    """The scorer with calibrated probabilities, and the thresholds on them, that `tune` left beside `model`.
+
+    Without a model the scorer as it is, and `threshold`, or 0.5.
+
+    Raises:
+        RunError: no tuned thresholds there.
+    """
+    if model is None:
+        return scorer, 0.5 if threshold is None else threshold
+    tuned = Tuned.load(model).ordered(scorer.labels)
+    return replace(scorer, logits=lambda images: tuned.calibrated(scorer.logits(images))), tuned.probabilities
 
 
 def _predictions(

@@ -1,0 +1,188 @@
+"""Thresholds that serve a target: each label's own, from scores and truth of a split that is not the reported one.
+
+A threshold cuts a label's ranking in two. Only a cut right below a positive can be best, so a label has as many
+candidates as positives, and one more that says it never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.errors import UsageError, nearest, printable
+from mlrec.metrics.conventions import CONVENTIONS
+from mlrec.metrics.thresholded import Counts, rates
+
+Target = Literal["CF1", "OF1", "F1", "precision"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+LEAST_POSITIVES = 20
+_MIXES = np.linspace(0.0, 1.0, 201)
+_COMMON = 1000  # candidates for the one threshold of all labels
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """What `find_thresholds` found.
+
+    Attributes:
+        values: (C,) logits; a label is said at or above its own, and never where that is infinite.
+        own: (C,) whether it is the label's own; the others have too few positives and take the common one.
+        common: the best single threshold of all labels.
+    """
+
+    values: Numbers
+    own: NDArray[np.bool_]
+    common: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Cuts:
+    """Candidates of a label, the highest first, and what they predict: (K,) each, one number more for `positive`."""
+
+    thresholds: Numbers
+    predicted: Numbers
+    correct: Numbers
+    positive: int
+
+    @property
+    def precision(self) -> Numbers:
+        return np.asarray(self.correct / np.maximum(self.predicted, 1))
+
+    @property
+    def recall(self) -> Numbers:
+        return np.asarray(self.correct / max(self.positive, 1))
+
+    @property
+    def f1(self) -> Numbers:
+        return np.asarray(2 * self.correct / np.maximum(self.predicted + self.positive, 1))
+
+
+def find_thresholds(
+    logits: NDArray[np.floating[Any]],
+    targets: NDArray[np.int8],
+    target: Target = "CF1",
+    *,
+    precision: float = 0.9,
+    least: int = LEAST_POSITIVES,
+) -> Thresholds:
+    """The thresholds that are best for a target on these samples.
+
+    Args:
+        logits: (N, C) finite numbers.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown, which counts nowhere.
+        target: `CF1`, `OF1`: the metric of that name; `F1`: each label's; `precision`: the highest recall at which
+            each label has at least `precision`.
+        precision: of that target, above 0.
+        least: labels with fewer positives take the one threshold that is best for all.
+    """
+    labels = [_label(logits[:, k], targets[:, k]) for k in range(logits.shape[1])]
+    positives = np.array([hits.size for _, hits in labels])
+    common = _common_threshold(labels, target, precision)
+    own = positives >= least
+    cuts = [
+        _cut(scores, hits, _candidates(scores, hits) if mine else np.array([common]))
+        for (scores, hits), mine in zip(labels, own, strict=True)
+    ]
+    chosen = _CHOICES[target](cuts, precision)
+    return Thresholds(np.array([c.thresholds[k] for c, k in zip(cuts, chosen, strict=True)]), own, common)
+
+
+def target_named(name: str) -> Target:
+    """The target of this name, whatever its case; raises UsageError where there is none."""
+    for known in TARGETS:
+        if known.casefold() == name.casefold():
+            return known
+    raise UsageError(f"no target '{printable(name)}'{nearest(name, TARGETS)}; there are {', '.join(TARGETS)}")
+
+
+def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
+    """Scores of the samples whose truth is known, and of the positives, both ascending."""
+    exact = scores.astype(np.float64)
+    return np.sort(exact[targets >= 0]), np.sort(exact[targets == 1])
+
+
+def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
+    """Infinity, and the middle between each score of a positive and the next lower score."""
+    lowest = np.unique(hits)[::-1]
+    below = np.searchsorted(scores, lowest, side="left") - 1
+    next_lower = np.where(below >= 0, scores[np.maximum(below, 0)], lowest)
+    return np.concatenate([[np.inf], (lowest + next_lower) / 2])
+
+
+def _cut(scores: Numbers, hits: Numbers, thresholds: Numbers) -> _Cuts:
+    predicted = scores.size - np.searchsorted(scores, thresholds, side="left")
+    correct = hits.size - np.searchsorted(hits, thresholds, side="left")
+    return _Cuts(thresholds, predicted.astype(np.float64), correct.astype(np.float64), hits.size)
+
+
+def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target, precision: float) -> float:
+    """The best threshold of all labels among up to a thousand quantiles of the positives' scores."""
+    scores, hits = (np.sort(np.concatenate(parts)) for parts in zip(*labels, strict=True))
+    candidates = _candidates(scores, hits)
+    if len(candidates) > _COMMON:
+        candidates = candidates[np.linspace(0, len(candidates) - 1, _COMMON).round().astype(np.intp)]
+    if target == "precision":  # of all decisions together: a mean over labels would let each rare label spoil it
+        pooled = _cut(scores, hits, candidates)
+        return float(candidates[_most_recall([pooled], precision)[0]])
+    parts = [_cut(*label, candidates) for label in labels]
+    found = rates(
+        Counts(
+            np.stack([part.predicted for part in parts], axis=-1),
+            np.repeat([[part.positive for part in parts]], len(candidates), axis=0),
+            np.stack([part.correct for part in parts], axis=-1),
+        ),
+        CONVENTIONS["macro-f1" if target == "F1" else "mlrec"],
+    )["OF1" if target == "OF1" else "CF1"]
+    return float(candidates[int(np.nanargmax(found))]) if not np.isnan(found).all() else 0.0
+
+
+def _best_f1(cuts: Sequence[_Cuts], _: float) -> list[int]:
+    return [int(c.f1.argmax()) for c in cuts]
+
+
+def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
+    return [int(np.where(c.precision >= precision, c.recall, 0.0).argmax()) for c in cuts]
+
+
+def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
+    """Exact, by Dinkelbach's method (1967): at F the best sum of 2·correct - F·predicted is one label's business."""
+    positive, reached = sum(c.positive for c in cuts), -1.0
+    chosen = [0] * len(cuts)
+    while True:
+        better = [int((2 * c.correct - max(reached, 0.0) * c.predicted).argmax()) for c in cuts]
+        picked = [(c.correct[k], c.predicted[k]) for c, k in zip(cuts, better, strict=True)]
+        now = 2 * sum(correct for correct, _ in picked) / max(sum(predicted for _, predicted in picked) + positive, 1)
+        if now <= reached:
+            return chosen
+        chosen, reached = better, now
+
+
+def _best_cf1(cuts: Sequence[_Cuts], _: float) -> list[int]:
+    """The best of all mixes of CP and CR: at a mix each label's choice is its own business.
+
+    CF1 rises with CP and with CR, so the best lies on the border of what they can reach together, whose convex hull
+    the mixes walk along; what lies within it for C labels is at most about 1/C away.
+    """
+    with_positives = max(sum(c.positive > 0 for c in cuts), 1)
+    best, reached = [0] * len(cuts), -1.0
+    for mix in _MIXES:
+        chosen = [int((mix * c.precision / len(cuts) + (1 - mix) * c.recall / with_positives).argmax()) for c in cuts]
+        CP = sum(c.precision[k] for c, k in zip(cuts, chosen, strict=True)) / len(cuts)
+        CR = sum(c.recall[k] for c, k in zip(cuts, chosen, strict=True)) / with_positives
+        CF1 = 2 * CP * CR / (CP + CR) if CP + CR else 0.0
+        if reached < CF1:
+            best, reached = chosen, CF1
+    return best
+
+
+_CHOICES: dict[Target, Callable[[Sequence[_Cuts], float], list[int]]] = {
+    "CF1": _best_cf1,
+    "OF1": _best_of1,
+    "F1": _best_f1,
+    "precision": _most_recall,
+}

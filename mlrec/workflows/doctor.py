@@ -1,0 +1,295 @@
+"""`mlrec doctor`: is this machine, and this data set, fit to train on? Tried, not guessed: a short real training."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import io
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mlrec import __version__
+from mlrec.datasets import folder as folders
+from mlrec.datasets.folder import Dataset, Info
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import DataError, MlrecError, printable
+from mlrec.progress import SILENT, Progress
+
+Verdict = Literal["ok", "warning", "error"]
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
+SMALL_DISK, SMALL_SHARED = 5e9, 1e9  # bytes; Docker gives 64 MB of shared memory
+IMAGES_TRIED, SAMPLES_TRAINED = 32, 16
+# of the short training: no weights to fetch, a few seconds on any machine
+SHORT = {
+    "backbone": "resnet18", "pretrained": False, "img_size": 64, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, what was found, and what to do about it; `advice` is empty where all is well."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All checks."""
+
+    checks: list[Check]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of them."""
+        order: list[Verdict] = ["ok", "warning", "error"]
+        return max((check.verdict for check in self.checks), key=order.index, default="ok")
+
+    def in_words(self) -> str:
+        """One line that says whether one can train here."""
+        bad = [check.name for check in self.checks if check.verdict == "error"]
+        odd = [check.name for check in self.checks if check.verdict == "warning"]
+        if bad:
+            return f"not ready to train: {', '.join(bad)}"
+        return f"ready to train; worth a look: {', '.join(odd)}" if odd else "ready to train"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `doctor --json` prints."""
+        return {"verdict": self.verdict, "summary": self.in_words(), "checks": [asdict(check) for check in self.checks]}
+
+
+def doctor(
+    data: Path | str | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    out: Path | str = "runs",
+    data_root: Path | str = "data",
+    progress: Progress = SILENT,
+) -> Diagnosis:
+    """Look at environment, disk and data, and train for a few steps in a temporary folder; nothing is left behind.
+
+    Args:
+        data: folder of a prepared data set; left out, the one prepared last, or synthetic pictures.
+        device: to train on.
+        workers: loader processes to start; left out, as training would.
+        out: where runs would go.
+        data_root: where the data set prepared last is looked for.
+        progress: is shown each check.
+    """
+    checks: list[Check] = []
+    dataset: list[Dataset] = []
+    parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
+        ("packages", _packages),
+        ("device", lambda: _device(device)),
+        ("decoder", _decoder),
+        ("machine", lambda: _machine(Path(out), workers)),
+        ("data", lambda: _data(data, Path(data_root), dataset)),
+        ("training", lambda: _training(dataset, device, workers)),
+    ]
+    with progress.task("looking", len(parts)) as step:
+        for name, part in parts:
+            try:
+                checks.extend(part())
+            except MlrecError as error:
+                checks.append(Check(name, "error", str(error).partition("\n")[0]))
+            except Exception as error:  # noqa: BLE001 - whatever breaks is the finding
+                checks.append(
+                    Check(name, "error", f"{type(error).__name__}: {printable(error)}", "see mlrec --debug doctor")
+                )
+            step(facts=name)
+    return Diagnosis(checks)
+
+
+def _packages() -> Iterator[Check]:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    yield Check("packages", "ok", f"mlrec {__version__}, python {platform.python_version()}, {', '.join(versions)}")
+    torch, _ = importlib.import_module("torch"), importlib.import_module("torchvision")
+    try:
+        kept = torch.ops.torchvision.nms(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), 0.5)
+        fits = len(kept) == 1
+    except (RuntimeError, AttributeError):
+        fits = False
+    if not fits:
+        yield Check(
+            "torchvision", "error", "does not fit this torch", "install torch and torchvision together, in one command"
+        )
+
+
+def _device(name: str) -> Iterator[Check]:
+    import torch
+
+    from mlrec.training.devices import resolve_device, resolve_precision
+
+    device = resolve_device(name)
+    precision = resolve_precision("auto", device)
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        text = f"{torch.cuda.get_device_name(device)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        advice = "" if free > total / 2 else "other programs hold its memory (nvidia-smi)"
+        yield Check("device", "warning" if advice else "ok", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
+    elif device.type == "cpu" and shutil.which("nvidia-smi"):
+        advice = "install a torch built for CUDA" if torch.version.cuda is None else "check the driver (nvidia-smi)"
+        yield Check("device", "warning", "cpu, though there seems to be an NVIDIA GPU", advice)
+    else:
+        yield Check("device", "ok", f"{device.type}, {torch.get_num_threads()} threads")
+    product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
+    right = bool((product == 8).all())
+    yield Check("precision", "ok" if right else "error", f"{precision} by default", "" if right else "it cannot add")
+
+
+def _decoder() -> Iterator[Check]:
+    """Both decoders on one JPEG, made here."""
+    from PIL import Image
+
+    from mlrec.datasets.images import decode_bytes
+
+    ramp = np.linspace(0, 255, 64 * 48 * 3).reshape(48, 64, 3).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(ramp).save(stream, "JPEG", quality=95)
+    begun = time.perf_counter()
+    fast = decode_bytes(stream.getvalue(), "test.jpg", "fast").pixels.astype(np.int16)
+    seconds = time.perf_counter() - begun
+    away = int(np.abs(fast - decode_bytes(stream.getvalue(), "test.jpg", "pil").pixels).max())
+    text = f"simplejpeg and Pillow differ by at most {away} of 255 ({1000 * seconds:.1f} ms)"
+    yield Check("decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --decode pil")
+
+
+def _machine(out: Path, workers: int | None) -> Iterator[Check]:
+    from mlrec.training.loading import default_workers
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    number = default_workers() if workers is None else workers
+    few = f"{cores} cores decode slowly; cache features with --freeze-backbone" if cores < 2 else ""
+    yield Check("workers", "warning" if few else "ok", f"{number} loader processes, {cores} cores", few)
+    if SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        small = number > 0 and free < SMALL_SHARED
+        advice = "in a container use --shm-size 8g or --ipc=host; else fewer --workers" if small else ""
+        yield Check("shared memory", "warning" if small else "ok", f"{free / 1e9:.1f} GB free", advice)
+    there = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
+    free = shutil.disk_usage(there).free
+    if not os.access(there, os.W_OK):
+        yield Check("disk", "error", f"{printable(there)} cannot be written", "choose another --out")
+    else:
+        advice = "a run keeps weights and two checkpoints, about 1 GB for a ResNet-101" if free < SMALL_DISK else ""
+        text = f"{free / 1e9:.1f} GB free at {printable(there)}"
+        yield Check("disk", "warning" if advice else "ok", text, advice)
+
+
+def _data(path: Path | str | None, root: Path, found: list[Dataset]) -> Iterator[Check]:
+    try:
+        dataset = Dataset.latest(root) if path is None else Dataset.load(path)
+    except DataError as error:
+        if path is not None:
+            raise
+        yield Check("data", "warning", printable(error), "synthetic pictures are trained on instead")
+        return
+    manifests = {name: dataset.manifest(name) for name in dataset.info.splits}
+    sizes = ", ".join(f"{name} {len(manifest):,}" for name, manifest in manifests.items())
+    yield Check("data", "ok", f"{printable(dataset.path)}: {len(dataset.info.labels)} labels; {sizes}")
+    for name, manifest in manifests.items():
+        yield from _split(name, manifest)
+    shared = _overlap(manifests)
+    if shared:
+        yield Check("splits", "warning", shared, "scores on it are too high; divide anew with mlrec split")
+    found.append(dataset)
+
+
+def _split(name: str, manifest: Manifest) -> Iterator[Check]:
+    """Labels without positives, and some images decoded."""
+    from mlrec.datasets.images import decode
+
+    empty = [label for label, hits in zip(manifest.labels, (manifest.targets == 1).sum(0), strict=True) if not hits]
+    if empty:
+        few = ", ".join(printable(label) for label in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        text = f"{len(empty)} of {len(manifest.labels)} labels have no positive: {few}"
+        yield Check(f"labels of {name}", "warning", text, "they have no AP there and are left out of mAP")
+    places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
+    bad, begun = [], time.perf_counter()
+    for place in places:
+        try:
+            decode(manifest.root / manifest.images[place])
+        except DataError as error:
+            bad.append(str(error))
+    each = 1000 * (time.perf_counter() - begun) / max(len(places), 1)
+    if bad:
+        advice = "mount or copy the images where the manifest has them, or run mlrec prepare again"
+        yield Check(f"images of {name}", "error", f"{len(bad)} of {len(places)} tried cannot be read: {bad[0]}", advice)
+    else:
+        yield Check(f"images of {name}", "ok", f"{len(places)} tried, {each:.1f} ms each")
+
+
+def _overlap(manifests: dict[str, Manifest]) -> str:
+    """Samples of `test` or `val` that a split trained on has, too."""
+    pairs = (("train", "val"), ("train", "test"), ("trainval", "test"))
+    for first, second in pairs:
+        if first in manifests and second in manifests:
+            both = set(manifests[first].images) & set(manifests[second].images)
+            if both:
+                return f"{first} and {second} share {len(both):,} images, such as {printable(min(both))}"
+    return ""
+
+
+def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
+    """A run of an epoch on a few samples: loader processes, steps, checkpoint, scoring and all."""
+    from mlrec.models.checkpoint import load_model
+    from mlrec.runs.log import entries
+    from mlrec.workflows.train import train
+
+    with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
+        data = _little(found[0] if found else None, Path(scratch))
+        flags: dict[str, Any] = {**SHORT, "data": str(data), "device": device}
+        flags |= {} if workers is None else {"workers": workers}
+        begun = time.perf_counter()
+        run = train(flags, recipe="paper", out=Path(scratch) / "runs", command=["mlrec", "doctor"])
+        seconds = time.perf_counter() - begun
+        losses = [entry["loss"] for entry in entries(run.path) if entry["event"] == "epoch"]
+        load_model(run.path)
+        where = "synthetic pictures" if not found else printable(found[0].info.name)
+    if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
+        yield Check("training", "error", "the loss is no finite number", "report this with the output of doctor --json")
+    else:
+        text = f"{SAMPLES_TRAINED} samples of {where} trained, scored, saved and loaded in {seconds:.1f} s"
+        yield Check("training", "ok", f"{text}, loss {losses[-1]:.3f}")
+
+
+def _little(dataset: Dataset | None, scratch: Path) -> Path:
+    """A data set of a few samples: of a real one its first split with positives, else drawn."""
+    if dataset is None:
+        manifest = _drawn(scratch / "pictures")
+    else:
+        splits = [dataset.manifest(name) for name in dataset.info.splits]
+        manifest = next((m for m in splits if (m.targets == 1).any()), splits[0])
+    positive = np.flatnonzero((manifest.targets == 1).any(axis=1))[:SAMPLES_TRAINED]
+    parts = [manifest.subset(positive, "train"), manifest.subset(positive[: SAMPLES_TRAINED // 2], "val")]
+    target = scratch / "data"
+    target.mkdir()
+    info = Info("doctor", {"kind": "csv"}, "paper", list(manifest.labels), {part.split: len(part) for part in parts})
+    folders.write(target, info, parts)
+    return target
+
+
+def _drawn(path: Path) -> Manifest:
+    """Pictures of one of two colours."""
+    from PIL import Image
+
+    path.mkdir()
+    names, targets = [], np.tile(np.eye(2, dtype=np.int8), (SAMPLES_TRAINED // 2, 1))
+    for k, (red, _) in enumerate(targets):
+        names.append(f"{k}.jpg")
+        pixels = np.full((48, 64, 3), (200, 30, 30) if red else (30, 30, 200), np.uint8)
+        Image.fromarray(pixels).save(path / names[-1], "JPEG")
+    return Manifest("doctor", "train", path, ("red", "blue"), tuple(names), targets)
