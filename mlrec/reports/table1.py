@@ -116,10 +116,15 @@ def sweeps_of(folder: Path) -> list[LamSweep]:
     return [LamSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
 
 
-def table_1(own: Sequence[Own]) -> Table:
-    """The paper's rows, three printed numbers each, and own sweeps below the data set they belong to."""
+def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
+    """The paper's rows, three printed numbers each, and own ones below the data set they belong to.
+
+    Args:
+        own: sweeps of trained models.
+        classifiers: rows of published classifiers, see `accuracy.accuracy_row`.
+    """
     rows = [row for _, found in groupby(paper_rows(1), key=_model) for row in [_printed(list(found))]]
-    rows += [_own_row(one) for one in own]
+    rows += [*(_own_row(one) for one in own), *classifiers]
     places = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
     ordered = sorted(rows, key=lambda row: places[row.group])
     return Table(TITLE, COLUMNS, tuple(ordered), NOTES)
@@ -137,25 +142,25 @@ def _printed(rows: Sequence[Published]) -> Row:
     base, best, fixed = (by_note[name] for name in ("baseline", "best lambda", "fixed lambda"))
     numbers = [base.scores[key] or 0.0, best.scores[key] or 0.0, fixed.scores[key] or 0.0]
     name = METHODS.get(first.method, first.method)
-    cells = _cells(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
+    cells = cells_of(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
     inferred = {2: INFERRED} if "resolution" in first.inferred else {}
-    return Row(cells, _group(first.dataset), marks={4: ON_SCORED} | inferred)
+    return Row(cells, group_of(first.dataset), marks={4: ON_SCORED} | inferred)
 
 
 def _own_row(own: Own) -> Row:
     sweep, result = own.sweep, own.result
     dataset = next((key for key, full in DATASETS.items() if full.kind == sweep.kind), None)
     numbers = [sweep.mAP[sweep.lams.index(0.0)], sweep.best, sweep.fixed]
-    cells = _cells(result.method, "own", result.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), result.run)
+    cells = cells_of(result.method, "own", result.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), result.run)
     marks = {} if sweep.select_split else {4: ON_SCORED}
     apart = ["other data"] if dataset is None else why_apart(result, dataset, samples=sweep.samples)
     if not apart and dataset is not None:
-        return Row(cells, _group(dataset), marks=marks)
+        return Row(cells, group_of(dataset), marks=marks)
     here = f"{sweep.dataset} {sweep.split}, {sweep.samples:,} samples, {result.resolution} px"
     return Row(cells, f"{here}: not comparable with the paper's, {', '.join(apart)}", marks=marks)
 
 
-def _cells(
+def cells_of(
     method: str,
     source: str,
     resolution: int | None,
@@ -163,11 +168,13 @@ def _cells(
     lams: tuple[float | None, float | None],
     run: str | None,
 ) -> tuple[Cell, ...]:
+    """A row of `COLUMNS`: the mAP of the baseline, the best and the fixed λ."""
     base, best, fixed = numbers
     return (method, source, resolution, base, lams[0], best, best - base, lams[1], fixed, fixed - base, run)
 
 
-def _group(dataset: str) -> str:
+def group_of(dataset: str) -> str:
+    """The heading of the paper's rows on a data set."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"
     return f"{DATASETS[dataset].name} {DATASETS[dataset].split}, {DATASETS[dataset].samples:,} samples"

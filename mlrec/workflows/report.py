@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlrec.errors import RunError, UsageError, printable
 from mlrec.metrics.bootstrap import metric_intervals
+from mlrec.reports.accuracy import FILE, AccuracySweep, accuracy_row
 from mlrec.reports.overview import overview
 from mlrec.reports.paper import TABLES, belongs, paper_table
 from mlrec.reports.published import extra_rows
@@ -92,7 +93,9 @@ def report(
             raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
         drawn = series_table(series, "lam", "Figure 5: mAP against λ", (FIGURE_5,))
     elif table == 1:
-        drawn = table_1([Own(result, sweep) for result in results for sweep in sweeps_of(result.paths[0])])
+        swept = [Own(result, sweep) for result in results for sweep in sweeps_of(result.paths[0])]
+        files = sorted(file for folder in (*runs, root) for file in (folder / FILE, *folder.glob(f"*/{FILE}")))
+        drawn = table_1(swept, [accuracy_row(AccuracySweep.load(file)) for file in files if file.is_file()])
     elif table is not None:
         drawn = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
     else:
