@@ -13,7 +13,7 @@ from mlrec import processes
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, ModelError, printable
-from mlrec.files import write_json
+from mlrec.files import replace_folder, write_json
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.result import Metrics
 from mlrec.predictions import Predictions
@@ -95,8 +95,9 @@ def evaluate_run(
     folder = chosen.folder("eval-tuned" if tuned else "eval")
     if processes.rank():
         return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
-    outputs.write_scores(folder, predictions, metrics)
-    write_json(folder / EVALUATION, chosen.facts(list(metrics.average_precision), environment))
+    with replace_folder(folder) as temporary:  # predictions and metrics of one evaluation, never of two
+        outputs.write_scores(temporary, predictions, metrics)
+        write_json(temporary / EVALUATION, chosen.facts(list(metrics.average_precision), environment))
     return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from mlrec import processes
 from mlrec.datasets.objects import load_objects
 from mlrec.errors import UsageError
-from mlrec.files import write_json
+from mlrec.files import replace_folder, write_json
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.lams import Choice, Parts, Setting, chosen_before, chosen_here, mean_precisions
 from mlrec.metrics.resamples import RESAMPLES
@@ -130,9 +130,10 @@ def evaluate_lams(
     if processes.rank() == 0:
         shown = parts.logits(fixed.setting, divided=question.divide)
         final = Predictions(predictions.labels, predictions.sample_ids, shown, parts.targets, predictions.digest)
-        outputs.write_scores(found.path, final, outputs.score(final, conventions, labels))
-        write_json(found.path / FILE, found.content)
-        write_json(found.path / EVALUATION, chosen.facts(list(labels or final.labels), facts["environment"]))
+        with replace_folder(found.path) as temporary:
+            outputs.write_scores(temporary, final, outputs.score(final, conventions, labels))
+            write_json(temporary / FILE, found.content)
+            write_json(temporary / EVALUATION, chosen.facts(list(labels or final.labels), facts["environment"]))
     return found
 
 

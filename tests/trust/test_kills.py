@@ -1,0 +1,183 @@
+"""Commands killed or signalled at random times: what stands under a final name is whole, the old or the new."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from mlrec.config import read_toml
+from mlrec.datasets.folder import Dataset
+from mlrec.metrics.result import Metrics
+from mlrec.models.checkpoint import load_model
+from mlrec.predictions import Predictions
+from mlrec.progress import SILENT
+from mlrec.runs import log
+from mlrec.runs.record import RunRecord
+from mlrec.training import state
+from mlrec.workflows import outputs
+from mlrec.workflows.train import train
+from tests.tiny import FAST, make_tiny
+from tests.trust import trees
+from tests.trust.commands import Command
+
+MANY = 10  # kills of each command in the long run
+IMAGES = 90  # enough for `prepare` to decode them in other processes
+READERS: dict[str, Callable[[Path], object]] = {
+    "dataset.json": lambda file: Dataset.load(file.parent).manifest("all"),
+    "run.json": lambda file: RunRecord.load(file.parent),
+    "metrics.json": Metrics.load,
+    "predictions.npz": Predictions.load,
+    "model.safetensors": load_model,
+    "last.pt": lambda file: state.load(file.parent, SILENT),
+    "log.jsonl": lambda file: log.entries(file.parent),
+    "config.toml": read_toml,
+    "eval.json": lambda file: json.loads(file.read_text("utf-8")),
+    "sweep.json": lambda file: json.loads(file.read_text("utf-8")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command, and the folder or file that it writes."""
+
+    arguments: list[str]
+    result: str
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the commands need, and what they left when they last went to the end."""
+    root = tmp_path_factory.mktemp("kills")
+    torch.set_num_threads(1)
+    data = make_tiny(root)
+    train({**FAST, "data": str(data), "epochs": 1}, out=root / "runs", name="one")
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), root / "vit.pt")
+    rows = "".join(f"p/{k}.jpg,{k % 2},{k % 3 % 2}\n" for k in range(IMAGES))
+    for k in range(IMAGES):
+        trees.picture(root / f"p/{k}.jpg", k)
+    trees.write(root / "own.csv", f"filename,cat,dog\n{rows}")
+    return root
+
+
+def settings(**more: object) -> list[str]:
+    flags = {**FAST, "data": "data/tiny", "save_every": 2, "threads": 1, **more}
+    return [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
+
+
+TASKS = {
+    "prepare": Task(["prepare", "csv", "own.csv", "--out", "data"], "data/own"),
+    "report": Task(["report", "runs/one", "--out", "report.html"], "report.html"),
+    "import": Task(["import", "vit.pt", "--backbone", "test_vit", "--out", "vit"], "vit"),
+    "eval": Task(["eval", "runs/one", "--data", "data/tiny", "--workers", "1"], "runs/one/eval-tiny-val"),
+    "train": Task(["train", *settings(epochs=3, workers=1), "--out", "trained", "--name", "run"], "trained/run"),
+    "sweep": Task(["sweep", *settings(lam="0,0.1"), "--out", "swept", "--name", "s"], "swept/s"),
+}  # fmt: skip
+QUICK = [name for name in TASKS if name != "sweep"]  # its workers import torch anew
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_killed_twice_nothing_is_half_written(name: str, home: Path) -> None:
+    kill(name, home, 2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TASKS)
+def test_killed_many_times_nothing_is_half_written(name: str, home: Path) -> None:
+    kill(name, home, MANY)
+
+
+def kill(name: str, home: Path, times: int) -> None:
+    """Kill a command at random times, look at what it left, and see that it can be given again."""
+    task, rng = TASKS[name], random.Random(name)
+    begun = time.monotonic()
+    assert start(task, home).wait() == 0
+    seconds = time.monotonic() - begun
+    complete = contents(home / task.result)
+    for fresh in [False, True] * (times // 2):  # over an earlier result, and where there is none
+        if fresh or name in ("import", "train", "sweep"):
+            remove(home / task.result)
+        command = start(task, home)
+        time.sleep(rng.uniform(0, seconds))
+        command.send(signal.SIGKILL)
+        command.wait()
+        assert command.left_behind() == []
+        check_whole(home / task.result)
+        if name in ("prepare", "eval", "import", "report") and (home / task.result).exists():
+            assert contents(home / task.result).keys() == complete.keys()
+        if name in ("train", "sweep"):
+            remove(home / task.result)
+    if name == "import":
+        remove(home / task.result)
+    assert start(task, home).wait() == 0
+    check_whole(home / task.result)
+    assert not list((home / task.result).parent.glob(".*.tmp-*"))
+
+
+@pytest.mark.parametrize(("name", "number"), list(zip(QUICK, (2, 15, 2, 15, 15), strict=True)))
+def test_a_signal_ends_a_command_in_a_line(name: str, number: int, home: Path) -> None:
+    signalled(name, home, number, 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", TASKS)
+def test_signals_end_every_command_in_a_line(name: str, number: int, home: Path) -> None:
+    signalled(name, home, number, 4)
+
+
+def signalled(name: str, home: Path, number: int, times: int) -> None:
+    task, rng = TASKS[name], random.Random(name)
+    for _ in range(times):
+        remove(home / task.result)
+        command = start(task, home)
+        time.sleep(rng.uniform(0.1, 1.5) if name != "sweep" else rng.uniform(0.5, 12))
+        command.send(number)
+        code, told = command.wait(), command.errors()
+        assert code in (0, 128 + number), told
+        assert "Traceback" not in told
+        assert "Exception ignored" not in told
+        assert command.left_behind() == []
+        check_whole(home / task.result)
+        assert not list((home / task.result).parent.glob(".*.tmp-*"))
+    remove(home / task.result)
+
+
+def start(task: Task, home: Path) -> Command:
+    return Command(task.arguments, home, home / "log")
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def contents(path: Path) -> dict[str, int]:
+    """Files below a path that have a final name, and their sizes."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return {str(f.relative_to(path)): f.stat().st_size for f in files if f.is_file() and "/." not in str(f)}
+
+
+def check_whole(path: Path) -> None:
+    """Read every file below a path, and see that files that belong together agree."""
+    for file in (path / name for name in contents(path)):
+        if file.name in READERS:
+            READERS[file.name](file)
+        if file.suffix == ".html":
+            assert file.read_text("utf-8").rstrip().endswith("</html>")
+        if file.name == "eval.json":
+            scored = outputs.score(Predictions.load(file.with_name("predictions.npz")))
+            assert scored == Metrics.load(file.with_name("metrics.json"))
+        if file.name == "run.json" and RunRecord.load(file.parent).status == "finished":
+            for part in ("model.safetensors", "predictions.npz", "metrics.json", "per_label.csv", "config.toml"):
+                assert (file.parent / part).is_file()
