@@ -27,8 +27,12 @@ _TEMPORARY = re.compile(r"^\..+\.tmp-(\d+)$")
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
     """Open `path` for writing in binary; it is replaced when the block ends without an error.
+
+    Args:
+        path: the file.
+        needed: its bytes, as far as they are known beforehand; for the message alone.
 
     Raises:
         MlrecError: the disk is full or the folder is not writable; names path, bytes needed and bytes free.
@@ -50,7 +54,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise MlrecError(_cannot_write(path, error, written)) from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # before free bytes are counted
+        raise MlrecError(_cannot_write(path, error, max(needed, written))) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -58,7 +64,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-    with atomic_write(path) as stream:
+    with atomic_write(path, len(content)) as stream:
         stream.write(content)
 
 
@@ -177,11 +183,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _cannot_write(path: Path, error: OSError, written: int) -> str:
+def _cannot_write(path: Path, error: OSError, needed: int) -> str:
     reason = error.strerror or str(error)
     parent = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
     try:
-        space = f", {written:,} bytes written so far, {shutil.disk_usage(parent).free:,} bytes free"
+        space = f", {needed:,} bytes needed, {shutil.disk_usage(parent).free:,} bytes free"
     except OSError:
         space = ""
     return f"cannot write {printable(path)}: {reason}{space}; the previous file, if any, is intact"

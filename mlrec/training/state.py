@@ -114,7 +114,7 @@ def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
         identity: plain values that a resumed run must agree with.
     """
     newest = folder / directory.RESUME
-    with atomic_write(newest) as stream:
+    with atomic_write(newest, state.nbytes) as stream:
         hashing = _Hashing(stream)
         torch.save({"format": FORMAT, "identity": identity, "state": state.content()}, cast(IO[bytes], hashing))
         stream.write(b"\n" + hashing.digest.hexdigest().encode())
