@@ -133,6 +133,15 @@ def check_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         raise RunError("\n".join(["this is not the run that was started; change it back, or train anew", *changed]))
 
 
+def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """A warning where a run goes on under conditions in which the same steps give other bits."""
+    keys = ("torch", "device", "gpu", "precision", "threads")
+    changed = [f"{key} was {was.get(key)}, is {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
+    if not changed:
+        return None
+    return f"the run goes on, but not to the bits it would have had: {printable('; '.join(changed))}"
+
+
 def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Versions and machine, for whoever repeats the numbers."""
     import torch

@@ -72,6 +72,10 @@ def run(
             was, content = state.load(folder, progress)
             records.check_same(was, records.identity(plan))
             training.restore(content)
+            if (
+                warning := records.other_machine(resumed.environment, records.environment(device, precision))
+            ) is not None:
+                progress.warn(warning)
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
         store = FeatureStore() if features is None else features

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,21 @@ def test_another_config_is_refused_naming_was_and_now(
     with pytest.raises(RunError) as caught:
         resume(folder, flags)
     assert told in str(caught.value)
+
+
+def test_another_machine_is_told(data: Path, tmp_path: Path) -> None:
+    folder = start(data, tmp_path, 2)
+    record = RunRecord.load(folder)
+    record.environment["torch"] = "1.0"
+    record.save(folder)
+    told: list[str] = []
+
+    class Told(Silent):
+        def warn(self, text: str) -> None:
+            told.append(text)
+
+    resume(folder, progress=Told())
+    assert told == [f"the run goes on, but not to the bits it would have had: torch was 1.0, is {version('torch')}"]
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
