@@ -20,6 +20,7 @@ from mlrec.metrics.thresholded import Counts, rates
 Target = Literal["CF1", "OF1", "F1", "precision"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 LEAST_POSITIVES = 20
+PRIOR = 20.0
 _MIXES = np.linspace(0.0, 1.0, 201)
 _COMMON = 1000  # candidates for the one threshold of all labels
 Numbers = NDArray[np.float64]
@@ -42,12 +43,18 @@ class Thresholds:
 
 @dataclass(frozen=True, eq=False)
 class _Cuts:
-    """Candidates of a label, the highest first, and what they predict: (K,) each, one number more for `positive`."""
+    """Candidates of a label, the highest first, and what they predict, (K,) each; `positive` of `known` samples are."""
 
     thresholds: Numbers
     predicted: Numbers
     correct: Numbers
     positive: int
+    known: int
+
+    def smoothed(self, prior: float) -> Numbers:
+        """Precision as if `prior` more samples were predicted, right as often as the label is positive."""
+        share = self.positive / max(self.known, 1)
+        return np.asarray((self.correct + prior * share) / np.maximum(self.predicted + prior, 1))
 
     @property
     def precision(self) -> Numbers:
@@ -69,6 +76,7 @@ def find_thresholds(
     *,
     precision: float = 0.9,
     least: int = LEAST_POSITIVES,
+    prior: float = PRIOR,
 ) -> Thresholds:
     """The thresholds that are best for a target on these samples.
 
@@ -79,6 +87,8 @@ def find_thresholds(
             each label has at least `precision`.
         precision: of that target, above 0.
         least: labels with fewer positives take the one threshold that is best for all.
+        prior: of `CF1`: precisions count as if so many more samples were predicted, right as often as the label is
+            positive; else the precision of a handful of samples decides, which others do not repeat.
     """
     labels = [_label(logits[:, k], targets[:, k]) for k in range(logits.shape[1])]
     positives = np.array([hits.size for _, hits in labels])
@@ -88,7 +98,7 @@ def find_thresholds(
         _cut(scores, hits, _candidates(scores, hits) if mine else np.array([common]))
         for (scores, hits), mine in zip(labels, own, strict=True)
     ]
-    chosen = _CHOICES[target](cuts, precision)
+    chosen = _CHOICES[target](cuts, prior if target == "CF1" else precision)
     return Thresholds(np.array([c.thresholds[k] for c, k in zip(cuts, chosen, strict=True)]), own, common)
 
 
@@ -117,7 +127,7 @@ def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
 def _cut(scores: Numbers, hits: Numbers, thresholds: Numbers) -> _Cuts:
     predicted = scores.size - np.searchsorted(scores, thresholds, side="left")
     correct = hits.size - np.searchsorted(hits, thresholds, side="left")
-    return _Cuts(thresholds, predicted.astype(np.float64), correct.astype(np.float64), hits.size)
+    return _Cuts(thresholds, predicted.astype(np.float64), correct.astype(np.float64), hits.size, scores.size)
 
 
 def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target, precision: float) -> float:
@@ -162,7 +172,7 @@ def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
         chosen, reached = better, now
 
 
-def _best_cf1(cuts: Sequence[_Cuts], _: float) -> list[int]:
+def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
     """The best of all mixes of CP and CR: at a mix each label's choice is its own business.
 
     CF1 rises with CP and with CR, so the best lies on the border of what they can reach together, whose convex hull
@@ -170,9 +180,13 @@ def _best_cf1(cuts: Sequence[_Cuts], _: float) -> list[int]:
     """
     with_positives = max(sum(c.positive > 0 for c in cuts), 1)
     best, reached = [0] * len(cuts), -1.0
+    precisions = [c.smoothed(prior) for c in cuts]
     for mix in _MIXES:
-        chosen = [int((mix * c.precision / len(cuts) + (1 - mix) * c.recall / with_positives).argmax()) for c in cuts]
-        CP = sum(c.precision[k] for c, k in zip(cuts, chosen, strict=True)) / len(cuts)
+        chosen = [
+            int((mix * precision / len(cuts) + (1 - mix) * c.recall / with_positives).argmax())
+            for c, precision in zip(cuts, precisions, strict=True)
+        ]
+        CP = sum(precision[k] for precision, k in zip(precisions, chosen, strict=True)) / len(cuts)
         CR = sum(c.recall[k] for c, k in zip(cuts, chosen, strict=True)) / with_positives
         CF1 = 2 * CP * CR / (CP + CR) if CP + CR else 0.0
         if reached < CF1:

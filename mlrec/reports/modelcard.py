@@ -52,7 +52,11 @@ def model_card(card: Card) -> str:
         *_origin(card),
         "## Use",
         f"With mlrec: `mlrec predict photos --run FOLDER{' --tuned' if card.tuned else ''}`.",
-        *([_SNIPPET.format(file=card.file, size=size)] if card.form == "onnx" else []),
+        *(
+            [_SNIPPET.format(file=card.file, size=size, filter=pixels["interpolation"].upper())]
+            if card.form == "onnx"
+            else []
+        ),
         f"Checked when it was exported: {escape(card.check)}.",
         "## Limits and licence",
         "Numbers hold for images like those it was scored on. The terms of its weights follow from the data it was "
@@ -70,7 +74,7 @@ import onnxruntime
 from PIL import Image
 
 told = json.load(open("bundle.json"))
-pixels = Image.open("photo.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
+pixels = Image.open("photo.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.{filter})
 values = np.asarray(pixels, np.float32) / 255
 values = (values - told["preprocessing"]["mean"]) / told["preprocessing"]["std"]
 session = onnxruntime.InferenceSession("{file}")

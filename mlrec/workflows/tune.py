@@ -113,6 +113,7 @@ def tune(
 
     tuned = tuner(predictions)
     judged = _cross_fitted(predictions, tuner, f"{chosen.manifest.name} {split}")
+    _told_effect(judged, aim, progress)
     return Tuning(tuned.save(chosen.model), tuned, [*judged, *_reported(chosen, record, tuned)])
 
 
@@ -185,6 +186,16 @@ def _predictions(chosen: Chosen, record: RunRecord | None, machine: Machine | No
     ).predictions
 
 
+def _told_effect(judged: list[Judged], target: str, progress: Progress) -> None:
+    """Warn where the target is missed on samples that did not choose."""
+    before, after = (part.rates.get(target) for part in judged)
+    if before is not None and after is not None and after <= before:
+        progress.warn(
+            f"cross-fitted, {target} is {100 * after:.1f} % tuned and {100 * before:.1f} % at p >= 0.5: "
+            "too little to choose on; use more samples, another --target, or p >= 0.5"
+        )
+
+
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Judged]:
     """Before and after on the split itself; after: each fifth with what the other four choose."""
     assert predictions.targets is not None
@@ -206,11 +217,15 @@ def _reported(chosen: Chosen, record: RunRecord | None, tuned: Tuned) -> list[Ju
     scored, file = record.scored if record else None, chosen.model / directory.PREDICTIONS
     if scored is None or scored.digest == chosen.manifest.digest or not file.is_file():
         return []
-    predictions = Predictions.load(file)
-    if predictions.targets is None:
+    predictions, tuned_on = Predictions.load(file), set(chosen.manifest.sample_ids)
+    others = np.array([sample not in tuned_on for sample in predictions.sample_ids])
+    if predictions.targets is None or not others.any():
         return []
+    predictions = _rows(predictions, others)
     fit, logits = tuned.ordered(predictions.labels), predictions.logits
-    on = f"{scored.dataset} {scored.split}, {scored.samples:,} samples"
+    part = "" if others.all() else f" of {len(others):,}: those not tuned on"
+    on = f"{scored.dataset} {scored.split}, {int(others.sum()):,} samples{part}"
+    assert predictions.targets is not None
     return [
         _judged(on, "p ≥ 0.5", logits >= 0, logits, predictions.targets),
         _judged(on, "tuned", logits >= fit.thresholds, fit.calibrated(logits), predictions.targets),

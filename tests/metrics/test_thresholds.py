@@ -48,7 +48,7 @@ def test_of1_is_the_highest_there_is(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_cf1_is_near_the_highest_there_is(seed: int) -> None:
     logits, targets = drawn(seed, labels=2)
-    found = find_thresholds(logits, targets, "CF1", least=1)
+    found = find_thresholds(logits, targets, "CF1", least=1, prior=0)
     assert reached(logits, targets, found.values, "CF1") >= 0.97 * best_of_all(logits, targets, "CF1")
 
 
@@ -101,3 +101,17 @@ def test_targets_by_name() -> None:
     assert target_named("cf1") == "CF1"
     with pytest.raises(UsageError, match="did you mean 'OF1'"):
         target_named("OFI")
+
+
+def test_cf1_on_new_samples_gains_by_the_prior() -> None:
+    """Half of the samples choose, the other half judge; many labels of middling quality, as on small data."""
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(10):
+        z = rng.normal(-2, 1.5, (400, 12))
+        targets = (rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(np.int8)
+        logits = (z + rng.normal(0, 1, z.shape)).astype(np.float32)
+        chosen = [find_thresholds(logits[:200], targets[:200], "CF1", prior=prior).values for prior in (0.0, 20.0)]
+        without, with_prior = (reached(logits[200:], targets[200:], cuts, "CF1") for cuts in chosen)
+        gains.append(with_prior - without)
+    assert np.mean(gains) > 0.005

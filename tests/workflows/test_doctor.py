@@ -1,0 +1,76 @@
+"""What is broken is found, and what to do is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mlrec.cli.app import app
+from mlrec.workflows import doctor as workflow
+from mlrec.workflows.doctor import Check, Diagnosis, doctor
+from tests.tiny import make_tiny
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("doctor"))
+
+
+def named(found: Diagnosis) -> dict[str, Check]:
+    return {check.name: check for check in found.checks}
+
+
+def test_a_sound_machine_and_sound_data_train(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = doctor(data, device="cpu", workers=0)
+    assert found.verdict != "error", found.to_dict()
+    assert named(found)["training"].verdict == "ok"
+    assert "samples of tiny trained, scored, saved and loaded" in named(found)["training"].found
+    assert named(found)["images of val"].found.startswith("9 tried")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_data_drawn_pictures_are_trained_on(tmp_path: Path) -> None:
+    found = doctor(device="cpu", workers=0, data_root=tmp_path)
+    assert named(found)["data"].verdict == "warning"
+    assert "synthetic pictures" in named(found)["training"].found
+    assert found.in_words().startswith("ready to train; worth a look:")
+
+
+def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "_training", lambda *_: iter(()))
+    root = tmp_path / "copy"
+    shutil.copytree(data.parents[1], root)
+    copy, lines = root / "data" / "tiny", (data / "val.jsonl").read_text().splitlines()
+    train = (data / "train.jsonl").read_text().splitlines()
+    moved = [line.replace(str(data.parents[1]), str(root)) for line in lines[:-1]]
+    (copy / "val.jsonl").write_text("\n".join([*moved, train[1]]) + "\n")
+    (root / "pictures" / "val00.png").write_bytes(b"no image")
+    found = named(doctor(copy, device="cpu", workers=0))
+    assert found["images of val"].verdict == "error"
+    assert "1 of 9 tried cannot be read" in found["images of val"].found
+    assert "train and val share 1 images, such as train00.png" in found["splits"].found
+    assert named(doctor(tmp_path / "none", device="cpu", workers=0))["data"].verdict == "error"
+
+
+def test_a_disk_that_cannot_be_written_and_little_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow.os, "access", lambda *_: False)
+    monkeypatch.setattr(workflow, "SMALL_SHARED", 1e18)
+    found = {check.name: check for check in workflow._machine(tmp_path / "runs", 4)}
+    assert found["disk"].verdict == "error"
+    assert "--shm-size" in found["shared memory"].advice
+
+
+def test_the_exit_code_says_whether_something_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for verdict, code in (("ok", 0), ("warning", 0), ("error", 1)):
+        diagnosis = Diagnosis([Check("disk", verdict, "full", "make room")])  # type: ignore[arg-type]
+        monkeypatch.setattr(workflow, "doctor", lambda *_, found=diagnosis, **__: found)
+        result = CliRunner().invoke(app, ["doctor", "--json"])
+        assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (code, verdict)
+        assert "disk: make room" in CliRunner().invoke(app, ["doctor"]).stdout
