@@ -127,6 +127,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
+LARGEST = 2**32 - 1  # of integers
 OVERLAYS = ("head", "data")
 OTHER_NAMES = {  # what other toolkits call these keys: known only to suggest ours
     "learning_rate": "lr", "num_heads": "heads", "lambda": "lam", "model": "backbone", "image_size": "img_size",
@@ -278,6 +279,9 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
     if any(isinstance(n, float) and (math.isnan(n) or (math.isinf(n) and key != "temperatures")) for n in numbers):
         yield f"{where}: {key}: {value} is not a finite number"
         return
+    if any(isinstance(n, int) and abs(n) > LARGEST for n in numbers):
+        yield f"{where}: {key}: a number beyond {LARGEST:,} makes no sense"
+        return
     try:
         msgspec.convert(value, TYPES[key], strict=True)
     except msgspec.ValidationError as error:
@@ -300,6 +304,8 @@ def _check_together(config: Config) -> None:
             raise ConfigError(f"{key} = {list(pair)}: expected 0 < smallest <= largest")
     if config.scale[1] > 1:
         raise ConfigError(f"scale = {list(config.scale)}: the largest share of the area is at most 1")
+    if config.temperatures == []:
+        raise ConfigError("temperatures = []: give one for each head, or leave the key out")
     if config.temperatures is not None and any(t <= 0 for t in config.temperatures):
         raise ConfigError(f"temperatures = {config.temperatures}: each must be above 0; inf means max")
     if None not in (config.temperatures, config.heads) and len(config.temperatures or ()) != config.heads:

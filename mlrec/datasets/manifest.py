@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.names import holds_control, image_name
 from mlrec.errors import DataError, Findings, nearest, printable
 from mlrec.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
 POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
-CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories that no name may hold
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,6 +147,8 @@ class Manifest:
         decoder = msgspec.json.Decoder(_Line)
         samples = [_decode(decoder, line, path, k) for k, line in enumerate(lines[1:], 2) if line.strip()]
         findings = Findings()
+        for k, sample in enumerate(samples, 2):
+            image_name(sample.image, f"{path}: line {k}", findings)
         targets = _targets(samples, header.labels, path, findings)
         for name in repeated([sample.id or sample.image for sample in samples]):
             findings.error(f"{path}", f"sample id '{printable(name)}' stands twice")
@@ -212,7 +214,7 @@ def clean_label(name: str, where: str, findings: Findings) -> str:
         findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
     if not normal:
         findings.error(where, "a label has an empty name; give it one")
-    if not normal.isprintable() and any(unicodedata.category(char) in CONTROL for char in normal):
+    if holds_control(normal):
         findings.error(where, f"the label name '{printable(normal)}' holds a control character; rename it")
     return normal
 

@@ -23,6 +23,11 @@ def image_name(name: str, where: str, findings: Findings) -> str:
     return posixpath.normpath(name) if name else name
 
 
+def holds_control(name: str) -> bool:
+    """Whether a control character, half a surrogate pair or a line separator stands in a name: none may."""
+    return not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+
+
 def _fault(name: str) -> str:
     parts = name.split("/")
     if not name.strip() or posixpath.normpath(name) == ".":
@@ -31,7 +36,7 @@ def _fault(name: str) -> str:
         return "is absolute; names must be relative to the image directory"
     if ".." in parts:
         return "leaves the image directory; names must be relative, without '..'"
-    if not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+    if holds_control(name):
         return "holds a control character; rename the file"
     if len(name) <= LONGEST_PART and name.isascii():
         return ""

@@ -30,7 +30,7 @@ from tests.tiny import FAST, make_tiny
 from tests.trust import trees
 from tests.trust.commands import Command
 
-MANY = 10  # kills of each command in the long run
+MANY = 8  # kills of each command in the long run
 IMAGES = 90  # enough for `prepare` to decode them in other processes
 READERS: dict[str, Callable[[Path], object]] = {
     "dataset.json": lambda file: Dataset.load(file.parent).manifest("all"),
