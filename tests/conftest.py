@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# One thread a process, here and in all that tests start: the suite runs in as many processes as there are cores, and
+# threads that wait for one another on a busy machine take a hundred times as long. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).parents[1]
 
