@@ -58,7 +58,11 @@ def test_what_is_no_model_of_ours_is_told_in_one_line(tmp_path: Path) -> None:
     foreign = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y]), ir_version=8)
     onnx.save(foreign, tmp_path / "foreign.onnx")
     assert onnxruntime.InferenceSession(str(tmp_path / "foreign.onnx"))
-    for name, reason in (("broken", "cannot read it"), ("foreign", "not a model that mlrec exported"), ("no", "no such")):
+    for name, reason in (
+        ("broken", "cannot read it"),
+        ("foreign", "not a model that mlrec exported"),
+        ("no", "no such"),
+    ):
         with pytest.raises(ModelError, match=reason) as told:
             OnnxModel.load(tmp_path / f"{name}.onnx")
         assert "\n" not in str(told.value)
