@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from mlrec.metrics.interval import median_interval as ratio_interval
 
-
-def ratio_interval(ratios: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Median of paired ratios and the 95 % bootstrap interval of that median."""
-    values = np.asarray(ratios)
-    drawn = np.median(np.random.default_rng(0).choice(values, (draws, len(values))), axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
+__all__ = ["describe_machine", "ratio_interval"]
 
 
 def describe_machine() -> str:

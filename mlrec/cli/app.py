@@ -128,6 +128,7 @@ def _flushed(code: int | str | None) -> int | str | None:
 # One line a command: the name, and the function that is it. The functions import what they need when they run.
 COMMANDS: dict[str, str] = {
     "attend": "attend:attend",
+    "bench": "bench:bench",
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
     "eval": "eval:evaluate",

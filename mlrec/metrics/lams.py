@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 
 from mlrec.errors import PredictionsError
 from mlrec.metrics.bootstrap import best_of, paired_difference
-from mlrec.metrics.conventions import Conventions
 from mlrec.metrics.interval import Interval
-from mlrec.metrics.ranking import average_precisions
-from mlrec.metrics.resamples import mean_of_defined
-from mlrec.metrics.result import checked
+from mlrec.metrics.result import evaluate
 
 
 class Setting(NamedTuple):
@@ -52,19 +49,17 @@ class Parts:
         return Parts(self.average[:, columns], tuple(part[:, columns] for part in self.added), self.targets[:, columns])
 
 
-def mean_precisions(parts: Parts, settings: Sequence[Setting], rules: Conventions) -> list[float]:
+def mean_precisions(parts: Parts, settings: Sequence[Setting], conventions: str) -> list[float]:
     """The mAP at each setting.
 
     Raises:
         PredictionsError: no label has a positive, so there is nothing to choose by; a logit that is no number.
     """
-    found = []
-    for setting in settings:
-        ranked, truth = checked(parts.logits(setting), parts.targets)
-        found.append(float(mean_of_defined(average_precisions(ranked, truth, rules))))
-    if np.isnan(found).any():
+    found = [evaluate(parts.logits(setting), parts.targets, conventions=conventions).mAP for setting in settings]
+    defined = [value for value in found if value is not None]
+    if len(defined) < len(found):
         raise PredictionsError("no label has a positive in this split: mAP is undefined, and no λ can be chosen")
-    return found
+    return defined
 
 
 @dataclass(frozen=True)

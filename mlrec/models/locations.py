@@ -114,7 +114,8 @@ def published_classifier(name: str, *, weights: str | Path | None = None, pretra
             packaged.read_classifier(str(weights), called, model) if known else unwrapped(read_tensors(Path(weights)))
         )
         fit(model, state, str(weights))
-    return Published(called, model.eval(), _classes(model), resolve_data_config(model=model), _reads_class_token(model))
+    data: dict[str, Any] = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
+    return Published(called, model.eval(), _classes(model), data, _reads_class_token(model))
 
 
 def _reads_class_token(model: Any) -> bool:

@@ -103,12 +103,12 @@ def evaluate_lams(
     """
     progress = progress if processes.rank() == 0 else SILENT
     chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
-    rules = conventions_named(conventions)
+    conventions_named(conventions)
     apart = None if question.select_on is None else chosen.on_split(question.select_on)
     predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
     scored = parts.columns([outputs.column_of(name, predictions.labels) for name in labels or predictions.labels])
     settings = question.settings
-    scores = mean_precisions(scored, settings, rules)
+    scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
         "groups": [image_of(sample) for sample in predictions.sample_ids], "conventions": conventions
     }  # fmt: skip
@@ -117,7 +117,7 @@ def evaluate_lams(
     else:
         selected, other, _ = _pass(apart, question, machine or Machine(), progress)
         columns = [outputs.column_of(name, selected.labels) for name in labels or selected.labels]
-        there = mean_precisions(other.columns(columns), settings, rules)
+        there = mean_precisions(other.columns(columns), settings, conventions)
         setting = settings[there.index(max(there))]
         best = chosen_before(scored, setting, question.resamples, **options)
     fixed = chosen_before(scored, Setting(_fixed(facts)), question.resamples, **options)

@@ -1,0 +1,47 @@
+"""`mlrec bench`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console
+from mlrec.config import parse_numbers
+from mlrec.errors import UsageError, printable
+
+
+def bench(
+    what: Annotated[str, typer.Argument(help="head: what CSRA costs beside average pooling.")],
+    backbone: Annotated[str, typer.Option(help="A timm name.")] = "resnet101",
+    heads: Annotated[str, typer.Option(help="The H to time.", metavar="A,B,...")] = "1,2,4,6,8",
+    num_labels: Annotated[int, typer.Option(help="Labels.", min=1)] = 80,
+    img_size: Annotated[int, typer.Option(help="Side of the input in pixels.", min=1)] = 448,
+    batch_size: Annotated[int, typer.Option(help="Images a step.", min=2)] = 16,
+    steps: Annotated[int, typer.Option(help="Measurements of each.", min=1)] = 10,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")] = False,
+) -> None:
+    """Time a step of evaluation and of training with each head on the same trunk, in alternation.
+
+    Example: mlrec bench head --backbone resnet101 --heads 1,4,8
+    """
+    if what != "head":
+        raise UsageError(f"bench {printable(what)}: what can be timed is: head")
+    numbers = parse_numbers(heads)
+    if any(number != int(number) for number in numbers):
+        raise UsageError(f"--heads {printable(heads)}: whole numbers, as 1,4,8")
+    from mlrec.workflows.bench import bench_head
+    from mlrec.workflows.evaluate import Machine
+
+    machine = Machine(batch_size, None, device, precision)
+    costs, table = bench_head(
+        backbone, [int(number) for number in numbers], num_labels=num_labels, img_size=img_size, steps=steps,
+        machine=machine, progress=console.Terminal(),
+    )  # fmt: skip
+    if json:
+        console.result_json([dataclasses.asdict(cost) for cost in costs])
+    else:
+        console.result_tables([table])

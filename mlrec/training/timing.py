@@ -1,0 +1,95 @@
+"""Seconds of a step with each head on one trunk, in alternation: whatever else the machine does meets all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlrec.models.backbones import Backbone
+from mlrec.models.heads import create_head
+from mlrec.progress import SILENT, Progress
+from mlrec.training.devices import Precision, autocast, prepare_device
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one head: a forward pass, and a training step (forward, backward), each as often as measured."""
+
+    forward: list[float]
+    training: list[float]
+
+
+def time_heads(
+    backbone: str,
+    heads: Sequence[dict[str, Any]],
+    *,
+    num_labels: int,
+    img_size: int,
+    batch_size: int,
+    steps: int,
+    device: torch.device,
+    precision: Precision,
+    progress: Progress = SILENT,
+) -> tuple[int, list[Seconds]]:
+    """Time whole models that differ in the head alone, on random images and with random weights.
+
+    Args:
+        backbone: a timm name.
+        heads: for each head its `name` and options, see `create_head`.
+        num_labels: C.
+        img_size: side of the input in pixels.
+        batch_size: images a step.
+        steps: measurements of each, after two that warm up.
+        device: where.
+        precision: of the trunk; heads are computed in float32, as in training.
+        progress: where the bar goes.
+
+    Returns:
+        The input size in use, and the seconds of each head.
+    """
+    prepare_device(device, precision)
+    torch.manual_seed(0)
+    trunk = Backbone(backbone, img_size).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tops = [create_head(**kind, in_features=trunk.num_features, num_labels=num_labels).to(device) for kind in heads]
+    images = torch.randn(batch_size, 3, img_size, img_size, device=device).to(memory_format=torch.channels_last)
+    targets = torch.randint(0, 2, (batch_size, num_labels), device=device).float()
+    found = [Seconds([], []) for _ in tops]
+    with progress.task("timing", (steps + 2) * len(tops)) as step:
+        for k in range(steps + 2):
+            for head, seconds in zip(tops, found, strict=True):
+                measured = [_seconds(trunk, head, images, wanted, device, precision) for wanted in (None, targets)]
+                if k >= 2:
+                    seconds.forward.append(measured[0])
+                    seconds.training.append(measured[1])
+                step()
+    return trunk.preprocessing.size, found
+
+
+def _seconds(
+    trunk: Backbone, head: nn.Module, images: Tensor, targets: Tensor | None, device: torch.device, precision: Precision
+) -> float:
+    """One training step, or without targets one forward pass for evaluation."""
+    training = targets is not None
+    for module in (trunk, head):
+        module.train(training)
+        module.zero_grad(set_to_none=True)
+    _wait(device)
+    begun = time.perf_counter()
+    with torch.set_grad_enabled(training):
+        with autocast(device, precision):
+            features = trunk(images)
+        logits = head(features.to(torch.float32))
+        if targets is not None:
+            nn.functional.binary_cross_entropy_with_logits(logits, targets).backward()  # type: ignore[no-untyped-call]
+    _wait(device)
+    return time.perf_counter() - begun
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,103 @@
+"""`mlrec bench head`: what CSRA costs beside average pooling, as the paper's timing comparison (§4.4)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlrec.errors import UsageError
+from mlrec.metrics.interval import median_interval
+from mlrec.progress import SILENT, Progress
+from mlrec.reports.table import Column, Row, Table
+from mlrec.workflows.evaluate import Machine
+
+PAPER = (
+    "paper, COCO, H = 8: training 3705.6 → 3735.7 s (+0.8 %), test 142.3 → 153.8 s (+8.1 %); trunk and GPU not stated, "
+    "loading of images included"
+)
+COLUMNS = (
+    Column("head", "Head", identity=True),
+    Column("forward", "ms", "seconds", block="evaluation"),
+    Column("forward_ratio", "ratio", block="evaluation", absent=""),
+    Column("training", "ms", "seconds", block="training"),
+    Column("training_ratio", "ratio", block="training", absent=""),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Median milliseconds of one head, and medians of its paired ratios to average pooling with 95 % intervals."""
+
+    head: str
+    forward_ms: float
+    training_ms: float
+    forward_ratio: tuple[float, float, float] | None
+    training_ratio: tuple[float, float, float] | None
+
+
+def bench_head(
+    backbone: str = "resnet101",
+    heads: Sequence[int] = (1, 2, 4, 6, 8),
+    *,
+    num_labels: int = 80,
+    img_size: int = 448,
+    steps: int = 10,
+    machine: Machine | None = None,
+    progress: Progress = SILENT,
+) -> tuple[list[Cost], Table]:
+    """Time whole models that differ in the head alone: average pooling, and CSRA with each H.
+
+    Args:
+        backbone: a timm name; its weights do not matter and are drawn.
+        heads: the H to time.
+        num_labels: C.
+        img_size: side of the input in pixels.
+        steps: measurements of each.
+        machine: batch size (16), device and precision.
+        progress: where bars and notes go.
+
+    Raises:
+        MlrecError: unknown backbone, or H without temperatures in the paper.
+    """
+    from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.timing import time_heads
+    from mlrec.workflows.records import environment
+
+    if steps < 1 or not heads:
+        raise UsageError("bench head: at least one step and one H")
+    how = machine or Machine()
+    device = resolve_device(how.device)
+    precision = resolve_precision(how.precision, device)
+    kinds: list[dict[str, Any]] = [{"name": "average"}, *({"name": "csra", "heads": h, "lam": 0.5} for h in heads)]
+    size, found = time_heads(
+        backbone, kinds, num_labels=num_labels, img_size=img_size, batch_size=how.batch_size or 16, steps=steps,
+        device=device, precision=precision, progress=progress,
+    )  # fmt: skip
+    costs = []
+    for kind, seconds in zip(kinds, found, strict=True):
+        first = kind is kinds[0]
+        ratios = [
+            None if first else median_interval([a / b for a, b in zip(own, base, strict=True)])
+            for own, base in ((seconds.forward, found[0].forward), (seconds.training, found[0].training))
+        ]
+        name = "average pooling" if first else f"CSRA, H = {kind['heads']}"
+        forward, training = (1000 * statistics.median(values) for values in (seconds.forward, seconds.training))
+        costs.append(Cost(name, forward, training, *ratios))
+    where = environment(device, precision)
+    facts = (
+        f"{backbone}, {size} px, {num_labels} labels, batches of {how.batch_size or 16}, {steps} steps of each in "
+        f"alternation; {where.get('gpu', where['device'])}, {precision}, {where['threads']} threads, torch "
+        f"{where['torch']}; images are not loaded"
+    )
+    return costs, Table("Cost of the head", COLUMNS, tuple(map(_row, costs)), (facts, PAPER))
+
+
+def _row(cost: Cost) -> Row:
+    cells = (cost.forward_ms, _shown(cost.forward_ratio), cost.training_ms, _shown(cost.training_ratio))
+    return Row((cost.head, *cells))
+
+
+def _shown(ratio: tuple[float, float, float] | None) -> str | None:
+    return None if ratio is None else "{:.3f} ({:.3f} to {:.3f})".format(*ratio)
