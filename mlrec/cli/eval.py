@@ -40,7 +40,7 @@ def evaluate(
         str | None, typer.Option(help="With --lam: the split that chooses λ [default: the scored one, marked so].")
     ] = None,
     divide: Annotated[
-        bool, typer.Option("--divide", help="With --lam: show logits divided by 1 + λ; both forms are recorded.")
+        bool, typer.Option("--divide", help="With --lam: store logits divided by 1 + λ; both forms are scored.")
     ] = False,
     by_size: Annotated[
         bool, typer.Option("--by-size", help="AP by size and number of objects: average, λ, and attention alone.")

@@ -37,9 +37,10 @@ class Parts:
     targets: NDArray[np.int8]
 
     def logits(self, setting: Setting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
-        """Average + λ · maximum, the paper's Figure 1; `divided` by 1 + λ, of the size that the model was trained for.
+        """The paper's Figure 1, average + λ · maximum; `divided` by 1 + λ, of the size that the model was trained for.
 
-        Dividing changes no ranking and so no AP, but what passes the threshold: the bias counts once, not 1 + λ times.
+        Dividing changes neither a ranking nor a sign, so no metric at p >= 0.5, but every other probability: raw logits
+        count the classifier's bias 1 + λ times.
         """
         raw = self.average + setting.lam * self.added[setting.temperature] if setting.lam else self.average
         return raw / (1 + setting.lam) if divided else raw

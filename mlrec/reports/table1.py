@@ -64,7 +64,7 @@ class LamSweep(msgspec.Struct, frozen=True):
         dataset, split, samples, kind: what was scored.
         gain, fixed_gain: best and fixed λ against λ = 0; the choice on the scored split is repeated in each resample.
         head, backbone: of the model.
-        form: of the logits that the thresholded metrics shown are of: "raw" (Figure 1) or "divided" (by 1 + λ).
+        form: of the logits stored: "raw" (Figure 1) or "divided" (by 1 + λ).
         metrics: at "zero", "fixed" and "best" λ, for each form: mAP CP CR CF1 OP OR OF1.
         temperatures: of the attention that λ weighs, `mAP` being of the first; empty: those of the head.
         by_temperature: mAP at each λ for each of the temperatures.

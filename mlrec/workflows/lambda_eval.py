@@ -40,7 +40,7 @@ class Question:
         lams: the grid; 0 is added to it.
         temperatures: T of the attention that λ weighs; left out, those of a CSRA head, for other heads the maximum.
         select_on: the split that chooses λ; left out, the scored one itself, and marked so.
-        divide: show and store logits divided by 1 + λ; both forms are recorded.
+        divide: store logits divided by 1 + λ; both forms are scored and recorded.
         resamples: of the intervals; 0 for none.
         by_size: AP by size and number of objects, too.
     """
