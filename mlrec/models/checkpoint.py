@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import safetensors
 import safetensors.torch
 
+from mlrec.datasets.manifest import repeated
 from mlrec.errors import ModelError, printable
 from mlrec.files import write_bytes
 from mlrec.models.backbones import Backbone
@@ -19,6 +22,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.reading import model_file, read_safetensors
 from mlrec.models.weights import digest, fit
 
+LARGEST_SIDE = 8192  # pixels; as of `img_size` in a configuration
 KEY, FORMAT = "mlrec", "mlrec-model/1"
 
 
@@ -93,20 +97,39 @@ def read_metadata(path: Path | str) -> Metadata:
         built = told["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
         metadata = Metadata(
-            architecture=Architecture(**built),
-            labels=tuple(told["labels"]),
+            architecture=msgspec.convert(asdict(Architecture(**built)), Architecture),
+            labels=msgspec.convert(told["labels"], tuple[str, ...]),
             preprocessing=Preprocessing.from_dict(told["preprocessing"]),
-            config=told["config"],
-            sha256=told["sha256"],
+            config=msgspec.convert(told["config"], dict[str, Any]),
+            sha256=msgspec.convert(told["sha256"], str),
         )
+        _check(metadata)
     except ModelError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"{shown}: its description is damaged ({printable(error)}); fetch it again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(f"{shown}: a head for {count} labels, but {named} label names; the file is damaged")
     return metadata
+
+
+def _check(metadata: Metadata) -> None:
+    """Raise ValueError for what no training writes, before memory is taken for it."""
+    built, images = metadata.architecture, metadata.preprocessing
+    if twice := repeated(metadata.labels):
+        raise ValueError(f"label '{twice[0]}' twice")
+    numbers = (built.lam, built.head_dropout, built.logit_scale, *images.mean, *images.std)
+    checks = {
+        "img_size": all(1 <= size <= LARGEST_SIDE for size in (built.img_size, images.size)),
+        "heads": 1 <= built.heads == len(built.temperatures),
+        "head_dropout": 0 <= built.head_dropout <= 1,
+        "word_dim": built.word_dim is None or 1 <= built.word_dim <= LARGEST_SIDE,
+        "interpolation": images.interpolation in ("bilinear", "bicubic"),
+        "a number": all(map(math.isfinite, numbers)) and min(images.std) > 0,
+    }
+    if wrong := [name for name, right in checks.items() if not right]:
+        raise ValueError(f"{wrong[0]} makes no sense")
 
 
 def _build(metadata: Metadata) -> Classifier:

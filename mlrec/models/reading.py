@@ -107,6 +107,8 @@ def _is_dict(content: Any) -> bool:
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise ModelError(f"{shown}: '{printable(key)}' is sparse or quantised; only dense weights can be read")
+    if tensor.is_meta:
+        raise ModelError(f"{shown}: '{printable(key)}' has a shape but no values; save the weights themselves")
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()

@@ -72,7 +72,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `module` strictly.
 
     Raises:
-        ModelError: names or shapes differ, or a weight is not finite; the module is then as it was.
+        ModelError: names, shapes or kinds of numbers differ, or a weight is not finite; the module is then as it was.
     """
     expected = module.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
@@ -88,6 +88,8 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         if tensor.shape != expected[key].shape:
             wanted = tuple(expected[key].shape)
             raise ModelError(f"{shown}: '{printable(key)}' has shape {tuple(tensor.shape)}, the model needs {wanted}")
+        if tensor.is_floating_point() != expected[key].is_floating_point():
+            raise ModelError(f"{shown}: '{printable(key)}' holds {tensor.dtype}, the model needs {expected[key].dtype}")
     check_finite(state, source)
     module.load_state_dict(dict(state), strict=False)
 

@@ -134,6 +134,8 @@ def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[
     """Label names, and the data set that the published λ is looked up by."""
     assert foreign.weight is not None
     count = foreign.weight.shape[-2]
+    if not count:
+        raise ModelError("its head is for no label at all; fetch it again")
     if dataset is None:
         known = next((name for name, labels in KNOWN_LABELS.items() if len(labels) == count), None)
         labels = KNOWN_LABELS[known] if known else tuple(f"label_{k}" for k in range(count))
