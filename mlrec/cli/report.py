@@ -49,11 +49,17 @@ def report(
         tuple[str, str] | None,
         typer.Option(help="Test A - B on the same images; several seeds as A1,A2,A3 B1,B2,B3.", metavar="A B"),
     ] = None,
+    by_size: Annotated[
+        bool,
+        typer.Option("--by-size", help="AP by size and number of objects of these runs; the first is the baseline."),
+    ] = False,
     truth: Annotated[
         Path | None, typer.Option(help="With --compare of score files: CSV, manifest or data folder of what is true.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="With --truth: which of its splits.")] = None,
-    resamples: Annotated[int, typer.Option(help="With --compare: how often to draw.", min=100, max=1_000_000)] = 1000,
+    resamples: Annotated[
+        int, typer.Option(help="With --compare and --by-size: how often to draw.", min=100, max=1_000_000)
+    ] = 1000,
     plots: Annotated[
         Path | None, typer.Option(help="Draw every figure that these runs can show into this folder, PNG and SVG.")
     ] = None,
@@ -85,6 +91,12 @@ def report(
             progress=terminal,
         )  # fmt: skip
         _emit(_drawn(tables, name, out), name, out)
+        return
+    if by_size:
+        from mlrec.workflows.sizes import size_report
+
+        sizes = size_report(runs or (), root=runs_root, labels=chosen, resamples=resamples)
+        _emit(_drawn([sizes], name, out), name, out)
         return
     if study is not None:
         from mlrec.workflows.sweep_report import study_report

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, label_order
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.objects import Objects
 from mlrec.metrics.bootstrap import paired_difference
 from mlrec.metrics.interval import Interval
@@ -25,8 +25,14 @@ class Extents:
     their own, and count as `MANY`.
     """
 
+    labels: tuple[str, ...]
     share: NDArray[np.float64]
     number: NDArray[np.int64]
+
+    def columns(self, labels: Sequence[str]) -> Extents:
+        """Those of these labels, in this order."""
+        places = [self.labels.index(label) for label in labels]
+        return Extents(tuple(labels), self.share[:, places], self.number[:, places])
 
 
 MANY = 100
@@ -34,13 +40,12 @@ SIZES = (("< 1 % of the image", 0.0, 0.01), ("1-5 %", 0.01, 0.05), ("5-20 %", 0.
 NUMBERS = (("1 object", 1, 2), ("2-3", 2, 4), ("≥ 4", 4, math.inf))
 
 
-def extents(objects: Sequence[Objects], labels: Sequence[str], columns: Sequence[str]) -> Extents:
+def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
     """Sizes and numbers of the objects that make a label positive: difficult ones (VOC) do not.
 
     Args:
         objects: of each sample.
-        labels: names of the columns that the objects speak of.
-        columns: the same names in the order wanted.
+        labels: C names, that the objects' label numbers count in.
     """
     share = np.full((len(objects), len(labels)), np.nan)
     number = np.zeros((len(objects), len(labels)), dtype=np.int64)
@@ -51,8 +56,7 @@ def extents(objects: Sequence[Objects], labels: Sequence[str], columns: Sequence
         if found.size is not None and alone.any():
             relative = found.areas[alone] / (found.size[0] * found.size[1])
             np.fmax.at(share[row], found.labels[alone], relative)
-    order = label_order(labels, columns)
-    return Extents(share[:, order], number[:, order])
+    return Extents(tuple(labels), share, number)
 
 
 @dataclass(frozen=True)

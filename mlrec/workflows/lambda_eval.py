@@ -106,7 +106,8 @@ def evaluate_lams(
     conventions_named(conventions)
     apart = None if question.select_on is None else chosen.on_split(question.select_on)
     predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
-    scored = parts.columns([outputs.column_of(name, predictions.labels) for name in labels or predictions.labels])
+    names = list(labels or predictions.labels)
+    scored = parts.columns([outputs.column_of(name, predictions.labels) for name in names])
     settings = question.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
@@ -116,14 +117,18 @@ def evaluate_lams(
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
         selected, other, _ = _pass(apart, question, machine or Machine(), progress)
-        columns = [outputs.column_of(name, selected.labels) for name in labels or selected.labels]
+        columns = [outputs.column_of(name, selected.labels) for name in names]
         there = mean_precisions(other.columns(columns), settings, conventions)
         setting = settings[there.index(max(there))]
         best = chosen_before(scored, setting, question.resamples, **options)
     fixed = chosen_before(scored, Setting(_fixed(facts)), question.resamples, **options)
     sweep = _sweep(chosen, question, scored, scores, fixed, best, facts, conventions)
     tables = [lam_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
-    strata = _by_size(chosen, predictions, parts, fixed.setting, question) if question.by_size else []
+    strata = (
+        _by_size(chosen, predictions.sample_ids, names, scored, fixed.setting, question.resamples)
+        if question.by_size
+        else []
+    )
     if strata:
         tables.append(strata_table(strata, ["average", f"λ = {fixed.setting.lam:g}", "attention alone"]))
     found = LamEvaluation(chosen.folder("lambda"), sweep, strata, tables)
@@ -133,7 +138,7 @@ def evaluate_lams(
         with replace_folder(found.path) as temporary:
             outputs.write_scores(temporary, final, outputs.score(final, conventions, labels))
             write_json(temporary / FILE, found.content)
-            write_json(temporary / EVALUATION, chosen.facts(list(labels or final.labels), facts["environment"]))
+            write_json(temporary / EVALUATION, chosen.facts(names, facts["environment"]))
     return found
 
 
@@ -218,11 +223,10 @@ def _degree(temperature: float) -> float | str:
 
 
 def _by_size(
-    chosen: Chosen, predictions: Predictions, parts: Parts, fixed: Setting, question: Question
+    chosen: Chosen, sample_ids: Sequence[str], names: Sequence[str], parts: Parts, fixed: Setting, resamples: int
 ) -> list[Stratum]:
     """Average pooling, the fixed λ, and the maximum (the attention) alone, by size and number of objects."""
-    manifest = chosen.manifest.reordered(predictions.labels)
-    found = extents(load_objects(chosen.dataset, manifest.split), chosen.manifest.labels, manifest.labels)
+    found = extents(load_objects(chosen.dataset, chosen.manifest.split), chosen.manifest.labels).columns(names)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
-    groups = [image_of(sample) for sample in predictions.sample_ids]
-    return by_extent(methods, parts.targets, found, resamples=question.resamples, groups=groups)
+    groups = [image_of(sample) for sample in sample_ids]
+    return by_extent(methods, parts.targets, found, resamples=resamples, groups=groups)

@@ -28,7 +28,7 @@ def test_the_largest_object_counts_difficult_ones_do_not_and_crowds_are_many() -
         objects((1, 5.0, False, False), size=None),
         objects(),
     ]
-    found = extents(images, ["a", "b"], ["b", "a"])
+    found = extents(images, ["a", "b"]).columns(["b", "a"])
     assert np.array_equal(found.number, [[0, 2], [MANY, 0], [1, 0], [0, 0]])
     assert found.share[0, 1] == 0.3
     assert np.isnan(np.delete(found.share.ravel(), 1)).all()
@@ -40,7 +40,7 @@ def test_strata_take_their_own_positives_and_all_negatives() -> None:
     share = np.where(targets == 1, rng.random((200, 2)) ** 3, np.nan)
     number = np.where(targets == 1, rng.integers(1, 8, (200, 2)), 0)
     first, second = (rng.normal(size=(200, 2)) + targets for _ in range(2))
-    strata = by_extent([first, second], targets, Extents(share, number), resamples=50)
+    strata = by_extent([first, second], targets, Extents(("a", "b"), share, number), resamples=50)
     assert [s.name for s in strata] == [name for name, _, _ in (*SIZES, *NUMBERS)]
     assert sum(s.pairs for s in strata if s.kind == "size") == (targets == 1).sum()
     assert sum(s.pairs for s in strata if s.kind == "number") == (targets == 1).sum()
@@ -57,6 +57,6 @@ def test_strata_take_their_own_positives_and_all_negatives() -> None:
 
 def test_a_stratum_without_positives_is_undefined() -> None:
     targets = np.array([[1], [0]], dtype=np.int8)
-    found = Extents(np.array([[0.5], [np.nan]]), np.array([[1], [0]]))
+    found = Extents(("a",), np.array([[0.5], [np.nan]]), np.array([[1], [0]]))
     strata = by_extent([np.array([[1.0], [0.0]])], targets, found, resamples=0)
     assert [s.mAP[0] for s in strata] == [None, None, None, 1.0, 1.0, None, None]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlrec.datasets.shapes import draw_shapes
-from mlrec.errors import DataError, ModelError, UsageError
+from mlrec.errors import DataError, ModelError, RunError, UsageError
 from mlrec.predictions import Predictions
 from mlrec.reports.table1 import sweeps_of
 from mlrec.runs.record import Run
@@ -18,6 +18,7 @@ from mlrec.workflows.evaluate import Machine
 from mlrec.workflows.lambda_eval import Question, evaluate_lams
 from mlrec.workflows.prepare import prepare
 from mlrec.workflows.report import report
+from mlrec.workflows.sizes import size_report
 from mlrec.workflows.train import train
 from tests.tiny import FAST, make_tiny
 
@@ -87,6 +88,19 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
     found = evaluate_lams(trained.path, Question([0.0], by_size=True, resamples=20), machine=HERE)
     assert len(found.strata) == 7
     assert sum(s.pairs for s in found.strata if s.kind == "size") == trained.metrics().counts["positives"]
+    few = [label for label, value in trained.metrics().average_precision.items() if value is not None][:2]
+    alone = evaluate_lams(trained.path, Question([0.0], by_size=True, resamples=0), labels=few, machine=HERE)
+    assert max(s.labels for s in alone.strata) <= 2
+    csra = run_with(dataset.path, head="csra")
+    table = size_report([trained.path, csra.path], resamples=100)
+    assert [column.block or column.title for column in table.columns][3:5] == [
+        "test_efficientnet",
+        table.columns[4].block,
+    ]
+    assert "CSRA" in table.columns[4].block
+    assert [row.cells[3] for row in table.rows] == [s.mAP[0] for s in found.strata]
+    with pytest.raises(RunError, match="scored on other data"):
+        size_report([trained.path, run.path])
     assert "by_extent" in json.loads((found.path / "lambda.json").read_text())
     with pytest.raises(DataError, match="annotates no objects"):
         evaluate_lams(run.path, Question([0.0], by_size=True, resamples=0), machine=HERE)

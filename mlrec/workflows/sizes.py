@@ -1,0 +1,55 @@
+"""`mlrec report --by-size`: runs side by side, by how large the objects of a label are and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.objects import load_objects
+from mlrec.errors import RunError, printable
+from mlrec.metrics.resamples import RESAMPLES
+from mlrec.metrics.strata import by_extent, extents
+from mlrec.reports.figure1 import strata_table
+from mlrec.reports.results import image_of, result_of, scores_and_truth
+from mlrec.reports.table import Table
+from mlrec.workflows.report import runs_at
+
+
+def size_report(
+    paths: Sequence[Path],
+    *,
+    root: Path = Path("runs"),
+    labels: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+) -> Table:
+    """AP by size and number of objects, from the stored predictions of runs; the first is what others differ from.
+
+    Args:
+        paths: run folders, or folders of them, scored on one split of a data set that annotates objects.
+        root: where runs lie when none is named.
+        labels: these alone.
+        resamples: of the intervals of the differences, paired over images.
+
+    Raises:
+        MlrecError: runs of different data, data that are gone or annotate no objects.
+    """
+    runs = runs_at(paths, root)
+    first, scored = runs[0], runs[0].record.scored
+    if scored is None:
+        raise RunError(f"{printable(first.path)}: does not say what it was scored on; train or evaluate it again")
+    for run in runs:
+        if run.record.scored is None or run.record.scored.digest != scored.digest:
+            raise RunError(f"{printable(run.path)}: was scored on other data than {printable(first.path.name)}")
+    dataset = Dataset.load(scored.path)
+    if dataset.manifest(scored.split).digest != scored.digest:
+        raise RunError(f"{printable(dataset.path)}: has changed since {printable(first.path.name)}; evaluate it again")
+    _, targets, names = scores_and_truth(first, labels)
+    found = extents(load_objects(dataset, scored.split), dataset.info.labels).columns(names)
+    methods = [scores_and_truth(run, names)[0] for run in runs]
+    groups = [image_of(sample) for sample in first.predictions().sample_ids]
+    strata = by_extent(methods, targets, found, resamples=resamples, groups=groups)
+    title = f"AP by size and number of objects: {scored.dataset} {scored.split}"
+    called = [result_of(run).called for run in runs]
+    shown = called if len(set(called)) == len(called) else [run.path.name for run in runs]
+    return strata_table(strata, shown, title)
