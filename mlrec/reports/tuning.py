@@ -41,7 +41,7 @@ def by_label(tuned: Tuned) -> Table:
     rows = []
     for k, (label, value) in enumerate(tuned.labels.items()):
         never = value.threshold is None
-        before = None if value.threshold is None else round(float(probabilities_of(np.float64(value.threshold))), 4)
+        before = None if value.threshold is None else round(float(probabilities_of(np.asarray(value.threshold))), 4)
         rows.append(
             Row((label, value.positives, before, None if never else round(float(after[k]), 4),
                  round(value.slope, 3), round(value.offset, 3), "own" if value.own else "common"))

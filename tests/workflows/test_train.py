@@ -375,9 +375,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(data: Path, tmp_path: Path)
         [sys.executable, str(script), str(data), str(tmp_path)], capture_output=True, text=True, timeout=60,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=False,
     )  # fmt: skip
-    assert re.search(
-        r"cannot write .*last\.pt: File too large, [\d,]+ bytes needed, [\d,]+ bytes free", done.stdout
-    )
+    assert re.search(r"cannot write .*last\.pt: File too large, [\d,]+ bytes needed, [\d,]+ bytes free", done.stdout)
     assert not list((tmp_path / "run").glob(".*.tmp-*"))
     assert resume(tmp_path / "run").record.status == "finished"
 
