@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -133,7 +134,10 @@ def test_predictions_are_the_same_bytes_for_any_number_of_processes(data: Path, 
     assert digests[0] == digests[1] == digests[2]
 
 
-@pytest.mark.parametrize(("how", "told"), [("kill", "another process of this job ended"), ("raise", "x.jpg: broken")])
+# A process that is killed says nothing: the other one tells that it is alone, or that torchrun, faster, ended it.
+@pytest.mark.parametrize(
+    ("how", "told"), [("kill", r"another process of this job ended|terminated"), ("raise", r"x\.jpg: broken")]
+)
 def test_a_dead_process_ends_the_job_with_one_message_and_the_job_resumes(
     data: Path, pair: Run, tmp_path: Path, how: str, told: str
 ) -> None:
@@ -144,7 +148,7 @@ def test_a_dead_process_ends_the_job_with_one_message_and_the_job_resumes(
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
-    assert told in errors[0]
+    assert re.search(told, errors[0])
     if how == "kill":
         resumed = torchrun(2, RESUME, tmp_path, tmp_path / "run")
         assert resumed.returncode == 0, resumed.stderr
