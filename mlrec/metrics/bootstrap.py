@@ -178,8 +178,8 @@ def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, 
 def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Bootstrap) -> list[int]:
     """The baseline, and the candidates that may be the best of a resample.
 
-    The first resamples tell how far each stays behind their winner on average: one that lies more than eight standard
-    deviations of that distance behind is not drawn further, for it would win in less than one of 10^15 resamples.
+    The first resamples tell how far each stays behind their winner on average: one that lies more than five standard
+    deviations of that distance behind is not drawn further, for it would win in about one of three million resamples.
     """
     if len(candidates) <= 2 or bootstrap.resamples <= BLOCK:
         return list(range(len(candidates)))
@@ -189,7 +189,7 @@ def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Boots
     if drawn.shape[1] < BLOCK // 2:
         return list(range(len(candidates)))
     behind = drawn[int(drawn.mean(axis=1).argmax())] - drawn
-    near = behind.mean(axis=1) <= 8 * behind.std(axis=1) + 1e-9
+    near = behind.mean(axis=1) <= 5 * behind.std(axis=1) + 1e-9
     near[baseline] = True
     return np.flatnonzero(near).tolist()
 

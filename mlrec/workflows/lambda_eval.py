@@ -114,6 +114,8 @@ def evaluate_lams(
         "groups": [image_of(sample) for sample in predictions.sample_ids], "conventions": conventions
     }  # fmt: skip
     if apart is None:
+        if question.resamples:
+            progress.say(f"repeating the choice of λ in {question.resamples:,} resamples; --resamples 0 leaves it out")
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
         selected, other, _ = _pass(apart, question, machine or Machine(), progress)

@@ -192,3 +192,14 @@ def test_the_interval_of_a_subset_holds_the_value_of_the_whole(realdata: Path, m
         interval = mAP_interval(scores[rows], targets[rows], threshold=0.5, seed=seed)
         held += interval.low <= whole <= interval.high
     assert 0.93 <= held / 200 <= 0.97
+
+
+def test_candidates_far_behind_are_left_out_of_the_draws_and_change_nothing() -> None:
+    logits, targets = random_case(9, samples=150, labels=3)
+    rng = np.random.default_rng(2)
+    near = [logits + 0.1 * rng.normal(size=logits.shape) for _ in range(3)]
+    hopeless = [-logits, rng.normal(size=logits.shape)]
+    without = best_of([logits + targets, *near], 1, targets, resamples=300)
+    drawn = best_of([logits + targets, *near, *hopeless], 1, targets, resamples=300)
+    assert (drawn.chosen, drawn.gain) == (without.chosen, without.gain)
+    assert drawn.shares[4:] == (0.0, 0.0)
