@@ -78,7 +78,7 @@ def judge(
     found = np.logical_or.reduce(objects)
     neither = ignored & ~found
     within = reached(found, grid, tolerance)
-    judged = within | ~reached(neither, grid, tolerance)
+    judged = within | ~reached(neither, grid, tolerance) if neither.any() else np.ones_like(within)
     peak = np.unravel_index(int(contributions.argmax()), grid)
     cover, left_out = covered(found, grid), covered(neither, grid)
     even = np.ones(grid) / contributions.size
