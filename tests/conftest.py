@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 # One thread a process, here and in all that tests start: the suite runs in as many processes as there are cores, and
 # threads that wait for one another on a busy machine take a hundred times as long. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Started in the background of a script, a process inherits that SIGINT is ignored; tests of signals need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 

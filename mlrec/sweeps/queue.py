@@ -6,6 +6,7 @@ folders alone: without its storage a sweep goes on all the same.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Queue:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._states = optuna.trial.TrialState
+        self._update_finished = optuna.exceptions.UpdateFinishedTrialError
         try:
             self._study = optuna.create_study(
                 study_name=study, storage=_opened(storage), load_if_exists=True, direction="maximize"
@@ -73,7 +75,8 @@ class Queue:
         """Close the trial of a point: with its mAP, or as failed."""
         state = self._states.FAIL if value is None else None
         # SQLite may hand one trial to two workers: the claim lets one of them train, both come here
-        self._study.tell(taken.number, value, state=state, skip_if_finished=True)
+        with contextlib.suppress(self._update_finished):  # between the look whether it is finished and the writing
+            self._study.tell(taken.number, value, state=state, skip_if_finished=True)
 
 
 def _opened(storage: str) -> Any:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 from mlrec import __main__
@@ -28,6 +29,7 @@ class Command:
         if not self.pid:
             code = 70
             try:
+                _forget_servers()
                 code = _run([str(argument) for argument in arguments], cwd, log)
             finally:
                 os._exit(code)
@@ -80,6 +82,15 @@ def _run(arguments: Sequence[str], cwd: Path, log: Path) -> int:
         sys.stderr.flush()
         return int(leave.code or 0)
     return 0
+
+
+def _forget_servers() -> None:
+    """A server of processes that an earlier test started is no child of this process, and cannot serve it."""
+    forkserver._forkserver = forkserver.ForkServer()  # type: ignore[attr-defined]
+    tracker = resource_tracker.ResourceTracker()
+    resource_tracker._resource_tracker = tracker
+    for name in ("ensure_running", "register", "unregister", "getfd"):
+        setattr(resource_tracker, name, getattr(tracker, name))
 
 
 def _members(session: int) -> list[int]:
