@@ -86,11 +86,8 @@ def _run(arguments: Sequence[str], cwd: Path, log: Path) -> int:
 
 def _forget_servers() -> None:
     """A server of processes that an earlier test started is no child of this process, and cannot serve it."""
-    forkserver._forkserver = forkserver.ForkServer()  # type: ignore[attr-defined]
-    tracker = resource_tracker.ResourceTracker()
-    resource_tracker._resource_tracker = tracker
-    for name in ("ensure_running", "register", "unregister", "getfd"):
-        setattr(resource_tracker, name, getattr(tracker, name))
+    for server in (forkserver._forkserver, resource_tracker._resource_tracker):  # type: ignore[attr-defined]
+        server.__init__()  # in place: the module's functions are bound to these objects
 
 
 def _members(session: int) -> list[int]:
