@@ -347,15 +347,25 @@ def test_a_signal_interrupts_and_what_handled_signals_before_does_again(data: Pa
     assert resume(tmp_path / "run").record.status == "finished"
 
 
-def test_losses_of_a_known_start_stay_what_they_were(data: Path, tmp_path: Path) -> None:
-    """Frozen numbers: a change of the data path, the model, the loss or the optimiser shows here first."""
-    flags = {**FAST, "data": str(data), "epochs": 3, "heads": 2, "lam": 0.5, "hflip": 0.5}
-    run = train(flags, out=tmp_path)
+@pytest.mark.parametrize(
+    ("backbone", "lr", "frozen"),
+    [
+        ("test_efficientnet", 0.005, [0.739437, 0.587535, 0.668629]),
+        ("test_vit", 0.01, [1.84881, 0.879332, 0.451658]),
+    ],
+)
+def test_losses_of_a_known_start_stay_what_they_were(
+    data: Path, tmp_path: Path, backbone: str, lr: float, frozen: list[float]
+) -> None:
+    """Frozen numbers: a change of the data path, the model, the loss or the optimiser shows here first.
+
+    Other processors and versions of torch round otherwise. At 64 px and these rates noise of 1e-5 in the weights stays
+    below 1e-3 in the losses; at 32 px, where BatchNorm has one location an image, it grows to a third of them.
+    """
+    flags = {**FAST, "data": str(data), "epochs": 3, "heads": 2, "lam": 0.5, "img_size": 64, "lr": lr}
+    run = train({**flags, "backbone": backbone}, out=tmp_path)
     losses = [entry["loss"] for entry in log.entries(run.path) if entry["event"] == "epoch"]
-    assert losses == pytest.approx(FROZEN, rel=0.02)
-
-
-FROZEN = [1.18535, 1.16737, 0.86059]
+    assert losses == pytest.approx(frozen, rel=0.01)
 
 
 def test_tensorboard_gets_the_same_numbers(data: Path, tmp_path: Path) -> None:
