@@ -94,6 +94,8 @@ def evaluate(
     if pretrained or weights is not None:
         raise UsageError("--pretrained and --weights go with --backbone: a trained model has its own weights")
     if lam is not None or by_size:
+        if localize or tuned or voc_server is not None:
+            raise UsageError("--lam and --by-size go by themselves: leave --localize, --tuned and --voc-server out")
         from mlrec.workflows.lambda_eval import Question, evaluate_lams
 
         degrees = parse_numbers(temperatures) if temperatures else ()

@@ -50,7 +50,7 @@ def predict(
     machine = Machine(batch_size, workers, device, precision)
     model = options.model_or_last(run, out, terminal)
     scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)
-    gallery = Gallery(save_images) if save_images else None
+    gallery = Gallery(save_images, scorer.decode) if save_images else None
 
     def told(_: object, error: DataError) -> None:
         nonlocal bad

@@ -13,6 +13,7 @@ import msgspec
 import safetensors
 import safetensors.torch
 
+from mlrec.datasets.images import Decoder
 from mlrec.datasets.manifest import repeated
 from mlrec.errors import ModelError, printable
 from mlrec.files import write_bytes
@@ -40,6 +41,11 @@ class Metadata:
     preprocessing: Preprocessing
     config: dict[str, Any]
     sha256: str
+
+    @property
+    def decode(self) -> Decoder:
+        """The decoder it was trained with."""
+        return "pil" if self.config.get("decode") == "pil" else "fast"
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any]) -> None:

@@ -6,22 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.images import Decoder
 from mlrec.datasets.listing import Item
 from mlrec.errors import DataError, Findings, UsageError
 from mlrec.files import write_bytes
+from mlrec.predictions import probabilities_of
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.overlay import Panel, Range, Strip, draw_strips, outlined, overlaid
 from mlrec.workflows.evaluate import Machine
 from mlrec.workflows.outputs import column_of
 from mlrec.workflows.pictures import FileNames, picture_of
-
-if TYPE_CHECKING:
-    from mlrec.training.transforms import Decode
 
 SHEET = "sheet.png"
 SIDE, SHEET_SIDE = 360, 200  # pixels of a picture's longer side
@@ -36,12 +34,14 @@ class Look:
         labels: K names.
         probabilities: (K,).
         maps: (K, h, w); contributions, which add up to the logits, or the attention of a head, which adds up to 1.
+        decode: how the model saw the image, and it is to be shown.
     """
 
     item: Item
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
     maps: NDArray[np.float32]
+    decode: Decoder = "fast"
 
 
 def attend(
@@ -123,20 +123,22 @@ def look(
         known = metadata.architecture.temperatures if metadata.architecture.head in ("csra", "spatial") else ()
         head = _head_of(temperature, known)
     loaded = load_model(model).to(device)
-    decode: Decode = "pil" if metadata.config.get("decode") == "pil" else "fast"
-    size = machine.batch_size or BATCH
+    batches = load_stream(
+        items, loaded.preprocessing, batch_size=machine.batch_size or BATCH, threads=machine.workers,
+        decode=metadata.decode,
+    )  # fmt: skip
     looks = []
     with progress.task("reading maps") as step:
-        for batch in load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=decode):
+        for batch in batches:
             good = [item for item, error in batch.items if _readable(error, findings)]
-            if good:
-                maps = read_maps(loaded, batch.images.to(device), precision)
+            maps = read_maps(loaded, batch.images.to(device), precision) if good else None
+            if maps is not None:
                 drawn = maps.contributions if head is None or maps.attention is None else maps.attention[:, head]
                 for item, logits, values in zip(good, maps.logits, drawn, strict=True):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
-                    probabilities = (1 + np.tanh(logits[columns].astype(np.float64) / 2)) / 2
+                    names = tuple(metadata.labels[k] for k in columns)
                     looks.append(
-                        Look(item, tuple(metadata.labels[k] for k in columns), probabilities, values[columns].copy())
+                        Look(item, names, probabilities_of(logits[columns]), values[columns].copy(), metadata.decode)
                     )
             step(len(batch.items))
     return looks
@@ -144,7 +146,7 @@ def look(
 
 def strip(look: Look, colours: Range, side: int) -> Strip:
     """The image, its box drawn, and beside it each map with the label and its probability."""
-    small, box = picture_of(look.item, side)
+    small, box = picture_of(look.item, side, look.decode)
     original = small if box is None else outlined(small, box)
     maps = tuple(
         Panel(overlaid(small, values, colours, box), (label, f"p = {probability:.2f}"))

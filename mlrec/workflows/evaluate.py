@@ -224,11 +224,12 @@ def run_model(
     device = resolve_device(machine.device)
     precision = resolve_precision(machine.precision, device)
     model = load_model(path)
-    config = read_metadata(path).config
+    metadata = read_metadata(path)
     try:
         manifest = manifest.reordered(model.labels)
     except DataError as error:
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
+    config = metadata.config
     size = machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16
     with distributed.joined(device):
         made = one_pass(
@@ -238,7 +239,7 @@ def run_model(
             workers=machine.workers,
             device=str(device),
             precision=precision,
-            decode="pil" if config.get("decode") == "pil" else "fast",
+            decode=metadata.decode,
             progress=progress,
             rank=processes.rank(),
             world=processes.world(),

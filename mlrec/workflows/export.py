@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec import __version__
+from mlrec.datasets.images import Decoder
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, ModelError, RunError, printable
 from mlrec.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
@@ -108,7 +109,7 @@ def export(
     if target.exists() and not (target / BUNDLE).is_file():
         raise RunError(f"{printable(target)}: is there and no bundle; choose another --out")
     tuned = Tuned.load(path).ordered(loaded.labels) if tuned_file(path).is_file() else None
-    decode = metadata.config.get("decode", "fast")
+    decode = metadata.decode
     with replace_folder(target) as folder:
         progress.say(f"writing {form}")
         file = _write_model(loaded, path, folder, form, metadata.config)
@@ -168,7 +169,7 @@ def _write_model(model: Classifier, source: Path, folder: Path, form: Form, conf
 
 
 def _agreement(
-    model: Classifier, file: Path, manifest: Manifest | None, images: int, decode: str, progress: Progress
+    model: Classifier, file: Path, manifest: Manifest | None, images: int, decode: Decoder, progress: Progress
 ) -> Agreement:
     """Both models on the same images.
 
@@ -197,7 +198,7 @@ def _agreement(
 
 
 def _images(
-    model: Classifier, manifest: Manifest | None, number: int, decode: str
+    model: Classifier, manifest: Manifest | None, number: int, decode: Decoder
 ) -> tuple[list[Any], NDArray[np.int8] | None]:
     """Batches of uint8 images, from all over the split, of two sizes; and their truth."""
     torch = importlib.import_module("torch")
@@ -209,10 +210,9 @@ def _images(
 
     places = np.unique(np.linspace(0, len(manifest) - 1, min(number, len(manifest))).round().astype(np.intp))
     part = manifest.reordered(model.labels).subset(places)
-    how: Any = "pil" if decode == "pil" else "fast"
     found = [
         batch.images[batch.samples >= 0]
-        for batch in eval_batches(part, model.preprocessing, batch_size=BATCH, workers=0, decode=how)
+        for batch in eval_batches(part, model.preprocessing, batch_size=BATCH, workers=0, decode=decode)
     ]
     return found, part.targets
 

@@ -109,16 +109,20 @@ def localize(
         raise UsageError("--localize works in one process; run it without torchrun")
     manifest = found.dataset.manifest(found.split)
     columns = [manifest.labels.index(label) for label in found.predictions.labels]
+    asked = {manifest.labels.index(label) for label in found.metrics.average_precision}
+    turned = not _sees_stored_pixels(found.model)
     objects = load_objects(found.dataset, found.split)
     pairs: list[Pair] = []
     spread: list[NDArray[np.float64]] = []
     grid = (0, 0)
     for sample, scores, contributions, attention in _maps(found.model, manifest, machine or Machine(), progress):
         grid = scores.shape[-2:]
-        masks = _masks(manifest.path_of(sample), objects[sample])
+        masks = _masks(manifest.path_of(sample), objects[sample], turned=turned)
         for k, column in enumerate(columns):
+            if column not in asked or manifest.targets[sample, column] != POSITIVE:
+                continue
             things, ignored = masks(column)
-            if not things or manifest.targets[sample, column] != POSITIVE:
+            if not things:
                 continue
             pairs.append(judge(sample, column, scores[k], contributions[k], things, ignored, tolerance))
             if attention is not None:
@@ -150,14 +154,14 @@ def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) 
 
     device = resolve_device(machine.device)
     precision = resolve_precision(machine.precision, device)
-    config = read_metadata(path).config
+    metadata = read_metadata(path)
     model = load_model(path).to(device)
     batches = eval_batches(
         manifest,
         model.preprocessing,
-        batch_size=machine.batch_size or config.get("batch_size") or 16,
+        batch_size=machine.batch_size or metadata.config.get("batch_size") or 16,
         workers=machine.workers,
-        decode="pil" if config.get("decode") == "pil" else "fast",
+        decode=metadata.decode,
         progress=progress,
     )
     with progress.task("reading maps", len(manifest)) as step:
@@ -170,9 +174,16 @@ def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) 
             step(int((batch.samples >= 0).sum()))
 
 
-def _masks(image: Path, objects: Objects) -> Callable[[int], tuple[list[Mask], Mask]]:
-    """By label the masks of the objects that count, and what is ignored, both upright as the model saw the image."""
-    orientation = read_orientation(image) if len(objects) else 1
+def _sees_stored_pixels(path: Path) -> bool:
+    """Whether the model was trained on pixels as they are stored, whatever the EXIF orientation says."""
+    from mlrec.models.checkpoint import read_metadata
+
+    return read_metadata(path).decode == "pil"
+
+
+def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[int], tuple[list[Mask], Mask]]:
+    """By label the masks of the objects that count, and what is ignored; both turned as the model saw the image."""
+    orientation = read_orientation(image) if turned and len(objects) else 1
 
     def of_label(column: int) -> tuple[list[Mask], Mask]:
         mine = np.flatnonzero(objects.labels == column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mlrec.datasets.images import load, upright, upright_box
+from mlrec.datasets.images import Decoder, load, upright, upright_box
 from mlrec.datasets.listing import Item
 from mlrec.errors import printable
 from mlrec.reports.overlay import Corners, Pixels, shrunk
@@ -28,13 +28,13 @@ class FileNames:
         return name
 
 
-def picture_of(item: Item, side: int) -> tuple[Pixels, Corners | None]:
-    """The whole image, upright, its longer side of at most `side` pixels; and where in it the item's box lies.
+def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Corners | None]:
+    """The whole image, its longer side of at most `side` pixels, as decoded; and where in it the item's box lies.
 
     Raises:
         DataError: the image cannot be read.
     """
-    stored = load(item.path)
+    stored = load(item.path, how)
     whole = upright(stored.pixels, stored.orientation)
     small = shrunk(whole, side)
     if item.box is None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.images import Decoder
 from mlrec.datasets.listing import Item, items_of
 from mlrec.errors import DataError, MlrecError
 from mlrec.files import write_bytes
 from mlrec.models.exported import onnx_file
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.predictions import probabilities_of
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.overlay import Panel, Strip, draw_strips, outlined
 from mlrec.runs.tuned import Tuned
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlrec.models.classifier import Classifier
-    from mlrec.training.transforms import Decode
 
 BATCH = 16
 SIDE = 640  # pixels of a saved picture's longer side
@@ -45,7 +46,7 @@ class Scorer:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     logits: Callable[[Tensor], NDArray[np.floating[Any]]]
-    decode: Decode = "fast"
+    decode: Decoder = "fast"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,14 +121,14 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
     device = resolve_device(machine.device)
     precision = resolve_precision(machine.precision, device)
     if isinstance(model, (str, Path)):
-        config, loaded = read_metadata(model).config, load_model(model).to(device)
+        decode, loaded = read_metadata(model).decode, load_model(model).to(device)
     else:
-        config, loaded = {}, model.eval()
+        decode, loaded = "fast", model.eval()
 
     def logits(images: Tensor) -> NDArray[np.floating[Any]]:
         return read_logits(loaded, images, precision)
 
-    return Scorer(loaded.labels, loaded.preprocessing, logits, "pil" if config.get("decode") == "pil" else "fast")
+    return Scorer(loaded.labels, loaded.preprocessing, logits, decode)
 
 
 def _onnx_scorer(file: Path) -> Scorer:
@@ -196,7 +197,7 @@ def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
     logits = np.asarray(scorer.logits(images), dtype=np.float64)
     if not np.isfinite(logits).all():
         raise MlrecError("the model gives logits that are no finite numbers; its weights are damaged or diverged")
-    return np.asarray((1 + np.tanh(logits / 2)) / 2)  # the sigmoid, without overflow
+    return probabilities_of(logits)
 
 
 def _chosen(row: NDArray[np.float64], threshold: float | NDArray[np.float64], top: int | None) -> Sequence[int]:
@@ -219,12 +220,12 @@ def _items(images: str | Path | Iterable[str | Path | Item]) -> Iterator[Item]:
 class Gallery:
     """Writes each image with what was said of it into a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._names = folder, FileNames()
+    def __init__(self, folder: Path, decode: Decoder = "fast") -> None:
+        self._folder, self._names, self._decode = folder, FileNames(), decode
 
     def add(self, found: Prediction) -> Path:
         """Write the picture of one prediction; a box is drawn where it lies."""
-        pixels, box = picture_of(found.item, SIDE)
+        pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.said) or ("no label",)
         shown = pixels if box is None else outlined(pixels, box)

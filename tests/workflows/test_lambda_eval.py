@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mlrec.cli.app import app
 from mlrec.datasets.shapes import draw_shapes
 from mlrec.errors import DataError, ModelError, RunError, UsageError
 from mlrec.predictions import Predictions
@@ -110,3 +112,10 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
 def test_what_is_no_grid_is_refused(question: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Question(**question)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flags", [["--lam", "0.1", "--localize"], ["--by-size", "--tuned"]])
+def test_what_is_not_done_together_is_not_left_out_in_silence(flags: list[str]) -> None:
+    result = CliRunner().invoke(app, ["eval", "nowhere", *flags])
+    assert isinstance(result.exception, UsageError)
+    assert "go by themselves" in str(result.exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -130,6 +131,32 @@ def test_crowds_and_difficult_objects_are_ignored_and_empty_ones_left_out(tmp_pa
     assert ignored.sum() == 50
     assert ignored[:5, 5:15].all()
     assert _masks(tmp_path / "a.png", things)(2)[0] == []
+
+
+def test_a_model_of_stored_pixels_is_judged_on_stored_masks(tmp_path: Path) -> None:
+    """As `--decode pil`, which reproduces the paper's input path and turns nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png", exif=exif)
+    things = Objects(
+        ids=np.arange(1), labels=np.zeros(1, np.intp), boxes=np.array([[0.0, 0, 5, 5]]), areas=np.ones(1),
+        crowd=np.zeros(1, bool), difficult=np.zeros(1, bool), size=(20, 10), segmentations=(msgspec.Raw(b"null"),),
+    )  # fmt: skip
+    (turned,), _ = _masks(tmp_path / "a.png", things)(0)
+    (stored,), _ = _masks(tmp_path / "a.png", things, turned=False)(0)
+    assert turned.shape == (20, 10)
+    assert stored.shape == (10, 20)
+    assert turned[:5, 5:].all()
+    assert stored[:5, :5].all()
+
+
+def test_only_the_labels_that_were_asked_for(found: Evaluation, result: Localization, tmp_path: Path) -> None:
+    manifest = found.dataset.manifest("val")
+    kept = [result.pairs[0].label, result.pairs[-1].label]
+    names = [manifest.labels[k] for k in kept]
+    run = shutil.copytree(found.model, tmp_path / "run")
+    some = localize(evaluate_run(run, labels=names, machine=HERE), machine=HERE)
+    assert some.pairs == [pair for pair in result.pairs if pair.label in kept]
 
 
 def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
