@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,3 +29,25 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")  # told at the end of the run, see -rs in pyproject.toml
     return folder
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Open a page in headless Chromium: gives the document after its scripts, fails on anything the console says."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium, so the page was opened in no browser: apt-get install chromium")
+    profile = tmp_path_factory.mktemp("chromium")
+
+    def opened(file: Path) -> str:
+        done = subprocess.run(
+            [
+                found, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+                f"--user-data-dir={profile}", "--virtual-time-budget=3000", "--dump-dom", file.as_uri(),
+            ],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        assert "CONSOLE" not in done.stderr, done.stderr
+        return done.stdout
+
+    return opened

@@ -113,7 +113,7 @@ def report(
     if name == "html":
         from mlrec.workflows.page import report_page
 
-        _emit(report_page(made, chosen), name, out)
+        _emit(report_page(made, chosen, progress=terminal), name, out)
     else:
         _emit(_drawn([made.table], name, out), name, out)
     if plots is not None:

@@ -21,7 +21,8 @@ Corners = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 COLOURS = "viridis"  # perceptually uniform, and told apart by colour-blind readers
 OPACITY = (0.3, 0.8)  # of nothing, and of the value farthest from it: where nothing speaks the picture is seen
 PEAKS_BELOW = 0.9
-GAP, LINE, SCALE = 10, 18, 44  # pixels: between panels, a line of text, the scale's height
+GAP, LINE = 10, 18  # pixels: between panels, a line of text
+SCALE, RAMP = 44, 300  # pixels: the scale's height, the length of its colours
 MOST_PIXELS = 30_000  # of a sheet's height
 
 
@@ -113,9 +114,9 @@ def draw_strips(strips: Sequence[Strip], colours: Range | None = None) -> tuple[
     from PIL import Image, ImageDraw, ImageFont
 
     fitting = _fitting(strips)
-    wide = max((_width(strip) for strip in fitting), default=0) + GAP
+    wide = max([*map(_width, fitting), _scale_width(colours) if colours else 0]) + GAP
     height = sum(map(_height, fitting)) + GAP + (SCALE if colours else 0)
-    sheet = Image.new("RGB", (max(wide, 340), height), "white")
+    sheet = Image.new("RGB", (wide, height), "white")
     pen, small, large = ImageDraw.Draw(sheet), ImageFont.load_default(size=12), ImageFont.load_default(size=14)
     top = GAP
     for strip in fitting:
@@ -162,21 +163,27 @@ def _width(strip: Strip) -> int:
     return max(int(heading) + GAP, panels)
 
 
+def _scale_width(colours: Range) -> int:
+    from PIL import ImageFont
+
+    return GAP + RAMP + GAP + int(ImageFont.load_default(size=12).getlength(drawable(colours.meaning))) + 1
+
+
 def _draw_scale(sheet: Image.Image, colours: Range, top: int) -> None:
     from matplotlib import colormaps
     from PIL import Image, ImageDraw, ImageFont
 
-    length, thick = 300, 12
-    ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, length))[:, :3]).astype(np.uint8)
+    thick = 12
+    ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, RAMP))[:, :3]).astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(ramp[None], thick, axis=0)), (GAP, top))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     marks = {colours.low: "la", colours.high: "ra"} | ({0.0: "ma"} if _clear(colours) else {})
     for value, anchor in marks.items():
-        place = GAP + (value - colours.low) / (colours.high - colours.low) * (length - 1)
+        place = GAP + (value - colours.low) / (colours.high - colours.low) * (RAMP - 1)
         pen.line((place, top + thick, place, top + thick + 4), fill="black")
         text = f"{value:.2g}" + (" or more" if value == colours.high else "")
         pen.text((place, top + thick + 4), text, "black", font=font, anchor=anchor)
-    pen.text((GAP + length + GAP, top - 2), drawable(colours.meaning), "black", font=font)
+    pen.text((GAP + RAMP + GAP, top - 2), drawable(colours.meaning), "black", font=font)
 
 
 def _clear(colours: Range) -> bool:

@@ -33,20 +33,37 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """A sample in a gallery: its thumbnail (None: the file is not at hand), its id, and lines about it."""
+    """A sample in a gallery.
+
+    Attributes:
+        name: its id.
+        lines: about it.
+        picture: its thumbnail; None where the file is not at hand.
+        maps: what a model sees in it, each with its caption.
+    """
 
     name: str
-    lines: tuple[str, ...]
+    lines: tuple[str, ...] = ()
     picture: Picture | None = None
+    maps: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Cards below a heading, or below none."""
+
+    title: str
+    cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Samples worth looking at, under a heading and a sentence that says why."""
+    """Samples worth looking at, under a heading and a sentence that says why; with the scale of their maps."""
 
     title: str
     why: str
-    cards: tuple[Card, ...]
+    sections: tuple[Section, ...]
+    scale: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, Findings, UsageError, printable
 from mlrec.files import write_text
 from mlrec.metrics.scores import one_line, read_scores
-from mlrec.metrics.suspects import Suspect, suspects
+from mlrec.metrics.suspects import DOUBTFUL, Suspect, suspects
 from mlrec.predictions import Predictions, logits_of
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.contactsheet import Line, Tile, write_sheet
@@ -29,7 +29,6 @@ from mlrec.workflows.train import train
 RECIPE = "demo"
 FOLDS = 5
 TABLE, SHEET, RUNS = "label_errors.csv", "label_errors.png", "folds"
-DOUBTFUL = 0.5
 TILES = 6  # pictures a label and kind on the contact sheet
 
 

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from mlrec.datasets.folder import Dataset
-from mlrec.datasets.images import decode, decode_box
-from mlrec.datasets.manifest import Manifest
-from mlrec.errors import MlrecError
+from mlrec.progress import SILENT, Progress
 from mlrec.reports import plots
-from mlrec.reports.examples import Example, disagreements, hardest
-from mlrec.reports.numbers import percent
-from mlrec.reports.page import Card, Facts, Gallery, Picture, page
-from mlrec.reports.results import Result, scores_and_truth
+from mlrec.reports.page import Facts, Picture, page
+from mlrec.reports.results import Result
 from mlrec.reports.table import Column, Row, Table
 from mlrec.runs.record import Run
 from mlrec.workflows.figures import figures
+from mlrec.workflows.galleries import galleries
 from mlrec.workflows.report import Report
 
-THUMBNAIL = 176  # pixels of the longer side
-MOST_CARDS = 80  # a page with more thumbnails grows beyond what a mail takes
 MOST_RUNS = 50  # settings of more runs than that are in their folders
 
 
-def report_page(report: Report, labels: Sequence[str] | None = None) -> str:
-    """The page of a report: tables, figures, AP by label, images worth a look, settings and environment."""
+def report_page(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> str:
+    """The page of a report: tables, figures, AP by label, images worth a look, settings and environment.
+
+    Args:
+        report: what it is about.
+        labels: those that the report was made of; None for all.
+        progress: where bars and notes go: the model of the best run is run on the images that are shown.
+    """
     drawn = figures(report.runs, report.rows, labels)
     pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption) for one in drawn]
     tables = [report.table, *label_tables(report.rows)]
-    galleries = _galleries(report, labels)
-    return page("mlrec report", tables, pictures, galleries, [_facts(run) for run in report.runs[:MOST_RUNS]])
+    worth_a_look = galleries(report, labels, progress=progress)
+    return page("mlrec report", tables, pictures, worth_a_look, [_facts(run) for run in report.runs[:MOST_RUNS]])
 
 
 def label_tables(rows: Sequence[Result]) -> list[Table]:
@@ -52,79 +49,6 @@ def label_tables(rows: Sequence[Result]) -> list[Table]:
         note = " · ".join(f"{row.called}: {row.run}" for row in members)
         tables.append(Table(f"AP by label: {first.dataset} {first.split}", tuple(columns), tuple(cells), (note,)))
     return tables
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """The best run of a report and its images, where they are at hand."""
-
-    run: Run
-    ids: tuple[str, ...]
-    manifest: Manifest | None
-
-    def card(self, example: Example) -> Card:
-        name = self.ids[example.sample]
-        lines = tuple(
-            f"{label}: {'labelled' if truth else 'not labelled'}, {percent(probability)} %"
-            for label, truth, probability in example.labels
-        )
-        return Card(name, lines, self._thumbnail(name))
-
-    def _thumbnail(self, name: str) -> Picture | None:
-        if self.manifest is None or name not in self.manifest.sample_ids:
-            return None
-        place = self.manifest.sample_ids.index(name)
-        path, boxes = self.manifest.path_of(place), self.manifest.boxes
-        try:
-            pixels = decode(path) if boxes is None else decode_box(path, boxes[place])
-        except (MlrecError, OSError):
-            return None
-        return Picture(_small(pixels), "image/jpeg")
-
-
-def _galleries(report: Report, labels: Sequence[str] | None) -> list[Gallery]:
-    """The hardest images of the best run, and those in which it disagrees with the annotation."""
-    if not report.rows:
-        return []
-    best = max(report.rows, key=lambda row: row.values["mAP"] or 0.0)
-    run = next(run for run in report.runs if run.path == best.paths[0])
-    logits, targets, names = scores_and_truth(run, labels)
-    shown = _Shown(run, run.predictions().sample_ids, _manifest(run))
-    hard = Gallery(
-        f"Hardest images of {run.path.name}",
-        "The highest mean loss over all labels; the three worst labels of each.",
-        tuple(shown.card(example) for example in hardest(logits, targets, names)),
-    )
-    doubtful = sorted(
-        (example for examples in disagreements(logits, targets, names).values() for example in examples),
-        key=lambda example: -example.loss,
-    )[: MOST_CARDS - len(hard.cards)]
-    if not doubtful:
-        return [hard]
-    why = "A sure model and the annotation disagree: errors of the one or the other, at most four a label."
-    return [hard, Gallery("Likely label errors", why, tuple(shown.card(example) for example in doubtful))]
-
-
-def _manifest(run: Run) -> Manifest | None:
-    """The manifest a run was scored on; None where it is gone or has changed since."""
-    scored = run.record.scored
-    if scored is None or not scored.path:
-        return None
-    try:
-        manifest = Dataset.load(scored.path).manifest(scored.split)
-    except MlrecError:
-        return None
-    return manifest if manifest.digest == scored.digest else None
-
-
-def _small(pixels: Any) -> bytes:
-    from PIL import Image
-
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80)
-    return stream.getvalue()
 
 
 def _facts(run: Run) -> Facts:

@@ -6,11 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mlrec.metrics.suspects import precision_at, suspects
+from mlrec.metrics.suspects import hardest, precision_at, suspects
 
 
 def test_by_hand() -> None:
@@ -42,3 +44,18 @@ def test_precision_at_k() -> None:
     found = suspects(np.array([[3.0, -2.0, 1.0]]), np.array([[0, 0, 0]], dtype=np.int8))
     wrong = np.array([[True, True, False]])
     assert [precision_at(found, wrong, k) for k in (1, 2, 3)] == pytest.approx([1, 1 / 2, 2 / 3])
+
+
+@given(
+    arrays(np.float64, (6, 3), elements=st.floats(-30, 30)),
+    arrays(np.int8, (6, 3), elements=st.sampled_from([1, 0, -1])),
+)
+def test_hardest_is_the_cross_entropy_of_what_is_known(logits: np.ndarray, targets: np.ndarray) -> None:
+    loss = binary_cross_entropy_with_logits(torch.tensor(logits), torch.tensor(targets).double(), reduction="none")
+    known = torch.tensor(targets >= 0)
+    means = [float(row[k].mean()) for row, k in zip(loss, known, strict=True) if k.any()]
+    found = hardest(logits, targets, 6)
+    assert sorted(found) == np.flatnonzero(known.any(1)).tolist()
+    by_sample = dict(zip(np.flatnonzero(known.any(1)).tolist(), means, strict=True))
+    assert [by_sample[k] for k in found] == pytest.approx(sorted(means, reverse=True))
+    assert hardest(logits, targets, 2) == found[:2]

@@ -1,0 +1,188 @@
+"""The images of a report that are worth a look, with what its best model sees in them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.folder import Dataset
+from mlrec.datasets.images import Decoder, decode, decode_box
+from mlrec.datasets.listing import Item
+from mlrec.datasets.manifest import Manifest
+from mlrec.errors import Findings, MlrecError
+from mlrec.metrics.suspects import DOUBTFUL, Suspect, hardest, suspects
+from mlrec.predictions import Floats
+from mlrec.progress import SILENT, Progress
+from mlrec.reports.numbers import percent
+from mlrec.reports.overlay import Pixels, Range, draw_strips, overlaid, shrunk
+from mlrec.reports.page import Card, Gallery, Picture, Section
+from mlrec.reports.results import scores_and_truth
+from mlrec.runs.record import Run
+from mlrec.workflows.attend import look, meaning
+from mlrec.workflows.report import Report
+
+HARDEST, WORST = 24, 3  # images, and at most so many labels of each
+PER_LABEL, MOST = 4, 100  # likely errors of a label, and of all: a larger page is more than a mail takes
+SIDE = 176  # pixels of a thumbnail's longer side
+Map = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Album:
+    """What is at hand of the samples to be shown.
+
+    Attributes:
+        names: of the labels.
+        ids: of all samples.
+        pictures: by sample; those whose image can be read.
+        maps: by sample and label, what each location adds to the logit; empty without the model.
+        colours: what the colours of all maps stand for.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+    pictures: Mapping[int, Pixels]
+    maps: Mapping[tuple[int, int], Map]
+    colours: Range | None
+
+    @property
+    def scale(self) -> Picture | None:
+        """The colours and their values."""
+        if self.colours is None:
+            return None
+        return Picture(draw_strips([], self.colours)[0], "image/png", f"colours: {self.colours.meaning}")
+
+    def card(self, sample: int, found: Sequence[Suspect]) -> Card:
+        """A sample with some of its labels, and the map of each."""
+        name, lines, pixels = self.ids[sample], tuple(map(self._line, found)), self.pictures.get(sample)
+        if pixels is None:
+            return Card(name, lines)
+        if self.colours is None or not all((sample, one.label) in self.maps for one in found):
+            return Card(name, lines, _jpeg(pixels))
+        maps = tuple(
+            _jpeg(overlaid(pixels, self.maps[sample, one.label], self.colours), line)
+            for one, line in zip(found, lines, strict=True)
+        )
+        return Card(name, (), _jpeg(pixels), maps)
+
+    def _line(self, one: Suspect) -> str:
+        said = "labelled" if one.given else "not labelled"
+        return f"{self.names[one.label]}: {said}, {percent(one.probability)}\N{NO-BREAK SPACE}%"
+
+
+def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[Gallery]:
+    """The hardest images of a report's best run, and the likely label errors of each label.
+
+    Args:
+        report: whose best run it is.
+        labels: those that the report was made of; None for all.
+        progress: where bars and notes go.
+    """
+    if not report.rows:
+        return []
+    best = max(report.rows, key=lambda row: row.values["mAP"] or 0.0)
+    run = next(run for run in report.runs if run.path == best.paths[0])
+    logits, targets, names = scores_and_truth(run, labels)
+    hard = [(sample, _of_sample(logits, targets, sample)) for sample in hardest(logits, targets, HARDEST)]
+    doubted = _by_label(logits, targets)
+    seen = [*(one for _, found in hard for one in found), *(one for found in doubted.values() for one in found)]
+    album = _album(run, names, seen, progress)
+    cards = tuple(album.card(sample, found) for sample, found in hard)
+    why = "The highest mean loss over all labels; of each the labels that the model and the annotation disagree on."
+    why += " Maps: what each place of the image adds to the label's logit." if album.maps else ""
+    shown = [Gallery(f"Hardest images of {run.path.name}", why, (Section("", cards),), album.scale)]
+    if doubted:
+        why = f"The model and the annotation disagree: errors of the one or the other, at most {PER_LABEL} a label."
+        sections = tuple(
+            Section(names[label], tuple(album.card(one.sample, [one]) for one in found))
+            for label, found in doubted.items()
+        )
+        shown.append(Gallery("Likely label errors", why, sections, album.scale))
+    return shown
+
+
+def _of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) -> list[Suspect]:
+    """The labels of a sample that the model doubts, at most three; the one it doubts most in any case."""
+    row = slice(sample, sample + 1)
+    first, *others = suspects(logits[row], targets[row], WORST)
+    return [replace(one, sample=sample) for one in (first, *(one for one in others if one.doubt >= DOUBTFUL))]
+
+
+def _by_label(logits: Floats, targets: NDArray[np.int8]) -> dict[int, list[Suspect]]:
+    """By label the samples whose annotation the model doubts most; where labels are many, those doubted most."""
+    count = targets.shape[1]
+    each = min(max(MOST // count, 1), PER_LABEL)
+    found: dict[int, list[Suspect]] = {}
+    for label in range(count):
+        column = slice(label, label + 1)
+        doubted = [one for one in suspects(logits[:, column], targets[:, column], each) if one.doubt >= DOUBTFUL]
+        if doubted:
+            found[label] = [replace(one, label=label) for one in doubted]
+    most = sorted(found, key=lambda label: -found[label][0].doubt)[: MOST // each]
+    return {label: found[label] for label in sorted(most)}
+
+
+def _album(run: Run, names: tuple[str, ...], seen: Sequence[Suspect], progress: Progress) -> _Album:
+    ids, manifest = run.predictions().sample_ids, _manifest(run)
+    pictures: dict[int, Pixels] = {}
+    maps: dict[tuple[int, int], Map] = {}
+    if manifest is not None:
+        items = _items(manifest, ids, {one.sample for one in seen})
+        how: Decoder = "pil" if run.record.config.get("decode") == "pil" else "fast"
+        for sample, item in items.items():
+            try:
+                pixels = decode(item.path, how) if item.box is None else decode_box(item.path, item.box, how)
+            except MlrecError:
+                continue
+            pictures[sample] = shrunk(pixels, SIDE)
+        maps = _maps(run, names, {sample: items[sample] for sample in pictures}, progress)
+    drawn = [maps[key][None] for one in seen if (key := (one.sample, one.label)) in maps]
+    return _Album(names, ids, pictures, maps, Range.over(drawn, meaning(None)) if drawn else None)
+
+
+def _items(manifest: Manifest, ids: Sequence[str], samples: set[int]) -> dict[int, Item]:
+    place = {name: k for k, name in enumerate(manifest.sample_ids)}
+    items = {}
+    for sample in sorted(samples):
+        if (k := place.get(ids[sample])) is not None:
+            box = None if manifest.boxes is None else tuple(manifest.boxes[k].tolist())
+            items[sample] = Item(ids[sample], manifest.path_of(k), box)
+    return items
+
+
+def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: Progress) -> dict[tuple[int, int], Map]:
+    """By sample and label; nothing where the model is not at hand, which is told."""
+    if not items:
+        return {}
+    try:
+        looks = look(run.path, items.values(), labels=names, findings=Findings(), progress=progress)
+    except MlrecError as error:
+        progress.warn(f"no maps on the page: {error}")
+        return {}
+    sample = {item.id: k for k, item in items.items()}
+    return {(sample[one.item.id], k): values for one in looks for k, values in enumerate(one.maps)}
+
+
+def _manifest(run: Run) -> Manifest | None:
+    """The manifest a run was scored on; None where it is gone or has changed since."""
+    scored = run.record.scored
+    if scored is None or not scored.path:
+        return None
+    try:
+        manifest = Dataset.load(scored.path).manifest(scored.split)
+    except MlrecError:
+        return None
+    return manifest if manifest.digest == scored.digest else None
+
+
+def _jpeg(pixels: Pixels, caption: str = "") -> Picture:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=80)
+    return Picture(stream.getvalue(), "image/jpeg", caption)
