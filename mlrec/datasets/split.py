@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
+from mlrec.datasets.stratification import iterative
 from mlrec.errors import UsageError
 
 Part = NDArray[np.intp]
@@ -20,8 +21,8 @@ LEAST_GAIN = 1e-4
 def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
     """The part, 0 to len(shares) - 1, of each sample.
 
-    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, 2011) of whole groups: a group counts for a label as often
-    as it holds it, told to the algorithm as "holds it", "twice or more", "four times or more", ...
+    Iterative stratification of whole groups: a group counts for a label as often as it holds it, told to the algorithm
+    as "holds it", "twice or more", "four times or more", ...
 
     Args:
         targets: (N, C); unknown labels are kept in proportion, too.
@@ -32,8 +33,6 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
     Raises:
         UsageError: fewer groups than parts.
     """
-    from iterstrat.ml_stratifiers import IterativeStratification
-
     amount = int(groups.max(initial=-1)) + 1
     if amount < len(shares):
         raise UsageError(f"{amount} groups of samples cannot make {len(shares)} parts; ask for fewer folds")
@@ -44,7 +43,7 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
     random = np.random.RandomState(seed)
     order = random.permutation(amount)
     part_of_group = np.empty(amount, dtype=np.intp)
-    part_of_group[order] = IterativeStratification(_thermometer(counts)[order], np.asarray(shares), random)
+    part_of_group[order] = iterative(_thermometer(counts)[order], np.asarray(shares), random)
     return _polished(counts, part_of_group, np.asarray(shares))[groups]
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from iterstrat.ml_stratifiers import IterativeStratification
 
 from mlrec.datasets import split
 from mlrec.datasets.groups import connected, joined, numbered
 from mlrec.datasets.sources import ReadOptions
 from mlrec.datasets.split import prevalence_error, random_parts, stratified
+from mlrec.datasets.stratification import iterative
 from mlrec.datasets.tabular import read_csv_labels
 from mlrec.errors import Findings, UsageError
 
@@ -22,6 +24,17 @@ def labels(samples: int, seed: int) -> np.ndarray:
     targets = (rng.random((samples, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.4]).astype(np.int8)
     targets[rng.random((samples, 6)) < 0.1] = -1
     return targets
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), samples=st.integers(1, 80), columns=st.integers(1, 8), parts=st.integers(2, 5))
+def test_every_choice_and_draw_is_the_library_s(seed: int, samples: int, columns: int, parts: int) -> None:
+    rng = np.random.default_rng(seed)
+    held = rng.random((samples, columns)) < rng.random(columns) / 2
+    shares = rng.dirichlet(np.ones(parts)) if seed % 2 else np.full(parts, 1 / parts)
+    ours, library = np.random.RandomState(seed), np.random.RandomState(seed)
+    assert np.array_equal(iterative(held, shares, ours), IterativeStratification(held, shares, library))
+    assert ours.randint(2**30) == library.randint(2**30)
 
 
 @settings(max_examples=25, deadline=None)
