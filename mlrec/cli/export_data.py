@@ -27,9 +27,8 @@ def export_data(
     """
     from mlrec.workflows.export_data import export_data as export
 
-    target, commands = export(
+    target, command = export(
         data, format_=format_, out=out, splits=options.names(splits), unknown_as_negative=unknown == "negative"
     )
     console.result(f"written to {target}; back again with:")
-    for command in commands:
-        console.result(f"  {command}")
+    console.result(f"  {command}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,10 +48,10 @@ def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """`a,b,c` as a list of names; None stays None."""
+    """`a,b,c` as a list of names, written as manifests write them; None stays None."""
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
+    parts = [unicodedata.normalize("NFC", part.strip()) for part in text.split(",")]
     if not all(parts):
         raise UsageError(f"'{printable(text)}' is no list of names; write a,b,c")
     return parts

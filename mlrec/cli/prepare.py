@@ -9,14 +9,22 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.datasets.sources import SOURCES, ReadOptions
+from mlrec.errors import UsageError
 
 Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(SOURCES)}.", metavar="KIND")]
-Source = Annotated[Path, typer.Argument(help="Where it is: the devkit, the folder, the file.", metavar="PATH")]
+Source = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Where it is: the devkit, the folder, the file [not needed with --annotations].",
+        metavar="PATH",
+        show_default=False,
+    ),
+]
 
 
 def prepare(
     kind: Kind,
-    path: Source,
+    path: Source = None,
     out: Annotated[Path, typer.Option(help="Folder of prepared data sets.")] = Path("data"),
     name: Annotated[str | None, typer.Option(help="Name of the data set [default: the source's own].")] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not touch the image files.")] = False,
@@ -28,8 +36,12 @@ def prepare(
     ] = False,
     year: Annotated[str | None, typer.Option(help="coco: which year of several in one folder.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, where they are elsewhere.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="coco: one own annotation file.")] = None,
-    split: Annotated[str | None, typer.Option(help="coco: the split that --annotations is.")] = None,
+    annotations: Annotated[
+        list[Path] | None, typer.Option(help="coco: an own annotation file; repeatable, one a split.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="coco: the split that --annotations is; one for each, in order.")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(help="Label names, where the source does not name them, or a choice.", metavar="A,B,..."),
@@ -49,13 +61,13 @@ def prepare(
     given = options.names(labels)
     dataset = workflow.prepare(
         kind,
-        path,
+        _place(path, annotations, images),
         out=out,
         name=name,
         options=ReadOptions(
             images=images,
-            annotations=annotations,
-            split=split,
+            annotations=tuple(annotations or ()),
+            splits=tuple(split or ()),
             labels=None if given is None else tuple(given),
             year=year,
             keep_empty=keep_empty,
@@ -72,6 +84,15 @@ def prepare(
         return
     console.result_tables([table])
     console.result(f"written to {dataset.path}; next: mlrec train --data {dataset.path}")
+
+
+def _place(path: Path | None, annotations: list[Path] | None, images: Path | None) -> Path:
+    """PATH, which need not be given where --annotations says it all."""
+    if path is not None:
+        return path
+    if not annotations:
+        raise UsageError("PATH is missing: say where the annotations are, as in mlrec prepare voc2007 VOCdevkit")
+    return images or annotations[0].absolute().parent
 
 
 def _as_json(dataset: Any, table: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ stand in ascending order of category ids. Images without any annotation are left
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +20,7 @@ from mlrec.datasets.jsonfile import read_json
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
-from mlrec.errors import DataError, Findings, nearest, printable
+from mlrec.errors import DataError, Findings, printable
 
 EMPTY = "images without any annotation"
 MAY_BE_NAN = ("bbox", "segmentation", "area")  # an image's labels do not depend on these
@@ -60,8 +59,8 @@ class _File(msgspec.Struct):
 def read_coco(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below `path/images`.
 
-    Of an own data set one file is read: `options.annotations`, as the split `options.split`, with its images below
-    `options.images` (default: `path`). `options.labels` restricts the labels to these categories, in this order.
+    Of an own data set the files `options.annotations` are read, each as one of `options.splits`, with their images
+    below `options.images` (default: `path`).
 
     Raises:
         DataError: no annotation file, several years and none chosen, a file that cannot be read.
@@ -87,7 +86,7 @@ def read_coco(path: Path, options: ReadOptions, findings: Findings) -> Reading:
             )
             left_out += empty
             manifest = manifest.subset(np.flatnonzero(annotated))
-        manifests.append(manifest if options.labels is None else _restricted(manifest, options.labels, part))
+        manifests.append(manifest)
         sizes |= stated
     source = {
         "kind": "coco",
@@ -213,12 +212,3 @@ def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: Finding
             findings.warn("an annotation id stands twice, for one image and category", f"{where} (id {found.id})")
         else:
             findings.error(where, f"id {found.id} stands twice with other content; keep one")
-
-
-def _restricted(manifest: Manifest, labels: Sequence[str], part: Part) -> Manifest:
-    for label in labels:
-        if label not in manifest.labels:
-            hint = nearest(label, manifest.labels)
-            raise DataError(f"{printable(part.file)}: no category '{printable(label)}'{hint}")
-    columns = [manifest.labels.index(label) for label in labels]
-    return replace(manifest, labels=tuple(labels), targets=manifest.targets[:, columns])

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlrec.datasets.manifest import repeated
+from mlrec.datasets.names import SPLIT_NAME
 from mlrec.datasets.sources import ReadOptions
-from mlrec.errors import DataError, Findings, printable
+from mlrec.errors import DataError, Findings, UsageError, printable
 
 SPLITS = ("train", "val", "test")
 USUAL = ("train", "val")
@@ -31,14 +33,10 @@ def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[st
 
     Raises:
         DataError: no annotation file, or several years and none chosen.
+        UsageError: own files without a split for each.
     """
-    if options.annotations is not None:
-        root = (options.images or path).absolute()
-        if not root.is_dir():
-            raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
-        return options.annotations.stem, [
-            Part(options.split or _split_of(options.annotations), options.annotations, root, "")
-        ]
+    if options.annotations:
+        return _own_parts(path, options)
     folder = path / "annotations"
     years = _years(folder)
     if not years:
@@ -62,6 +60,26 @@ def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[st
         if split in years[year]
     ]
     return f"coco{year}" if year else path.absolute().name, parts
+
+
+def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
+    """The files that were named, one a split: called by the file where it is one, else by the folder of the images."""
+    files = options.annotations
+    root = (options.images or path).absolute()
+    if not root.is_dir():
+        raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
+    splits = options.splits or tuple(map(_split_of, files))
+    if len(splits) != len(files):
+        raise UsageError(
+            f"{len(files)} --annotations and {len(splits)} --split: give one --split for each, in that order"
+        )
+    for split in splits:
+        if not SPLIT_NAME.fullmatch(split):
+            raise UsageError(f"--split '{printable(split)}' is no name of a split; write train, val or test")
+    if twice := repeated(splits):
+        raise UsageError(f"two --annotations are of split '{printable(twice[0])}'; give a --split for each, in order")
+    parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
+    return files[0].stem if len(files) == 1 else root.name, parts
 
 
 def _years(folder: Path) -> dict[str, dict[str, Path]]:

@@ -59,7 +59,7 @@ class Dataset:
         """
         path = Path(path)
         if not (path / DATASET_FILE).is_file():
-            known = [entry.parent.name for entry in path.absolute().parent.glob(f"*/{DATASET_FILE}")]
+            known = [entry.parent.name for entry in path.absolute().parent.glob(f"[!.]*/{DATASET_FILE}")]
             raise DataError(
                 f"{printable(path)}: no prepared data set here{nearest(path.name, known)}; run mlrec prepare first"
             )
@@ -72,7 +72,7 @@ class Dataset:
         Raises:
             DataError: there is none.
         """
-        found = sorted(Path(root).glob(f"*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
+        found = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
         if not found:
             raise DataError(f"no prepared data set under {printable(root)}; run mlrec prepare, or name one with --data")
         return cls.load(found[-1].parent)

@@ -113,6 +113,19 @@ class Manifest:
         """
         return replace(self, labels=tuple(labels), targets=self.targets[:, label_order(self.labels, labels)])
 
+    def with_labels(self, chosen: Sequence[str]) -> Manifest:
+        """The same samples with these labels alone, in this order.
+
+        Raises:
+            DataError: there is no such label; names the nearest.
+        """
+        for label in chosen:
+            if label not in self.labels:
+                hint = nearest(label, self.labels)
+                raise DataError(f"{printable(self.name)}/{self.split}: no label '{printable(label)}'{hint}")
+        columns = [self.labels.index(label) for label in chosen]
+        return replace(self, labels=tuple(chosen), targets=self.targets[:, columns])
+
     def save(self, path: Path) -> None:
         """Write the manifest to `path`, whole or not at all.
 

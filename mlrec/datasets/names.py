@@ -9,6 +9,8 @@ import unicodedata
 from mlrec.errors import Findings, printable
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
+_USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # nothing to check in it; most names are like that
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 
 
@@ -18,6 +20,8 @@ def image_name(name: str, where: str, findings: Findings) -> str:
     An absolute path, a drive, a URL, `..`, a control character or a name that no file system takes is an error in
     `findings`; `where` names file, record and field. Whether links lead out of the root is seen when files are opened.
     """
+    if len(name) <= LONGEST_PART and _USUAL.fullmatch(name):
+        return name
     if fault := _fault(name):
         findings.error(where, f"'{printable(name)}' {fault}")
     return posixpath.normpath(name) if name else name

@@ -27,7 +27,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     """
     root = path.absolute()
     folder = root / ANNOTATIONS if (root / ANNOTATIONS).is_dir() else root
-    files = sorted(folder.glob("*.xml"))
+    files = sorted(folder.glob("[!.]*.xml"))
     if not files:
         raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
     lists = _lists(root, files, findings)
@@ -37,7 +37,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
             annotations[stem] = annotation
     labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
-    root, names = _image_files(root, folder, options.images)
+    root, names = _image_files(root, folder, options.images, findings)
     for stem in annotations.keys() - names.keys():
         findings.error(annotations[stem].where, "no image of this name; its image must be called as the XML file is")
     if findings.errors:
@@ -80,10 +80,17 @@ def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[s
     return tuple(sorted(places))
 
 
-def _image_files(root: Path, folder: Path, images: Path | None) -> tuple[Path, dict[str, str]]:
+def _image_files(root: Path, folder: Path, images: Path | None, findings: Findings) -> tuple[Path, dict[str, str]]:
     """The root of the image names, and the name of each image file by its stem. Files are listed, not opened."""
     candidates = (root / IMAGES, root / "images", folder)
     place = images.absolute() if images else next(c for c in candidates if c.is_dir())
     home = root if place.is_relative_to(root) else place
-    found = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES) if place.is_dir() else []
-    return home, {file.stem: file.relative_to(home).as_posix() for file in found}
+    names: dict[str, str] = {}
+    for file in sorted(place.glob("[!.]*")):
+        if file.suffix.lower() in SUFFIXES:
+            name = file.relative_to(home).as_posix()
+            if names.setdefault(file.stem, name) != name:
+                findings.warn(
+                    "of images that differ in their ending alone the first was taken", f"{names[file.stem]}, {name}"
+                )
+    return home, names

@@ -18,16 +18,16 @@ class ReadOptions:
 
     Attributes:
         images: folder of the image files, where it is not found by the source's own layout.
-        annotations, split: one annotation file and the split it is (own COCO-style JSON).
-        labels: the label names, in order, where the source does not name them.
+        annotations, splits: own COCO-style JSON files, and the split that each of them is.
+        labels: a choice of labels, in this order; for own VOC folders all names that may occur.
         year: which year of several in one COCO folder.
         keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
         seed: of the scenes, where they are drawn (shapes).
     """
 
     images: Path | None = None
-    annotations: Path | None = None
-    split: str | None = None
+    annotations: tuple[Path, ...] = ()
+    splits: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
     year: str | None = None
     keep_empty: bool = False
@@ -45,7 +45,8 @@ class Reading:
         source: what `dataset.json` keeps to read the annotations again (boxes and masks by annotation id).
         stated_sizes: width and height that the annotations state, by image.
         recipe: the training recipe of this source.
-        footnotes: lines for the table `prepare` prints (the paper's counts, say).
+        footnotes: lines that `prepare` prints.
+        published: samples that the paper counts, by split; told beside those that are kept.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Reading:
     stated_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     recipe: str = "paper"
     footnotes: list[str] = field(default_factory=list)
+    published: dict[str, int] = field(default_factory=dict)
 
 
 Reader = Callable[[Path, ReadOptions, Findings], Reading]
@@ -68,6 +70,13 @@ SOURCES: dict[str, str] = {
     "wider": "mlrec.datasets.wider:read_wider",
     "yolo": "mlrec.datasets.yolo:read_yolo",
     "csv": "mlrec.datasets.tabular:read_csv_labels",
+}
+# What concerns a reader beyond its path; `labels` concern all.
+USED: dict[str, tuple[str, ...]] = {
+    "voc": ("images",),
+    "coco": ("images", "annotations", "splits", "year", "keep_empty"),
+    "shapes": ("seed",),
+    "csv": ("images",),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.csvfile import CsvFile, read_csv
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.names import image_name
+from mlrec.datasets.names import SPLIT_NAME, image_name
 from mlrec.datasets.sources import Reading, ReadOptions
 from mlrec.errors import DataError, Findings, nearest, printable
 
 NAME_COLUMN, SPLIT_COLUMN, WHOLE = "filename", "split", "all"
 VALUES = {"1": POSITIVE, "0": NEGATIVE, "-1": UNKNOWN, "1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNKNOWN}
-_SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: Findings) -> Rea
         DataError: no such file or folder, or a file that is no CSV of this form.
     """
     path = path.absolute()
-    files = sorted(path.glob("*.csv"), key=lambda file: usual_order(file.stem)) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.csv"), key=lambda file: usual_order(file.stem)) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{printable(path)}: no .csv file in this folder; it needs one <split>.csv a split")
     tables = [_read(file, file.stem if path.is_dir() else None, options.labels, findings) for file in files]
@@ -94,7 +92,7 @@ def _splits(file: CsvFile, findings: Findings) -> list[str]:
     column = file.columns.index(SPLIT_COLUMN)
     splits = [cells[column].strip() for cells in file.rows]
     for row, split in enumerate(splits):
-        if not _SPLIT.fullmatch(split):
+        if not SPLIT_NAME.fullmatch(split):
             findings.error(
                 file.where(row, column), f"'{printable(split)}' is no name of a split; write train, val or test"
             )

@@ -7,6 +7,7 @@ training and in scoring is not decided here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -59,11 +60,16 @@ def year_folder(path: Path, year: str) -> Path:
         DataError: there is none.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
-        if (folder / LISTS).is_dir():
+        if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
             return folder.absolute()
     raise DataError(
         f"{printable(path)}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder"
     )
+
+
+def _is_other_year(name: str, year: str) -> bool:
+    """Whether a folder is called as another year of VOC is: all years are laid out alike."""
+    return name != year and re.fullmatch(r"VOC(19|20)\d\d", name) is not None
 
 
 def read_year(

@@ -79,12 +79,8 @@ def read_wider(path: Path, options: ReadOptions, findings: Findings) -> Reading:
         raise DataError(
             f"{printable(path)}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; check the folder"
         )
-    footnotes = [
-        f"{m.split}: {len(m):,} persons annotated; the paper counts {PERSONS[m.split]:,}"
-        for m in manifests
-        if m.split in PERSONS
-    ]
-    return Reading("wider", manifests, {"kind": "wider", "path": str(root)}, footnotes=footnotes)
+    published = {m.split: PERSONS[m.split] for m in manifests if m.split in PERSONS}
+    return Reading("wider", manifests, {"kind": "wider", "path": str(root)}, published=published)
 
 
 def _annotation_file(root: Path, name: str) -> Path | None:

@@ -121,7 +121,7 @@ def _images(value: Any, where: str, root: Path, findings: Findings) -> list[str]
     for entry in value if isinstance(value, list) else [value]:
         place = _place(str(entry), where, root)
         if place.is_dir():
-            found = sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found = sorted(file for file in place.rglob("[!.]*") if file.suffix.lower() in SUFFIXES)
             names += [file.relative_to(root).as_posix() for file in found]
         else:
             names += _listed(place, root, findings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -26,19 +27,20 @@ def export_data(
     out: Path | None = None,
     splits: Sequence[str] | None = None,
     unknown_as_negative: bool = False,
-) -> tuple[Path, list[str]]:
+) -> tuple[Path, str]:
     """Write one file a split into a new folder, and read it back to be sure.
 
     Args:
         data: folder of a prepared data set; the one prepared last where None.
         format_: `csv` gives `<split>.csv`, which `prepare csv FOLDER --images ROOT` reads; `coco` gives
-            `<split>.json`, which `prepare coco ROOT --annotations FILE --split SPLIT --keep-empty` reads.
+            `<split>.json`, which `prepare coco ROOT --annotations FILE --split SPLIT --keep-empty` reads, both flags
+            once for each file.
         out: the new folder; by default `<name>-<format>`.
         splits: these only.
         unknown_as_negative: write unknown labels as negative ones.
 
     Returns:
-        The folder, and the commands that prepare the data set from it.
+        The folder, and the command that prepares the data set from it.
 
     Raises:
         DataError: the format cannot say what the data set holds, or the folder is there already.
@@ -58,7 +60,7 @@ def export_data(
                     f"{printable(dataset.path)}: split '{printable(manifest.split)}' does not come back the same from "
                     f"{format_}; names with blanks at their ends are one reason"
                 )
-    return target, _commands(target, format_, manifests)
+    return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 
 
 def _write_csv(folder: Path, manifest: Manifest) -> Manifest:
@@ -70,13 +72,13 @@ def _write_csv(folder: Path, manifest: Manifest) -> Manifest:
 def _write_coco(folder: Path, manifest: Manifest) -> Manifest:
     file = folder / f"{manifest.split}.json"
     write_json(file, as_coco(manifest))
-    options = ReadOptions(annotations=file, split=manifest.split, keep_empty=True)
+    options = ReadOptions(annotations=(file,), splits=(manifest.split,), keep_empty=True)
     return read_coco(folder, options, Findings()).manifests[0]
 
 
-def _commands(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:
+def _read_again(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:
     root = str(manifests[0].root)
     if format_ == "csv":
-        return [shlex.join(["mlrec", "prepare", "csv", str(target), "--images", root])]
-    read = ["mlrec", "prepare", "coco", root, "--keep-empty", "--annotations"]
-    return [shlex.join([*read, str(target / f"{m.split}.json"), "--split", m.split]) for m in manifests]
+        return ["csv", str(target), "--images", root]
+    files = [("--annotations", str(target / f"{m.split}.json"), "--split", m.split) for m in manifests]
+    return ["coco", root, "--name", target.name, "--keep-empty", *chain.from_iterable(files)]

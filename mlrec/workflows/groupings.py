@@ -81,7 +81,7 @@ def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str
     place = file or Path(dataset.info.source["path"])
     findings = Findings()
     values: dict[str, str] = {}
-    for path in sorted(place.glob("*.csv")) if place.is_dir() else [place]:
+    for path in sorted(place.glob("[!.]*.csv")) if place.is_dir() else [place]:
         table = read_csv(path, findings)
         if column not in table.columns[1:] or table.columns[0] != NAME_COLUMN:
             hint = nearest(column, table.columns[1:])

@@ -12,8 +12,8 @@ import numpy as np
 from mlrec.datasets import folder
 from mlrec.datasets.boxes import repaired
 from mlrec.datasets.folder import DATASET_FILE, Dataset, Info
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, label_order
-from mlrec.datasets.sources import SOURCES, Reading, ReadOptions, reader_of
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
+from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of
 from mlrec.errors import DataError, Findings, UsageError, nearest, printable
 from mlrec.files import replace_folder, write_text
 from mlrec.progress import SILENT, Progress
@@ -66,8 +66,8 @@ def prepare(
     """
     if kind not in SOURCES:
         raise UsageError(f"'{printable(kind)}' is no source: {', '.join(SOURCES)}{nearest(kind, SOURCES)}")
-    options = options or ReadOptions()
     findings = Findings()
+    options = _checked_options(kind, options or ReadOptions(), findings)
     log = _log(out, name or _usual_name(kind, Path(path)))
     with _kept_in(log, findings, path):
         reading = reader_of(kind)(Path(path), options, findings)
@@ -75,7 +75,10 @@ def prepare(
     log = _log(out, target.name)
     with _kept_in(log, findings, path):
         _refuse_foreign(target)
+        if options.labels is not None:
+            reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
         checks = _Checks(verify, skip_bad_images, allow_overlap)
+        annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
         reading = _checked(replace(reading, name=target.name), checks, findings, progress)
     info = Info(
         name=target.name,
@@ -89,6 +92,9 @@ def prepare(
     with replace_folder(target) as temporary:
         folder.write(temporary, info, reading.manifests)
     log.unlink(missing_ok=True)
+    for split, count in reading.published.items():
+        kept = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples kept"
+        progress.say(f"{split}: {kept}; the paper counts {count:,}")
     for line in reading.footnotes:
         progress.say(line)
     for warning in findings.warnings:
@@ -116,6 +122,19 @@ def summary(dataset: Dataset) -> Table:
     skipped = tuple(f"skipped: {count:,} {reason}" for reason, count in dataset.info.skipped.items())
     title = f"{dataset.info.name}: {len(dataset.info.labels)} labels"
     return Table(title, columns, tuple(rows), skipped)
+
+
+def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> ReadOptions:
+    """The options with label names as manifests write them; what does not concern this source is a warning."""
+    for key in _plain(options):
+        if key != "labels" and key not in USED.get(kind, ()):
+            findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
+    if options.labels is None:
+        return options
+    labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
+    if twice := repeated(labels):
+        raise UsageError(f"--labels names '{printable(twice[0])}' twice; name it once")
+    return replace(options, labels=labels)
 
 
 def _usual_name(kind: str, path: Path) -> str:
@@ -152,8 +171,14 @@ def _kept_in(log: Path, findings: Findings, path: Path | str) -> Iterator[None]:
 
 def _plain(options: ReadOptions) -> dict[str, object]:
     """The options that differ from their defaults, as JSON takes them."""
-    given = {key: value for key, value in asdict(options).items() if value not in (None, False)}
-    return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in given.items()}
+    given = {key: value for key, value in asdict(options).items() if value not in (None, False, ())}
+    return {key: _stored(value) for key, value in given.items()}
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_stored(one) for one in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Progress) -> Reading:

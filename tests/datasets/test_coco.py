@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from mlrec.datasets.coco import EMPTY, read_coco
 from mlrec.datasets.sources import Reading, ReadOptions
-from mlrec.errors import DataError, Findings
+from mlrec.errors import DataError, Findings, UsageError
 
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
 
@@ -128,16 +128,29 @@ def test_one_own_file(tmp_path: Path) -> None:
     file = tmp_path / "birds.json"
     file.write_text(json.dumps(content()))
     (tmp_path / "photos").mkdir()
-    reading, findings = read(tmp_path, annotations=file, images=tmp_path / "photos", split="dev")
+    reading, findings = read(tmp_path, annotations=(file,), images=tmp_path / "photos", splits=("dev",))
     (manifest,) = reading.manifests
     assert (reading.name, manifest.split, manifest.root) == ("birds", "dev", tmp_path / "photos")
     assert manifest.images == ("001.jpg", "002.jpg")
     assert not findings.warnings
-    chosen, _ = read(tmp_path, annotations=file, labels=("car", "person"))
-    assert chosen.manifests[0].labels == ("car", "person")
-    assert chosen.manifests[0].targets.tolist() == [[1, 0], [0, 1]]
-    with pytest.raises(DataError, match="no category 'Car'; did you mean 'car'"):
-        read(tmp_path, annotations=file, labels=("Car",))
+
+
+def test_own_files_one_a_split(tmp_path: Path) -> None:
+    files = (tmp_path / "val.json", tmp_path / "more.json")
+    for file, number in zip(files, (1, 2), strict=True):
+        file.write_text(json.dumps(content([image(number)], [annotation(1, number, 3)])))
+    reading, _ = read(tmp_path, annotations=files, splits=("val", "train"))
+    assert reading.name == tmp_path.name
+    assert {m.split: m.images for m in reading.manifests} == {"val": ("001.jpg",), "train": ("002.jpg",)}
+    by_name, _ = read(tmp_path, annotations=files)
+    assert [m.split for m in by_name.manifests] == ["val", "all"]
+    for splits, message in (
+        (("train",), "2 --annotations and 1 --split"),
+        (("train", "train"), "two --annotations are of split 'train'"),
+        (("train", "../val"), "'../val' is no name of a split"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read(tmp_path, annotations=files, splits=splits)
 
 
 @pytest.mark.parametrize(

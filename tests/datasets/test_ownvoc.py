@@ -91,6 +91,16 @@ def test_images_elsewhere_become_the_root(tmp_path: Path) -> None:
     assert (reading.manifests[0].root, reading.manifests[0].images) == (tmp_path / "pictures", ("a.jpg",))
 
 
+def test_of_two_images_of_one_name_the_first_is_taken_and_hidden_files_are_none(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog"), "._a": "of another system"})
+    (root / "JPEGImages/a.png").touch()
+    reading, findings = read(root)
+    assert reading.manifests[0].images == ("JPEGImages/a.jpg",)
+    assert findings.warnings == [
+        "of images that differ in their ending alone the first was taken: JPEGImages/a.jpg, JPEGImages/a.png"
+    ]
+
+
 def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no [.]xml annotation"):
         read(tmp_path)

@@ -63,6 +63,7 @@ def test_in_a_folder_each_file_is_a_split(tmp_path: Path) -> None:
     folder.mkdir()
     write(folder, "filename,cat,dog\na.jpg,1,0\n", "train.csv")
     write(folder, "filename,dog,cat\nb.jpg,1,0\n", "test.csv")
+    write(folder, "what another system keeps about a file", "._train.csv")
     reading, _ = read(folder)
     train, test = reading.manifests
     assert (reading.name, train.split, test.split) == ("pets", "train", "test")

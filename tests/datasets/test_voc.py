@@ -89,8 +89,10 @@ def test_the_devkit_its_parent_and_the_year_are_all_found(tmp_path: Path) -> Non
     path = devkit(tmp_path, {"000001": annotation(thing("dog"))})
     digests = {read(place)[0].manifests[0].digest for place in (path.parent, path, path / "VOC2007")}
     assert len(digests) == 1
-    with pytest.raises(DataError, match=r"no VOC2007 here.*give the VOCdevkit folder"):
-        read(tmp_path / "elsewhere")
+    (path / "VOC2007").rename(path / "VOC2012")
+    for place in (tmp_path / "elsewhere", path / "VOC2012"):  # all years are laid out alike
+        with pytest.raises(DataError, match=r"no VOC2007 here.*give the VOCdevkit folder"):
+            read(place)
 
 
 def test_lists_make_splits_and_a_missing_list_is_told_by_name(tmp_path: Path) -> None:

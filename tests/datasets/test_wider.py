@@ -84,10 +84,7 @@ def test_one_sample_a_person(tmp_path: Path, folder: str) -> None:
     assert manifest.targets[0].tolist() == [1, 0, -1, 1, 0, 0, 0, 0, 0, 1, 0, 0, -1, -1]
     assert splits["train"].sample_ids == manifest.sample_ids[:2]
     assert splits["val"].sample_ids == manifest.sample_ids[2:]
-    assert reading.footnotes == [
-        "trainval: 3 persons annotated; the paper counts 28,345",
-        "test: 1 persons annotated; the paper counts 29,179",
-    ]
+    assert reading.published == {"trainval": 28_345, "test": 29_179}
 
 
 def test_without_val_folders_there_is_trainval_alone(tmp_path: Path) -> None:

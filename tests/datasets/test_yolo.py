@@ -32,6 +32,7 @@ def tree(root: Path, yaml: str = YAML) -> Path:
         for folder, suffix in (("images", ".jpg"), ("labels", ".txt")):
             (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
             (root / folder / f"{name}{suffix}").write_text(content if suffix == ".txt" else "")
+    (root / "images/train/._a.jpg").touch()
     (root / "more").mkdir()
     (root / "more/d.png").touch()
     (root / "more.txt").write_text("./more/d.png\n")

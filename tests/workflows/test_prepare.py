@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from mlrec.cli.app import app
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import SOURCES, Reading, ReadOptions
@@ -203,6 +205,44 @@ def test_no_image_of_test_stands_in_another_split(
     heard = Heard()
     prepare("csv", folder, out=tmp_path / "data", options=options, allow_overlap=True, progress=heard)
     assert any("share images, as allowed" in line for line in heard.warned)
+
+
+def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
+    pixels = np.zeros((9, 9, 3), np.uint8)
+    for place in ("images", "labels"):
+        (tmp_path / place).mkdir()
+    for name, label in (("a", 0), ("b", 2)):
+        Image.fromarray(pixels + label).save(tmp_path / f"images/{name}.png")
+        (tmp_path / f"labels/{name}.txt").write_text(f"{label} .5 .5 .1 .1\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat, dog, 'caf\u00e9']\n", encoding="utf-8")
+    options = ReadOptions(labels=("cafe\u0301", "cat"), year="2014")
+    dataset = prepare("yolo", tmp_path, out=tmp_path / "data", options=options)
+    assert dataset.manifest("train").labels == ("caf\u00e9", "cat")
+    assert dataset.manifest("train").targets.tolist() == [[0, 1], [1, 0]]
+    warned = " ".join(dataset.info.warnings)
+    assert "option that does not concern this kind of source was ignored: year for yolo" in warned
+    with pytest.raises(UsageError, match="names 'cat' twice"):
+        prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("cat", "cat ")))
+    with pytest.raises(DataError, match="no label 'Cat'; did you mean 'cat'"):
+        prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("Cat",)))
+
+
+def test_the_path_need_not_be_said_where_annotations_says_all(tmp_path: Path) -> None:
+    photograph(tmp_path / "photos/a.jpg", 0)
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "cats.json").write_text(json.dumps(content))
+    words = ["prepare", "coco", "--annotations", str(tmp_path / "cats.json"), "--images", str(tmp_path / "photos")]
+    words += ["--split", "dev", "--out", str(tmp_path / "data")]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    dataset = Dataset.load(tmp_path / "data/cats")
+    assert dataset.info.splits == {"dev": 1}
+    assert dataset.manifest("dev").root == tmp_path / "photos"
+    with pytest.raises(UsageError, match="PATH is missing"):
+        CliRunner().invoke(app, ["prepare", "voc2007"], catch_exceptions=False)
 
 
 def test_labels_without_a_positive_are_named(tmp_path: Path) -> None:
