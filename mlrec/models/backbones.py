@@ -48,7 +48,7 @@ class Backbone(nn.Module):
     def __init__(self, name: str, img_size: int | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
         settings = pretrained_settings(name)
-        size = img_size or settings.input_size[-1]
+        size = settings.input_size[-1] if img_size is None else img_size
         options = {"num_classes": 0} | ({"img_size": size} if settings.fixed_input_size else {})
         self.origin = ""
         self.name = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
@@ -141,10 +141,11 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool) -
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
     """The size of the map, found without computing; what the map does not depend on is frozen on the way."""
-    probe = copy.deepcopy(backbone).to("meta").eval()
     try:
-        features = probe(torch.empty(2, 3, size, size, device="meta"))
-        features.sum().backward()
+        with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
+            probe = copy.deepcopy(backbone).to("meta").eval()
+            features = probe(torch.empty(2, 3, size, size, device="meta"))
+            features.sum().backward()
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
-from mlrec.errors import ModelError
+from mlrec.errors import ModelError, printable
 
 # The fixed temperatures of the paper by number of heads (§3.4). T = ∞ is the maximum over locations.
 TEMPERATURES: dict[int, tuple[float, ...]] = {
@@ -83,7 +83,7 @@ class CSRA(nn.Module):
         self.lam = float(lam)
         self.normalize = normalize
         self.scale = float(scale)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = channel_dropout(dropout)
         self.weight = nn.Parameter(torch.empty(len(self.temperatures), num_labels, in_features))
         # a buffer, so that no step waits for a copy to the device; not part of the state
         self.register_buffer("_column", torch.tensor(self.temperatures)[:, None, None], persistent=False)
@@ -116,8 +116,7 @@ class CSRA(nn.Module):
         check_features(features, self.weight.shape[-1])
         weight = normalize(self.weight, dim=-1) if self.normalize else self.weight
         scores = conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
-        scores = scores.reshape(scores.shape[0], *self.weight.shape[:2], -1)
-        return at_least_float32(scores)
+        return at_least_float32(scores.unflatten(1, self.weight.shape[:2]).flatten(3))
 
     def attention(self, features: Tensor) -> Tensor:
         """Attention p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; at T = ∞ one-hot at the first maximum."""
@@ -182,11 +181,22 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
             known = ", ".join(map(str, TEMPERATURES))
             raise ModelError(f"heads = {count}: the paper's heads are {known}; for another number give temperatures")
         return TEMPERATURES[count]
-    if heads not in (None, len(temperatures)):
-        raise ModelError(f"heads = {heads} but {len(temperatures)} temperatures; give one of them, or as many of both")
-    if not temperatures or not all(t > 0 for t in temperatures):
-        raise ModelError(f"temperatures = {list(temperatures)}: at least one, each above 0; inf means max")
-    return tuple(float(t) for t in temperatures)
+    try:
+        degrees = tuple(float(t) for t in temperatures)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"temperatures = {printable(temperatures)}: give a number for each head") from error
+    if heads not in (None, len(degrees)):
+        raise ModelError(f"heads = {heads} but {len(degrees)} temperatures; give one of them, or as many of both")
+    if not degrees or not all(t > 0 for t in degrees):
+        raise ModelError(f"temperatures = {list(degrees)}: at least one, each above 0; inf means max")
+    return degrees
+
+
+def channel_dropout(share: float) -> nn.Dropout2d:
+    """Dropout of feature channels (B, d, h, w), one mask per image; raises ModelError unless 0 ≤ `share` ≤ 1."""
+    if not 0 <= share <= 1:
+        raise ModelError(f"dropout = {share}: a share of the channels, from 0 to 1")
+    return nn.Dropout2d(share)
 
 
 def check_features(features: Tensor, channels: int) -> None:

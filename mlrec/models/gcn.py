@@ -15,7 +15,7 @@ from torch.nn.functional import leaky_relu
 
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.errors import ModelError, nearest, printable
-from mlrec.models.csra import at_least_float32, check_features
+from mlrec.models.csra import at_least_float32, channel_dropout, check_features
 from mlrec.models.wordvectors import read_vectors
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
@@ -69,7 +69,7 @@ class GraphConvolution(nn.Module):
                 f"pooling = '{printable(pooling)}': there are {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}"
             )
         self.pooling = pooling
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = channel_dropout(dropout)
         self.register_buffer("adjacency", torch.eye(num_labels))
         self.register_buffer("words", torch.eye(num_labels, word_dim or num_labels))
         self.first = nn.Linear(word_dim or num_labels, HIDDEN, bias=False)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mlrec.errors import ModelError, nearest, printable
-from mlrec.models.csra import CSRA, SpatialAttention, at_least_float32, check_features
+from mlrec.models.csra import CSRA, SpatialAttention, at_least_float32, channel_dropout, check_features
 from mlrec.models.gcn import GraphConvolution
 
 
@@ -29,7 +29,7 @@ class AveragePooling(nn.Module):
 
     def __init__(self, in_features: int, num_labels: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = channel_dropout(dropout)
         self.linear = nn.Linear(in_features, num_labels)
 
     def forward(self, features: Tensor) -> Tensor:

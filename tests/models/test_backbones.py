@@ -86,6 +86,14 @@ def test_parameters_that_the_map_does_not_depend_on_are_frozen() -> None:
     assert all(p.requires_grad for p in Backbone("resnet18", 64).parameters())
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_a_trunk_is_built_where_gradients_are_switched_off(without_gradients: type) -> None:
+    with without_gradients():
+        backbone = Backbone("mobilenetv3_small_050", 64).eval()
+        assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, 288, 2, 2)
+    assert sum(not p.requires_grad for p in backbone.parameters()) == 2
+
+
 def test_preprocessing_is_that_of_the_tag() -> None:
     paper, default = Backbone("test_vit.r160_in1k"), Backbone("test_resnet", 64)
     assert (paper.preprocessing.size, paper.preprocessing.mean) == (160, (0.5, 0.5, 0.5))
@@ -117,9 +125,10 @@ def test_unknown_names_are_told_with_the_nearest(name: str, told: str) -> None:
         Backbone(name)
 
 
-def test_a_size_that_the_trunk_cannot_take_is_told() -> None:
-    with pytest.raises(ModelError, match=r"hiera_tiny_224.*100"):
-        Backbone("hiera_tiny_224", 100)
+@pytest.mark.parametrize(("name", "size"), [("hiera_tiny_224", 100), ("test_resnet", 0), ("test_resnet", -1)])
+def test_a_size_that_the_trunk_cannot_take_is_told(name: str, size: int) -> None:
+    with pytest.raises(ModelError, match=f"{name}.* {size} "):
+        Backbone(name, size)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -79,8 +80,10 @@ def test_equals_the_paper_head_by_head(heads: int, normalize: bool) -> None:
     torch.testing.assert_close(head(features).double(), by_head(head, features), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("temperatures", [(math.inf, 0.5, math.inf, 3.0), (math.inf, math.inf), (0.1, 99.0)])
-def test_any_list_of_temperatures_in_any_order(temperatures: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "temperatures", [(math.inf, 0.5, math.inf, 3.0), (math.inf, math.inf), torch.tensor([0.5, 99.0])]
+)
+def test_any_list_of_temperatures_in_any_order(temperatures: Sequence[float]) -> None:
     torch.manual_seed(0)
     head = CSRA(8, 3, lam=0.3, temperatures=temperatures)
     features = torch.randn(2, 8, 3, 3)
@@ -179,9 +182,11 @@ def test_pools_in_float32_under_autocast() -> None:
     torch.testing.assert_close(maps.sum((-2, -1)), torch.ones(2, 4, 5), rtol=1e-6, atol=1e-6)
 
 
-def test_takes_any_memory_format() -> None:
+def test_takes_any_memory_format_and_number_of_images() -> None:
     head = CSRA(8, 3, 2)
     features = torch.randn(2, 8, 5, 4)
+    assert head(features[:0]).shape == (0, 3)
+    assert head.attention(features[:0]).shape == (0, 2, 3, 5, 4)
     torch.testing.assert_close(head(features.to(memory_format=torch.channels_last)), head(features))
 
 
@@ -219,6 +224,8 @@ def test_average_head_is_pooling_and_a_biased_linear_layer() -> None:
         ({"temperatures": ()}, "at least one"),
         ({"temperatures": (0.0,)}, "above 0"),
         ({"temperatures": (math.nan,)}, "above 0"),
+        ({"temperatures": 1.0}, "a number for each head"),
+        ({"dropout": 1.5}, "dropout = 1.5"),
         ({"lam": -0.1}, "lam = -0.1"),
         ({"lam": math.inf}, "lam = inf"),
     ],
