@@ -149,7 +149,7 @@ def checked(
     Raises:
         PredictionsError: see `evaluate`.
     """
-    ranked, truth = np.asarray(scores), np.asarray(targets)
+    ranked, truth = _array(scores, "logits"), _array(targets, "targets")
     if ranked.dtype.kind in "biu":
         ranked = ranked.astype(np.float64)
     if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
@@ -166,6 +166,13 @@ def checked(
     if truth.dtype.kind not in "biuf" or not ((truth == 1) | (truth == 0) | (truth == -1)).all():
         raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
     return ranked, truth.astype(np.int8)
+
+
+def _array(values: ArrayLike, what: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that want a gradient, or in bfloat16
+        raise PredictionsError(f"{what} are no array of numbers ({printable(error)})") from error
 
 
 def _no_number(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:

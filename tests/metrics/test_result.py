@@ -72,6 +72,8 @@ def test_what_is_no_number_is_named(value: float) -> None:
         (LOGITS, TARGETS[:, :3], None, "must agree"),
         (LOGITS, TARGETS * 2, None, "1 (positive), 0 (negative) or -1 (unknown)"),
         (LOGITS, np.where(TARGETS == 1, np.nan, 0), None, "targets must be"),
+        ([[1.0, 2.0], [3.0]], [[1, 0], [0, 1]], None, "logits are no array of numbers"),
+        (LOGITS, [[1, 0], [1]], None, "targets are no array of numbers"),
         (LOGITS, TARGETS, ["a", "b"], "2 label names for 4 columns"),
         (LOGITS, TARGETS, ["a", "b", "b", "c"], "'b' is named twice"),
     ],
