@@ -22,3 +22,9 @@ def repaired(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]
     far = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
     near, far = np.clip(near, 0, limits), np.clip(far, 0, limits)
     return np.concatenate([near, far - near], axis=1)
+
+
+def hold_pixels(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the (N, 4) boxes are at least a pixel wide and high once their corners are rounded, as a crop does."""
+    near, far = np.rint(boxes[:, :2]), np.rint(boxes[:, :2] + boxes[:, 2:])
+    return (far[:, 0] > near[:, 0]) & (far[:, 1] > near[:, 1])

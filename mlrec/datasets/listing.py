@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mlrec.datasets.boxes import hold_pixels
 from mlrec.datasets.csvfile import CsvFile, read_csv
 from mlrec.datasets.images import SUFFIXES
 from mlrec.datasets.manifest import Manifest
@@ -77,7 +80,7 @@ def _box(table: CsvFile, row: int, findings: Findings) -> Box | None:
             findings.error(table.where(row, column), f"'{printable(text)}' is no number")
             return None
     x, y, width, height = numbers
-    if not all(map(math.isfinite, numbers)) or round(x + width) <= round(x) or round(y + height) <= round(y):
+    if not all(map(math.isfinite, numbers)) or not hold_pixels(np.array([numbers])).all():
         findings.error(table.where(row), "the box is empty; x, y, width, height are pixels, from 0")
         return None
     return x, y, width, height

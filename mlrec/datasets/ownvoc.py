@@ -26,7 +26,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
         DataError: no annotations there.
     """
     root = path.absolute()
-    folder = root / ANNOTATIONS if (root / ANNOTATIONS).is_dir() else root
+    folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
     files = sorted(folder.glob("[!.]*.xml"))
     if not files:
         raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
@@ -36,12 +36,17 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
         if annotation := read_annotation(folder / f"{stem}.xml", root, findings):
             annotations[stem] = annotation
     labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
+    if not labels and not findings.errors:
+        raise DataError(f"{printable(folder)}: no annotation holds an object, so there are no labels; give --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _image_files(root, folder, options.images, findings)
     for stem in annotations.keys() - names.keys():
         findings.error(annotations[stem].where, "no image of this name; its image must be called as the XML file is")
     if findings.errors:
         return Reading(path.name, [], {})
+    if WHOLE in lists:
+        for stem in names.keys() - annotations.keys():
+            findings.warn("images without an annotation were left out", names[stem])
     manifests = [
         Manifest(
             root.name,

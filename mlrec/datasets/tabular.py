@@ -79,7 +79,10 @@ def _read(path: Path, split: str | None, chosen: Sequence[str] | None, findings:
 
 def _label_columns(file: CsvFile, chosen: Sequence[str] | None) -> list[int]:
     if chosen is None:
-        return [k for k, name in enumerate(file.columns) if k > 0 and name != SPLIT_COLUMN]
+        columns = [k for k, name in enumerate(file.columns) if k > 0 and name != SPLIT_COLUMN]
+        if not columns:
+            raise DataError(f"{printable(file.path)}: no column of a label; expected filename,label,...")
+        return columns
     for name in chosen:
         if name not in file.columns[1:]:
             raise DataError(f"{printable(file.path)}: no column '{printable(name)}'{nearest(name, file.columns[1:])}")

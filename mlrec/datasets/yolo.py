@@ -34,6 +34,12 @@ def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading: 
     file = _find(path.absolute())
     described = _load(file)
     labels = _names(described.get("names"), file, findings)
+    if described.get("nc", len(labels)) != len(labels):
+        findings.error(
+            f"{file}", f"nc is {printable(described['nc'])}, but names has {len(labels)}; correct one of them"
+        )
+    if not any(described.get(split) for split in SPLITS):
+        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
     root = _root(described.get("path"), file)
     manifests = []
     for split in SPLITS:

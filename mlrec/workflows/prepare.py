@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets import folder
-from mlrec.datasets.boxes import repaired
+from mlrec.datasets.boxes import hold_pixels, repaired
 from mlrec.datasets.folder import DATASET_FILE, Dataset, Info
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
 from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of
@@ -196,7 +196,7 @@ def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Pr
         if bad and checks.skip_bad_images:
             skipped[BAD_IMAGE] = len(bad)
             manifests = [_without(manifest, bad) for manifest in manifests]
-    manifests = [_with_repaired_boxes(manifest, found, skipped, findings) for manifest in manifests]
+    manifests = _with_repaired_boxes(manifests, found, skipped, findings)
     check_overlap(
         manifests, {name: verified.digest for name, verified in found.items()}, checks.allow_overlap, findings
     )
@@ -222,23 +222,33 @@ def _without(manifest: Manifest, bad: set[str]) -> Manifest:
 
 
 def _with_repaired_boxes(
-    manifest: Manifest, found: dict[str, Verified], skipped: dict[str, int], findings: Findings
-) -> Manifest:
-    if manifest.boxes is None:
-        return manifest
-    for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)):
-        findings.warn("boxes whose corners stood in the other order were turned round", manifest.sample_ids[k])
-    sizes = [found[image].size if image in found else None for image in manifest.images]
-    boxes = repaired(manifest.boxes, sizes)
-    usable = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-    for k in np.flatnonzero(~usable):
-        findings.warn("boxes without area inside their image were left out", manifest.sample_ids[k])
-    if not usable.all():
-        skipped[NO_AREA] = skipped.get(NO_AREA, 0) + int((~usable).sum())
-    return replace(manifest, boxes=boxes).subset(np.flatnonzero(usable))
+    manifests: Sequence[Manifest], found: dict[str, Verified], skipped: dict[str, int], findings: Findings
+) -> list[Manifest]:
+    """The manifests with boxes that hold pixels of their images; a box that two splits have is told once."""
+    turned: dict[str, None] = {}
+    empty: dict[str, None] = {}
+    usable = []
+    for manifest in manifests:
+        if manifest.boxes is None:
+            usable.append(manifest)
+            continue
+        boxes = repaired(manifest.boxes, [found[image].size if image in found else None for image in manifest.images])
+        kept = hold_pixels(boxes)
+        turned |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)))
+        empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~kept))
+        usable.append(replace(manifest, boxes=boxes).subset(np.flatnonzero(kept)))
+    for sample in turned:
+        findings.warn("boxes whose corners stood in the other order were turned round", sample)
+    for sample in empty:
+        findings.warn("boxes without area inside their image were left out", sample)
+    if empty:
+        skipped[NO_AREA] = len(empty)
+    return usable
 
 
 def _check_split(manifest: Manifest, findings: Findings) -> None:
+    if manifest.split != manifest.split.lower() in ("train", "val", "trainval", "test"):
+        findings.warn("a split is known by its name in small letters alone", manifest.split)
     if not len(manifest):
         findings.error(f"split '{manifest.split}'", "holds no sample; fill it or leave it out")
         return

@@ -101,6 +101,22 @@ def test_of_two_images_of_one_name_the_first_is_taken_and_hidden_files_are_none(
     ]
 
 
+def test_a_folder_in_small_letters_and_images_without_an_annotation(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog")})
+    (root / "Annotations").rename(root / "annotations")
+    (root / "JPEGImages/b.jpg").touch()
+    reading, findings = read(root)
+    assert reading.manifests[0].images == ("JPEGImages/a.jpg",)
+    assert findings.warnings == ["images without an annotation were left out: JPEGImages/b.jpg"]
+
+
+def test_annotations_without_any_object_name_no_labels(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml()})
+    with pytest.raises(DataError, match=r"no annotation holds an object.*give --labels"):
+        read(root)
+    assert read(root, "dog")[0].manifests[0].targets.tolist() == [[0]]
+
+
 def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no [.]xml annotation"):
         read(tmp_path)

@@ -142,6 +142,11 @@ def test_a_first_column_of_another_name_is_refused(tmp_path: Path) -> None:
         read(write(tmp_path, "image,cat\na.jpg,1\n"))
 
 
+def test_a_table_without_a_label_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column of a label"):
+        read(write(tmp_path, "filename,split\na.jpg,train\n"))
+
+
 def test_a_column_split_in_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "filename,split,cat\na.jpg,val,1\n", "train.csv")
     with pytest.raises(DataError, match="each file is a split"):

@@ -95,6 +95,7 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
         ("train: images/train\n", "names must list the classes"),
         ("names: {0: a, 2: b}\ntrain: images/train\n", "without gaps"),
         ("names: [a, no]\ntrain: images/train\n", "put the name in quotes"),
+        ("names: [a]\n", "names none of train, val, test"),
         ("names: [a]\ntrain: images/none\n", "neither a folder nor a list"),
         ("names: [a]\ntrain: ../..\n", "neither a folder nor a list"),
         (f"names: [a]\npath: {'p' * 300}\ntrain: {'t' * 300}\n", "neither a folder nor a list"),
@@ -105,6 +106,12 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
 def test_a_bad_description_is_refused(tmp_path: Path, yaml: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tree(tmp_path, yaml))
+
+
+def test_a_number_of_classes_that_is_not_that_of_the_names(tmp_path: Path) -> None:
+    _, findings = read(tree(tmp_path, YAML + "nc: 3\n"))
+    assert findings.errors == [f"{tmp_path}/data.yaml: nc is 3, but names has 2; correct one of them"]
+    assert not read(tree(tmp_path / "right", YAML + "nc: 2\n"))[1].errors
 
 
 def test_names_with_signs_of_yaml_are_names(tmp_path: Path) -> None:

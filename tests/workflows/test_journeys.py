@@ -111,5 +111,6 @@ def test_wider_boxes_are_made_usable_and_told(tmp_path: Path) -> None:
     assert manifest.boxes is not None
     assert manifest.sample_ids[:3] == tuple(f"Image/test/0--Parade/0.jpg#{k}" for k in range(3))
     assert manifest.boxes[:3].tolist() == [[2, 2, 20, 30], [30, 5, 30, 35], [30, 8, 20, 30]]
+    assert dataset.info.skipped == {"boxes without area": 3}  # train, val, test; trainval repeats two of them
     assert any("boxes without area" in warning and "0.jpg#3" in warning for warning in dataset.info.warnings)
     assert Dataset.load(dataset.path).info.recipe == "paper"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from mlrec.cli.app import app
 from mlrec.datasets.folder import Dataset
+from mlrec.datasets.images import decode_box
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import SOURCES, Reading, ReadOptions
 from mlrec.errors import DataError, Findings, UsageError
@@ -245,6 +247,12 @@ def test_the_path_need_not_be_said_where_annotations_says_all(tmp_path: Path) ->
         CliRunner().invoke(app, ["prepare", "voc2007"], catch_exceptions=False)
 
 
+def test_a_split_that_only_looks_like_a_usual_one_is_told(tmp_path: Path) -> None:
+    path = csv(tmp_path, "a.jpg,Test,1\nb.jpg,train,1\n", "filename,split,cat\n")
+    warnings = prepare("csv", path, out=tmp_path / "data").info.warnings
+    assert warnings == ["a split is known by its name in small letters alone: Test"]
+
+
 def test_labels_without_a_positive_are_named(tmp_path: Path) -> None:
     heard = Heard()
     prepare("csv", csv(tmp_path, "a.jpg,0,1\nb.jpg,-1,0\n"), out=tmp_path / "data", progress=heard)
@@ -286,6 +294,20 @@ def test_boxes_are_repaired_and_those_without_area_left_out(tmp_path: Path, sour
     assert heard.warned[0] == "the annotation states another size than the image has: a.jpg (99x12, is 16x12)"
     assert "boxes whose corners stood in the other order were turned round: a.jpg#1" in heard.warned
     assert "boxes without area inside their image were left out: 2 times, first a.jpg#2" in heard.warned
+
+
+def test_a_box_that_two_splits_have_is_counted_once_and_one_that_no_pixel_fills_is_none(
+    tmp_path: Path, source_of_people: Reading
+) -> None:
+    (manifest,) = source_of_people.manifests
+    assert manifest.boxes is not None
+    manifest.boxes[0] = [2.6, 3, 0.7, 5]  # 3 to 3 in whole pixels: a crop of nothing
+    manifest.boxes[1] = [2.4, 3, 0.2, 5]  # 2 to 3
+    source_of_people.manifests[:] = [replace(manifest, split="train"), replace(manifest, split="trainval")]
+    dataset = prepare("people", tmp_path, out=tmp_path / "data")
+    assert dataset.manifest("trainval").sample_ids == dataset.manifest("train").sample_ids == ("a.jpg#1",)
+    assert decode_box(tmp_path / "a.jpg", (2.4, 3, 0.2, 5)).shape == (5, 1, 3)
+    assert dataset.info.skipped == {"boxes without area": 3}
 
 
 def test_without_verification_boxes_are_cut_at_zero_only(tmp_path: Path, source_of_people: Reading) -> None:
