@@ -12,8 +12,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _leave)
+    from mlrec import processes
     from mlrec.cli.app import main as run
 
+    processes.share_cores()
     run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -132,3 +133,23 @@ def test_a_reader_that_leaves_early_causes_no_noise(tmp_path: Path) -> None:
     line = f"{sys.executable} -m mlrec --help | true"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_threads_that_wait_do_not_keep_the_cores_unless_the_user_says_so(
+    given: dict[str, str], found: str | None
+) -> None:
+    script = """
+import os, sys
+from mlrec import __main__
+sys.argv = ["mlrec", "--version"]
+try:
+    __main__.main()
+except SystemExit:
+    print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)
+"""
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=clean | given, check=True)
+    assert done.stdout.splitlines()[-1] == f"{found} False"  # before torch reads it

@@ -64,7 +64,8 @@ def train(
         else:
             _tell(workflow.train(flags, file=config, recipe=recipe, out=out, name=name, progress=terminal))
     except Interrupted as stopped:
-        terminal.say(str(stopped))
+        if processes.rank() == 0:
+            terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
 
 

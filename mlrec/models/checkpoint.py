@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,19 @@ def read_metadata(path: Path | str) -> Metadata:
     if named != count:
         raise ModelError(f"{shown}: a head for {count} labels, but {named} label names; the file is damaged")
     return metadata
+
+
+def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
+    """`own`, with the mean, std and interpolation that a model of mlrec at `source` was trained with, if it is one."""
+    path = Path(source)
+    if not path.is_dir():
+        try:
+            with safetensors.safe_open(path, framework="pt") as opened:
+                if KEY not in (opened.metadata() or {}):
+                    return own
+        except (safetensors.SafetensorError, OSError):
+            return own
+    return replace(read_metadata(path).preprocessing, size=own.size)
 
 
 def _check(metadata: Metadata) -> None:

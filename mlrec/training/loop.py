@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mlrec import processes
 from mlrec.config import Config
-from mlrec.errors import RunError
+from mlrec.errors import RunError, printable
 from mlrec.training import distributed
 from mlrec.training.devices import Precision, autocast
 from mlrec.training.loading import Batch
@@ -24,6 +24,7 @@ from mlrec.training.state import State
 
 LOOK_EVERY = 20  # steps between two looks at what a CUDA device has computed; looking waits for it
 MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out
+NAMED = 3  # samples of a batch whose loss is no number
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,18 @@ class _Window:
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
     lrs: list[float] = field(default_factory=list)
-    samples: int = 0
+    samples: list[Tensor] = field(default_factory=list)
 
 
 def fit(
-    state: State, network: Network, batches: Iterator[Batch], loss: Loss, config: Config, *, steps_per_epoch: int
+    state: State,
+    network: Network,
+    batches: Iterator[Batch],
+    loss: Loss,
+    config: Config,
+    *,
+    steps_per_epoch: int,
+    sample_ids: Sequence[str] = (),
 ) -> Iterator[Event]:
     """Train from where `state` stands to the end of the last epoch.
 
@@ -98,15 +106,18 @@ def fit(
         loss: (logits, targets) → mean loss.
         config: the run's.
         steps_per_epoch: batches of an epoch.
+        sample_ids: names of the samples, for the error.
 
     Raises:
-        RunError: loss or gradients are no finite numbers; names the step. What was saved before stays good.
+        RunError: loss or gradients are no finite numbers; names step and samples. What was saved before stays good.
     """
     for epoch in range(state.epoch, config.epochs):
         network.module.train()
         window = _Window()
         while state.batch < steps_per_epoch:
-            batch = next(batches).to(network.device)
+            batch = next(batches)
+            window.samples.append(batch.samples)
+            batch = batch.to(network.device)
             lr = lr_at(state.step, steps_per_epoch, config)
             set_lr(state.optimizer, lr)
             torch.manual_seed(step_seed(config.seed, epoch, state.step))  # dropout's masks
@@ -116,9 +127,8 @@ def fit(
             window.losses.append(value)
             window.norms.append(norm)
             window.lrs.append(lr)
-            window.samples += len(batch.samples)
             if _look_is_due(state, network.device, config, steps_per_epoch):
-                yield _look(state, window, network.precision)
+                yield _look(state, window, network.precision, sample_ids)
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
@@ -168,7 +178,7 @@ def _look_is_due(state: State, device: torch.device, config: Config, steps_per_e
     return bool(state.step % every == 0 or state.batch == steps_per_epoch or saving)
 
 
-def _look(state: State, window: _Window, precision: Precision) -> Steps:
+def _look(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
     """Fetch the window's losses and norms from the device, the one wait of many steps, and check them."""
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()
@@ -177,15 +187,25 @@ def _look(state: State, window: _Window, precision: Precision) -> Steps:
         finite = math.isfinite(value) and math.isfinite(norm)
         state.skipped = 0 if finite else state.skipped + 1
         if not finite and (precision != "fp16" or state.skipped > MOST_SKIPPED):
-            raise _diverged(state, first + k + 1, value, norm, window.lrs[k])
+            named = _named(window.samples[k], sample_ids)
+            where = f"at step {first + k + 1} (lr {window.lrs[k]:g}, grad norm {norm:g}{named})"
+            kept = f"last good checkpoint: step {state.saved}" if state.saved is not None else "nothing was saved yet"
+            raise RunError(f"loss is {value} {where}; {kept}; try a lower lr or --precision fp32")
         state.loss_sum += value if finite else 0.0
     return Steps(
-        state.epoch, state.step, len(values), window.samples, math.fsum(values) / len(values), window.lrs[-1], norms[-1]
+        epoch=state.epoch,
+        step=state.step,
+        steps=len(values),
+        samples=sum(map(len, window.samples)),
+        loss=math.fsum(values) / len(values),
+        lr=window.lrs[-1],
+        grad_norm=norms[-1],
     )
 
 
-def _diverged(state: State, step: int, loss: float, norm: float, lr: float) -> RunError:
-    kept = f"last good checkpoint: step {state.saved}" if state.saved is not None else "nothing was saved yet"
-    return RunError(
-        f"loss is {loss} at step {step} (lr {lr:g}, grad norm {norm:g}); {kept}; try a lower lr or --precision fp32"
-    )
+def _named(samples: Tensor, sample_ids: Sequence[str]) -> str:
+    """The first samples of a batch by name, where they have names."""
+    if not sample_ids:
+        return ""
+    shown = ", ".join(printable(sample_ids[k]) for k in samples[:NAMED].tolist())
+    return f"; samples {shown}" + (f" and {len(samples) - NAMED} more" if len(samples) > NAMED else "")

@@ -15,6 +15,7 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import UsageError
 from mlrec.models.backbones import paper_weights
+from mlrec.models.checkpoint import stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
@@ -38,6 +39,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         ModelError: unknown names, or weights that cannot be had; never random ones instead.
     """
     torch.manual_seed(config.seed)
+    source = None if empty else config.init or config.weights
     model = create_model(
         paper_weights(config.backbone) if paper else config.backbone,
         len(manifest.labels),
@@ -50,11 +52,13 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         img_size=config.img_size,
         logit_scale=config.logit_scale,
         head_dropout=config.head_dropout,
-        weights=None if empty else config.init or config.weights,
+        weights=source,
         labels=manifest.labels,
         pooling=config.pooling,
         graph=label_graph(manifest.targets, manifest.labels, config.word_vectors) if config.head == "gcn" else None,
     )
+    if source is not None:
+        model.preprocessing = stored_preprocessing(source, model.preprocessing)
     model.preprocessing = model.preprocessing.normalized(config.normalization)
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)

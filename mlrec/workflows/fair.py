@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlrec.errors import UsageError, printable
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run
 from mlrec.sweeps.studies import fair_rows
+from mlrec.workflows import records
 from mlrec.workflows.compare import compare_runs
-from mlrec.workflows.defaults import make_plan
+from mlrec.workflows.defaults import Plan, make_plan
 from mlrec.workflows.report import report
 from mlrec.workflows.train import resume, train
 
@@ -42,6 +44,7 @@ def train_fair_rows(
         progress: where bars, notes and warnings go.
 
     Raises:
+        UsageError: what lies there was made with other settings or data; names what was and what is now.
         MlrecError: as `train`.
     """
     from mlrec.training.features import FeatureStore
@@ -49,22 +52,40 @@ def train_fair_rows(
     plan = make_plan({**flags, "head": "csra"}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     stem = f"{plan.dataset.info.name}-{plan.config.backbone}-compare".replace("/", "-")
     folder, features = Path(out) / (name or stem), FeatureStore()
+    named = recipe or plan.resolved.recipe
     found: dict[str, list[Run]] = {}
     for row, settings in fair_rows(plan.config.head_lr_mult).items():
         for seed in seeds:
             path = folder / f"{row}-{seed}"
             progress.say(f"{row}, seed {seed}")
-            run = Run.load(path) if (path / directory.RECORD).is_file() else None
-            if run is not None and run.record.status != "finished":
-                run = resume(path, features=features, progress=progress)
+            given = {**flags, "data": str(plan.dataset.path), **settings, "seed": seed}
+            run = _kept(path, make_plan(given, SILENT, file=file, recipe=named, dataset=plan.dataset))
             if run is None:
-                given = {**flags, "data": str(plan.dataset.path), **settings, "seed": seed}
                 run = train(
-                    given, file=file, recipe=recipe or plan.resolved.recipe, out=folder, name=path.name,
-                    features=features, progress=progress,
-                )  # fmt: skip
+                    given, file=file, recipe=named, out=folder, name=path.name, features=features, progress=progress
+                )
+            elif run.record.status != "finished":
+                run = resume(path, features=features, progress=progress)
             found.setdefault(row, []).append(run)
     return found
+
+
+def _kept(path: Path, wanted: Plan) -> Run | None:
+    """The run that an earlier comparison left at `path`, if any.
+
+    Raises:
+        UsageError: it is not the one that is wanted now.
+    """
+    if not (path / directory.RECORD).is_file():
+        return None
+    run = Run.load(path)
+    used = {"train": run.record.train, "scored": run.record.scored}
+    known = {"config": run.record.config} | {name: split.digest for name, split in used.items() if split is not None}
+    try:
+        records.check_same(known, records.identity(wanted))
+    except UsageError as error:
+        raise UsageError(f"{printable(path)}: {error}\n(or give the comparison another --name)") from error
+    return run
 
 
 def tables(found: Mapping[str, Sequence[Run]]) -> list[Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.predictions import Predictions
 from mlrec.progress import Progress
@@ -103,7 +105,9 @@ class Job:
     def interrupted(self) -> Interrupted:
         """What a run that a signal stopped ends with."""
         place = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
-        return Interrupted(f"{place}; resume: mlrec train --resume {self.folder}", self.stop.number or 15)
+        launch = "mlrec" if processes.world() == 1 else f"torchrun --nproc-per-node {processes.world()} -m mlrec"
+        resume = f"{launch} train --resume {shlex.quote(str(self.folder))}"
+        return Interrupted(f"{place}; resume: {resume}", self.stop.number or 15)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

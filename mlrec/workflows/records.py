@@ -15,7 +15,7 @@ import msgspec
 
 from mlrec import __version__, processes
 from mlrec.config import Config
-from mlrec.errors import RunError, printable
+from mlrec.errors import UsageError, printable
 from mlrec.files import write_text
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Status
@@ -121,16 +121,24 @@ def identity(plan: Plan) -> dict[str, Any]:
 def check_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with another experiment.
 
+    Args:
+        was: an `identity`, or that part of one which is known.
+        now: the whole identity.
+
     Raises:
-        RunError: names each difference, what was and what is now.
+        UsageError: names each difference, what was and what is now.
     """
-    pairs = {f"{key} data": (was[key], now[key]) for key in ("train", "scored")}
-    pairs |= {key: (was[key], now[key]) for key in ("labels", "processes")}
+    names = {"train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes"}
+    pairs = {name: (was[key], now[key]) for key, name in names.items() if key in was}
     for key in sorted({*was["config"], *now["config"]} - set(FREE)):
-        pairs[key] = (was["config"].get(key), now["config"].get(key))
+        pairs[key] = (_as_json(was["config"].get(key)), _as_json(now["config"].get(key)))
     changed = [f"{key}: was {printable(old)}, now {printable(new)}" for key, (old, new) in pairs.items() if old != new]
     if changed:
-        raise RunError("\n".join(["this is not the run that was started; change it back, or train anew", *changed]))
+        raise UsageError("\n".join(["this is not the run that was started; change it back, or train anew", *changed]))
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.checkpoint import save_model
+from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
 from mlrec.progress import Progress, Step
 from mlrec.runs import directory, log
@@ -62,6 +63,8 @@ def run(
         spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
         model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
+        if resumed is not None:  # where it began with another run's trunk, that is not needed any more
+            model.preprocessing = Preprocessing.from_dict(resumed.model["preprocessing"])
         if model.backbone.origin:
             progress.say(f"weights: {model.backbone.origin}")
         training = setup.make_state(model, config, device, precision)
@@ -106,7 +109,8 @@ def _train(job: Job) -> Predictions:
     steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world())
     with closing(cast(Generator[Batch], _batches(job))) as batches:
         loss = loss_function(config, job.plan.train)
-        events = fit(job.state, job.network, batches, loss, config, steps_per_epoch=steps)
+        names = job.plan.train.sample_ids
+        events = fit(job.state, job.network, batches, loss, config, steps_per_epoch=steps, sample_ids=names)
         while True:
             epoch = _epoch(job, events, steps)
             job.save()

@@ -78,7 +78,8 @@ def resume(
         progress: where bars, notes and warnings go.
 
     Raises:
-        RunError: nothing to resume, or the run was another experiment; names what was and what is now.
+        RunError: nothing to resume.
+        UsageError: the run was another experiment; names what was and what is now.
     """
     folder = Path(run)
     progress = progress if processes.rank() == 0 else SILENT

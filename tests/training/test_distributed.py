@@ -14,7 +14,7 @@ import pytest
 
 from mlrec.datasets import folder
 from mlrec.datasets.folder import Dataset, Info
-from mlrec.errors import RunError
+from mlrec.errors import UsageError
 from mlrec.files import sha256
 from mlrec.models.checkpoint import read_metadata
 from mlrec.runs import directory, log
@@ -154,5 +154,5 @@ def test_a_dead_process_ends_the_job_with_one_message_and_the_job_resumes(
         assert resumed.returncode == 0, resumed.stderr
         assert read_metadata(tmp_path / "run").sha256 == read_metadata(pair.path).sha256
     else:
-        with pytest.raises(RunError, match="processes: was 2, now 1"):
+        with pytest.raises(UsageError, match="processes: was 2, now 1"):
             resume(tmp_path / "run")

@@ -135,10 +135,12 @@ def test_a_loss_that_is_no_number_stops_with_step_lr_norm_and_what_is_safe(broke
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         return mean_loss(logits, targets) * (float("nan") if state.step == broken else 1.0)
 
+    names = ["a.jpg", "b\n.jpg", "c.jpg", "d.jpg"]
     with pytest.raises(RunError) as caught:
-        list(fit(state, network, iter(batches(6)), loss, PLAIN, steps_per_epoch=3))
+        list(fit(state, network, iter(batches(6)), loss, PLAIN, steps_per_epoch=3, sample_ids=names))
     text = str(caught.value)
-    assert f"loss is nan at step {broken + 1} (lr 0.{'1' if broken < 3 else '01'}, grad norm nan)" in text
+    assert f"loss is nan at step {broken + 1} (lr 0.{'1' if broken < 3 else '01'}, grad norm nan; samples " in text
+    assert "samples a.jpg, b\\n.jpg, c.jpg and 1 more)" in text
     assert "last good checkpoint: step 1" in text
 
 
@@ -224,7 +226,7 @@ def test_steps_that_an_fp16_scaler_leaves_out_are_borne_up_to_fifty_in_a_row() -
 
     def look(norm: float) -> None:
         state.step += 1
-        window = loop._Window([torch.tensor(0.5)], [torch.tensor(norm)], [0.1], 4)
+        window = loop._Window([torch.tensor(0.5)], [torch.tensor(norm)], [0.1], [torch.arange(4)])
         loop._look(state, window, "fp16")
 
     for _ in range(50):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import signal
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from mlrec.errors import RunError
+from mlrec.datasets import folder as dataset_folder
+from mlrec.datasets.folder import Dataset, Info
+from mlrec.errors import RunError, UsageError
 from mlrec.files import sha256
 from mlrec.models.checkpoint import read_metadata
 from mlrec.progress import SILENT, Silent, Step
@@ -25,7 +28,7 @@ from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.training import state
 from mlrec.workflows.train import resume, train
-from tests.tiny import FAST, make_tiny
+from tests.tiny import FAST, LABELS, make_tiny
 
 REPOSITORY = Path(__file__).parents[2]
 HARD = {**FAST, "ema": True, "head_dropout": 0.5, "save_every": 2, "accum": 2, "eval_every": 1}
@@ -96,6 +99,33 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(
     assert not (folder / directory.RESUME).exists()
 
 
+@pytest.fixture(scope="module")
+def selecting(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Flags of a run that holds a split out, keeps its best epoch and stops early: after epoch 3 of 9."""
+    root = tmp_path_factory.mktemp("selecting")
+    dataset = Dataset.load(make_tiny(root))
+    train_split, held_out = dataset.manifest("train").subset(range(9), "train"), dataset.manifest("val")
+    splits = {"train": 9, "hold": 9, "val": 9}
+    parts = [train_split, dataclasses.replace(held_out, split="hold"), held_out]
+    dataset_folder.write(dataset.path, Info("tiny", {"kind": "csv"}, "paper", list(LABELS), splits), parts)
+    return {**HARD, "data": str(dataset.path), "select_split": "hold", "patience": 2, "epochs": 9, "eval_every": 0}
+
+
+@pytest.fixture(scope="module")
+def selected(selecting: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    run = train(selecting, out=tmp_path_factory.mktemp("selected"))
+    assert 3 <= max(entry["epoch"] for entry in log.entries(run.path)) < 9, "nothing was stopped early"
+    return fingerprint(run.path) | {"best": read_metadata(run.path / directory.BEST).sha256}
+
+
+@pytest.mark.parametrize("at", [4, 7, 11, 13])
+def test_the_best_epoch_and_the_early_end_are_the_same_after_a_kill(
+    selecting: dict[str, Any], selected: dict[str, str], tmp_path: Path, at: int
+) -> None:
+    folder = resume(start(Path(selecting["data"]), tmp_path, at, selecting)).path
+    assert fingerprint(folder) | {"best": read_metadata(folder / directory.BEST).sha256} == selected
+
+
 def test_killed_twice_and_resumed_with_other_workers(data: Path, straight: dict[str, str], tmp_path: Path) -> None:
     folder = start(data, tmp_path, 3)
     with pytest.raises(Killed):
@@ -143,7 +173,7 @@ def test_another_config_is_refused_naming_was_and_now(
     data: Path, tmp_path: Path, flags: dict[str, Any], told: str
 ) -> None:
     folder = start(data, tmp_path, 2)
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UsageError) as caught:
         resume(folder, flags)
     assert told in str(caught.value)
 
@@ -168,7 +198,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     folder = start(data, tmp_path / "runs", 2)
     manifest = data / "train.jsonl"
     manifest.write_text(manifest.read_text().replace('"positive":["blue"]', '"positive":["red"]', 1))
-    with pytest.raises(RunError, match=r"train data: was .*, now "):
+    with pytest.raises(UsageError, match=r"train data: was .*, now "):
         resume(folder)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlrec.errors import UsageError
 from mlrec.progress import Silent
 from mlrec.workflows.fair import tables, train_fair_rows
 from tests.tiny import FAST, make_tiny
@@ -56,3 +57,12 @@ def test_what_is_finished_is_kept_and_what_was_stopped_goes_on(data: Path, tmp_p
         row: ["finished"] for row in ("baseline", "baseline-lr", "csra-lam0", "csra")
     }
     assert (tmp_path / "four" / "baseline-0" / "run.json").read_bytes() == first
+
+
+def test_rows_of_another_comparison_are_not_taken_for_this_one(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "epochs": 1, "freeze_backbone": True}
+    train_fair_rows(flags, out=tmp_path, name="four")
+    with pytest.raises(UsageError, match=r"(?s)four/baseline-0: .*epochs: was 1, now 2.*another --name"):
+        train_fair_rows({**flags, "epochs": 2}, out=tmp_path, name="four")
+    kept = train_fair_rows({**flags, "workers": 1}, out=tmp_path, name="four")
+    assert kept["csra"][0].record.config["workers"] == 0

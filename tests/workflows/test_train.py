@@ -303,6 +303,17 @@ def test_a_run_starts_from_the_trunk_of_another_with_a_new_head(data: Path, tmp_
     assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in told.lines)
 
 
+def test_a_trunk_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "epochs": 1, "freeze_backbone": True}
+    first = train({**flags, "normalization": "unit"}, out=tmp_path, name="first")
+    assert load_model(first.path).preprocessing.mean == (0, 0, 0)
+    with pytest.raises(Interrupted):
+        train({**flags, "init": str(first.path)}, out=tmp_path, name="second", progress=Signalling(6))
+    shutil.rmtree(first.path)  # what was begun needs it no more
+    second = load_model(resume(tmp_path / "second").path).preprocessing
+    assert (second.mean, second.std) == ((0, 0, 0), (1, 1, 1))
+
+
 def of_one_image(root: Path) -> Path:
     """The tiny data set with one image to train on."""
     dataset = Dataset.load(make_tiny(root))
