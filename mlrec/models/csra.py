@@ -116,7 +116,7 @@ class CSRA(nn.Module):
         check_features(features, self.weight.shape[-1])
         weight = normalize(self.weight, dim=-1) if self.normalize else self.weight
         scores = conv2d(self.dropout(features), weight.flatten(0, 1)[..., None, None])
-        return at_least_float32(scores.unflatten(1, self.weight.shape[:2]).flatten(3))
+        return at_least_float32(scores.reshape(-1, *self.weight.shape[:2], math.prod(features.shape[-2:])))
 
     def attention(self, features: Tensor) -> Tensor:
         """Attention p of Eq. 2, (B, H, C, h, w), summing to 1 over locations; at T = ∞ one-hot at the first maximum."""
