@@ -13,9 +13,10 @@ from mlrec.cli import console, options
 from mlrec.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlrec.reports.table import Table
+    from mlrec.workflows.report import Report
 
 
 def report(
@@ -43,7 +44,7 @@ def report(
         str | None, typer.Option(help="Show published results beyond the paper on this data set.", metavar="DATASET")
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Show 95 % bootstrap intervals of mAP, CF1 and OF1.")
+        bool, typer.Option("--intervals", help="Show 95 % bootstrap intervals of mAP, CF1 and OF1, or of each AP.")
     ] = False,
     compare: Annotated[
         tuple[str, str] | None,
@@ -53,6 +54,7 @@ def report(
         bool,
         typer.Option("--by-size", help="AP by size and number of objects of these runs; the first is the baseline."),
     ] = False,
+    by_label: Annotated[bool, typer.Option("--by-label", help="AP of each label, a column a method.")] = False,
     truth: Annotated[
         Path | None, typer.Option(help="With --compare of score files: CSV, manifest or data folder of what is true.")
     ] = None,
@@ -77,12 +79,25 @@ def report(
     name = _format(format_, out)
     chosen = options.names(labels)
     terminal = console.Terminal()
+    views = {
+        "--table": table is not None, "--figure": figure is not None, "--study": study is not None,
+        "--literature": literature is not None, "--compare": compare is not None, "--by-size": by_size,
+        "--by-label": by_label,
+    }  # fmt: skip
+    view = _only_one(views)
+    _goes_with(view, ("--compare",), {"--truth": truth, "--split": split})
+    _goes_with(view, ("", "--table", "--figure", "--study"), {"--plots": plots})
+    _goes_with(view, ("", "--table", "--figure", "--study", "--by-label"), {"--intervals": intervals or None})
+    _goes_with(view, ("", "--table", "--figure", "--by-label"), {"--each": each or None})
+    _goes_with(view, ("", "--table", "--figure", "--study", "--compare", "--by-label"), {"--conventions": conventions})
+    from mlrec.workflows import report as workflow
+
+    made: Report | None = None
     if literature is not None:
         from mlrec.reports.published import literature as published
 
-        _emit(_drawn([published(literature)], name, out), name, out)
-        return
-    if compare is not None:
+        tables = [published(literature)]
+    elif compare is not None:
         from mlrec.workflows.compare import compare_runs
 
         a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
@@ -90,37 +105,55 @@ def report(
             a, b, truth=truth, split=split, conventions=conventions, labels=chosen, resamples=resamples,
             progress=terminal,
         )  # fmt: skip
-        _emit(_drawn(tables, name, out), name, out)
-        return
-    if by_size:
+    elif by_size:
         from mlrec.workflows.sizes import size_report
 
-        sizes = size_report(runs or (), root=runs_root, labels=chosen, resamples=resamples)
-        _emit(_drawn([sizes], name, out), name, out)
-        return
-    if study is not None:
+        tables = [size_report(runs or (), root=runs_root, labels=chosen, resamples=resamples)]
+    elif by_label:
+        tables = workflow.label_report(
+            runs or (), root=runs_root, conventions=conventions, labels=chosen, each=each, intervals=intervals
+        )
+    elif study is not None:
         from mlrec.workflows.sweep_report import study_report
 
-        drawn = study_report(study, labels=chosen, conventions=conventions, intervals=intervals)
-        _emit(_drawn([drawn], name, out), name, out)
-        return
-    from mlrec.workflows import report as workflow
-
-    made = workflow.report(
-        runs or (), root=runs_root, table=table, figure=figure, extra=extra, conventions=conventions, labels=chosen,
-        each=each, intervals=intervals,
-    )  # fmt: skip
-    if name == "html":
-        from mlrec.workflows.page import report_page
-
-        _emit(report_page(made, chosen, progress=terminal), name, out)
+        tables = [study_report(study, labels=chosen, conventions=conventions, intervals=intervals)]
     else:
-        _emit(_drawn([made.table], name, out), name, out)
+        made = workflow.report(
+            runs or (), root=runs_root, table=table, figure=figure, extra=extra, conventions=conventions,
+            labels=chosen, each=each, intervals=intervals,
+        )  # fmt: skip
+        tables = [made.table]
+    _emit(_page(made, chosen, terminal) if made and name == "html" else _drawn(tables, name, out), name, out)
     if plots is not None:
-        from mlrec.workflows.figures import figures, write_figures
+        drawn = made or workflow.report([study] if study else (), conventions=conventions, labels=chosen)
+        _plot(drawn, chosen, plots, terminal)
 
-        for path in write_figures(figures(made.runs, made.rows, chosen), plots):
-            terminal.say(f"wrote {printable(path)}")
+
+def _only_one(views: Mapping[str, bool]) -> str:
+    """What is to be shown, "" for all runs as one table."""
+    asked = [flag for flag, given in views.items() if given]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)}: one at a time")
+    return asked[0] if asked else ""
+
+
+def _goes_with(view: str, views: Sequence[str], flags: Mapping[str, object]) -> None:
+    for flag, value in flags.items():
+        if value is not None and view not in views:
+            raise UsageError(f"{flag} does not go with {view}" if view else f"{flag} goes with {', '.join(views)}")
+
+
+def _page(made: Report, labels: Sequence[str] | None, terminal: console.Terminal) -> str:
+    from mlrec.workflows.page import report_page
+
+    return report_page(made, labels, progress=terminal)
+
+
+def _plot(made: Report, labels: Sequence[str] | None, folder: Path, terminal: console.Terminal) -> None:
+    from mlrec.workflows.figures import figures, write_figures
+
+    for path in write_figures(figures(made.runs, made.rows, labels), folder):
+        terminal.say(f"wrote {printable(path)}")
 
 
 def _format(asked: str | None, out: Path | None) -> str:

@@ -99,7 +99,10 @@ class Estimate:
         value, defined = float(whole[0]), drawn[~np.isnan(drawn)]
         if np.isnan(value) or not defined.size:
             return None
-        return Interval(value, *bias_corrected(value, defined), self.units, len(drawn), self.seeds)
+        low, high = bias_corrected(value, defined)
+        if len(self.seeds) == 1:  # a metric, no difference of two: stretched seeds may leave its range
+            low, high = max(0.0, low), min(1.0, high)
+        return Interval(value, low, high, self.units, len(drawn), self.seeds)
 
 
 def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.objects import Objects
-from mlrec.metrics.bootstrap import paired_difference
+from mlrec.metrics.bootstrap import Runs, paired_difference, runs_of
 from mlrec.metrics.interval import Interval
 from mlrec.metrics.result import evaluate
 
@@ -66,7 +66,7 @@ class Stratum:
     Attributes:
         kind: "size" or "number".
         pairs, labels: how many positive pairs of sample and label it holds, and of how many labels.
-        mAP: of each method.
+        mAP: of each method, the mean over its runs.
         gains: of each method but the first, the difference to the first with its interval.
     """
 
@@ -79,7 +79,7 @@ class Stratum:
 
 
 def by_extent(
-    methods: Sequence[NDArray[np.floating[Any]]],
+    methods: Sequence[Runs],
     targets: NDArray[np.int8],
     found: Extents,
     *,
@@ -91,7 +91,8 @@ def by_extent(
     Strata have different shares of positives, on which AP depends: methods may be compared in a row, rows may not.
 
     Args:
-        methods: (N, C) logits of each, on the same samples; the first is what the others are compared with.
+        methods: (N, C) logits of each, or a list of such with different seeds, on the same samples; the first is what
+            the others are compared with.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         found: of the same samples.
         resamples: of the intervals; 0 for none.
@@ -115,7 +116,7 @@ def _inside(targets: NDArray[np.int8], inside: NDArray[np.bool_]) -> NDArray[np.
 def _stratum(
     kind: str,
     name: str,
-    methods: Sequence[NDArray[Any]],
+    methods: Sequence[Runs],
     targets: NDArray[np.int8],
     resamples: int,
     options: dict[str, Any],
@@ -130,6 +131,12 @@ def _stratum(
         name=name,
         pairs=int(positive.sum()),
         labels=int(positive.any(axis=0).sum()),
-        mAP=tuple(evaluate(logits, targets).mAP for logits in methods),
+        mAP=tuple(_mean_mAP(runs, targets) for runs in methods),
         gains=gains,
     )
+
+
+def _mean_mAP(runs: Runs, targets: NDArray[np.int8]) -> float | None:  # noqa: N802 - the metric's name
+    found = [evaluate(logits, targets).mAP for logits in runs_of(runs)]
+    known = [value for value in found if value is not None]
+    return math.fsum(known) / len(found) if len(known) == len(found) else None

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from mlrec.metrics.bootstrap import METRICS, Bootstrap, Estimate
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.interval import Interval
-from mlrec.metrics.significance import FEW_POSITIVES, LabelTest, tests_of
+from mlrec.metrics.significance import LabelTest, tests_of
 from mlrec.predictions import Floats
+from mlrec.reports.bylabel import FEW, FEW_NOTE
 from mlrec.reports.numbers import UNDEFINED, percent
 from mlrec.reports.table import Column, Row, Table
 
 ALPHA = 0.05
 SAME = "not distinguishable"
-FEW = "‡"
 
 
 @dataclass(frozen=True)
@@ -147,5 +147,5 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
 def _label_notes() -> tuple[str, ...]:
     return (
         f"p: two-sided, normal; Holm's correction for the number of labels; finding at {ALPHA:g}",
-        f"{FEW} fewer than {FEW_POSITIVES} positives: the interval holds the truth less often than it says",
+        FEW_NOTE,
     )

@@ -14,6 +14,7 @@ RETRAINED = "λ and T are changed at test time alone, on one trained model: anot
 GCN = "the paper does not say how it put λ on ML-GCN: here its own logits + λ times its classifiers' maximum"
 STRATA_NOTES = (
     "positives of the other rows of a block are left out, all negatives stay: compare methods in a row, not rows",
+    "scored as conventions mlrec, in which what is left out counts nowhere",
     "size: share of the image that the largest object of the label covers, of its mask where there is one",
     "* the 95 % interval, paired over images, leaves out 0",
 )
@@ -52,8 +53,14 @@ def _row(sweep: LamSweep, key: str, name: str, lam: float, temperature: float | 
     return Row((name, lam, *degree, found["mAP"], found["CF1"], found["OF1"], difference, between))
 
 
-def strata_table(strata: Sequence[Stratum], names: Sequence[str], title: str = "AP by size and number") -> Table:
-    """A row a stratum: mAP of each method, and of all but the first the difference to it."""
+def strata_table(
+    strata: Sequence[Stratum],
+    names: Sequence[str],
+    title: str = "AP by size and number",
+    *,
+    seeds: Sequence[int] = (),
+) -> Table:
+    """A row a stratum: mAP of each method, and of all but the first the difference to it; `seeds`: runs of each."""
     columns = [
         Column("objects", "Objects", identity=True),
         Column("pairs", "pairs", "count"),
@@ -67,7 +74,13 @@ def strata_table(strata: Sequence[Stratum], names: Sequence[str], title: str = "
             Column(f"interval_{k}", "95 %", block=name),
         ]
     rows = [Row((s.name, s.pairs, s.labels, s.mAP[0], *_compared(s)), f"by {s.kind}") for s in strata]
-    return Table(title, tuple(columns), tuple(rows), STRATA_NOTES)
+    return Table(title, tuple(columns), tuple(rows), (*STRATA_NOTES, _seeds_note(seeds)))
+
+
+def _seeds_note(seeds: Sequence[int]) -> str:
+    if min(seeds, default=1) > 1:
+        return f"n = {', '.join(map(str, seeds))} runs: mAP is their mean, and intervals draw seeds as well as images"
+    return "intervals are about these trained models, not about the methods: other seeds may differ more"
 
 
 def _compared(stratum: Stratum) -> list[Cell]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mlrec.reports.names import CUTMIX, METHODS, backbone_name
+from mlrec.reports.names import CUTMIX, METHODS, backbone_name, variation
 from mlrec.reports.published import DATASETS, Published
 from mlrec.reports.results import Result
 
@@ -28,6 +28,7 @@ class Line:
     heads: int | None = None
     lam: float | None = None
     normalize: bool = True
+    variation: str = ""
     extra: str = ""
     augmentation: str = ""
     baseline_of: str = ""
@@ -93,6 +94,7 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
         heads=result.heads,
         lam=result.lam,
         normalize=result.config.get("normalize") is not False,
+        variation=variation(dict(result.config)),
         extra=result.extra,
         augmentation="RandAugment" if result.config.get("randaugment") else "",
         notes=result.notes,

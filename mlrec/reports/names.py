@@ -46,4 +46,16 @@ def method_name(config: dict[str, Any]) -> str:
     name = backbone_name(config) + HEADS.get(head, f" + {head}")
     if head in ("csra", "spatial") and config.get("normalize") is False:
         name += ", unnormalised classifier"
-    return name
+    return ", ".join(filter(None, [name, variation(config)]))
+
+
+def variation(config: dict[str, Any]) -> str:
+    """What a CSRA head has that the paper's with as many heads has not: other temperatures, scaled logits; else ""."""
+    if config.get("head") not in ("csra", "spatial"):
+        return ""
+    given = [str(t) if isinstance(t, str) else f"{t:g}" for t in config.get("temperatures") or ()]
+    degrees = [text.replace("inf", "∞") for text in given]
+    same = len(degrees) > 1 and len(set(degrees)) == 1
+    told = f"all T = {degrees[0]}" if same else f"T = {' '.join(degrees)}" if degrees else ""
+    scale = config.get("logit_scale") or 1
+    return ", ".join(filter(None, [told, f"logits × {scale:g}" if scale != 1 else ""]))

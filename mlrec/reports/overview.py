@@ -20,6 +20,8 @@ TOLD = {
     "img_size",
     "init",
     "normalize",
+    "temperatures",
+    "logit_scale",
     "data",
     "split",
     "train_split",

@@ -62,7 +62,7 @@ TABLES = {
     ),
 }
 AGAINST = {
-    "average": "Δ: mAP against average pooling on the same backbone",
+    "average": "Δ: mAP against average pooling, CSRA with λ = 0 included, on the same backbone",
     "H = 1": "Δ: mAP against one head on the same backbone",
     "normalised": "Δ: mAP against the normalised classifier with as many heads",
 }
@@ -147,10 +147,16 @@ def _baseline(line: Line, among: Sequence[Line], table: PaperTable) -> Line | No
 
 def _is_baseline(other: Line, line: Line, table: PaperTable) -> bool:
     if table.against == "average":
-        return other.head == "average" and line.head != "average"
+        pooled = other.head == "average" and line.head != "average"
+        return pooled or (_is_unattended(other) and line.head != "average" and not _is_unattended(line))
     if table.against == "H = 1":
-        return other.heads == 1 and line.heads != 1
-    return other.normalize and not line.normalize and other.heads == line.heads
+        return other.heads == 1 and not other.variation and (line.heads != 1 or line.variation != "")
+    return other.normalize and not line.normalize and (other.heads, other.variation) == (line.heads, line.variation)
+
+
+def _is_unattended(line: Line) -> bool:
+    """CSRA with λ = 0: average pooling with CSRA's normalised classifier."""
+    return line.head == "csra" and line.lam == 0
 
 
 def _cells(columns: Sequence[Column], line: Line, baseline: Line | None, intervals: Intervals) -> tuple[Cell, ...]:

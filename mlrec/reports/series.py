@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mlrec.reports.overview import heading
+from mlrec.reports.overview import BOOTSTRAP_NOTE, Intervals, heading
 from mlrec.reports.results import NOT_THE_METHOD, Result
 from mlrec.reports.table import Column, Row, Table
 
@@ -18,12 +18,13 @@ FIGURE_5 = (
 
 @dataclass(frozen=True)
 class Point:
-    """One setting: λ or H, mAP as a fraction (the mean of n seeds), and its standard deviation over seeds."""
+    """One setting: λ or H, mAP as a fraction (the mean of n seeds), its standard deviation over seeds, its interval."""
 
     x: float
     mAP: float
     sd: float | None
     n: int
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Series:
         return max(self.points, key=lambda point: point.mAP)
 
 
-def series_of(results: Iterable[Result], key: str) -> list[Series]:
+def series_of(results: Iterable[Result], key: str, intervals: Intervals | None = None) -> list[Series]:
     """CSRA results along `key` ("lam" or "heads"): one series for all that agree in everything else.
 
-    Results are over seeds already, see `over_seeds`. A series has at least two points.
+    Results are over seeds already, see `over_seeds`; `intervals` as `overview` takes them. A series has at least two
+    points.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
@@ -51,7 +53,7 @@ def series_of(results: Iterable[Result], key: str) -> list[Series]:
         along.setdefault((_other_settings(result, key), result.block), []).append(result)
     found = []
     for members in along.values():
-        points = sorted((_point(result, key) for result in members), key=lambda point: point.x)
+        points = sorted((_point(result, key, intervals or {}) for result in members), key=lambda point: point.x)
         if len({point.x for point in points}) > 1:
             found.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points)))
     return found
@@ -66,14 +68,18 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         Column("mAP", "mAP", "percent", ranked=True),
         Column("sd", "sd", "percent", absent=""),
         Column("seeds", "n", "number"),
+        Column("mAP_low", "low", "percent", block="95 % mAP"),
+        Column("mAP_high", "high", "percent", block="95 % mAP"),
     )
     rows = [
-        Row((line.name, point.x, point.mAP, point.sd, point.n), f"{line.name} · {line.group}")
+        Row((line.name, p.x, p.mAP, p.sd, p.n, *(p.bounds or (None, None))), f"{line.name} · {line.group}")
         for line in series
-        for point in line.points
+        for p in line.points
     ]
     chosen = f"each {sign} is a training of its own; the best {sign} was read off the scored split itself"
-    return Table(title, columns, tuple(rows), (*notes, chosen)).with_best()
+    bounded = [BOOTSTRAP_NOTE] if any(point.bounds for line in series for point in line.points) else []
+    table = Table(title, columns, tuple(rows), (*notes, chosen, *bounded))
+    return table.without_empty_columns(("series", key, "mAP", "sd", "seeds")).with_best()
 
 
 def _other_settings(result: Result, key: str) -> str:
@@ -82,9 +88,10 @@ def _other_settings(result: Result, key: str) -> str:
     return repr(sorted((name, value) for name, value in result.config.items() if name not in left_out))
 
 
-def _point(result: Result, key: str) -> Point:
+def _point(result: Result, key: str, intervals: Intervals) -> Point:
     x = result.lam if key == "lam" else result.heads
-    return Point(float(x or 0), result.values["mAP"] or 0.0, result.spread, len(result.paths))
+    bounds = intervals.get(result.paths, {}).get("mAP")
+    return Point(float(x or 0), result.values["mAP"] or 0.0, result.spread, len(result.paths), bounds)
 
 
 def _name(result: Result, key: str) -> str:

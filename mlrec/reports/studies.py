@@ -40,12 +40,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class Setting:
-    """A row: the runs of one setting over seeds and folds."""
+    """A row: the runs of one setting over seeds and folds.
+
+    Attributes:
+        missing: how many of them are not finished.
+        at_edge: tuned keys whose chosen value is the smallest or largest that was tried.
+    """
 
     label: str
     settings: Mapping[str, Any]
     runs: Sequence[Measured] = field(repr=False)
     missing: int = 0
+    at_edge: Sequence[str] = ()
 
 
 def study_table(
@@ -100,7 +106,7 @@ def _cells(setting: Setting, first: Setting, intervals: bool) -> dict[str, Cell]
         "mAP": mean,
         "sd": statistics.stdev(known) if len(known) == len(scores) > 1 else None,
         "seeds": len(setting.runs),
-        "epochs": _mean([_epochs_to_near(run.history) for run in setting.runs]),
+        "epochs": _rounded(_mean([_epochs_to_near(run.history) for run in setting.runs])),
         "loss": _rounded(_mean([run.losses[-1] if run.losses else None for run in setting.runs])),
         **{key: _mean([run.result.values[key] for run in setting.runs]) for key in METRICS},
     }
@@ -158,6 +164,10 @@ def _footnotes(
         told.append(f"Δ: mAP against the first row{', on the same images' if intervals else ''}")
     if tuned:
         told.append(f"{', '.join(tuned)}: chosen for each row on data held out from training, then trained anew on all")
+        edges = [
+            f"{s.label or 'a row'}: {key} = {s.settings[key]:g}" for s in measured for key in s.at_edge
+        ]  # fmt: skip
+        told += [f"at the edge of the values tried, better may lie beyond: {'; '.join(edges)}"] if edges else []
     elif any(setting.settings for setting in settings):
         told.append("the best row was read off the scored split itself")
     if any(len(run.history) > 1 for setting in measured for run in setting.runs):

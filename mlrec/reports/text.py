@@ -28,7 +28,7 @@ def _folded(table: Table, columns: int | None) -> list[Table]:
     names = [k for k, column in enumerate(table.columns) if column.identity]
     if columns is None or not names:
         return [table]
-    sizes = [b + t + len(GAP) for b, t in zip(*_sizes(table.columns, _cells(table, False)), strict=True)]
+    sizes = [b + t + len(GAP) for b, t in zip(*_sizes(table, _cells(table, False)), strict=True)]
     parts: list[list[int]] = [[]]
     for _, start, end in table.blocks():
         span = [k for k in range(start, end) if k not in names]
@@ -41,7 +41,7 @@ def _folded(table: Table, columns: int | None) -> list[Table]:
 
 def _one(table: Table, styled: bool) -> str:
     cells = _cells(table, styled)
-    bodies, tails = _sizes(table.columns, cells)
+    bodies, tails = _sizes(table, cells)
     rule = "─" * (sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1))
     lines = [one_line(table.title), rule, *_headings(table, bodies, tails), rule]
     drawn = iter(zip(table.rows, cells, strict=True))
@@ -61,10 +61,14 @@ def _cells(table: Table, styled: bool) -> list[Parts]:
     return [[_body_and_tail(row, k, column, styled) for k, column in enumerate(table.columns)] for row in table.rows]
 
 
-def _sizes(columns: Sequence[Column], cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
-    """The widest body (or title) and the widest tail of each column."""
+def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
+    """The widest body (or title) and tail of each column; the first of a block makes room for its heading."""
+    columns = table.columns
     bodies = [max([width(column.title), *(width(row[k][0]) for row in cells)]) for k, column in enumerate(columns)]
     tails = [max([0, *(width(row[k][1]) for row in cells)]) for k in range(len(columns))]
+    for block, start, end in table.blocks():
+        span = sum(bodies[start:end]) + sum(tails[start:end]) + len(GAP) * (end - start - 1)
+        bodies[start] += max(0, width(block) + 2 - span) if block else 0
     return bodies, tails
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from mlrec.errors import RunError, printable
 from mlrec.files import read_own_json, write_json
+from mlrec.runs.record import Run
 from mlrec.sweeps.grid import REPEATED, Point
 
 FILE = "sweep.json"
@@ -56,6 +58,19 @@ class StudyFile(msgspec.Struct, frozen=True):
         if not (folder / FILE).is_file():
             raise RunError(f"{printable(folder)}: no sweep here (no {FILE}); give the folder of a sweep")
         return read_own_json(folder / FILE, cls, RunError, "start the sweep once more")
+
+
+def without_tuning(runs: Iterable[Run]) -> list[Run]:
+    """The runs without those that, by the `sweep.json` beside them, only chose a value for others."""
+    found = list(runs)
+    tuning = {
+        folder / entry.name
+        for folder in {run.path.parent for run in found}
+        if (folder / FILE).is_file()
+        for entry in StudyFile.load(folder).runs
+        if entry.stage == "tune"
+    }
+    return [run for run in found if run.path not in tuning]
 
 
 def entry_of(point: Point) -> Entry:

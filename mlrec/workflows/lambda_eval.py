@@ -132,7 +132,9 @@ def evaluate_lams(
         else []
     )
     if strata:
-        tables.append(strata_table(strata, ["average", f"λ = {fixed.setting.lam:g}", "attention alone"]))
+        tables.append(
+            strata_table(strata, ["average", f"λ = {fixed.setting.lam:g}", _alone(facts["model"]["head"], question)])
+        )
     found = LamEvaluation(chosen.folder("lambda"), sweep, strata, tables)
     if processes.rank() == 0:
         shown = parts.logits(fixed.setting, divided=question.divide)
@@ -157,6 +159,11 @@ def _pass(
         raise UsageError("nothing to score")
     model = read_metadata(chosen.model).architecture.to_dict()
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
+
+
+def _alone(head: str, question: Question) -> str:
+    degrees = question.temperatures[:1]
+    return "attention alone" if head == "csra" or any(map(math.isfinite, degrees)) else "maximum alone"
 
 
 def _fixed(facts: dict[str, Any]) -> float:

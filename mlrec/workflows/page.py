@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from mlrec.progress import SILENT, Progress
 from mlrec.reports import plots
+from mlrec.reports.bylabel import label_tables
 from mlrec.reports.page import Facts, Picture, page
-from mlrec.reports.results import Result
-from mlrec.reports.table import Column, Row, Table
 from mlrec.runs.record import Run
 from mlrec.workflows.figures import figures
 from mlrec.workflows.galleries import galleries
@@ -31,24 +29,6 @@ def report_page(report: Report, labels: Sequence[str] | None = None, *, progress
     tables = [report.table, *label_tables(report.rows)]
     worth_a_look = galleries(report, labels, progress=progress)
     return page("mlrec report", tables, pictures, worth_a_look, [_facts(run) for run in report.runs[:MOST_RUNS]])
-
-
-def label_tables(rows: Sequence[Result]) -> list[Table]:
-    """AP of each label, a column a row of the report, one table for each block of comparable rows."""
-    blocks: dict[object, list[Result]] = {}
-    for row in rows:
-        blocks.setdefault(row.block, []).append(row)
-    tables = []
-    for members in blocks.values():
-        columns = [Column("label", "Label", identity=True)]
-        shared = Counter(row.called for row in members)
-        titles = [row.called if shared[row.called] == 1 else f"{row.called} ({row.run})" for row in members]
-        columns += [Column(f"ap{k}", title, "percent") for k, title in enumerate(titles)]
-        cells = [Row((label, *(row.average_precision[label] for row in members))) for label in members[0].labels]
-        first = members[0]
-        note = " · ".join(f"{row.called}: {row.run}" for row in members)
-        tables.append(Table(f"AP by label: {first.dataset} {first.split}", tuple(columns), tuple(cells), (note,)))
-    return tables
 
 
 def _facts(run: Run) -> Facts:

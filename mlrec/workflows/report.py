@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlrec.errors import RunError, UsageError, printable
 from mlrec.metrics.bootstrap import metric_intervals
+from mlrec.metrics.significance import label_intervals
+from mlrec.predictions import Floats
 from mlrec.reports.accuracy import FILE, AccuracySweep, accuracy_row
+from mlrec.reports.bylabel import label_tables
 from mlrec.reports.overview import overview
 from mlrec.reports.paper import TABLES, belongs, paper_table
 from mlrec.reports.published import extra_rows
@@ -18,10 +25,13 @@ from mlrec.reports.table import Table
 from mlrec.reports.table1 import Own, sweeps_of, table_1
 from mlrec.runs import directory
 from mlrec.runs.record import Run, finished_runs
+from mlrec.sweeps.study_file import without_tuning
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
     """The runs named, each a run folder or a folder of them; all finished runs under `root` where none is named.
+
+    Runs of a sweep that only chose a value for others are left out, unless they are named themselves.
 
     Raises:
         RunError: no run there, or one that was named is not finished.
@@ -36,7 +46,7 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
                 )
             here = [run]
         else:
-            here = finished_runs(path)
+            here = without_tuning(finished_runs(path))
         if not here:
             raise RunError(f"no finished run under {printable(path)}; run mlrec train, or name the folder of a run")
         found |= {run.path.resolve(): run for run in here}
@@ -88,7 +98,7 @@ def report(
     rows = results if each else over_seeds(results)
     bounds = {row.paths: _interval(row, chosen, labels) for row in rows} if intervals else None
     if figure is not None:
-        series = series_of(rows, "lam")
+        series = series_of(rows, "lam", bounds)
         if not series:
             raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
         drawn = series_table(series, "lam", "Figure 5: mAP against λ", (FIGURE_5,))
@@ -125,15 +135,38 @@ def _chosen(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:
     return [run for run in found if belongs(run.record, table, named=bool(runs))]
 
 
+def label_report(
+    runs: Sequence[Path] = (),
+    *,
+    root: Path = Path("runs"),
+    conventions: str | None = None,
+    labels: Sequence[str] | None = None,
+    each: bool = False,
+    intervals: bool = False,
+) -> list[Table]:
+    """AP of each label, a column a method, one table for each block of comparable runs; arguments as in `report`."""
+    made = report(runs, root=root, conventions=conventions, labels=labels, each=each)
+    if not intervals:
+        return label_tables(made.rows)
+    found = {}
+    for row in made.rows:
+        logits, targets, how = _stored(row, made.runs, labels)
+        found[row.paths] = label_intervals(logits, targets, row.labels, **how)
+    return label_tables(made.rows, found)
+
+
 def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:
     """The bounds of a row's metrics: images are drawn, and seeds where the row stands for several."""
-    own = [run for run in runs if run.path in row.paths]
-    first = own[0].predictions()
-    predicted = [scores_and_truth(run, labels) for run in own]
-    found = metric_intervals(
-        [logits for logits, _, _ in predicted],
-        predicted[0][1],
-        groups=[image_of(sample) for sample in first.sample_ids],
-        conventions=row.conventions,
-    )
+    logits, targets, how = _stored(row, runs, labels)
+    found = metric_intervals(logits, targets, **how)
     return {name: None if interval is None else (interval.low, interval.high) for name, interval in found.items()}
+
+
+def _stored(
+    row: Result, runs: Sequence[Run], labels: Sequence[str] | None
+) -> tuple[list[Floats], NDArray[np.int8], dict[str, Any]]:
+    """The logits of each run of a row, their targets, and how they are drawn and scored."""
+    own = [run for run in runs if run.path in row.paths]
+    predicted = [scores_and_truth(run, labels) for run in own]
+    groups = [image_of(sample) for sample in own[0].predictions().sample_ids]
+    return [logits for logits, _, _ in predicted], predicted[0][1], {"groups": groups, "conventions": row.conventions}

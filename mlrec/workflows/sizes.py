@@ -11,7 +11,7 @@ from mlrec.errors import RunError, printable
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.metrics.strata import by_extent, extents
 from mlrec.reports.figure1 import strata_table
-from mlrec.reports.results import image_of, result_of, scores_and_truth
+from mlrec.reports.results import image_of, over_seeds, result_of, scores_and_truth
 from mlrec.reports.table import Table
 from mlrec.workflows.report import runs_at
 
@@ -24,6 +24,8 @@ def size_report(
     resamples: int = RESAMPLES,
 ) -> Table:
     """AP by size and number of objects, from the stored predictions of runs; the first is what others differ from.
+
+    Runs equal but for the seed are one method: its AP is their mean, and its intervals draw seeds, too.
 
     Args:
         paths: run folders, or folders of them, scored on one split of a data set that annotates objects.
@@ -46,10 +48,12 @@ def size_report(
         raise RunError(f"{printable(dataset.path)}: has changed since {printable(first.path.name)}; evaluate it again")
     _, targets, names = scores_and_truth(first, labels)
     found = extents(load_objects(dataset, scored.split), dataset.info.labels).columns(names)
-    methods = [scores_and_truth(run, names)[0] for run in runs]
+    by_path = {run.path: run for run in runs}
+    rows = over_seeds(result_of(run) for run in runs)
+    methods = [[scores_and_truth(by_path[path], names)[0] for path in row.paths] for row in rows]
     groups = [image_of(sample) for sample in first.predictions().sample_ids]
     strata = by_extent(methods, targets, found, resamples=resamples, groups=groups)
     title = f"AP by size and number of objects: {scored.dataset} {scored.split}"
-    called = [result_of(run).called for run in runs]
-    shown = called if len(set(called)) == len(called) else [run.path.name for run in runs]
-    return strata_table(strata, shown, title)
+    called = [row.called for row in rows]
+    shown = called if len(set(called)) == len(called) else [f"{row.called} ({row.run})" for row in rows]
+    return strata_table(strata, shown, title, seeds=[len(row.paths) for row in rows])

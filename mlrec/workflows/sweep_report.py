@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlrec.errors import RunError, printable
 from mlrec.reports.results import result_of, scores_and_truth
@@ -40,20 +41,35 @@ def study_report(
     for entry in study.runs:
         if entry.stage == "run":
             rows.setdefault(entry.method, []).append(entry)
-    settings = [_setting(folder, entries, labels, conventions) for entries in rows.values()]
+    ends = {key: _ends(study, key) for key in study.tuned}
+    settings = [_setting(folder, entries, labels, conventions, ends) for entries in rows.values()]
     if not any(setting.runs for setting in settings):
         raise RunError(f"{printable(folder)}: no run of this sweep is finished; start it again with the same command")
     return study_table(study.title, settings, intervals=intervals, notes=study.notes, tuned=study.tuned)
 
 
-def _setting(folder: Path, entries: Sequence[Entry], labels: Sequence[str] | None, conventions: str | None) -> Setting:
+def _ends(study: StudyFile, key: str) -> tuple[Any, ...]:
+    """The smallest and the largest number that was tried for a tuned key, where there are more than these two."""
+    tried = {entry.settings[key] for entry in study.runs if entry.stage == "tune" and key in entry.settings}
+    numbers = {value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)}
+    return (min(numbers), max(numbers)) if len(numbers) > 2 else ()
+
+
+def _setting(
+    folder: Path,
+    entries: Sequence[Entry],
+    labels: Sequence[str] | None,
+    conventions: str | None,
+    ends: Mapping[str, tuple[Any, ...]],
+) -> Setting:
     runs = []
     for entry in entries:
         record = record_of(folder / entry.name)
         if record is not None and record.status == "finished":
             runs.append(_measured(Run(folder / entry.name, record), labels, conventions))
     own = {key: value for key, value in entries[0].settings.items() if key not in REPEATED}
-    return Setting(entries[0].label, own, runs, missing=len(entries) - len(runs))
+    at_edge = [key for key, values in ends.items() if own.get(key) in values]
+    return Setting(entries[0].label, own, runs, missing=len(entries) - len(runs), at_edge=at_edge)
 
 
 def _measured(run: Run, labels: Sequence[str] | None, conventions: str | None) -> Measured:

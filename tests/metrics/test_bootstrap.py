@@ -108,6 +108,14 @@ def test_a_claim_about_a_method_draws_its_seeds() -> None:
     assert mAP_interval([runs[0]] * 3, targets).high == pytest.approx(one.high, abs=1e-12)
 
 
+def test_an_interval_of_few_seeds_stays_within_the_range_of_its_metric() -> None:
+    targets = np.array([[1], [0]] * 30)
+    perfect, poor = np.where(targets == 1, 1.0, -1.0), np.full((60, 1), -1.0)
+    for name, interval in metric_intervals([perfect, poor, poor], targets).items():
+        assert 0 <= interval.low <= interval.high <= 1, name
+    assert paired_difference([poor, poor], [perfect, perfect], targets).low < -0.3
+
+
 def test_the_spread_of_drawn_seeds_is_that_of_seeds() -> None:
     targets = np.array([[1], [0]] * 200)
     runs = [np.where(targets == 1, 0.0, np.linspace(-1 + shift, shift, 400)[:, None]) for shift in (0.2, 0.4, 0.7)]

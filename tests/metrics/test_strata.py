@@ -60,3 +60,15 @@ def test_a_stratum_without_positives_is_undefined() -> None:
     found = Extents(("a",), np.array([[0.5], [np.nan]]), np.array([[1], [0]]))
     strata = by_extent([np.array([[1.0], [0.0]])], targets, found, resamples=0)
     assert [s.mAP[0] for s in strata] == [None, None, None, 1.0, 1.0, None, None]
+
+
+def test_a_method_of_several_seeds_is_their_mean() -> None:
+    rng = np.random.default_rng(1)
+    targets = (rng.random((80, 2)) < 0.5).astype(np.int8)
+    found = Extents(("a", "b"), np.where(targets == 1, 0.5, np.nan), targets.astype(np.int64))
+    base, *runs = (rng.normal(size=(80, 2)) + targets for _ in range(4))
+    alone = [by_extent([base, run], targets, found, resamples=50)[3] for run in runs]
+    together = by_extent([base, runs], targets, found, resamples=50)[3]
+    assert together.mAP == pytest.approx((alone[0].mAP[0], np.mean([s.mAP[1] for s in alone])))
+    assert together.gains[0] is not None
+    assert together.gains[0].seeds == (3, 1)

@@ -56,6 +56,12 @@ def test_a_row_of_another_length_is_refused():
         Table("t", (Column("a", "a"),), (Row((1, 2)),))
 
 
+def test_a_block_has_room_for_its_heading():
+    columns = (Column("a", "a"), Column("b", "b", block="a long heading"), Column("c", "c", block="a long heading"))
+    lines = text([Table("t", (*columns, Column("d", "d", block="x")), (Row(("1", "2", "3", "4")),))]).splitlines()
+    assert lines[2:4] == ["    a long heading    x", "a  b              c  d"]
+
+
 def test_terminal_text():
     rule = "─" * 44
     assert text([TABLE]) == "\n".join(

@@ -118,6 +118,54 @@ def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_p
     assert any("conventions csra:" in note for note in table.footnotes)
 
 
+def own_rows(table: Table) -> dict[str, tuple]:
+    """Method and difference of own rows by the name of their run."""
+    keys = [column(table, key) for key in ("run", "method", "difference")]
+    return {r.cells[keys[0]]: tuple(r.cells[k] for k in keys[1:]) for r in table.rows if "own" in r.cells}
+
+
+def runs_with(tmp_path: Path, configs: dict[str, dict]) -> list:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((40, 4)) < 0.4).astype(np.int8)
+    return [
+        result_of(Run.load(write_run(tmp_path, name, config=config, logits=rng.normal(size=(40, 4)), targets=targets)))
+        for name, config in configs.items()
+    ]
+
+
+def test_controls_of_table_7_are_named_and_never_the_baseline(tmp_path):
+    results = runs_with(
+        tmp_path,
+        {
+            "one": {"heads": 1}, "four": {"heads": 4}, "equal": {"heads": 4, "temperatures": [1.0] * 4},
+            "max": {"heads": 1, "temperatures": ["inf"]}, "scaled": {"heads": 1, "logit_scale": 4.0},
+        },
+    )  # fmt: skip
+    rows = own_rows(paper_table(7, results))
+    mAP = {result.run: result.values["mAP"] for result in results}
+    assert rows["one"] == ("ResNet-101 + CSRA", None)
+    assert {name: method.removeprefix("ResNet-101 + CSRA") for name, (method, _) in rows.items()} == {
+        "one": "", "four": "", "equal": ", all T = 1", "max": ", T = ∞", "scaled": ", logits × 4",
+    }  # fmt: skip
+    for name in ("four", "equal", "max", "scaled"):
+        assert rows[name][1] == pytest.approx(mAP[name] - mAP["one"]), name
+
+
+def test_lambda_zero_is_the_average_pooling_of_table_6(tmp_path):
+    three = {"zero": {"lam": 0.0}, "spatial": {"head": "spatial"}, "both": {"lam": 0.4}}
+    results = runs_with(tmp_path, three)
+    mAP = {result.run: result.values["mAP"] for result in results}
+    rows = own_rows(paper_table(6, results))
+    assert rows["zero"][1] is None
+    assert rows["both"][1] == pytest.approx(mAP["both"] - mAP["zero"])
+    assert rows["spatial"][1] == pytest.approx(mAP["spatial"] - mAP["zero"])
+    base = runs_with(tmp_path / "more", {"base": {"head": "average"}})
+    four = own_rows(paper_table(6, [*results, *base]))
+    assert four["zero"][1] == pytest.approx(mAP["zero"] - base[0].values["mAP"])
+    assert four["base"][1] is None
+    assert four["both"][1] == pytest.approx(mAP["both"] - max(mAP["zero"], base[0].values["mAP"]))
+
+
 def test_five_labels_of_a_full_set_are_no_full_set(tmp_path):
     result = result_of(Run.load(full_voc(tmp_path, "full")), conventions="csra", labels=["label1", "label2"])
     (own,) = [r for r in paper_table(2, [result]).rows if "own" in r.cells]

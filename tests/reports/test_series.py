@@ -46,3 +46,13 @@ def test_heads_make_a_series_at_one_lambda(tmp_path):
 
 def test_one_point_is_no_series(tmp_path):
     assert series_of(results(tmp_path, [{"lam": 0.1}, {"lam": 0.2, "lr": 0.5}]), "lam") == []
+
+
+def test_intervals_stand_beside_the_points_they_belong_to(tmp_path):
+    rows = results(tmp_path, [{"lam": 0.1}, {"lam": 0.2}])
+    bounds = {rows[1].paths: {"mAP": (0.25, 0.75)}}
+    table = series_table(series_of(rows, "lam", bounds), "lam", "t")
+    keys = [column.key for column in table.columns]
+    assert keys[-2:] == ["mAP_low", "mAP_high"]
+    assert [row.cells[-2:] for row in table.rows] == [(None, None), (0.25, 0.75)]
+    assert "mAP_low" not in [column.key for column in series_table(series_of(rows, "lam"), "lam", "t").columns]

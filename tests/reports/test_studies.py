@@ -66,6 +66,12 @@ def test_convergence_is_the_first_epoch_near_the_runs_own_last_map(tmp_path):
     assert cells(table, 1)["epochs"] == pytest.approx(3.0)  # the other needs 4: 0.75 < 0.7505
     assert cells(table, 1)["loss"] == pytest.approx(0.15)
     assert "head_lr_mult: chosen for each row on data held out" in "\n".join(table.footnotes)
+    assert not any("edge" in note for note in table.footnotes)
+    edge = [Setting("a", {"lr": 3.0}, [quick], at_edge=["lr"]), Setting("b", {"lr": 1.0}, [slow])]
+    told = study_table("t", edge, tuned=["lr"]).footnotes
+    assert [note for note in told if "edge" in note] == [
+        "at the edge of the values tried, better may lie beyond: a: lr = 3"
+    ]
 
 
 def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_path):

@@ -101,6 +101,10 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
     ]
     assert "CSRA" in table.columns[4].block
     assert [row.cells[3] for row in table.rows] == [s.mAP[0] for s in found.strata]
+    seeds = size_report([trained.path, csra.path, run_with(dataset.path, head="csra", seed=1).path], resamples=100)
+    assert [column.key for column in seeds.columns] == [column.key for column in table.columns]
+    assert "n = 1" not in seeds.footnotes[-1]
+    assert "these trained models" in table.footnotes[-1]
     with pytest.raises(RunError, match="scored on other data"):
         size_report([trained.path, run.path])
     assert "by_extent" in json.loads((found.path / "lambda.json").read_text())

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mlrec.errors import RunError, UsageError
+from mlrec.metrics.result import evaluate
 from mlrec.reports.formats import FORMATS
-from mlrec.workflows.report import report, runs_at
+from mlrec.workflows.report import label_report, report, runs_at
 from tests.reports.builders import write_run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -82,6 +83,38 @@ def test_intervals_hold_the_value_and_a_row_of_seeds_draws_seeds(tmp_path):
     low, value, high = (one.table.rows[0].cells[keys.index(key)] for key in ("mAP_low", "mAP", "mAP_high"))
     assert low < value < high
     assert len(report(root=tmp_path / "runs", each=True).table.rows) == 3
+
+
+def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((90, 4)) < [0.1, 0.5, 0.6, 0.7]).astype(np.int8)
+    for k in range(2):
+        write_run(
+            tmp_path / "runs", f"s{k}", config={"seed": k}, logits=targets + rng.normal(size=(90, 4)), targets=targets
+        )
+    (plain,) = label_report(root=tmp_path / "runs")
+    (bounded,) = label_report(root=tmp_path / "runs", intervals=True)
+    assert [column.key for column in plain.columns] == ["label", "ap0"]
+    assert [column.key for column in bounded.columns] == ["label", "positives", "ap0", "ap0_low", "ap0_high"]
+    assert [row.cells[2] for row in bounded.rows] == [row.cells[1] for row in plain.rows]
+    for c, row in enumerate(bounded.rows):
+        each = [evaluate(run.predictions().logits, targets).average_precision[str(c)] for run in runs_at([tmp_path])]
+        assert row.cells[2] == pytest.approx(np.mean(each))
+        assert 0 <= row.cells[3] < row.cells[2] < row.cells[4] <= 1
+        assert bool(row.marks) == (row.cells[1] < 30) == (c == 0)
+    assert "fewer than 30 positives" in bounded.footnotes[-1]
+
+
+def test_flags_that_would_be_ignored_are_refused(tmp_path):
+    for wrong, why in (
+        (["--table", "6", "--figure", "5"], "--table and --figure: one at a time"),
+        (["--by-size", "--intervals"], "--intervals does not go with --by-size"),
+        (["--truth", "t.csv"], "--truth goes with --compare"),
+        (["--compare", "a", "b", "--plots", "p"], "--plots does not go with --compare"),
+    ):
+        done = cli(*wrong, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert why in done.stderr
 
 
 def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):

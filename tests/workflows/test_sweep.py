@@ -20,6 +20,7 @@ from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.sweeps.grid import Point
 from mlrec.sweeps.states import Folder, State, state_of
+from mlrec.workflows.report import runs_at
 from mlrec.workflows.sweep import run_sweep
 from mlrec.workflows.sweep_crew import _Crew, _over
 from mlrec.workflows.sweep_plan import SweepPlan, plan_sweep
@@ -103,6 +104,9 @@ def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
         best = [0.02, 0.2][held.index(max(held))]
         assert RunRecord.load(tuned.folder.run(state.point.name)).config["lr"] == best == state.point.settings["lr"]
         assert RunRecord.load(tuned.folder.run(state.point.name)).config["split"] == "val"
+    assert {run.path.name for run in runs_at([tuned.folder.path])} == {state.point.name for state in states}
+    one = tuned.folder.run(tuned.tuning[0].name)
+    assert [run.path for run in runs_at([one])] == [one], "it is shown when it is named"
     assert "lr: chosen for each row on data held out" in "\n".join(study_report(tuned.folder.path).footnotes)
 
 
