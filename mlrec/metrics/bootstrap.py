@@ -137,6 +137,14 @@ def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: A
     return paired_differences(ours, theirs, targets, **options)["mAP"]
 
 
+def paired_seeds(
+    ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
+) -> Interval | None:
+    """As `paired_difference`; run k of both is the same trained model, read in two ways: its seed is drawn once."""
+    bootstrap = Bootstrap(targets, **options)
+    return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
+
+
 def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
     """Ours minus theirs in every metric and label."""
     return bootstrap.estimate(ours, 0).minus(bootstrap.estimate(theirs, 1))

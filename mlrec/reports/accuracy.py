@@ -10,6 +10,7 @@ from mlrec.errors import RunError, printable
 from mlrec.files import read_bytes
 from mlrec.reports.names import backbone_name
 from mlrec.reports.numbers import shown
+from mlrec.reports.published import paper_rows
 from mlrec.reports.table import Column, Row, Table
 from mlrec.reports.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, cells_of, group_of
 
@@ -99,8 +100,11 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     """The row of Table 1: λ = 0, the best and the fixed λ; away from the paper's where the images are others."""
     numbers = [sweep.at(lam)[0] for lam in (0.0, sweep.best_lam, sweep.fixed_lam)]
     name = backbone_name({"backbone": sweep.backbone})
-    cells = cells_of(name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.backbone)
-    if (sweep.samples, sweep.classes) == IMAGENET:
+    cells = cells_of(
+        name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.backbone, sweep.fixed_gain
+    )
+    printed = {row.resolution for row in paper_rows(1) if row.dataset == "imagenet"}
+    if (sweep.samples, sweep.classes) == IMAGENET and sweep.resolution in printed:
         return Row(cells, group_of("imagenet"), marks={4: ON_SCORED})
-    here = f"{sweep.data}, {sweep.samples:,} images of {sweep.classes} classes, top-1 accuracy"
-    return Row(cells, f"{here}: not comparable with the paper's, other images", marks={4: ON_SCORED})
+    here = f"{sweep.data}, {sweep.samples:,} images of {sweep.classes} classes, {sweep.resolution} px, top-1 accuracy"
+    return Row(cells, f"{here}: not comparable with the paper's, other images or size", marks={4: ON_SCORED})

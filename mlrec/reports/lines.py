@@ -105,12 +105,9 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
     )
 
 
-def why_apart(result: Result, dataset: str, samples: int | None = None) -> list[str]:
-    """Why a run must not stand beside published rows of `dataset`; empty if it may.
-
-    `samples` is how many were scored, where that is not the result's own number.
-    """
-    full, number = DATASETS[dataset], result.samples if samples is None else samples
+def why_apart(result: Result, dataset: str) -> list[str]:
+    """Why a run must not stand beside published rows of `dataset`; empty if it may."""
+    full, number = DATASETS[dataset], result.samples
     if result.kind != full.kind:
         return ["other data"]
     why = []

@@ -6,8 +6,9 @@ the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -23,10 +24,14 @@ from mlrec.reports.results import Result
 from mlrec.reports.table import INFERRED, INFERRED_NOTE, Column, Row, Table
 
 FILE = "lambda.json"
+SAME_AP = ("mlrec", "csra", "csra-wider", "macro-f1", "topk-pure")  # conventions that differ in other metrics alone
 ON_SCORED = "†"
 ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself: a grid with 0 cannot lose; evidence is the fixed λ"
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")
+BOUNDED_NOTE = (
+    "95 %: of Δ at the fixed λ, paired over images; where n is given, over seeds, too, each with its own λ = 0"
+)
 COLUMNS = (
     Column("method", "Method", identity=True),
     Column("source", "Source"),
@@ -38,6 +43,9 @@ COLUMNS = (
     Column("fixed_lam", "λ", "number", block="fixed λ"),
     Column("fixed", "mAP", "percent", block="fixed λ"),
     Column("fixed_difference", "Δ", "points", block="fixed λ"),
+    Column("fixed_low", "low", "points", block="95 % Δ", absent=""),
+    Column("fixed_high", "high", "points", block="95 % Δ", absent=""),
+    Column("seeds", "n", "number", absent=""),
     Column("run", "Run", identity=True, absent=""),
 )
 
@@ -61,7 +69,7 @@ class LamSweep(msgspec.Struct, frozen=True):
         select_split: the split that chose `best_lam`; None: the scored split itself.
         best_lam: the λ chosen.
         best: the mAP of the scored split at it.
-        dataset, split, samples, kind: what was scored.
+        dataset, split, samples, kind, labels: what was scored.
         gain, fixed_gain: best and fixed λ against λ = 0; the choice on the scored split is repeated in each resample.
         head, backbone: of the model.
         form: of the logits stored: "raw" (Figure 1) or "divided" (by 1 + λ).
@@ -92,6 +100,7 @@ class LamSweep(msgspec.Struct, frozen=True):
     temperatures: list[float | str] = []
     by_temperature: list[list[float]] = []
     best_temperature: float | str | None = None
+    labels: list[str] = []
 
     @classmethod
     def load(cls, path: Path) -> LamSweep:
@@ -105,15 +114,22 @@ class LamSweep(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Own:
-    """A sweep of ours, and the run it was made with."""
+    """Sweeps of one method of ours.
+
+    Attributes:
+        result: the method, over its seeds.
+        sweeps: one a seed, alike in everything but what they found.
+        gain: of the fixed λ over none.
+    """
 
     result: Result
-    sweep: LamSweep
+    sweeps: tuple[LamSweep, ...]
+    gain: Gain | None
 
 
-def sweeps_of(folder: Path) -> list[LamSweep]:
-    """The sweeps that lie in a run's folder or in the folders of its evaluations."""
-    return [LamSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
+def sweeps_of(folder: Path) -> dict[Path, LamSweep]:
+    """The sweeps that lie in a run's folder or in the folders of its evaluations, by these folders."""
+    return {file.parent: LamSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
 
 
 def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
@@ -127,7 +143,9 @@ def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
     rows += [*(_own_row(one) for one in own), *classifiers]
     places = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
     ordered = sorted(rows, key=lambda row: places[row.group])
-    return Table(TITLE, COLUMNS, tuple(ordered), NOTES)
+    bounded = [BOUNDED_NOTE] if any(one.gain for one in own) else []
+    keep = [column.key for column in COLUMNS if column.key not in ("fixed_low", "fixed_high", "seeds")]
+    return Table(TITLE, COLUMNS, tuple(ordered), (*NOTES, *bounded)).without_empty_columns(keep)
 
 
 def _model(row: Published) -> tuple[str, str, int | None]:
@@ -148,16 +166,37 @@ def _printed(rows: Sequence[Published]) -> Row:
 
 
 def _own_row(own: Own) -> Row:
-    sweep, result = own.sweep, own.result
-    dataset = next((key for key, full in DATASETS.items() if full.kind == sweep.kind), None)
-    numbers = [sweep.mAP[sweep.lams.index(0.0)], sweep.best, sweep.fixed]
-    cells = cells_of(result.method, "own", result.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), result.run)
-    marks = {} if sweep.select_split else {4: ON_SCORED}
-    apart = ["other data"] if dataset is None else why_apart(result, dataset, samples=sweep.samples)
+    first, result = own.sweeps[0], own.result
+    dataset = next((key for key, full in DATASETS.items() if full.kind == first.kind), None)
+    numbers = [_mean([sweep.mAP[sweep.lams.index(0.0)] for sweep in own.sweeps])]
+    numbers += [_mean([sweep.best for sweep in own.sweeps]), _mean([sweep.fixed for sweep in own.sweeps])]
+    best = sorted({sweep.best_lam for sweep in own.sweeps})
+    lam = best[0] if len(best) == 1 else f"{best[0]:g} to {best[-1]:g}"
+    seeds = len(own.sweeps) if len(own.sweeps) > 1 else None
+    cells = cells_of(
+        result.method, "own", result.resolution, numbers, (lam, first.fixed_lam), result.run, own.gain, seeds
+    )
+    marks = {} if first.select_split else {4: ON_SCORED}
+    apart = ["other data"] if dataset is None else _why_apart(result, first, dataset)
     if not apart and dataset is not None:
         return Row(cells, group_of(dataset), marks=marks)
-    here = f"{sweep.dataset} {sweep.split}, {sweep.samples:,} samples, {result.resolution} px"
+    facts = f"{first.samples:,} samples, {len(first.labels or result.labels)} labels, {result.resolution} px"
+    here = f"{first.dataset} {first.split}, {facts}, conventions {first.conventions}"
     return Row(cells, f"{here}: not comparable with the paper's, {', '.join(apart)}", marks=marks)
+
+
+def _why_apart(result: Result, sweep: LamSweep, dataset: str) -> list[str]:
+    """Why a sweep must not stand beside the printed rows of `dataset`; AP is the same by all of the paper's rules."""
+    scored = replace(result, samples=sweep.samples, labels=tuple(sweep.labels or result.labels), kind=sweep.kind)
+    why = why_apart(scored, dataset)
+    printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}
+    why += [f"{result.resolution} px"] if result.resolution not in printed else []
+    why += [f"extra data {result.extra}"] if result.extra else []
+    return why + ([f"conventions {sweep.conventions}"] if sweep.conventions not in SAME_AP else [])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def cells_of(
@@ -165,16 +204,21 @@ def cells_of(
     source: str,
     resolution: int | None,
     numbers: Sequence[float],
-    lams: tuple[float | None, float | None],
+    lams: tuple[Cell, Cell],
     run: str | None,
+    gain: Gain | None = None,
+    seeds: int | None = None,
 ) -> tuple[Cell, ...]:
-    """A row of `COLUMNS`: the mAP of the baseline, the best and the fixed λ."""
+    """A row of `COLUMNS`: mAP of the baseline, the best and the fixed λ, and the interval of the fixed one's gain."""
     base, best, fixed = numbers
-    return (method, source, resolution, base, lams[0], best, best - base, lams[1], fixed, fixed - base, run)
+    bounds = (None, None) if gain is None else (gain.low, gain.high)
+    known = (method, source, resolution, base, lams[0], best, best - base, lams[1], fixed, fixed - base)
+    return (*known, *bounds, seeds, run)
 
 
 def group_of(dataset: str) -> str:
     """The heading of the paper's rows on a data set."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"
-    return f"{DATASETS[dataset].name} {DATASETS[dataset].split}, {DATASETS[dataset].samples:,} samples"
+    full = DATASETS[dataset]
+    return f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels"

@@ -124,7 +124,7 @@ def evaluate_lams(
         setting = settings[there.index(max(there))]
         best = chosen_before(scored, setting, question.resamples, **options)
     fixed = chosen_before(scored, Setting(_fixed(facts)), question.resamples, **options)
-    sweep = _sweep(chosen, question, scored, scores, fixed, best, facts, conventions)
+    sweep = _sweep(chosen, question, scored, scores, fixed, best, facts | {"labels": names}, conventions)
     tables = [lam_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
     strata = (
         _by_size(chosen, predictions.sample_ids, names, scored, fixed.setting, question.resamples)
@@ -205,6 +205,7 @@ def _sweep(
         split=scored.split,
         samples=scored.samples,
         kind=scored.kind,
+        labels=facts["labels"],
         select_split=question.select_on,
         gain=_gain(best),
         fixed_gain=_gain(fixed),

@@ -22,10 +22,11 @@ from mlrec.reports.published import extra_rows
 from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
 from mlrec.reports.series import FIGURE_5, series_of, series_table
 from mlrec.reports.table import Table
-from mlrec.reports.table1 import Own, sweeps_of, table_1
+from mlrec.reports.table1 import table_1
 from mlrec.runs import directory
 from mlrec.runs.record import Run, finished_runs
 from mlrec.sweeps.study_file import without_tuning
+from mlrec.workflows.lambda_rows import lam_rows
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
@@ -103,7 +104,7 @@ def report(
             raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
         drawn = series_table(series, "lam", "Figure 5: mAP against λ", (FIGURE_5,))
     elif table == 1:
-        swept = [Own(result, sweep) for result in results for sweep in sweeps_of(result.paths[0])]
+        swept = [own for row in rows for own in lam_rows(row)]
         files = sorted(file for folder in (*runs, root) for file in (folder / FILE, *folder.glob(f"*/{FILE}")))
         drawn = table_1(swept, [accuracy_row(AccuracySweep.load(file)) for file in files if file.is_file()])
     elif table is not None:

@@ -20,6 +20,7 @@ from mlrec.metrics.bootstrap import (
     metric_intervals,
     paired_difference,
     paired_differences,
+    paired_seeds,
 )
 from mlrec.metrics.interval import bias_corrected
 from mlrec.metrics.resamples import Units, replicates
@@ -114,6 +115,16 @@ def test_an_interval_of_few_seeds_stays_within_the_range_of_its_metric() -> None
     for name, interval in metric_intervals([perfect, poor, poor], targets).items():
         assert 0 <= interval.low <= interval.high <= 1, name
     assert paired_difference([poor, poor], [perfect, perfect], targets).low < -0.3
+
+
+def test_two_readings_of_the_same_models_draw_their_seeds_together() -> None:
+    logits, targets = random_case(7, samples=120, labels=3)
+    rng = np.random.default_rng(0)
+    runs = [logits + scale * rng.normal(size=logits.shape) for scale in (0.0, 1.0, 3.0)]
+    shifted = [run + 0.05 * targets for run in runs]
+    together, apart = paired_seeds(shifted, runs, targets), paired_difference(shifted, runs, targets)
+    assert together.value == apart.value
+    assert together.half_width < apart.half_width / 2
 
 
 def test_the_spread_of_drawn_seeds_is_that_of_seeds() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mlrec.errors import RunError
 from mlrec.reports.results import result_of
-from mlrec.reports.table1 import LamSweep, Own, sweeps_of, table_1
+from mlrec.reports.table1 import Gain, LamSweep, Own, sweeps_of, table_1
 from mlrec.runs.record import Run
 from tests.reports.builders import write_run
 
@@ -39,19 +39,55 @@ def test_own_sweeps_are_found_in_evaluations_and_stand_apart_on_other_data(tmp_p
     path = write_run(tmp_path, "avg", config={"head": "average"})
     (path / "eval-toy-test").mkdir()
     (path / "eval-toy-test" / "lambda.json").write_text(json.dumps(SWEEP))
-    (sweep,) = sweeps_of(path)
-    (own,) = rows(table_1([Own(result_of(Run.load(path)), sweep)]), "own")
+    sweeps = sweeps_of(path)
+    assert list(sweeps) == [path / "eval-toy-test"]
+    (own,) = rows(table_1([Own(result_of(Run.load(path)), tuple(sweeps.values()), None)]), "own")
     assert own.cells[3:10] == (0.5, 0.1, 0.52, pytest.approx(0.02), 0.2, 0.51, pytest.approx(0.01))
     assert "not comparable with the paper's, other data" in own.group
     assert own.marks == {4: "†"}
 
 
-def test_a_full_set_stands_with_the_paper_and_a_lambda_chosen_elsewhere_has_no_dagger(tmp_path):
-    result = result_of(Run.load(write_run(tmp_path, "avg", labels=tuple("abcd"), kind="wider")))
-    values = SWEEP | {"kind": "wider", "samples": 29179, "select_split": "val"}
-    (own,) = rows(table_1([Own(result, LamSweep(**values))]), "own")
-    assert "4 of 14 labels" in own.group
+LABELS = [f"a{k}" for k in range(14)]
+FULL = SWEEP | {"kind": "wider", "samples": 29179, "labels": LABELS}
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "why"),
+    [
+        ({}, {}, None),
+        ({"labels": LABELS[:5]}, {}, "5 of 14 labels"),
+        ({"samples": 500}, {}, "500 of 29,179 samples of test"),
+        ({"conventions": "voc2007-11pt"}, {}, "conventions voc2007-11pt"),
+        ({}, {"img_size": 448}, "448 px"),
+        ({}, {"init": "runs/coco"}, "extra data coco"),
+    ],
+)
+def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, config, why):
+    settings = {"head": "average", "img_size": 224} | config
+    result = result_of(Run.load(write_run(tmp_path, "avg", kind="wider", config=settings)))
+    own, *others = [r for r in table_1([Own(result, (LamSweep(**(FULL | change)),), None)]).rows if "own" in r.cells]
+    assert not others
+    if why is None:
+        assert own.group == "WIDER-Attribute test, 29,179 samples, 14 labels"
+    else:
+        assert own.group.endswith(f"not comparable with the paper's, {why}")
+
+
+def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
+    result = result_of(Run.load(write_run(tmp_path, "avg", config={"head": "average"})))
+    first = LamSweep(**SWEEP, select_split="val")
+    second = LamSweep(
+        **(SWEEP | {"mAP": [0.6, 0.6, 0.7], "fixed": 0.7, "best": 0.7, "best_lam": 0.2}), select_split="val"
+    )
+    table = table_1([Own(result, (first, second), Gain(0.05, -0.01, 0.11))])
+    (own,) = rows(table, "own")
+    cells = dict(zip([column.key for column in table.columns], own.cells, strict=True))
     assert own.marks == {}
+    assert cells["best_lam"] == "0.1 to 0.2"
+    assert [cells[key] for key in ("baseline", "best", "fixed", "fixed_difference")] == pytest.approx(
+        [0.55, 0.61, 0.605, 0.055]
+    )
+    assert (cells["fixed_low"], cells["fixed_high"], cells["seeds"]) == (-0.01, 0.11, 2)
 
 
 def test_what_is_no_sweep_is_refused(tmp_path):

@@ -22,7 +22,7 @@ from mlrec.workflows.prepare import prepare
 from mlrec.workflows.report import report
 from mlrec.workflows.sizes import size_report
 from mlrec.workflows.train import train
-from tests.tiny import FAST, make_tiny
+from tests.tiny import FAST, LABELS, make_tiny
 
 HERE = Machine(workers=0, device="cpu")
 
@@ -51,7 +51,8 @@ def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
     assert sweep.gain is not None
     assert sweep.gain.low >= 0
     assert sweep.select_split is None
-    assert sweeps_of(run.path) == [sweep]
+    assert sweeps_of(run.path) == {found.path: sweep}
+    assert sweep.labels == list(LABELS)
     fixed = Predictions.load(found.path / "predictions.npz")
     assert json.loads((found.path / "metrics.json").read_text())["mAP"] == pytest.approx(sweep.fixed)
     zero = evaluate_lams(run.path, Question([0.0], resamples=0, divide=True), machine=HERE)
@@ -81,6 +82,23 @@ def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(d
     assert any("at test time alone" in note for note in found.tables[0].footnotes)
     with pytest.raises(ModelError, match="spatial head has no average"):
         evaluate_lams(run_with(data, head="spatial").path, Question([0.1]), machine=HERE)
+
+
+def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp_path: Path) -> None:
+    runs = [
+        train({**FAST, "data": str(data), "epochs": 1, "head": "average", "seed": seed}, out=tmp_path)
+        for seed in (0, 1)
+    ]
+    found = [evaluate_lams(run.path, Question([0.5], resamples=50), machine=HERE) for run in runs]
+    table = report([tmp_path], table=1).table
+    (own,) = [row for row in table.rows if row.cells[1] == "own"]
+    cells = dict(zip([column.key for column in table.columns], own.cells, strict=True))
+    assert cells["seeds"] == 2
+    assert cells["baseline"] == pytest.approx(np.mean([run.metrics().mAP for run in runs]))
+    assert cells["fixed_difference"] == pytest.approx(np.mean([one.sweep.fixed - one.sweep.mAP[0] for one in found]))
+    assert cells["fixed_low"] <= cells["fixed_difference"] <= cells["fixed_high"]
+    each = [row for row in report([tmp_path], table=1, each=True).table.rows if row.cells[1] == "own"]
+    assert len(each) == 2
 
 
 def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
