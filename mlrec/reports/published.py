@@ -155,7 +155,7 @@ def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
         return None
     if not 1 < value <= 100:
         raise UsageError(f"{where}: {key} = {value:g}: give percent, as it is printed (94.3)")
-    return value / 100
+    return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
 
 
 def _number(row: dict[str, str], key: str, where: str) -> float | None:
