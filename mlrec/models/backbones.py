@@ -81,7 +81,8 @@ class Backbone(nn.Module):
     @property
     def _prefix_tokens(self) -> int:
         known = getattr(self.trunk, "num_prefix_tokens", None)
-        return int(hasattr(self.trunk, "cls_token")) if known is None else int(known)
+        own = (name for name, _ in self.trunk.named_parameters(recurse=False))
+        return int(any(name.startswith("cls_token") for name in own)) if known is None else int(known)
 
     @property
     def _reduction(self) -> int:
@@ -92,6 +93,8 @@ class Backbone(nn.Module):
         norm = getattr(self.trunk, "fc_norm", None) or getattr(getattr(self.trunk, "head", None), "norm", None)
         if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
             return features
+        if any(parameter.numel() != features.shape[1] for parameter in norm.parameters()):
+            return features  # of a hidden layer of the classifier (InceptionNeXt)
         first = type(norm).__name__.endswith("2d")  # timm's mark of a norm over dimension 1
         normed: Tensor = norm(features) if first else norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return normed
@@ -149,7 +152,8 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({printable(error)})") from error
+        why = printable(error) or type(error).__name__
+        raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({why})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
         parameter.requires_grad_(seen.grad is not None)
     return features.shape[2], features.shape[3]

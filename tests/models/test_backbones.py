@@ -80,6 +80,15 @@ def normed_by_own_head(backbone: Backbone, features: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).reshape(features.shape)
 
 
+def test_a_norm_inside_the_classifier_is_left_alone_and_a_class_token_of_any_name_is_dropped() -> None:
+    for name, size, side in (("inception_next_atto", 64, 2), ("coat_lite_tiny", 224, 7)):
+        backbone, images = Backbone(name, size).eval(), torch.randn(1, 3, size, size)
+        with torch.no_grad():
+            features, output = backbone(images), backbone.trunk.forward_features(images)
+        assert backbone.grid == (side, side)
+        assert torch.equal(features, output if output.ndim == 4 else output[:, 1:].mT.unflatten(2, (side, side)))
+
+
 def test_parameters_that_the_map_does_not_depend_on_are_frozen() -> None:
     frozen = [name for name, p in Backbone("mobilenetv3_small_050", 64).named_parameters() if not p.requires_grad]
     assert frozen == ["trunk.conv_head.weight", "trunk.conv_head.bias"]
