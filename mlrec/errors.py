@@ -103,7 +103,7 @@ class Findings:
     def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
         """Raise `kind` if there are errors: one line for one, else `heading` and the first ten.
 
-        `log` is the file in which the caller keeps all of them, named when not all are shown.
+        `log` is the file in which the caller keeps all of them; empty where there is none.
         """
         if not self.errors:
             return
@@ -111,5 +111,7 @@ class Findings:
             raise kind(self.errors[0])
         shown = [f"  {line}" for line in self.errors[:LINES_SHOWN]]
         hidden = len(self.errors) - len(shown)
-        rest = [f"  ... and {hidden} more (full list: {log})"] if hidden > 0 else [f"  (list: {log})"]
-        raise kind("\n".join([f"{heading}: {len(self.errors)} errors", *shown, *rest]))
+        more = [f"... and {hidden} more"] if hidden > 0 else []
+        kept = [f"({'full ' if hidden > 0 else ''}list: {log})"] if log else []
+        rest = f"  {' '.join([*more, *kept])}".rstrip()
+        raise kind("\n".join([f"{heading}: {len(self.errors)} errors", *shown, *([rest] if rest else [])]))

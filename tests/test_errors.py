@@ -69,6 +69,15 @@ def test_several_errors_are_a_heading_and_up_to_ten_lines(count: int, last: str)
     assert lines == [f"  line {k}: wrong" for k in range(min(count, 10))] + [last]
 
 
+def test_errors_that_nobody_keeps_name_no_list() -> None:
+    findings = Findings()
+    for k in range(12):
+        findings.error("here", f"{k}")
+    with pytest.raises(DataError) as caught:
+        findings.raise_errors("heading", "")
+    assert str(caught.value).splitlines()[-1] == "  ... and 2 more"
+
+
 def test_warnings_are_one_line_a_kind_with_count_and_first_record() -> None:
     findings = Findings()
     for name in ("b.jpg", "a.jpg", "c\n.jpg"):

@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def inside(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:
+    """One box as far as it lies in its image; one that does not gets width or height 0."""
+    x, y, w, h = repaired(np.array([box], dtype=np.float64), [(width, height)])[0].tolist()
+    return x, y, w, h
+
+
 def repaired(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
     """Boxes with positive width and height, inside their image; one that has no area there gets width or height 0.
 

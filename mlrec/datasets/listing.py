@@ -65,7 +65,7 @@ def boxes_of(file: Path) -> list[Item]:
         box = _box(table, row, findings)
         if box is not None:
             items.append(Item(values.get("id") or f"{name}#{count[name]}", file.parent / name, box))
-    findings.raise_errors(f"{printable(file)}: boxes cannot be read", "none kept")
+    findings.raise_errors(f"{printable(file)}: boxes cannot be read", "")
     return items
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlrec.datasets.boxes import inside
 from mlrec.datasets.images import crop, load, upright
 from mlrec.datasets.listing import Item
 from mlrec.errors import DataError, printable
@@ -80,12 +81,19 @@ def _ahead(
 
 
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
-    """The model's view of an item, (3, S, S) uint8: the whole image or box squashed; or what is wrong with it."""
+    """The model's view of an item, (3, S, S) uint8: the whole image or box squashed; or what is wrong with it.
+
+    A box that reaches out of its image is cut at its border, as `prepare` does.
+    """
     try:
         stored = load(item.path, decode)
-        pixels = stored.pixels if item.box is None else crop(stored.pixels, item.box)
+        height, width = stored.pixels.shape[:2]
+        pixels = stored.pixels if item.box is None else crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:
-            raise DataError(f"{printable(item.path)}: the box of '{printable(item.id)}' is empty")
+            raise DataError(
+                f"{printable(item.path)}: the box of '{printable(item.id)}' has no pixel of the image, which is "
+                f"{width} x {height}; x, y, width, height are pixels, from 0"
+            )
         pixels = upright(pixels, stored.orientation)
         return VIEWS[decode](pixels, None, preprocessing.size, preprocessing.interpolation)
     except DataError as error:

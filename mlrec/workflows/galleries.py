@@ -72,7 +72,7 @@ class _Album:
 
     def _line(self, one: Suspect) -> str:
         said = "labelled" if one.given else "not labelled"
-        return f"{self.names[one.label]}: {said}, {percent(one.probability)}\N{NO-BREAK SPACE}%"
+        return f"{self.names[one.label]}: {said}, {percent(one.probability)} %"
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[Gallery]:

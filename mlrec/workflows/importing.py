@@ -13,6 +13,7 @@ from mlrec.datasets import cocolabels, voc, wider
 from mlrec.datasets.folder import DATASET_FILE, Dataset
 from mlrec.errors import ModelError, UsageError, printable
 from mlrec.files import MODEL_FILE, replace_folder, sha256, write_text
+from mlrec.models.preprocessing import NORMALIZATIONS
 from mlrec.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def import_checkpoint(
     from mlrec.models.reading import read_tensors, unwrapped
     from mlrec.models.weights import check_finite
 
+    if normalization is not None and normalization not in ("weights", *NORMALIZATIONS):
+        choices = ", ".join(("weights", *NORMALIZATIONS))
+        raise UsageError(f"--normalization {printable(normalization)}: choose one of {choices}")
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{printable(out)}: exists already; choose another --out")
@@ -146,9 +150,11 @@ def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[
     if dataset in KNOWN_LABELS:
         labels, known = KNOWN_LABELS[dataset], dataset
     elif (Path(dataset) / DATASET_FILE).is_file():
-        info = Dataset.load(dataset).info
-        labels = tuple(info.labels)
+        labels = tuple(Dataset.load(dataset).info.labels)
         known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
+        if known and foreign.heads and labels != KNOWN_LABELS[known]:
+            labels = KNOWN_LABELS[known]
+            progress.say(f"labels in the order of {known}, as its makers have it, not in that of {printable(dataset)}")
     else:
         raise UsageError(
             f"--dataset {printable(dataset)}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared data set"
@@ -164,6 +170,10 @@ def _lam(foreign: Foreign, known: str | None, asked: float | None, progress: Pro
     from mlrec.models.published import published_lam
 
     if not foreign.heads:
+        if asked:
+            raise UsageError(
+                "--lam is for CSRA, and this is a plain linear classifier on average pooling; leave it out"
+            )
         return 0.0
     if asked is not None:
         return asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mlrec.datasets.boxes import inside
 from mlrec.datasets.images import Decoder, load, upright, upright_box
 from mlrec.datasets.listing import Item
 from mlrec.errors import printable
@@ -41,5 +42,5 @@ def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Co
         return small, None
     height, width = stored.pixels.shape[:2]
     down, across = small.shape[0] / whole.shape[0], small.shape[1] / whole.shape[1]
-    left, top, right, bottom = upright_box(item.box, (width, height), stored.orientation)
+    left, top, right, bottom = upright_box(inside(item.box, width, height), (width, height), stored.orientation)
     return small, (round(left * across), round(top * down), round(right * across), round(bottom * down))

@@ -61,7 +61,7 @@ def test_label_errors_stand_under_their_label(run: Run) -> None:
     targets = run.predictions().targets
     assert targets is not None
     said = "labelled, 0.7" if targets[2, 2] else "not labelled, 99.3"
-    assert errors.sections[1].cards[1].maps[0].caption == f"red: {said}\N{NO-BREAK SPACE}%"
+    assert errors.sections[1].cards[1].maps[0].caption == f"red: {said} %"
     says(run, sure(run))
     assert len(galleries(report([run.path]))) == 1, "nothing is doubted"
 
@@ -120,6 +120,7 @@ def test_the_page_of_a_real_run_opens_in_a_browser(run: Run, tmp_path: Path, bro
     text = report_page(report([run.path]))
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     document = browse(tmp_path / "page.html")
+    assert "\\x" not in document, "nothing of ours is escaped"
     assert document.count("contribution to the logit") == 2
     images = re.findall(r"data:image/jpeg;base64,([^\"]+)", document)
     shown: list[Gallery] = galleries(report([run.path]))

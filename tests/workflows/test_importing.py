@@ -15,6 +15,7 @@ from mlrec.config import resolve
 from mlrec.datasets import voc, wider
 from mlrec.errors import ModelError, UsageError
 from mlrec.workflows.importing import KNOWN_LABELS, import_checkpoint
+from mlrec.workflows.prepare import prepare
 from tests.models import oracles
 
 
@@ -85,9 +86,34 @@ def test_an_unknown_dataset_names_the_known(tmp_path: Path) -> None:
         import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out", dataset="imagenet")
 
 
+def test_an_unknown_normalization_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="choose one of weights, unit, half, imagenet"):
+        import_checkpoint(tmp_path / "voc.pth", out=tmp_path / "out", normalization="caffe")
+
+
 def test_unknown_numbers_of_labels_get_numbered_names(tmp_path: Path) -> None:
     imported = import_checkpoint(official(tmp_path / "x.pth", labels=3), out=tmp_path / "out", lam=0.2)
     assert imported.labels == ("label_0", "label_1", "label_2")
+
+
+def test_a_folder_in_another_order_does_not_rename_the_papers_columns(tmp_path: Path) -> None:
+    """The files of the paper's code have its order; evaluation maps by name."""
+    header = ",".join(["filename", *voc.LABELS[::-1]])
+    (tmp_path / "own.csv").write_text(f"{header}\na.jpg{',1' * 20}\nb.jpg{',0' * 20}\n")
+    data = prepare("csv", tmp_path / "own.csv", out=tmp_path / "data", verify=False)
+    told = Told()
+    file = official(tmp_path / "voc.pth")
+    imported = import_checkpoint(file, out=tmp_path / "out", dataset=str(data.path), progress=told)  # type: ignore[arg-type]
+    assert imported.labels == voc.LABELS
+    assert any("in the order of voc2007" in line for line in told.lines)
+
+
+def test_lambda_for_a_plain_classifier_is_refused(tmp_path: Path) -> None:
+    state = oracles.resnet_state(18) | {"fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}
+    torch.save(state, tmp_path / "plain.pth")
+    with pytest.raises(UsageError, match="plain linear classifier"):
+        import_checkpoint(tmp_path / "plain.pth", out=tmp_path / "out", lam=0.5)
+    assert import_checkpoint(tmp_path / "plain.pth", out=tmp_path / "out").labels == ("label_0", "label_1", "label_2")
 
 
 def test_wider_is_normalised_as_its_makers_did(tmp_path: Path) -> None:

@@ -70,6 +70,19 @@ def test_a_box_is_seen_as_if_cut_out(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(in_place.probabilities, cut.probabilities, atol=1e-6)
 
 
+def test_a_box_is_cut_at_the_border_and_one_outside_is_a_bad_image(run: Run, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "whole.png")
+    out, within, far = (
+        Item("box", tmp_path / "whole.png", b) for b in ((50, -20, 90, 60), (50, 0, 30, 40), (90, 0, 9, 9))
+    )
+    told: list[str] = []
+    found = list(predict(run.path, [out, far, within], machine=HERE, on_error=lambda _, error: told.append(str(error))))
+    np.testing.assert_array_equal(found[0].probabilities, found[1].probabilities)
+    assert len(found) == 2
+    assert "has no pixel of the image, which is 80 x 60" in told[0]
+
+
 def test_a_bad_image_is_told_and_has_no_line_and_the_others_keep_their_order(data: Path, tmp_path: Path) -> None:
     good = sorted((data.parents[1] / "pictures").iterdir())
     (tmp_path / "broken.png").write_bytes(good[0].read_bytes()[:60])
