@@ -11,49 +11,15 @@ median of the paired ratios with its 95 % interval.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
 
 import torch
 from paired import describe_machine, ratio_interval
+from plain import PlainHeads
 from torch import Tensor, nn
 
 from mlrec.models.csra import CSRA, TEMPERATURES
-
-
-class OneHead(nn.Module):
-    """One residual attention of the paper: 1×1 convolution, normalised classifier, softmax or maximum, residual."""
-
-    def __init__(self, weight: Tensor, temperature: float, lam: float) -> None:
-        super().__init__()
-        labels, channels = weight.shape
-        self.convolution = nn.Conv2d(channels, labels, 1, bias=False)
-        self.convolution.weight.data.copy_(weight[..., None, None])
-        self.temperature, self.lam = temperature, lam
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, C) of `features` (B, d, h, w)."""
-        lengths = self.convolution.weight.norm(dim=1, keepdim=True).transpose(0, 1)
-        scores = (self.convolution(features) / lengths).flatten(2)
-        if math.isinf(self.temperature):
-            attended = scores.max(dim=2).values
-        else:
-            attended = (torch.softmax(self.temperature * scores, dim=2) * scores).sum(dim=2)
-        return scores.mean(dim=2) + self.lam * attended
-
-
-class PerHead(nn.Module):
-    """The heads one after the other, their logits added."""
-
-    def __init__(self, stacked: CSRA) -> None:
-        super().__init__()
-        pairs = zip(stacked.weight.detach(), stacked.temperatures, strict=True)
-        self.heads = nn.ModuleList(OneHead(weight, temperature, stacked.lam) for weight, temperature in pairs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, C) of `features` (B, d, h, w)."""
-        return torch.stack([head(features) for head in self.heads]).sum(0)
 
 
 def training_step(head: nn.Module, features: Tensor, targets: Tensor) -> float:
@@ -83,7 +49,7 @@ def main() -> None:
     print(f"{'H':>2} {'per head ms':>12} {'stacked ms':>11} {'ratio':>6} {'95 %':>13} {'largest difference':>19}")
     for heads in TEMPERATURES:
         stacked = CSRA(given.channels, given.labels, heads, lam=0.5).to(given.device)
-        separate = PerHead(stacked).to(given.device)
+        separate = PlainHeads(stacked).to(given.device)
         difference = (stacked(features) - separate(features)).abs().max().item()
         pairs = [
             (training_step(separate, features, targets), training_step(stacked, features, targets))

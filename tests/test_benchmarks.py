@@ -1,0 +1,60 @@
+"""The benchmarks that compare training and evaluation run, and their two sides compute the same."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import make_tiny
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+TINY = ["--backbone", "test_resnet", "--img-size", "32"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(sys, "argv", [name, *arguments, *TINY])
+    runpy.run_path(str(FOLDER / name), run_name="__main__")
+
+
+def test_a_step_of_csra_stands_beside_one_of_average_pooling(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "step.py", "--batch-size", "2", "--labels", "3", "--alternations", "2")
+    told = capsys.readouterr().out
+    assert "a training step of CSRA H = 8 over average pooling: " in told
+    assert "the same at test time: " in told
+
+
+def test_training_stands_beside_the_plain_loop_and_data_on_the_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = str(make_tiny(tmp_path))
+    size = ("--images", "12", "--batch-size", "4")
+    run(monkeypatch, "training.py", data, "--split", "train", "--workers", "0", "--rounds", "1", *size)
+    told = capsys.readouterr().out
+    for line in ("mlrec over plain: ", "mlrec over on the device: ", "rate of fp32 matrix products: "):
+        assert line in told
+
+
+def test_evaluation_scores_as_the_plain_loop_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    splits = ("--train-split", "train", "--split", "val", "--labels", "blue,red")
+    run(monkeypatch, "evaluation.py", str(make_tiny(tmp_path)), *splits, "--workers", "0", "--rounds", "1")
+    told = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if "mAP" in line}
+    assert float(told["plain"]) == pytest.approx(float(told["fp32"]), abs=5)
+
+
+def test_the_plain_heads_are_those_of_the_stacked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    from mlrec.models.csra import CSRA
+
+    stacked = CSRA(16, 3, 6, lam=0.5)
+    plain = runpy.run_path(str(FOLDER / "plain.py"))["PlainHeads"](stacked)
+    features = torch.randn(2, 16, 4, 5)
+    torch.testing.assert_close(plain(features), stacked(features))
