@@ -24,8 +24,9 @@ def repaired(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]
         sizes: N widths and heights of the stored images; where None, boxes are cut at 0 only.
     """
     limits = np.array([size if size else (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
-    near = np.minimum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
-    far = np.maximum(boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
+    with np.errstate(over="ignore"):  # beyond all numbers is outside, too
+        ends = boxes[:, :2] + boxes[:, 2:]
+    near, far = np.minimum(boxes[:, :2], ends), np.maximum(boxes[:, :2], ends)
     near, far = np.clip(near, 0, limits), np.clip(far, 0, limits)
     return np.concatenate([near, far - near], axis=1)
 

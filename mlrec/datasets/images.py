@@ -1,9 +1,10 @@
 """The one image decoder: simplejpeg where it can, Pillow else, and one policy about what is an image at all.
 
 At most 89,478,485 pixels; JPEG, PNG, BMP, GIF, TIFF, WEBP; regular files only; the first frame of an animation.
-Truncated files are refused, even two bytes short. Grey and CMYK become RGB, 16-bit values are divided by 257, alpha is
-laid on white, float and 32-bit integer pixels are refused. The EXIF orientation is applied, and a box, which is
-given in coordinates of the stored image, is turned with it. Broken EXIF or ICC data are ignored.
+A JPEG, PNG or GIF whose end is missing is refused, even one byte short, and any file that lacks pixels. Grey and CMYK
+become RGB, 16-bit values are divided by 257, alpha is laid on white, float and 32-bit integer pixels are refused. The
+EXIF orientation is applied, and a box, which is given in coordinates of the stored image, is turned with it. Broken
+EXIF or ICC data are ignored.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.imagefiles import check_whole
 from mlrec.errors import DataError, printable
 
 if TYPE_CHECKING:
@@ -222,37 +224,35 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
 
 def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
     jpeg = image.format in ("JPEG", "MPO")  # MPO: a JPEG with a preview or a second view behind it
+    check_whole(data, "JPEG" if jpeg else image.format)
     if how == "pil":
-        if jpeg:
-            _jpeg_is_whole(data)
         pixels = np.asarray(image.convert("RGB"))
     elif jpeg and image.mode in ("RGB", "L"):
         pixels = _jpeg(image, data)
     else:
         if jpeg:
-            _jpeg_is_whole(data)
+            _strictly(data, "CMYK")  # for what it finds; its colours are not Pillow's
         pixels = _to_rgb(image)
-    animated = not jpeg and getattr(image, "n_frames", 1) > 1
+    animated = not jpeg and bool(getattr(image, "is_animated", False))
     return Stored(pixels, _orientation(image) if how == "fast" else 1, animated)
 
 
 def _jpeg(image: Image.Image, data: bytes) -> Pixels:
+    pixels = _strictly(data, "RGB")
+    return np.asarray(image.convert("RGB")) if pixels is None else pixels
+
+
+def _strictly(data: bytes, colours: str) -> Pixels | None:
+    """The pixels, or None where there was a warning without damage; raises ValueError for damage."""
     import simplejpeg
 
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, strict=True)
     except ValueError as error:
-        if not any(text in str(error) for text in _HARMLESS):
-            raise
-        _jpeg_is_whole(data)
-        return np.asarray(image.convert("RGB"))
+        if any(text in str(error) for text in _HARMLESS):
+            return None
+        raise
     return pixels
-
-
-def _jpeg_is_whole(data: bytes) -> None:
-    """Refuse a JPEG whose end marker is missing, which Pillow does not notice."""
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise OSError("image file is truncated")
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

@@ -148,6 +148,49 @@ def test_a_truncated_file_of_any_format_is_refused(tmp_path: Path, suffix: str) 
         images.decode(path)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 8])
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_a_missing_end_is_noticed_though_all_pixels_are_there(tmp_path: Path, suffix: str, cut: int) -> None:
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(smooth(64, 64)))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"bytes after the end")
+    assert images.decode(path).shape == (64, 64, 3)
+    path.write_bytes(whole[:-cut])
+    with pytest.raises(DataError, match=rf"a\.{suffix}: truncated"):
+        images.decode(path)
+
+
+def test_changed_pixels_of_a_png_are_noticed(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(smooth(64, 64)), compress_level=0)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 2000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="check sum"):
+        images.decode(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_damage_within_a_jpeg_is_noticed(tmp_path: Path, mode: str) -> None:
+    path = save(tmp_path / "a.jpg", Image.fromarray(smooth(64, 64)).convert(mode), quality=95)
+    data = bytearray(path.read_bytes())
+    data[-900:-880] = b"\xff\x72" * 10
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.jpg: (truncated|damaged)"):
+        images.decode(path)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_and_one_that_only_looks_so_is_not(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", Image.fromarray(smooth(64, 64)), progressive=True)
+    data = path.read_bytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + last * 200 + data[-2:])
+    for how in ("fast", "pil"):
+        with pytest.raises(DataError, match="scans"):
+            images.decode(path, how)
+    path.write_bytes(data[:2] + b"\xff\xe4" + (402).to_bytes(2) + b"\xff\xda" * 200 + data[2:])
+    assert images.decode(path).shape == (64, 64, 3)
+
+
 def test_bytes_between_image_and_end_marker_do_no_harm(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", Image.fromarray(smooth(64, 64)), quality=95)
     expected, data = images.decode(path), path.read_bytes()
