@@ -10,7 +10,7 @@ import difflib
 import math
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from mlrec.files import read_text
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
+Heads = Annotated[int, Meta(ge=1, le=1024)]
 
 
 def _key(description: str, **limits: Any) -> Meta:
@@ -43,9 +44,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     unknown: Annotated[Literal["negative", "ignore"], _key("what an unknown label is in the loss")] = "negative"
 
     # model
-    backbone: Annotated[str, _key("any timm name with a spatial map")] = "resnet101"
+    backbone: Annotated[str, _key("any timm name with a spatial map", pattern=r"^[A-Za-z0-9_.]+$")] = "resnet101"
     head: Annotated[Literal["csra", "spatial", "average", "gcn"], _key("pooling and classifier")] = "csra"
-    heads: Annotated[Count | None, _key("number of CSRA heads H [default: 1]")] = None
+    heads: Annotated[Heads | None, _key("number of CSRA heads H [default: 1]")] = None
     lam: Annotated[float, _key("weight of the residual attention, λ in Eq. 5", ge=0)] = 0.1
     temperatures: Annotated[
         list[float] | None, _key("softmax temperatures of the heads, inf = max [default: the paper's for H]")
@@ -112,7 +113,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     eval_batch_size: Annotated[Count | None, _key("samples a step in scoring [default: batch size]")] = None
     save_every: Annotated[int, _key("steps between checkpoints; 0 = once an epoch", ge=0)] = 0
     seed: Annotated[int, _key("seed of all randomness", ge=0, le=2**32 - 1)] = 0
-    device: Annotated[str, _key("auto, cpu, cuda, cuda:N or mps")] = "auto"
+    device: Annotated[str, _key("auto, cpu, cuda, cuda:N or mps", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = (
+        "auto"
+    )
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on CUDA where it has it, else fp32")
     ] = "auto"
@@ -128,6 +131,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
 LARGEST = 2**32 - 1  # of integers
+LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
+LINES_SHOWN = 10
 OVERLAYS = ("head", "data")
 OTHER_NAMES = {  # what other toolkits call these keys: known only to suggest ours
     "learning_rate": "lr", "num_heads": "heads", "lambda": "lam", "model": "backbone", "image_size": "img_size",
@@ -156,9 +161,8 @@ def resolve(
     Raises:
         ConfigError: unknown keys or values that do not fit, all of them, each with the layer's name.
     """
-    faults = [fault for source, layer in layers for fault in _faults(source, layer)]
-    if faults:
-        raise ConfigError(faults[0] if len(faults) == 1 else "\n".join(["config errors:", *(f"  {f}" for f in faults)]))
+    if faults := [fault for source, layer in layers for fault in _faults(source, layer)]:
+        raise ConfigError(_all_of(faults))
     head = next((layer["head"] for _, layer in layers if isinstance(layer.get("head"), str)), FIELDS["head"].default)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -167,7 +171,8 @@ def resolve(
             if key not in values:
                 values[key], sources[key] = msgspec.convert(value, TYPES[key], strict=True), source
     config = Config(**values)
-    _check_together(config)
+    for key, fault in _disagreements(config):
+        raise ConfigError(f"{printable(sources[key])}: {fault}")
     return Resolved(config, {key: sources.get(key, "default") for key in FIELDS}, recipe)
 
 
@@ -175,9 +180,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        ConfigError: unreadable, not UTF-8, or broken syntax, with the line quoted.
+        ConfigError: unreadable, not UTF-8, too long to be one, or broken syntax, with the line quoted.
     """
-    return parse_toml(read_text(path, ConfigError), str(path))
+    text = read_text(path, ConfigError)
+    if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
+        raise ConfigError(f"{printable(path)}: longer than any configuration, or a line of it is; is this the file?")
+    return parse_toml(text, str(path))
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
@@ -189,11 +197,12 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = getattr(error, "lineno", None) or _line_of(str(error))
-        quoted = f": {printable(text.splitlines()[line - 1])}" if line and line <= len(text.splitlines()) else ""
+        lines = text.splitlines()
+        line = getattr(error, "lineno", None) or _line_of(str(error)) or len(lines)
+        quoted = f": {printable(lines[line - 1])}" if 0 < line <= len(lines) else ""
         raise ConfigError(f"{printable(name)}: {error}{quoted}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{printable(name)}: nested too deep") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{printable(name)}: nests too deeply, or holds a number of absurd length") from error
 
 
 def parse_value(key: str, text: str) -> Any:
@@ -277,7 +286,7 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         return
     numbers: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(n, float) and (math.isnan(n) or (math.isinf(n) and key != "temperatures")) for n in numbers):
-        yield f"{where}: {key}: {value} is not a finite number"
+        yield f"{where}: {key}: {printable(value)} is not a finite number"
         return
     if any(isinstance(n, int) and abs(n) > LARGEST for n in numbers):
         yield f"{where}: {key}: a number beyond {LARGEST:,} makes no sense"
@@ -288,7 +297,10 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         reason = str(error)
         if isinstance(value, str) and (choices := _choices(key)):
             reason = f"expected one of {', '.join(choices)}{nearest(value, choices)}"
-        yield f"{where}: {key} = {printable(repr(value))}: {reason[:1].lower()}{reason[1:]}"
+        elif isinstance(value, str) and "regex" in reason:
+            reason = f"expected {next(meta.description for meta in TYPES[key].__metadata__)}"
+        shown = "a table" if isinstance(value, Mapping) else printable(repr(value))  # it may nest beyond what repr can
+        yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _choices(key: str) -> tuple[str, ...]:
@@ -297,23 +309,36 @@ def _choices(key: str) -> tuple[str, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
-def _check_together(config: Config) -> None:
+def _all_of(faults: Sequence[str]) -> str:
+    """One line for one fault; else a heading, a line for each of ten, and the others on one more."""
+    if len(faults) == 1:
+        return faults[0]
+    lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]
+    if rest := faults[LINES_SHOWN:]:
+        lines.append(f"  ... and {len(rest)} more: {'; '.join(rest)}")
+    return "\n".join(lines)
+
+
+def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
+    """Values that make no sense beside each other: a key that was given, and what is wrong."""
     for key in ("scale", "ratio"):
         pair = getattr(config, key)
         if not 0 < pair[0] <= pair[1]:
-            raise ConfigError(f"{key} = {list(pair)}: expected 0 < smallest <= largest")
+            yield key, f"{key} = {list(pair)}: expected 0 < smallest <= largest"
     if config.scale[1] > 1:
-        raise ConfigError(f"scale = {list(config.scale)}: the largest share of the area is at most 1")
-    if config.temperatures == []:
-        raise ConfigError("temperatures = []: give one for each head, or leave the key out")
-    if config.temperatures is not None and any(t <= 0 for t in config.temperatures):
-        raise ConfigError(f"temperatures = {config.temperatures}: each must be above 0; inf means max")
-    if None not in (config.temperatures, config.heads) and len(config.temperatures or ()) != config.heads:
-        raise ConfigError(f"heads = {config.heads} but {len(config.temperatures or ())} temperatures; give one of them")
+        yield "scale", f"scale = {list(config.scale)}: the largest share of the area is at most 1"
+    temperatures, heads = config.temperatures, config.heads
+    if temperatures == []:
+        yield "temperatures", "temperatures = []: give one for each head, or leave the key out"
+    if temperatures is not None and any(t <= 0 for t in temperatures):
+        yield "temperatures", f"temperatures = {printable(temperatures)}: each must be above 0; inf means max"
+    if temperatures is not None and heads is not None and len(temperatures) != heads:
+        yield "heads", f"heads = {heads} but {len(temperatures)} temperatures; give one of them"
     if config.patience and config.select_split is None:
-        raise ConfigError("patience needs select_split: a held-out split, else the scored one would choose the epoch")
+        yield "patience", "patience needs select_split: a held-out split, else the scored one would choose the epoch"
     if config.batch_size % config.accum:
-        raise ConfigError(f"batch_size = {config.batch_size} does not divide into accum = {config.accum} equal parts")
+        size = f"batch_size = {config.batch_size}"
+        yield "accum", f"{size} does not divide into accum = {config.accum} equal parts"
 
 
 def _line_of(message: str) -> int | None:

@@ -127,19 +127,28 @@ def remove_stale(folder: Path) -> None:
 def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
     """The content of the regular file `path`; `kind` is raised, in one line, if it cannot be had."""
     path = Path(path)
+    check_regular(path, kind)
     try:
-        if path.exists() and not path.is_file():
-            raise kind(f"{printable(path)}: is not a regular file; give the path of a file")
         return path.read_bytes()
     except OSError as error:
         raise kind(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
+    """Raise `kind` for a folder, a device or a pipe: reading those fails, or never ends. What is not there passes."""
+    try:
+        other = path.exists() and not path.is_file()
+    except (OSError, ValueError) as error:
+        raise kind(f"{printable(path)}: cannot be read ({printable(error)}); check the path") from error
+    if other:
+        raise kind(f"{printable(path)}: is not a regular file; give the path of a file")
 
 
 def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
     """The text of `path`: UTF-8, with or without a byte order mark, any line ends."""
     raw = read_bytes(path, kind)
     try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+        return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise kind(

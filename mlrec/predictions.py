@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import repeated
 from mlrec.errors import PredictionsError, printable
-from mlrec.files import atomic_write
+from mlrec.files import atomic_write, check_regular
 
 CLIP = 1e-7
+ARRAYS = ("logits", "sample_ids", "labels", "targets", "digest")
+# An archive of scores may unpack to a hundred times its size, and a small one to anything up to so many bytes.
+MOST_UNPACKED, SMALL = 100, 256_000_000
 Floats = NDArray[np.floating]
 
 
@@ -107,25 +110,35 @@ def _unique_names(array: NDArray[np.generic], what: str, shown: str) -> tuple[st
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an `.npz`; one that promises more than the file holds is refused before memory is taken."""
+    """The arrays of an `.npz`; one that promises more than the file holds is refused before memory is taken."""
     shown = printable(path)
+    check_regular(path, PredictionsError)
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if _claimed_bytes(archive, entry) > entry.file_size:
-                    raise PredictionsError(
-                        f"{shown}: array '{printable(entry.filename)}' claims bytes it does not hold"
-                    )
+            _check_members(archive, path)
         with np.load(path, allow_pickle=False) as archive_:
-            arrays = {name: archive_[name] for name in archive_.files}
+            arrays = {name: archive_[name] for name in ARRAYS if name in archive_}
         for name, array in arrays.items():
             if array.dtype.kind == "U" and not _is_text(array):
-                raise PredictionsError(f"{shown}: array '{printable(name)}' holds characters that do not exist")
+                raise PredictionsError(f"{shown}: array '{name}' holds characters that do not exist")
         return arrays
     except PredictionsError:
         raise
     except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
         raise PredictionsError(f"{shown}: not a readable .npz of plain arrays ({printable(error)})") from error
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    entries = [(entry.filename.removesuffix(".npy"), entry) for entry in archive.infolist()]
+    entries = [(name, entry) for name, entry in entries if name in ARRAYS]
+    if twice := repeated(name for name, _ in entries):
+        raise PredictionsError(f"{printable(path)}: array '{twice[0]}' stands twice; keep one")
+    unpacked = sum(entry.file_size for _, entry in entries)
+    if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
+        raise PredictionsError(f"{printable(path)}: would unpack to {unpacked:,} bytes, as no scores do; refused")
+    for name, entry in entries:
+        if _claimed_bytes(archive, entry) > entry.file_size:
+            raise PredictionsError(f"{printable(path)}: array '{name}' claims bytes it does not hold")
 
 
 def _is_text(array: NDArray[Any]) -> bool:

@@ -161,3 +161,11 @@ def test_the_codes_recipe_differs_where_the_code_does() -> None:
 def test_an_unknown_recipe_is_told_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'paper'"):
         recipes.chain("papper")
+
+
+def test_of_many_faults_all_are_told_on_few_lines() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(("c.toml", {f"{letter}{letter}1": 1 for letter in "abcdefghijklmnopqrstuvwxyz"}))
+    told = str(caught.value)
+    assert len(told.splitlines()) == 12
+    assert all(f"'{letter}{letter}1'" in told for letter in "abcdefghijklmnopqrstuvwxyz")

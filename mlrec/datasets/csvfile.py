@@ -56,7 +56,7 @@ def read_csv(path: Path, findings: Findings, kind: type[MlrecError] = DataError)
             a cell over 128 KiB, another delimiter than the comma, no header row, no record.
     """
     shown = printable(path)
-    text = read_text(path, kind).replace("\r", "\n")
+    text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise kind(f"{shown}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")

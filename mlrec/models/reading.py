@@ -22,6 +22,7 @@ from mlrec.files import MODEL_FILE
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.")
+MOST_UNPACKED = 10  # bytes for each byte stored: of an archive's members, and of tensors that share their numbers
 
 
 def read_tensors(path: Path) -> Any:
@@ -43,17 +44,7 @@ def read_tensors(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{shown}: {_why_refused(path)}") from error
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        MemoryError,
-    ) as error:
+    except Exception as error:  # torch raises nearly anything on damaged files
         raise ModelError(f"{shown}: broken or truncated, no readable checkpoint; fetch it again") from error
 
 
@@ -61,7 +52,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a `.safetensors` file; raises ModelError, in one line, if it is broken."""
     try:
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # as above
         raise ModelError(f"{printable(path)}: broken safetensors file ({printable(error)}); fetch it again") from error
 
 
@@ -94,6 +85,10 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
         raise ModelError(f"{shown}: {what}; save model.state_dict()")
     for key, tensor in tensors.items():
         _check_storage(shown, key, tensor)
+    claimed = sum(tensor.nbytes for tensor in tensors.values())
+    held = sum({(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors.values()}.values())
+    if claimed > MOST_UNPACKED * held:
+        raise ModelError(f"{shown}: its tensors claim {claimed:,} bytes but share {held:,}; refused")
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
@@ -105,8 +100,8 @@ def _is_dict(content: Any) -> bool:
 
 
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        raise ModelError(f"{shown}: '{printable(key)}' is sparse or quantised; only dense weights can be read")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        raise ModelError(f"{shown}: '{printable(key)}' is sparse, nested or quantised; only dense weights can be read")
     if tensor.is_meta:
         raise ModelError(f"{shown}: '{printable(key)}' has a shape but no values; save the weights themselves")
     needed = tensor.numel() * tensor.element_size()
@@ -138,8 +133,14 @@ def _not_weights(path: Path, head: bytes) -> str | None:
         return None
     if not zipfile.is_zipfile(path):
         return "is truncated: the archive has no end; fetch it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # noqa: BLE001 - as above
+        return "is a damaged archive; fetch it again"
+    names, unpacked = [entry.filename for entry in entries], sum(entry.file_size for entry in entries)
+    if unpacked > MOST_UNPACKED * path.stat().st_size:
+        return f"would unpack to {unpacked:,} bytes, as no weights do; refused"
     if any(name.endswith("constants.pkl") or "/code/" in f"/{name}" for name in names):
         return "is a TorchScript archive, which is a program and is not run; save model.state_dict() instead"
     if not any(name.endswith("data.pkl") for name in names):
@@ -152,7 +153,7 @@ def _why_refused(path: Path) -> str:
     if zipfile.is_zipfile(path):
         try:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except (RuntimeError, ValueError, pickle.UnpicklingError, KeyError):
+        except Exception:  # noqa: BLE001 - names in a message are worth no failure
             names = []
     held = f" ({', '.join(printable(name) for name in names[:3])})" if names else ""
     return (

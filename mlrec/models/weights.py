@@ -95,9 +95,16 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise ModelError if a weight is NaN or infinite: nothing such a model says could be used."""
+    """Raise ModelError if a weight is NaN or infinite, or cannot be told to be: nothing such a model says is of use."""
     for key, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        try:
+            finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+        except RuntimeError as error:  # numbers of 8 bits or less, and shapes beyond what torch counts
+            raise ModelError(
+                f"{printable(source)}: '{printable(key)}' holds {tensor.dtype} in the shape "
+                f"{printable(tuple(tensor.shape))}, which cannot be read; save the weights as float32"
+            ) from error
+        if not finite:
             raise ModelError(
                 f"{printable(source)}: '{printable(key)}' holds NaN or infinite weights; the file is of no use"
             )

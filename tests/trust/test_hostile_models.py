@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from mlrec.errors import ModelError
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
+from mlrec.models.reading import read_tensors
 from mlrec.workflows.importing import import_checkpoint
 
 KEY = "blocks.0.attn.qkv.weight"
@@ -41,6 +43,8 @@ def weights() -> dict[str, Tensor]:
         (lambda t: torch.zeros(1).expand(t.shape), "claims"),
         (lambda t: torch.zeros(1).expand(10**6, 10**6), "claims"),
         (lambda t: t[:-1], "shape"),
+        (lambda t: t.to(torch.float8_e4m3fn), "float8"),
+        (lambda t: t.reshape(*[1] * 100, *t.shape), "shape"),
         (lambda t: None, "1 missing"),
         (lambda t: "text", "1 missing"),
     ],
@@ -52,6 +56,42 @@ def test_a_tensor_that_is_wrong(change: Change, named: str, weights: dict[str, T
     assert named in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_tensors_that_share_their_numbers_without_end(tmp_path: Path) -> None:
+    shared = torch.zeros(1000)
+    torch.save({f"k{k}": shared for k in range(1000)}, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="claim 4,000,000 bytes but share 4,000"):
+        import_checkpoint(tmp_path / "model.pt", out=tmp_path / "out", backbone="test_vit")
+
+
+def test_a_shape_beyond_what_torch_counts(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelError, match="cannot be read"):
+        import_checkpoint(tmp_path / "m.safetensors", out=tmp_path / "out", backbone="test_vit")
+
+
+def packed(path: Path) -> None:
+    """A checkpoint packed so that it unpacks to a hundred times its size."""
+    torch.save({"weight": torch.zeros(1_000_000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def without_directory(path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, path)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"XX\x01\x02"))
+
+
+@pytest.mark.parametrize(("spoil", "named"), [(packed, "would unpack to 4,0"), (without_directory, "damaged archive")])
+def test_an_archive_that_is_wrong(spoil: Callable[[Path], None], named: str, tmp_path: Path) -> None:
+    spoil(tmp_path / "model.pt")
+    with pytest.raises(ModelError, match=named):
+        read_tensors(tmp_path / "model.pt")
 
 
 def test_a_head_for_nothing(weights: dict[str, Tensor], tmp_path: Path) -> None:

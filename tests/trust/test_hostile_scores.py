@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,9 @@ def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
+FLOATS = "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},)}}"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -99,6 +103,29 @@ def test_archives_that_are_no_predictions(content: bytes, tmp_path: Path) -> Non
     with pytest.raises(PredictionsError, match=r"p\.npz"):
         score(tmp_path / "p.npz")
     assert not Path("owned").exists()
+
+
+def test_an_archive_that_unpacks_without_measure_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    bomb = member("logits.npy", header(FLOATS.format(75_000_000)) + bytes(300_000_000))
+    (tmp_path / "p.npz").write_bytes(bomb)
+    with pytest.raises(PredictionsError, match=r"p\.npz: would unpack to 300,"):
+        score(tmp_path / "p.npz")
+
+
+def test_what_else_lies_in_an_archive_is_left_alone_and_an_array_stands_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", **GOOD, other=np.array([object()]))
+    assert score(tmp_path / "p.npz").mAP == 1.0
+    with zipfile.ZipFile(tmp_path / "p.npz", "a") as archive:
+        archive.writestr("logits", archive.read("logits.npy"))
+    with pytest.raises(PredictionsError, match="'logits' stands twice"):
+        score(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_a_pipe_is_not_waited_for(suffix: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"p{suffix}")
+    with pytest.raises(PredictionsError, match="not a regular file"):
+        score(tmp_path / f"p{suffix}")
 
 
 @pytest.mark.parametrize(
@@ -151,12 +178,25 @@ def test_a_score_file_with_one_thing_wrong(rows: str, named: str, tmp_path: Path
         ("[training]\nlr = 0.1\n", "training"),
         ("lr = '0.1'\n", "lr"),
         ("lr = 1979-05-27\n", "lr"),
-        ("a" * 5000 + " = 1\n", "unknown"),
+        ("a" * 4000 + " = 1\n", "unknown"),
         ("\x1b[31m = 1\n", "c.toml"),
         ("'\\u001b[31m' = 1\n", "unknown"),
         ("lr = 0.1\x00\n", "c.toml"),
         ("x = " + "[" * 5000 + "]" * 5000, "c.toml"),
         ("= 1\n", "line 1"),
+        ("lr = " + "9" * 4400 + "\n", "absurd length"),
+        ("lr." + ".".join("a" * 2000) + " = 1\n", "a table"),
+        (".".join("a" * 5000) + " = 1\n", "longer"),
+        ("lr = 0.1\n" * 20_000, "longer"),
+        ("lr = 0.1\nlr = 0.2", "lr = 0.2"),
+        ("heads = 100000\n", "heads"),
+        ("device = 'tpu'\n", "auto, cpu, cuda"),
+        ("backbone = ''\n", "any timm name"),
+        ("backbone = 'hf-hub:a/b'\n", "any timm name"),
+        ("ratio = [2.0, 1.0]\n", "c.toml: ratio"),
+        ("heads = 2\ntemperatures = [1.0]\n", "c.toml: heads"),
+        ("batch_size = 16\naccum = 3\n", "c.toml: batch_size"),
+        ("lr = [" + "nan," * 1000 + "]\n", "not a finite number"),
         ("[data]\ncoco = 1\n", "coco"),
     ],
 )
