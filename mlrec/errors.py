@@ -56,15 +56,22 @@ class ConfigError(UsageError):
 
 
 def printable(text: object) -> str:
-    """`text` safe on one line of any terminal: control characters escaped, cut to 200 characters.
+    """`text` safe on one line of any terminal: control characters escaped, of more than 200 characters both ends.
 
-    Names come from files of strangers; a raw ESC or newline could rewrite the message that shows them.
+    Names come from files of strangers; a raw ESC or newline could rewrite the message that shows them. Of a long path
+    the end says most.
     """
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in str(text)
+    return _both_ends(
+        "".join(
+            char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+            for char in _both_ends(str(text))
+        )
     )
-    return shown if len(shown) <= LONGEST_NAME else shown[:LONGEST_NAME] + "…"
+
+
+def _both_ends(text: str) -> str:
+    half = LONGEST_NAME // 2
+    return text if len(text) <= LONGEST_NAME else f"{text[:half]}…{text[-half:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

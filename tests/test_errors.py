@@ -33,7 +33,7 @@ def test_every_error_is_a_value_error_with_its_exit_code(kind: type[MlrecError],
         ("\x1b[31mred", "\\x1b[31mred"),
         ("half \ud800", "half \\ud800"),
         ("\u202egpj.exe", "\\u202egpj.exe"),
-        ("x" * 300, "x" * 200 + "…"),
+        ("/" + "x" * 300 + "/name", "/" + "x" * 99 + "…" + "x" * 95 + "/name"),
     ],
 )
 def test_names_are_printed_on_one_safe_line(text: str, shown: str) -> None:

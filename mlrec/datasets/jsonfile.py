@@ -1,7 +1,9 @@
 """Annotation files in JSON, read as the work of strangers: quickly when they are right, with a diagnosis when not.
 
 msgspec reads and validates 335 MB in a second, but keeps the last of two equal keys in silence, and says little about
-a broken file. What it refuses is read again by the standard library, which is slow and knows line, column and record.
+a broken file. What it refuses is read again by the standard library, which is slow and knows line, column and record;
+files of up to 20 MB are read by it in any case, so that a key which stands twice is found in every record of them, and
+in larger ones among the outermost keys.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mlrec.datasets.manifest import repeated
 from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_bytes
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+SMALL = 20_000_000  # bytes
 _BOM = b"\xef\xbb\xbf"
+_BYTE = re.compile(r"\(byte (\d+)\)")
 _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
 
 
@@ -37,24 +42,44 @@ def read_json(path: Path, kind: type[T], findings: Findings, *, forgiven: Collec
     Raises:
         DataError: the file cannot be read or does not fit; names file and place: line and column, or the record.
     """
-    data = memoryview(read_bytes(path)).toreadonly()
-    if bytes(data[:3]) == _BOM:
-        data = data[3:]
+    data = read_bytes(path).removeprefix(_BOM)
     try:
-        if not _repeats_a_key(data.obj, kind):
+        if len(data) > SMALL and not _repeats_a_key(data, kind):
             return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass  # told in full below
-    value = _read_slowly(path, bytes(data), findings, forgiven)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
+    except msgspec.DecodeError as error:
+        if (place := _place_of(str(error), data)) is not None:
+            raise _broken(path, data, *place) from error
+    except (UnicodeDecodeError, RecursionError):
+        pass  # told below
+    value = _read_slowly(path, data, findings, forgiven)
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=kind)
     except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeEncodeError) as error:
         raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
 
 
-def _repeats_a_key(data: Any, kind: type[msgspec.Struct]) -> bool:
+def _repeats_a_key(data: bytes, kind: type[msgspec.Struct]) -> bool:
     """Whether a key of the outermost object may stand there twice: sure only where it does not."""
     return any(data.count(b'"%s"' % name.encode()) > 1 for name in kind.__struct_encode_fields__)
+
+
+def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
+    """Line, column and fault of broken JSON, by what msgspec says; None where there may be a NaN, to be forgiven."""
+    match = _BYTE.search(told)
+    at = int(match[1]) if match else len(data)
+    if data[at : at + 1] in (b"N", b"I"):
+        return None
+    fault = "the file ends too early" if at >= len(data.rstrip()) else "unexpected character"
+    return data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at), fault
+
+
+def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
+    return DataError(
+        f"{printable(path)}: invalid JSON at line {line}, column {column}: {fault}; "
+        f"download it again ({len(data):,} bytes)"
+    )
 
 
 def _read_slowly(path: Path, data: bytes, findings: Findings, forgiven: Collection[str]) -> Any:
@@ -72,15 +97,15 @@ def _read_slowly(path: Path, data: bytes, findings: Findings, forgiven: Collecti
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         if len(record) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = repeated(key for key, _ in pairs)[0]
             raise DataError(f"{printable(path)}: key '{printable(twice)}' stands twice in one object; keep one")
         for key, value in pairs:
-            where = f"{path}: {_named(record)}{key}"
-            if isinstance(value, str) and not _encodable(value):
-                raise DataError(f"{printable(where)} holds half a surrogate pair, which is no text; correct it")
-            if not _undefined(value):
+            text = isinstance(value, str) and not _encodable(value)
+            if not text and not _undefined(value):
                 continue
+            where = f"{path}: {_named(record)}{key}"
+            if text:
+                raise DataError(f"{printable(where)} holds half a surrogate pair, which is no text; correct it")
             if key not in forgiven:
                 raise DataError(f"{printable(where)} holds NaN or an infinite number; write a number")
             findings.warn(f"{key} holds NaN or an infinite number and was ignored", where)
@@ -91,10 +116,7 @@ def _read_slowly(path: Path, data: bytes, findings: Findings, forgiven: Collecti
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         ends = " (the file ends too early)" if error.pos >= len(text.rstrip()) else ""
-        raise DataError(
-            f"{printable(path)}: invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}{ends}; "
-            f"download it again ({len(data):,} bytes)"
-        ) from error
+        raise _broken(path, data, error.lineno, error.colno, error.msg + ends) from error
     except RecursionError as error:
         raise DataError(f"{printable(path)}: nested too deeply; no annotation file is") from error
     except ValueError as error:
@@ -111,6 +133,8 @@ def _refuse_other_files(path: Path, data: bytes) -> None:
         raise DataError(f"{printable(path)}: is an HTML page (a login or error page?), not JSON; download it again")
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{printable(path)}: is a Git LFS pointer, not the file; run 'git lfs pull'")
+    if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise DataError(f"{printable(path)}: is a compressed archive, not JSON; unpack it")
 
 
 def _undefined(value: Any) -> bool:

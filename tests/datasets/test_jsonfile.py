@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlrec.datasets import jsonfile
 from mlrec.datasets.jsonfile import read_json
 from mlrec.errors import DataError, Findings
 
@@ -51,6 +52,9 @@ def test_a_good_file_is_read(tmp_path: Path, content: str | bytes) -> None:
         ('{"boxes": [\n{"id": 1}', r"invalid JSON at line 2, column 10: .*\(the file ends too early\)"),
         ('{"boxes": []}\n{"boxes": []}', "invalid JSON at line 2, column 1: Extra data"),
         ('{"boxes": [], "boxes": []}', "key 'boxes' stands twice in one object"),
+        ('{"boxes": [{"id": 1, "name": "a", "name": "b"}]}', "key 'name' stands twice in one object"),
+        ('{"boxes": [], "b\\u006fxes": []}', "key 'boxes' stands twice in one object"),
+        (b"\x1f\x8b\x08", "is a compressed archive"),
         ('{"boxes": [{"id": 1, "name": NaN}]}', "record with id 1: name holds NaN"),
         ('{"boxes": [{"id": Infinity}]}', "id holds NaN or an infinite number"),
         ('{"boxes": [{"id": true}]}', r"boxes\[0\]\.id: Expected `int`, got `bool`"),
@@ -81,3 +85,31 @@ def test_nan_is_forgiven_where_it_does_no_harm(tmp_path: Path, value: str) -> No
     (warning,) = findings.warnings
     assert warning.startswith("bbox holds NaN")
     assert warning.endswith("record with id 7: bbox")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"boxes": [\n{"id": 1}', r"invalid JSON at line 2, column 10: the file ends too early; download"),
+        ('{"boxes": [\n{"id": 1,]', "invalid JSON at line 2, column 10: unexpected character"),
+        (b'\xef\xbb\xbf{"boxes": [}', "invalid JSON at line 1, column 12"),
+        ('{"boxes": []}\n{"boxes": 1}', "key 'boxes' stands twice|line 2, column 1"),
+        ('{"boxes": [], "boxes": []}', "key 'boxes' stands twice in one object"),
+        ('{"boxes": [{"id": true}]}', r"boxes\[0\]\.id: Expected `int`, got `bool`; correct"),
+        ('{"boxes": [{"id": -Infinity}]}', "id holds NaN or an infinite number"),
+        ('{"info": ' + "[" * 200_000, "nested too deeply"),
+        (b'{"boxes": [{"id": 1,\n"name": "caf\xe9"}]}', "not UTF-8|line 2"),
+    ],
+)
+def test_a_large_file_is_told_without_reading_it_twice(
+    content: str | bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonfile, "SMALL", 0)
+    test_a_bad_file_is_told_in_one_line_with_its_place(tmp_path, content, said)
+    test_nan_is_forgiven_where_it_does_no_harm(tmp_path, "NaN")
+
+
+def test_many_keys_of_which_one_stands_twice_are_told_soon(tmp_path: Path) -> None:
+    keys = ", ".join(f'"k{k}": 1' for k in range(100_000))
+    with pytest.raises(DataError, match="key 'last' stands twice"):
+        read(tmp_path / "a.json", f'{{"boxes": [], {keys}, "last": 1, "last": 2}}')
