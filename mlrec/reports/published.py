@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import importlib.resources
 import io
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlrec.errors import UsageError, printable
 from mlrec.files import read_text
@@ -29,6 +31,10 @@ TEXTS = (
 )
 
 
+def _shipped(name: str) -> str:
+    return importlib.resources.files("mlrec.reports").joinpath("data", name).read_text("utf-8")
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A published test set in full: what own runs must match to stand beside published rows."""
@@ -40,12 +46,14 @@ class Dataset:
     labels: int
 
 
-# Sizes as the paper prints them; COCO without its images that hold no label.
+def paper_settings() -> dict[str, Any]:
+    """What the paper prints beside its tables: sizes of the data sets, training, the peaks of Figure 5, seconds."""
+    return tomllib.loads(_shipped("paper_settings.toml"))
+
+
 DATASETS = {
-    "voc2007": Dataset("VOC2007", "voc2007", "test", 4952, 20),
-    "voc2012": Dataset("VOC2012", "voc2012", "test", 10991, 20),
-    "coco2014": Dataset("MS-COCO 2014", "coco", "val", 40137, 80),
-    "wider": Dataset("WIDER-Attribute", "wider", "test", 29179, 14),
+    key: Dataset(full["name"], full["kind"], full["test"]["split"], full["test"]["samples"], full["labels"])
+    for key, full in paper_settings()["datasets"].items()
 }
 
 
@@ -79,7 +87,7 @@ class Published:
 
 def paper_rows(table: int) -> list[Published]:
     """The rows of one of the paper's tables, 1 to 8, in the paper's order."""
-    rows = _csv(importlib.resources.files("mlrec.reports").joinpath("data/paper_results.csv").read_text("utf-8"))
+    rows = _csv(_shipped("paper_results.csv"))
     return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
 
 
@@ -89,7 +97,7 @@ def literature(dataset: str) -> Table:
     Raises:
         UsageError: there are none on that data set; names those there are.
     """
-    rows = list(_csv(importlib.resources.files("mlrec.reports").joinpath("data/literature.csv").read_text("utf-8")))
+    rows = list(_csv(_shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
     if dataset not in known:
         raise UsageError(f"no literature on '{printable(dataset)}'; there is some on {', '.join(known)}")

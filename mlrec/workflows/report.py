@@ -20,7 +20,7 @@ from mlrec.reports.overview import overview
 from mlrec.reports.paper import TABLES, belongs, paper_table
 from mlrec.reports.published import extra_rows
 from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
-from mlrec.reports.series import FIGURE_5, series_of, series_table
+from mlrec.reports.series import figure5_note, series_of, series_table
 from mlrec.reports.table import Table
 from mlrec.reports.table1 import table_1
 from mlrec.runs import directory
@@ -102,7 +102,7 @@ def report(
         series = series_of(rows, "lam", bounds)
         if not series:
             raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
-        drawn = series_table(series, "lam", "Figure 5: mAP against λ", (FIGURE_5,))
+        drawn = series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
     elif table == 1:
         swept = [own for row in rows for own in lam_rows(row)]
         files = sorted(file for folder in (*runs, root) for file in (folder / FILE, *folder.glob(f"*/{FILE}")))
