@@ -68,6 +68,7 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
     """MAP against λ or H: one line a series, bars of one standard deviation over seeds, a ring at the peak."""
     with style():
         figure, axes = _figure(5.2, 3.4)
+        spread = any(point.sd for line in series for point in line.points)
         for k, line in enumerate(series):
             x, y = [point.x for point in line.points], [100 * point.mAP for point in line.points]
             bars = [100 * (point.sd or 0.0) for point in line.points]
@@ -77,7 +78,8 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
             )
             axes.plot([line.peak.x], [100 * line.peak.mAP], "o", ms=10, mfc="none", mec=COLOURS[k % 8])
         axes.set(xlabel="λ" if key == "lam" else "number of heads H", ylabel="mAP, %")
-        axes.legend(fontsize="small")
+        title = "ring: the peak" + (", bars: one sd over seeds" if spread else "")
+        axes.legend(title=title, fontsize="small", title_fontsize="small")
         return figure
 
 
