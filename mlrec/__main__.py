@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
 def main() -> None:
     """Run the command line."""
+    _open_what_is_closed()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _leave)
@@ -17,6 +19,13 @@ def main() -> None:
 
     processes.share_cores()
     run()
+
+
+def _open_what_is_closed() -> None:
+    """A stream that the caller closed leads nowhere; else the next file that is opened would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - for as long as the process lives
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

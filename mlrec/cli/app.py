@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import signal
 import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mlrec import __version__, processes
 from mlrec.cli import console
@@ -19,8 +21,23 @@ from mlrec.errors import MlrecError, printable
 
 CRASH_LOG = "mlrec-crash.log"
 
+
+class _Untold(Exception):  # noqa: N818 - it carries an error
+    """A broken pipe or an early end of a file: Typer would end the first unsaid, the second with 'Aborted.'"""
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command, and keep from Typer what it would not tell."""
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, EOFError) as problem:
+            raise _Untold(problem) from problem
+
+
 app = typer.Typer(
     name="mlrec",
+    cls=_Group,
     help="Multi-label image recognition with class-specific residual attention.\n\n"
     "Start: mlrec demo · mlrec prepare voc2007 VOCdevkit · mlrec train · mlrec eval --top3 · mlrec report",
     no_args_is_help=True,
@@ -30,8 +47,8 @@ app = typer.Typer(
 )
 
 
-class _Terminated(BaseException):
-    """SIGTERM, turned into an exception so that temporaries are removed on the way out."""
+class _Signalled(BaseException):
+    """SIGINT or SIGTERM, so that temporaries are removed on the way out. Typer would end a KeyboardInterrupt unsaid."""
 
 
 def _version(asked: bool) -> None:
@@ -69,14 +86,12 @@ def main() -> None:
         if getattr(problem, "speaks", processes.rank() == 0):
             console.error(str(problem))
         code = problem.exit_code
-    except KeyboardInterrupt:
-        console.error("interrupted")
-        code = 130
-    except _Terminated:
-        console.error("terminated")
-        code = 143
-    except BrokenPipeError:
-        code = 1
+    except _Signalled as signalled:
+        number = signalled.args[0]
+        console.error("interrupted" if number == signal.SIGINT else "terminated")
+        code = 128 + number
+    except _Untold as untold:
+        code = 1 if isinstance(untold.args[0], BrokenPipeError) and _reader_left() else _crashed(untold.args[0])
     except MemoryError:
         console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
         code = 1
@@ -91,7 +106,15 @@ def main() -> None:
 def _stop(number: int, _frame: FrameType | None) -> None:
     """End the command, removing temporaries; a second signal ends it as it stands."""
     signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+    raise _Signalled(number)
+
+
+def _reader_left() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads any more, as after `| head -1`."""
+    ends = select.poll()
+    for number in (1, 2):
+        ends.register(number, 0)
+    return any(event & select.POLLERR for _, event in ends.poll(0))
 
 
 def _no_access(problem: OSError) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -262,8 +263,10 @@ def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path
 def test_kill_9_of_a_real_process_leaves_a_run_that_resumes(
     data: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:
+    """And that never hashed a text as this process does."""
     arguments = [*command(data, tmp_path), "--set", "epochs=2", "--set", "save_every=2"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seeded = {**os.environ, "PYTHONHASHSEED": "1"}
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=seeded)
     until_step(tmp_path / "run", 3, process)
     process.kill()
     process.communicate(timeout=30)

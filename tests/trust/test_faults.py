@@ -23,8 +23,12 @@ from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
 from mlrec.runs import directory
 from mlrec.workflows.evaluate import evaluate_run
+from mlrec.workflows.predict import predict
+from mlrec.workflows.prepare import prepare
+from mlrec.workflows.stats import stats
 from mlrec.workflows.train import train
-from tests.tiny import FAST, make_tiny
+from tests.tiny import FAST, SIZES, make_tiny
+from tests.trust import trees
 from tests.trust.commands import Command
 
 
@@ -123,6 +127,24 @@ def test_two_runs_in_one_folder_and_what_a_killed_one_leaves(home: Path) -> None
         assert not list(folder.glob(".*.tmp-*"))
         with pytest.raises(RunError, match=f"pid {os.getpid()} on"), directory.locked(folder):
             pass
+
+
+def test_what_is_read_is_left_as_it_was(tmp_path: Path) -> None:
+    """Images, annotations and prepared data, by content and time, whatever the command; they need not be writable."""
+    own, data = trees.csv(tmp_path / "own"), make_tiny(tmp_path)
+    read = [own, data, tmp_path / "pictures"]
+    entries = sorted(entry for root in read for entry in (root, *root.rglob("*")))
+    for entry in entries:
+        entry.chmod(0o555 if entry.is_dir() else 0o444)
+    before = [(entry.stat().st_mtime_ns, entry.is_file() and entry.read_bytes()) for entry in entries]
+    prepare("csv", own / "labels.csv", out=tmp_path / "made")
+    run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path / "runs")
+    evaluate_run(run.path, data=data)
+    assert len(list(predict(run.path, tmp_path / "pictures"))) == sum(SIZES.values())
+    stats(data)
+    after = sorted(entry for root in read for entry in (root, *root.rglob("*")))
+    assert after == entries
+    assert [(entry.stat().st_mtime_ns, entry.is_file() and entry.read_bytes()) for entry in entries] == before
 
 
 def test_labels_in_another_order_give_the_same_numbers_to_the_last_bit(home: Path, tmp_path: Path) -> None:
