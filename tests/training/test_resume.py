@@ -238,7 +238,7 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
 
 def until_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     """Wait until the log of a run names a step."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         if any(entry["step"] >= step for entry in log.entries(folder)):
             return

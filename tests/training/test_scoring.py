@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,21 +55,6 @@ def test_bits_do_not_depend_on_workers_and_little_on_the_batch(
     one = predict(model, pictures, batch_size=4, workers=0).logits
     np.testing.assert_array_equal(predict(model, pictures, batch_size=4, workers=workers).logits, one)
     np.testing.assert_allclose(predict(model, pictures, batch_size=13, workers=0).logits, one, atol=1e-4)
-
-
-def test_a_low_limit_of_open_files_suffices(pictures: Manifest, model: Classifier) -> None:
-    """Each batch of a loader process comes as three open files: none may be kept."""
-    names, targets = pictures.images * 6, np.tile(pictures.targets, (6, 1))
-    many = replace(pictures, images=names, targets=targets, sample_ids=tuple(map(str, range(len(names)))))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 60, hard)
-    )
-    try:
-        found = predict(model, many, batch_size=1, workers=2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    np.testing.assert_array_equal(found.logits[:13], found.logits[-13:])
 
 
 @pytest.mark.parametrize("samples", [1, 2, 9, 13])
