@@ -1,4 +1,4 @@
-"""The images of a report that are worth a look, with what its best model sees in them."""
+"""The images of a report that are worth a look, with what the best model of each data set sees in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlrec.progress import SILENT, Progress
 from mlrec.reports.numbers import percent
 from mlrec.reports.overlay import Pixels, Range, draw_strips, overlaid, shrunk
 from mlrec.reports.page import Card, Gallery, Picture, Section
-from mlrec.reports.results import scores_and_truth
+from mlrec.reports.results import Result, scores_and_truth
 from mlrec.runs.record import Run
 from mlrec.workflows.attend import look, meaning
 from mlrec.workflows.report import Report
@@ -76,17 +76,28 @@ class _Album:
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[Gallery]:
-    """The hardest images of a report's best run, and the likely label errors of each label.
+    """The hardest images of each data set by its best run of a report, and the likely label errors of each label.
 
     Args:
-        report: whose best run it is.
+        report: whose best runs they are.
         labels: those that the report was made of; None for all.
         progress: where bars and notes go.
     """
-    if not report.rows:
-        return []
-    best = max(report.rows, key=lambda row: row.values["mAP"] or 0.0)
-    run = next(run for run in report.runs if run.path == best.paths[0])
+    best: dict[tuple[object, ...], Result] = {}
+    for row in sorted(report.rows, key=lambda row: -(row.values["mAP"] or 0.0)):
+        best.setdefault((row.dataset, row.split, row.digest), row)
+    runs = {run.path: run for run in report.runs}
+    return [
+        gallery
+        for row in best.values()
+        for gallery in _galleries_of(
+            runs[row.paths[0]], f", {row.dataset} {row.split}" if len(best) > 1 else "", labels, progress
+        )
+    ]
+
+
+def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: Progress) -> list[Gallery]:
+    """Those of one run; `where` tells its data set in the titles."""
     logits, targets, names = scores_and_truth(run, labels)
     hard = [(sample, _of_sample(logits, targets, sample)) for sample in hardest(logits, targets, HARDEST)]
     doubted = _by_label(logits, targets)
@@ -95,14 +106,14 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
     cards = tuple(album.card(sample, found) for sample, found in hard)
     why = "The highest mean loss over all labels; of each the labels that the model and the annotation disagree on."
     why += " Maps: what each place of the image adds to the label's logit." if album.maps else ""
-    shown = [Gallery(f"Hardest images of {run.path.name}", why, (Section("", cards),), album.scale)]
+    shown = [Gallery(f"Hardest images of {run.path.name}{where}", why, (Section("", cards),), album.scale)]
     if doubted:
         why = f"The model and the annotation disagree: errors of the one or the other, at most {PER_LABEL} a label."
         sections = tuple(
             Section(names[label], tuple(album.card(one.sample, [one]) for one in found))
             for label, found in doubted.items()
         )
-        shown.append(Gallery("Likely label errors", why, sections, album.scale))
+        shown.append(Gallery(f"Likely label errors{where}", why, sections, album.scale))
     return shown
 
 

@@ -98,6 +98,18 @@ def test_few_of_many_labels_are_shown(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert shown() == {LABELS[0]: 1, LABELS[1]: 1}
 
 
+def test_each_data_set_has_its_images(run: Run, tmp_path: Path) -> None:
+    flags = {**FAST, "epochs": 1, "data": str(make_tiny(tmp_path / "second", "second"))}
+    other = train(flags, out=tmp_path / "runs")
+    for one in (run, other):
+        says(one, sure(one))
+    assert [gallery.title for gallery in galleries(report([tmp_path / "runs"]))] == [
+        f"Hardest images of {run.path.name}, tiny val",
+        f"Hardest images of {other.path.name}, second val",
+    ]
+    assert [gallery.title for gallery in galleries(report([run.path]))] == [f"Hardest images of {run.path.name}"]
+
+
 def test_without_the_model_there_are_images_and_no_maps(run: Run) -> None:
     told: list[str] = []
     (run.path / "model.safetensors").unlink()
