@@ -105,8 +105,8 @@ def report(
         drawn = series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
     elif table == 1:
         swept = [own for row in rows for own in lam_rows(row)]
-        files = sorted(file for folder in (*runs, root) for file in (folder / FILE, *folder.glob(f"*/{FILE}")))
-        drawn = table_1(swept, [accuracy_row(AccuracySweep.load(file)) for file in files if file.is_file()])
+        files = sorted({file for folder in runs or [root] for file in _classifiers(folder)})
+        drawn = table_1(swept, [accuracy_row(AccuracySweep.load(file)) for file in files])
     elif table is not None:
         drawn = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
     else:
@@ -130,10 +130,18 @@ def _check(table: int | None, figure: int | None, extra: Path | None, convention
 def _chosen(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:
     if table is None:
         return runs_at(runs, root)
-    found = runs_at(runs, root) if runs or finished_runs(root) else []
+    named = runs or ([root] if finished_runs(root) else [])
+    if table == 1:  # a folder may hold published classifiers alone
+        named = [folder for folder in named if finished_runs(folder) or not _classifiers(folder)]
+    found = runs_at(named) if named else []
     if table == 1:
         return found
     return [run for run in found if belongs(run.record, table, named=bool(runs))]
+
+
+def _classifiers(folder: Path) -> list[Path]:
+    """Where evaluations of published classifiers lie: in `folder` itself or directly below it."""
+    return [file for file in (folder / FILE, *folder.glob(f"*/{FILE}")) if file.is_file()]
 
 
 def label_report(

@@ -72,6 +72,9 @@ def test_top1_and_top5_at_every_lam_are_those_of_a_plain_loop(folder: Path, tmp_
     rows = [row for row in report(root=tmp_path / "runs", table=1).table.rows if row.cells[1] == "own"]
     assert len(rows) == 1
     assert "not comparable" in rows[0].group
+    for root in (tmp_path / "runs", tmp_path / "elsewhere"):
+        named = report([tmp_path / "runs"], root=root, table=1)  # no trained run, and told once
+        assert [row for row in named.table.rows if row.cells[1] == "own"] == rows
     (file,) = (tmp_path / "runs").glob("*/accuracy.json")
     assert AccuracySweep.load(file) == found
     assert json.loads(file.read_text())["weights"] == "w.safetensors"
