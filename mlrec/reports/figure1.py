@@ -47,7 +47,8 @@ def lam_table(sweep: LamSweep, title: str) -> Table:
 
 def _row(sweep: LamSweep, key: str, name: str, lam: float, temperature: float | str | None, gain: Gain | None) -> Row:
     found = sweep.metrics[key][sweep.form]
-    degree: list[Cell] = [str(temperature)] if len(sweep.temperatures) > 1 else []
+    told = f"{temperature:g}" if isinstance(temperature, float) else "∞"
+    degree: list[Cell] = [told] if len(sweep.temperatures) > 1 else []
     between = None if gain is None else f"{shown(gain.low, 'points')} to {shown(gain.high, 'points')}"
     difference = None if key == "zero" else (found["mAP"] or 0.0) - (sweep.metrics["zero"][sweep.form]["mAP"] or 0.0)
     return Row((name, lam, *degree, found["mAP"], found["CF1"], found["OF1"], difference, between))

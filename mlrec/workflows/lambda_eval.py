@@ -99,12 +99,12 @@ def evaluate_lams(
     Other arguments as in `evaluate_run`.
 
     Raises:
-        MlrecError: as `evaluate_run`; a head without an average; no positive to choose by.
+        MlrecError: as `evaluate_run`; a head without an average; no positive to choose by; a choice on scored images.
     """
     progress = progress if processes.rank() == 0 else SILENT
     chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
     conventions_named(conventions)
-    apart = None if question.select_on is None else chosen.on_split(question.select_on)
+    apart = None if question.select_on is None else _apart(chosen, question.select_on)
     predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
     names = list(labels or predictions.labels)
     scored = parts.columns([outputs.column_of(name, predictions.labels) for name in names])
@@ -144,6 +144,18 @@ def evaluate_lams(
             write_json(temporary / FILE, found.content)
             write_json(temporary / EVALUATION, chosen.facts(names, facts["environment"]))
     return found
+
+
+def _apart(chosen: Chosen, split: str) -> Chosen:
+    """The split that chooses; an image that is scored must not choose as well, or † would be left out wrongly."""
+    apart = chosen.on_split(split)
+    scored = set(chosen.manifest.images)
+    if shared := sum(image in scored for image in set(apart.manifest.images)):
+        raise UsageError(
+            f"--select-on {split}: {shared:,} of its images are scored, too, as part of {chosen.manifest.split}; "
+            "name a split of other images, or leave --select-on out: the choice is then marked as such"
+        )
+    return apart
 
 
 def _pass(

@@ -69,6 +69,8 @@ def test_another_split_chooses_and_the_table_has_no_dagger(run: Run) -> None:
     assert "best on train" in [row.cells[0] for row in found.tables[0].rows]
     with pytest.raises(DataError, match="no split 'tset'"):
         evaluate_lams(run.path, Question([0.5], select_on="tset"), machine=HERE)
+    with pytest.raises(UsageError, match="--select-on val: 9 of its images are scored, too"):
+        evaluate_lams(run.path, Question([0.5], select_on="val"), machine=HERE)
 
 
 def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(data: Path) -> None:
@@ -80,6 +82,7 @@ def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(d
     assert [len(row) for row in found.sweep.by_temperature] == [3, 3]
     assert found.sweep.best == max(max(row) for row in found.sweep.by_temperature)
     assert any("at test time alone" in note for note in found.tables[0].footnotes)
+    assert [row.cells[2] for row in found.tables[0].rows][:2] == ["1", "1"]
     with pytest.raises(ModelError, match="spatial head has no average"):
         evaluate_lams(run_with(data, head="spatial").path, Question([0.1]), machine=HERE)
 
