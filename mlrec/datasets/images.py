@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import io
 import stat
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -147,8 +150,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
     Raises:
         DataError: as `decode`, as far as the header tells.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _metadata_ignored():
         return _open(read_image_file(path), path).size
 
 
@@ -158,8 +160,7 @@ def read_orientation(path: Path | str) -> int:
     Raises:
         DataError: as `decode`, as far as the header tells.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _metadata_ignored():
         return _orientation(_open(read_image_file(path), path))
 
 
@@ -191,8 +192,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
     Raises:
         DataError: as `decode`.
     """
-    with warnings.catch_warnings():  # Pillow warns of broken metadata; the pixels are what counts
-        warnings.simplefilter("ignore")
+    with _metadata_ignored():
         image = _open(data, path)
         try:
             return _stored(image, data, how)
@@ -202,6 +202,35 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
             raise
         except Exception as error:  # Pillow raises nearly anything on damaged files
             raise _refused(path, f"{_damage(error)}; replace the file or use --skip-bad-images") from error
+
+
+class _Silence:
+    """How many are decoding, and what gives the warnings back when nobody is."""
+
+    lock = threading.Lock()
+    inside = 0
+    caught = warnings.catch_warnings()
+
+
+@contextmanager
+def _metadata_ignored() -> Iterator[None]:
+    """Pillow warns of broken metadata; the pixels are what counts.
+
+    `warnings.catch_warnings` alone is not for threads: one would give back what another has silenced.
+    """
+    with _Silence.lock:
+        if not _Silence.inside:
+            _Silence.caught = warnings.catch_warnings()
+            _Silence.caught.__enter__()
+            warnings.simplefilter("ignore")
+        _Silence.inside += 1
+    try:
+        yield
+    finally:
+        with _Silence.lock:
+            _Silence.inside -= 1
+            if not _Silence.inside:
+                _Silence.caught.__exit__(None, None, None)
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:

@@ -21,6 +21,7 @@ from mlrec.datasets.images import Pixels, crop, load, upright
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.processes import cores
 from mlrec.progress import Progress
 from mlrec.training.sampling import BatchKey
 from mlrec.training.transforms import VIEWS, Decode, draw_view
@@ -148,8 +149,7 @@ def run(
 
 def default_workers() -> int:
     """Loader processes for each process of training: the cores it may use, at most 16; none where there is one core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    mine = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    mine = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return 0 if mine <= 1 else min(mine, MOST_WORKERS)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +14,9 @@ from mlrec.datasets.images import crop, load, upright
 from mlrec.datasets.listing import Item
 from mlrec.errors import DataError, printable
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.threads import AHEAD, mapped
 from mlrec.training.loading import default_workers
 from mlrec.training.transforms import VIEWS, Decode
-
-AHEAD = 4  # images decoded ahead of their batch, for each thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,31 +50,18 @@ def load_stream(
         decode: the decoder.
     """
     number = default_workers() if threads is None else threads
-    pool = ThreadPoolExecutor(max(number, 1))
-    try:
-        for batch in _batched(_ahead(items, preprocessing, decode, pool, number * AHEAD + batch_size), batch_size):
+    size = preprocessing.size
+
+    def load_view(item: Item) -> tuple[Item, Tensor | DataError]:
+        return item, view_of(item, preprocessing, decode)
+
+    with mapped(load_view, items, threads=max(number, 1), ahead=number * AHEAD + batch_size) as views:
+        for batch in _batched(views, batch_size):
             images = [image for _, image in batch if isinstance(image, Tensor)]
-            size = preprocessing.size
             yield Loaded(
                 items=[(item, image if isinstance(image, DataError) else None) for item, image in batch],
                 images=torch.stack(images) if images else torch.empty((0, 3, size, size), dtype=torch.uint8),
             )
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ahead(
-    items: Iterable[Item], preprocessing: Preprocessing, decode: Decode, pool: ThreadPoolExecutor, most: int
-) -> Iterator[tuple[Item, Tensor | DataError]]:
-    waiting: deque[tuple[Item, Future[Tensor | DataError]]] = deque()
-    for item in items:
-        waiting.append((item, pool.submit(view_of, item, preprocessing, decode)))
-        if len(waiting) > most:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    while waiting:
-        first, future = waiting.popleft()
-        yield first, future.result()
 
 
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlrec import __version__
+from mlrec import __version__, processes
 from mlrec.datasets import folder as folders
 from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import Manifest
@@ -170,7 +170,7 @@ def _decoder() -> Iterator[Check]:
 def _machine(out: Path, workers: int | None) -> Iterator[Check]:
     from mlrec.training.loading import default_workers
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = processes.cores()
     number = default_workers() if workers is None else workers
     few = f"{cores} cores decode slowly; cache features with --freeze-backbone" if cores < 2 else ""
     yield Check("workers", "warning" if few else "ok", f"{number} loader processes, {cores} cores", few)

@@ -20,7 +20,7 @@ from mlrec.errors import DataError
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.contactsheet import Line, Tile
 from mlrec.reports.table import Column, Row, Table
-from mlrec.workflows.workers import mapping
+from mlrec.threads import mapped
 
 KEPT = "fingerprints.npz"
 
@@ -102,8 +102,9 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
     """The fingerprint of each image that can be read, by name; those of unchanged files are kept in `folder`."""
     kept = Kept.load(folder / KEPT, root, names)
-    with progress.task("reading images", len(kept.missing)) as step, mapping(len(kept.missing)) as mapped:
-        for name, found in zip(kept.missing, mapped(partial(_fingerprint, root), kept.missing), strict=True):
+    read = partial(_fingerprint, root)
+    with progress.task("reading images", len(kept.missing)) as step, mapped(read, kept.missing) as results:
+        for name, found in zip(kept.missing, results, strict=True):
             if found is not None:
                 kept.prints[name] = found
             step()

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlrec.datasets import images
 from mlrec.errors import DataError, Findings, printable
 from mlrec.progress import Progress
-from mlrec.workflows.workers import mapping
+from mlrec.threads import mapped
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,11 @@ class Verified:
 
 
 def verify(root: Path, names: Sequence[str], progress: Progress) -> dict[str, Verified]:
-    """Decode the image files `names` below `root`; what each told, by name.
-
-    Small sets are decoded in this process, larger ones by one worker a core. However this ends, no worker stays.
-    """
+    """Decode the image files `names` below `root`; what each told, by name."""
     check = partial(verify_image, root)
     found: dict[str, Verified] = {}
-    with progress.task("decoding images", len(names)) as step, mapping(len(names)) as mapped:
-        for name, verified in zip(names, mapped(check, names), strict=True):
+    with progress.task("decoding images", len(names)) as step, mapped(check, names) as results:
+        for name, verified in zip(names, results, strict=True):
             found[name] = verified
             step()
     return found

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from mlrec import __main__
@@ -29,7 +29,7 @@ class Command:
         if not self.pid:
             code = 70
             try:
-                _forget_servers()
+                _forget_server()
                 code = _run([str(argument) for argument in arguments], cwd, log)
             finally:
                 os._exit(code)
@@ -84,10 +84,9 @@ def _run(arguments: Sequence[str], cwd: Path, log: Path) -> int:
     return 0
 
 
-def _forget_servers() -> None:
-    """A server of processes that an earlier test started is no child of this process, and cannot serve it."""
-    for server in (forkserver._forkserver, resource_tracker._resource_tracker):  # type: ignore[attr-defined]
-        server.__init__()  # in place: the module's functions are bound to these objects
+def _forget_server() -> None:
+    """The tracker of resources that an earlier test started is no child of this process, and cannot serve it."""
+    resource_tracker._resource_tracker.__init__()  # type: ignore[misc]  # in place: functions are bound to it
 
 
 def _members(session: int) -> list[int]:
