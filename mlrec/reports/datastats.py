@@ -88,7 +88,7 @@ def _splits(statistics: DataStatistics) -> Table:
         Column("split", "split"),
         Column("images", "images", "count"),
         Column("samples", "samples", "count"),
-        Column("labels_per_sample", "labels per sample", "number"),
+        Column("labels_per_sample", "labels per sample", "mean"),
         Column("most", "most", "count"),
         Column("none", "without any", "count"),
         Column("unknown", "unknown", "count"),

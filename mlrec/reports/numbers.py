@@ -7,7 +7,7 @@ from typing import Literal
 from mlrec.errors import printable
 
 Cell = float | int | str | None
-Kind = Literal["text", "percent", "points", "number", "count", "p", "seconds"]
+Kind = Literal["text", "percent", "points", "number", "mean", "count", "p", "seconds"]
 
 UNDEFINED = "–"
 MINUS = "−"
@@ -16,8 +16,8 @@ MINUS = "−"
 def shown(value: float | int | str, kind: Kind) -> str:
     """`value` as people read it.
 
-    Fractions become percent with one decimal, as the paper prints them; differences ("points") carry their sign; text
-    is made safe for one line of a terminal.
+    Fractions become percent with one decimal, as the paper prints them; differences ("points") carry their sign; a
+    "mean" has two decimals; text is made safe for one line of a terminal.
     """
     if isinstance(value, str):
         return printable(value)
@@ -27,6 +27,8 @@ def shown(value: float | int | str, kind: Kind) -> str:
         return _signed(100 * value)
     if kind == "count":
         return f"{value:,.0f}"
+    if kind == "mean":
+        return f"{value:,.2f}"
     if kind == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if kind == "seconds":
