@@ -107,6 +107,11 @@ def replace_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(retired, ignore_errors=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether this is what a killed writer of this module left."""
+    return _TEMPORARY.match(path.name) is not None
+
+
 def remove_stale(folder: Path) -> None:
     """Remove temporaries whose writer is gone. A retired folder whose successor never arrived is put back."""
     for entry in folder.iterdir() if folder.is_dir() else ():

@@ -11,9 +11,10 @@ import msgspec
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, nearest, printable
-from mlrec.files import read_own_json, write_json
+from mlrec.files import is_temporary, read_own_json, write_json
 
 DATASET_FILE = "dataset.json"
+FINGERPRINTS_FILE = "fingerprints.npz"
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ class Dataset:
             raise DataError(
                 f"{printable(path)}: no prepared data set here{nearest(path.name, known)}; run mlrec prepare first"
             )
-        return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "prepare it again"))
+        return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "remove the folder and prepare it again"))
 
     @classmethod
     def latest(cls, root: Path | str = "data") -> Dataset:
@@ -92,6 +93,25 @@ class Dataset:
     def manifest_path(self, split: str) -> Path:
         """Where the manifest of `split` lies."""
         return self.path / f"{split}.jsonl"
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Hold back from replacing a folder that is more than an earlier prepare, or none.
+
+    Raises:
+        DataError: there is something that mlrec did not write.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / DATASET_FILE).is_file():
+        raise DataError(f"{printable(folder)}: exists and is no prepared data set; remove it or choose another --name")
+    for entry in sorted(folder.iterdir()):
+        own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
+        if not own or entry.is_dir():
+            raise DataError(
+                f"{printable(entry)}: was not written by mlrec and would be lost; move it, or choose another --name"
+            )
+    read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
 
 
 def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from mlrec.datasets import duplicates
 from mlrec.datasets.duplicates import ALIKE, Fingerprint
 from mlrec.datasets.fingerprints import Kept
-from mlrec.datasets.folder import Dataset
+from mlrec.datasets.folder import FINGERPRINTS_FILE, Dataset
 from mlrec.datasets.groups import connected
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError
@@ -21,8 +21,6 @@ from mlrec.progress import SILENT, Progress
 from mlrec.reports.contactsheet import Line, Tile
 from mlrec.reports.table import Column, Row, Table
 from mlrec.threads import mapped
-
-KEPT = "fingerprints.npz"
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
     """The fingerprint of each image that can be read, by name; those of unchanged files are kept in `folder`."""
-    kept = Kept.load(folder / KEPT, root, names)
+    kept = Kept.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
     with progress.task("reading images", len(kept.missing)) as step, mapped(read, kept.missing) as results:
         for name, found in zip(kept.missing, results, strict=True):
@@ -109,7 +107,7 @@ def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progr
                 kept.prints[name] = found
             step()
     if kept.missing:
-        kept.save(folder / KEPT)
+        kept.save(folder / FINGERPRINTS_FILE)
     return {name: kept.prints[name] for name in names if name in kept.prints}
 
 

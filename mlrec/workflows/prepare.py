@@ -11,7 +11,7 @@ import numpy as np
 
 from mlrec.datasets import folder
 from mlrec.datasets.boxes import hold_pixels, repaired
-from mlrec.datasets.folder import DATASET_FILE, Dataset, Info
+from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
 from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of
 from mlrec.errors import DataError, Findings, UsageError, nearest, printable
@@ -74,7 +74,7 @@ def prepare(
     target = Path(out) / (name or reading.name)
     log = _log(out, target.name)
     with _kept_in(log, findings, path):
-        _refuse_foreign(target)
+        folder.refuse_foreign(target)
         if options.labels is not None:
             reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
         checks = _Checks(verify, skip_bad_images, allow_overlap)
@@ -115,7 +115,7 @@ def summary(dataset: Dataset) -> Table:
         Column("split", "split"),
         Column("images", "images", "count"),
         Column("samples", "samples", "count"),
-        Column("labels_per_sample", "labels per sample", "number"),
+        Column("labels_per_sample", "labels per sample", "mean"),
         Column("positives", "positives", "count"),
         Column("unknown", "unknown", "count"),
     )
@@ -146,15 +146,6 @@ def _log(out: Path | str, name: str) -> Path:
     if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         raise UsageError(f"'{printable(name)}' is no folder name; give a plain one with --name, such as voc2007")
     return Path(out) / f"{name}.bad.log"
-
-
-def _refuse_foreign(target: Path) -> None:
-    if (
-        target.exists()
-        and not (target / DATASET_FILE).is_file()
-        and not (target.is_dir() and not any(target.iterdir()))
-    ):
-        raise DataError(f"{printable(target)}: exists and is no prepared data set; remove it or choose another --name")
 
 
 @contextmanager

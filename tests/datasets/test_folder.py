@@ -49,5 +49,5 @@ def test_what_is_missing_or_broken_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no split 'test'; there are all"):
         dataset.manifest("test")
     (tmp_path / "voc2007" / "dataset.json").write_text('{"name": 3}')
-    with pytest.raises(DataError, match=r"dataset\.json: .*name.*; prepare it again"):
+    with pytest.raises(DataError, match=r"dataset\.json: .*name.*; remove the folder and prepare it again"):
         Dataset.load(tmp_path / "voc2007")

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from mlrec.datasets.duplicates import Fingerprint, fingerprint, pairs
+from mlrec.datasets.folder import FINGERPRINTS_FILE
 from mlrec.errors import DataError
 from mlrec.reports.contactsheet import write_sheet
-from mlrec.workflows.duplicates import KEPT, find_duplicates, pages, summary
+from mlrec.workflows.duplicates import find_duplicates, pages, summary
 from mlrec.workflows.prepare import prepare
 
 WAYS = {
@@ -78,12 +79,12 @@ def test_twins_are_told_with_splits_labels_and_leaks(tmp_path: Path) -> None:
 def test_fingerprints_are_kept_until_the_file_changes(tmp_path: Path) -> None:
     path = pets(tmp_path)
     first = find_duplicates(path)
-    written = (path / KEPT).stat().st_mtime_ns
+    written = (path / FINGERPRINTS_FILE).stat().st_mtime_ns
     assert find_duplicates(path) == first
-    assert (path / KEPT).stat().st_mtime_ns == written
+    assert (path / FINGERPRINTS_FILE).stat().st_mtime_ns == written
     Image.new("RGB", (9, 9), "red").save(tmp_path / "again.png")
     assert len(find_duplicates(path).pairs) == 1
-    (path / KEPT).write_bytes(b"broken")
+    (path / FINGERPRINTS_FILE).write_bytes(b"broken")
     assert len(find_duplicates(path).pairs) == 1
 
 

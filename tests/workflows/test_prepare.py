@@ -25,6 +25,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import SOURCES, Reading, ReadOptions
 from mlrec.errors import DataError, Findings, UsageError
 from mlrec.workflows import prepare as workflow
+from mlrec.workflows.duplicates import find_duplicates
 from mlrec.workflows.prepare import prepare, summary
 
 
@@ -100,6 +101,7 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
     source = csv(tmp_path)
     dataset = prepare("csv", source, out=tmp_path / "data")
     (dataset.path / "stale.jsonl").touch()
+    find_duplicates(dataset.path)  # keeps fingerprints there
     prepare("csv", source, out=tmp_path / "data")
     assert left(dataset.path) == ["all.jsonl", "dataset.json"]
     foreign = tmp_path / "data" / "thesis"
@@ -108,6 +110,26 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
     with pytest.raises(DataError, match="exists and is no prepared data set; remove it or choose another --name"):
         prepare("csv", source, out=tmp_path / "data", name="thesis")
     assert left(foreign) == ["chapter.tex"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("notes.txt", "mine", r"notes\.txt: was not written by mlrec and would be lost"),
+        ("photos/a.txt", "mine", "photos: was not written by mlrec and would be lost"),
+        ("dataset.json", '{"name": "mine"}', r"dataset\.json: .*remove the folder, or choose another --name"),
+    ],
+)
+def test_a_folder_that_holds_more_than_a_prepare_is_never_replaced(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    source = csv(tmp_path)
+    dataset = prepare("csv", source, out=tmp_path / "data")
+    (dataset.path / name).parent.mkdir(exist_ok=True)
+    (dataset.path / name).write_text(content)
+    with pytest.raises(DataError, match=told):
+        prepare("csv", source, out=tmp_path / "data")
+    assert (dataset.path / name).read_text() == content
 
 
 def test_a_failure_leaves_what_was_there_and_a_list_of_all_faults(tmp_path: Path) -> None:
