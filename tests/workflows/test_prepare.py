@@ -95,6 +95,7 @@ def test_a_data_set_is_written_and_told(tmp_path: Path) -> None:
         "split", "images", "samples", "labels_per_sample", "positives", "unknown",
     ]  # fmt: skip
     assert [row.cells for row in table.rows] == [("all", 3, 3, 1.0, 3, 1)]
+    assert [table.columns[3].show(mean) for mean in (1.0, 1.4, 1.38)] == ["1.00", "1.40", "1.38"]
 
 
 def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path: Path) -> None:
