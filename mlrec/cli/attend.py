@@ -25,12 +25,12 @@ def attend(
         ),
     ] = None,
     boxes: options.Boxes = None,
-    folder: Annotated[Path, typer.Option("--to", help="Folder of the pictures.")] = Path("attention"),
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("attention"),
     batch_size: Annotated[int | None, typer.Option(help="Images a step [default: 16].", min=1)] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
-    out: options.Out = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Show what in an image speaks for a label: a picture for each image, and all of them on one sheet.
 
@@ -48,12 +48,12 @@ def attend(
     terminal = console.Terminal()
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [])
     written = workflow.attend(
-        options.model_or_last(run, out, terminal),
+        options.model_or_last(run, runs_root, terminal),
         items,
         labels=label or None,
         top=top,
         temperature=head,
-        out=folder,
+        out=out,
         machine=Machine(batch_size, workers, device, precision),
         progress=terminal,
     )

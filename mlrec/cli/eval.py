@@ -64,7 +64,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
-    out: options.Out = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Score a trained model anew, on its own data or on any with the same labels.
 
@@ -86,7 +86,7 @@ def evaluate(
 
         published = evaluate_published(
             backbone, data, lams=parse_numbers(lam or "0"), weights=weights, pretrained=pretrained,
-            machine=machine, out=out, progress=terminal,
+            machine=machine, out=runs_root, progress=terminal,
         )  # fmt: skip
         console.result_json(published.content) if json else console.result_tables([published.table])
         terminal.say(f"written to {published.path}")
@@ -102,7 +102,7 @@ def evaluate(
         question = Question(parse_numbers(lam or "0"), degrees, select_on, divide, resamples, by_size)
         swept = evaluate_lams(
             model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
-            machine=machine, runs_root=out, progress=terminal,
+            machine=machine, runs_root=runs_root, progress=terminal,
         )  # fmt: skip
         if processes.rank() == 0:
             console.result_json(swept.content) if json else console.result_tables(swept.tables)
@@ -116,7 +116,7 @@ def evaluate(
         conventions=conventions,
         tuned=tuned,
         machine=machine,
-        runs_root=out,
+        runs_root=runs_root,
         progress=terminal,
     )
     if processes.rank():

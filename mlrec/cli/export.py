@@ -24,7 +24,7 @@ def export(
     split: Annotated[str | None, typer.Option(help="Split to check it on [default: the run's].")] = None,
     images: Annotated[int, typer.Option(help="Images to check it on.", min=1)] = 64,
     json: options.Json = False,
-    runs: Annotated[Path, typer.Option(help="Folder of runs, in which the last is looked for.")] = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Write a folder to deploy: the model, its labels and preprocessing, tuned thresholds, a model card.
 
@@ -37,7 +37,7 @@ def export(
 
     terminal = console.Terminal()
     found = workflow.export(
-        model, form=form, out=to, data=data, split=split, images=images, runs_root=runs, progress=terminal
+        model, form=form, out=to, data=data, split=split, images=images, runs_root=runs_root, progress=terminal
     )
     if json:
         console.result_json(found.to_dict())

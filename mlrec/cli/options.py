@@ -23,6 +23,7 @@ Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-
 Data = Annotated[Path | None, typer.Option(help="Folder of a prepared data set [default: the one prepared last].")]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds that mlrec tune left beside the model.")]
 Out = Annotated[Path, typer.Option(help="Folder that run folders are made in.")]
+RunsRoot = Annotated[Path, typer.Option(help="Where runs lie when none is named.")]
 
 Images = Annotated[
     list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or a split's .jsonl.")

@@ -26,7 +26,7 @@ def predict(
     workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
-    out: options.Out = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Say what images show: a line an image on stdout, in the order given, with labels and all probabilities.
 
@@ -48,7 +48,7 @@ def predict(
     terminal, bad = console.Terminal(), 0
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [])
     machine = Machine(batch_size, workers, device, precision)
-    model = options.model_or_last(run, out, terminal)
+    model = options.model_or_last(run, runs_root, terminal)
     scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)
     gallery = Gallery(save_images, scorer.decode) if save_images else None
 

@@ -27,7 +27,7 @@ def report(
         str | None, typer.Option("--format", help="table, md, latex, csv, json or html.", metavar="FORMAT")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; its ending names the format.")] = None,
-    runs_root: Annotated[Path, typer.Option(help="Where runs lie when none is named.")] = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
     table: Annotated[
         int | None,
         typer.Option(help="Show runs beside the rows of the paper's table N, scored as it scores.", metavar="N"),

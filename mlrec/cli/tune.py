@@ -31,7 +31,7 @@ def tune(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
-    out: options.Out = Path("runs"),
+    runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Choose each label's threshold and calibrate its probabilities, on a split that you do not report.
 
@@ -53,7 +53,7 @@ def tune(
         precision=min_precision,
         least=least,
         machine=Machine(batch_size, workers, device, precision),
-        runs_root=out,
+        runs_root=runs_root,
         progress=terminal,
     )
     if json:

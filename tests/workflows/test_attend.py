@@ -94,7 +94,7 @@ def test_pictures_and_sheet_are_written_and_bad_images_told_at_the_end(
 def test_the_command(models: dict[str, Path], photo: Path, tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.csv"
     boxes.write_text(f"filename,x,y,width,height\n{photo},5,5,40,40\n")
-    common = ["attend", "--run", str(models["test_vit-csra"]), "--to", str(tmp_path / "out"), "--workers", "0"]
+    common = ["attend", "--run", str(models["test_vit-csra"]), "--out", str(tmp_path / "out"), "--workers", "0"]
     for arguments in ([str(photo), "--label", "dog", "--head", "inf"], ["--boxes", str(boxes), "--top", "1"]):
         result = CliRunner().invoke(app, [*common, *arguments])
         assert result.exit_code == 0, result.output
