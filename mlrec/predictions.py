@@ -66,7 +66,7 @@ class Predictions:
         missing = [name for name in ("logits", "sample_ids", "labels") if name not in arrays]
         if missing:
             raise PredictionsError(f"{shown}: no array '{missing[0]}'; it needs logits, sample_ids and labels")
-        logits, targets = as_floats(arrays["logits"]), arrays.get("targets")
+        logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(
                 f"{shown}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
@@ -86,11 +86,6 @@ class Predictions:
             targets=None if targets is None else targets.astype(np.int8),
             digest=str(arrays["digest"]) if "digest" in arrays else "",
         )
-
-
-def as_floats(scores: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers and booleans as float64, which holds them; anything else as it is."""
-    return scores.astype(np.float64) if scores.dtype.kind in "biu" else scores
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:

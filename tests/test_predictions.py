@@ -26,13 +26,6 @@ def store(path: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("logits", [[[3, -2], [0, 1]], [[True, False], [False, True]]])
-def test_whole_numbers_and_booleans_are_logits_as_for_evaluate(tmp_path: Path, logits: list[list[int]]) -> None:
-    back = Predictions.load(store(tmp_path / "whole.npz", logits=np.array(logits)))
-    assert back.logits.dtype == np.float64
-    assert back.logits.tolist() == np.array(logits).astype(float).tolist()
-
-
 def test_round_trip_and_equal_bytes(tmp_path: Path) -> None:
     whole = Predictions(("cat", "dog"), ("a.jpg", "ü/b.jpg"), GOOD["logits"], GOOD["targets"], "abc")
     whole.save(tmp_path / "one.npz")

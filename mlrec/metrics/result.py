@@ -18,7 +18,6 @@ from mlrec.files import read_own_json, write_json
 from mlrec.metrics.conventions import Conventions, conventions_named
 from mlrec.metrics.ranking import average_precisions
 from mlrec.metrics.thresholded import Threshold, count, decide, decide_top_k, rates
-from mlrec.predictions import as_floats
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,9 @@ def checked(
     Raises:
         PredictionsError: see `evaluate`.
     """
-    ranked, truth = as_floats(_array(scores, "logits")), _array(targets, "targets")
+    ranked, truth = _array(scores, "logits"), _array(targets, "targets")
+    if ranked.dtype.kind in "biu":
+        ranked = ranked.astype(np.float64)
     if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
         raise PredictionsError(f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected (N, C) floats")
     if truth.shape != ranked.shape:
