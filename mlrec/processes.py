@@ -28,3 +28,15 @@ def share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def launcher() -> str:
+    """The words before a subcommand that start as many processes as work together here.
+
+    On several machines only whoever started them knows the options of torchrun.
+    """
+    if world() == 1:
+        return "mlrec"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+    options = f"--nproc-per-node {here}" if here == world() else f"[as before, {world()} processes in all]"
+    return f"torchrun {options} -m mlrec"

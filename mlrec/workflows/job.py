@@ -105,8 +105,7 @@ class Job:
     def interrupted(self) -> Interrupted:
         """What a run that a signal stopped ends with."""
         place = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
-        launch = "mlrec" if processes.world() == 1 else f"torchrun --nproc-per-node {processes.world()} -m mlrec"
-        resume = f"{launch} train --resume {shlex.quote(str(self.folder))}"
+        resume = f"{processes.launcher()} train --resume {shlex.quote(str(self.folder))}"
         return Interrupted(f"{place}; resume: {resume}", self.stop.number or 15)
 
     @contextmanager
