@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mlrec import recipes
-from mlrec.config import Config, resolve
+from mlrec.config import FIELDS, Config, resolve
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
 from mlrec.training.batches import Batch
@@ -27,11 +27,15 @@ DATA = Manifest("d", "train", Path(), ("a", "b", "c"), ("x.jpg", "y.jpg"), np.ey
 CPU = torch.device("cpu")
 
 
-def config_of(name: str) -> Config:
+def written(name: str) -> Config:
+    """The recipe on the data set that its name begins with."""
     kind = {"coco": "coco", "wider": "wider"}.get(name.partition("-")[0], "voc2007")
-    config = resolve(*recipes.chain(name), source_kind=kind).config
+    return resolve(*recipes.chain(name), source_kind=kind).config
+
+
+def config_of(name: str) -> Config:
     return msgspec.structs.replace(
-        config, pretrained=False, weights=None, freeze_backbone=False, channels_last=False, batch_size=2, accum=1
+        written(name), pretrained=False, weights=None, freeze_backbone=False, channels_last=False, batch_size=2, accum=1
     )
 
 
@@ -87,12 +91,24 @@ PRINTED = {
 @pytest.mark.parametrize("name", PRINTED)
 def test_the_experiments_hold_the_papers_settings(name: str) -> None:
     heads, lam, head, size, batch, every, mult = PRINTED[name]
-    kind = {"coco": "coco", "wider": "wider"}.get(name.partition("-")[0], "voc2007")
-    config = resolve(*recipes.chain(name), source_kind=kind).config
+    config = written(name)
     found = (config.head, config.img_size, config.batch_size, config.step_epochs, config.head_lr_mult)
     assert found == (head, size, batch, every, mult)
     assert heads is None or config.heads == heads
     assert lam is None or config.lam == lam
+
+
+@pytest.mark.parametrize(
+    ("name", "papers"),
+    [
+        ("voc-mlrec", "voc-resnet101-csra"), ("coco-mlrec", "coco-resnet101-csra"),
+        ("wider-mlrec", "wider-vit-b16-csra"),
+    ],
+)  # fmt: skip
+def test_todays_recipe_of_a_data_set_changes_what_recipe_mlrec_does_and_no_more(name: str, papers: str) -> None:
+    ours, theirs = written(name), written(papers)
+    changed = {key for key in FIELDS if getattr(ours, key) != getattr(theirs, key)}
+    assert changed == {"epochs", "schedule", "warmup_epochs", "ema", "unknown"}
 
 
 @pytest.mark.parametrize(
