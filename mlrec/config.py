@@ -130,6 +130,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
+PATHS = {  # keys that name files, and the words that are none
+    "word_vectors": (), "init": (), "pos_weight": ("none", "auto"),
+    "weights": ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"),
+}  # fmt: skip
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
 LINES_SHOWN = 10

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -105,7 +106,7 @@ class State:
         self.saved = self.step
 
 
-def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
+def save(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
     """Write the state into a run folder; what was the newest checkpoint becomes the previous one.
 
     Args:
@@ -116,7 +117,7 @@ def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
     newest = folder / directory.RESUME
     with atomic_write(newest, state.nbytes) as stream:
         hashing = _Hashing(stream)
-        torch.save({"format": FORMAT, "identity": identity, "state": state.content()}, cast(IO[bytes], hashing))
+        torch.save({"format": FORMAT, "identity": dict(identity), "state": state.content()}, cast(IO[bytes], hashing))
         stream.write(b"\n" + hashing.digest.hexdigest().encode())
         if newest.exists():
             newest.replace(folder / directory.RESUME_PREVIOUS)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mlrec import recipes
-from mlrec.config import Config, Resolved, read_toml, resolve
+from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import POSITIVE, Manifest
 from mlrec.errors import ConfigError, DataError, UsageError, printable
@@ -87,7 +87,11 @@ def make_plan(
     train, scored = _splits(dataset, resolved.config, progress)
     select = resolved.config.select_split
     config = msgspec.structs.replace(
-        resolved.config, data=str(dataset.path), train_split=train.split, split=scored.split
+        resolved.config,
+        data=str(dataset.path),
+        train_split=train.split,
+        split=scored.split,
+        **_absolute_paths(resolved.config),
     )
     return Plan(
         resolved=Resolved(config, resolved.sources, recipe),
@@ -97,6 +101,16 @@ def make_plan(
         scored=scored,
         select=None if select is None else dataset.manifest(select),
     )
+
+
+def _absolute_paths(config: Config) -> dict[str, str]:
+    """The keys that name files, so that they name the same ones from any folder."""
+    named = {key: getattr(config, key) for key in PATHS}
+    return {
+        key: str(Path(value).absolute())
+        for key, value in named.items()
+        if value is not None and value not in PATHS[key]
+    }
 
 
 def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:

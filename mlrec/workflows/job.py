@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mlrec.training import state
 from mlrec.training.board import Board, draw, open_board
 from mlrec.training.features import FeatureStore
 from mlrec.training.loop import Network
+from mlrec.training.losses import Loss
 from mlrec.training.state import State
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
@@ -31,6 +32,8 @@ class Job:
     """A run under way in this process; of several processes only the first has a `folder`, and writes.
 
     Attributes:
+        loss: what is minimised.
+        identity: what a resumed run must agree with.
         features: of frozen trunks, of this run and of others before it.
         board: where numbers are drawn besides `log.jsonl`.
     """
@@ -38,6 +41,8 @@ class Job:
     plan: Plan
     state: State
     network: Network
+    loss: Loss
+    identity: Mapping[str, Any]
     record: RunRecord
     stop: Stop
     progress: Progress
@@ -73,7 +78,7 @@ class Job:
     def save(self) -> None:
         """Write a checkpoint."""
         if self.folder is not None:
-            state.save(self.folder, self.state, records.identity(self.plan))
+            state.save(self.folder, self.state, self.identity)
 
     def log(self, event: str, **values: Any) -> None:
         """Add a line to `log.jsonl`, and draw its numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 import shutil
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlrec import __version__, processes
-from mlrec.config import Config
-from mlrec.errors import UsageError, printable
-from mlrec.files import write_text
+from mlrec.config import PATHS, Config
+from mlrec.errors import ConfigError, UsageError, printable
+from mlrec.files import read_text, write_text
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Status
 from mlrec.workflows.defaults import Plan
@@ -108,14 +109,22 @@ def patience_is_out(history: Sequence[Mapping[str, Any]], plan: Plan) -> bool:
 
 
 def identity(plan: Plan) -> dict[str, Any]:
-    """What a resumed run must agree with."""
-    return {
+    """What a resumed run must agree with.
+
+    Raises:
+        ConfigError: the file of `pos_weight` cannot be read; other files are not read again by a run that goes on.
+    """
+    same: dict[str, Any] = {
         "config": plain(plan.config),
         "labels": list(plan.train.labels),
         "train": plan.train.digest,
         "scored": plan.scored.digest,
         "processes": processes.world(),
     }
+    if plan.config.pos_weight not in PATHS["pos_weight"]:
+        content = read_text(Path(plan.config.pos_weight), ConfigError)
+        same["weights"] = hashlib.sha256(content.encode()).hexdigest()
+    return same
 
 
 def check_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -128,8 +137,11 @@ def check_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         UsageError: names each difference, what was and what is now.
     """
-    names = {"train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes"}
-    pairs = {name: (was[key], now[key]) for key, name in names.items() if key in was}
+    names = {
+        "train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes",
+        "weights": "content of the pos_weight file",
+    }  # fmt: skip
+    pairs = {name: (was[key], now.get(key)) for key, name in names.items() if key in was}
     for key in sorted({*was["config"], *now["config"]} - set(FREE)):
         pairs[key] = (_as_json(was["config"].get(key)), _as_json(now["config"].get(key)))
     changed = [f"{key}: was {printable(old)}, now {printable(new)}" for key, (old, new) in pairs.items() if old != new]

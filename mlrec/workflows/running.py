@@ -56,6 +56,7 @@ def run(
     config = plan.config
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
+    loss, identity = loss_function(config, plan.train), records.identity(plan)
     setup.prepare_process(config, device, precision)
     first = processes.rank() == 0
     with distributed.joined(device), deferred_signals() as stop, ExitStack() as held:
@@ -73,7 +74,7 @@ def run(
             held.enter_context(directory.locked(folder))
         if resumed is not None and folder is not None:
             was, content = state.load(folder, progress)
-            records.check_same(was, records.identity(plan))
+            records.check_same(was, identity)
             training.restore(content)
             if (
                 warning := records.other_machine(resumed.environment, records.environment(device, precision))
@@ -82,7 +83,8 @@ def run(
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
         store = FeatureStore() if features is None else features
-        return _course(Job(plan, training, network, record, stop, progress, store, folder if first else None))
+        own = folder if first else None
+        return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))
 
 
 def _course(job: Job) -> Run:
@@ -108,9 +110,8 @@ def _train(job: Job) -> Predictions:
     config = job.config
     steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world())
     with closing(cast(Generator[Batch], _batches(job))) as batches:
-        loss = loss_function(config, job.plan.train)
         names = job.plan.train.sample_ids
-        events = fit(job.state, job.network, batches, loss, config, steps_per_epoch=steps, sample_ids=names)
+        events = fit(job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names)
         while True:
             epoch = _epoch(job, events, steps)
             job.save()

@@ -203,6 +203,25 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
         resume(folder)
 
 
+def test_files_named_from_another_folder_are_found_again_and_other_weights_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights, vectors = tmp_path / "weights.csv", tmp_path / "vectors.txt"
+    content = "label,weight\nred,2\nblue,3\ngreen,1\n"
+    weights.write_text(content)
+    vectors.write_text("red 1 0\ngreen 0 1\nblue 1 1\n")
+    flags = {"pos_weight": weights.name, "head": "gcn", "word_vectors": vectors.name}
+    folder = start(data, tmp_path / "runs", 3, flags)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    weights.write_text(content.replace("2", "4"))
+    with pytest.raises(UsageError, match="content of the pos_weight file: was "):
+        resume(folder)
+    weights.write_text(content)
+    assert resume(folder).record.status == "finished"
+
+
 def test_a_finished_run_and_a_folder_without_one_are_refused(data: Path, tmp_path: Path) -> None:
     run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
     with pytest.raises(RunError, match="is finished"):
