@@ -25,22 +25,20 @@ RESUME = "last.pt"
 RESUME_PREVIOUS = "last.prev.pt"
 CURVES = "curves.png"
 LOCK = ".lock"
+FIRST = (CONFIG, RESUME)  # written before the record: a run that has one can be gone on with
 
 
 def new_run(out: Path, name: str | None, stem: str) -> Path:
     """Create and return an empty run folder: `out/name`, or `out/STEM-1`, `-2`, ... when no name is given.
 
     Raises:
-        RunError: `name` exists already.
+        RunError: `name` is taken.
     """
     out.mkdir(parents=True, exist_ok=True)
     if name is not None:
-        path = out / name
-        try:
-            path.mkdir()
-        except FileExistsError as error:
-            raise RunError(f"{printable(path)}: exists already; choose another --name, or --resume it") from error
-        return path
+        check_free(out / name)
+        (out / name).mkdir(exist_ok=True)
+        return out / name
     number = 1
     while True:
         path = out / f"{stem}-{number}"
@@ -50,6 +48,19 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
             number += 1
         else:
             return path
+
+
+def check_free(path: Path) -> None:
+    """Nothing lies at `path`, or no more than a run leaves that was killed before it had a record.
+
+    Raises:
+        RunError: something else does.
+    """
+    if not os.path.lexists(path):
+        return
+    held = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if LOCK not in held or not all(name.startswith(".") or name in FIRST for name in held):
+        raise RunError(f"{printable(path)}: exists already; choose another --name, or --resume it")
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import Interrupted, Stop
 
+PAUSE = 5.0  # seconds between the checkpoints of a frozen trunk's head, signals and --save-every apart
+
 
 @dataclass
 class Job:
@@ -35,6 +37,7 @@ class Job:
         loss: what is minimised.
         identity: what a resumed run must agree with.
         features: of frozen trunks, of this run and of others before it.
+        saved: when the newest checkpoint was written, by the monotonic clock.
         board: where numbers are drawn besides `log.jsonl`.
     """
 
@@ -48,6 +51,7 @@ class Job:
     progress: Progress
     features: FeatureStore
     folder: Path | None = None
+    saved: float = 0.0
     board: Board | None = None
 
     @property
@@ -57,17 +61,18 @@ class Job:
 
     def begin(self) -> None:
         """Write what stands before the first step; a run that goes on forgets what it is going to do again."""
-        self.note("running")
         if self.folder is None:
             return
         records.write_config(self.folder, self.plan)
-        log.rewind(self.folder, self.state.step)
         if (warning := records.little_room(self.folder, self.state.nbytes)) is not None:
             self.progress.warn(warning)
+        if self.state.saved is None:
+            (self.folder / directory.RESUME).unlink(missing_ok=True)  # of a run that was killed here before
+            self.save()  # a run killed in its first epoch resumes, too, and without a hub
+        self.note("running")
+        log.rewind(self.folder, self.state.step)
         if self.config.tensorboard:
             self.board = open_board(self.folder, self.state.step)
-        if self.state.saved is None:
-            self.save()  # a run killed in its first epoch resumes, too, and without a hub
 
     def note(self, status: Status) -> None:
         """Write the record as it stands."""
@@ -79,6 +84,12 @@ class Job:
         """Write a checkpoint."""
         if self.folder is not None:
             state.save(self.folder, self.state, self.identity)
+            self.saved = time.monotonic()
+
+    def save_epoch(self) -> None:
+        """Write a checkpoint after an epoch; not after each where a head alone learns, sooner than one is written."""
+        if not self.config.freeze_backbone or time.monotonic() - self.saved >= PAUSE:
+            self.save()
 
     def log(self, event: str, **values: Any) -> None:
         """Add a line to `log.jsonl`, and draw its numbers."""

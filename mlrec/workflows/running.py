@@ -114,7 +114,7 @@ def _train(job: Job) -> Predictions:
         events = fit(job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names)
         while True:
             epoch = _epoch(job, events, steps)
-            job.save()
+            job.save_epoch()
             predictions = _score(job, epoch)
             if predictions is not None:
                 return predictions

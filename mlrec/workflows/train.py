@@ -51,8 +51,8 @@ def train(
     out = Path(out)
     progress = progress if processes.rank() == 0 else SILENT
     plan = make_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
-    if name is not None and (out / name).exists():
-        raise RunError(f"{printable(out / name)}: exists already; choose another --name, or --resume it")
+    if name is not None:
+        directory.check_free(out / name)
     from mlrec.workflows import running
 
     def new_folder() -> Path:

@@ -28,6 +28,7 @@ from mlrec.progress import SILENT, Silent, Step
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.training import state
+from mlrec.workflows import job
 from mlrec.workflows.train import resume, train
 from tests.tiny import FAST, LABELS, make_tiny
 
@@ -220,6 +221,31 @@ def test_files_named_from_another_folder_are_found_again_and_other_weights_refus
         resume(folder)
     weights.write_text(content)
     assert resume(folder).record.status == "finished"
+
+
+def test_a_frozen_trunk_is_not_written_with_each_short_epoch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {**HARD, "data": str(data), "save_every": 0, "freeze_backbone": True, "feature_copies": 2, "epochs": 4}
+    written: list[int] = []
+    save = state.save
+
+    def counted(*arguments: Any) -> None:
+        save(*arguments)
+        written.append(arguments[1].step)
+
+    monkeypatch.setattr(state, "save", counted)
+    monkeypatch.setattr(job, "PAUSE", 1e9)
+    whole = fingerprint(train(flags, out=tmp_path, name="whole").path)
+    assert written == [0]
+    # Eight calls for the features to train on, three steps, three calls for those to score, and five steps more.
+    folder = start(data, tmp_path, 19, flags)
+    assert max(entry["step"] for entry in log.entries(folder)) == 7
+    assert fingerprint(resume(folder).path) == whole
+    written.clear()
+    monkeypatch.setattr(job, "PAUSE", 0)
+    train(flags, out=tmp_path, name="patient")
+    assert written == [0, 3, 6, 9, 12]
 
 
 def test_a_finished_run_and_a_folder_without_one_are_refused(data: Path, tmp_path: Path) -> None:

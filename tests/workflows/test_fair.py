@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlrec.errors import UsageError
+from mlrec.errors import RunError, UsageError
 from mlrec.progress import Silent
 from mlrec.workflows.fair import tables, train_fair_rows
 from tests.tiny import FAST, make_tiny
@@ -57,6 +57,29 @@ def test_what_is_finished_is_kept_and_what_was_stopped_goes_on(data: Path, tmp_p
         row: ["finished"] for row in ("baseline", "baseline-lr", "csra-lam0", "csra")
     }
     assert (tmp_path / "four" / "baseline-0" / "run.json").read_bytes() == first
+
+
+def test_a_row_that_was_killed_before_it_had_a_record_begins_anew(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {**FAST, "data": str(data), "epochs": 1, "freeze_backbone": True}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("mlrec.workflows.records.write_config", "mlrec.training.state.save", "mlrec.runs.record.write_json"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, killed)
+            patch.setattr("mlrec.runs.record.RunRecord.save", killed)  # a process that was killed says nothing more
+            with pytest.raises(KeyboardInterrupt):
+                train_fair_rows(flags, out=tmp_path, name="four")
+    left = tmp_path / "four" / "baseline-0"
+    assert {entry.name for entry in left.iterdir()} == {".lock", "config.toml", "last.pt"}
+    (left / "notes.txt").touch()
+    with pytest.raises(RunError, match="exists already"):
+        train_fair_rows(flags, out=tmp_path, name="four")
+    (left / "notes.txt").unlink()
+    assert train_fair_rows(flags, out=tmp_path, name="four")["baseline"][0].record.status == "finished"
 
 
 def test_rows_of_another_comparison_are_not_taken_for_this_one(data: Path, tmp_path: Path) -> None:
