@@ -43,13 +43,13 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Write `predictions.npz`: logits float32, targets int8, names as text; equal content gives equal bytes."""
         arrays: dict[str, Any] = {
-            "logits": self.logits.astype(np.float32),
+            "logits": self.logits.astype(np.float32, order="C"),  # in memory it may lie by columns
             "sample_ids": np.array(self.sample_ids, dtype=np.str_),
             "labels": np.array(self.labels, dtype=np.str_),
             "digest": np.array(self.digest, dtype=np.str_),
         }
         if self.targets is not None:
-            arrays["targets"] = self.targets.astype(np.int8)
+            arrays["targets"] = self.targets.astype(np.int8, order="C")
         with atomic_write(path) as stream:
             np.savez_compressed(stream, **arrays)
 
