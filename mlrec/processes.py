@@ -21,10 +21,11 @@ def cores() -> int:
 
 
 def share_cores() -> None:
-    """Let threads that wait for one another sleep after some 50 µs; to be called before torch is imported.
+    """Let threads that wait for one another sleep soon; to be called before torch is imported.
 
-    By default they turn for milliseconds in each parallel loop. On a machine that others use, too, that took a training
-    step on two cores four times as long. Whoever sets OMP_WAIT_POLICY or GOMP_SPINCOUNT knows better.
+    By default they look again and again, and where others use the cores, too, hold the core of the one they wait for:
+    docs/performance.md has figures of a busy machine; on an idle one it was not measured. Whoever sets OMP_WAIT_POLICY
+    or GOMP_SPINCOUNT knows better. Processes that this one starts inherit it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
