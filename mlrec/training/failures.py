@@ -9,13 +9,13 @@ import torch
 
 from mlrec import processes
 from mlrec.config import Config
-from mlrec.errors import RunError
+from mlrec.errors import RunError, printable
 from mlrec.training.devices import Precision
 
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Turn running out of memory, a batch too small, and losing another process of the job into one line.
+    """Turn running out of memory, a batch too small, a compiler that fails and a lost process of the job into one line.
 
     Raises:
         RunError: instead of those.
@@ -33,6 +33,11 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         ) from error
     except RuntimeError as error:
         text = str(error)
+        if config.compile and type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+            told = printable(text.splitlines()[0]) if text else type(error).__name__
+            raise RunError(
+                f"torch.compile failed ({told}); look after its C++ compiler, or leave --compile out"
+            ) from error
         if "allocate memory" in text:
             raise RunError(_out_of_memory(config, device, precision)) from error
         if processes.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):

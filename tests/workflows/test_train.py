@@ -260,6 +260,19 @@ def test_a_name_that_exists_is_refused_before_work(data: Path, tmp_path: Path) -
         train({**FAST, "data": str(data)}, out=tmp_path, name="taken")
 
 
+def test_a_compiler_that_fails_is_named_and_no_bug_of_ours(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: object) -> None:
+        from torch._inductor.exc import CppCompileError
+
+        raise CppCompileError(["g++"], "no such option")
+
+    monkeypatch.setattr("mlrec.training.loop.train_step", step)
+    with pytest.raises(RunError, match=r"torch.compile failed \(C\+\+ compile error\); .*leave --compile out"):
+        train({**FAST, "data": str(data), "compile": True}, out=tmp_path)
+
+
 def test_a_run_that_diverges_says_so_and_keeps_what_was_good(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"at step \d+ .*last good checkpoint: step 0"):
         train({**FAST, "data": str(data), "lr": 1e30}, out=tmp_path, name="run")
