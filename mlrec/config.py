@@ -340,6 +340,8 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
         yield "heads", f"heads = {heads} but {len(temperatures)} temperatures; give one of them"
     if config.patience and config.select_split is None:
         yield "patience", "patience needs select_split: a held-out split, else the scored one would choose the epoch"
+    if config.feature_copies and not config.freeze_backbone:
+        yield "feature_copies", "feature_copies needs freeze_backbone: copies of a trunk's features, which then stay"
     if config.batch_size % config.accum:
         size = f"batch_size = {config.batch_size}"
         yield "accum", f"{size} does not divide into accum = {config.accum} equal parts"

@@ -28,6 +28,7 @@ Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
 SMALL_DISK, SMALL_SHARED = 5e9, 1e9  # bytes; Docker gives 64 MB of shared memory
+NO_DISK = 1e8  # less holds the checkpoints of no trunk but the smallest
 IMAGES_TRIED, SAMPLES_TRAINED = 32, 16
 # of the short training: no weights to fetch, a few seconds on any machine
 SHORT = {
@@ -186,7 +187,7 @@ def _machine(out: Path, workers: int | None) -> Iterator[Check]:
     else:
         advice = "a run keeps weights and two checkpoints, about 1 GB for a ResNet-101" if free < SMALL_DISK else ""
         text = f"{free / 1e9:.1f} GB free at {printable(there)}"
-        yield Check("disk", "warning" if advice else "ok", text, advice)
+        yield Check("disk", "error" if free < NO_DISK else "warning" if advice else "ok", text, advice)
 
 
 def _data(path: Path | str | None, root: Path, found: list[Dataset]) -> Iterator[Check]:

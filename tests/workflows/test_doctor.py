@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -65,6 +66,12 @@ def test_a_disk_that_cannot_be_written_and_little_shared_memory(
     found = {check.name: check for check in workflow._machine(tmp_path / "runs", 4)}
     assert found["disk"].verdict == "error"
     assert "--shm-size" in found["shared memory"].advice
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(1e5, "error"), (1e9, "warning"), (1e12, "ok")])
+def test_the_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, verdict: str) -> None:
+    monkeypatch.setattr(workflow.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert {check.name: check for check in workflow._machine(tmp_path, 0)}["disk"].verdict == verdict
 
 
 def test_the_exit_code_says_whether_something_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
