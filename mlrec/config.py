@@ -1,7 +1,7 @@
 """`Config`: every choice of a training run, one flat key each, and where each value came from.
 
-The one place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set`
-name and a field here. A flag wins over a file, a file over a recipe, a recipe over the defaults below.
+The one place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set` name
+and a field here. A flag wins over a file, a file over a recipe, a recipe over the defaults below.
 """
 
 from __future__ import annotations
@@ -332,19 +332,16 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
     if config.scale[1] > 1:
         yield "scale", f"scale = {list(config.scale)}: the largest share of the area is at most 1"
     temperatures, heads = config.temperatures, config.heads
-    if temperatures == []:
-        yield "temperatures", "temperatures = []: give one for each head, or leave the key out"
-    if temperatures is not None and any(t <= 0 for t in temperatures):
-        yield "temperatures", f"temperatures = {printable(temperatures)}: each must be above 0; inf means max"
+    if temperatures is not None and not (temperatures and min(temperatures) > 0):
+        yield "temperatures", f"temperatures = {printable(temperatures)}: one a head, each above 0; inf means max"
     if temperatures is not None and heads is not None and len(temperatures) != heads:
         yield "heads", f"heads = {heads} but {len(temperatures)} temperatures; give one of them"
     if config.patience and config.select_split is None:
         yield "patience", "patience needs select_split: a held-out split, else the scored one would choose the epoch"
     if config.feature_copies and not config.freeze_backbone:
         yield "feature_copies", "feature_copies needs freeze_backbone: copies of a trunk's features, which then stay"
-    if config.batch_size % config.accum:
-        size = f"batch_size = {config.batch_size}"
-        yield "accum", f"{size} does not divide into accum = {config.accum} equal parts"
+    if (size := config.batch_size) % config.accum:
+        yield "accum", f"batch_size = {size} does not divide into accum = {config.accum} equal parts"
 
 
 def _line_of(message: str) -> int | None:

@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -75,32 +76,43 @@ def main() -> None:
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _stop)
-    code: int | str | None = 0
+    try:
+        code = _flushed(_command())
+        _restore(before)
+    except _Signalled as signalled:  # in the command, or in the moment after it
+        number = signalled.args[0]
+        console.error("interrupted" if number == signal.SIGINT else "terminated")
+        code = _flushed(128 + number)
+        _restore(before)
+    sys.exit(code)
+
+
+def _command() -> int | str | None:
+    """Run the command; returns its exit code, errors told."""
     try:
         app()
     except SystemExit as leave:
-        code = leave.code
+        return leave.code
     except MlrecError as problem:
         if os.environ.get("MLREC_DEBUG"):
             traceback.print_exc()
         if getattr(problem, "speaks", processes.rank() == 0):
             console.error(str(problem))
-        code = problem.exit_code
-    except _Signalled as signalled:
-        number = signalled.args[0]
-        console.error("interrupted" if number == signal.SIGINT else "terminated")
-        code = 128 + number
+        return problem.exit_code
     except _Untold as untold:
-        code = 1 if isinstance(untold.args[0], BrokenPipeError) and _reader_left() else _crashed(untold.args[0])
+        return 1 if isinstance(untold.args[0], BrokenPipeError) and _reader_left() else _crashed(untold.args[0])
     except MemoryError:
         console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
-        code = 1
+        return 1
     except Exception as problem:  # noqa: BLE001 - the last line of defence: a bug of ours, told in one line
-        code = _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
-    code = _flushed(code)
+        return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
+    return 0
+
+
+def _restore(before: Mapping[signal.Signals, Any]) -> None:
+    """From here on a signal ends the process as it ends any other."""
     for number, handler in before.items():
         signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
-    sys.exit(code)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
