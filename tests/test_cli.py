@@ -110,6 +110,21 @@ def test_control_characters_in_an_argument_do_not_reach_the_terminal(tmp_path: P
     assert len(done.err.splitlines()) == 1
 
 
+def test_a_signal_in_the_moment_after_a_command_ends_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flushed, signals = cli._flushed, [signal.SIGTERM]
+
+    def late(code: int | str | None) -> int | str | None:
+        while signals:
+            signal.raise_signal(signals.pop())
+        return flushed(code)
+
+    monkeypatch.setattr(cli, "_flushed", late)
+    assert end(monkeypatch, None, tmp_path) == 143
+    assert capsys.readouterr().err == "error: terminated\n"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_with_their_code_and_no_traceback(number: signal.Signals, code: int, tmp_path: Path) -> None:
     script = (
