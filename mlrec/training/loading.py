@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +135,7 @@ def run(
         sampler=keys,
         num_workers=processes,
         collate_fn=_same,  # type: ignore[arg-type]
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, parent=os.getpid()),
         pin_memory=torch.cuda.is_available(),
         timeout=TIMEOUT if processes else 0,
         prefetch_factor=PREFETCH if processes else None,
@@ -181,8 +184,18 @@ def _worker_error(error: Exception) -> Exception:
     return error
 
 
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
+def _start_worker(_: int, parent: int) -> None:
+    """Have this loader process end with `parent`, whatever it is at.
+
+    torch's own watch asks who the parent is when the process has started: one that is gone by then is never missed.
+    """
+    threading.Thread(target=_leave_without, args=(parent,), daemon=True).start()
+
+
+def _leave_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _same(batch: Batch | MlrecError) -> Batch | MlrecError:

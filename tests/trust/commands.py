@@ -55,10 +55,16 @@ class Command:
         return self.log.with_suffix(".err").read_text("utf-8")
 
     def left_behind(self, seconds: float = 30) -> list[int]:
-        """Processes of the session that still live after so many seconds."""
+        """Processes of the session that still live after so many seconds; then they are killed.
+
+        They hold the pipes of the test run, and who reads those would wait for them for ever.
+        """
         deadline = time.monotonic() + seconds
         while (alive := _members(self.pid)) and time.monotonic() < deadline:
             time.sleep(0.1)
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return alive
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -23,7 +24,7 @@ from mlrec.predictions import Predictions
 from mlrec.progress import SILENT
 from mlrec.runs import log
 from mlrec.runs.record import RunRecord
-from mlrec.training import state
+from mlrec.training import loading, state
 from mlrec.workflows import outputs
 from mlrec.workflows.train import train
 from tests.tiny import FAST, make_tiny
@@ -121,6 +122,21 @@ def kill(name: str, home: Path, times: int) -> None:
     assert start(task, home).wait() == 0
     check_whole(home / task.result)
     assert not list((home / task.result).parent.glob(".*.tmp-*"))
+
+
+def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_worker = loading._start_worker
+
+    def kill_parent(worker: int, parent: int) -> None:
+        os.kill(parent, signal.SIGKILL)
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        start_worker(worker, parent)
+
+    monkeypatch.setattr(loading, "_start_worker", kill_parent)
+    command = start(TASKS["eval"], home)
+    assert command.wait() == -signal.SIGKILL
+    assert command.left_behind() == []
 
 
 @pytest.mark.parametrize(("name", "number"), list(zip(QUICK, (2, 15, 2, 15, 15), strict=True)))
