@@ -98,18 +98,28 @@ def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.T
     from mlrec.workflows.sweep_progress import progress_table
 
     states: tuple[State, ...] = ()
-    told: set[str] = set()
+    told: dict[str, str] = {}
     with terminal.live() as draw:
         for states in moments:
             if draw is not None:
                 draw(text([progress_table(title, states)], styled=True, columns=shutil.get_terminal_size().columns))
-            over = [state for state in states if state.status in ("finished", "failed")]
-            for state in over if draw is None else ():
-                if state.point.name not in told:
-                    told.add(state.point.name)
-                    done = f"mAP {100 * state.mAP:.1f} %" if state.mAP is not None else state.status
-                    terminal.say(f"{len(told)}/{len(states)} {state.point.name}: {done}")
+                continue
+            for state in states:
+                name, news = state.point.name, _news(state)
+                if news and told.get(name) != state.status:
+                    told[name] = state.status
+                    over = sum(status != "waiting" for status in told.values())
+                    terminal.say(f"{over}/{len(states)} {name}: {news}")
     return states
+
+
+def _news(state: State) -> str:
+    """What is worth a line where no table is drawn; "" for nothing."""
+    if state.status == "finished":
+        return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %"
+    if state.failure is None or state.status == "running":
+        return ""
+    return "failed" if state.status == "failed" else f"{state.failure.error}; it is tried again"
 
 
 def _whole(numbers: list[float]) -> list[int]:

@@ -82,7 +82,7 @@ class State:
 
     Attributes:
         detail: where a running one is.
-        failure: of one that failed.
+        failure: of one that failed, also where it waits to be tried again.
         mAP: of a finished one, as a fraction.
         seconds: that a finished one took, without features that others share.
     """

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 
 from mlrec.errors import RunError
@@ -42,7 +43,7 @@ def watch(task: Work, points: Sequence[Point], jobs: int, stop: Stop) -> Iterato
             open_since = {p.name: open_since.get(p.name, now - SETTLE if not open_since else now) for p in due}
             queue.offer({p.name: p.settings for p in due if now - open_since[p.name] >= SETTLE})
             crew.hire(len(queue.waiting()))
-            yield states
+            yield tuple(_as_told(state, earlier) for state in states)
             if all(_over(state, earlier) for state in states):
                 return
             time.sleep(POLL)
@@ -56,6 +57,12 @@ def _over(state: State, earlier: dict[str, int]) -> bool:
         return state.status == "finished"
     again = state.failure.crash or state.failure.times <= earlier.get(state.point.name, 0)
     return state.status == "failed" and not (again and state.failure.times < TRIES)
+
+
+def _as_told(state: State, earlier: dict[str, int]) -> State:
+    """The state as it is shown: what failed but is tried again has not failed, it waits."""
+    again = state.status == "failed" and not _over(state, earlier)
+    return replace(state, status="waiting") if again else state
 
 
 class _Crew:

@@ -75,7 +75,7 @@ def _detail(state: State) -> str:
 
 
 def _worth_showing(states: Sequence[State]) -> list[State]:
-    busy = [s for s in states if s.status in ("running", "failed")]
+    busy = [s for s in states if s.status == "running" or s.failure]
     quiet = [s for s in states if s.status == "finished"][-max(0, SHOWN - len(busy)) :]
     shown = {s.point.name for s in (*busy, *quiet)}
     return [state for state in states if state.point.name in shown]

@@ -22,7 +22,7 @@ from mlrec.sweeps.grid import Point
 from mlrec.sweeps.states import Folder, State, state_of
 from mlrec.workflows.report import runs_at
 from mlrec.workflows.sweep import run_sweep
-from mlrec.workflows.sweep_crew import _Crew, _over
+from mlrec.workflows.sweep_crew import _as_told, _Crew, _over
 from mlrec.workflows.sweep_plan import SweepPlan, plan_sweep
 from mlrec.workflows.sweep_progress import dry_run, failures
 from mlrec.workflows.sweep_report import study_report
@@ -229,7 +229,11 @@ def test_a_worker_that_dies_is_replaced_and_its_run_resumed(data: Path, tmp_path
     assert process.returncode == 0, stderr
     text = (tmp_path / "s" / "logs" / f"{broken.name}.log").read_text()
     assert "resumed by pid" in text
-    assert "2/2" in stderr
+    lines = [line for line in stderr.splitlines() if broken.name in line]
+    assert [line.split()[0] for line in lines] in (["0/2", "1/2"], ["1/2", "2/2"], ["0/2", "2/2"]), lines
+    assert lines[0].endswith("it is tried again")
+    assert "mAP" in lines[1]
+    assert ": failed" not in stderr
     assert "written" not in stdout
 
 
@@ -263,6 +267,7 @@ def test_a_killed_worker_leaves_a_hint_and_its_point_is_given_up_the_second_time
         assert "memory" in state.failure.error
         assert "--batch-size" in state.failure.error
         assert _over(state, {}) is over
+        assert _as_told(state, {}).status == ("failed" if over else "waiting")
     crew._processes = [SimpleNamespace(pid=1, exitcode=1)]  # type: ignore[list-item]
     folder.forget_failure("run")
     with pytest.raises(RunError, match="before it trained anything"):
