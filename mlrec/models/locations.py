@@ -25,7 +25,7 @@ class Published:
     """A classifier of one class an image.
 
     Attributes:
-        name: the timm name with its tag.
+        name: the timm name, with the tag of its weights where they are that tag's.
         model: the timm model, in eval mode.
         classes: K names in the order of its logits: WordNet ids for ImageNet, else "0", "1", ...
         data: timm's description of the input: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
@@ -107,7 +107,9 @@ def published_classifier(name: str, *, weights: str | Path | None = None, pretra
     model: Any = build(name, settings, {}, pretrained and weights is None)
     if not getattr(model, "num_classes", 0) or not hasattr(model, "forward_head"):
         raise ModelError(f"{printable(name)}: is published without a classifier")
-    called = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
+    called = str(settings.architecture)
+    if weights is None and settings.tag:  # a file's weights are not those of the tag
+        called = f"{called}.{settings.tag}"
     if weights is not None:
         known = str(weights) in packaged.PACKAGES
         state = (

@@ -31,7 +31,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
     """Accuracy of one published classifier at many λ: the content of `accuracy.json`.
 
     Attributes:
-        backbone: timm's name with the tag of the weights; `weights`, where they come from otherwise.
+        backbone: timm's name with the tag of the weights; without it where they are of the file or package `weights`.
         resolution: side of the input in pixels.
         data, samples, classes: the folder, its images, and how many classes have some.
         class_token: the published logits are those of the class token.
@@ -56,6 +56,11 @@ class AccuracySweep(msgspec.Struct, frozen=True):
     best_lam: float
     gain: Gain
     fixed_gain: Gain
+
+    @property
+    def called(self) -> str:
+        """The backbone, and the file of its weights where there is one."""
+        return f"{self.backbone} of {printable(self.weights)}" if self.weights else self.backbone
 
     @classmethod
     def load(cls, path: Path) -> AccuracySweep:
@@ -88,7 +93,7 @@ def accuracy_table(sweep: AccuracySweep) -> Table:
         f"{sweep.samples:,} images of {sweep.classes} classes, {sweep.resolution} px, {len(sweep.lams)} values of λ"
     ]
     notes += [ON_SCORED_NOTE, *([TOKEN_NOTE] if sweep.class_token else [])]
-    return Table(f"{sweep.backbone} as published on {sweep.data}", COLUMNS, tuple(rows), tuple(notes))
+    return Table(f"{sweep.called} as published on {sweep.data}", COLUMNS, tuple(rows), tuple(notes))
 
 
 def _row(sweep: AccuracySweep, name: str, lam: float, gain: Gain) -> Row:
@@ -101,7 +106,7 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     numbers = [sweep.at(lam)[0] for lam in (0.0, sweep.best_lam, sweep.fixed_lam)]
     name = backbone_name({"backbone": sweep.backbone})
     cells = cells_of(
-        name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.backbone, sweep.fixed_gain
+        name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.called, sweep.fixed_gain
     )
     printed = {row.resolution for row in paper_rows(1) if row.dataset == "imagenet"}
     if (sweep.samples, sweep.classes) == IMAGENET and sweep.resolution in printed:

@@ -143,7 +143,8 @@ def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
     rows += [*(_own_row(one) for one in own), *classifiers]
     places = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
     ordered = sorted(rows, key=lambda row: places[row.group])
-    bounded = [BOUNDED_NOTE] if any(one.gain for one in own) else []
+    low = [column.key for column in COLUMNS].index("fixed_low")
+    bounded = [BOUNDED_NOTE] if any(row.cells[low] is not None for row in ordered) else []
     keep = [column.key for column in COLUMNS if column.key not in ("fixed_low", "fixed_high", "seeds")]
     return Table(TITLE, COLUMNS, tuple(ordered), (*NOTES, *bounded)).without_empty_columns(keep)
 

@@ -51,7 +51,7 @@ def evaluate_published(
     """Top-1 and top-5 accuracy of a timm classifier on a folder of class folders, as published and at every λ.
 
     The input is prepared as the weights were published for, and computed in float32. `accuracy.json` goes to the
-    folder `published-BACKBONE-FOLDER` below `out`.
+    folder `published-BACKBONE-FOLDER` below `out`; weights of a file stand in its name, too.
 
     Args:
         backbone: a timm name; a bare one means the weights of the paper.
@@ -105,7 +105,8 @@ def evaluate_published(
         gain=_gain(gains.best_gain),
         fixed_gain=_gain(gains.fixed_gain),
     )
-    folder = out / f"published-{classifier.name}-{manifest.name}"
+    whose = [classifier.name, *([Path(weights).stem] if weights is not None else [])]
+    folder = out / "-".join(["published", *whose, manifest.name])
     found = PublishedEvaluation(folder, sweep, accuracy_table(sweep))
     write_json(folder / FILE, found.content)
     return found

@@ -17,6 +17,7 @@ from mlrec.datasets.classfolders import read_class_folders
 from mlrec.errors import DataError, UsageError
 from mlrec.metrics.accuracy import accuracy_gains
 from mlrec.reports.accuracy import AccuracySweep, accuracy_table
+from mlrec.reports.table1 import BOUNDED_NOTE
 from mlrec.workflows.evaluate import Machine
 from mlrec.workflows.published_classifier import evaluate_published
 from mlrec.workflows.report import report
@@ -78,6 +79,11 @@ def test_top1_and_top5_at_every_lam_are_those_of_a_plain_loop(folder: Path, tmp_
     (file,) = (tmp_path / "runs").glob("*/accuracy.json")
     assert AccuracySweep.load(file) == found
     assert json.loads(file.read_text())["weights"] == "w.safetensors"
+    assert file.parent.name == f"published-test_resnet-w-{folder.name}"
+    assert found.backbone == "test_resnet", "its weights are the file's, not those of timm's tag"
+    assert rows[0].cells[-1] == "test_resnet of w.safetensors"
+    assert BOUNDED_NOTE in named.table.footnotes, "its row has an interval, and nothing else says of what"
+    assert BOUNDED_NOTE not in report(root=tmp_path / "nowhere", table=1).table.footnotes
 
 
 def test_a_class_token_gets_a_row_of_its_own(folder: Path, tmp_path: Path) -> None:
