@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
@@ -37,11 +36,11 @@ def bench(
     from mlrec.workflows.evaluate import Machine
 
     machine = Machine(batch_size, None, device, precision)
-    costs, table = bench_head(
+    found = bench_head(
         backbone, [int(number) for number in numbers], num_labels=num_labels, img_size=img_size, steps=steps,
         machine=machine, progress=console.Terminal(),
     )  # fmt: skip
     if json:
-        console.result_json([dataclasses.asdict(cost) for cost in costs])
+        console.result_json(found.to_dict())
     else:
-        console.result_tables([table])
+        console.result_tables([found.table])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlrec.errors import UsageError
@@ -34,6 +34,19 @@ class Cost:
     training_ratio: tuple[float, float, float] | None
 
 
+@dataclass(frozen=True)
+class HeadCosts:
+    """What was timed under which conditions, the costs with average pooling first, and how they are shown."""
+
+    conditions: dict[str, Any]
+    costs: list[Cost]
+    table: Table
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `bench head --json` prints."""
+        return self.conditions | {"heads": [asdict(cost) for cost in self.costs]}
+
+
 def bench_head(
     backbone: str = "resnet101",
     heads: Sequence[int] = (1, 2, 4, 6, 8),
@@ -43,7 +56,7 @@ def bench_head(
     steps: int = 10,
     machine: Machine | None = None,
     progress: Progress = SILENT,
-) -> tuple[list[Cost], Table]:
+) -> HeadCosts:
     """Time whole models that differ in the head alone: average pooling, and CSRA with each H.
 
     Args:
@@ -83,12 +96,17 @@ def bench_head(
         forward, training = (1000 * statistics.median(values) for values in (seconds.forward, seconds.training))
         costs.append(Cost(name, forward, training, *ratios))
     where = environment(device, precision)
+    conditions = {
+        "backbone": backbone, "img_size": size, "num_labels": num_labels, "batch_size": how.batch_size or 16,
+        "steps": steps, **where,
+    }  # fmt: skip
     facts = (
-        f"{backbone}, {size} px, {num_labels} labels, batches of {how.batch_size or 16}, {steps} steps of each in "
+        f"{backbone}, {size} px, {num_labels} labels, batches of {conditions['batch_size']}, {steps} steps of each in "
         f"alternation; {where.get('gpu', where['device'])}, {precision}, {where['threads']} threads, torch "
         f"{where['torch']}; images are not loaded"
     )
-    return costs, Table("Cost of the head", COLUMNS, tuple(map(_row, costs)), (facts, _printed()))
+    table = Table("Cost of the head", COLUMNS, tuple(map(_row, costs)), (facts, _printed()))
+    return HeadCosts(conditions, costs, table)
 
 
 def _row(cost: Cost) -> Row:
