@@ -83,6 +83,16 @@ def test_a_bug_ends_in_one_line_and_a_log(
     assert "Traceback" in (tmp_path / cli.CRASH_LOG).read_text()
 
 
+def test_a_library_that_is_not_installed_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.console._console.cache_clear()
+    assert end(monkeypatch, ModuleNotFoundError("no", name="torch.nn"), tmp_path) == 1
+    assert capsys.readouterr().err.startswith("error: torch is not installed, and this command needs it; ")
+    assert end(monkeypatch, ModuleNotFoundError("no", name="mlrec.gone"), tmp_path) == 1
+    assert "bug in mlrec" in capsys.readouterr().err
+
+
 def run(*arguments: str, cwd: Path) -> SimpleNamespace:
     done = subprocess.run(
         [sys.executable, "-m", "mlrec", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60

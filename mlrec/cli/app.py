@@ -104,6 +104,8 @@ def _command() -> int | str | None:
     except MemoryError:
         console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
         return 1
+    except ModuleNotFoundError as problem:
+        return _not_installed(problem)
     except Exception as problem:  # noqa: BLE001 - the last line of defence: a bug of ours, told in one line
         return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
     return 0
@@ -134,6 +136,15 @@ def _no_access(problem: OSError) -> int:
         traceback.print_exception(problem)
     where = f"{printable(problem.filename)}: " if problem.filename is not None else ""
     console.error(f"{where}{printable(problem.strerror)}; check path, permissions and space on the disk")
+    return 1
+
+
+def _not_installed(problem: ModuleNotFoundError) -> int:
+    """A library that mlrec depends on is not there."""
+    name = (problem.name or "").partition(".")[0]
+    if name in ("", "mlrec"):
+        return _crashed(problem)
+    console.error(f"{printable(name)} is not installed, and this command needs it; install mlrec with its dependencies")
     return 1
 
 
