@@ -77,6 +77,7 @@ def evaluate(
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
     from mlrec.reports.scored import scored_tables
+    from mlrec.runs import directory
     from mlrec.workflows.evaluate import Machine, evaluate_run
     from mlrec.workflows.localize import localize as run_localize
 
@@ -134,3 +135,5 @@ def evaluate(
     tables = scored_tables(found.metrics, title=found.path.parent.name, top3=top3)
     console.result_tables([*tables, *(where.tables if where else ())])
     terminal.say(f"written to {found.path}")
+    if not tuned and not (found.model / directory.RECORD).is_file():
+        terminal.say(f"as a row of tables: mlrec report {found.path}")

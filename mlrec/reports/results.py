@@ -43,7 +43,7 @@ class Result:
     """What was run, on what it was scored, and the numbers.
 
     Attributes:
-        paths: the run folders, one for each seed.
+        paths: the run folders, one for each seed, and their names.
         rules: the conventions in words.
         trunk: timm's name of the backbone, with the tag of its weights where known.
         values: by column key: mAP CP ... OF1, CP_3 ... OF1_3, as fractions; None is undefined.
@@ -53,6 +53,7 @@ class Result:
     """
 
     paths: tuple[Path, ...]
+    names: tuple[str, ...]
     config: Mapping[str, Any]
     dataset: str
     kind: str
@@ -87,11 +88,6 @@ class Result:
     def lam(self) -> float | None:
         """λ of a CSRA head, else None."""
         return self.config.get("lam") if self.head == "csra" else None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The run folders' names."""
-        return tuple(path.name for path in self.paths)
 
     @property
     def run(self) -> str:
@@ -199,6 +195,7 @@ def _mean(seeds: Sequence[Result]) -> Result:
     return replace(
         first,
         paths=tuple(path for seed in seeds for path in seed.paths),
+        names=tuple(name for seed in seeds for name in seed.names),
         values=values,
         average_precision=per_label,
         spread=statistics.stdev(known) if len(known) == len(scores) else None,
@@ -220,6 +217,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
     scored = record.scored
     return Result(
         paths=(run.path,),
+        names=(run.name,),
         config=config,
         dataset=scored.dataset if scored else "unknown data",
         kind=scored.kind if scored else "",

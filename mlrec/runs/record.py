@@ -82,10 +82,20 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or unfinished run: its folder and its record; arrays are read when asked for."""
+    """A finished or unfinished run: its folder and its record; arrays are read when asked for.
+
+    Attributes:
+        model: where its model lies; None: in its folder.
+    """
 
     path: Path
     record: RunRecord = field(repr=False)
+    model: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """As tables call it: the folder's name, or the model's."""
+        return (self.model or self.path).name
 
     @classmethod
     def load(cls, path: Path | str) -> Run:

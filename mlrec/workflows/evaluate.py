@@ -19,11 +19,11 @@ from mlrec.metrics.result import Metrics
 from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
+from mlrec.runs.evaluations import FILE
 from mlrec.runs.record import RunRecord, latest_run
 from mlrec.runs.tuned import Tuned
 from mlrec.workflows import outputs
 
-EVALUATION = "eval.json"
 T = TypeVar("T")
 
 
@@ -97,7 +97,8 @@ def evaluate_run(
         return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
     with replace_folder(folder) as temporary:  # predictions and metrics of one evaluation, never of two
         outputs.write_scores(temporary, predictions, metrics)
-        write_json(temporary / EVALUATION, chosen.facts(list(metrics.average_precision), environment))
+        facts = chosen.facts(list(metrics.average_precision), environment)
+        write_json(temporary / FILE, facts if tuned else facts | {"config": _config(path)})
     return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
 
 
@@ -187,6 +188,13 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
                 f"{manifest.digest[:12]}; the numbers of both cannot be compared"
             ]
     return []
+
+
+def _config(model: Path) -> dict[str, Any]:
+    """The keys that the model was made with, for whoever has its evaluation alone."""
+    from mlrec.models.checkpoint import read_metadata
+
+    return read_metadata(model).config
 
 
 def _thresholds(chosen: Chosen, progress: Progress) -> Tuned:

@@ -75,7 +75,7 @@ def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
         best = max(members, key=lambda row: row.values["mAP"] or 0.0)
         logits, targets, names = scores_and_truth(by_path[best.paths[0]], labels)
         where = f"{best.dataset} {best.split}"
-        run = best.paths[0].name
+        run = best.names[0]
         curves = plots.precision_recall_figure(logits, targets, names)
         drawn.append(Drawn(f"precision-recall{end}", f"Precision and recall of {run} on {where}; dot: p = 0.5", curves))
         baselines = [row for row in members if row.head == "average"]

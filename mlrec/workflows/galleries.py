@@ -106,7 +106,7 @@ def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: 
     cards = tuple(album.card(sample, found) for sample, found in hard)
     why = "The highest mean loss over all labels; of each the labels that the model and the annotation disagree on."
     why += " Maps: what each place of the image adds to the label's logit." if album.maps else ""
-    shown = [Gallery(f"Hardest images of {run.path.name}{where}", why, (Section("", cards),), album.scale)]
+    shown = [Gallery(f"Hardest images of {run.name}{where}", why, (Section("", cards),), album.scale)]
     if doubted:
         why = f"The model and the annotation disagree: errors of the one or the other, at most {PER_LABEL} a label."
         sections = tuple(
@@ -171,7 +171,7 @@ def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: P
     if not items:
         return {}
     try:
-        looks = look(run.path, items.values(), labels=names, findings=Findings(), progress=progress)
+        looks = look(run.model or run.path, items.values(), labels=names, findings=Findings(), progress=progress)
     except MlrecError as error:
         progress.warn(f"no maps on the page: {error}")
         return {}

@@ -26,8 +26,9 @@ from mlrec.reports.figure1 import lam_table, strata_table
 from mlrec.reports.results import METRICS, image_of
 from mlrec.reports.table import Table
 from mlrec.reports.table1 import FILE, Gain, LamSweep
+from mlrec.runs import evaluations
 from mlrec.workflows import outputs
-from mlrec.workflows.evaluate import EVALUATION, Chosen, Machine, choose, run_model
+from mlrec.workflows.evaluate import Chosen, Machine, choose, run_model
 
 FORMS = ("raw", "divided")
 
@@ -142,7 +143,7 @@ def evaluate_lams(
         with replace_folder(found.path) as temporary:
             outputs.write_scores(temporary, final, outputs.score(final, conventions, labels))
             write_json(temporary / FILE, found.content)
-            write_json(temporary / EVALUATION, chosen.facts(names, facts["environment"]))
+            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]))
     return found
 
 

@@ -25,8 +25,9 @@ def lam_rows(result: Result) -> Iterator[Own]:
             alike.setdefault(key, []).append((run, folder, sweep))
     for found in alike.values():
         runs = tuple(run for run, _, _ in found)
+        names = tuple(result.names[result.paths.index(run)] for run in runs)
         gain = found[0][2].fixed_gain if len(found) == 1 else _gain(found)
-        yield Own(replace(result, paths=runs), tuple(sweep for _, _, sweep in found), gain)
+        yield Own(replace(result, paths=runs, names=names), tuple(sweep for _, _, sweep in found), gain)
 
 
 def _gain(found: Sequence[Found]) -> Gain | None:

@@ -44,4 +44,4 @@ def _facts(run: Run) -> Facts:
     for part, facts in (("model", record.model), ("environment", record.environment), ("seconds", record.seconds)):
         values |= {f"{part}: {key}": str(value) for key, value in facts.items()}
     values |= {f"warning {k}": text for k, text in enumerate(record.warnings, start=1)}
-    return Facts(run.path.name, {key: value for key, value in values.items() if value})
+    return Facts(run.name, {key: value for key, value in values.items() if value})

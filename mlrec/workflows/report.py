@@ -24,6 +24,7 @@ from mlrec.reports.series import figure5_note, series_of, series_table
 from mlrec.reports.table import Table
 from mlrec.reports.table1 import table_1
 from mlrec.runs import directory
+from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import Run, finished_runs
 from mlrec.sweeps.study_file import without_tuning
 from mlrec.workflows.lambda_rows import lam_rows
@@ -31,6 +32,8 @@ from mlrec.workflows.lambda_rows import lam_rows
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
     """The runs named, each a run folder or a folder of them; all finished runs under `root` where none is named.
+
+    Evaluations of imported models, and any evaluation that is named, count as runs.
 
     Runs of a sweep that only chose a value for others are left out, unless they are named themselves.
 
@@ -47,9 +50,12 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
                 )
             here = [run]
         else:
-            here = without_tuning(finished_runs(path))
+            here = [*without_tuning(finished_runs(path)), *evaluations(path)]
         if not here:
-            raise RunError(f"no finished run under {printable(path)}; run mlrec train, or name the folder of a run")
+            raise RunError(
+                f"no finished run under {printable(path)}; run mlrec train, or name the folder of a run, or of an "
+                "imported model that mlrec eval has scored"
+            )
         found |= {run.path.resolve(): run for run in here}
     return list(found.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from mlrec.predictions import Predictions
 from mlrec.progress import Silent
 from mlrec.runs.record import Run
 from mlrec.workflows.evaluate import Machine, evaluate_run
+from mlrec.workflows.lambda_eval import Question, evaluate_lams
+from mlrec.workflows.page import report_page
+from mlrec.workflows.report import report, runs_at
 from mlrec.workflows.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 
@@ -126,3 +130,24 @@ def test_other_batch_sizes_change_logits_little_and_map_less(run: Run) -> None:
     single = evaluate_run(run.path, machine=Machine(batch_size=1, workers=0, device="cpu"))
     assert np.allclose(single.predictions.logits, run.predictions().logits, atol=1e-4)
     assert single.metrics.mAP == pytest.approx(run.metrics().mAP, abs=1e-6)
+
+
+def test_an_evaluated_model_that_was_not_trained_here_is_a_row_of_reports(run: Run, tmp_path: Path) -> None:
+    model, data = tmp_path / "imported" / "official", run.path.parents[1] / "data" / "tiny"
+    model.mkdir(parents=True)
+    shutil.copy(run.path / "model.safetensors", model)
+    with pytest.raises(RunError, match="an imported model that mlrec eval has scored"):
+        report([model])
+    scored = evaluate_run(model, data=data, machine=HERE)
+    evaluate_lams(model, Question([0.0, 0.5], resamples=0), data=data, machine=HERE)  # of another λ: no row
+    for place in (scored.path, model, model.parent):
+        found = report([place])
+        (row,) = found.rows
+        assert (row.run, row.head, row.lam, row.resolution) == ("official", "csra", 0.1, 32)
+        assert row.values["mAP"] == scored.metrics.mAP == run.metrics().mAP
+        assert row.trunk == "test_efficientnet"
+    assert "Hardest images of official" in report_page(found)
+
+    own = evaluate_run(run.path, machine=HERE)
+    assert [one.path for one in runs_at([run.path.parent])] == [run.path], "a run stands for itself"
+    assert [one.path for one in runs_at([own.path])] == [own.path], "its evaluation when it is named"

@@ -1,0 +1,56 @@
+"""What `mlrec eval` left beside a model that was not trained here: for tables as good as a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec.errors import RunError
+from mlrec.files import MODEL_FILE, read_own_json
+from mlrec.runs import directory
+from mlrec.runs.record import Run, RunRecord, Scored
+
+FILE = "eval.json"
+
+
+class _Evaluation(msgspec.Struct, frozen=True):
+    """`eval.json`; one without `config` tells of other numbers than those of the model as it is (λ, thresholds)."""
+
+    model: str
+    scored: Scored
+    config: dict[str, Any] | None = None
+    environment: dict[str, Any] = {}
+    warnings: list[str] = []
+
+
+def evaluations(folder: Path) -> list[Run]:
+    """The evaluation that `folder` is, or those below it, an imported model or a folder of such, in order of path.
+
+    Those below a run are left out: it stands for itself.
+    """
+    if (folder / FILE).is_file():
+        files = [folder / FILE]
+    else:
+        below = [*folder.glob(f"*/{FILE}"), *folder.glob(f"*/*/{FILE}")]
+        files = [file for file in sorted(below) if not (file.parent.parent / directory.RECORD).is_file()]
+    return [run for file in files if (run := _as_run(file)) is not None]
+
+
+def _as_run(file: Path) -> Run | None:
+    found = read_own_json(file, _Evaluation, RunError, "evaluate the model again")
+    if found.config is None:
+        return None
+    folder, beside = file.parent, file.parent.parent
+    model = beside if (beside / MODEL_FILE).is_file() else Path(found.model)
+    record = RunRecord(
+        name=model.name,
+        status="finished",
+        config=found.config,
+        scored=found.scored,
+        model={"backbone": str(found.config.get("backbone", "")).partition(".")[0]},  # its weights are not the tag's
+        environment=found.environment,
+        warnings=found.warnings,
+    )
+    return Run(folder, record, model)
