@@ -13,24 +13,24 @@ from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, printable
 
 WHOLE = "all"
+FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # of exporting tools, and their splits
 
 
 def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    Splits are those of `ImageSets/Main`, else there is one, `all`. Labels are `options.labels`, in that order, and any
-    other name is an error; without them the names that occur, sorted. Images lie in `options.images`, in `JPEGImages`,
-    in `images`, or beside the XML files, under the name of their XML file.
+    Splits are those of `ImageSets/Main`, else there is one, `all`; where the XML files lie in folders `train`, `valid`
+    (or `val`) and `test`, these are the splits. Labels are `options.labels`, in that order, and any other name is an
+    error; without them the names that occur, sorted. Images lie in `options.images`, in `JPEGImages`, in `images`, or
+    beside the XML files, under the name (and in the folder) of their XML file.
 
     Raises:
         DataError: no annotations there.
     """
     root = path.absolute()
     folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
-    files = sorted(folder.glob("[!.]*.xml"))
-    if not files:
-        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
-    lists = _lists(root, files, findings)
+    listed = any((root / LISTS / f"{split}.txt").exists() for split in SPLITS)
+    lists = read_lists(root / LISTS, findings) if listed else _found(folder)
     annotations = {}
     for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
         if annotation := read_annotation(folder / f"{stem}.xml", root, findings):
@@ -39,13 +39,14 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     if not labels and not findings.errors:
         raise DataError(f"{printable(folder)}: no annotation holds an object, so there are no labels; give --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
-    root, names = _image_files(root, folder, options.images, findings)
-    for stem in annotations.keys() - names.keys():
+    parts = {str(Path(stem).parent) for stem in annotations}
+    root, names = _image_files(root, folder, options.images, sorted(parts), findings)
+    for stem in [stem for stem in annotations if stem not in names]:
         findings.error(annotations[stem].where, "no image of this name; its image must be called as the XML file is")
     if findings.errors:
         return Reading(path.name, [], {})
-    if WHOLE in lists:
-        for stem in names.keys() - annotations.keys():
+    if not listed:
+        for stem in [stem for stem in names if stem not in annotations]:
             findings.warn("images without an annotation were left out", names[stem])
     manifests = [
         Manifest(
@@ -65,10 +66,25 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
-def _lists(root: Path, files: Sequence[Path], findings: Findings) -> dict[str, list[str]]:
-    if any((root / LISTS / f"{split}.txt").exists() for split in SPLITS):
-        return read_lists(root / LISTS, findings)
-    return {WHOLE: [file.stem for file in files]}
+def _found(folder: Path) -> dict[str, list[str]]:
+    """Annotations by split, as paths below `folder` without their ending: all as one, or those of a folder a split.
+
+    Raises:
+        DataError: there is none.
+    """
+    if stems := _stems(folder, folder):
+        return {WHOLE: stems}
+    lists: dict[str, list[str]] = {}
+    for name, split in FOLDERS.items():
+        if stems := _stems(folder / name, folder):
+            lists[split] = lists.get(split, []) + stems
+    if not lists:
+        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
+    return lists
+
+
+def _stems(place: Path, folder: Path) -> list[str]:
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(place.glob("[!.]*.xml"))]
 
 
 def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:
@@ -85,17 +101,22 @@ def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[s
     return tuple(sorted(places))
 
 
-def _image_files(root: Path, folder: Path, images: Path | None, findings: Findings) -> tuple[Path, dict[str, str]]:
-    """The root of the image names, and the name of each image file by its stem. Files are listed, not opened."""
+def _image_files(
+    root: Path, folder: Path, images: Path | None, parts: Sequence[str], findings: Findings
+) -> tuple[Path, dict[str, str]]:
+    """The root of the image names, and the name of each image file by its stem. Files are listed, not opened.
+
+    `parts` are the folders below that of the annotations in which annotations were found.
+    """
     candidates = (root / IMAGES, root / "images", folder)
     place = images.absolute() if images else next(c for c in candidates if c.is_dir())
     home = root if place.is_relative_to(root) else place
     names: dict[str, str] = {}
-    for file in sorted(place.glob("[!.]*")):
+    for file in (file for part in parts for file in sorted((place / part).glob("[!.]*"))):
         if file.suffix.lower() in SUFFIXES:
-            name = file.relative_to(home).as_posix()
-            if names.setdefault(file.stem, name) != name:
+            name, stem = file.relative_to(home).as_posix(), file.relative_to(place).with_suffix("").as_posix()
+            if names.setdefault(stem, name) != name:
                 findings.warn(
-                    "of images that differ in their ending alone the first was taken", f"{names[file.stem]}, {name}"
+                    "of images that differ in their ending alone the first was taken", f"{names[stem]}, {name}"
                 )
     return home, names

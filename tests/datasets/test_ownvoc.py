@@ -75,6 +75,34 @@ def test_xml_and_images_may_lie_side_by_side(tmp_path: Path) -> None:
     assert reading.manifests[0].images == ("a.webp",)
 
 
+def test_folders_called_as_splits_are_the_splits(tmp_path: Path) -> None:
+    written = {"train/a": xml("dog"), "valid/b": xml("cat?"), "valid/a": xml("dog"), "test/c": xml()}
+    for place, content in written.items():
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{place}.rf.0f.xml").write_text(content)
+        (tmp_path / f"{place}.rf.0f.jpg").touch()
+    (tmp_path / "test/d.jpg").touch()
+    reading, findings = read(tmp_path)
+    assert not findings.errors
+    assert {m.split: m.images for m in reading.manifests} == {
+        "train": ("train/a.rf.0f.jpg",),
+        "val": ("valid/a.rf.0f.jpg", "valid/b.rf.0f.jpg"),
+        "test": ("test/c.rf.0f.jpg",),
+    }
+    assert [m.targets.tolist() for m in reading.manifests] == [[[0, 1]], [[0, 1], [-1, 0]], [[0, 0]]]
+    assert "images without an annotation were left out: test/d.jpg" in findings.warnings
+
+
+def test_annotations_below_their_folder_find_images_below_theirs(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog")}, {"train": "sub/a", "test": "a"})
+    for folder, name in (("Annotations", "a.xml"), ("JPEGImages", "a.jpg")):
+        (root / folder / "sub").mkdir()
+        (root / folder / "sub" / name).write_bytes((root / folder / name).read_bytes())
+    reading, findings = read(root)
+    assert not findings.errors
+    assert [m.images for m in reading.manifests] == [("JPEGImages/sub/a.jpg",), ("JPEGImages/a.jpg",)]
+
+
 def test_an_annotation_without_its_image_is_an_error(tmp_path: Path) -> None:
     root = tree(tmp_path, {"a": xml("dog"), "b": xml("dog")})
     (root / "JPEGImages/b.jpg").unlink()
