@@ -68,9 +68,10 @@ def prepare(
         raise UsageError(f"'{printable(kind)}' is no source: {', '.join(SOURCES)}{nearest(kind, SOURCES)}")
     findings = Findings()
     options = _checked_options(kind, options or ReadOptions(), findings)
-    log = _log(out, name or _usual_name(kind, Path(path)))
+    place = _without_dots(Path(path))
+    log = _log(out, name or _usual_name(kind, place))
     with _kept_in(log, findings, path):
-        reading = reader_of(kind)(Path(path), options, findings)
+        reading = reader_of(kind)(place, options, findings)
     target = Path(out) / (name or reading.name)
     log = _log(out, target.name)
     with _kept_in(log, findings, path):
@@ -129,12 +130,22 @@ def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> Rea
     for key in _plain(options):
         if key != "labels" and key not in USED.get(kind, ()):
             findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
+    options = replace(
+        options,
+        images=options.images and _without_dots(options.images),
+        annotations=tuple(_without_dots(file) for file in options.annotations),
+    )
     if options.labels is None:
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
     if twice := repeated(labels):
         raise UsageError(f"--labels names '{printable(twice[0])}' twice; name it once")
     return replace(options, labels=labels)
+
+
+def _without_dots(path: Path) -> Path:
+    """`path` without `..`: what a data set remembers must not hang on the folder that a command was given in."""
+    return path.resolve() if ".." in path.parts else path
 
 
 def _usual_name(kind: str, path: Path) -> str:

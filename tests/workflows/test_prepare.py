@@ -98,6 +98,19 @@ def test_a_data_set_is_written_and_told(tmp_path: Path) -> None:
     assert [table.columns[3].show(mean) for mean in (1.0, 1.4, 1.38)] == ["1.00", "1.40", "1.38"]
 
 
+def test_what_is_remembered_does_not_hang_on_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = csv(tmp_path / "pets")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    options = ReadOptions(images=Path("../pets"))
+    dataset = prepare("csv", "../pets/pets.csv", options=options)
+    assert dataset.manifest("all").root == tmp_path / "pets"
+    assert dataset.info.source["path"] == str(file)
+    assert dataset.info.source["options"] == {"images": str(tmp_path / "pets")}
+
+
 def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path: Path) -> None:
     source = csv(tmp_path)
     dataset = prepare("csv", source, out=tmp_path / "data")
