@@ -20,8 +20,9 @@ import msgspec
 from msgspec import Meta
 
 from mlrec.datasets.sources import SOURCES
-from mlrec.errors import ConfigError, nearest, printable
+from mlrec.errors import ConfigError, ModelError, nearest, printable
 from mlrec.files import read_text
+from mlrec.temperatures import resolve_temperatures
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -331,11 +332,10 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
             yield key, f"{key} = {list(pair)}: expected 0 < smallest <= largest"
     if config.scale[1] > 1:
         yield "scale", f"scale = {list(config.scale)}: the largest share of the area is at most 1"
-    temperatures, heads = config.temperatures, config.heads
-    if temperatures is not None and not (temperatures and min(temperatures) > 0):
-        yield "temperatures", f"temperatures = {printable(temperatures)}: one a head, each above 0; inf means max"
-    if temperatures is not None and heads is not None and len(temperatures) != heads:
-        yield "heads", f"heads = {heads} but {len(temperatures)} temperatures; give one of them"
+    try:
+        resolve_temperatures(config.heads, config.temperatures)
+    except ModelError as error:
+        yield "heads" if config.temperatures is None else "temperatures", str(error)
     if config.patience and config.select_split is None:
         yield "patience", "patience needs select_split: a held-out split, else the scored one would choose the epoch"
     if config.feature_copies and not config.freeze_backbone:

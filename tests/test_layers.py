@@ -13,7 +13,18 @@ import mlrec
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "timm", "pandas", "matplotlib", "sklearn", "optuna")
-TORCH_FREE = ("datasets", "metrics", "runs", "reports", "predictions", "config", "files", "errors", "progress")
+TORCH_FREE = (
+    "datasets",
+    "metrics",
+    "runs",
+    "reports",
+    "predictions",
+    "config",
+    "temperatures",
+    "files",
+    "errors",
+    "progress",
+)
 COMMANDS = (["--help"], ["score", "--help"], ["report", "--help"], ["prepare", "--help"], ["train", "--help"])
 
 

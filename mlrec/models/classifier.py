@@ -11,13 +11,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mlrec.errors import ModelError
+from mlrec.datasets.manifest import repeated
+from mlrec.errors import ModelError, printable
 from mlrec.models.backbones import Backbone
-from mlrec.models.csra import resolve_temperatures
 from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.weights import load_backbone_weights
+from mlrec.temperatures import resolve_temperatures
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ def create_model(
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:
         raise ModelError(f"{len(names)} label names for num_labels = {num_labels}; give as many")
+    if twice := repeated(names):
+        raise ModelError(f"label '{printable(twice[0])}' is named twice")
     degrees = resolve_temperatures(heads, temperatures)
     trunk = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:

@@ -34,9 +34,11 @@ def test_heads_and_temperatures_must_agree() -> None:
         mlrec.create_model("test_resnet", 4, heads=4, temperatures=[1.0, 2.0])
 
 
-def test_label_names_must_be_as_many_as_labels() -> None:
+def test_label_names_must_be_as_many_as_labels_and_differ() -> None:
     with pytest.raises(ModelError, match="2 label names for num_labels = 3"):
         mlrec.create_model("test_resnet", 3, labels=["a", "b"])
+    with pytest.raises(ModelError, match="label 'a' is named twice"):
+        mlrec.create_model("test_resnet", 3, labels=["a", "b", "a"])
 
 
 def test_trains_one_step_end_to_end() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from mlrec.config import Config, resolve
 from mlrec.errors import UsageError
-from mlrec.models.csra import TEMPERATURES
 from mlrec.sweeps.studies import DEFAULTS, check, study
+from mlrec.temperatures import TEMPERATURES
 
 BASE = Config(head_lr_mult=10.0)
 
