@@ -6,19 +6,20 @@
 
 The plain loop is that of plain.py, scored by scikit-learn; it has as many loader processes as mlrec. The head is
 trained first, on cached features of the training split, so that mAP means something where the trunk's weights do: those
-of resnet101 are random. Images per second include decoding, the model and scoring, in alternation in one process tree.
+of resnet101 are random. Images per second include decoding, the model and scoring, in alternation. Each side has a
+process of its own, mlrec's with the settings of its commands.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import time
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from paired import SIDES, describe_machine, tell
+from paired import AS_MLREC, SIDES, Side, describe_machine, tell
 from plain import PlainImages, plain_model
 from sklearn.metrics import average_precision_score
 from torch.utils.data import DataLoader
@@ -27,6 +28,7 @@ from mlrec.config import Config
 from mlrec.datasets.folder import Dataset as DataFolder
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.result import evaluate
+from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import Classifier
 from mlrec.training import setup
 from mlrec.training.features import compute_features, feature_batches
@@ -57,24 +59,27 @@ def main() -> None:
         backbone=args.backbone or backbone, img_size=args.img_size or size, batch_size=BATCH, workers=args.workers,
         weights="efficientnet-lite0" if args.backbone is None and args.device == "cpu" else None, pretrained=False,
     )  # fmt: skip
-    model = trained(train, config, device)
-    reference = plain_model(copy.deepcopy(model)).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-    sides = {
-        "plain": lambda: plain(reference, test, columns, device, args.workers),
-        "fp32": lambda: ours(model, test, columns, args, "fp32"),
-        "bf16": lambda: ours(model, test, columns, args, "bf16"),
-    }
-    if device.type == "cuda":
-        sides = {"plain, TF32 off": lambda: plain(reference, test, columns, device, args.workers, tf32=False)} | sides
-    rates: dict[str, list[float]] = {name: [] for name in sides}
+    rates: dict[str, list[float]] = {}
     scores: dict[str, float] = {}
-    for k in range(args.rounds + 1):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            scores[name] = side()
-            if k:  # the first round warms up
-                rates[name].append(len(test) / (time.perf_counter() - start))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        save_model(file, trained(train, config, device), {})
+        both = file, test, columns, args
+        sides = {
+            "plain": Side(plain, *both, True, environment={}),
+            "fp32": Side(ours, *both, "fp32", environment=AS_MLREC),
+            "bf16": Side(ours, *both, "bf16", environment=AS_MLREC),
+        }
+        if device.type == "cuda":
+            sides = {"plain, TF32 off": Side(plain, *both, False, environment={})} | sides
+        for k in range(args.rounds + 1):
+            for name, side in sides.items():
+                turn = side.take_turn()
+                scores[name] = turn.found
+                if k:  # the first round loads and warms up
+                    rates.setdefault(name, []).append(len(test) / turn.seconds)
+        for side in sides.values():
+            side.end()
     print(f"{describe_machine()}, {torch.get_num_threads()} threads, {args.workers} loader processes, {device}")
     print(f"{config.backbone} at {config.img_size} px, {len(test)} images")
     for name, found in rates.items():
@@ -102,27 +107,31 @@ def trained(manifest: Manifest, config: Config, device: torch.device) -> Classif
     return model
 
 
-def plain(
-    model: Classifier, manifest: Manifest, columns: list[int], device: torch.device, workers: int, *, tf32: bool = True
-) -> float:
-    """The plain loop's mAP."""
+def plain(file: Path, manifest: Manifest, columns: list[int], args: argparse.Namespace, tf32: bool) -> Iterator[float]:
+    """The plain loop's mAP, each time it is asked."""
     torch.backends.cudnn.allow_tf32 = tf32
-    images = PlainImages(manifest, model.preprocessing, augmented=False)
-    loader = DataLoader(images, batch_size=BATCH, num_workers=workers)
-    model.eval()
-    with torch.no_grad():
-        scores = torch.cat([torch.sigmoid(model(pixels.to(device))) for pixels, _ in loader]).cpu().numpy()
-    values = []
-    for column in columns:
-        known = manifest.targets[:, column] >= 0
-        values.append(average_precision_score(manifest.targets[known, column], scores[known, column]))
-    return float(np.mean(values))
+    model = plain_model(load_model(file)).to(args.device, memory_format=torch.contiguous_format)
+    loader = DataLoader(
+        PlainImages(manifest, model.preprocessing, augmented=False), batch_size=BATCH, num_workers=args.workers
+    )
+    while True:
+        with torch.no_grad():
+            scores = torch.cat([torch.sigmoid(model(pixels.to(args.device))) for pixels, _ in loader]).cpu().numpy()
+        values = []
+        for column in columns:
+            known = manifest.targets[:, column] >= 0
+            values.append(average_precision_score(manifest.targets[known, column], scores[known, column]))
+        yield float(np.mean(values))
 
 
-def ours(model: Classifier, manifest: Manifest, columns: list[int], args: argparse.Namespace, precision: str) -> float:
-    """The mAP of mlrec's evaluation."""
-    made = predict(model, manifest, batch_size=BATCH, device=args.device, precision=precision, workers=args.workers)
-    return evaluate(made.logits[:, columns], manifest.targets[:, columns]).mAP or 0.0
+def ours(
+    file: Path, manifest: Manifest, columns: list[int], args: argparse.Namespace, precision: str
+) -> Iterator[float]:
+    """The mAP of mlrec's evaluation, each time it is asked."""
+    model = load_model(file)
+    while True:
+        made = predict(model, manifest, batch_size=BATCH, device=args.device, precision=precision, workers=args.workers)
+        yield evaluate(made.logits[:, columns], manifest.targets[:, columns]).mAP or 0.0
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
     python benchmarks/training.py data/voc2007 --device cuda            # resnet101 at 448 px on a GPU
 
 The plain loop is that of plain.py, with an optimiser without fusion and the loss fetched in each step; on CUDA also
-with TF32 off. Both sides have the same weights, batches of one size and as many loader processes. Rates are of whole
-passes, in alternation in one process tree. Beside them stand mlrec's rate when its batches lie on the device already,
-and the share of the device's own rate of matrix products that its arithmetic comes to.
+with TF32 off. Both sides have the same weights, batches of one size and as many loader processes, and each a process of
+its own, mlrec's with the settings of its commands. Rates are of whole passes, in alternation. Beside them stand mlrec's
+rate when its batches lie on the device already, and the share of the device's own rate of matrix products that its
+arithmetic comes to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from paired import SIDES, describe_machine, tell, timed
+from paired import AS_MLREC, SIDES, Side, describe_machine, tell, timed
 from plain import PlainImages, plain_model
 from torch import nn
 from torch.utils.data import DataLoader
@@ -74,21 +75,24 @@ def whole_passes(
     manifest: Manifest, config: Config, device: torch.device, precision: Precision, rounds: int
 ) -> dict[str, list[float]]:
     """Images per second of each side in each round, one pass over the images; what is built once is not counted."""
-    sides = {"plain": plain(manifest, config, device, tf32=True)}
+    both = manifest, config, device
+    sides = {"plain": Side(plain, *both, True, environment={})}
     if device.type == "cuda":
-        sides["plain, TF32 off"] = plain(manifest, config, device, tf32=False)
-    sides["mlrec"] = ours(manifest, config, device, precision)
-    sides["on the device"] = ours(manifest, config, device, precision, resident=True)
+        sides["plain, TF32 off"] = Side(plain, *both, False, environment={})
+    sides["mlrec"] = Side(ours, *both, precision, False, environment=AS_MLREC)
+    sides["on the device"] = Side(ours, *both, precision, True, environment=AS_MLREC)
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for k in range(rounds + 1):
         for name, side in sides.items():
-            spent = timed(lambda side=side: next(side), device)  # type: ignore[misc]
+            spent = side.take_turn().seconds
             if k:  # the first round warms up
                 rates[name].append(len(manifest) / spent)
+    for side in sides.values():
+        side.end()
     return rates
 
 
-def plain(manifest: Manifest, config: Config, device: torch.device, *, tf32: bool) -> Iterator[None]:
+def plain(manifest: Manifest, config: Config, device: torch.device, tf32: bool) -> Iterator[None]:
     """A pass each time it is asked for."""
     model = plain_model(setup.build_model(config, manifest, paper=False)).to(device).train()
     groups = [{"params": model.backbone.parameters()}, {"params": model.head.parameters(), "lr": 10 * config.lr}]
@@ -107,7 +111,7 @@ def plain(manifest: Manifest, config: Config, device: torch.device, *, tf32: boo
 
 
 def ours(
-    manifest: Manifest, config: Config, device: torch.device, precision: Precision, *, resident: bool = False
+    manifest: Manifest, config: Config, device: torch.device, precision: Precision, resident: bool
 ) -> Iterator[None]:
     """A pass each time it is asked for; `resident`: its batches lie on the device."""
     state = setup.make_state(setup.build_model(config, manifest, paper=False), config, device, precision)

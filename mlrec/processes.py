@@ -1,8 +1,15 @@
-"""This process among others: which one torchrun says it is, and how it shares the cores. No torch is needed."""
+"""This process among others: which one torchrun says it is, and how it shares cores and memory. No torch is needed."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+
+LOOKS = "10000"  # of a thread that waits, before it sleeps: about half a millisecond
+KEPT = 2**30
+OLD_LIMIT = 2**25  # the largest block that glibc before 2.35 takes from memory it keeps
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
 def rank() -> int:
@@ -23,12 +30,26 @@ def cores() -> int:
 def share_cores() -> None:
     """Let threads that wait for one another sleep soon; to be called before torch is imported.
 
-    By default they look again and again, and where others use the cores, too, hold the core of the one they wait for:
-    docs/performance.md has figures of a busy machine; on an idle one it was not measured. Whoever sets OMP_WAIT_POLICY
-    or GOMP_SPINCOUNT knows better. Processes that this one starts inherit it.
+    By default they look again and again, and where others use the cores, too, hold the core of the one they wait for.
+    On an idle machine so many looks cost nothing: docs/performance.md. Whoever sets OMP_WAIT_POLICY or GOMP_SPINCOUNT
+    knows better. Processes that this one starts inherit it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", LOOKS)
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory, `KEPT` bytes at most, for the tensors to come; elsewhere nothing.
+
+    By default it gives every large block back to the kernel, which fills the next one with zeros, page by page: a third
+    of a CPU's time in docs/performance.md. Whoever sets GLIBC_TUNABLES or MALLOC_... knows better.
+    """
+    told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    if sys.platform == "linux" and not told:
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if set_option is not None:
+            set_option(M_MMAP_THRESHOLD, KEPT) or set_option(M_MMAP_THRESHOLD, OLD_LIMIT)
+            set_option(M_TRIM_THRESHOLD, KEPT)
 
 
 def launcher() -> str:

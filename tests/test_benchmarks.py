@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +18,41 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--backbone", "test_resnet", "--img-size", "32"]
 
 
+class Here:
+    """A side without a process of its own, which would have to load everything anew."""
+
+    def __init__(self, work: Callable[..., Iterator[object]], *given: object, environment: Mapping[str, str]) -> None:
+        self.turns = work(*given)
+
+    def take_turn(self) -> SimpleNamespace:
+        return SimpleNamespace(seconds=1.0, found=next(self.turns))
+
+    def end(self) -> None:
+        pass
+
+
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
     monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr("paired.Side", Here)
     monkeypatch.setattr(sys, "argv", [name, *arguments, *TINY])
     runpy.run_path(str(FOLDER / name), run_name="__main__")
+
+
+def told_environment(name: str) -> Iterator[str | None]:
+    while True:
+        yield os.environ.get(name)
+
+
+def test_sides_have_processes_and_environments_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1")
+    from paired import Side
+
+    plain, given = (Side(told_environment, "GOMP_SPINCOUNT", environment=e) for e in ({}, {"GOMP_SPINCOUNT": "2"}))
+    assert [side.take_turn().found for side in (plain, given, plain)] == [None, "2", None]
+    plain.end()
+    given.end()
+    assert os.environ["GOMP_SPINCOUNT"] == "1"
 
 
 def test_a_step_of_csra_stands_beside_one_of_average_pooling(

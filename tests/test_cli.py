@@ -186,7 +186,7 @@ def test_a_reader_that_leaves_early_or_was_never_there_causes_no_noise(line: str
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+    ("given", "found"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
 )
 def test_threads_that_wait_do_not_keep_the_cores_unless_the_user_says_so(
     given: dict[str, str], found: str | None

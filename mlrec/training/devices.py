@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from mlrec.errors import UsageError, printable
+from mlrec.processes import keep_memory
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 _HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,10 +57,12 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
-    """Set what holds for the whole process: TF32 only where asked for, and the number of CPU threads."""
+    """Set what holds for the whole process: TF32 only where asked for, the number of CPU threads, freed memory kept."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if device.type == "cpu":
+        keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
 
