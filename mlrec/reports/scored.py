@@ -13,6 +13,8 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
     cells = [getattr(metrics, name) for name in METRICS]
     if top3:
         cells += [getattr(metrics.top3, name) for name in TOP3]
+    if _nothing_known(metrics.counts):
+        cells = [None] * len(cells)
     rows = tuple(Row((label, value)) for label, value in metrics.average_precision.items())
     return [
         Table(title, SCORES[: len(cells)], (Row(tuple(cells)),), (_counts(metrics.counts),)),
@@ -20,7 +22,13 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
     ]
 
 
+def _nothing_known(counts: dict[str, int]) -> bool:
+    return counts["unknown"] == counts["samples"] * counts["labels"]
+
+
 def _notes(metrics: Metrics) -> tuple[str, ...]:
+    if _nothing_known(metrics.counts):
+        return ("no label of any sample is known, so there is nothing to score",)
     undefined = metrics.undefined
     missing = (f"no positive in the truth, so no AP: {', '.join(undefined)}",) if undefined else ()
     return (*missing, metrics.conventions.in_words(), "in percent")

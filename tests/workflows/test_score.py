@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrec import Manifest
+from mlrec import Manifest, evaluate
 from mlrec.datasets import folder
 from mlrec.errors import DataError, MlrecError, UsageError
 from mlrec.metrics.result import evaluate_scores
@@ -88,6 +88,12 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     assert "no positive in the truth, so no AP: dog" in shown
     assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
     assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
+
+
+def test_where_no_label_is_known_nothing_is_shown_as_scored() -> None:
+    tables = scored_tables(evaluate([[1.0, -1.0]], [[-1, -1]]), title="pred.csv", top3=True)
+    assert set(tables[0].rows[0].cells) == {None}
+    assert "no label of any sample is known, so there is nothing to score" in text(tables)
 
 
 @pytest.mark.parametrize("name", ["pred.csv", "truth.csv", "pred.npz"])
