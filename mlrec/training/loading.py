@@ -31,6 +31,7 @@ from mlrec.training.transforms import VIEWS, Decode, draw_view
 
 MOST_WORKERS = 16
 PREFETCH = 2  # batches each loader process has ready
+NICE = 5  # beside a model on the CPU, whose threads all wait when one loses its core to a loader process
 TIMEOUT = 300.0  # seconds without a batch after which a loader process counts as hung
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
 
@@ -135,7 +136,7 @@ def run(
         sampler=keys,
         num_workers=processes,
         collate_fn=_same,  # type: ignore[arg-type]
-        worker_init_fn=partial(_start_worker, parent=os.getpid()),
+        worker_init_fn=partial(_start_worker, parent=os.getpid(), nice=0 if torch.cuda.is_available() else NICE),
         pin_memory=torch.cuda.is_available(),
         timeout=TIMEOUT if processes else 0,
         prefetch_factor=PREFETCH if processes else None,
@@ -184,11 +185,13 @@ def _worker_error(error: Exception) -> Exception:
     return error
 
 
-def _start_worker(_: int, parent: int) -> None:
-    """Have this loader process end with `parent`, whatever it is at.
+def _start_worker(_: int, parent: int, nice: int) -> None:
+    """Have this loader process make way for others by `nice`, and end with `parent`, whatever it is at.
 
     torch's own watch asks who the parent is when the process has started: one that is gone by then is never missed.
     """
+    if nice and hasattr(os, "nice"):
+        os.nice(nice)
     threading.Thread(target=_leave_without, args=(parent,), daemon=True).start()
 
 

@@ -216,6 +216,20 @@ def test_a_dead_or_hanging_worker_ends_with_a_remedy(
         list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
 
 
+class _Asked(loading.ImageBatches):
+    """Tells how it makes way for others."""
+
+    def __getitem__(self, key: object) -> MlrecError:
+        return MlrecError(f"niceness {os.nice(0)}")
+
+
+def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlrec.training.batches.ImageBatches", _Asked)
+    here, more = os.nice(0), 0 if torch.cuda.is_available() else loading.NICE
+    with pytest.raises(MlrecError, match=f"niceness {min(19, here + more)}$"):
+        list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
+
+
 def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     progress = Silent()
