@@ -89,7 +89,10 @@ def sweep(
         console.result_tables([table])
         console.result(f"runs in {plan.folder.path}; this table again: mlrec report --study {plan.folder.path}")
     if failed:
-        raise RunError("\n".join([f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed)]))
+        again = "(the same command tries again what failed once, --retry-failed what failed twice)"
+        raise RunError(
+            "\n".join([f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed), again])
+        )
 
 
 def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal) -> tuple[State, ...]:
@@ -108,7 +111,7 @@ def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.T
                 name, news = state.point.name, _news(state)
                 if news and told.get(name) != state.status:
                     told[name] = state.status
-                    over = sum(status != "waiting" for status in told.values())
+                    over = sum(told.get(s.point.name) in ("finished", "failed") for s in states)
                     terminal.say(f"{over}/{len(states)} {name}: {news}")
     return states
 

@@ -178,7 +178,7 @@ def _footnotes(
         told.append(BOOTSTRAP_NOTE)
     missing = sum(setting.missing for setting in settings)
     if missing:
-        told.append(f"{missing} runs are not finished and are missing here")
+        told.append(f"missing here, for not finished: {missing} run{'s' if missing > 1 else ''}")
     return tuple(told)
 
 

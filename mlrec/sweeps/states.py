@@ -20,6 +20,7 @@ from mlrec.sweeps.grid import Point
 
 Status = Literal["waiting", "running", "interrupted", "failed", "finished"]
 TRIES = 2  # a point that failed so often is not tried again
+FAILURES = "failures"
 TAIL = 4096  # bytes of a log that hold its last lines
 
 
@@ -62,6 +63,11 @@ class Folder:
         file = self._failure(name)
         return read_own_json(file, Failure, RunError, "remove it") if file.is_file() else None
 
+    def failures(self) -> dict[str, int]:
+        """How often each point has failed that has."""
+        names = [file.stem for file in (self.path / FAILURES).glob("*.json")]
+        return {name: failure.times for name in names if (failure := self.failure(name)) is not None}
+
     def note_failure(self, name: str, error: str, *, crash: bool = False) -> None:
         """Write down one more failure of a point."""
         earlier = self.failure(name)
@@ -73,7 +79,7 @@ class Folder:
         self._failure(name).unlink(missing_ok=True)
 
     def _failure(self, name: str) -> Path:
-        return self.path / "failures" / f"{name}.json"
+        return self.path / FAILURES / f"{name}.json"
 
 
 @dataclass(frozen=True)

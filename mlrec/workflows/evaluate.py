@@ -146,7 +146,7 @@ def choose(
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")
     path = Path(model)
-    record = RunRecord.load(path) if (path / directory.RECORD).is_file() else None
+    record = record_at(path)
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     for name in labels or ():
         outputs.column_of(name, manifest.labels)
@@ -154,6 +154,20 @@ def choose(
     for change in changes:
         progress.warn(change)
     return Chosen(path, dataset, manifest, changes)
+
+
+def record_at(model: Path) -> RunRecord | None:
+    """The record of the run that a model is of; None for an imported one or a file."""
+    return RunRecord.load(model) if (model / directory.RECORD).is_file() else None
+
+
+def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
+    """How many samples of a split the run was trained on, as far as that can be known."""
+    train = record.train if record else None
+    if train is None or train.dataset != manifest.name or not Path(train.path).is_dir():
+        return 0
+    seen = set(Dataset.load(train.path).manifest(train.split).sample_ids)
+    return sum(sample in seen for sample in manifest.sample_ids)
 
 
 def _manifest(

@@ -28,7 +28,7 @@ from mlrec.reports.table import Table
 from mlrec.reports.table1 import FILE, Gain, LamSweep
 from mlrec.runs import evaluations
 from mlrec.workflows import outputs
-from mlrec.workflows.evaluate import Chosen, Machine, choose, run_model
+from mlrec.workflows.evaluate import Chosen, Machine, choose, record_at, run_model, seen_in_training
 
 FORMS = ("raw", "divided")
 
@@ -105,7 +105,7 @@ def evaluate_lams(
     progress = progress if processes.rank() == 0 else SILENT
     chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
     conventions_named(conventions)
-    apart = None if question.select_on is None else _apart(chosen, question.select_on)
+    apart = None if question.select_on is None else _apart(chosen, question.select_on, progress)
     predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
     names = list(labels or predictions.labels)
     scored = parts.columns([outputs.column_of(name, predictions.labels) for name in names])
@@ -147,7 +147,7 @@ def evaluate_lams(
     return found
 
 
-def _apart(chosen: Chosen, split: str) -> Chosen:
+def _apart(chosen: Chosen, split: str, progress: Progress) -> Chosen:
     """The split that chooses; an image that is scored must not choose as well, or † would be left out wrongly."""
     apart = chosen.on_split(split)
     scored = set(chosen.manifest.images)
@@ -155,6 +155,11 @@ def _apart(chosen: Chosen, split: str) -> Chosen:
         raise UsageError(
             f"--select-on {split}: {shared:,} of its images are scored, too, as part of {chosen.manifest.split}; "
             "name a split of other images, or leave --select-on out: the choice is then marked as such"
+        )
+    if seen := seen_in_training(record_at(chosen.model), apart.manifest):
+        progress.warn(
+            f"the model was trained on {seen:,} of the {len(apart.manifest):,} samples of {split}, which it knows: the "
+            "λ that is best there is not that of new images; hold a split out (mlrec split)"
         )
     return apart
 

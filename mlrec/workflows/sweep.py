@@ -26,14 +26,14 @@ States = tuple[State, ...]
 
 @dataclass(frozen=True)
 class _Shop:
-    """With what a plan is carried out."""
+    """With what a plan is carried out; `earlier`: how often points had failed before."""
 
     plan: SweepPlan
     jobs: int
     storage: str
-    retry_failed: bool
     labels: Sequence[str] | None
     stop: Stop
+    earlier: Mapping[str, int]
 
     def train(self, points: Sequence[Point], before: Sequence[Point] = ()) -> Iterator[States]:
         """Have points trained; `before` are those of an earlier stage."""
@@ -44,9 +44,7 @@ class _Shop:
             {point.name: point for point in points}, plan.folder.path, self.storage, plan.folder.path.name, plan.file,
             plan.recipe, plan.pool, tuple(sys.argv),
         )  # fmt: skip
-        for point in points if self.retry_failed else ():
-            plan.folder.forget_failure(point.name)
-        yield from watch(task, points, self.jobs, self.stop)
+        yield from watch(task, points, self.jobs, self.stop, self.earlier)
         if self.stop.number is not None:
             told = f"stopped; the same command goes on with {printable(plan.folder.path)}"
             raise Interrupted(told, self.stop.number)
@@ -75,7 +73,11 @@ def run_sweep(
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least 1")
     with deferred_signals() as stop:
-        shop = _Shop(plan, jobs, storage or str(plan.folder.path / JOURNAL), retry_failed, labels, stop)
+        if retry_failed:
+            for name in plan.folder.failures():
+                plan.folder.forget_failure(name)
+        journal = storage or str(plan.folder.path / JOURNAL)
+        shop = _Shop(plan, jobs, journal, labels, stop, plan.folder.failures())
         if plan.trials is not None:
             yield from _search(shop)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 
@@ -23,16 +23,18 @@ PATIENCE = 120.0  # seconds for a worker to save and leave
 GRACEFUL = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
 
 
-def watch(task: Work, points: Sequence[Point], jobs: int, stop: Stop) -> Iterator[tuple[State, ...]]:
+def watch(
+    task: Work, points: Sequence[Point], jobs: int, stop: Stop, earlier: Mapping[str, int]
+) -> Iterator[tuple[State, ...]]:
     """Have all points trained, here or by others; how they stand, again and again, at last with none open.
 
-    Points whose worker died are offered anew, the first time; a worker that died is replaced.
+    Points whose worker died are offered anew, the first time; so are those that failed before this command, `earlier`
+    by name and so often. A worker that died is replaced.
 
     Raises:
         RunError: a worker cannot even start.
     """
     folder, queue = Folder(task.folder), Queue(task.storage, task.study)
-    earlier = {point.name: failure.times for point in points if (failure := folder.failure(point.name)) is not None}
     crew, open_since = _Crew(task, jobs), dict[str, float]()
     try:
         while stop.number is None:
@@ -51,7 +53,7 @@ def watch(task: Work, points: Sequence[Point], jobs: int, stop: Stop) -> Iterato
         crew.dismiss()
 
 
-def _over(state: State, earlier: dict[str, int]) -> bool:
+def _over(state: State, earlier: Mapping[str, int]) -> bool:
     """Whether nothing more is to be done for a point: finished, or failed and not to be tried again."""
     if state.failure is None:
         return state.status == "finished"
@@ -59,7 +61,7 @@ def _over(state: State, earlier: dict[str, int]) -> bool:
     return state.status == "failed" and not (again and state.failure.times < TRIES)
 
 
-def _as_told(state: State, earlier: dict[str, int]) -> State:
+def _as_told(state: State, earlier: Mapping[str, int]) -> State:
     """The state as it is shown: what failed but is tried again has not failed, it waits."""
     again = state.status == "failed" and not _over(state, earlier)
     return replace(state, status="waiting") if again else state

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.folder import Dataset
 from mlrec.datasets.groups import numbered
 from mlrec.errors import DataError, PredictionsError, UsageError, printable
 from mlrec.files import MODEL_FILE
@@ -24,7 +23,7 @@ from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord
 from mlrec.runs.tuned import Tuned, TunedLabel
-from mlrec.workflows.evaluate import Chosen, Machine, choose, evaluate_run
+from mlrec.workflows.evaluate import Chosen, Machine, choose, evaluate_run, record_at, seen_in_training
 
 FOLDS = 5
 Tuner = Callable[[Predictions], Tuned]
@@ -102,7 +101,7 @@ def tune(
         raise UsageError("target precision: say which, with --min-precision 0.9")
     aim = target_named(target)
     chosen = choose(model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress)
-    record = _record(chosen.model)
+    record = record_at(chosen.model)
     trained_on = _told_overlaps(chosen, record, progress)
     predictions = _predictions(chosen, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
@@ -144,23 +143,16 @@ def _tuned(
     )
 
 
-def _record(model: Path) -> RunRecord | None:
-    return RunRecord.load(model) if (model / directory.RECORD).is_file() else None
-
-
 def _told_overlaps(chosen: Chosen, record: RunRecord | None, progress: Progress) -> int:
     """Warn where the split is the reported one, or was trained on; returns how many of its samples were."""
     name, split = chosen.manifest.name, chosen.manifest.split
-    scored, train = (record.scored, record.train) if record else (None, None)
+    scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
         progress.warn(
             f"{printable(name)}/{printable(split)} is the split whose numbers this run reports: do not report it with "
             "thresholds chosen on it. The numbers below are cross-fitted; better, hold a split out (mlrec split)"
         )
-    if train is None or train.dataset != name or not Path(train.path).is_dir():
-        return 0
-    seen = set(Dataset.load(train.path).manifest(train.split).sample_ids)
-    both = sum(sample in seen for sample in chosen.manifest.sample_ids)
+    both = seen_in_training(record, chosen.manifest)
     if both:
         progress.warn(
             f"the model was trained on {both:,} of the {len(chosen.manifest):,} samples of {printable(split)}: it is "

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
+from mlrec.cli.console import Terminal
 from mlrec.datasets.shapes import draw_shapes
 from mlrec.errors import DataError, ModelError, RunError, UsageError
 from mlrec.predictions import Predictions
@@ -61,8 +62,10 @@ def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
     assert zero.sweep.form == "divided"
 
 
-def test_another_split_chooses_and_the_table_has_no_dagger(run: Run) -> None:
-    found = evaluate_lams(run.path, Question([0.5, 1.0], select_on="train", resamples=50), machine=HERE)
+def test_another_split_chooses_and_the_table_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    question = Question([0.5, 1.0], select_on="train", resamples=50)
+    found = evaluate_lams(run.path, question, machine=HERE, progress=Terminal())
+    assert "warning: the model was trained on 13 of the 13 samples of train" in capsys.readouterr().err
     assert found.sweep.select_split == "train"
     own = [row for row in report([run.path], table=1).table.rows if row.cells[1] == "own"]
     assert [row.marks for row in own] == [{}]

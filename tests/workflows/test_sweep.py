@@ -133,7 +133,7 @@ def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(data: Path
     assert time.monotonic() - before < 2.5  # no worker was started for what failed twice
     report = study_report(plan.folder.path)
     assert len(report.rows) == 2
-    assert "1 runs are not finished" in report.footnotes[-1]
+    assert "not finished: 1 run" in report.footnotes[-1]
 
 
 def test_a_search_makes_so_many_runs_and_goes_on_from_the_folders(data: Path, tmp_path: Path) -> None:
@@ -145,6 +145,13 @@ def test_a_search_makes_so_many_runs_and_goes_on_from_the_folders(data: Path, tm
     assert [state.point.name for state in more][:2] == [state.point.name for state in states]
     assert len({state.point.name for state in more}) == 3
     assert len(study_report(tmp_path / "sweep-lr-head").rows) == 3
+
+
+def test_what_fails_in_a_search_is_not_tried_again_by_the_same_command(data: Path, tmp_path: Path) -> None:
+    flags = {**HEAD_ONLY, "data": str(data), "lr": "1e30,1e31"}
+    for times in (1, 2):
+        states = finished(plan_sweep(flags, trials=2, out=tmp_path))
+        assert [state.failure.times for state in states if state.failure] == [times, times]
 
 
 def command(data: Path, out: Path, **more: Any) -> list[str]:
