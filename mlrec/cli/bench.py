@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlrec.cli import console
-from mlrec.config import parse_numbers
+from mlrec.cli import console, options
 from mlrec.errors import UsageError, printable
 
 
@@ -29,16 +28,14 @@ def bench(
     """
     if what != "head":
         raise UsageError(f"bench {printable(what)}: what can be timed is: head")
-    numbers = parse_numbers(heads)
-    if any(number != int(number) for number in numbers):
-        raise UsageError(f"--heads {printable(heads)}: whole numbers, as 1,4,8")
+    numbers = options.whole_numbers(heads, "--heads", 1)
     from mlrec.workflows.bench import bench_head
     from mlrec.workflows.evaluate import Machine
 
     machine = Machine(batch_size, None, device, precision)
     found = bench_head(
-        backbone, [int(number) for number in numbers], num_labels=num_labels, img_size=img_size, steps=steps,
-        machine=machine, progress=console.Terminal(),
+        backbone, numbers, num_labels=num_labels, img_size=img_size, steps=steps, machine=machine,
+        progress=console.Terminal(),
     )  # fmt: skip
     if json:
         console.result_json(found.to_dict())

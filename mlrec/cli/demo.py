@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mlrec.cli import console
-from mlrec.config import parse_numbers
-from mlrec.errors import UsageError, printable
+from mlrec.cli import console, options
 
 Seeds = Annotated[str, typer.Option(help="Train each head with these seeds.", metavar="A,B,...")]
 
@@ -25,11 +23,9 @@ def demo(
     """
     from mlrec.workflows import demo as workflow
 
-    numbers = parse_numbers(seeds)
-    if not all(number >= 0 and number.is_integer() for number in numbers):
-        raise UsageError(f"--seeds {printable(seeds)}: seeds are whole numbers from 0, such as 0,1,2")
+    numbers = options.whole_numbers(seeds, "--seeds")
     begun = time.monotonic()
-    made = workflow.demo(out, seeds=[int(number) for number in numbers], progress=console.Terminal())
+    made = workflow.demo(out, seeds=numbers, progress=console.Terminal())
     console.result_tables(made.tables)
     width = max(len(str(path)) for path in made.files)
     console.result("\n".join(f"{path!s:{width}}  {what}" for path, what in made.files.items()))

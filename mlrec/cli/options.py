@@ -58,6 +58,14 @@ def names(text: str | None) -> list[str] | None:
     return parts
 
 
+def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
+    """`a,b,c` or `start:stop:step` as whole numbers of at least `least`; `flag` is what an error calls them."""
+    numbers = config.parse_numbers(text)
+    if not all(number.is_integer() and number >= least for number in numbers):
+        raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
+    return [int(number) for number in numbers]
+
+
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
     """Give `command` one flag for each key of `Config`; those that were given reach it as the dict `flags`.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import RunError, UsageError
+from mlrec.errors import RunError
 
 if TYPE_CHECKING:
     from mlrec.sweeps.states import State
@@ -59,7 +59,6 @@ def sweep(
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
-    from mlrec.config import parse_numbers
     from mlrec.workflows import sweep as workflow
     from mlrec.workflows import sweep_progress
     from mlrec.workflows.interrupt import Interrupted
@@ -69,8 +68,8 @@ def sweep(
     terminal = console.Terminal()
     plan = plan_sweep(
         options.pairs(settings or [], "--set") | flags, study=study, tune=options.pairs(tune or [], "--tune"),
-        seeds=None if seeds is None else _whole(parse_numbers(seeds)), folds=folds, trials=trials, file=config,
-        recipe=recipe, out=out, name=name, progress=terminal,
+        seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"), folds=folds, trials=trials,
+        file=config, recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip
     if dry_run:
         console.result_tables([sweep_progress.dry_run(plan, jobs=jobs)])
@@ -123,9 +122,3 @@ def _news(state: State) -> str:
     if state.failure is None or state.status == "running":
         return ""
     return "failed" if state.status == "failed" else f"{state.failure.error}; it is tried again"
-
-
-def _whole(numbers: list[float]) -> list[int]:
-    if any(number != int(number) for number in numbers):
-        raise UsageError("--seeds: whole numbers, such as 0,1,2")
-    return [int(number) for number in numbers]

@@ -9,7 +9,6 @@ import typer
 
 from mlrec import processes
 from mlrec.cli import console, options
-from mlrec.config import parse_value
 from mlrec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def train(
         raise UsageError("--seeds goes with --compare; one run has one --seed")
     try:
         if compare:
-            numbers = [parse_value("seed", seed) for seed in options.names(seeds) or [str(flags.get("seed", 0))]]
+            numbers = options.whole_numbers(str(flags.get("seed", 0)) if seeds is None else seeds, "--seeds")
             found = fair.train_fair_rows(
                 flags, file=config, recipe=recipe, out=out, name=name, seeds=numbers, progress=terminal
             )

@@ -37,6 +37,8 @@ def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[st
     """
     if options.annotations:
         return _own_parts(path, options)
+    if options.splits:
+        raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
     folder = path / "annotations"
     years = _years(folder)
     if not years:

@@ -151,6 +151,8 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             read(tmp_path, annotations=files, splits=splits)
+    with pytest.raises(UsageError, match="--split says what --annotations is"):
+        read(tmp_path, splits=("train",))
 
 
 @pytest.mark.parametrize(
