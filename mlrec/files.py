@@ -107,6 +107,25 @@ def replace_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(retired, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def changed_folder(path: Path) -> Iterator[Path]:
+    """Give a copy of the folder `path` to change; it takes the place of `path` when the block ends without an error.
+
+    The copy shares the files: they are to be replaced or removed, as this module does, not written into.
+    """
+    path = Path(path).resolve()  # of a link the folder is changed, not the link
+    with replace_folder(path) as folder:
+        shutil.copytree(path, folder, symlinks=True, copy_function=_linked, dirs_exist_ok=True)
+        yield folder
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that it holds; a process killed meanwhile leaves no half of it under its name."""
+    retired = _temporary(path)
+    path.rename(retired)
+    shutil.rmtree(retired)
+
+
 def is_temporary(path: Path) -> bool:
     """Whether this is what a killed writer of this module left."""
     return _TEMPORARY.match(path.name) is not None
@@ -182,6 +201,13 @@ def sha256(path: Path) -> str:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def _alive(pid: int) -> bool:

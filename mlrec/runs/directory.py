@@ -56,11 +56,14 @@ def check_free(path: Path) -> None:
     Raises:
         RunError: something else does.
     """
-    if not os.path.lexists(path):
-        return
-    held = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if LOCK not in held or not all(name.startswith(".") or name in FIRST for name in held):
+    if os.path.lexists(path) and not only_begun(path):
         raise RunError(f"{printable(path)}: exists already; choose another --name, or --resume it")
+
+
+def only_begun(path: Path) -> bool:
+    """Whether `path` holds what a run leaves that was killed before it had a record, and no more."""
+    held = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    return LOCK in held and all(name.startswith(".") or name in FIRST for name in held)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from mlrec.datasets.images import decode
 from mlrec.datasets.shapes import NAME, draw_shapes
 from mlrec.datasets.sources import ReadOptions
 from mlrec.errors import UsageError, printable
+from mlrec.files import remove_folder, remove_stale
 from mlrec.progress import SILENT, Progress, Step
 from mlrec.reports.gallery import draw_gallery, said_and_true
 from mlrec.reports.table import Table
-from mlrec.runs.directory import RECORD
+from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
 from mlrec.workflows.compare import compare_runs
 from mlrec.workflows.prepare import prepare
@@ -124,12 +124,14 @@ class Whole:
 
 
 def _remove_earlier_runs(folder: Path) -> None:
+    remove_stale(folder)
     earlier = list(folder.iterdir()) if folder.is_dir() else []
     for entry in earlier:
-        if not (entry / RECORD).is_file() or RunRecord.load(entry).recipe != RECIPE:
+        recorded = (entry / directory.RECORD).is_file()
+        if not (RunRecord.load(entry).recipe == RECIPE if recorded else directory.only_begun(entry)):
             raise UsageError(f"{printable(entry)}: is not a run of an earlier demo; choose another --out")
     for entry in earlier:
-        shutil.rmtree(entry)
+        remove_folder(entry)
 
 
 def _draw(run: Run, dataset: Dataset, path: Path) -> None:

@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.folder import DATASET_FILE, Dataset
+from mlrec.datasets.folder import Dataset, write
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split import prevalence_error, random_parts, stratified
 from mlrec.datasets.tabular import usual_order
 from mlrec.errors import UsageError, printable
-from mlrec.files import write_json
+from mlrec.files import changed_folder
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Column, Row, Table
 from mlrec.workflows.groupings import sample_groups
@@ -173,28 +173,28 @@ def _error(targets: NDArray[np.int8], part: NDArray[np.intp], held_out: Sequence
 
 
 def _add(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
-    """Write the new splits, then `dataset.json`, then remove earlier ones whose names begin with `outdated`."""
+    """Add the new splits and drop earlier ones whose names begin with `outdated`, all at once.
+
+    File by file, a kill in between would leave parts of two divisions, or a part where the whole was.
+    """
     info = dataset.info
     sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))
     gone = [name for name in origins if outdated is not None and name.startswith(outdated)]
     for name in gone:
         del sizes[name], origins[name]
-    whole = pool.split
+    whole, written = pool.split, list(parts)
     if whole in {made.split for made in parts}:
         whole = "trainval"
-        pool.subset(np.arange(len(pool)), whole).save(dataset.manifest_path(whole))
-        sizes[whole] = len(pool)
-    for made in parts:
-        made.save(dataset.manifest_path(made.split))
-        sizes[made.split] = len(made)
-        origins[made.split] = whole
+        written.append(pool.subset(np.arange(len(pool)), whole))
+    sizes |= {made.split: len(made) for made in written}
+    origins |= {made.split: whole for made in parts}
     updated = msgspec.structs.replace(
         info,
         splits={name: sizes[name] for name in sorted(sizes, key=usual_order)},
         source={**info.source, MADE: origins},
     )
-    write_json(dataset.path / DATASET_FILE, msgspec.to_builtins(updated))
-    for name in gone:
-        if name not in sizes:
-            dataset.manifest_path(name).unlink(missing_ok=True)
+    with changed_folder(dataset.path) as folder:
+        for name in gone:
+            (folder / dataset.manifest_path(name).name).unlink(missing_ok=True)
+        write(folder, updated, written)
     return Dataset(dataset.path, updated)

@@ -14,7 +14,8 @@ from mlrec.predictions import Predictions
 from mlrec.reports.gallery import Shown, draw_gallery, said_and_true
 from mlrec.runs.record import Run
 from mlrec.workflows import demo as workflow
-from mlrec.workflows.demo import Demo, demo
+from mlrec.workflows.demo import Demo, _remove_earlier_runs, demo
+from tests.trust import trees
 
 TINY = {"img_size": 64, "epochs": 2, "batch_size": 8, "workers": 0, "threads": 1, "lr": 0.01}
 NO_WEIGHTS = {"backbone": "test_resnet", "weights": None, "pretrained": False}
@@ -83,6 +84,15 @@ def test_runs_of_others_are_refused_and_kept(tmp_path: Path) -> None:
         demo(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs"]
     assert (tmp_path / "runs" / "precious").is_dir()
+
+
+def test_runs_of_a_demo_that_was_killed_are_replaced(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for name, held in {"average-0": (".lock", "config.toml"), ".csra-0.tmp-4194305": ("run.json",)}.items():
+        for file in held:
+            trees.write(runs / name / file, "")
+    _remove_earlier_runs(runs)
+    assert not list(runs.iterdir())
 
 
 def test_without_the_package_it_says_so_and_trains_from_scratch(

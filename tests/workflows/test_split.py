@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mlrec.datasets.folder import Dataset
+from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import ReadOptions
 from mlrec.errors import DataError, UsageError
 from mlrec.workflows.prepare import prepare
@@ -54,6 +56,38 @@ def test_train_is_kept_whole_as_trainval_and_test_is_never_touched(tmp_path: Pat
     assert again.sizes == {"train": 40, "val": 40}
     with pytest.raises(UsageError, match="test is never divided"):
         split(path, pool="test")
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_a_division_that_is_cut_off_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    path = dataset(tmp_path, "train", "test")
+    split(path, val=0.25)
+    before, left = {file.name: file.read_bytes() for file in path.iterdir()}, [written]
+    save = Manifest.save
+
+    def cut_off(manifest: Manifest, file: Path) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        save(manifest, file)
+
+    monkeypatch.setattr(Manifest, "save", cut_off)
+    with suppress(KeyboardInterrupt):
+        split(path, val=0.5, seed=1)
+    after = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert (after == before) == (written < 2)
+    assert ids(path, "train") ^ ids(path, "val") == ids(path, "trainval")
+    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["pets"]
+
+
+def test_a_link_to_a_data_set_stays_one(tmp_path: Path) -> None:
+    path = dataset(tmp_path, "all")
+    (tmp_path / "link").symlink_to(path)
+    split(tmp_path / "link", val=0.25)
+    assert (tmp_path / "link").is_symlink()
+    assert len(ids(path, "val")) == 20
 
 
 def test_folds_hold_each_sample_out_once(tmp_path: Path) -> None:
