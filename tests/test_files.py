@@ -51,7 +51,7 @@ def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> N
     )
     for wait in (0.15, 0.21, 0.28):
         writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
-        while not path.exists():
+        while not path.exists() and writer.poll() is None:
             time.sleep(0.01)
         time.sleep(wait)
         writer.send_signal(signal.SIGKILL)

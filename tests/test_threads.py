@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -29,23 +30,26 @@ def test_items_are_read_only_a_few_ahead() -> None:
     assert next(items) == 7
 
 
-def test_what_waits_is_dropped_when_the_block_ends_and_no_thread_stays() -> None:
+def test_what_waits_is_dropped_when_the_block_ends_and_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
-    go_on = threading.Event()
+    dropped, shutdown = threading.Event(), ThreadPoolExecutor.shutdown
 
     def hold(k: int) -> int:
         begun.append(k)
-        go_on.wait(5 * (k > 0))
+        dropped.wait(60 * (k > 0))
         return k
 
+    def end(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        shutdown(pool, wait=False, cancel_futures=cancel_futures)
+        dropped.set()
+        shutdown(pool, wait=wait)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", end)
     before = threading.active_count()
     with mapped(hold, range(100), threads=1, ahead=9) as results:
         next(results)
-        threading.Timer(0.05, go_on.set).start()
     assert begun in ([0], [0, 1])
-    go_on.wait()
-    time.sleep(0.01)
-    assert threading.active_count() <= before
+    assert threading.active_count() == before
 
 
 def test_an_error_is_that_of_the_first_item_that_has_one() -> None:

@@ -30,6 +30,7 @@ from mlrec.runs.record import RunRecord
 from mlrec.training import state
 from mlrec.workflows import job
 from mlrec.workflows.train import resume, train
+from tests.processes import started
 from tests.tiny import FAST, LABELS, make_tiny
 
 REPOSITORY = Path(__file__).parents[2]
@@ -288,15 +289,16 @@ def until_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
         if any(entry["step"] >= step for entry in log.entries(folder)):
             return
         time.sleep(0.05)
-    raise AssertionError(f"step {step} did not come: {process.communicate(timeout=10)}")
+    process.kill()
+    raise AssertionError(f"step {step} did not come: {process.communicate(timeout=60)}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path: Path, number: int, code: int) -> None:
-    process = subprocess.Popen(command(data, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until_step(tmp_path / "run", 3, process)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    with started(command(data, tmp_path), text=True) as process:
+        until_step(tmp_path / "run", 3, process)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     assert f"resume: mlrec train --resume {tmp_path / 'run'}" in stderr.splitlines()[-1]
@@ -311,10 +313,9 @@ def test_kill_9_of_a_real_process_leaves_a_run_that_resumes(
     """And that never hashed a text as this process does."""
     arguments = [*command(data, tmp_path), "--set", "epochs=2", "--set", "save_every=2"]
     seeded = {**os.environ, "PYTHONHASHSEED": "1"}
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=seeded)
-    until_step(tmp_path / "run", 3, process)
-    process.kill()
-    process.communicate(timeout=30)
+    with started(arguments, text=True, env=seeded) as process:
+        until_step(tmp_path / "run", 3, process)
+        process.kill()
     folder = tmp_path / "run"
     copied = tmp_path / "moved"
     shutil.copytree(folder, copied)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlrec import __main__
 from mlrec.cli import console
+from tests.processes import family
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,6 +30,7 @@ class Command:
         if not self.pid:
             code = 70
             try:
+                _let_go()
                 _forget_server()
                 code = _run([str(argument) for argument in arguments], cwd, log)
             finally:
@@ -55,12 +57,9 @@ class Command:
         return self.log.with_suffix(".err").read_text("utf-8")
 
     def left_behind(self, seconds: float = 30) -> list[int]:
-        """Processes of the session that still live after so many seconds; then they are killed.
-
-        They hold the pipes of the test run, and who reads those would wait for them for ever.
-        """
+        """Processes of the session that still live after so many seconds; then they are killed."""
         deadline = time.monotonic() + seconds
-        while (alive := _members(self.pid)) and time.monotonic() < deadline:
+        while (alive := family(self.pid)) and time.monotonic() < deadline:
             time.sleep(0.1)
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
@@ -95,11 +94,12 @@ def _forget_server() -> None:
     resource_tracker._resource_tracker.__init__()  # type: ignore[misc]  # in place: functions are bound to it
 
 
-def _members(session: int) -> list[int]:
-    alive = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if entry.name.isdigit() and int(fields[3]) == session and fields[0] != "Z":
-                alive.append(int(entry.name))
-    return alive
+def _let_go() -> None:
+    """Keep none of the parent's pipes: who reads those would wait until this process has ended.
+
+    Their numbers stay taken, since objects that were copied with them may yet close them.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in [int(entry) for entry in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - of descriptors, not files
+        if number > 2 and number != nowhere:
+            os.dup2(nowhere, number, inheritable=False)

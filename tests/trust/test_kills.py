@@ -11,19 +11,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from mlrec.config import read_toml
 from mlrec.datasets.folder import Dataset
 from mlrec.metrics.result import Metrics
 from mlrec.models.checkpoint import load_model
+from mlrec.models.onnxfile import OnnxModel
 from mlrec.predictions import Predictions
 from mlrec.progress import SILENT
 from mlrec.runs import log
 from mlrec.runs.record import RunRecord
+from mlrec.runs.tuned import Tuned
 from mlrec.training import loading, state
 from mlrec.workflows import outputs
 from mlrec.workflows.train import train
@@ -33,26 +37,57 @@ from tests.trust.commands import Command
 
 MANY = 8  # kills of each command in the long run
 IMAGES = 90  # enough for `prepare` to decode them in other processes
+
+
+def read_dataset(file: Path) -> None:
+    dataset = Dataset.load(file.parent)
+    for split, size in dataset.info.splits.items():
+        assert len(dataset.manifest(split)) == size
+
+
+def read_page(file: Path) -> None:
+    assert file.read_text("utf-8").rstrip().endswith("</html>")
+
+
+def read_picture(file: Path) -> None:
+    with Image.open(file) as image:
+        image.load()
+
+
 READERS: dict[str, Callable[[Path], object]] = {
-    "dataset.json": lambda file: Dataset.load(file.parent).manifest("all"),
+    "dataset.json": read_dataset,
     "run.json": lambda file: RunRecord.load(file.parent),
     "metrics.json": Metrics.load,
     "predictions.npz": Predictions.load,
     "model.safetensors": load_model,
     "last.pt": lambda file: state.load(file.parent, SILENT),
     "log.jsonl": lambda file: log.entries(file.parent),
-    "config.toml": read_toml,
-    "eval.json": lambda file: json.loads(file.read_text("utf-8")),
-    "sweep.json": lambda file: json.loads(file.read_text("utf-8")),
-}  # fmt: skip
+    "thresholds.json": Tuned.load,
+    ".toml": read_toml,
+    ".json": lambda file: json.loads(file.read_text("utf-8")),
+    ".onnx": OnnxModel.load,
+    ".html": read_page,
+    ".png": read_picture,
+    ".jpg": read_picture,
+}  # by name, else by suffix
 
 
 @dataclass(frozen=True)
 class Task:
-    """A command, and the folder or file that it writes."""
+    """A command, and the folder or file that it writes.
+
+    Attributes:
+        seconds: within which a signal meets it at work.
+        again: how it takes a result that is there: "over" it writes another, "refused" it does nothing, and "into" it
+            adds to what it has read there.
+        whole: the files of the result come all at once.
+    """
 
     arguments: list[str]
     result: str
+    seconds: float = 1.5
+    again: Literal["over", "refused", "into"] = "over"
+    whole: bool = True
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +96,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("kills")
     torch.set_num_threads(1)
     data = make_tiny(root)
+    for name in ("divided", "doubted"):
+        shutil.copytree(data, data.with_name(name))
     train({**FAST, "data": str(data), "epochs": 1}, out=root / "runs", name="one")
     torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), root / "vit.pt")
     rows = "".join(f"p/{k}.jpg,{k % 2},{k % 3 % 2}\n" for k in range(IMAGES))
@@ -71,19 +108,43 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(**more: object) -> list[str]:
-    flags = {**FAST, "data": "data/tiny", "save_every": 2, "threads": 1, **more}
+    flags = {**FAST, "save_every": 2, "threads": 1, **more}
     return [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
 
 
+TRAIN = ["--data", "data/tiny", *settings()]
 TASKS = {
     "prepare": Task(["prepare", "csv", "own.csv", "--out", "data"], "data/own"),
     "report": Task(["report", "runs/one", "--out", "report.html"], "report.html"),
-    "import": Task(["import", "vit.pt", "--backbone", "test_vit", "--out", "vit"], "vit"),
+    "import": Task(["import", "vit.pt", "--backbone", "test_vit", "--out", "vit"], "vit", again="refused"),
     "eval": Task(["eval", "runs/one", "--data", "data/tiny", "--workers", "1"], "runs/one/eval-tiny-val"),
-    "train": Task(["train", *settings(epochs=3, workers=1), "--out", "trained", "--name", "run"], "trained/run"),
-    "sweep": Task(["sweep", *settings(lam="0,0.1"), "--out", "swept", "--name", "s"], "swept/s"),
+    "train": Task(
+        ["train", *TRAIN, "--epochs", "3", "--workers", "1", "--out", "trained", "--name", "run"], "trained/run",
+        again="refused", whole=False,
+    ),
+    "sweep": Task(
+        ["sweep", *TRAIN, "--lam", "0,0.1", "--out", "swept", "--name", "s"], "swept/s", 12,
+        again="refused", whole=False,
+    ),
+    "attend": Task(["attend", "pictures", "--run", "runs/one", "--out", "seen"], "seen", whole=False),
+    "predict": Task(["predict", "pictures", "--run", "runs/one", "--save-images", "said"], "said", whole=False),
+    "tune": Task(["tune", "runs/one", "--split", "train", "--workers", "1"], "runs/one/thresholds.json"),
+    "export": Task(["export", "runs/one", "--out", "onnx"], "onnx", 3),
+    "export of weights": Task(["export", "runs/one", "--format", "safetensors", "--out", "weights"], "weights", 0.8),
+    "split": Task(["split", "data/divided", "--val", "0.3"], "data/divided", 0.3, again="into"),
+    "stats": Task(["stats", "data/tiny", "--picture", "stats.png"], "stats.png"),
+    "duplicates": Task(["duplicates", "data/tiny", "--alike", "0.5", "--sheet", "twins.png"], "twins.png", 0.3),
+    "label-errors": Task(
+        ["label-errors", "--data", "data/doubted", *settings(), "--recipe", "paper", "--folds", "2", "--out", "doubts"],
+        "doubts",
+        whole=False,
+    ),
+    "export-data": Task(["export-data", "data/tiny", "--out", "table"], "table", 0.1, again="refused"),
+    "demo": Task(["demo", "--seeds", "0,1", "--out", "shown"], "shown", 3, whole=False),
+    "doctor": Task(["doctor", "--data", "data/tiny", "--workers", "1"], "nothing"),
 }  # fmt: skip
-QUICK = [name for name in TASKS if name != "sweep"]  # its workers import torch anew
+QUICK = ["prepare", "report", "import", "eval", "train"]
+OTHERS = [name for name in TASKS if name not in (*QUICK, "sweep")]  # its workers import torch anew
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -100,28 +161,36 @@ def test_killed_many_times_nothing_is_half_written(name: str, home: Path) -> Non
 def kill(name: str, home: Path, times: int) -> None:
     """Kill a command at random times, look at what it left, and see that it can be given again."""
     task, rng = TASKS[name], random.Random(name)
-    begun = time.monotonic()
-    assert start(task, home).wait() == 0
-    seconds = time.monotonic() - begun
-    complete = contents(home / task.result)
+    result, seconds = home / task.result, finish(task, home)
+    complete = contents(result)
     for fresh in [False, True] * (times // 2):  # over an earlier result, and where there is none
-        if fresh or name in ("import", "train", "sweep"):
-            remove(home / task.result)
+        clear(task, home, fresh)
         command = start(task, home)
         time.sleep(rng.uniform(0, seconds))
         command.send(signal.SIGKILL)
         command.wait()
         assert command.left_behind() == []
-        check_whole(home / task.result)
-        if name in ("prepare", "eval", "import", "report") and (home / task.result).exists():
-            assert contents(home / task.result).keys() == complete.keys()
-        if name in ("train", "sweep"):
-            remove(home / task.result)
-    if name == "import":
+        check_whole(result)
+        if task.whole and result.exists():
+            assert contents(result).keys() == complete.keys()
+    clear(task, home, False)
+    finish(task, home)
+    check_whole(result)
+    assert not list(home.rglob(".*.tmp-*"))
+
+
+def finish(task: Task, home: Path) -> float:
+    """Let a command go to its end; the seconds it took."""
+    begun = time.monotonic()
+    command = start(task, home)
+    assert command.wait() == 0, command.errors()
+    return time.monotonic() - begun
+
+
+def clear(task: Task, home: Path, fresh: bool) -> None:
+    """Remove a result that is to be made anew, or that would be refused."""
+    if task.again == "refused" or (task.again == "over" and fresh):
         remove(home / task.result)
-    assert start(task, home).wait() == 0
-    check_whole(home / task.result)
-    assert not list((home / task.result).parent.glob(".*.tmp-*"))
 
 
 def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +208,7 @@ def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, m
     assert command.left_behind() == []
 
 
-@pytest.mark.parametrize(("name", "number"), list(zip(QUICK, (2, 15, 2, 15, 15), strict=True)))
+@pytest.mark.parametrize(("name", "number"), [(name, (2, 15)[k % 2]) for k, name in enumerate([*QUICK, *OTHERS])])
 def test_a_signal_ends_a_command_in_a_line(name: str, number: int, home: Path) -> None:
     signalled(name, home, number, 1)
 
@@ -154,9 +223,9 @@ def test_signals_end_every_command_in_a_line(name: str, number: int, home: Path)
 def signalled(name: str, home: Path, number: int, times: int) -> None:
     task, rng = TASKS[name], random.Random(name)
     for _ in range(times):
-        remove(home / task.result)
+        clear(task, home, True)
         command = start(task, home)
-        time.sleep(rng.uniform(0.1, 1.5) if name != "sweep" else rng.uniform(0.5, 12))
+        time.sleep(rng.uniform(0.05, task.seconds))
         command.send(number)
         code, told = command.wait(), command.errors()
         assert code in (0, 128 + number), told
@@ -164,8 +233,8 @@ def signalled(name: str, home: Path, number: int, times: int) -> None:
         assert "Exception ignored" not in told
         assert command.left_behind() == []
         check_whole(home / task.result)
-        assert not list((home / task.result).parent.glob(".*.tmp-*"))
-    remove(home / task.result)
+        assert not list(home.rglob(".*.tmp-*"))
+    clear(task, home, True)
 
 
 def start(task: Task, home: Path) -> Command:
@@ -187,10 +256,8 @@ def contents(path: Path) -> dict[str, int]:
 def check_whole(path: Path) -> None:
     """Read every file below a path, and see that files that belong together agree."""
     for file in (path / name for name in contents(path)):
-        if file.name in READERS:
-            READERS[file.name](file)
-        if file.suffix == ".html":
-            assert file.read_text("utf-8").rstrip().endswith("</html>")
+        if read := READERS.get(file.name) or READERS.get(file.suffix):
+            read(file)
         if file.name == "eval.json":
             scored = outputs.score(Predictions.load(file.with_name("predictions.npz")))
             assert scored == Metrics.load(file.with_name("metrics.json"))

@@ -7,23 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.processes import started, until_alive
 from tests.trust import trees
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def mlrec(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+def mlrec(*arguments: object, cwd: Path, **environment: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return started(
         [sys.executable, "-m", "mlrec", *(os.fsencode(str(argument)) for argument in arguments)], cwd=cwd,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
     )  # fmt: skip
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+def ended(running: AbstractContextManager[subprocess.Popen[bytes]]) -> tuple[int, bytes, bytes]:
+    with running as process:
+        return told_by(process)
+
+
+def told_by(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     out, told = process.communicate(timeout=120)
     assert b"Traceback" not in told, told.decode()
     assert b"Exception ignored" not in told, told.decode()
@@ -33,32 +40,24 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("after", [0.05, 0.25])
 def test_a_signal_at_the_start_ends_in_a_line(number: int, code: int, after: float, tmp_path: Path) -> None:
-    process = mlrec("prepare", "shapes", "shapes", "--out", "data", cwd=tmp_path)
-    _until_alive(process, after)
-    process.send_signal(number)
-    assert ended(process)[0] == code
+    with mlrec("prepare", "shapes", "shapes", "--out", "data", cwd=tmp_path) as process:
+        until_alive(process.pid)
+        time.sleep(after)
+        process.send_signal(number)
+        assert told_by(process)[0] == code
     assert not list(tmp_path.glob("data/*"))
-
-
-def _until_alive(process: subprocess.Popen[bytes], after: float) -> None:
-    """Wait until Python has read the first of our modules; what comes before is Python's own."""
-    maps, deadline = Path(f"/proc/{process.pid}/status"), time.monotonic() + 30
-    while time.monotonic() < deadline:
-        caught = next(int(line.split()[1], 16) for line in maps.read_text().splitlines() if line.startswith("SigCgt"))
-        if caught & 1 << signal.SIGTERM - 1:
-            break
-        time.sleep(0.005)
-    time.sleep(after)
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     trees.csv(tmp_path)
-    command = [sys.executable, "-m", "mlrec", "prepare", "csv", "labels.csv", "--out", "data"]
-    line = ["bash", "-c", "trap '' INT; exec \"$@\"", "bash", *command]
-    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    assert ended(process)[0] == 0
+    ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    script = f"import os, signal, sys; {ignored}; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = ["-m", "mlrec", "prepare", "csv", "labels.csv", "--out", "data"]
+    with started([sys.executable, "-c", script, *command], cwd=tmp_path) as process:
+        until_alive(process.pid)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert told_by(process)[0] == 0
     assert (tmp_path / "data/labels/dataset.json").is_file()
 
 
@@ -116,8 +115,8 @@ def test_what_the_system_refuses_is_no_bug(tmp_path: Path) -> None:
 
 
 def test_the_traceback_comes_when_asked_for(tmp_path: Path) -> None:
-    process = mlrec("--debug", "score", "none.csv", cwd=tmp_path)
-    _, told = process.communicate(timeout=60)
+    with mlrec("--debug", "score", "none.csv", cwd=tmp_path) as process:
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 1
     assert b"Traceback" in told
     assert told.splitlines()[-1].startswith(b"error: none.csv")

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -27,6 +26,7 @@ from mlrec.errors import DataError, Findings, UsageError
 from mlrec.workflows import prepare as workflow
 from mlrec.workflows.duplicates import find_duplicates
 from mlrec.workflows.prepare import prepare, summary
+from tests.processes import family, started, until_alive
 
 
 def photograph(path: Path, seed: int, size: tuple[int, int] = (16, 12)) -> None:
@@ -410,28 +410,12 @@ def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, sent: signal.Sign
     source = many(tmp_path, 5000, (2000, 1500))  # far more than any machine decodes in two seconds
     out = tmp_path / "data"
     command = [sys.executable, "-m", "mlrec", "prepare", "csv", str(source), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    time.sleep(2)
-    process.send_signal(sent)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == code, errors
-    assert errors == told
-    assert not out.exists() or left(out) == []
-    for _ in range(50):
-        if not members(process.pid):
-            break
-        time.sleep(0.1)
-    assert not members(process.pid)
-
-
-def members(group: int) -> list[str]:
-    """Processes of a process group that are alive."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            found.append(status.parent.name)
-    return found
+    with started(command) as process:
+        until_alive(process.pid)
+        time.sleep(1)  # into the decoding
+        process.send_signal(sent)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == code, errors
+        assert errors == told
+        assert not out.exists() or left(out) == []
+        assert family(process.pid) == []
