@@ -25,9 +25,11 @@ from mlrec.files import read_text
 from mlrec.temperatures import resolve_temperatures
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+LARGEST_IMAGE = 8192  # side in pixels
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Heads = Annotated[int, Meta(ge=1, le=1024)]
+Threads = Annotated[int, Meta(ge=1, le=1024)]  # many more are more than a system starts
 
 
 def _key(description: str, **limits: Any) -> Meta:
@@ -65,7 +67,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     freeze_backbone: Annotated[bool, _key("train the head alone, on features computed once")] = False
 
     # images
-    img_size: Annotated[int, _key("side of the square input in pixels", ge=1, le=8192)] = 448
+    img_size: Annotated[int, _key("side of the square input in pixels", ge=1, le=LARGEST_IMAGE)] = 448
     hflip: Annotated[Share, _key("probability of a horizontal flip")] = 0.5
     crop: Annotated[bool, _key("random resized crops in training")] = True
     scale: Annotated[tuple[float, float], _key("smallest and largest share of the area of a crop")] = (0.7, 1.0)
@@ -121,7 +123,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on CUDA where it has it, else fp32")
     ] = "auto"
     workers: Annotated[Natural | None, _key("loader processes [default: by the machine's cores]")] = None
-    threads: Annotated[Count | None, _key("CPU threads of torch [default: torch's own]")] = None
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None, _key("CPU threads of torch [default: torch's own]")
+    ] = None
     channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
     compile: Annotated[bool, _key("torch.compile the model")] = False
     sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
@@ -220,7 +224,7 @@ def parse_value(key: str, text: str) -> Any:
         raise ConfigError(f"unknown key '{printable(key)}'{nearest_key(key)}")
     kind = str(TYPES[key])
     if "list[float]" in kind or "tuple[float" in kind:
-        return parse_numbers(text)
+        return parse_numbers(text, key)
     if text.lower() in ("true", "false") and "bool" in kind:
         return text.lower() == "true"
     for wanted, convert in (("int", int), ("float", float)):
@@ -239,12 +243,8 @@ def nearest_key(key: str) -> str:
     return f"; did you mean '{known[close[0]]}'?" if close else ""
 
 
-def parse_numbers(text: str) -> list[float]:
-    """`a,b,c` or `start:stop:step`, stop included, as floats.
-
-    Raises:
-        ConfigError: not such a list.
-    """
+def parse_numbers(text: str, key: str) -> list[float]:
+    """`a,b,c` or `start:stop:step`, stop included, as floats; ConfigError names the `key` of any other text."""
     try:
         if ":" in text:
             start, stop, step = (float(part) for part in text.split(":"))
@@ -254,7 +254,7 @@ def parse_numbers(text: str) -> list[float]:
             return [round(start + k * step, 12) for k in range(count)]
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"'{printable(text)}' is no list of numbers; write a,b,c or start:stop:step") from error
+        raise ConfigError(f"{key} = '{printable(text)}': no list of numbers; write a,b,c or start:stop:step") from error
 
 
 def _flatten(layer: Mapping[str, Any], head: str, source_kind: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
-from mlrec.errors import DataError, MlrecError, printable
+from mlrec.errors import DataError, MlrecError, UsageError, printable
 
 MODEL_FILE = "model.safetensors"  # in a run, an imported model and an exported bundle alike
 T = TypeVar("T")
@@ -83,6 +83,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
+def writing(path: Path, needed: int = 0) -> Iterator[None]:
+    """Have a write to `path` that fails in the block say so, for files that grow where they stand.
+
+    Raises:
+        MlrecError: as `atomic_write`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MlrecError(_cannot_write(path, error, needed)) from error
+
+
+@contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path` to fill; it takes the place of `path` when the block ends without an error."""
     path = Path(path)
@@ -124,6 +137,16 @@ def remove_folder(path: Path) -> None:
     retired = _temporary(path)
     path.rename(retired)
     shutil.rmtree(retired)
+
+
+def check_name(name: str) -> None:
+    """`name` can be that of a folder inside another one.
+
+    Raises:
+        UsageError: it is empty or hidden, leads elsewhere, or holds what cannot be printed.
+    """
+    if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+        raise UsageError(f"'{printable(name)}' is no folder name; give a plain one with --name, such as voc2007")
 
 
 def is_temporary(path: Path) -> bool:

@@ -106,13 +106,13 @@ def test_broken_files_are_named_and_the_line_quoted(tmp_path: Path, content: byt
     ("text", "numbers"), [("1,2,inf", [1, 2, math.inf]), ("0:0.3:0.1", [0, 0.1, 0.2, 0.3]), ("5", [5])]
 )
 def test_lists_of_numbers(text: str, numbers: list[float]) -> None:
-    assert parse_numbers(text) == numbers
+    assert parse_numbers(text, "lam") == numbers
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:2", "1:0:1", "0:1:0", "0:inf:1", "0:1e9:1e-9"])
 def test_texts_that_are_no_list_of_numbers(text: str) -> None:
-    with pytest.raises(ConfigError):
-        parse_numbers(text)
+    with pytest.raises(ConfigError, match="lam = "):
+        parse_numbers(text, "lam")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
+from mlrec.config import LARGEST_IMAGE
 from mlrec.errors import UsageError, printable
 
 
@@ -15,7 +16,7 @@ def bench(
     backbone: Annotated[str, typer.Option(help="A timm name.")] = "resnet101",
     heads: Annotated[str, typer.Option(help="The H to time.", metavar="A,B,...")] = "1,2,4,6,8",
     num_labels: Annotated[int, typer.Option(help="Labels.", min=1)] = 80,
-    img_size: Annotated[int, typer.Option(help="Side of the input in pixels.", min=1)] = 448,
+    img_size: Annotated[int, typer.Option(help="Side of the input in pixels.", min=1, max=LARGEST_IMAGE)] = 448,
     batch_size: Annotated[int, typer.Option(help="Images a step.", min=2)] = 16,
     steps: Annotated[int, typer.Option(help="Measurements of each.", min=1)] = 10,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

@@ -86,7 +86,7 @@ def evaluate(
         from mlrec.workflows.published_classifier import evaluate_published
 
         published = evaluate_published(
-            backbone, data, lams=parse_numbers(lam or "0"), weights=weights, pretrained=pretrained,
+            backbone, data, lams=parse_numbers(lam or "0", "--lam"), weights=weights, pretrained=pretrained,
             machine=machine, out=runs_root, progress=terminal,
         )  # fmt: skip
         console.result_json(published.content) if json else console.result_tables([published.table])
@@ -99,8 +99,8 @@ def evaluate(
             raise UsageError("--lam and --by-size go by themselves: leave --localize, --tuned and --voc-server out")
         from mlrec.workflows.lambda_eval import Question, evaluate_lams
 
-        degrees = parse_numbers(temperatures) if temperatures else ()
-        question = Question(parse_numbers(lam or "0"), degrees, select_on, divide, resamples, by_size)
+        degrees = parse_numbers(temperatures, "--temperatures") if temperatures else ()
+        question = Question(parse_numbers(lam or "0", "--lam"), degrees, select_on, divide, resamples, by_size)
         swept = evaluate_lams(
             model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
             machine=machine, runs_root=runs_root, progress=terminal,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console
+from mlrec.config import LARGEST_IMAGE
 
 
 def import_(
@@ -22,7 +23,7 @@ def import_(
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: imported/NAME of the file].")] = None,
     backbone: Annotated[str | None, typer.Option(help="timm name, where the names in the file do not tell.")] = None,
     img_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels [default: as trained].", min=1)
+        int | None, typer.Option(help="Side of the input in pixels [default: as trained].", min=1, max=LARGEST_IMAGE)
     ] = None,
     normalization: Annotated[
         str | None, typer.Option(help="weights, unit, half or imagenet [default: as its makers used].")

@@ -60,7 +60,7 @@ def names(text: str | None) -> list[str] | None:
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     """`a,b,c` or `start:stop:step` as whole numbers of at least `least`; `flag` is what an error calls them."""
-    numbers = config.parse_numbers(text)
+    numbers = config.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
     return [int(number) for number in numbers]

@@ -201,7 +201,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises nearly anything on damaged files
-            raise _refused(path, f"{_damage(error)}; replace the file or use --skip-bad-images") from error
+            raise _refused(path, f"{_damage(error)}; replace the file") from error
 
 
 class _Silence:
@@ -311,14 +311,14 @@ def _orientation(image: Image.Image) -> int:
 def _no_image(data: bytes, error: Exception) -> str:
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not data:
-        return "is empty (0 bytes); replace the file or use --skip-bad-images"
+        return "is empty (0 bytes); replace the file"
     if head.startswith(b"version https://git-lfs"):
         return f"is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
     if head.startswith((b"<!doctype html", b"<html")):
         return "is an HTML page (a login or error page?), not an image; download it again"
     if "text" in str(error).lower() and "large" in str(error).lower():
-        return "holds compressed text that unpacks beyond all measure; replace the file or use --skip-bad-images"
-    return f"is no image of the formats {', '.join(FORMATS)}; replace the file or use --skip-bad-images"
+        return "holds compressed text that unpacks beyond all measure; replace the file"
+    return f"is no image of the formats {', '.join(FORMATS)}; replace the file"
 
 
 def _damage(error: Exception) -> str:

@@ -99,7 +99,8 @@ def _found(path: str) -> Iterator[Item]:
         matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         found = (Path(name) for name in matches if _is_image(name) and Path(name).is_file())
     else:
-        raise UsageError(f"{printable(path)}: no such file or folder")
+        what = "is no regular file; give images or folders" if place.exists() else "no such file or folder"
+        raise UsageError(f"{printable(path)}: {what}")
     first = next(found, None)
     if first is None:
         raise UsageError(f"{printable(path)}: no image here; endings of images are {' '.join(SUFFIXES)}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.errors import ModelError, printable
+from mlrec.files import check_regular
 
 
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
@@ -35,6 +36,7 @@ def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
     """The vectors of `names` that the file has; the first line tells how long vectors are."""
     found: dict[str, list[float]] = {}
     size = 0
+    check_regular(path, ModelError)
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:

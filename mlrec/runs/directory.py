@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mlrec.errors import RunError, printable
-from mlrec.files import MODEL_FILE, remove_stale
+from mlrec.files import MODEL_FILE, remove_stale, writing
 
 CONFIG = "config.toml"
 RECORD = "run.json"
@@ -85,8 +85,9 @@ def locked(path: Path) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks: nothing to hold
         stream.truncate(0)
-        stream.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
-        stream.flush()
+        holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
+        with writing(lock, len(holder)):
+            os.write(stream.fileno(), holder.encode())
         remove_stale(path)
         try:
             yield

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mlrec.errors import RunError, printable
-from mlrec.files import read_bytes, write_text
+from mlrec.files import read_bytes, write_text, writing
 from mlrec.runs import directory
 
 
@@ -35,8 +35,9 @@ class _Scored(msgspec.Struct, tag_field="event", tag="scored"):
 
 def append(folder: Path, event: str, **values: Any) -> None:
     """Add a line: `event` is "steps", "epoch" or "scored"."""
-    with (folder / directory.LOG).open("a", encoding="utf-8", newline="\n") as stream:
-        stream.write(json.dumps({"event": event, **values}, allow_nan=False) + "\n")
+    path, line = folder / directory.LOG, json.dumps({"event": event, **values}, allow_nan=False) + "\n"
+    with writing(path, len(line)), path.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.write(line)
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:

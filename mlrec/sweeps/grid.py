@@ -56,7 +56,7 @@ def axis_values(key: str, text: str) -> list[Any]:
     if "list[float]" in kind or "tuple[float" in kind:
         values = [parse_value(key, part) for part in text.split(";")]
     elif ":" in text and ("int" in kind or "float" in kind):
-        values = [parse_value(key, f"{number:.12g}") for number in parse_numbers(text)]
+        values = [parse_value(key, f"{number:.12g}") for number in parse_numbers(text, key)]
     else:
         values = [parse_value(key, part.strip()) for part in text.split(",")]
     if len({repr(value) for value in values}) < len(values):

@@ -90,9 +90,8 @@ def _opened(storage: str) -> Any:
 
 
 def _unusable(storage: str, error: Exception) -> RunError:
-    return RunError(
-        f"--storage {printable(storage)}: {printable(error).rstrip('.')}; give a file, or a database that Optuna opens"
-    )
+    cause = str(error).partition("\n")[0].rstrip(".")
+    return RunError(f"--storage {printable(storage)}: {printable(cause)}; give a file, or a database that Optuna opens")
 
 
 def _plain(value: Any) -> Any:

@@ -111,6 +111,8 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
                 raise ValueError(row)
         except (ValueError, IndexError) as error:
             raise ConfigError(f"{shown}: line {number}: expected label,weight with a weight above 0") from error
+        if label in labels:
+            raise ConfigError(f"{shown}: line {number}: label '{printable(label)}' stands twice; keep one line")
         labels.append(label)
         weights.append(weight)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.errors import UsageError, printable
+from mlrec.files import check_name
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Table
 from mlrec.runs import directory
@@ -49,6 +50,8 @@ def train_fair_rows(
     """
     from mlrec.training.features import FeatureStore
 
+    if name is not None:
+        check_name(name)
     plan = make_plan({**flags, "head": "csra"}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     stem = f"{plan.dataset.info.name}-{plan.config.backbone}-compare".replace("/", "-")
     folder, features = Path(out) / (name or stem), FeatureStore()

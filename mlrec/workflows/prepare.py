@@ -15,7 +15,7 @@ from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
 from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of
 from mlrec.errors import DataError, Findings, UsageError, nearest, printable
-from mlrec.files import replace_folder, write_text
+from mlrec.files import check_name, replace_folder, write_text
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Column, Row, Table
 from mlrec.workflows.overlap import check_overlap
@@ -154,8 +154,7 @@ def _usual_name(kind: str, path: Path) -> str:
 
 
 def _log(out: Path | str, name: str) -> Path:
-    if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
-        raise UsageError(f"'{printable(name)}' is no folder name; give a plain one with --name, such as voc2007")
+    check_name(name)
     return Path(out) / f"{name}.bad.log"
 
 

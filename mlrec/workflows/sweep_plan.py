@@ -9,6 +9,7 @@ from typing import Any
 
 from mlrec.datasets.folder import Dataset
 from mlrec.errors import UsageError, printable
+from mlrec.files import check_name
 from mlrec.progress import SILENT, Progress
 from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Point, combinations, divided, in_words, name_of
@@ -119,6 +120,8 @@ def plan_sweep(
         ConfigError: a key or value of any run that does not fit.
         UsageError: nothing to sweep over.
     """
+    if name is not None:
+        check_name(name)
     fixed, axes = divided(flags)
     _, tuned = divided(tune or {})
     seeds = seeds or axes.pop("seed", None) or (studies.SEEDS if study else [fixed.get("seed", 0)])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlrec import processes
 from mlrec.errors import RunError, printable
+from mlrec.files import check_name
 from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
 from mlrec.runs.record import Run
@@ -45,10 +46,13 @@ def train(
 
     Raises:
         ConfigError: keys or values that do not fit; nothing was touched.
+        UsageError: `name` is no folder name.
         MlrecError: data, weights or machine do not do; or training diverged.
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
     """
     out = Path(out)
+    if name is not None:
+        check_name(name)
     progress = progress if processes.rank() == 0 else SILENT
     plan = make_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None:

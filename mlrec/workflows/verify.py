@@ -66,7 +66,7 @@ def note_images(
             if skip_bad:
                 findings.warn("images that cannot be used were left out", verified.fault)
             else:
-                findings.errors.append(verified.fault)
+                findings.errors.append(f"{verified.fault}, or use --skip-bad-images")
             continue
         if verified.animated:
             findings.warn("only the first frame of an image with several is used", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,13 @@ def test_paths_keep_their_order_and_folders_are_read_by_name(folder: Path) -> No
 
 def test_what_is_not_there_is_told_before_anything_is_given(folder: Path) -> None:
     (folder / "empty").mkdir()
-    for path, text in (("none.jpg", "no such file"), ("empty", "no image"), ("*.tif", "no image")):
+    os.mkfifo(folder / "pipe")
+    for path, text in (
+        ("none.jpg", "no such file"),
+        ("pipe", "no regular file"),
+        ("empty", "no image"),
+        ("*.tif", "no image"),
+    ):
         with pytest.raises(UsageError, match=text):
             items_of(["a.jpeg", path])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,4 +37,10 @@ def test_faulty_vectors_are_told(tmp_path: Path, text: str, told: str) -> None:
 
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
+        read_vectors(tmp_path / "v.txt", ["cat"])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "v.txt")
+    with pytest.raises(ModelError, match="not a regular file"):
         read_vectors(tmp_path / "v.txt", ["cat"])
