@@ -117,7 +117,11 @@ def save(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
     newest = folder / directory.RESUME
     with atomic_write(newest, state.nbytes) as stream:
         hashing = _Hashing(stream)
-        torch.save({"format": FORMAT, "identity": dict(identity), "state": state.content()}, cast(IO[bytes], hashing))
+        content = {"format": FORMAT, "identity": dict(identity), "state": state.content()}
+        try:
+            torch.save(content, cast(IO[bytes], hashing))
+        except RuntimeError as error:
+            raise hashing.error or error from error  # torch hides why a write failed behind where it stood
         stream.write(b"\n" + hashing.digest.hexdigest().encode())
         if newest.exists():
             newest.replace(folder / directory.RESUME_PREVIOUS)
@@ -162,15 +166,20 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 class _Hashing:
-    """A stream that keeps the SHA-256 of what passes."""
+    """A stream that keeps the SHA-256 of what passes, and the error that stopped it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
         self.digest = hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, block: bytes) -> int:
         self.digest.update(block)
-        return self.stream.write(block)
+        try:
+            return self.stream.write(block)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self.stream.flush()

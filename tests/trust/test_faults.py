@@ -66,6 +66,13 @@ def test_a_write_that_fails_keeps_what_was_there_and_says_how_much_is_free(tmp_p
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("size", [10_000, 50_000, 400_000, 800_000])
+def test_a_checkpoint_that_does_not_fit_is_told_wherever_it_ends(home: Path, tmp_path: Path, size: int) -> None:
+    told = r"cannot write .*last\.pt: File too large, [\d,]+ bytes needed, [\d,]+ bytes free"
+    with largest_file(size), pytest.raises(MlrecError, match=told):
+        train({**FAST, "data": str(home / "data/tiny")}, out=tmp_path, name="run")
+
+
 def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path: Path) -> None:
     with files.replace_folder(tmp_path / "data") as folder:
         files.write_text(folder / "a.txt", "old")

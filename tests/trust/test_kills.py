@@ -131,7 +131,7 @@ TASKS = {
     "tune": Task(["tune", "runs/one", "--split", "train", "--workers", "1"], "runs/one/thresholds.json"),
     "export": Task(["export", "runs/one", "--out", "onnx"], "onnx", 3),
     "export of weights": Task(["export", "runs/one", "--format", "safetensors", "--out", "weights"], "weights", 0.8),
-    "split": Task(["split", "data/divided", "--val", "0.3"], "data/divided", 0.3, again="into"),
+    "split": Task(["split", "data/divided", "--folds", "2"], "data/divided", 0.3, again="into"),
     "stats": Task(["stats", "data/tiny", "--picture", "stats.png"], "stats.png"),
     "duplicates": Task(["duplicates", "data/tiny", "--alike", "0.5", "--sheet", "twins.png"], "twins.png", 0.3),
     "label-errors": Task(
