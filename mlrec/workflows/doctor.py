@@ -23,6 +23,7 @@ from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.progress import SILENT, Progress
+from mlrec.workflows.interrupt import Interrupted
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
@@ -104,6 +105,8 @@ def doctor(
         for name, part in parts:
             try:
                 checks.extend(part())
+            except Interrupted as stopped:
+                raise Interrupted("stopped before all was looked at", stopped.exit_code - 128) from stopped
             except MlrecError as error:
                 checks.append(Check(name, "error", str(error).partition("\n")[0]))
             except Exception as error:  # noqa: BLE001 - whatever breaks is the finding

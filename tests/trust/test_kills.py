@@ -62,7 +62,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "model.safetensors": load_model,
     "last.pt": lambda file: state.load(file.parent, SILENT),
     "log.jsonl": lambda file: log.entries(file.parent),
-    "thresholds.json": Tuned.load,
+    "thresholds.json": lambda file: Tuned.load(file.parent),
     ".toml": read_toml,
     ".json": lambda file: json.loads(file.read_text("utf-8")),
     ".onnx": OnnxModel.load,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from mlrec.cli.app import app
 from mlrec.workflows import doctor as workflow
 from mlrec.workflows.doctor import Check, Diagnosis, doctor
+from mlrec.workflows.interrupt import Interrupted
 from tests.tiny import make_tiny
 
 
@@ -81,3 +83,13 @@ def test_the_exit_code_says_whether_something_is_broken(monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, ["doctor", "--json"])
         assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (code, verdict)
         assert "disk: make room" in CliRunner().invoke(app, ["doctor"]).stdout
+
+
+def test_a_signal_ends_it_and_is_no_finding(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted("stopped at step 1", signal.SIGTERM)
+
+    monkeypatch.setattr("mlrec.workflows.train.train", stopped)
+    with pytest.raises(Interrupted, match="stopped before all was looked at") as caught:
+        doctor(data, workers=0, out=tmp_path)
+    assert caught.value.exit_code == 143
