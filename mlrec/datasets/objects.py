@@ -102,8 +102,9 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     elif source.get("format") == "coco":
         objects = _coco(manifest, Path(source["annotations"][split]), source["folders"][split], findings)
     else:
+        needed = "a COCO data set, or VOC's with Annotations and JPEGImages"
         kind = printable(source.get("kind", "this source"))
-        raise DataError(f"{printable(dataset.path)}: {kind} annotates no objects; needed is a COCO or VOC data set")
+        raise DataError(f"{printable(dataset.path)}: {kind} annotates no objects as it lies there; needed is {needed}")
     findings.raise_errors(f"{printable(dataset.path)}: objects cannot be read", "prepare the data set again")
     return objects
 
