@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mlrec.errors import RunError
+from mlrec.reports.figure1 import lam_table
 from mlrec.reports.results import result_of
 from mlrec.reports.table1 import Gain, LamSweep, Own, sweeps_of, table_1
 from mlrec.runs.record import Run
@@ -94,3 +95,10 @@ def test_what_is_no_sweep_is_refused(tmp_path):
     (tmp_path / "lambda.json").write_text('{"lams": 1}')
     with pytest.raises(RunError, match="not what mlrec eval --lam writes"):
         sweeps_of(tmp_path)
+
+
+@pytest.mark.parametrize(("head", "name"), [("average", "average pooling"), ("gcn", "as trained")])
+def test_the_row_without_lambda_names_the_pooling_that_the_model_has(head, name):
+    scores = {form: {"mAP": 0.5, "CF1": 0.4, "OF1": 0.3} for form in ("raw", "divided")}
+    sweep = LamSweep(**SWEEP, head=head, metrics=dict.fromkeys(("zero", "fixed", "best"), scores))
+    assert lam_table(sweep, "t").rows[0].cells[0] == name
