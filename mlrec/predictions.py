@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ class Predictions:
         logits: (N, C) floats, any real number; probability = sigmoid(logit).
         targets: (N, C) int8 (1 positive, 0 negative, -1 unknown), or None.
         digest: of the manifest that was predicted, or an empty string.
+
+    Raises:
+        PredictionsError: shapes that do not fit, a name twice, targets that are none.
     """
 
     labels: tuple[str, ...]
@@ -39,6 +42,18 @@ class Predictions:
     logits: Floats
     targets: NDArray[np.int8] | None = None
     digest: str = ""
+
+    def __post_init__(self) -> None:
+        samples, labels = len(self.sample_ids), len(self.labels)
+        if self.logits.shape != (samples, labels):
+            size = " x ".join(map(str, self.logits.shape))
+            raise PredictionsError(f"logits are {size}, but there are {samples} sample ids and {labels} labels")
+        targets = self.targets
+        if targets is not None and (targets.shape != self.logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
+            raise PredictionsError("targets must be 1, 0 or -1, one for each of the logits")
+        for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
+            if twice := repeated(names):
+                raise PredictionsError(f"{what} '{printable(twice[0])}' stands twice; keep one")
 
     def save(self, path: Path) -> None:
         """Write `predictions.npz`: logits float32, targets int8, names as text; equal content gives equal bytes."""
@@ -71,21 +86,12 @@ class Predictions:
             raise PredictionsError(
                 f"{shown}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
             )
-        expected = (arrays["sample_ids"].size, arrays["labels"].size)
-        if logits.shape != expected:
-            raise PredictionsError(
-                f"{shown}: logits are {logits.shape[0]} x {logits.shape[1]}, but there are {expected[0]} sample ids "
-                f"and {expected[1]} labels"
-            )
-        if targets is not None and (targets.shape != logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
-            raise PredictionsError(f"{shown}: targets must be 1, 0 or -1, one for each of the logits")
-        return cls(
-            labels=_unique_names(arrays["labels"], "label", shown),
-            sample_ids=_unique_names(arrays["sample_ids"], "sample id", shown),
-            logits=logits,
-            targets=None if targets is None else targets.astype(np.int8),
-            digest=str(arrays["digest"]) if "digest" in arrays else "",
-        )
+        names = (_names(arrays["labels"], "label", shown), _names(arrays["sample_ids"], "sample id", shown))
+        try:
+            read = cls(*names, logits, targets, str(arrays["digest"]) if "digest" in arrays else "")
+        except PredictionsError as error:
+            raise PredictionsError(f"{shown}: {error}") from error
+        return replace(read, targets=None if targets is None else targets.astype(np.int8))
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:
@@ -100,13 +106,10 @@ def probabilities_of(logits: Floats) -> NDArray[np.float64]:
     return np.asarray(np.where(np.asarray(logits) >= 0, 1.0, small) / (1 + small))
 
 
-def _unique_names(array: NDArray[np.generic], what: str, shown: str) -> tuple[str, ...]:
+def _names(array: NDArray[np.generic], what: str, shown: str) -> tuple[str, ...]:
     if array.dtype.kind not in "Uiu":
         raise PredictionsError(f"{shown}: {what}s have dtype {array.dtype}, expected text")
-    names = tuple(str(name) for name in array.ravel().tolist())
-    if twice := repeated(names):
-        raise PredictionsError(f"{shown}: {what} '{printable(twice[0])}' stands twice; keep one")
-    return names
+    return tuple(str(name) for name in array.ravel().tolist())
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

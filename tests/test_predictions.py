@@ -69,6 +69,18 @@ def test_what_does_not_fit_is_told(tmp_path: Path, changes: dict, told: str) -> 
     assert "p.npz" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("labels", "ids", "told"),
+    [
+        (("cat", "dog", "cow"), ("a.jpg", "b.jpg"), "2 sample ids and 3 labels"),
+        (("cat", "dog"), ("a.jpg", "a.jpg"), "sample id 'a.jpg' stands twice"),
+    ],
+)
+def test_what_does_not_fit_is_told_when_it_is_made(labels: tuple[str, ...], ids: tuple[str, ...], told: str) -> None:
+    with pytest.raises(PredictionsError, match=told):
+        Predictions(labels, ids, GOOD["logits"])
+
+
 def test_a_header_that_promises_more_than_the_file_holds(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
