@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlrec.metrics.result import Metrics
@@ -39,12 +40,13 @@ class Card:
 def model_card(card: Card) -> str:
     """The card as Markdown."""
     built, pixels = card.architecture, card.preprocessing
-    name = card.record.name if card.record else f"{built['backbone']} {built['head']}"
-    size, head = pixels["size"], f"{built['head']}, H = {built['heads']}, λ = {built['lam']:g}"
+    trunk = str(built["backbone"]).partition(".")[0]  # its weights are its own by now, not those of a tag
+    name = card.record.name if card.record else f"{trunk} {built['head']}"
+    size = pixels["size"]
     parts = [
         f"# {escape(name)}",
         f"Says which of {len(card.labels)} labels an image shows; several may hold, or none.",
-        f"- model: `{card.file}`, {escape(str(built['backbone']))}, head {escape(head)}\n"
+        f"- model: `{card.file}`, {escape(trunk)}, head {escape(_head(built))}\n"
         f"- input: RGB, the whole image squashed to {size} x {size} ({pixels['interpolation']}, antialiased), "
         f"pixel / 255, minus {pixels['mean']}, divided by {pixels['std']}\n"
         f"- output: a logit a label; probability = sigmoid(logit); said where logit >= {_said(card.tuned)}\n"
@@ -82,6 +84,12 @@ logits = session.run(["logits"], {{"images": values.transpose(2, 0, 1)[None].ast
 ```"""
 
 
+def _head(built: dict[str, Any]) -> str:
+    """The head with what is a setting of it: H of the two that attend, λ of CSRA."""
+    told = {"csra": f", H = {built['heads']}, λ = {built['lam']:g}", "spatial": f", H = {built['heads']}"}
+    return str(built["head"]) + told.get(str(built["head"]), "")
+
+
 def _said(tuned: Tuned | None) -> str:
     return "0" if tuned is None else f"the label's own in `{THRESHOLDS}`, {escape(tuned.in_words())}"
 
@@ -91,9 +99,11 @@ def _origin(card: Card) -> list[str]:
         return []
     record, parts = card.record, ["## Where it is from"]
     if record.train is not None:
+        start = Path(str(record.model.get("weights", "unknown"))).name
         parts.append(
             f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} ({record.train.samples:,} "
-            f"samples), seed {record.config.get('seed')}, mlrec {record.environment.get('mlrec', '')}."
+            f"samples) from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
+            f"{record.environment.get('mlrec', '')}."
         )
     if card.metrics is not None and record.scored is not None:
         title = f"Scored on {record.scored.dataset} {record.scored.split}, threshold 0.5"
