@@ -175,9 +175,10 @@ def _rows(scores: Scores, truth: Manifest) -> NDArray[np.intp]:
             row_of[sample] = row
     missing = [sample for sample in truth.sample_ids if sample not in row_of]
     if unknown:
+        several = any(sample.endswith(f"/{unknown[0]}") for sample in truth.sample_ids)
         raise PredictionsError(
             f"{shown}: {len(unknown)} of {len(scores.sample_ids)} predictions are of no sample of the truth, "
-            f"first: '{printable(unknown[0])}'"
+            f"first: '{printable(unknown[0])}'{', which could be several' if several else ''}"
         )
     if missing:
         raise PredictionsError(

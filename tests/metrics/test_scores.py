@@ -46,7 +46,7 @@ def test_rows_and_columns_are_matched_by_name(tmp_path: Path) -> None:
 
 
 def test_base_names_only_where_unique(tmp_path: Path) -> None:
-    assert "1 of 3 predictions are of no sample of the truth, first: '2.jpg'" in told(
+    assert "1 of 3 predictions are of no sample of the truth, first: '2.jpg', which could be several" in told(
         tmp_path, "filename,cat,dog\n1.jpg,0,1\n2.jpg,0,1\nb/2.jpg,0,1\n"
     )
     assert "'a/1.jpg' is scored twice" in told(
