@@ -123,6 +123,10 @@ def import_checkpoint(
 
 
 def _backbone(foreign: Foreign, asked: str | None) -> str:
+    from mlrec.models.weights import TRUNK
+
+    if any(key.startswith(TRUNK) for key in foreign.trunk):
+        raise ModelError("is a model of mlrec already; eval, predict, attend and export take it as it is")
     if foreign.weight is None and foreign.family != "other":
         raise ModelError("holds a trunk without a classifier; start training from it with mlrec train --weights FILE")
     if (name := asked or foreign.backbone) is None or foreign.weight is None:

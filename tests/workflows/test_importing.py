@@ -142,6 +142,12 @@ def test_names_of_no_known_model_are_told_with_a_count(tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "gpt.pth", out=tmp_path / "out")
 
 
+def test_a_model_of_ones_own_needs_no_import(tmp_path: Path) -> None:
+    import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out")
+    with pytest.raises(ModelError, match="is a model of mlrec already; eval, predict, attend and export take it"):
+        import_checkpoint(tmp_path / "out/model.safetensors", out=tmp_path / "again")
+
+
 def test_coco_has_its_eighty_labels(realdata: Path) -> None:
     header = (realdata / "labels/coco2014_train_8208_labels.csv").read_text(encoding="utf-8").splitlines()[0]
     assert list(KNOWN_LABELS["coco2014"]) == header.split(",")[1:]
