@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mlrec.errors import ModelError, printable
 from mlrec.files import MODEL_FILE
+from mlrec.models.exported import onnx_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.")
@@ -61,6 +62,10 @@ def model_file(path: Path | str) -> Path:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
+        if onnx_file(path) is not None:
+            raise ModelError(
+                f"{printable(path)}: an exported ONNX model, which mlrec predict alone runs; give what it was made of"
+            )
         raise ModelError(f"{printable(path)}: no model here; give a run, an imported folder or a .safetensors file")
     return file
 

@@ -105,6 +105,9 @@ def test_a_truncated_file_is_told(saved: Path, cut: int) -> None:
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model here"):
         load_model(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ModelError, match="an exported ONNX model, which mlrec predict alone runs"):
+        load_model(tmp_path)
 
 
 def test_a_pickle_is_pointed_to_import(tmp_path: Path) -> None:
