@@ -83,6 +83,8 @@ def evaluate(
 
     terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
     if backbone is not None:
+        if model or split or labels or top3 or tuned or localize or by_size or select_on or voc_server:
+            raise UsageError("--backbone scores a published classifier: leave out the model, and what is for one")
         from mlrec.workflows.published_classifier import evaluate_published
 
         published = evaluate_published(
@@ -94,6 +96,8 @@ def evaluate(
         return
     if pretrained or weights is not None:
         raise UsageError("--pretrained and --weights go with --backbone: a trained model has its own weights")
+    if lam is None and not by_size and (temperatures or select_on or divide):
+        raise UsageError("--temperatures, --select-on and --divide go with --lam")
     if lam is not None or by_size:
         if localize or tuned or voc_server is not None:
             raise UsageError("--lam and --by-size go by themselves: leave --localize, --tuned and --voc-server out")

@@ -63,6 +63,8 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     numbers = config.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"{flag} {printable(text)}: a number stands there twice")
     return [int(number) for number in numbers]
 
 

@@ -174,10 +174,17 @@ def image_of(sample_id: str) -> str:
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:
-    """Results equal but for the seed become one: the mean of every metric, the spread of mAP, all names."""
+    """Results equal but for the seed become one: the mean of every metric, the spread of mAP, all names.
+
+    A seed that was run once more makes a row of its own: it is no further draw of a seed.
+    """
     methods: dict[object, list[Result]] = {}
     for result in results:
-        methods.setdefault((_method_key(result), result.block), []).append(result)
+        method, seed = (_method_key(result), result.block), result.config.get("seed")
+        again = 0
+        while any(other.config.get("seed") == seed for other in methods.get((method, again), ())):
+            again += 1
+        methods.setdefault((method, again), []).append(result)
     return [_mean(seeds) if len(seeds) > 1 else seeds[0] for seeds in methods.values()]
 
 

@@ -14,6 +14,7 @@ from mlrec.reports.numbers import Cell
 from mlrec.reports.overview import BOOTSTRAP_NOTE
 from mlrec.reports.results import Result, image_of
 from mlrec.reports.table import Column, Row, Table
+from mlrec.sweeps.grid import shown
 
 NEAR = 0.95  # of its own final mAP: when a run counts as converged
 METRICS = ("CF1", "OF1")
@@ -102,7 +103,7 @@ def _cells(setting: Setting, first: Setting, intervals: bool) -> dict[str, Cell]
     mean = _mean(scores)
     cells: dict[str, Cell] = {
         "variant": setting.label or None,
-        **{key: value if isinstance(value, int | float) else str(value) for key, value in setting.settings.items()},
+        **{key: _cell(value) for key, value in setting.settings.items()},
         "mAP": mean,
         "sd": statistics.stdev(known) if len(known) == len(scores) > 1 else None,
         "seeds": len(setting.runs),
@@ -114,6 +115,10 @@ def _cells(setting: Setting, first: Setting, intervals: bool) -> dict[str, Cell]
     if setting is not first and mean is not None and base is not None:
         cells["difference"] = mean - base
     return cells | (_bounds(setting, first) if intervals else {})
+
+
+def _cell(value: Any) -> Cell:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
 
 
 def _bounds(setting: Setting, first: Setting) -> dict[str, Cell]:

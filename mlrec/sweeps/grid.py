@@ -87,7 +87,7 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def name_of(label: str, settings: Mapping[str, Any], identity: Any) -> str:
     """The folder of a point: words for a person, and ten digits that differ where anything of it does."""
-    words = [label, *(f"{key}{_shown(value)}" for key, value in settings.items())]
+    words = [label, *(f"{key}{shown(value)}" for key, value in settings.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]
     return f"{legible[:LONGEST_NAME]}-{digits}".lstrip("-.")
@@ -95,14 +95,15 @@ def name_of(label: str, settings: Mapping[str, Any], identity: Any) -> str:
 
 def in_words(settings: Mapping[str, Any]) -> str:
     """`lam 0.1, seed 0`."""
-    return ", ".join(f"{key} {_shown(value)}" for key, value in settings.items())
+    return ", ".join(f"{key} {shown(value)}" for key, value in settings.items())
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in words: `on`, `0.1`, `1+inf`."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):
-        return "+".join(map(_shown, value))
+        return "+".join(map(shown, value))
     if isinstance(value, float):
         return "inf" if math.isinf(value) else f"{value:g}"
     return str(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest import Manifest, repeated
 from mlrec.errors import Findings, PredictionsError, printable
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.resamples import RESAMPLES
@@ -62,6 +62,9 @@ def compare_runs(
         PredictionsError: the two were not made on the same samples, labels and truth.
     """
     findings = Findings()
+    for side in (ours, theirs):
+        if twice := repeated([str(path.resolve()) for path in side]):
+            raise PredictionsError(f"{printable(twice[0])}: stands twice on one side; it would count as two seeds")
     a, b = ([_given(path, findings, labels) for path in paths] for paths in (ours, theirs))
     known = {given.conventions for given in (*a, *b)}
     manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])

@@ -135,3 +135,9 @@ def test_stored_predictions_are_scored_anew_in_other_conventions_and_of_some_lab
     with pytest.raises(PredictionsError, match="no label 'dgo'; did you mean 'dog'"):
         results(path, labels=["dgo"])
     assert own.labels == LABELS
+
+
+def test_the_same_seed_once_more_is_no_second_seed(tmp_path):
+    seeds = {"a": 0, "b": 1, "again": 0}
+    paths = [write_run(tmp_path, name, config={"seed": seed}) for name, seed in seeds.items()]
+    assert [row.names for row in over_seeds(results(*paths))] == [("a", "b"), ("again",)]

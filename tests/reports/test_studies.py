@@ -82,3 +82,9 @@ def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_pa
     assert len(table.rows) == 1
     assert {"mAP_low", "variant"}.isdisjoint(column.key for column in table.columns)
     assert "not finished: 2 runs" in table.footnotes[-1]
+
+
+def test_settings_that_are_no_numbers_are_told_in_words(tmp_path):
+    runs = [measured(tmp_path, "one", 0, 1.0)]
+    table = study_table("T", [Setting("", {"temperatures": [1.0, "inf"], "normalize": False, "lam": 0.5}, runs)])
+    assert [cells(table, 0)[key] for key in ("temperatures", "normalize", "lam")] == ["1+inf", "off", 0.5]

@@ -90,6 +90,12 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
         compare_runs([a], [a], labels=["dgo"])
 
 
+def test_a_run_is_no_second_seed_of_itself(tmp_path):
+    a, b = (write_run(tmp_path, name) for name in "ab")
+    with pytest.raises(PredictionsError, match="a: stands twice on one side"):
+        compare_runs([a, a], [b])
+
+
 def test_prediction_files_serve_as_well_as_runs(tmp_path):
     a, b = run(tmp_path, "a", GOOD), run(tmp_path, "b", POOR)
     by_file = compare_runs([a / directory.PREDICTIONS], [b / directory.PREDICTIONS])[0]
