@@ -40,7 +40,7 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
     """CSRA results along `key` ("lam" or "heads"): one series for all that agree in everything else.
 
     Results are over seeds already, see `over_seeds`; `intervals` as `overview` takes them. A series has at least two
-    points.
+    points; of a point that was trained more than once it holds the one with most seeds.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
@@ -48,9 +48,11 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
         along.setdefault((_other_settings(result, key), result.block), []).append(result)
     found = []
     for members in along.values():
-        points = sorted((_point(result, key, intervals or {}) for result in members), key=lambda point: point.x)
-        if len({point.x for point in points}) > 1:
-            found.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points)))
+        points: dict[float, Point] = {}
+        for point in sorted((_point(r, key, intervals or {}) for r in members), key=lambda p: (p.x, -p.n)):
+            points.setdefault(point.x, point)
+        if len(points) > 1:
+            found.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points.values())))
     return found
 
 

@@ -56,3 +56,9 @@ def test_intervals_stand_beside_the_points_they_belong_to(tmp_path):
     assert keys[-2:] == ["mAP_low", "mAP_high"]
     assert [row.cells[-2:] for row in table.rows] == [(None, None), (0.25, 0.75)]
     assert "mAP_low" not in [column.key for column in series_table(series_of(rows, "lam"), "lam", "t").columns]
+
+
+def test_a_point_trained_once_more_stands_once(tmp_path):
+    settings = [{"lam": lam, "seed": seed} for lam, seed in ((0.0, 0), (0.0, 0), (0.0, 1), (0.1, 0))]
+    (series,) = series_of(results(tmp_path, settings), "lam")
+    assert [(point.x, point.n) for point in series.points] == [(0.0, 2), (0.1, 1)]
