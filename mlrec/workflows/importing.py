@@ -229,7 +229,7 @@ def summary(imported: Imported) -> Sequence[tuple[str, str]]:
     head = f"{imported.head}, H={imported.heads}, λ={imported.lam:g}" if imported.head == "csra" else imported.head
     return [
         ("naming", imported.naming),
-        ("backbone", imported.backbone),
+        ("backbone", imported.backbone.partition(".")[0]),  # its weights are the file's, not those of timm's tag
         ("head", head),
         ("labels", f"{len(imported.labels)}: {', '.join(map(printable, imported.labels[:3]))}, ..."),
         ("image size", str(imported.img_size)),

@@ -158,4 +158,5 @@ def test_the_command_prints_counts_and_licence(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["import", str(file), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "121 matched, 0 missing, 0 unused" in done.output
+    assert "backbone    resnet18\n" in done.output, "no tag: the weights are the file's"
     assert "AGPL-3.0" in done.output
