@@ -113,6 +113,10 @@ def evaluate(
             console.result_json(swept.content) if json else console.result_tables(swept.tables)
             terminal.say(f"written to {swept.path}")
         return
+    if voc_server is not None:
+        from mlrec.workflows.voc_server import check_name, write_server_archive
+
+        check_name(voc_server)
     found = evaluate_run(
         model,
         data=data,
@@ -127,8 +131,6 @@ def evaluate(
     if processes.rank():
         return
     if voc_server is not None:
-        from mlrec.workflows.voc_server import write_server_archive
-
         kind = str(found.dataset.info.source.get("kind"))
         write_server_archive(found.predictions, voc_server, kind=kind, split=found.split)
         terminal.say(f"written and read back: {voc_server}")

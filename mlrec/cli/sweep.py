@@ -78,7 +78,7 @@ def sweep(
         moments = workflow.run_sweep(
             plan, jobs=jobs, storage=storage, retry_failed=retry_failed, labels=options.names(labels)
         )
-        states = _shown(plan.title, moments, terminal)
+        states = _shown(plan.title, moments, terminal, " over all labels" if labels else "")
     except Interrupted as stopped:
         terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
@@ -94,8 +94,11 @@ def sweep(
         )
 
 
-def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal) -> tuple[State, ...]:
-    """Draw how the runs stand while they go on; without a terminal, one line for each that ends."""
+def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal, of: str) -> tuple[State, ...]:
+    """Draw how the runs stand while they go on; without a terminal, one line for each that ends.
+
+    Their mAP is that of the training, `of` all labels where the last table is of some.
+    """
     from mlrec.reports.text import text
     from mlrec.workflows.sweep_progress import progress_table
 
@@ -107,7 +110,7 @@ def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.T
                 draw(text([progress_table(title, states)], styled=True, columns=shutil.get_terminal_size().columns))
                 continue
             for state in states:
-                name, news = state.point.name, _news(state)
+                name, news = state.point.name, _news(state, of)
                 if news and told.get(name) != state.status:
                     told[name] = state.status
                     over = sum(told.get(s.point.name) in ("finished", "failed") for s in states)
@@ -115,10 +118,10 @@ def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.T
     return states
 
 
-def _news(state: State) -> str:
+def _news(state: State, of: str) -> str:
     """What is worth a line where no table is drawn; "" for nothing."""
     if state.status == "finished":
-        return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %"
+        return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %{of}"
     if state.failure is None or state.status == "running":
         return ""
     return "failed" if state.status == "failed" else f"{state.failure.error}; it is tried again"

@@ -22,6 +22,12 @@ def member(year: str, split: str, label: str) -> str:
     return f"results/{year}/Main/comp2_cls_{split}_{label}.txt"
 
 
+def check_name(out: Path) -> None:
+    """Raise UsageError where the server would not take the archive by its ending: before hours of scoring."""
+    if not out.name.endswith(SUFFIXES):
+        raise UsageError(f"--voc-server {printable(out)}: the server takes a {' or '.join(SUFFIXES)}")
+
+
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
     """Write one file a class with a line `<image> <confidence>` an image, and read them back.
 
@@ -40,8 +46,7 @@ def write_server_archive(predictions: Predictions, out: Path, *, kind: str, spli
     """
     if kind not in ("voc2007", "voc2012") or set(predictions.labels) != set(LABELS):
         raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {printable(kind)}; leave it out")
-    if not out.name.endswith(SUFFIXES):
-        raise UsageError(f"--voc-server {printable(out)}: the server takes a {' or '.join(SUFFIXES)}")
+    check_name(out)
     year = kind.upper()
     names = [Path(sample).stem for sample in predictions.sample_ids]
     logits = predictions.logits.astype(np.float32)

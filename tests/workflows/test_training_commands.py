@@ -69,6 +69,7 @@ def test_the_short_forms_work_as_written(
         (("train", "--compare", "--seeds", "0:1:0.5"), 2, "--seeds 0:1:0.5: whole numbers from 0 on"),
         (("sweep", "--seeds", "inf"), 2, "--seeds inf: whole numbers from 0 on"),
         (("sweep", "--seeds", "1,2,1"), 2, "--seeds 1,2,1: a number stands there twice"),
+        (("eval", "nowhere", "--voc-server", "x.zip"), 2, "the server takes a .tgz or .tar.gz"),
         (("eval", "--select-on", "val"), 2, "--select-on and --divide go with --lam"),
         (("eval", "runs/x", "--backbone", "resnet50", "--pretrained"), 2, "--backbone scores a published classifier"),
         (("bench", "head", "--heads", "0"), 2, "--heads 0: whole numbers from 1 on"),
