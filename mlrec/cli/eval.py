@@ -82,13 +82,14 @@ def evaluate(
     from mlrec.workflows.localize import localize as run_localize
 
     terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
+    lams = parse_numbers("0" if lam is None else lam, "--lam")
     if backbone is not None:
         if model or split or labels or top3 or tuned or localize or by_size or select_on or voc_server:
             raise UsageError("--backbone scores a published classifier: leave out the model, and what is for one")
         from mlrec.workflows.published_classifier import evaluate_published
 
         published = evaluate_published(
-            backbone, data, lams=parse_numbers(lam or "0", "--lam"), weights=weights, pretrained=pretrained,
+            backbone, data, lams=lams, weights=weights, pretrained=pretrained,
             machine=machine, out=runs_root, progress=terminal,
         )  # fmt: skip
         console.result_json(published.content) if json else console.result_tables([published.table])
@@ -104,7 +105,7 @@ def evaluate(
         from mlrec.workflows.lambda_eval import Question, evaluate_lams
 
         degrees = parse_numbers(temperatures, "--temperatures") if temperatures else ()
-        question = Question(parse_numbers(lam or "0", "--lam"), degrees, select_on, divide, resamples, by_size)
+        question = Question(lams, degrees, select_on, divide, resamples, by_size)
         swept = evaluate_lams(
             model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
             machine=machine, runs_root=runs_root, progress=terminal,

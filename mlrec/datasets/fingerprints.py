@@ -48,12 +48,17 @@ class Kept:
 
 
 def _read(path: Path) -> dict[str, tuple[str, Fingerprint]]:
+    if not path.is_file():
+        return {}
     try:
         with np.load(path, allow_pickle=False) as arrays:
             names, stamps, digests = (arrays[key].tolist() for key in ("names", "stamps", "digests"))
-            prints = map(Fingerprint, digests, arrays["thumbnails"])
+            thumbnails = arrays["thumbnails"]
+            if thumbnails.dtype != np.uint8 or thumbnails.shape[1:] != (SIDE, SIDE):
+                return {}
+            prints = map(Fingerprint, digests, thumbnails)
             return {name: found for name, *found in zip(names, stamps, prints, strict=True)}  # type: ignore[misc]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
 
 

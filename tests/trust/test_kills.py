@@ -153,7 +153,7 @@ def test_killed_twice_nothing_is_half_written(name: str, home: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "demo"])  # whose parts are among them
 def test_killed_many_times_nothing_is_half_written(name: str, home: Path) -> None:
     kill(name, home, MANY)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,23 @@ def test_fingerprints_are_kept_until_the_file_changes(tmp_path: Path) -> None:
     assert len(find_duplicates(path).pairs) == 1
     (path / FINGERPRINTS_FILE).write_bytes(b"broken")
     assert len(find_duplicates(path).pairs) == 1
+
+
+@pytest.mark.parametrize(
+    "changed", [np.zeros((1, 2, 2), np.uint8), np.zeros((6, 32, 32)), np.array([b"x"]), np.array(5)]
+)
+def test_fingerprints_that_are_none_are_made_anew(tmp_path: Path, changed: np.ndarray) -> None:
+    path = pets(tmp_path)
+    first, file = find_duplicates(path), path / FINGERPRINTS_FILE
+    with np.load(file) as stored:
+        kept = dict(stored)
+    np.savez(file, **{**kept, "thumbnails": changed})
+    assert find_duplicates(path) == first
+    np.savez(file, **{**kept, "names": np.arange(6).reshape(3, 2)})
+    assert find_duplicates(path) == first
+    file.unlink()
+    os.mkfifo(file)
+    assert find_duplicates(path) == first
 
 
 def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
