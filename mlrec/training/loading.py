@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from mlrec.datasets.images import Pixels, crop, load, upright
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.processes import cores
+from mlrec.processes import cores, signals_held
 from mlrec.progress import Progress
 from mlrec.training.sampling import BatchKey
 from mlrec.training.transforms import VIEWS, Decode, draw_view
@@ -143,7 +143,9 @@ def run(
         generator=torch.Generator(),  # else the loader draws from torch's own stream, which dropout uses
     )
     try:
-        for batch in loader:
+        with signals_held():
+            made = iter(loader)
+        for batch in made:
             if isinstance(batch, MlrecError):
                 raise batch
             yield batch
@@ -189,6 +191,7 @@ def _start_worker(_: int, parent: int, nice: int) -> None:
     """Have this loader process make way for others by `nice`, and end with `parent`, whatever it is at.
 
     torch's own watch asks who the parent is when the process has started: one that is gone by then is never missed.
+    A signal to all processes of a terminal or a job is the parent's to answer: here SIGINT and SIGTERM are blocked.
     """
     if nice and hasattr(os, "nice"):
         os.nice(nice)
@@ -197,7 +200,9 @@ def _start_worker(_: int, parent: int, nice: int) -> None:
 
 def _leave_without(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(1)
+        told = signal.sigtimedwait((signal.SIGTERM,), 1)
+        if told is not None and told.si_pid == parent:
+            os._exit(0)
     os._exit(1)
 
 

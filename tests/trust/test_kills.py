@@ -31,11 +31,13 @@ from mlrec.runs.tuned import Tuned
 from mlrec.training import loading, state
 from mlrec.workflows import outputs
 from mlrec.workflows.train import train
+from tests.processes import family
 from tests.tiny import FAST, make_tiny
 from tests.trust import trees
 from tests.trust.commands import Command
 
 MANY = 8  # kills of each command in the long run
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 IMAGES = 90  # enough for `prepare` to decode them in other processes
 
 
@@ -206,6 +208,20 @@ def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, m
     command = start(TASKS["eval"], home)
     assert command.wait() == -signal.SIGKILL
     assert command.left_behind() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_a_signal_to_all_processes_as_they_start_is_answered_by_the_first(name: str, number: int, home: Path) -> None:
+    clear(TASKS[name], home, True)
+    command = start(TASKS[name], home)
+    while len(family(command.pid)) < 2 and os.waitid(os.P_PID, command.pid, ENDED) is None:
+        time.sleep(0.001)
+    os.killpg(command.pid, number)
+    assert command.wait() in (0, 128 + number), command.errors()
+    assert "Traceback" not in command.errors()
+    assert command.left_behind() == []
+    clear(TASKS[name], home, True)
 
 
 @pytest.mark.parametrize(("name", "number"), [(name, (2, 15)[k % 2]) for k, name in enumerate([*QUICK, *OTHERS])])
