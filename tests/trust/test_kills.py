@@ -129,20 +129,19 @@ TASKS = {
         again="refused", whole=False,
     ),
     "attend": Task(["attend", "pictures", "--run", "runs/one", "--out", "seen"], "seen", whole=False),
-    "predict": Task(["predict", "pictures", "--run", "runs/one", "--save-images", "said"], "said", whole=False),
-    "tune": Task(["tune", "runs/one", "--split", "train", "--workers", "1"], "runs/one/thresholds.json"),
-    "export": Task(["export", "runs/one", "--out", "onnx"], "onnx", 3),
+    "predict": Task(["predict", "pictures", "--run", "runs/one", "--save-images", "said"], "said", 0.6, whole=False),
+    "tune": Task(["tune", "runs/one", "--split", "train", "--workers", "1"], "runs/one/thresholds.json", 0.6),
+    "export": Task(["export", "runs/one", "--out", "onnx"], "onnx", 2),
     "export of weights": Task(["export", "runs/one", "--format", "safetensors", "--out", "weights"], "weights", 0.8),
     "split": Task(["split", "data/divided", "--folds", "2"], "data/divided", 0.3, again="into"),
     "stats": Task(["stats", "data/tiny", "--picture", "stats.png"], "stats.png"),
     "duplicates": Task(["duplicates", "data/tiny", "--alike", "0.5", "--sheet", "twins.png"], "twins.png", 0.3),
     "label-errors": Task(
         ["label-errors", "--data", "data/doubted", *settings(), "--recipe", "paper", "--folds", "2", "--out", "doubts"],
-        "doubts",
-        whole=False,
+        "doubts", 0.8, whole=False,
     ),
     "export-data": Task(["export-data", "data/tiny", "--out", "table"], "table", 0.1, again="refused"),
-    "demo": Task(["demo", "--seeds", "0,1", "--out", "shown"], "shown", 3, whole=False),
+    "demo": Task(["demo", "--seeds", "0,1", "--out", "shown"], "shown", 0.8, whole=False),
     "doctor": Task(["doctor", "--data", "data/tiny", "--workers", "1"], "nothing"),
 }  # fmt: skip
 QUICK = ["prepare", "report", "import", "eval", "train"]
@@ -210,8 +209,7 @@ def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, m
     assert command.left_behind() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["train", "eval"])
+@pytest.mark.parametrize(("name", "number"), [("train", signal.SIGTERM), ("eval", signal.SIGINT)])
 def test_a_signal_to_all_processes_as_they_start_is_answered_by_the_first(name: str, number: int, home: Path) -> None:
     clear(TASKS[name], home, True)
     command = start(TASKS[name], home)
