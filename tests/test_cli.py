@@ -135,6 +135,24 @@ def test_a_signal_in_the_moment_after_a_command_ends_in_a_line(
     assert capsys.readouterr().err == "error: terminated\n"
 
 
+def test_a_signal_while_a_class_is_made_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Named:
+        def __set_name__(self, owner: type, name: str) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def made(_: str) -> None:
+        type("Made", (), {"named": Named()})
+
+    monkeypatch.setattr(
+        cli, "_command", lambda run=cli._command: (monkeypatch.setattr(cli.console, "result", made), run())[1]
+    )
+    assert end(monkeypatch, None, tmp_path) == 143
+    assert capsys.readouterr().err == "error: terminated\n"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_with_their_code_and_no_traceback(number: signal.Signals, code: int, tmp_path: Path) -> None:
     script = (

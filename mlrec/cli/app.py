@@ -106,7 +106,9 @@ def _command() -> int | str | None:
         return 1
     except ModuleNotFoundError as problem:
         return _not_installed(problem)
-    except Exception as problem:  # noqa: BLE001 - the last line of defence: a bug of ours, told in one line
+    except Exception as problem:
+        if (signalled := _signal_behind(problem)) is not None:
+            raise signalled from problem
         return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
     return 0
 
@@ -121,6 +123,13 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     """End the command, removing temporaries; a second signal ends it as it stands."""
     signal.signal(number, signal.SIG_DFL)
     raise _Signalled(number)
+
+
+def _signal_behind(problem: BaseException | None) -> _Signalled | None:
+    """The signal that an error came from: while a class is made, Python tells one as an error of the class."""
+    while problem is not None and not isinstance(problem, _Signalled):
+        problem = problem.__cause__ or problem.__context__
+    return problem
 
 
 def _reader_left() -> bool:
