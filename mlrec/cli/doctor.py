@@ -14,7 +14,8 @@ def doctor(
     data: options.Data = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Loader processes to start [default: by the machine's cores].", min=0)
+        int | None,
+        typer.Option(help="Loader processes to start [default: as many as cores beside a GPU, else none].", min=0),
     ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,

@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,18 +21,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import Config
-from mlrec.datasets.images import Pixels, crop, load, upright
+from mlrec.datasets.images import Pixels, Stored, crop, load, upright
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.processes import cores, signals_held
 from mlrec.progress import Progress
+from mlrec.threads import mapped
 from mlrec.training.sampling import BatchKey
 from mlrec.training.transforms import VIEWS, Decode, draw_view
 
 MOST_WORKERS = 16
 PREFETCH = 2  # batches each loader process has ready
-NICE = 5  # beside a model on the CPU, whose threads all wait when one loses its core to a loader process
+NICE = 5  # beside a model on the CPU, see `default_workers`
 TIMEOUT = 300.0  # seconds without a batch after which a loader process counts as hung
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
 
@@ -82,16 +84,29 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         places: dict[str, list[int]] = {}
         for place, sample in enumerate(key.samples.tolist()):
             places.setdefault(self.manifest.images[sample], []).append(place)
-        for name, at in places.items():
-            self._fill(images, at, key, self.manifest.root / name)
+        with self._loaded(places) as loaded:
+            for (name, at), stored in zip(places.items(), loaded, strict=True):
+                self._fill(images, at, key, stored, self.manifest.root / name)
         images[count:] = images[count - 1]
         samples = torch.full((key.size,), -1, dtype=torch.int64)
         samples[:count] = torch.from_numpy(key.samples)
         return Batch(images, self.targets[samples.clamp(min=0)], samples, key.share)
 
-    def _fill(self, images: Tensor, places: list[int], key: BatchKey, path: Path) -> None:
-        """Decode one image and put the views of all its samples in their places."""
-        stored = load(path, self.decode)
+    @contextmanager
+    def _loaded(self, names: Iterable[str]) -> Iterator[Iterator[Stored]]:
+        """The decoded images in turn: by all cores here, by one in a loader process, which has others beside it."""
+
+        def decoded(name: str) -> Stored:
+            return load(self.manifest.root / name, self.decode)
+
+        if get_worker_info() is not None or own_cores() == 1:
+            yield map(decoded, names)
+            return
+        with mapped(decoded, names, threads=own_cores(), ahead=own_cores()) as loaded:
+            yield loaded
+
+    def _fill(self, images: Tensor, places: list[int], key: BatchKey, stored: Stored, path: Path) -> None:
+        """Put the views of all samples of one image in their places."""
         for place in places:
             sample = int(key.samples[place])
             pixels = stored.pixels if self.manifest.boxes is None else crop(stored.pixels, self.manifest.boxes[sample])
@@ -121,7 +136,7 @@ def run(
         batches: what makes them.
         keys: of the batches wanted.
         largest: samples of the largest batch.
-        workers: processes; 0 = this one makes them; None = by the cores.
+        workers: processes; 0 = this one makes them, decoding with all its cores; None = `default_workers`.
         total: batches; more processes than that are not started.
         progress: is told where shared memory allows fewer processes.
 
@@ -154,9 +169,17 @@ def run(
 
 
 def default_workers() -> int:
-    """Loader processes for each process of training: the cores it may use, at most 16; none where there is one core."""
-    mine = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return 0 if mine <= 1 else min(mine, MOST_WORKERS)
+    """Loader processes for each process of training: the cores it may use, at most 16; none for a model on the CPU.
+
+    All threads of such a model wait when one loses its core to a loader process. It is faster to decode with all cores
+    between two steps: docs/performance.md.
+    """
+    return min(own_cores(), MOST_WORKERS) if torch.accelerator.is_available() and own_cores() > 1 else 0
+
+
+def own_cores() -> int:
+    """The cores of this process, where processes of one machine work together its share."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:

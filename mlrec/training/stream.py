@@ -15,7 +15,7 @@ from mlrec.datasets.listing import Item
 from mlrec.errors import DataError, printable
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.threads import AHEAD, mapped
-from mlrec.training.loading import default_workers
+from mlrec.training.loading import own_cores
 from mlrec.training.transforms import VIEWS, Decode
 
 
@@ -49,7 +49,7 @@ def load_stream(
         threads: that decode; None = by the cores, 0 = none beside this one.
         decode: the decoder.
     """
-    number = default_workers() if threads is None else threads
+    number = own_cores() if threads is None else threads
     size = preprocessing.size
 
     def load_view(item: Item) -> tuple[Item, Tensor | DataError]:

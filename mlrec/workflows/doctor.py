@@ -177,7 +177,7 @@ def _machine(out: Path, workers: int | None) -> Iterator[Check]:
     cores = processes.cores()
     number = default_workers() if workers is None else workers
     few = f"{cores} cores decode slowly; cache features with --freeze-backbone" if cores < 2 else ""
-    yield Check("workers", "warning" if few else "ok", f"{number} loader processes, {cores} cores", few)
+    yield Check("workers", "warning" if few else "ok", f"{number or 'no'} loader processes, {cores} cores", few)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         small = number > 0 and free < SMALL_SHARED

@@ -230,6 +230,26 @@ def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, mo
         list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "cores", "processes", "expected"),
+    [
+        (True, 8, "1", 8),
+        (True, 64, "1", 16),
+        (True, 8, "4", 2),
+        (True, 1, "1", 0),
+        (True, 2, "4", 0),
+        (False, 8, "1", 0),
+    ],
+)
+def test_loader_processes_by_default(
+    monkeypatch: pytest.MonkeyPatch, accelerator: bool, cores: int, processes: str, expected: int
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    monkeypatch.setattr(loading, "cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert loading.default_workers() == expected
+
+
 def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     progress = Silent()
