@@ -122,9 +122,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on CUDA where it has it, else fp32")
     ] = "auto"
-    workers: Annotated[Natural | None, _key("loader processes [default: as many as cores beside a GPU, else none]")] = (
-        None
-    )
+    workers: Annotated[Natural | None, _key("loader processes [default: one a core beside a GPU, else none]")] = None
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None, _key("CPU threads of torch [default: torch's own]")
     ] = None

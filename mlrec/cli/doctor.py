@@ -15,7 +15,7 @@ def doctor(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(help="Loader processes to start [default: as many as cores beside a GPU, else none].", min=0),
+        typer.Option(help="Loader processes to start [default: one a core beside a GPU, else none].", min=0),
     ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,

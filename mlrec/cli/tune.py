@@ -27,7 +27,7 @@ def tune(
     json: options.Json = False,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step [default: the training's].", min=1)] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Loader processes [default: as many as cores beside a GPU, else none].", min=0)
+        int | None, typer.Option(help="Loader processes [default: one a core beside a GPU, else none].", min=0)
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
