@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LOOKS = "10000"  # of a thread that waits, before it sleeps: about half a millisecond
+LOOKS = "10000"  # of a thread that waits, before it sleeps
 KEPT = 2**30
 OLD_LIMIT = 2**25  # the largest block that glibc before 2.35 takes from memory it keeps
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
@@ -31,12 +31,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def own_cores() -> int:
+    """The cores of this process, where processes of one machine work together its share."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def share_cores() -> None:
     """Let threads that wait for one another sleep soon; to be called before torch is imported.
 
     By default they look again and again, and where others use the cores, too, hold the core of the one they wait for.
-    On an idle machine so many looks cost nothing: docs/performance.md. Whoever sets OMP_WAIT_POLICY or GOMP_SPINCOUNT
-    knows better. Processes that this one starts inherit it.
+    What so many looks cost and gain stands in docs/performance.md. Whoever sets OMP_WAIT_POLICY or GOMP_SPINCOUNT knows
+    better. Processes that this one starts inherit it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", LOOKS)
@@ -45,8 +50,8 @@ def share_cores() -> None:
 def keep_memory() -> None:
     """Let glibc keep freed memory, `KEPT` bytes at most, for the tensors to come; elsewhere nothing.
 
-    By default it gives every large block back to the kernel, which fills the next one with zeros, page by page: a third
-    of a CPU's time in docs/performance.md. Whoever sets GLIBC_TUNABLES or MALLOC_... knows better.
+    By default it gives every large block back to the kernel, which fills the next one with zeros, page by page; what
+    that costs stands in docs/performance.md. Whoever sets GLIBC_TUNABLES or MALLOC_... knows better.
     """
     told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     if sys.platform == "linux" and not told:

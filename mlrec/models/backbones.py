@@ -152,6 +152,7 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        # In all of these ways timm's trunks refuse a size, or turn out to have no map.
         why = printable(error) or type(error).__name__
         raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({why})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):

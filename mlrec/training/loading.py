@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +26,7 @@ from mlrec.datasets.images import Pixels, Stored, crop, load, upright
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.processes import cores, signals_held
+from mlrec.processes import own_cores, signals_held
 from mlrec.progress import Progress
 from mlrec.threads import mapped
 from mlrec.training.sampling import BatchKey
@@ -99,7 +100,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         def decoded(name: str) -> Stored:
             return load(self.manifest.root / name, self.decode)
 
-        if get_worker_info() is not None or own_cores() == 1:
+        if get_worker_info() is not None:
             yield map(decoded, names)
             return
         with mapped(decoded, names, threads=own_cores(), ahead=own_cores()) as loaded:
@@ -177,11 +178,6 @@ def default_workers() -> int:
     return min(own_cores(), MOST_WORKERS) if torch.accelerator.is_available() and own_cores() > 1 else 0
 
 
-def own_cores() -> int:
-    """The cores of this process, where processes of one machine work together its share."""
-    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
     """As many of `workers` as shared memory has room for; fewer are told."""
     if not workers or not SHARED_MEMORY.is_dir():
@@ -223,8 +219,11 @@ def _start_worker(_: int, parent: int, nice: int) -> None:
 
 def _leave_without(parent: int) -> None:
     while os.getppid() == parent:
-        told = signal.sigtimedwait((signal.SIGTERM,), 1)
-        if told is not None and told.si_pid == parent:
+        if not hasattr(
+            signal, "sigtimedwait"
+        ):  # as on macOS, where loader processes are not forked and nothing is blocked
+            time.sleep(1)
+        elif (told := signal.sigtimedwait((signal.SIGTERM,), 1)) is not None and told.si_pid == parent:
             os._exit(0)
     os._exit(1)
 

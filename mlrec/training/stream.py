@@ -14,8 +14,8 @@ from mlrec.datasets.images import crop, load, upright
 from mlrec.datasets.listing import Item
 from mlrec.errors import DataError, printable
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.processes import own_cores
 from mlrec.threads import AHEAD, mapped
-from mlrec.training.loading import own_cores
 from mlrec.training.transforms import VIEWS, Decode
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets import images as decoding
 from mlrec.datasets.manifest import Manifest
@@ -231,7 +232,7 @@ def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, mo
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "cores", "processes", "expected"),
+    ("accelerator", "cores", "local", "expected"),
     [
         (True, 8, "1", 8),
         (True, 64, "1", 16),
@@ -242,11 +243,11 @@ def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, mo
     ],
 )
 def test_loader_processes_by_default(
-    monkeypatch: pytest.MonkeyPatch, accelerator: bool, cores: int, processes: str, expected: int
+    monkeypatch: pytest.MonkeyPatch, accelerator: bool, cores: int, local: str, expected: int
 ) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
-    monkeypatch.setattr(loading, "cores", lambda: cores)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    monkeypatch.setattr(processes, "cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
     assert loading.default_workers() == expected
 
 
