@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 LOOKS = "10000"  # of a thread that waits, before it sleeps
 KEPT = 2**30
@@ -71,29 +67,3 @@ def launcher() -> str:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
     options = f"--nproc-per-node {here}" if here == world() else f"[as before, {world()} processes in all]"
     return f"torchrun {options} -m mlrec"
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the block, which forks processes, has ended; in those they stay blocked.
-
-    An error that a handler raises while a process is forked is printed and lost: Python catches all there. To block
-    the signals in this thread is not enough: another one takes them, and the handler is still run in this one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    for number in handlers:
-        signal.signal(number, lambda told, _: came.append(told))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    for told in came[:1]:
-        signal.raise_signal(told)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,19 +16,24 @@ import pytest
 from mlrec import __version__
 from mlrec.cli import app as cli
 from mlrec.errors import ConfigError, DataError, MlrecError
+from mlrec.signals import Signalled
 from tests.processes import started
 
 
-def end(monkeypatch: pytest.MonkeyPatch, problem: BaseException | None, folder: Path) -> int:
-    """The exit code of `main` when a command raises `problem`."""
-
+def raising(problem: BaseException | None) -> Callable[[str], None]:
     def told(_: str) -> None:
         if problem is not None:
             raise problem
 
+    return told
+
+
+def end(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], None], folder: Path) -> int:
+    """The exit code of `main` when this is what a command does."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["mlrec", "recipes", "list"])
     monkeypatch.setattr(cli.console, "result", told)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as leave:
@@ -44,8 +51,8 @@ def end(monkeypatch: pytest.MonkeyPatch, problem: BaseException | None, folder: 
         (MlrecError("disk is full"), 1, "error: disk is full"),
         (DataError("a.xml: no object; add one"), 1, "error: a.xml: no object; add one"),
         (ConfigError("lr = 'x': expected a number"), 2, "error: lr = 'x': expected a number"),
-        (cli._Signalled(signal.SIGINT), 130, "error: interrupted"),
-        (cli._Signalled(signal.SIGTERM), 143, "error: terminated"),
+        (Signalled(signal.SIGINT), 130, "error: interrupted"),
+        (Signalled(signal.SIGTERM), 143, "error: terminated"),
         (MemoryError(), 1, "error: out of memory; use a smaller --batch-size, fewer --workers, or more of it"),
         (
             PermissionError(13, "Permission denied", "runs"),
@@ -63,10 +70,30 @@ def test_exit_codes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cli.console._console.cache_clear()
-    assert end(monkeypatch, problem, tmp_path) == code
+    assert end(monkeypatch, raising(problem), tmp_path) == code
     streams = capsys.readouterr()
     assert streams.err.strip() == told
     assert streams.out == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("then", [None, AttributeError("of a module that is half made"), MlrecError("so, too")])
+def test_a_signal_that_a_library_held_in_the_last_moment_ends_the_command(
+    number: int,
+    code: int,
+    then: Exception | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told(_: str) -> None:
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), number)
+        raising(then)("")
+
+    cli.console._console.cache_clear()
+    assert end(monkeypatch, told, tmp_path) == code
+    assert capsys.readouterr().err in ("error: interrupted\n", "error: terminated\n")
 
 
 @pytest.mark.parametrize("problem", [KeyError("gone"), EOFError(), BrokenPipeError(32, "Broken pipe")])
@@ -76,7 +103,7 @@ def test_a_bug_ends_in_one_line_and_a_log(
     """Also one that Typer has an ending of its own for: a pipe to another process is not the one to the reader."""
     cli.console._console.cache_clear()
     monkeypatch.setattr(cli, "_reader_left", lambda: False)
-    assert end(monkeypatch, problem, tmp_path) == 1
+    assert end(monkeypatch, raising(problem), tmp_path) == 1
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert f"bug in mlrec ({type(problem).__name__}" in told
@@ -87,9 +114,9 @@ def test_a_library_that_is_not_installed_is_no_bug(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.console._console.cache_clear()
-    assert end(monkeypatch, ModuleNotFoundError("no", name="torch.nn"), tmp_path) == 1
+    assert end(monkeypatch, raising(ModuleNotFoundError("no", name="torch.nn")), tmp_path) == 1
     assert capsys.readouterr().err.startswith("error: torch is not installed, and this command needs it; ")
-    assert end(monkeypatch, ModuleNotFoundError("no", name="mlrec.gone"), tmp_path) == 1
+    assert end(monkeypatch, raising(ModuleNotFoundError("no", name="mlrec.gone")), tmp_path) == 1
     assert "bug in mlrec" in capsys.readouterr().err
 
 
@@ -131,7 +158,7 @@ def test_a_signal_in_the_moment_after_a_command_ends_in_a_line(
         return flushed(code)
 
     monkeypatch.setattr(cli, "_flushed", late)
-    assert end(monkeypatch, None, tmp_path) == 143
+    assert end(monkeypatch, raising(None), tmp_path) == 143
     assert capsys.readouterr().err == "error: terminated\n"
 
 
@@ -148,7 +175,7 @@ def test_a_signal_while_a_class_is_made_is_no_bug(
     monkeypatch.setattr(
         cli, "_command", lambda run=cli._command: (monkeypatch.setattr(cli.console, "result", made), run())[1]
     )
-    assert end(monkeypatch, None, tmp_path) == 143
+    assert end(monkeypatch, raising(None), tmp_path) == 143
     assert capsys.readouterr().err == "error: terminated\n"
     assert not list(tmp_path.iterdir())
 

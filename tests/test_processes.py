@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
 import subprocess
 import sys
 
@@ -46,26 +45,3 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     clean = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES" and not k.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=clean | given, check=True)
     assert (int(done.stdout) < 100) == kept  # pages asked of the kernel for the third block
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_wait_until_processes_are_forked_and_stay_blocked_in_those(number: signal.Signals) -> None:
-    answers: list[int] = []
-
-    def answered(told: int, _: object) -> None:
-        answers.append(told)
-
-    before = signal.signal(number, answered)
-    try:
-        with processes.signals_held():
-            os.kill(os.getpid(), number)
-            child = os.fork()
-            if not child:
-                os._exit(number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-            assert answers == []
-        assert answers == [number]
-    finally:
-        after = signal.signal(number, before)
-    assert after is answered
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-    assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

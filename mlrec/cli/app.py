@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mlrec import __version__, processes
+from mlrec import __version__, processes, signals
 from mlrec.cli import console
 from mlrec.errors import MlrecError, printable
 
@@ -29,11 +29,14 @@ class _Untold(Exception):  # noqa: N818 - it carries an error
 
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and keep from Typer what it would not tell."""
+        """Run a command, and keep from Typer what it would not tell or tell otherwise."""
         try:
             return super().invoke(ctx)
-        except (BrokenPipeError, EOFError) as problem:
-            raise _Untold(problem) from problem
+        except Exception as problem:
+            signals.raise_lost()  # where it left a module half made, say, that is no news
+            if isinstance(problem, BrokenPipeError | EOFError):
+                raise _Untold(problem) from problem
+            raise
 
 
 app = typer.Typer(
@@ -46,10 +49,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class _Signalled(BaseException):
-    """SIGINT or SIGTERM, so that temporaries are removed on the way out. Typer would end a KeyboardInterrupt unsaid."""
 
 
 def _version(asked: bool) -> None:
@@ -72,14 +71,17 @@ def _options(
 def main() -> None:
     """Run the command line and exit with 0, 1, 2, 130 or 143."""
     console.tolerate_any_locale()
+    sys.unraisablehook = signals.report_other
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _stop)
     try:
         code = _flushed(_command())
+        signals.raise_lost()
         _restore(before)
-    except _Signalled as signalled:  # in the command, or in the moment after it
+    except signals.Signalled as signalled:  # in the command, or in the moment after it
+        signals.arrived()
         number = signalled.args[0]
         console.error("interrupted" if number == signal.SIGINT else "terminated")
         code = _flushed(128 + number)
@@ -107,7 +109,7 @@ def _command() -> int | str | None:
     except ModuleNotFoundError as problem:
         return _not_installed(problem)
     except Exception as problem:
-        if (signalled := _signal_behind(problem)) is not None:
+        if (signalled := signals.behind(problem)) is not None:
             raise signalled from problem
         return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
     return 0
@@ -122,14 +124,7 @@ def _restore(before: Mapping[signal.Signals, Any]) -> None:
 def _stop(number: int, _frame: FrameType | None) -> None:
     """End the command, removing temporaries; a second signal ends it as it stands."""
     signal.signal(number, signal.SIG_DFL)
-    raise _Signalled(number)
-
-
-def _signal_behind(problem: BaseException | None) -> _Signalled | None:
-    """The signal that an error came from: while a class is made, Python tells one as an error of the class."""
-    while problem is not None and not isinstance(problem, _Signalled):
-        problem = problem.__cause__ or problem.__context__
-    return problem
+    signals.leave(number)
 
 
 def _reader_left() -> bool:

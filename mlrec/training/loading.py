@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from mlrec import signals
 from mlrec.config import Config
 from mlrec.datasets.images import Pixels, Stored, crop, load, upright
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.processes import own_cores, signals_held
+from mlrec.processes import own_cores
 from mlrec.progress import Progress
 from mlrec.threads import mapped
 from mlrec.training.sampling import BatchKey
@@ -159,7 +160,7 @@ def run(
         generator=torch.Generator(),  # else the loader draws from torch's own stream, which dropout uses
     )
     try:
-        with signals_held():
+        with signals.held():
             made = iter(loader)
         for batch in made:
             if isinstance(batch, MlrecError):

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mlrec import signals
 from mlrec.errors import MlrecError
+from mlrec.signals import Signalled
 
 
 class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
@@ -18,10 +20,6 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
-
-
-class Stopped(BaseException):
-    """A signal asked for an end; no `except Exception` in between shall hold it."""
 
 
 class Stop:
@@ -37,22 +35,24 @@ class Stop:
             os._exit(128 + number)
         self.number = number
         if self._at_once:
-            raise Stopped
+            signals.leave(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Work that a signal leaves in the middle: it is done again from the last checkpoint.
 
         Raises:
-            Stopped: a signal came, before or within.
+            Signalled: a signal came, before or within.
         """
         self._at_once = True
         try:
             if self.number is not None:
-                raise Stopped
+                raise Signalled(self.number)
             yield
         finally:
             self._at_once = False
+            if self.number is not None:
+                signals.arrived()
 
 
 @contextmanager

@@ -118,11 +118,11 @@ class Job:
             for name in (directory.RESUME, directory.RESUME_PREVIOUS):
                 (self.folder / name).unlink(missing_ok=True)
 
-    def interrupted(self) -> Interrupted:
-        """What a run that a signal stopped ends with."""
+    def interrupted(self, number: int) -> Interrupted:
+        """What a run ends with that the signal of this number stopped."""
         place = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
         resume = f"{processes.launcher()} train --resume {shlex.quote(str(self.folder))}"
-        return Interrupted(f"{place}; resume: {resume}", self.stop.number or 15)
+        return Interrupted(f"{place}; resume: {resume}", number)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import cast
 
 import msgspec
 
-from mlrec import processes
+from mlrec import processes, signals
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.checkpoint import save_model
@@ -18,6 +19,7 @@ from mlrec.predictions import Predictions
 from mlrec.progress import Progress, Step
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
+from mlrec.signals import Signalled
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
@@ -30,7 +32,7 @@ from mlrec.training.losses import loss_function
 from mlrec.training.scoring import predict, predict_features
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
-from mlrec.workflows.interrupt import Stopped, deferred_signals
+from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
 
 
@@ -96,9 +98,10 @@ def _course(job: Job) -> Run:
         if job.folder is not None:
             _write(job, job.folder, predictions)
         job.finish()
-    except Stopped:
+    except Signalled as signalled:
+        signals.arrived()
         job.note("interrupted")
-        raise job.interrupted() from None
+        raise job.interrupted(signalled.args[0]) from None
     except BaseException:
         job.note("failed")
         raise
@@ -124,7 +127,7 @@ def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int) -> Epoch:
     """The steps up to the end of an epoch, shown and logged, saved where that is due.
 
     Raises:
-        Stopped: a signal came; the step it came in is done and saved.
+        Signalled: a signal came; the step it came in is done and saved.
     """
     config = job.config
     with job.progress.task(f"epoch {job.state.epoch + 1}/{config.epochs}", len(job.plan.train)) as advance:
@@ -139,7 +142,7 @@ def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int) -> Epoch:
             if stopped or (config.save_every and event.step % config.save_every == 0):
                 job.save()
             if stopped:
-                raise Stopped
+                raise Signalled(job.stop.number or signal.SIGTERM)  # where another process was told
 
 
 def _tell(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:

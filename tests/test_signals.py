@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import weakref
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from mlrec import signals
+from mlrec.signals import Signalled
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+LONG = 4 * signals.AGAIN
+
+
+@pytest.fixture
+def leaving() -> Iterator[None]:
+    """Both signals leave the work while the test runs."""
+
+    def told(number: int, _: FrameType | None) -> None:
+        signals.leave(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers[:2]:
+        signal.signal(number, told)
+    yield
+    signals.arrived()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def lose(number: int) -> None:
+    """A signal whose error something on its way holds."""
+    with contextlib.suppress(BaseException):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+
+@BOTH
+def test_what_was_lost_is_raised_again(number: signal.Signals, leaving: None) -> None:
+    lose(number)
+    with pytest.raises(Signalled) as raised:
+        time.sleep(5)
+    assert raised.value.args == (number,)
+
+
+def test_it_is_raised_again_as_often_as_it_is_lost(leaving: None) -> None:
+    lose(signal.SIGTERM)
+    for _ in range(3):
+        with pytest.raises(Signalled):
+            time.sleep(5)
+
+
+def test_it_is_raised_once_where_it_is_not_lost(leaving: None) -> None:
+    cleaned = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            time.sleep(LONG)
+            with contextlib.suppress(KeyError):
+                try:
+                    raise KeyError("in the cleaning")
+                finally:
+                    time.sleep(LONG)
+            cleaned.append(True)
+
+    with pytest.raises(Signalled):
+        work()
+    signals.arrived()
+    time.sleep(LONG)
+    assert cleaned
+
+
+def test_what_was_lost_can_be_asked_for(leaving: None) -> None:
+    signals.raise_lost()
+    lose(signal.SIGINT)
+    with pytest.raises(Signalled):
+        signals.raise_lost()
+    signals.arrived()
+    signals.raise_lost()
+
+
+def test_python_itself_loses_it_and_says_nothing(
+    leaving: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone: ...
+
+    def told(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("sys.unraisablehook", signals.report_other)
+    gone = Gone()
+    watch = weakref.ref(gone, told)
+    del gone
+    assert watch() is None
+    with pytest.raises(Signalled):
+        time.sleep(5)
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_that_python_loses_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone:
+        def __del__(self) -> None:
+            raise KeyError("in a destructor")
+
+    monkeypatch.setattr("sys.unraisablehook", signals.report_other)
+    Gone()
+    assert "in a destructor" in capsys.readouterr().err
+
+
+def test_the_signal_behind_an_error_is_found() -> None:
+    def wrapped() -> None:
+        try:
+            raise Signalled(2)
+        except Signalled:
+            raise RuntimeError("of a class that was being made") from None
+
+    with pytest.raises(RuntimeError) as raised:
+        wrapped()
+    found = signals.behind(raised.value)
+    assert found is not None
+    assert found.args == (2,)
+    assert signals.behind(KeyError()) is None
+
+
+@BOTH
+def test_signals_wait_until_processes_are_forked_and_stay_blocked_in_those(number: signal.Signals) -> None:
+    answers: list[int] = []
+
+    def answered(told: int, _: object) -> None:
+        answers.append(told)
+
+    before = signal.signal(number, answered)
+    try:
+        with signals.held():
+            os.kill(os.getpid(), number)
+            child = os.fork()
+            if not child:
+                os._exit(number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            assert answers == []
+        assert answers == [number]
+    finally:
+        after = signal.signal(number, before)
+    assert after is answered
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
