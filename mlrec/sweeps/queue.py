@@ -15,15 +15,16 @@ from typing import Any
 from mlrec.errors import RunError, printable
 
 JOURNAL = "optuna.journal"
-_POINT = "point"
+_POINT, _FAILURES = "point", "failures"
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A point in the hands of this process, and the number of its trial."""
+    """A point in the hands of this process; its trial's number, and how often it had failed when it was offered."""
 
     name: str
     number: int
+    failures: int
 
 
 class Queue:
@@ -52,12 +53,17 @@ class Queue:
         trials = self._study.get_trials(deepcopy=False, states=(self._states.WAITING,))
         return {str(trial.user_attrs.get(_POINT)) for trial in trials}
 
-    def offer(self, points: Mapping[str, Mapping[str, Any]]) -> None:
-        """Let workers take these points, settings by name; those that wait already are not offered twice."""
+    def offer(self, points: Mapping[str, Mapping[str, Any]], failures: Mapping[str, int] | None = None) -> None:
+        """Let workers take these points, settings by name; those that wait already are not offered twice.
+
+        One may be taken and done between a look at its files and this: `failures`, how often each had failed at that
+        look, tells whoever takes it again that there is nothing to do.
+        """
         there = self.waiting()
         for name, settings in points.items():
             if name not in there:
-                attributes = {_POINT: name} | {key: _plain(value) for key, value in settings.items()}
+                attributes = {_POINT: name, _FAILURES: (failures or {}).get(name, 0)}
+                attributes |= {key: _plain(value) for key, value in settings.items()}
                 self._study.enqueue_trial({}, user_attrs=attributes)
 
     def take(self) -> Taken | None:
@@ -69,7 +75,7 @@ class Queue:
         if name is None:  # another worker took the last one in between
             self._study.tell(trial.number, state=self._states.FAIL)
             return None
-        return Taken(str(name), trial.number)
+        return Taken(str(name), trial.number, int(trial.user_attrs.get(_FAILURES, 0)))
 
     def finish(self, taken: Taken, value: float | None) -> None:
         """Close the trial of a point: with its mAP, or as failed."""

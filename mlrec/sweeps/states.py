@@ -63,15 +63,18 @@ class Folder:
         file = self._failure(name)
         return read_own_json(file, Failure, RunError, "remove it") if file.is_file() else None
 
+    def failures_of(self, name: str) -> int:
+        """How often a point has failed."""
+        failure = self.failure(name)
+        return failure.times if failure is not None else 0
+
     def failures(self) -> dict[str, int]:
         """How often each point has failed that has."""
-        names = [file.stem for file in (self.path / FAILURES).glob("*.json")]
-        return {name: failure.times for name in names if (failure := self.failure(name)) is not None}
+        return {file.stem: self.failures_of(file.stem) for file in (self.path / FAILURES).glob("*.json")}
 
     def note_failure(self, name: str, error: str, *, crash: bool = False) -> None:
         """Write down one more failure of a point."""
-        earlier = self.failure(name)
-        failure = Failure(error, 1 + (earlier.times if earlier else 0), str(self.log(name)), crash)
+        failure = Failure(error, 1 + self.failures_of(name), str(self.log(name)), crash)
         write_json(self._failure(name), msgspec.to_builtins(failure))
 
     def forget_failure(self, name: str) -> None:

@@ -41,9 +41,12 @@ def watch(
             states = tuple(state_of(point, folder) for point in points)
             crew.bury(folder, states)
             now = time.monotonic()
-            due = [s.point for s in states if s.status != "running" and not _over(s, earlier)]
-            open_since = {p.name: open_since.get(p.name, now - SETTLE if not open_since else now) for p in due}
-            queue.offer({p.name: p.settings for p in due if now - open_since[p.name] >= SETTLE})
+            due = {s.point.name: s for s in states if s.status != "running" and not _over(s, earlier)}
+            open_since = {name: open_since.get(name, now - SETTLE if not open_since else now) for name in due}
+            queue.offer(
+                {name: state.point.settings for name, state in due.items() if now - open_since[name] >= SETTLE},
+                {name: state.failure.times for name, state in due.items() if state.failure},
+            )
             crew.hire(len(queue.waiting()))
             yield tuple(_as_told(state, earlier) for state in states)
             if all(_over(state, earlier) for state in states):

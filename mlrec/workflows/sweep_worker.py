@@ -61,7 +61,8 @@ def work(task: Work) -> None:
         try:
             if taken.name in task.points:
                 with claimed(folder.claim(taken.name)) as mine:
-                    value = _result(task, folder, task.points[taken.name], shared) if mine else None
+                    if mine and folder.failures_of(taken.name) == taken.failures:
+                        value = _result(task, folder, task.points[taken.name], shared)
         finally:
             queue.finish(taken, value)
     sys.exit(0)

@@ -20,7 +20,9 @@ from mlrec.errors import ConfigError, RunError, UsageError
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.sweeps.grid import Point
+from mlrec.sweeps.queue import Queue
 from mlrec.sweeps.states import Folder, State, state_of
+from mlrec.workflows import sweep_worker
 from mlrec.workflows.report import runs_at
 from mlrec.workflows.sweep import run_sweep
 from mlrec.workflows.sweep_crew import _as_told, _Crew, _over
@@ -112,6 +114,29 @@ def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
     assert "lr: chosen for each row on data held out" in "\n".join(study_report(tuned.folder.path).footnotes)
 
 
+def test_a_point_that_has_failed_since_it_was_offered_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken and over between the look at its files and the offer."""
+    tried = []
+
+    def fails(_task: Work, folder: Folder, point: Point, _shared: object) -> None:
+        tried.append(point.name)
+        folder.note_failure(point.name, "no loss")
+
+    monkeypatch.setattr(sweep_worker, "_result", fails)
+    journal = str(tmp_path / "journal")
+    task = Work({name: Point(name, "", {}, {}) for name in "ab"}, tmp_path, journal, "s", None, None, None, ())
+    queue = Queue(journal, "s")
+    Folder(tmp_path).note_failure("a", "no loss")
+    for failures_told in ({}, {"a": 1}):
+        queue.offer({"a": {}, "b": {}}, failures_told)
+        with pytest.raises(SystemExit):
+            sweep_worker.work(task)
+    assert tried == ["b", "a"]
+    assert not queue.waiting()
+
+
 def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +144,7 @@ def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(
     plan = plan_sweep(flags, out=tmp_path)
     states = finished(plan)
     assert [state.status for state in states] == ["finished", "failed", "finished"]
+    assert [state.failure.times for state in states if state.failure] == [1]
     (line,) = failures(states)
     assert line.startswith("lr 1e+30: loss is")
     assert "Traceback" not in plan.folder.log(states[1].point.name).read_text()
