@@ -56,10 +56,15 @@ def behind(problem: BaseException | None) -> Signalled | None:
     return problem
 
 
-def report_other(lost: UnraisableHookArgs) -> None:
-    """As `sys.unraisablehook`: what is lost for good is told as ever, not what is raised again."""
-    if not isinstance(lost.exc_value, Signalled):
-        sys.__unraisablehook__(lost)
+def tell_no_loss() -> None:
+    """Let Python say nothing of a `Signalled` that it lost, since that is raised again; of other errors as ever."""
+    before = sys.unraisablehook
+
+    def told(lost: UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, Signalled):
+            before(lost)
+
+    sys.unraisablehook = told
 
 
 @contextmanager

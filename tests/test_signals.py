@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -97,7 +98,8 @@ def test_python_itself_loses_it_and_says_nothing(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr("sys.unraisablehook", signals.report_other)
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+    signals.tell_no_loss()
     gone = Gone()
     watch = weakref.ref(gone, told)
     del gone
@@ -114,7 +116,8 @@ def test_other_errors_that_python_loses_are_told(
         def __del__(self) -> None:
             raise KeyError("in a destructor")
 
-    monkeypatch.setattr("sys.unraisablehook", signals.report_other)
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+    signals.tell_no_loss()
     Gone()
     assert "in a destructor" in capsys.readouterr().err
 
