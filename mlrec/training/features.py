@@ -19,10 +19,10 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.errors import MlrecError
 from mlrec.models.classifier import Classifier
 from mlrec.progress import SILENT, Progress
-from mlrec.training.devices import Precision, autocast
+from mlrec.training.devices import Precision
+from mlrec.training.inference import features_of
 from mlrec.training.loading import Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys, train_keys
-from mlrec.training.transforms import normalize
 
 # What an augmented copy depends on beside the samples.
 VIEWS = (
@@ -66,11 +66,10 @@ def compute_features(
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
     batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress)
-    values: Tensor | None = None
+    made, values = features_of(model, device, precision), None
     with torch.no_grad(), progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
         for key, batch in zip(keys, batches, strict=True):
-            with autocast(device, precision):
-                output = model.backbone(normalize(batch.to(device).images, model.preprocessing)).cpu()
+            output = made(batch.to(device).images).cpu()
             if values is None:
                 values = _reserve((len(epochs), len(manifest), *output.shape[1:]), output.dtype, progress)
             values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)]

@@ -18,9 +18,10 @@ from mlrec.models.residual import residual_parts
 from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.training.batches import eval_batches
-from mlrec.training.devices import autocast, prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import prepare_device, resolve_device, resolve_precision
 from mlrec.training.features import Features
-from mlrec.training.transforms import Decode, normalize
+from mlrec.training.inference import features_of
+from mlrec.training.transforms import Decode
 
 
 def predict(
@@ -98,16 +99,15 @@ def read_features(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
         progress=progress,
     )  # fmt: skip
+    features = features_of(model, chosen, how)
     # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.
     found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=chosen)
     total = math.ceil(len(manifest) / world)
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
             inputs = batch.to(chosen)
-            with autocast(chosen, how):
-                features = model.backbone(normalize(inputs.images, model.preprocessing))
-            # The head outside of it: logits rounded to bf16 have 256 values an octave, and tie.
-            output = read(features.to(torch.float32))
+            # The head in float32: logits rounded to bf16 have 256 values an octave, and tie.
+            output = read(features(inputs.images).to(torch.float32))
             found[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
             step(int((batch.samples >= 0).sum()))
         if world > 1:

@@ -1,0 +1,70 @@
+"""Batch norm folded into the convolution before it: the same function with less to do, for inference alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+TOLERANCE = 1e-3  # of the largest feature
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # these alone: others make their weights anew in each pass
+NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+
+
+def folded(trunk: nn.Module, image: Tensor) -> nn.Module:
+    """A copy of `trunk` in eval mode, in which no batch norm is left that takes what a convolution makes.
+
+    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. Which norm takes the output of which convolution is seen
+    in a pass over `image`. Where something else takes it, too, the copy would give other features: it stays as it was.
+
+    Args:
+        trunk: any module of one input and one output, in float32.
+        image: an input of the size to come.
+    """
+    made = copy.deepcopy(trunk).eval()
+    with torch.inference_mode(False), torch.no_grad():
+        pairs, expected = _pairs(made, image)
+        for convolution, norm in pairs:
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight, convolution.bias,
+                norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
+            )  # fmt: skip
+            _replace(made, norm, nn.Sequential(*((norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ())))
+        same = (made(image) - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
+    return made if same else copy.deepcopy(trunk).eval()
+
+
+def _pairs(trunk: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
+    """Convolutions and the norms that take their output as it is, each run once; and what the trunk gives."""
+    runs: list[nn.Module] = []
+    outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # kept: no other tensor takes the place of one
+    found: list[tuple[nn.Conv2d, Any]] = []
+
+    def before(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        runs.append(norm)
+        found.extend((made_by, norm) for out, was, made_by in outputs if out is inputs[0] and out._version == was)
+
+    def after(convolution: nn.Conv2d, _: Any, output: Tensor) -> None:
+        runs.append(convolution)
+        outputs.append((output, output._version, convolution))
+
+    modules = list(trunk.modules())
+    hooks = [module.register_forward_pre_hook(before) for module in modules if type(module) in NORMS]
+    hooks += [module.register_forward_hook(after) for module in modules if type(module) in CONVOLUTIONS]
+    features: Tensor = trunk(image)
+    for hook in hooks:
+        hook.remove()
+    once = [(c, norm) for c, norm in found if runs.count(c) == runs.count(norm) == 1 and norm.running_mean is not None]
+    return once, features
+
+
+def _replace(trunk: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for parent in trunk.modules():
+        for name, child in parent.named_children():
+            if child is old:
+                setattr(parent, name, new)
