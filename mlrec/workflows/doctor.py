@@ -106,7 +106,7 @@ def doctor(
             try:
                 checks.extend(part())
             except Interrupted as stopped:
-                raise Interrupted("stopped before all was looked at", stopped.exit_code - 128) from stopped
+                raise stopped.as_part("stopped before all was looked at") from stopped
             except MlrecError as error:
                 checks.append(Check(name, "error", str(error).partition("\n")[0]))
             except Exception as error:  # noqa: BLE001 - whatever breaks is the finding

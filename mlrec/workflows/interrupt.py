@@ -19,7 +19,11 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.number, self.exit_code = number, 128 + number
+
+    def as_part(self, message: str) -> Interrupted:
+        """The same end, told by the command that the run was a part of."""
+        return Interrupted(message, self.number)
 
 
 class Stop:

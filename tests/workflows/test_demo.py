@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlrec.reports.gallery import Shown, draw_gallery, said_and_true
 from mlrec.runs.record import Run
 from mlrec.workflows import demo as workflow
 from mlrec.workflows.demo import Demo, _remove_earlier_runs, demo
+from mlrec.workflows.interrupt import Interrupted
 from tests.trust import trees
 
 TINY = {"img_size": 64, "epochs": 2, "batch_size": 8, "workers": 0, "threads": 1, "lr": 0.01}
@@ -127,3 +129,13 @@ def test_the_picture_tells_right_wrong_and_missed_apart(tmp_path: Path) -> None:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     for colour in ((9, 99, 199), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x55, 0x55, 0x55)):
         assert (pixels == colour).all(axis=1).any(), "the image and each kind of line are to be seen"
+
+
+def test_a_signal_ends_the_demo_and_names_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted("stopped at epoch 1; resume: mlrec train --resume demo/runs/average-0", signal.SIGINT)
+
+    monkeypatch.setattr(workflow, "train", stopped)
+    with pytest.raises(Interrupted, match=r"^stopped at average, seed 0; mlrec demo starts anew$") as told:
+        demo(tmp_path, seeds=(0, 1), images=IMAGES, flags=TINY | NO_WEIGHTS)
+    assert told.value.exit_code == 130
