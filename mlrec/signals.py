@@ -7,18 +7,30 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-AGAIN = 0.05  # seconds
+AGAIN = 1.0  # seconds: shorter ones would find what Python itself cleans up on the error's way, which cannot be seen
 
 
 class Signalled(BaseException):
     """A signal of the number `args[0]`; no `except Exception` holds it, and temporaries are removed on its way."""
+
+
+@dataclass
+class _State:
+    """Of this process: the signal that has not arrived yet, and whether it must wait."""
+
+    leaving: Signalled | None = None
+    held: bool = False
+    before: Any = signal.SIG_DFL
+
+
+_state = _State()
 
 
 def leave(number: int) -> NoReturn:
@@ -27,33 +39,42 @@ def leave(number: int) -> NoReturn:
     What a handler raises is lost in a destructor, in the callback of a weak reference, and where C code that is
     interrupted clears errors, as while source is compiled or a module of Cython is read.
     """
-    signal.signal(signal.SIGALRM, partial(_again, number))
-    signal.siginterrupt(signal.SIGALRM, False)
+    if _state.leaving is None:
+        _state.before = signal.signal(signal.SIGALRM, _again)
+    _state.leaving = Signalled(number)
     signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
-    raise Signalled(number)
+    raise _state.leaving
 
 
-def _again(number: int, _alarm: int, _frame: FrameType | None) -> None:
-    if behind(sys.exception()) is None:  # else it is on its way: this is in a `finally` or an `except`
-        raise Signalled(number)
+def _again(_number: int, _frame: FrameType | None) -> None:
+    if not _state.held and not _is_behind(_state.leaving, sys.exception()):
+        raise_lost()
 
 
 def raise_lost() -> None:
-    """Raise `Signalled` if it was lost and not raised again yet."""
-    if signal.getitimer(signal.ITIMER_REAL)[0]:
-        signal.raise_signal(signal.SIGALRM)
+    """Raise `Signalled` if it has not arrived, whatever became of it."""
+    if _state.leaving is not None:
+        _state.leaving = Signalled(*_state.leaving.args)  # anew: the one that was lost may stand behind other errors
+        raise _state.leaving
 
 
 def arrived() -> None:
     """`Signalled` was caught by whoever ends the work: it is not raised again."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    if _state.leaving is not None:
+        _state.leaving = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, _state.before)
 
 
-def behind(problem: BaseException | None) -> Signalled | None:
-    """The signal that an error came from: while a class is made, Python tells one as an error of the class."""
-    while problem is not None and not isinstance(problem, Signalled):
-        problem = problem.__cause__ or problem.__context__
-    return problem
+def _is_behind(cause: BaseException | None, problem: BaseException | None) -> bool:
+    """Whether `problem` is `cause` or came of it: then that is on its way, and this in a `finally` or an `except`."""
+    waiting, seen = [problem], list[BaseException]()
+    while waiting:
+        error = waiting.pop()
+        if error is not None and not any(error is other for other in seen):
+            seen.append(error)
+            waiting += [error.__cause__, error.__context__]
+    return any(error is cause for error in seen)
 
 
 def tell_no_loss() -> None:
@@ -78,6 +99,7 @@ def held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
+    held_before, _state.held = _state.held, True
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -89,5 +111,6 @@ def held() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _state.held = held_before
     for told in came[:1]:
         signal.raise_signal(told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -77,7 +76,9 @@ def test_exit_codes(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("then", [None, AttributeError("of a module that is half made"), MlrecError("so, too")])
+@pytest.mark.parametrize(
+    "then", [None, AttributeError("a module is half made"), MlrecError("x"), ModuleNotFoundError("x")]
+)
 def test_a_signal_that_a_library_held_in_the_last_moment_ends_the_command(
     number: int,
     code: int,
@@ -87,13 +88,25 @@ def test_a_signal_that_a_library_held_in_the_last_moment_ends_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def told(_: str) -> None:
-        with contextlib.suppress(BaseException):
+        try:
             os.kill(os.getpid(), number)
-        raising(then)("")
+        except BaseException as held:
+            if then is not None:
+                raise then from held
 
     cli.console._console.cache_clear()
     assert end(monkeypatch, told, tmp_path) == code
     assert capsys.readouterr().err in ("error: interrupted\n", "error: terminated\n")
+
+
+@pytest.mark.parametrize("problem", [MlrecError("x"), KeyError("x"), OSError(28, "No space left on device")])
+def test_a_signal_adds_no_line_to_an_error_that_is_told(
+    problem: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    handlers = []
+    monkeypatch.setattr(cli.console, "error", lambda _: handlers.append(signal.getsignal(signal.SIGTERM)))
+    assert end(monkeypatch, raising(problem), tmp_path) == 1
+    assert handlers == [signal.SIG_DFL]
 
 
 @pytest.mark.parametrize("problem", [KeyError("gone"), EOFError(), BrokenPipeError(32, "Broken pipe")])

@@ -15,31 +15,35 @@ from mlrec import signals
 from mlrec.signals import Signalled
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-LONG = 4 * signals.AGAIN
+SOON = 0.05
+LONG = 4 * SOON
 
 
 @pytest.fixture
-def leaving() -> Iterator[None]:
+def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Both signals leave the work while the test runs."""
+    monkeypatch.setattr(signals, "AGAIN", SOON)
 
     def told(number: int, _: FrameType | None) -> None:
         signals.leave(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers[:2]:
-        signal.signal(number, told)
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     signals.arrived()
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
+def lasting(number: int) -> None:
+    """Work that a signal meets."""
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+
+
 def lose(number: int) -> None:
     """A signal whose error something on its way holds."""
     with contextlib.suppress(BaseException):
-        os.kill(os.getpid(), number)
-        time.sleep(5)
+        lasting(number)
 
 
 @BOTH
@@ -62,8 +66,7 @@ def test_it_is_raised_once_where_it_is_not_lost(leaving: None) -> None:
 
     def work() -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
+            lasting(signal.SIGTERM)
         finally:
             time.sleep(LONG)
             with contextlib.suppress(KeyError):
@@ -95,8 +98,7 @@ def test_python_itself_loses_it_and_says_nothing(
     class Gone: ...
 
     def told(_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        lasting(signal.SIGTERM)
 
     monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
     signals.tell_no_loss()
@@ -122,19 +124,66 @@ def test_other_errors_that_python_loses_are_told(
     assert "in a destructor" in capsys.readouterr().err
 
 
-def test_the_signal_behind_an_error_is_found() -> None:
-    def wrapped() -> None:
-        try:
-            raise Signalled(2)
-        except Signalled:
-            raise RuntimeError("of a class that was being made") from None
+def test_what_came_of_it_is_not_taken_for_a_loss(leaving: None) -> None:
+    """Not even by way of an error that says it caused itself, as some libraries have."""
 
-    with pytest.raises(RuntimeError) as raised:
-        wrapped()
-    found = signals.behind(raised.value)
-    assert found is not None
-    assert found.args == (2,)
-    assert signals.behind(KeyError()) is None
+    def work() -> None:
+        try:
+            lasting(signal.SIGTERM)
+        except Signalled as signalled:
+            try:
+                raise RuntimeError("of a class that is made") from signalled
+            except RuntimeError as error:
+                error.__cause__ = error
+                time.sleep(LONG)
+                raise
+
+    with pytest.raises(RuntimeError):
+        work()
+    with pytest.raises(Signalled):
+        time.sleep(5)
+
+
+def test_a_later_work_is_left_as_well(leaving: None) -> None:
+    """The first signal still stands behind what is handled."""
+    with pytest.raises(Signalled):
+        lasting(signal.SIGINT)
+    signals.arrived()
+    try:
+        lasting(signal.SIGTERM)
+    except Signalled:
+        signals.arrived()
+        lose(signal.SIGINT)
+        with pytest.raises(Signalled) as raised:
+            time.sleep(5)
+    assert raised.value.args == (signal.SIGINT,)
+
+
+def test_timers_and_handlers_of_others_are_left_alone(leaving: None) -> None:
+    came = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: came.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, SOON)
+        signals.raise_lost()
+        signals.arrived()
+        time.sleep(LONG)
+        assert came == [signal.SIGALRM]
+        lose(signal.SIGTERM)
+        signals.arrived()
+        signal.raise_signal(signal.SIGALRM)
+        assert came == [signal.SIGALRM] * 2
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_was_lost_waits_until_processes_are_forked(leaving: None) -> None:
+    lose(signal.SIGTERM)
+    with signals.held():
+        time.sleep(LONG)
+        forked = True
+    assert forked
+    with pytest.raises(Signalled):
+        time.sleep(5)
 
 
 @BOTH

@@ -29,14 +29,11 @@ class _Untold(Exception):  # noqa: N818 - it carries an error
 
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and keep from Typer what it would not tell or tell otherwise."""
+        """Run a command, and keep from Typer what it would not tell."""
         try:
             return super().invoke(ctx)
-        except Exception as problem:
-            signals.raise_lost()  # where it left a module half made, say, that is no news
-            if isinstance(problem, BrokenPipeError | EOFError):
-                raise _Untold(problem) from problem
-            raise
+        except (BrokenPipeError, EOFError) as problem:
+            raise _Untold(problem) from problem
 
 
 app = typer.Typer(
@@ -77,42 +74,50 @@ def main() -> None:
         if handler is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _stop)
     try:
-        code = _flushed(_command())
-        signals.raise_lost()
-        _restore(before)
+        try:
+            code = _command()
+            signals.raise_lost()
+            code = _flushed(code)
+            _restore(before)
+        except Exception as problem:  # noqa: BLE001 - told, whatever it is
+            signals.raise_lost()  # where it left a module half made, say, this error is no news
+            _restore(before)  # one line: a signal from here on adds none
+            code = _flushed(_told(problem))
     except signals.Signalled as signalled:  # in the command, or in the moment after it
+        _restore(before)
         signals.arrived()
         number = signalled.args[0]
         console.error("interrupted" if number == signal.SIGINT else "terminated")
         code = _flushed(128 + number)
-        _restore(before)
     sys.exit(code)
 
 
 def _command() -> int | str | None:
-    """Run the command; returns its exit code, errors told."""
+    """Run the command; returns its exit code."""
     try:
         app()
     except SystemExit as leave:
         return leave.code
-    except MlrecError as problem:
+    return 0
+
+
+def _told(problem: Exception) -> int:
+    """Tell an error in a line; its exit code."""
+    if isinstance(problem, MlrecError):
         if os.environ.get("MLREC_DEBUG"):
-            traceback.print_exc()
+            traceback.print_exception(problem)
         if getattr(problem, "speaks", processes.rank() == 0):
             console.error(str(problem))
         return problem.exit_code
-    except _Untold as untold:
-        return 1 if isinstance(untold.args[0], BrokenPipeError) and _reader_left() else _crashed(untold.args[0])
-    except MemoryError:
+    if isinstance(problem, _Untold):
+        cause = problem.args[0]
+        return 1 if isinstance(cause, BrokenPipeError) and _reader_left() else _crashed(cause)
+    if isinstance(problem, MemoryError):
         console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
         return 1
-    except ModuleNotFoundError as problem:
+    if isinstance(problem, ModuleNotFoundError):
         return _not_installed(problem)
-    except Exception as problem:
-        if (signalled := signals.behind(problem)) is not None:
-            raise signalled from problem
-        return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
-    return 0
+    return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
 
 
 def _restore(before: Mapping[signal.Signals, Any]) -> None:

@@ -23,7 +23,7 @@ def folded(trunk: nn.Module, image: Tensor) -> nn.Module:
     in a pass over `image`. Where something else takes it, too, the copy would give other features: it stays as it was.
 
     Args:
-        trunk: any module of one input and one output, in float32.
+        trunk: a module of one input and one output, in float32, that runs its norms and looks no further into them.
         image: an input of the size to come.
     """
     made = copy.deepcopy(trunk).eval()

@@ -53,16 +53,16 @@ class Queue:
         trials = self._study.get_trials(deepcopy=False, states=(self._states.WAITING,))
         return {str(trial.user_attrs.get(_POINT)) for trial in trials}
 
-    def offer(self, points: Mapping[str, Mapping[str, Any]], failures: Mapping[str, int] | None = None) -> None:
+    def offer(self, points: Mapping[str, Mapping[str, Any]], failures: Mapping[str, int]) -> None:
         """Let workers take these points, settings by name; those that wait already are not offered twice.
 
-        One may be taken and done between a look at its files and this: `failures`, how often each had failed at that
-        look, tells whoever takes it again that there is nothing to do.
+        A point may be taken and fail between a look at its files and this. Whoever takes it then sees that it has
+        failed more often than `failures` says, those until that look, and leaves it.
         """
         there = self.waiting()
         for name, settings in points.items():
             if name not in there:
-                attributes = {_POINT: name, _FAILURES: (failures or {}).get(name, 0)}
+                attributes = {_POINT: name, _FAILURES: failures.get(name, 0)}
                 attributes |= {key: _plain(value) for key, value in settings.items()}
                 self._study.enqueue_trial({}, user_attrs=attributes)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.locations import Published
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.progress import SILENT, Progress
-from mlrec.training.loading import ImageBatches, run
+from mlrec.training.loading import Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys
 from mlrec.training.transforms import normalize
 
@@ -76,8 +77,11 @@ def count_hits(
     total, largest = math.ceil(len(manifest) / batch_size), min(batch_size, len(manifest))
     keys = eval_keys(len(manifest), batch_size, rank=0, world=1)
     rows: list[Tensor] = []
-    with torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step:
-        for batch in run(views, keys, largest=largest, workers=workers, total=total, progress=progress):
+    batches = cast(Generator[Batch], run(views, keys, largest=largest, workers=workers, total=total, progress=progress))
+    with (
+        closing(batches), torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step
+    ):  # fmt: skip
+        for batch in batches:
             real = batch.samples >= 0
             images = normalize(batch.images[real].to(where), views.preprocessing)
             if not rows:

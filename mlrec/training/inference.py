@@ -32,7 +32,7 @@ def features_of(model: Classifier, device: torch.device, precision: Precision) -
 
 
 def _in_bf16(trunk: nn.Module) -> nn.Module:
-    """Weights as autocast would make them in every batch, and no result in the place of its input: slow in bf16."""
+    """Its weights in bf16, as autocast would make them for every batch. Nothing overwrites its input: slow in bf16."""
     for module in trunk.modules():
         if type(module) in (*CONVOLUTIONS, nn.Linear):
             module.to(torch.bfloat16)

@@ -20,7 +20,7 @@ from mlrec.reports.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
 from mlrec.workflows.compare import compare_runs
-from mlrec.workflows.interrupt import Interrupted
+from mlrec.workflows.interrupt import stopped_says
 from mlrec.workflows.prepare import prepare
 from mlrec.workflows.report import report
 from mlrec.workflows.train import train
@@ -92,13 +92,11 @@ def demo(
     with progress.task("train heads", len(HEADS) * len(seeds)) as step:
         for seed in seeds:
             for head in HEADS:
-                try:
+                with stopped_says(f"stopped at {head}, seed {seed}; mlrec demo starts anew"):
                     run = train(
                         {**given, "head": head, "seed": seed}, recipe=RECIPE, out=out / "runs", name=f"{head}-{seed}",
                         features=store, progress=Whole(progress),
                     )  # fmt: skip
-                except Interrupted as stopped:  # features and runs are made anew: there is no run to go on with
-                    raise stopped.as_part(f"stopped at {head}, seed {seed}; mlrec demo starts anew") from stopped
                 runs[head].append(run)
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
     progress.say("comparing on resamples of images and seeds")

@@ -23,7 +23,7 @@ from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, MlrecError, printable
 from mlrec.progress import SILENT, Progress
-from mlrec.workflows.interrupt import Interrupted
+from mlrec.workflows.interrupt import Interrupted, stopped_says
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
@@ -104,9 +104,10 @@ def doctor(
     with progress.task("looking", len(parts)) as step:
         for name, part in parts:
             try:
-                checks.extend(part())
-            except Interrupted as stopped:
-                raise stopped.as_part("stopped before all was looked at") from stopped
+                with stopped_says("stopped before all was looked at"):
+                    checks.extend(part())
+            except Interrupted:
+                raise
             except MlrecError as error:
                 checks.append(Check(name, "error", str(error).partition("\n")[0]))
             except Exception as error:  # noqa: BLE001 - whatever breaks is the finding

@@ -17,6 +17,7 @@ from mlrec.sweeps.studies import fair_rows
 from mlrec.workflows import records
 from mlrec.workflows.compare import compare_runs
 from mlrec.workflows.defaults import Plan, make_plan
+from mlrec.workflows.interrupt import stopped_says
 from mlrec.workflows.report import report
 from mlrec.workflows.train import resume, train
 
@@ -63,12 +64,13 @@ def train_fair_rows(
             progress.say(f"{row}, seed {seed}")
             given = {**flags, "data": str(plan.dataset.path), **settings, "seed": seed}
             run = _kept(path, make_plan(given, SILENT, file=file, recipe=named, dataset=plan.dataset))
-            if run is None:
-                run = train(
-                    given, file=file, recipe=named, out=folder, name=path.name, features=features, progress=progress
-                )
-            elif run.record.status != "finished":
-                run = resume(path, features=features, progress=progress)
+            with stopped_says(f"stopped at {row}, seed {seed}; the same command goes on"):
+                if run is None:
+                    run = train(
+                        given, file=file, recipe=named, out=folder, name=path.name, features=features, progress=progress
+                    )
+                elif run.record.status != "finished":
+                    run = resume(path, features=features, progress=progress)
             found.setdefault(row, []).append(run)
     return found
 

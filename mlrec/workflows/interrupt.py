@@ -19,11 +19,17 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
-        self.number, self.exit_code = number, 128 + number
+        self.exit_code = 128 + number
 
-    def as_part(self, message: str) -> Interrupted:
-        """The same end, told by the command that the run was a part of."""
-        return Interrupted(message, self.number)
+
+@contextmanager
+def stopped_says(message: str) -> Iterator[None]:
+    """Let a run that a signal stops in the block end with this message: of a command that resumes no run by itself."""
+    try:
+        yield
+    except Interrupted as stopped:
+        stopped.args = (message,)
+        raise
 
 
 class Stop:
@@ -50,13 +56,12 @@ class Stop:
         """
         self._at_once = True
         try:
-            if self.number is not None:
-                raise Signalled(self.number)
-            yield
+            if self.number is None:
+                yield
         finally:
             self._at_once = False
             if self.number is not None:
-                signals.arrived()
+                raise Signalled(self.number)  # whatever became of the first
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from mlrec.progress import SILENT, Progress
 from mlrec.reports.contactsheet import Line, Tile, write_sheet
 from mlrec.reports.table import Column, Row, Table
 from mlrec.runs import directory
+from mlrec.workflows.interrupt import stopped_says
 from mlrec.workflows.split import MADE, split
 from mlrec.workflows.train import train
 
@@ -107,13 +108,11 @@ def _out_of_fold(
     logits = np.full(pool.targets.shape, np.nan)
     for val in held_out:
         train_split = val.removesuffix("val") + "train"
-        run = train(
-            {**settings, "train_split": train_split, "split": val},
-            recipe=recipe,
-            out=out / RUNS,
-            features=features,
-            progress=progress,
-        )
+        with stopped_says(f"stopped before {val} was scored; mlrec label-errors starts anew"):
+            run = train(
+                {**settings, "train_split": train_split, "split": val}, recipe=recipe, out=out / RUNS,
+                features=features, progress=progress,
+            )  # fmt: skip
         found = Predictions.load(run.path / directory.PREDICTIONS)
         logits[[row[sample] for sample in found.sample_ids]] = found.logits
     missing = int(np.isnan(logits).any(axis=1).sum())

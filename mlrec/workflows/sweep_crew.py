@@ -39,7 +39,8 @@ def watch(
     try:
         while stop.number is None:
             states = tuple(state_of(point, folder) for point in points)
-            crew.bury(folder, states)
+            if crew.bury(folder, states):
+                states = tuple(state_of(point, folder) for point in points)
             now = time.monotonic()
             due = {s.point.name: s for s in states if s.status != "running" and not _over(s, earlier)}
             open_since = {name: open_since.get(name, now - SETTLE if not open_since else now) for name in due}
@@ -89,13 +90,14 @@ class _Crew:
                 signal.signal(signal.SIGINT, before)
             self._processes.append(process)
 
-    def bury(self, folder: Folder, states: Sequence[State]) -> None:
-        """Note what workers that died were at.
+    def bury(self, folder: Folder, states: Sequence[State]) -> bool:
+        """Note what workers that died were at; whether any did.
 
         Raises:
             RunError: one died before it was at anything.
         """
-        for process in [p for p in self._processes if p.exitcode is not None]:
+        dead = [process for process in self._processes if process.exitcode is not None]
+        for process in dead:
             self._processes.remove(process)
             code = process.exitcode or 0
             lost = [s.point.name for s in states if _holds(process, folder, s.point.name)]
@@ -104,6 +106,7 @@ class _Crew:
                     folder.note_failure(name, _cause(code), crash=True)
             if not lost and code not in GRACEFUL and not any(s.failure for s in states):
                 raise RunError(f"a worker ended before it trained anything: {_cause(code)}; what it said stands above")
+        return bool(dead)
 
     def dismiss(self) -> None:
         """Have every worker save what it is at, and leave."""

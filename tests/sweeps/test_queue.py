@@ -16,8 +16,8 @@ POINTS = {f"run{k}": {"lam": k / 10, "temperatures": [1.0, 2.0]} for k in range(
 @pytest.mark.parametrize("kind", ["file", "sqlite"])
 def test_takers_at_once_get_every_point_exactly_once(tmp_path: Path, kind: str) -> None:
     storage = str(tmp_path / "deep" / "journal") if kind == "file" else f"sqlite:///{tmp_path}/study.db"
-    Queue(storage, "s").offer(POINTS)
-    Queue(storage, "s").offer(POINTS)  # the same command on another machine
+    Queue(storage, "s").offer(POINTS, {})
+    Queue(storage, "s").offer(POINTS, {})  # the same command on another machine
     queues = [Queue(storage, "s") for _ in range(3)]
     assert queues[0].waiting() == set(POINTS)
 
@@ -38,9 +38,9 @@ def test_takers_at_once_get_every_point_exactly_once(tmp_path: Path, kind: str) 
 
 def test_a_point_may_be_offered_again_once_it_was_taken(tmp_path: Path) -> None:
     queue = Queue(str(tmp_path / "journal"), "s")
-    queue.offer({"a": {}})
+    queue.offer({"a": {}}, {})
     assert queue.take() is not None
-    queue.offer({"a": {}})
+    queue.offer({"a": {}}, {})
     again = queue.take()
     assert again is not None
     assert again.name == "a"
