@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-AGAIN = 1.0  # seconds: shorter ones would find what Python itself cleans up on the error's way, which cannot be seen
+AGAIN = 1.0  # seconds; destructors and generators that end on the error's way look like a loss, and have this long
 
 
 class Signalled(BaseException):
@@ -23,11 +23,17 @@ class Signalled(BaseException):
 
 @dataclass
 class _State:
-    """Of this process: the signal that has not arrived yet, and whether it must wait."""
+    """Of this process.
+
+    Attributes:
+        leaving: what was raised last and has not arrived yet.
+        before: who handled SIGALRM until then.
+        held: while processes are forked.
+    """
 
     leaving: Signalled | None = None
-    held: bool = False
     before: Any = signal.SIG_DFL
+    held: bool = False
 
 
 _state = _State()
@@ -40,7 +46,7 @@ def leave(number: int) -> NoReturn:
     interrupted clears errors, as while source is compiled or a module of Cython is read.
     """
     if _state.leaving is None:
-        _state.before = signal.signal(signal.SIGALRM, _again)
+        _state.before = signal.signal(signal.SIGALRM, _again) or signal.SIG_DFL  # None: one that is not Python's
     _state.leaving = Signalled(number)
     signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
     raise _state.leaving
