@@ -105,7 +105,7 @@ def held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    held_before, _state.held = _state.held, True
+    _state.held = True
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -117,6 +117,6 @@ def held() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _state.held = held_before
+        _state.held = False
     for told in came[:1]:
         signal.raise_signal(told)

@@ -15,7 +15,7 @@ from mlrec import signals
 from mlrec.signals import Signalled
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-SOON = 0.05
+SOON, REAL = 0.05, signals.AGAIN
 LONG = 4 * SOON
 
 
@@ -80,6 +80,27 @@ def test_it_is_raised_once_where_it_is_not_lost(leaving: None) -> None:
         work()
     signals.arrived()
     time.sleep(LONG)
+    assert cleaned
+
+
+def test_a_generator_that_ends_on_its_way_is_let_finish(leaving: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That looks like a loss: no error is handled while Python closes it."""
+    monkeypatch.setattr(signals, "AGAIN", REAL)
+    cleaned = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            time.sleep(LONG)
+            cleaned.append(True)
+
+    def work() -> None:
+        for _ in numbers():
+            lasting(signal.SIGTERM)
+
+    with pytest.raises(Signalled):
+        work()
     assert cleaned
 
 

@@ -66,10 +66,10 @@ def compute_features(
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
     batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress)
-    look, values = features_of(model, device, precision), None
-    with torch.no_grad(), progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
+    extract, values = features_of(model, device, precision), None
+    with progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
         for key, batch in zip(keys, batches, strict=True):
-            output = look(batch.to(device).images).cpu()
+            output = extract(batch.to(device).images).cpu()
             if values is None:
                 values = _reserve((len(epochs), len(manifest), *output.shape[1:]), output.dtype, progress)
             values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)]

@@ -14,7 +14,7 @@ from mlrec.training.transforms import normalize
 
 
 def features_of(model: Classifier, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
-    """What makes features (B, d, h, w) of images (B, 3, H, W) in 0-255, on the device that `model` is on.
+    """What extracts features (B, d, h, w) from images (B, 3, H, W) in 0-255; images and `model` lie on `device`.
 
     In bf16 on a CPU it is a copy of the trunk as it stands now; docs/performance.md has what that is worth.
     """
@@ -24,7 +24,7 @@ def features_of(model: Classifier, device: torch.device, precision: Precision) -
         trunk = _in_bf16(folded(trunk, torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))))
 
     def features(images: Tensor) -> Tensor:
-        with autocast(device, precision):
+        with torch.no_grad(), autocast(device, precision):
             made: Tensor = trunk(normalize(images, model.preprocessing))
         return made
 

@@ -220,10 +220,8 @@ def _start_worker(_: int, parent: int, nice: int) -> None:
 
 def _leave_without(parent: int) -> None:
     while os.getppid() == parent:
-        if not hasattr(
-            signal, "sigtimedwait"
-        ):  # as on macOS, where loader processes are not forked and nothing is blocked
-            time.sleep(1)
+        if not hasattr(signal, "sigtimedwait"):
+            time.sleep(1)  # macOS, where loader processes are not forked and nothing is blocked
         elif (told := signal.sigtimedwait((signal.SIGTERM,), 1)) is not None and told.si_pid == parent:
             os._exit(0)
     os._exit(1)

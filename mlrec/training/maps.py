@@ -9,10 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlrec.models.classifier import Classifier
 from mlrec.models.csra import CSRA
-from mlrec.training.devices import Precision, autocast
-from mlrec.training.transforms import normalize
+from mlrec.models.heads import Head
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +30,14 @@ class Maps:
     attention: NDArray[np.float32] | None
 
 
-def read_maps(model: Classifier, images: Tensor, precision: Precision = "fp32") -> Maps:
-    """Run a model on uint8 `images` (B, 3, S, S) that lie on its device."""
+def read_maps(head: Head, features: Tensor) -> Maps:
+    """Run a head on `features` (B, d, h, w) that lie on its device."""
+    features = features.to(torch.float32)
+    shape = (len(features), -1, *features.shape[-2:])
     with torch.inference_mode():
-        with autocast(images.device, precision):
-            features = model.backbone(normalize(images, model.preprocessing))
-        features, head = features.to(torch.float32), model.head
-        shape = (len(images), -1, *features.shape[-2:])
         return Maps(
             logits=head(features).cpu().numpy(),
             scores=head.location_scores(features).reshape(shape).cpu().numpy(),
             contributions=head.contributions(features).reshape(shape).cpu().numpy(),
             attention=head.attention(features).cpu().numpy() if isinstance(head, CSRA) else None,
         )
-
-
-def read_logits(model: Classifier, images: Tensor, precision: Precision = "fp32") -> NDArray[np.float32]:
-    """Logits (B, C) of uint8 `images` (B, 3, S, S), which are moved to the model's device."""
-    images = images.to(next(model.parameters()).device)
-    with torch.inference_mode():
-        with autocast(images.device, precision):
-            features = model.backbone(normalize(images, model.preprocessing))
-        logits: NDArray[np.float32] = model.head(features.to(torch.float32)).cpu().numpy()
-    return logits

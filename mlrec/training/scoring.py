@@ -99,7 +99,7 @@ def read_features(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
         progress=progress,
     )  # fmt: skip
-    look = features_of(model, chosen, how)
+    extract = features_of(model, chosen, how)
     # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.
     found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=chosen)
     total = math.ceil(len(manifest) / world)
@@ -107,7 +107,7 @@ def read_features(
         for batch in batches:
             inputs = batch.to(chosen)
             # The head in float32: logits rounded to bf16 have 256 values an octave, and tie.
-            output = read(look(inputs.images).to(torch.float32))
+            output = read(extract(inputs.images).to(torch.float32))
             found[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
             step(int((batch.samples >= 0).sum()))
         if world > 1:

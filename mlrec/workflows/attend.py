@@ -110,6 +110,7 @@ def look(
     """The maps that `attend` draws; an image that cannot be read goes to `findings`, or is an error without them."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.inference import features_of
     from mlrec.training.maps import read_maps
     from mlrec.training.stream import load_stream
 
@@ -123,6 +124,7 @@ def look(
         known = metadata.architecture.temperatures if metadata.architecture.head in ("csra", "spatial") else ()
         head = _head_of(temperature, known)
     loaded = load_model(model).to(device)
+    extract = features_of(loaded, device, precision)
     batches = load_stream(
         items, loaded.preprocessing, batch_size=machine.batch_size or BATCH, threads=machine.workers,
         decode=metadata.decode,
@@ -131,7 +133,7 @@ def look(
     with progress.task("reading maps") as step:
         for batch in batches:
             good = [item for item, error in batch.items if _readable(error, findings)]
-            maps = read_maps(loaded, batch.images.to(device), precision) if good else None
+            maps = read_maps(loaded.head, extract(batch.images.to(device))) if good else None
             if maps is not None:
                 drawn = maps.contributions if head is None or maps.attention is None else maps.attention[:, head]
                 for item, logits, values in zip(good, maps.logits, drawn, strict=True):

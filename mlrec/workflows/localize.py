@@ -150,12 +150,14 @@ def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) 
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.batches import eval_batches
     from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.inference import features_of
     from mlrec.training.maps import read_maps
 
     device = resolve_device(machine.device)
     precision = resolve_precision(machine.precision, device)
     metadata = read_metadata(path)
     model = load_model(path).to(device)
+    extract = features_of(model, device, precision)
     batches = eval_batches(
         manifest,
         model.preprocessing,
@@ -166,7 +168,7 @@ def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) 
     )
     with progress.task("reading maps", len(manifest)) as step:
         for batch in batches:
-            maps = read_maps(model, batch.to(device).images, precision)
+            maps = read_maps(model.head, extract(batch.to(device).images))
             for place, sample in enumerate(batch.samples.tolist()):
                 if sample >= 0:
                     attention = None if maps.attention is None else maps.attention[place]

@@ -113,9 +113,11 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
     """
     if isinstance(model, (str, Path)) and (file := onnx_file(model)) is not None:
         return _onnx_scorer(file)
+    import torch
+
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.maps import read_logits
+    from mlrec.training.inference import features_of
 
     machine = machine or Machine()
     device = resolve_device(machine.device)
@@ -125,8 +127,13 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
     else:
         decode, loaded = "fast", model.eval()
 
+    where = next(loaded.parameters()).device
+    extract = features_of(loaded, where, precision)
+
     def logits(images: Tensor) -> NDArray[np.floating[Any]]:
-        return read_logits(loaded, images, precision)
+        with torch.inference_mode():
+            made: NDArray[np.floating[Any]] = loaded.head(extract(images.to(where)).to(torch.float32)).cpu().numpy()
+        return made
 
     return Scorer(loaded.labels, loaded.preprocessing, logits, decode)
 

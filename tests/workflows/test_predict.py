@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from mlrec.datasets.listing import Item
 from mlrec.errors import DataError, MlrecError
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.runs.record import Run
-from mlrec.workflows.evaluate import Machine
+from mlrec.workflows.evaluate import Machine, evaluate_run
 from mlrec.workflows.predict import Prediction, Scorer, predict
 from mlrec.workflows.train import train
 from tests.tiny import FAST, LABELS, make_tiny
@@ -52,6 +53,14 @@ def test_scores_are_those_of_the_evaluation(run: Run, data: Path) -> None:
     for one, row in zip(found, expected, strict=True):
         assert set(one.said) == {label for label, p in zip(LABELS, row, strict=True) if p >= 0.5}
         assert one.scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-6)
+
+
+def test_in_bf16_too_scores_are_those_of_the_evaluation(run: Run, data: Path) -> None:
+    half = replace(HERE, precision="bf16")
+    known = evaluate_run(run.path, data=data, machine=half).predictions
+    assert not np.array_equal(known.logits, run.predictions().logits)
+    found = [one.probabilities for one in predict(run.path, data / "val.jsonl", machine=half)]
+    np.testing.assert_allclose(found, torch.sigmoid(torch.from_numpy(known.logits).double()).numpy(), atol=1e-6)
 
 
 def test_public_names_work_together(run: Run, data: Path) -> None:

@@ -23,9 +23,10 @@ from mlrec.sweeps.grid import Point
 from mlrec.sweeps.queue import Queue
 from mlrec.sweeps.states import Folder, State, state_of
 from mlrec.workflows import sweep_worker
+from mlrec.workflows.interrupt import Stop
 from mlrec.workflows.report import runs_at
 from mlrec.workflows.sweep import run_sweep
-from mlrec.workflows.sweep_crew import _as_told, _Crew, _over
+from mlrec.workflows.sweep_crew import _as_told, _Crew, _over, watch
 from mlrec.workflows.sweep_plan import SweepPlan, plan_sweep
 from mlrec.workflows.sweep_progress import dry_run, failures
 from mlrec.workflows.sweep_report import study_report
@@ -281,6 +282,23 @@ def test_a_signal_saves_the_run_under_way(data: Path, tmp_path: Path, number: in
     assert stdout == ""
     assert "the same command goes on" in stderr.splitlines()[-1]
     assert RunRecord.load(under_way).status == "interrupted"
+
+
+def test_a_worker_that_died_counts_when_its_point_is_offered_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, folder, offers = Point("run", "", {}, {}), Folder(tmp_path), []
+
+    def bury(_crew: _Crew, _folder: Folder, _states: object) -> bool:
+        folder.note_failure("run", "killed", crash=True)
+        return True
+
+    monkeypatch.setattr(_Crew, "bury", bury)
+    monkeypatch.setattr(_Crew, "hire", lambda _crew, _waiting: None)
+    monkeypatch.setattr(Queue, "offer", lambda _, points, failures: offers.append((set(points), dict(failures))))
+    looks = watch(Work({}, tmp_path, str(tmp_path / "j"), "s", None, None, None, ()), [point], 1, Stop(), {})
+    assert [state.status for state in next(looks)] == ["waiting"]
+    assert offers == [({"run"}, {"run": 1})]
 
 
 def test_a_killed_worker_leaves_a_hint_and_its_point_is_given_up_the_second_time(tmp_path: Path) -> None:
