@@ -1,122 +1,72 @@
-"""SIGINT and SIGTERM as an error that ends the work, and that nothing on its way can lose."""
+"""SIGINT and SIGTERM as an exception that ends the command and removes temporary files on its way.
+
+Python drops an exception that a signal handler raises inside a destructor, a weak reference callback, or while C code
+compiles or imports a module. A dropped one is raised again at the next step of a progress bar, and at the latest when
+the command ends, so a command never exits with 0 after a signal. A second signal ends the process at once.
+"""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
-
-AGAIN = 1.0  # seconds; destructors and generators that end on the error's way look like a loss, and have this long
+from typing import NoReturn
 
 
 class Signalled(BaseException):
-    """A signal of the number `args[0]`; no `except Exception` holds it, and temporaries are removed on its way."""
+    """A signal with the number `args[0]`; `except Exception` does not catch it."""
 
 
 @dataclass
 class _State:
-    """Of this process.
+    """Of this process: the number of the signal that was raised and is not handled yet."""
 
-    Attributes:
-        leaving: what was raised last and has not arrived yet.
-        before: who handled SIGALRM until then.
-        held: while processes are forked.
-    """
-
-    leaving: Signalled | None = None
-    before: Any = signal.SIG_DFL
-    held: bool = False
+    pending: int | None = None
 
 
 _state = _State()
 
 
 def leave(number: int) -> NoReturn:
-    """Raise `Signalled` from a signal's handler, and again wherever it is lost, until `arrived` is called.
-
-    What a handler raises is lost in a destructor, in the callback of a weak reference, and where C code that is
-    interrupted clears errors, as while source is compiled or a module of Cython is read.
-    """
-    if _state.leaving is None:
-        _state.before = signal.signal(signal.SIGALRM, _again) or signal.SIG_DFL  # None: one that is not Python's
-    _state.leaving = Signalled(number)
-    signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
-    raise _state.leaving
-
-
-def _again(_number: int, _frame: FrameType | None) -> None:
-    if not _state.held and not _is_behind(_state.leaving, sys.exception()):
-        raise_lost()
+    """Raise `Signalled` from a signal handler, and remember it until `arrived` is called."""
+    _state.pending = number
+    raise Signalled(number)
 
 
 def raise_lost() -> None:
-    """Raise `Signalled` if it has not arrived, whatever became of it."""
-    if _state.leaving is not None:
-        _state.leaving = Signalled(*_state.leaving.args)  # anew: the one that was lost may stand behind other errors
-        raise _state.leaving
+    """Raise `Signalled` if a signal came that was not handled."""
+    if _state.pending is not None:
+        raise Signalled(_state.pending)
 
 
 def arrived() -> None:
-    """`Signalled` was caught by whoever ends the work: it is not raised again."""
-    if _state.leaving is not None:
-        _state.leaving = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, _state.before)
-
-
-def _is_behind(cause: BaseException | None, problem: BaseException | None) -> bool:
-    """Whether `problem` is `cause` or came of it: then that is on its way, and this in a `finally` or an `except`."""
-    waiting, seen = [problem], list[BaseException]()
-    while waiting:
-        error = waiting.pop()
-        if error is not None and not any(error is other for other in seen):
-            seen.append(error)
-            waiting += [error.__cause__, error.__context__]
-    return any(error is cause for error in seen)
-
-
-def tell_no_loss() -> None:
-    """Let Python say nothing of a `Signalled` that it lost, since that is raised again; of other errors as ever."""
-    before = sys.unraisablehook
-
-    def told(lost: UnraisableHookArgs) -> None:
-        if not isinstance(lost.exc_value, Signalled):
-            before(lost)
-
-    sys.unraisablehook = told
+    """Note that the exception was caught by the code that ends the work: it is not raised again."""
+    _state.pending = None
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the block, which forks processes, has ended; in those they stay blocked.
+    """Delay SIGINT and SIGTERM until the block, which forks processes, has ended; they stay blocked in those processes.
 
-    An error that a handler raises while a process is forked is lost: Python catches all there. To block the signals in
-    this thread is not enough: another one takes them, and the handler is still run in this one.
+    Python catches all exceptions while a process is forked, so one that a handler raises there would be lost. Blocking
+    the signals in this thread is not enough: another thread receives them, and the handler still runs in this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    _state.held = True
+    received: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     for number in handlers:
-        signal.signal(number, lambda told, _: came.append(told))
+        signal.signal(number, lambda came, _: received.append(came))
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _state.held = False
-    for told in came[:1]:
-        signal.raise_signal(told)
+    for number in received[:1]:
+        signal.raise_signal(number)

@@ -68,7 +68,6 @@ def _options(
 def main() -> None:
     """Run the command line and exit with 0, 1, 2, 130 or 143."""
     console.tolerate_any_locale()
-    signals.tell_no_loss()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # as under nohup

@@ -6,11 +6,13 @@ import contextlib
 import json
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from mlrec import signals
 from mlrec.errors import printable
 from mlrec.progress import Step
 
@@ -86,9 +88,15 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the advance of one task."""
+        """Show the advance of one task; a step raises a signal that Python dropped on its way."""
         drawn = self._bar if _console(stderr=True).is_terminal else self._lines
-        with drawn(name, total) as step:
+        with drawn(name, total) as advance:
+
+            def step(done: int = 1, facts: str = "") -> None:
+                if threading.current_thread() is threading.main_thread():
+                    signals.raise_lost()
+                advance(done, facts)
+
             yield step
 
     @contextlib.contextmanager
