@@ -70,6 +70,7 @@ SOURCES: dict[str, str] = {
     "wider": "mlrec.datasets.wider:read_wider",
     "yolo": "mlrec.datasets.yolo:read_yolo",
     "csv": "mlrec.datasets.tabular:read_csv_labels",
+    "folders": "mlrec.datasets.classfolders:read_folders",
 }
 # What concerns a reader beyond its path; `labels` concern all.
 USED: dict[str, tuple[str, ...]] = {

@@ -57,8 +57,8 @@ def test_folders_and_lists_of_images(tmp_path: Path, file: str) -> None:
     assert (val.split, val.images) == ("val", ("images/val/c.jpg", "more/d.png"))
     assert val.targets.tolist() == [[1, 1], [0, 0]]
     assert findings.warnings == [
-        "images without a label file are negative for every class: more/d.png",
         f"split 'test' is absent, because data.yaml does not name it: {tmp_path}/street/data.yaml",
+        "images without a label file are negative for every class: more/d.png",
     ]
 
 
@@ -96,9 +96,6 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
         ("names: {0: a, 2: b}\ntrain: images/train\n", "without gaps"),
         ("names: [a, no]\ntrain: images/train\n", "put the name in quotes"),
         ("names: [a]\n", "names none of train, val, test"),
-        ("names: [a]\ntrain: images/none\n", "neither a folder nor a list"),
-        ("names: [a]\ntrain: ../..\n", "neither a folder nor a list"),
-        (f"names: [a]\npath: {'p' * 300}\ntrain: {'t' * 300}\n", "neither a folder nor a list"),
         ("a: &a [x]\nnames: *a\ntrain: images/train\n", "YAML aliases"),
         ("names: !!python/object/apply:os.system [echo]\n", "invalid YAML"),
     ],
@@ -106,6 +103,21 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
 def test_a_bad_description_is_refused(tmp_path: Path, yaml: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tree(tmp_path, yaml))
+
+
+def test_all_places_that_are_not_there_are_reported_at_once_with_what_looks_like_them(tmp_path: Path) -> None:
+    tree(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "Images")
+    long = "t" * 300
+    _, findings = read(
+        tree(tmp_path, f"names: [a]\npath: {long}\ntrain: images/none\nval: [../.., {long}]\ntest: image\n")
+    )
+    assert [error.partition(": ")[2].partition(" below ")[0] for error in findings.errors] == [
+        "train: 'images/none' is neither a folder nor a list",
+        "val: '../..' is neither a folder nor a list",
+        f"val: '{'t' * 100}…{'t' * 100}' is neither a folder nor a list",
+        "test: 'image' is neither a folder nor a list",
+    ]
 
 
 def test_a_number_of_classes_that_is_not_that_of_the_names(tmp_path: Path) -> None:
