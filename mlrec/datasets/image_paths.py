@@ -69,6 +69,16 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")
 
 
+def without_ending(name: str) -> str:
+    """A path without the ending of its file.
+
+    Example:
+        >>> without_ending("a.b/c.d.jpg")
+        'a.b/c.d'
+    """
+    return name.removesuffix(Path(name).suffix)
+
+
 def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
     """All visible files below `folder`: those of a folder by name, then those of its subfolders.
 
@@ -181,7 +191,7 @@ class ImageIndex:
         self._by_base: dict[str, list[str]] = {}
         for name in self.names:
             base = normal(name).rpartition("/")[2]
-            for key in {base, _without_ending(base)}:
+            for key in {base, without_ending(base)}:
                 self._by_base.setdefault(key, []).append(name)
 
     def find(self, name: str) -> list[str]:
@@ -196,19 +206,16 @@ class ImageIndex:
         for start in range(len(parts) if absolute else min(1, len(parts))):
             tail = "/".join(parts[start:])
             found = [file for file in self._by_base.get(parts[-1], []) if _ends_with(normal(file), tail)]
-            exact = [file for file in found if normal(file) == tail]
+            same = [file for file in found if normal(file) == tail]
+            same = same or [file for file in found if without_ending(normal(file)) == tail]
             if found:
-                return exact if len(exact) == 1 else found
+                return same or found
         return []
-
-
-def _without_ending(name: str) -> str:
-    return name.removesuffix(Path(name).suffix)
 
 
 def _ends_with(file: str, tail: str) -> bool:
     """Whether the path `file` ends with `tail`, with or without its ending."""
-    return any(f"/{path}".endswith(f"/{tail}") for path in (file, _without_ending(file)))
+    return any(f"/{path}".endswith(f"/{tail}") for path in (file, without_ending(file)))
 
 
 def located(root: Path, names: Sequence[str], findings: Findings) -> dict[str, str]:

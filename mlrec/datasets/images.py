@@ -183,9 +183,9 @@ def read_image_file(path: Path | str) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         near = alike(Path(path))
-        remedy = f"but there is {printable(near)}; use that name" if near else ""
-        remedy = remedy or "check the path and that the archive is unpacked"
-        raise _refused(path, f"no such image file; {remedy}") from error
+        remedy = f", but there is {printable(near)}; use that name" if near else ""
+        remedy = remedy or "; check the path and that the archive is unpacked"
+        raise _refused(path, f"no such image file{remedy}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise

@@ -81,6 +81,17 @@ USED: dict[str, tuple[str, ...]] = {
 }
 
 
+def usual_name(path: Path) -> str:
+    """The name of a data set that is called after its file, without the ending, or after its folder.
+
+    Example:
+        >>> usual_name(Path("/data/pets.csv"))
+        'pets'
+    """
+    path = path.absolute()
+    return path.name if path.is_dir() else path.stem
+
+
 def reader_of(kind: str) -> Reader:
     """The reader of a source; its module is loaded when it is asked for."""
     module, _, function = SOURCES[kind].partition(":")

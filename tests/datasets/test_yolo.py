@@ -106,8 +106,6 @@ def test_a_bad_description_is_refused(tmp_path: Path, yaml: str, message: str) -
 
 
 def test_all_places_that_are_not_there_are_reported_at_once_with_what_looks_like_them(tmp_path: Path) -> None:
-    tree(tmp_path)
-    (tmp_path / "images").rename(tmp_path / "Images")
     long = "t" * 300
     _, findings = read(
         tree(tmp_path, f"names: [a]\npath: {long}\ntrain: images/none\nval: [../.., {long}]\ntest: image\n")
