@@ -126,7 +126,7 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
     The rules for `**` are those of `image_files`: hidden folders are skipped, links are followed once.
     """
     if "**" not in Path(pattern).parts:
-        matches = map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        matches: Iterator[Path] = map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207 - Path.glob takes no absolute pattern
     else:
         matches = _matches_at_any_depth(Path(pattern), omitted)
     for path in matches:

@@ -40,6 +40,9 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     """
     root = path.absolute()
     folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
+    nested = sorted(root.glob(f"*/{ANNOTATIONS}")) if folder == root else []
+    if nested:
+        raise DataError(f"{printable(root)}: no {ANNOTATIONS} here; give the folder {printable(nested[0].parent)}")
     files = _annotation_files(folder, findings)
     listed = any((root / LISTS / f"{split}.txt").exists() for split in SPLITS)
     if listed:
