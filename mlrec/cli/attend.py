@@ -46,7 +46,7 @@ def attend(
     if bool(paths) == bool(boxes):
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
     terminal = console.Terminal()
-    items = iter(boxes_of(boxes)) if boxes else items_of(paths or [])
+    items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     written = workflow.attend(
         options.model_or_last(run, runs_root, terminal),
         items,

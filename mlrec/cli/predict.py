@@ -46,7 +46,7 @@ def predict(
     if bool(paths) == bool(boxes):
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
     terminal, bad = console.Terminal(), 0
-    items = iter(boxes_of(boxes)) if boxes else items_of(paths or [])
+    items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     machine = Machine(batch_size, workers, device, precision)
     model = options.model_or_last(run, runs_root, terminal)
     scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlrec.datasets.image_paths import Omitted, files_below
 from mlrec.datasets.manifest import repeated
 from mlrec.datasets.names import SPLIT_NAME
 from mlrec.datasets.sources import ReadOptions
@@ -15,6 +17,7 @@ from mlrec.errors import DataError, Findings, UsageError, printable
 SPLITS = ("train", "val", "test")
 USUAL = ("train", "val")
 LONGEST_LINK = 4096  # bytes of a path
+_OTHER_TASK = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info|stuff_image_info)_", re.IGNORECASE)
 _FILE = re.compile(r"^(?:instances_)?(train|val|test)(\d{4})?\.json$")
 
 
@@ -51,6 +54,7 @@ def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[st
     year = options.year or next(iter(years))
     if year not in years:
         raise DataError(f"{printable(folder)}: no year '{printable(year)}', only {', '.join(sorted(years))}")
+    _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
     for split in USUAL:
         if split not in years[year]:
             missing = f"{folder}/instances_{split}{year}.json"
@@ -91,6 +95,13 @@ def _years(folder: Path) -> dict[str, dict[str, Path]]:
         if match := _FILE.match(file.name):
             years.setdefault(match[2] or "", {})[match[1]] = file
     return years
+
+
+def _warn_of_other_files(folder: Path, known: Collection[Path], findings: Findings) -> None:
+    """Warn of annotation files that no split is read from; the official ones of other tasks are no instances."""
+    for file in files_below(folder, Omitted()):
+        if file.suffix.lower() == ".json" and file not in known and not _OTHER_TASK.match(file.name):
+            findings.warn("annotation files that are no split's were not used", str(file))
 
 
 def _split_of(file: Path) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.imagefiles import check_whole
+from mlrec.datasets.names import alike
 from mlrec.errors import DataError, printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ Pixels = NDArray[np.uint8]
 MAX_PIXELS = 89_478_485
 MAX_FILE_BYTES = 1 << 30
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo",
+    ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 ORIENTATION_TAG = 0x0112
 # What libjpeg warns of although every pixel is right; all its other warnings mean damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")
@@ -178,7 +182,10 @@ def read_image_file(path: Path | str) -> bytes:
             raise _refused(path, f"has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller")
         return Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise _refused(path, "no such image file; check the path and that the archive is unpacked") from error
+        near = alike(Path(path))
+        remedy = f", but there is {printable(near)}; use that name" if near else ""
+        remedy = remedy or "; check the path and that the archive is unpacked"
+        raise _refused(path, f"no such image file{remedy}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,10 @@ import numpy as np
 
 from mlrec.datasets.boxes import hold_pixels
 from mlrec.datasets.csvfile import CsvFile, read_csv
+from mlrec.datasets.image_paths import Omitted, image_files, matching_images
 from mlrec.datasets.images import SUFFIXES
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import alike
 from mlrec.errors import DataError, Findings, UsageError, printable
 
 Box = tuple[float, float, float, float]
@@ -31,16 +32,27 @@ class Item:
     box: Box | None = None
 
 
-def items_of(paths: Sequence[str]) -> Iterator[Item]:
+def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Item]:
     """The images that `paths` name, in that order: files, folders (with all below them, by name), globs, manifests.
 
-    Folders and globs are read as they are needed. A folder's or glob's files count where their ending is an image's; a
-    file named by itself always does. Samples of a manifest (`.jsonl`) keep their ids and boxes; others' ids are paths.
+    Folders and globs are read as they are needed, by the rules of `image_paths`. A file that is named by itself is
+    taken with any ending. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of others are paths.
+
+    Args:
+        paths: files, folders, globs, manifests.
+        report: receives one line per folder or glob in which not everything was taken, after its last image.
 
     Raises:
-        UsageError: a path that is not there, or a folder or glob without an image; raised before anything is given.
+        UsageError: paths that do not exist, and folders or globs without an image; raised before the first image.
     """
-    return (item for found in [_found(path) for path in paths] for item in found)
+    findings, found = Findings(), []
+    for path in paths:
+        try:
+            found.append(_found(path, report))
+        except UsageError as error:
+            findings.errors.append(str(error))
+    findings.raise_errors("paths cannot be used", "", UsageError)
+    return (item for items in found for item in items)
 
 
 def boxes_of(file: Path) -> list[Item]:
@@ -86,37 +98,36 @@ def _box(table: CsvFile, row: int, findings: Findings) -> Box | None:
     return x, y, width, height
 
 
-def _found(path: str) -> Iterator[Item]:
-    """What one path names; checked now, listed later."""
-    place = Path(path)
+def _found(path: str, report: Callable[[str], None] | None) -> Iterator[Item]:
+    """The images that one path names. The path is checked now, a folder is listed later."""
+    place, omitted = Path(path), Omitted()
     if place.is_dir():
-        found = _below(place)
+        images = image_files(place, omitted)
     elif place.is_file():
         if place.suffix == MANIFEST:
             return iter(_samples(Manifest.load(place)))
         return iter([Item(path, place)])
     elif glob.has_magic(path):
-        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        found = (Path(name) for name in matches if _is_image(name) and Path(name).is_file())
+        images = matching_images(path, omitted)
     else:
+        near = alike(place)
         what = "is no regular file; give images or folders" if place.exists() else "no such file or folder"
-        raise UsageError(f"{printable(path)}: {what}")
-    first = next(found, None)
+        raise UsageError(f"{printable(path)}: {what}{f'; there is {printable(near)}' if near else ''}")
+    first = next(images, None)
     if first is None:
-        raise UsageError(f"{printable(path)}: no image here; endings of images are {' '.join(SUFFIXES)}")
-    return _chained(first, found)
+        there = f" ({text})" if (text := omitted.describe()) else ""
+        raise UsageError(f"{printable(path)}: no image here{there}; endings of images are {' '.join(SUFFIXES)}")
+    return _chained(path, first, images, omitted, report)
 
 
-def _chained(first: Path, rest: Iterator[Path]) -> Iterator[Item]:
+def _chained(
+    path: str, first: Path, rest: Iterator[Path], omitted: Omitted, report: Callable[[str], None] | None
+) -> Iterator[Item]:
     yield Item(str(first), first)
-    for path in rest:
-        yield Item(str(path), path)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        yield from (Path(root) / name for name in sorted(files) if _is_image(name))
+    for file in rest:
+        yield Item(str(file), file)
+    if report and (text := omitted.describe()):
+        report(f"{printable(path)}: not taken: {text}")
 
 
 def _samples(manifest: Manifest) -> list[Item]:
@@ -125,7 +136,3 @@ def _samples(manifest: Manifest) -> list[Item]:
         Item(sample, manifest.path_of(k), box)
         for k, (sample, box) in enumerate(zip(manifest.sample_ids, boxes, strict=True))
     ]
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")

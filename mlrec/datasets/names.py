@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import unicodedata
+from pathlib import Path
 
 from mlrec.errors import Findings, printable
 
@@ -30,6 +32,34 @@ def image_name(name: str, where: str, findings: Findings) -> str:
 def holds_control(name: str) -> bool:
     """Whether a control character, half a surrogate pair or a line separator stands in a name: none may."""
     return not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+
+
+def normal(name: str) -> str:
+    r"""`name` in the one spelling that names are compared in: folders separated by `/`, Unicode form NFC.
+
+    Example:
+        >>> normal("a\\cafe\u0301.jpg") == "a/caf\u00e9.jpg"
+        True
+    """
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def alike(path: Path) -> Path | None:
+    r"""The file or folder that is there where `path` is not, if the two names look the same.
+
+    They may differ in upper and lower case, in the Unicode form (NFC, NFD), or in `\` for `/`.
+    """
+    place = Path(path.anchor) if path.is_absolute() else Path()
+    for part in (part for piece in path.relative_to(path.anchor).parts for part in piece.split("\\") if part):
+        try:
+            names = [part] if os.path.lexists(place / part) else sorted(entry.name for entry in place.iterdir())
+        except (OSError, ValueError):
+            return None
+        same = [name for name in names if normal(name).casefold() == normal(part).casefold()]
+        if not same:
+            return None
+        place = place / same[0]
+    return place if place != path else None
 
 
 def _fault(name: str) -> str:

@@ -7,7 +7,7 @@ image-level labels only, so the files that `dataset.json` names must still be th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from mlrec.datasets.coco import Category, Id, Image, categories, image_path
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.jsonfile import read_json
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.voc import ANNOTATIONS
+from mlrec.datasets.voc import ANNOTATIONS, stem_below_images
 from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, printable
 
@@ -100,7 +100,9 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     if source.get("format") == "voc":
         objects = _voc(manifest, findings)
     elif source.get("format") == "coco":
-        objects = _coco(manifest, Path(source["annotations"][split]), source["folders"][split], findings)
+        annotated = [source.get("annotated_names", {}).get(image, image) for image in manifest.images]
+        as_annotated = replace(manifest, images=tuple(annotated))
+        objects = _coco(as_annotated, Path(source["annotations"][split]), source["folders"][split], findings)
     else:
         needed = "a COCO data set, or VOC's with Annotations and JPEGImages"
         kind = printable(source.get("kind", "this source"))
@@ -113,16 +115,11 @@ def _voc(manifest: Manifest, findings: Findings) -> list[Objects]:
     column = {label: k for k, label in enumerate(manifest.labels)}
     objects = []
     for image in manifest.images:
-        file = manifest.root / ANNOTATIONS / f"{_stem(image)}.xml"
+        file = manifest.root / ANNOTATIONS / f"{stem_below_images(image)}.xml"
         annotation = read_annotation(file, manifest.root, findings)
         if annotation is not None:
             objects.append(_of_voc(annotation, column))
     return objects
-
-
-def _stem(image: str) -> str:
-    """`000001` of `JPEGImages/000001.jpg`; folders below `JPEGImages` stay."""
-    return image.partition("/")[2].rpartition(".")[0]
 
 
 def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:

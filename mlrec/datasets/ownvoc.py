@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlrec.datasets.images import SUFFIXES
+from mlrec.datasets.image_paths import ImageIndex, Omitted, files_below, unused_images, without_ending
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import normal
 from mlrec.datasets.sources import Reading, ReadOptions
-from mlrec.datasets.voc import ANNOTATIONS, IMAGES, LISTS, SPLITS, read_lists, target_array, targets_of
+from mlrec.datasets.voc import (
+    ANNOTATIONS,
+    IMAGES,
+    LISTS,
+    SPLITS,
+    read_lists,
+    stem_below_images,
+    target_array,
+    targets_of,
+)
 from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, printable
 
@@ -19,35 +29,41 @@ FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # of
 def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    Splits are those of `ImageSets/Main`, else there is one, `all`; where the XML files lie in folders `train`, `valid`
-    (or `val`) and `test`, these are the splits. Labels are `options.labels`, in that order, and any other name is an
-    error; without them the names that occur, sorted. Images lie in `options.images`, in `JPEGImages`, in `images`, or
-    beside the XML files, under the name (and in the folder) of their XML file.
+    XML files are read in all subfolders. Splits are those of `ImageSets/Main`, else there is one, `all`; if XML files
+    are in folders `train`, `valid` (or `val`) and `test`, these are the splits. Labels are `options.labels`, in that
+    order, and any other name is an error; without them the names that occur, sorted. Images are in `options.images`, in
+    `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of their XML file; else the
+    one image of that name below `path` is taken. What is not used is a warning.
 
     Raises:
         DataError: no annotations there.
     """
     root = path.absolute()
     folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
+    nested = sorted(root.glob(f"*/{ANNOTATIONS}")) if folder == root else []
+    if nested:
+        raise DataError(f"{printable(root)}: no {ANNOTATIONS} here; give the folder {printable(nested[0].parent)}")
+    files = _annotation_files(folder, findings)
     listed = any((root / LISTS / f"{split}.txt").exists() for split in SPLITS)
-    lists = read_lists(root / LISTS, findings) if listed else _found(folder)
+    if listed:
+        lists = read_lists(root / LISTS, findings, lambda name: normal(name) in files)
+    else:
+        lists = _by_folder(folder, files)
+    used = {normal(stem) for stems in lists.values() for stem in stems}
+    for file in (file for stem, file in files.items() if stem not in used):
+        findings.warn("annotations of no split were not used", file.relative_to(root).as_posix())
     annotations = {}
     for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
-        if annotation := read_annotation(folder / f"{stem}.xml", root, findings):
+        file = files.get(normal(stem), folder / f"{stem}.xml")
+        if annotation := read_annotation(file, root, findings):
             annotations[stem] = annotation
     labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
     if not labels and not findings.errors:
         raise DataError(f"{printable(folder)}: no annotation holds an object, so there are no labels; give --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
-    parts = {str(Path(stem).parent) for stem in annotations}
-    root, names = _image_files(root, folder, options.images, sorted(parts), findings)
-    for stem in [stem for stem in annotations if stem not in names]:
-        findings.error(annotations[stem].where, "no image of this name; its image must be called as the XML file is")
+    root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:
         return Reading(path.name, [], {})
-    if not listed:
-        for stem in [stem for stem in names if stem not in annotations]:
-            findings.warn("images without an annotation were left out", names[stem])
     manifests = [
         Manifest(
             root.name,
@@ -59,32 +75,58 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
         )
         for split, stems in lists.items()
     ]
+    if not listed:
+        place = options.images.absolute() if options.images else _image_folder(root, folder)
+        _warn_of_other_images(root, place, names, findings)
     sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
     source = {"kind": "voc", "path": str(path.absolute()), "annotations": str(folder)}
-    if folder.name == ANNOTATIONS and root == path.absolute():
-        source["format"] = "voc"  # laid out as VOC is, so that objects can be read again as there
+    if root == path.absolute() and _is_laid_out_as_voc(root, files, names):
+        source["format"] = "voc"  # so that objects can be read again as there
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
-def _found(folder: Path) -> dict[str, list[str]]:
-    """Annotations by split, as paths below `folder` without their ending: all as one, or those of a folder a split.
+def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], findings: Findings) -> None:
+    """Warn of images in `place` that no annotation is about."""
+    annotated = {without_ending(name) for name in names.values()}
+    for name in unused_images(root, names.values()):
+        if (root / name).is_relative_to(place) and without_ending(name) not in annotated:
+            findings.warn("images without an annotation were left out", name)
+
+
+def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
+    """Whether every annotation is in `Annotations` under the name that its image has below the folder of images."""
+    return all(
+        files[normal(stem)] == root / ANNOTATIONS / f"{stem_below_images(name)}.xml" for stem, name in names.items()
+    )
+
+
+def _annotation_files(folder: Path, findings: Findings) -> dict[str, Path]:
+    """All XML files below `folder`, by their path below it without the ending.
 
     Raises:
         DataError: there is none.
     """
-    if stems := _stems(folder, folder):
-        return {WHOLE: stems}
+    omitted = Omitted()
+    files: dict[str, Path] = {}
+    for file in files_below(folder, omitted):
+        if file.suffix.lower() == ".xml":
+            stem = normal(file.relative_to(folder).with_suffix("").as_posix())
+            if files.setdefault(stem, file) is not file:
+                findings.error(str(file), f"has the name of {printable(files[stem].name)}; keep one of them")
+    if not files:
+        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
+    omitted.warn(findings)
+    return files
+
+
+def _by_folder(folder: Path, files: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Annotations by split, as paths below `folder` without their ending; without a folder per split all are one."""
+    stems = [file.relative_to(folder).with_suffix("").as_posix() for file in files.values()]
     lists: dict[str, list[str]] = {}
     for name, split in FOLDERS.items():
-        if stems := _stems(folder / name, folder):
-            lists[split] = lists.get(split, []) + stems
-    if not lists:
-        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
-    return lists
-
-
-def _stems(place: Path, folder: Path) -> list[str]:
-    return [file.relative_to(folder).with_suffix("").as_posix() for file in sorted(place.glob("[!.]*.xml"))]
+        if inside := [stem for stem in stems if stem.startswith(f"{name}/")]:
+            lists[split] = lists.get(split, []) + inside
+    return lists or {WHOLE: stems}
 
 
 def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:
@@ -101,22 +143,55 @@ def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[s
     return tuple(sorted(places))
 
 
-def _image_files(
-    root: Path, folder: Path, images: Path | None, parts: Sequence[str], findings: Findings
-) -> tuple[Path, dict[str, str]]:
-    """The root of the image names, and the name of each image file by its stem. Files are listed, not opened.
+def _image_folder(root: Path, folder: Path) -> Path:
+    return next(place for place in (root / IMAGES, root / "images", folder) if place.is_dir())
 
-    `parts` are the folders below that of the annotations in which annotations were found.
+
+def _images_of(
+    root: Path, folder: Path, images: Path | None, annotations: Mapping[str, Annotation], findings: Findings
+) -> tuple[Path, dict[str, str]]:
+    """The root of the image names, and the image of each annotation. Files are listed, not opened.
+
+    Args:
+        root: the folder of the data set.
+        folder: the folder of the annotations.
+        images: the folder of the images, if it was given.
+        annotations: by path below `folder`, without the ending.
+        findings: where errors and warnings go.
     """
-    candidates = (root / IMAGES, root / "images", folder)
-    place = images.absolute() if images else next(c for c in candidates if c.is_dir())
+    place = images.absolute() if images else _image_folder(root, folder)
     home = root if place.is_relative_to(root) else place
+    index = ImageIndex(place)
+    wider = index if images or place == root else None  # of all images below the root: listed when needed
     names: dict[str, str] = {}
-    for file in (file for part in parts for file in sorted((place / part).glob("[!.]*"))):
-        if file.suffix.lower() in SUFFIXES:
-            name, stem = file.relative_to(home).as_posix(), file.relative_to(place).with_suffix("").as_posix()
-            if names.setdefault(stem, name) != name:
-                findings.warn(
-                    "of images that differ in their ending alone the first was taken", f"{names[stem]}, {name}"
-                )
+    for stem, annotation in annotations.items():
+        files = [place / name for name in index.find(stem)]
+        if not files:
+            wider = wider or ImageIndex(root)
+            files = [wider.root / name for name in wider.find(stem)]
+        found = sorted(file.relative_to(home).as_posix() for file in files)
+        if not found:
+            near = _nearest_image(place, stem, index.names)
+            findings.error(
+                annotation.where, f"no image of this name; its image must be called as the XML file is{near}"
+            )
+            continue
+        if len({without_ending(name) for name in found}) > 1:
+            some = ", ".join(map(printable, found[:3]))
+            findings.error(
+                annotation.where, f"several images have this name ({some}); put the XML file into its folder"
+            )
+            continue
+        if len(found) > 1:
+            kind = "of images that differ in their ending alone the first was taken"
+            findings.warn(kind, ", ".join(found[:2]))
+        names[stem] = found[0]
     return home, names
+
+
+def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:
+    """`"; there is A.JPG"` for an image whose name differs from `stem` in capitals alone."""
+    for name in names:
+        if normal(without_ending(name)).casefold() == normal(stem).casefold():
+            return f"; there is {printable(place / name)}"
+    return ""

@@ -70,6 +70,7 @@ SOURCES: dict[str, str] = {
     "wider": "mlrec.datasets.wider:read_wider",
     "yolo": "mlrec.datasets.yolo:read_yolo",
     "csv": "mlrec.datasets.tabular:read_csv_labels",
+    "folders": "mlrec.datasets.classfolders:read_folders",
 }
 # What concerns a reader beyond its path; `labels` concern all.
 USED: dict[str, tuple[str, ...]] = {
@@ -78,6 +79,17 @@ USED: dict[str, tuple[str, ...]] = {
     "shapes": ("seed",),
     "csv": ("images",),
 }
+
+
+def usual_name(path: Path) -> str:
+    """The name of a data set that is called after its file, without the ending, or after its folder.
+
+    Example:
+        >>> usual_name(Path("/data/pets.csv"))
+        'pets'
+    """
+    path = path.absolute()
+    return path.name if path.is_dir() else path.stem
 
 
 def reader_of(kind: str) -> Reader:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mlrec.datasets.csvfile import CsvFile, read_csv
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import SPLIT_NAME, image_name
-from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.sources import Reading, ReadOptions, usual_name
 from mlrec.errors import DataError, Findings, nearest, printable
 
+OTHER_TABLES = (".tsv", ".txt", ".xls", ".xlsx", ".json", ".jsonl", ".parquet")
 NAME_COLUMN, SPLIT_COLUMN, WHOLE = "filename", "split", "all"
 VALUES = {"1": POSITIVE, "0": NEGATIVE, "-1": UNKNOWN, "1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNKNOWN}
 
@@ -42,16 +43,32 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: Findings) -> Rea
         DataError: no such file or folder, or a file that is no CSV of this form.
     """
     path = path.absolute()
-    files = sorted(path.glob("[!.]*.csv"), key=lambda file: usual_order(file.stem)) if path.is_dir() else [path]
+    files = _tables(path, findings) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{printable(path)}: no .csv file in this folder; it needs one <split>.csv a split")
-    tables = [_read(file, file.stem if path.is_dir() else None, options.labels, findings) for file in files]
+    tables = []
+    for file in files:
+        try:
+            tables.append(_read(file, file.stem if path.is_dir() else None, options.labels, findings))
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            findings.errors.append(str(error))  # the other files may have errors, too
     root = (options.images or (path if path.is_dir() else path.parent)).absolute()
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
-    manifests = [manifest for table in tables for manifest in _manifests(table, path.stem, root)]
+    manifests = [manifest for table in tables for manifest in _manifests(table, usual_name(path), root)]
     source = {"kind": "csv", "path": str(path), "images": str(root)}
-    return Reading(name=path.stem, manifests=sorted(manifests, key=lambda m: usual_order(m.split)), source=source)
+    return Reading(usual_name(path), manifests=sorted(manifests, key=lambda m: usual_order(m.split)), source=source)
+
+
+def _tables(folder: Path, findings: Findings) -> list[Path]:
+    """The CSV files of a folder, one per split; tables of other kinds are a warning."""
+    visible = [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
+    for file in sorted(visible):
+        if file.suffix.lower() in OTHER_TABLES:
+            findings.warn("tables that are no .csv files were not used", str(file))
+    return sorted((f for f in visible if f.suffix.lower() == ".csv"), key=lambda file: usual_order(file.stem))
 
 
 def usual_order(split: str) -> tuple[int, str]:

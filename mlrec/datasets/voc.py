@@ -8,12 +8,13 @@ training and in scoring is not decided here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
@@ -84,7 +85,7 @@ def read_year(
         findings: where errors and warnings go.
         unlabelled: splits whose images may lack an annotation; all their labels are then unknown, with a warning.
     """
-    lists = read_lists(root / LISTS, findings)
+    lists = read_lists(root / LISTS, findings, lambda name: (root / ANNOTATIONS / f"{name}.xml").exists())
     needed = {image for split, images in lists.items() if split not in unlabelled for image in images}
     annotations: dict[str, Annotation] = {}
     for image in dict.fromkeys(image for images in lists.values() for image in images):
@@ -112,8 +113,13 @@ def read_year(
     return manifests, sizes
 
 
-def read_lists(folder: Path, findings: Findings) -> dict[str, list[str]]:
+def read_lists(folder: Path, findings: Findings, is_known: Callable[[str], bool]) -> dict[str, list[str]]:
     """Image names by split, each from its own `<split>.txt`; a split without a file is absent, with a warning.
+
+    Args:
+        folder: the folder of the lists.
+        findings: where errors and warnings go.
+        is_known: whether there is an annotation of this name; decides what a line `a.jpg` or `a 1` names.
 
     Raises:
         DataError: there is no list at all.
@@ -124,25 +130,41 @@ def read_lists(folder: Path, findings: Findings) -> dict[str, list[str]]:
         if not file.exists():
             findings.warn(f"split '{split}' is absent, because its list is missing", str(file))
             continue
-        lists[split] = _list(file, split, findings)
+        lists[split] = _list(file, split, findings, is_known)
     if not lists:
         raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
     return lists
 
 
-def _list(file: Path, split: str, findings: Findings) -> list[str]:
+def _list(file: Path, split: str, findings: Findings, is_known: Callable[[str], bool]) -> list[str]:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
     if not lines:
         findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
     names = []
     for number, line in lines:
         faults = len(findings.errors)
-        name = image_name(line, f"{file}: line {number}", findings)
+        name = image_name(_stem_of(line, is_known), f"{file}: line {number}", findings)
         if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
             names.append(name)
     for name in repeated(names):
         findings.warn("images listed twice were taken once", f"{file}: {name}")
     return list(dict.fromkeys(names))
+
+
+def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
+    """The name of an annotation that a line means: `a`, `a.jpg`, or one of them before a second column (`a  -1`)."""
+    if _is_plain(line) and is_known(line):
+        return line
+    first = re.sub(r"\s+-?[01]$", "", line)
+    for name in (line, first):
+        if is_image(name) and _is_plain(name):
+            return name.removesuffix(Path(name).suffix)
+    return first
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name stays in its folder, so that a file of that name may be looked for."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
 def targets_of(annotation: Annotation, labels: Sequence[str], findings: Findings) -> list[int]:
@@ -160,6 +182,16 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Findings
         elif targets[thing.label] != POSITIVE:
             targets[thing.label] = UNKNOWN
     return list(targets.values())
+
+
+def stem_below_images(image: str) -> str:
+    """The path of an image below its folder, without the ending; its annotation has the same below `Annotations`.
+
+    Example:
+        >>> stem_below_images("JPEGImages/cam1/000001.jpg")
+        'cam1/000001'
+    """
+    return image.partition("/")[2].rpartition(".")[0]
 
 
 def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:

@@ -11,6 +11,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from mlrec.datasets.manifest import clean_label
+from mlrec.datasets.names import alike, normal
 from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_bytes
 
@@ -75,7 +76,9 @@ class _ShallowBuilder(ET.TreeBuilder):
 
 def _parse(path: Path, where: str) -> ET.Element:
     if not path.exists():
-        raise DataError(f"{printable(where)}: no such annotation, but the image is listed; unpack the archive again")
+        near = alike(path)
+        remedy = f"there is {printable(near)}" if near else "unpack the archive again"
+        raise DataError(f"{printable(where)}: no such annotation, but the image is listed; {remedy}")
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise DataError(f"{printable(where)}: larger than {MAX_BYTES:,} bytes; no annotation is")
     content = read_bytes(path)
@@ -107,8 +110,14 @@ def _check_filename(tree: ET.Element, stem: str, where: str, findings: Findings)
     name = (tree.findtext("filename") or "").strip()
     if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
         findings.error(where, f"<filename> '{printable(name)}' leaves the image folder; correct it")
-    elif name and stem not in (name, name.rpartition(".")[0]):
+    elif name and normal(stem) not in _last_part(name):
         findings.warn("<filename> names another image; the name of the XML file is used", f"{where} ('{name}')")
+
+
+def _last_part(name: str) -> tuple[str, str]:
+    """The file's own name, as folders may precede it, with and without its ending."""
+    base = normal(name).rpartition("/")[2]
+    return base, base.rpartition(".")[0]
 
 
 def _size(tree: ET.Element) -> tuple[int, int] | None:

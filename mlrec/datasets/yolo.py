@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mlrec.datasets.image_paths import (
+    ImageIndex,
+    Omitted,
+    files_below,
+    image_files,
+    is_image,
+    name_below,
+    unused_images,
+    without_dots,
+)
 from mlrec.datasets.images import SUFFIXES
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
-from mlrec.datasets.names import image_name
+from mlrec.datasets.names import alike, image_name, normal
 from mlrec.datasets.sources import Reading, ReadOptions
 from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_text
@@ -19,14 +30,20 @@ from mlrec.files import read_text
 FILE = "data.yaml"
 MAX_DEPTH = 100
 SPLITS = ("train", "val", "test")
+# Keys without images: the description itself, and what training tools keep there.
+OTHER_KEYS = frozenset(
+    {"path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow", "yaml_file"}
+)
+_FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]", re.IGNORECASE)
 
 
 def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
     """Read the data set that `data.yaml` describes; `path` is that file or its folder.
 
     `names` is a list or numbers the classes; `train`, `val` and `test` are folders of images or text files that list
-    them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` stand in
-    `labels/.../x.txt`; an image without that file shows nothing. A label is positive where it has a box.
+    them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are in
+    `labels/.../x.txt`; an image without that file is negative for every class, but a split without any such file is an
+    error. Names are used as given: a link is not replaced by its target. A label is positive if it has a box.
 
     Raises:
         DataError: no such file, or it does not describe a data set.
@@ -40,20 +57,29 @@ def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading: 
         )
     if not any(described.get(split) for split in SPLITS):
         raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
-    root = _root(described.get("path"), file)
-    manifests = []
+    for key in described:
+        if key not in OTHER_KEYS and key not in SPLITS:
+            findings.warn("keys that are no split were not used", f"{file}: {key}")
+    root = _root(described.get("path"), file, findings)
+    listing = _Listing(root, findings)
+    images: dict[str, list[str]] = {}
     for split in SPLITS:
         if described.get(split) is None:
             findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
-            continue
-        images = _images(described[split], f"{file}: {split}", root, findings)
-        if findings.errors:
-            continue
-        rows = [_targets(root, image, len(labels), findings) for image in images]
-        targets = np.array(rows, dtype=np.int8).reshape(-1, len(labels))
-        manifests.append(Manifest(root.name, split, root, labels, tuple(images), targets))
+        else:
+            images[split] = listing.images(described[split], f"{file}: {split}")
     name = file.stem if file.name != FILE else file.parent.name
-    return Reading(name, manifests, {"kind": "yolo", "path": str(file)})
+    source = {"kind": "yolo", "path": str(file)}
+    if findings.errors:
+        return Reading(name, [], source)
+    label_files = _LabelFiles(root, findings)
+    manifests = []
+    for split, names in images.items():
+        rows = label_files.targets(names, len(labels), f"{file}: {split}")
+        targets = np.array(rows, dtype=np.int8).reshape(-1, len(labels))
+        manifests.append(Manifest(root.name, split, root, labels, tuple(names), targets))
+    listing.warn_of_the_rest([image for names in images.values() for image in names])
+    return Reading(name, manifests, source)
 
 
 def _find(path: Path) -> Path:
@@ -115,74 +141,171 @@ def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
     return labels
 
 
-def _root(value: Any, file: Path) -> Path:
-    """`path:` where it exists, as given or below the file's folder; else that folder: configurations move with data."""
-    candidates = [file.parent / str(value), Path(str(value))] if value else []
-    return next((folder for folder in candidates if _exists(folder) and folder.is_dir()), file.parent).resolve()
-
-
-def _images(value: Any, where: str, root: Path, findings: Findings) -> list[str]:
-    """Image names below the root, out of folders and lists."""
-    names: list[str] = []
-    for entry in value if isinstance(value, list) else [value]:
-        place = _place(str(entry), where, root)
-        if place.is_dir():
-            found = sorted(file for file in place.rglob("[!.]*") if file.suffix.lower() in SUFFIXES)
-            names += [file.relative_to(root).as_posix() for file in found]
-        else:
-            names += _listed(place, root, findings)
-    for name in repeated(names):
-        findings.warn("images listed twice were taken once", f"{where}: {name}")
-    return list(dict.fromkeys(names))
-
-
-def _place(entry: str, where: str, root: Path) -> Path:
-    """The folder or list that an entry means; `../images` of exported sets means `images`."""
-    for candidate in (root / entry, root / entry.removeprefix("../")):
-        if _exists(candidate) and candidate.resolve().is_relative_to(root):
-            return candidate.resolve()
-    raise DataError(f"{printable(where)}: '{printable(entry)}' is neither a folder nor a list below {printable(root)}")
+def _root(value: Any, file: Path, findings: Findings) -> Path:
+    """`path:` if it exists, as given or below the file's folder; else that folder: configurations move with data."""
+    candidates = [file.parent / str(value), Path(str(value)).absolute()] if value else []
+    for folder in candidates:
+        if _exists(folder) and folder.is_dir():
+            return without_dots(folder)
+    if value:
+        findings.warn(f"the folder that 'path' names is missing; the folder of {FILE} was used", f"{file}: {value}")
+    return file.parent
 
 
 def _exists(path: Path) -> bool:
-    """Whether `path` exists, also where it is longer than any file system takes."""
+    """Whether `path` exists, also if it is longer than any file system takes."""
     try:
         return path.exists()
     except (OSError, ValueError):
         return False
 
 
-def _listed(file: Path, root: Path, findings: Findings) -> list[str]:
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1)]
-    names = []
-    for number, line in lines:
-        if line:
-            inside = Path(line).is_absolute() and Path(line).is_relative_to(root)
-            name = Path(line).relative_to(root).as_posix() if inside else line
-            names.append(image_name(name, f"{file}: line {number}", findings))
-    return names
+class _Listing:
+    """The images of a data set: what folders hold and lists name, as names below the root."""
+
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self._root, self._findings = root, findings
+        self._omitted = Omitted()
+        self._index: ImageIndex | None = None
+
+    def images(self, value: Any, where: str) -> list[str]:
+        """Image names below the root, out of the folders and lists that one key gives."""
+        names: list[str] = []
+        for entry in value if isinstance(value, list) else [value]:
+            place = self._place(str(entry), where)
+            if place is None:
+                continue
+            if place.is_dir():
+                files = sorted(image_files(place, self._omitted))
+                names += [file.relative_to(self._root).as_posix() for file in files]
+            else:
+                names += self._listed(place)
+        for name in repeated(names):
+            self._findings.warn("images listed twice were taken once", f"{where}: {name}")
+        return list(dict.fromkeys(names))
+
+    def warn_of_the_rest(self, used: Sequence[str]) -> None:
+        """Warn of images of no split, and of files in the folders of images that are no images."""
+        self._omitted.files = [file for file in self._omitted.files if file.suffix.lower() not in (".txt", ".cache")]
+        self._omitted.warn(self._findings)
+        for name in unused_images(self._root, used):
+            self._findings.warn("images that belong to no split were not used", name)
+
+    def _place(self, entry: str, where: str) -> Path | None:
+        """The folder or list that an entry means; `../images` of exported sets means `images`."""
+        for candidate in (self._root / entry, self._root / entry.removeprefix("../")):
+            name = name_below(self._root, candidate) if _exists(candidate) else None
+            if name is not None:
+                return self._root / name
+        near = alike(self._root / entry)
+        there = f"; there is {printable(near)}" if near else ""
+        self._findings.error(
+            where, f"'{printable(entry)}' is neither a folder nor a list below {printable(self._root)}{there}"
+        )
+        return None
+
+    def _listed(self, file: Path) -> Iterator[str]:
+        for number, line in enumerate(read_text(file).split("\n"), 1):
+            if line.strip():
+                yield self._named(line.strip(), file, f"{file}: line {number}")
+
+    def _named(self, line: str, file: Path, where: str) -> str:
+        """The image that a line of a list names: below the root, or below the folder of the list."""
+        column = None if is_image(line) else _FIRST_COLUMN.match(line)
+        written = column[1] if column else line
+        for folder in (self._root, file.parent):
+            if _exists(folder / written) and (name := name_below(self._root, folder / written)) is not None:
+                return image_name(name, where, self._findings)
+        if self._index is None:
+            self._index = ImageIndex(self._root)
+        elsewhere = ".." in written.split("/") or _exists(Path(written))
+        files = [] if elsewhere else self._index.find(written)
+        if len(files) != 1:
+            return image_name(written, where, self._findings)
+        self._findings.warn("names were matched to files that are spelled otherwise", f"{where}: {files[0]}")
+        return files[0]
 
 
-def _targets(root: Path, image: str, labels: int, findings: Findings) -> list[int]:
-    targets = [0] * labels
-    file = _label_file(root, image)
-    if not file.exists():
-        findings.warn("images without a label file are negative for every class", image)
-        return targets
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        if line.strip():
-            label = _class_of(line.split(), labels, f"{file}: line {number}", findings)
-            if label is not None:
-                targets[label] = POSITIVE
-    return targets
+class _LabelFiles:
+    """The text files of boxes, looked up by the names of their images; folders are listed once."""
+
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self._root, self._findings = root, findings
+        self._folders: dict[Path, dict[str, str]] = {}
+
+    def targets(self, images: Sequence[str], labels: int, where: str) -> list[list[int]]:
+        """A row of targets for each image. Images of which none has a label file are an error."""
+        files = [self._of(image) for image in images]
+        if images and not any(files):
+            self._findings.error(where, self._none_found(images))
+            return [[0] * labels for _ in images]
+        return [self._row(image, file, labels) for image, file in zip(images, files, strict=True)]
+
+    def _row(self, image: str, file: Path | None, labels: int) -> list[int]:
+        row = [0] * labels
+        if file is None:
+            wanted = self._candidates(image)[0]
+            if near := alike(wanted):
+                self._findings.error(image, f"its label file is called {printable(near)}; rename it to {wanted.name}")
+            else:
+                self._findings.warn("images without a label file are negative for every class", image)
+            return row
+        for number, line in enumerate(read_text(file).split("\n"), 1):
+            if line.strip():
+                label = _class_of(line.split(), labels, f"{file}: line {number}", self._findings)
+                if label is not None:
+                    row[label] = POSITIVE
+        return row
+
+    def _of(self, image: str) -> Path | None:
+        """The label file of an image. Unicode forms do not count, capitals do."""
+        for file in self._candidates(image):
+            if file.parent not in self._folders:
+                names = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+                self._folders[file.parent] = {normal(name): name for name in names} | {name: name for name in names}
+            names_there = self._folders[file.parent]
+            name = names_there.get(file.name) or names_there.get(normal(file.name))
+            if name:
+                return file.parent / name
+        return None
+
+    def _candidates(self, image: str) -> list[Path]:
+        """Where the labels of an image can be, the usual place first.
+
+        The last folder called `images` gives way to `labels`. If there is none below the root, the root itself may be
+        in one (`path: ./images`), or the labels are next to the images.
+        """
+        file = Path(image).with_suffix(".txt")
+        inside = _with_labels(file)
+        if inside:
+            return [self._root / inside]
+        above = _with_labels(self._root / file)
+        return [*([above] if above else []), self._root / file]
+
+    def _none_found(self, images: Sequence[str]) -> str:
+        """The message on a split without any label file: where was looked, and what is there instead."""
+        looked = " or ".join(printable(file) for file in self._candidates(images[0]))
+        stems = {normal(Path(image).stem).casefold() for image in images}
+        others = (
+            file
+            for file in files_below(self._root, Omitted())
+            if file.suffix.lower() == ".txt" and normal(file.stem).casefold() in stems
+        )
+        other = next(others, None)
+        there = f"there is {printable(other)}; rename or move" if other else "no file of such a name is there; add"
+        return (
+            f"no image has a label file ({len(images):,} images), looked for {looked}, but {there} the label files, or "
+            "leave this split out"
+        )
 
 
-def _label_file(root: Path, image: str) -> Path:
-    """`labels/x.txt` for `images/x.jpg`: the last folder called images gives way; without one, beside the image."""
-    parts = list(Path(image).with_suffix(".txt").parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return root.joinpath(*parts)
+def _with_labels(file: Path) -> Path | None:
+    """`labels/x.txt` for `images/x.txt`, or None without a folder of that name."""
+    folders = list(file.parts[:-1])
+    if "images" not in folders:
+        return None
+    last = len(folders) - 1 - folders[::-1].index("images")
+    return Path(*folders[:last], "labels", *folders[last + 1 :], file.name)
 
 
 def _class_of(fields: Sequence[str], labels: int, where: str, findings: Findings) -> int | None:

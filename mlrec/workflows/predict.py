@@ -101,7 +101,7 @@ def predict(
     """
     machine = machine or Machine()
     scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
-    return _predictions(scorer, _items(images), threshold, top, machine, on_error or _raise, progress)
+    return _predictions(scorer, _items(images, progress), threshold, top, machine, on_error or _raise, progress)
 
 
 def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) -> Scorer:
@@ -215,13 +215,17 @@ def _chosen(row: NDArray[np.float64], threshold: float | NDArray[np.float64], to
     return order[(row >= threshold)[order]].tolist()  # type: ignore[no-any-return]
 
 
-def _items(images: str | Path | Iterable[str | Path | Item]) -> Iterator[Item]:
+def _items(images: str | Path | Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
     if isinstance(images, (str, Path)):
-        return items_of([str(images)])
+        return items_of([str(images)], progress.warn)
     given = list(images) if isinstance(images, (list, tuple)) else images
     if isinstance(given, list) and not any(isinstance(image, Item) for image in given):
-        return items_of([str(image) for image in given])
-    return (item for image in given for item in ([image] if isinstance(image, Item) else items_of([str(image)])))
+        return items_of([str(image) for image in given], progress.warn)
+    return (
+        item
+        for image in given
+        for item in ([image] if isinstance(image, Item) else items_of([str(image)], progress.warn))
+    )
 
 
 class Gallery:

@@ -12,8 +12,9 @@ import numpy as np
 from mlrec.datasets import folder
 from mlrec.datasets.boxes import hold_pixels, repaired
 from mlrec.datasets.folder import Dataset, Info
+from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
-from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of
+from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of, usual_name
 from mlrec.errors import DataError, Findings, UsageError, nearest, printable
 from mlrec.files import check_name, replace_folder, write_text
 from mlrec.progress import SILENT, Progress
@@ -47,7 +48,8 @@ def prepare(
 ) -> Dataset:
     """Read foreign annotations and write `out/name`: a manifest a split and `dataset.json`.
 
-    Everything is checked before anything fails; all errors stand in `out/name.bad.log`. Nothing half done is left.
+    Everything is checked before anything fails. Several errors are listed in `out/name.bad.log`. Nothing half done is
+    left.
 
     Args:
         kind: a key of `SOURCES`.
@@ -68,7 +70,7 @@ def prepare(
         raise UsageError(f"'{printable(kind)}' is no source: {', '.join(SOURCES)}{nearest(kind, SOURCES)}")
     findings = Findings()
     options = _checked_options(kind, options or ReadOptions(), findings)
-    place = _without_dots(Path(path))
+    place = without_dots(Path(path))
     log = _log(out, name or _usual_name(kind, place))
     with _kept_in(log, findings, path):
         reading = reader_of(kind)(place, options, findings)
@@ -132,8 +134,8 @@ def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> Rea
             findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
     options = replace(
         options,
-        images=options.images and _without_dots(options.images),
-        annotations=tuple(_without_dots(file) for file in options.annotations),
+        images=options.images and without_dots(options.images),
+        annotations=tuple(without_dots(file) for file in options.annotations),
     )
     if options.labels is None:
         return options
@@ -143,14 +145,9 @@ def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> Rea
     return replace(options, labels=labels)
 
 
-def _without_dots(path: Path) -> Path:
-    """`path` without `..`: what a data set remembers must not hang on the folder that a command was given in."""
-    return path.resolve() if ".." in path.parts else path
-
-
 def _usual_name(kind: str, path: Path) -> str:
-    """Names the list of errors as long as the reader has not told the name of the data set."""
-    return path.absolute().stem if kind in ("csv", "yolo", "voc") else kind
+    """Names the list of errors as long as the reader has not named the data set."""
+    return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
 def _log(out: Path | str, name: str) -> Path:
@@ -160,13 +157,15 @@ def _log(out: Path | str, name: str) -> Path:
 
 @contextmanager
 def _kept_in(log: Path, findings: Findings, path: Path | str) -> Iterator[None]:
-    """Raise what the block found, after writing all of it to `log`."""
+    """Raise what the block found. Several errors are written to `log`; one error is in the message in full."""
     try:
         yield
     except DataError as error:
         findings.errors.append(str(error))
-    if findings.errors:
+    if len(findings.errors) > 1:
         write_text(log, "".join(f"{line}\n" for line in findings.errors))
+    elif findings.errors:
+        log.unlink(missing_ok=True)  # of an earlier attempt
     findings.raise_errors(f"{printable(path)} cannot be used", str(log))
 
 
@@ -190,6 +189,7 @@ def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Pr
     if not manifests:
         raise DataError(f"{reading.name}: there is no split with a sample")
     if checks.verify:
+        reading, manifests = _located(reading, manifests, findings)
         names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
         found = verify(manifests[0].root, names, progress)
         note_images(found, reading.stated_sizes, checks.skip_bad_images, findings)
@@ -216,6 +216,41 @@ def _alike_labels(manifests: Sequence[Manifest], findings: Findings) -> list[Man
         except DataError as error:
             findings.error(f"split '{manifest.split}'", f"{error}, as in split '{manifests[0].split}'")
     return alike
+
+
+def _located(reading: Reading, manifests: Sequence[Manifest], findings: Findings) -> tuple[Reading, list[Manifest]]:
+    """The manifests with the names that their image files have on disk, and the reading that knows both names.
+
+    Two samples whose names turn out to be one file are an error.
+    """
+    names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
+    renamed = located(manifests[0].root, names, findings)
+    if not renamed:
+        return reading, list(manifests)
+    there = set(names)
+    for name, file in renamed.items():
+        if file in there:
+            findings.error(printable(name), f"is the file {printable(file)}, which is annotated, too; keep one of them")
+    for file in repeated(renamed.values()):
+        both = ", ".join(printable(name) for name in renamed if renamed[name] == file)
+        findings.error(printable(file), f"is meant by several names ({both}); keep one of them")
+    changed = [
+        replace(
+            manifest,
+            images=tuple(renamed.get(image, image) for image in manifest.images),
+            sample_ids=tuple(_renamed_id(sample, renamed) for sample in manifest.sample_ids),
+        )
+        for manifest in manifests
+    ]
+    sizes = {renamed.get(image, image): size for image, size in reading.stated_sizes.items()}
+    source = {**reading.source, "annotated_names": {file: name for name, file in renamed.items()}}
+    return replace(reading, stated_sizes=sizes, source=source), changed
+
+
+def _renamed_id(sample: str, renamed: dict[str, str]) -> str:
+    """A sample's id is its image, or `image#k` for a box."""
+    image, hash_, number = sample.rpartition("#")
+    return renamed.get(sample) or (renamed[image] + hash_ + number if image in renamed else sample)
 
 
 def _without(manifest: Manifest, bad: set[str]) -> Manifest:

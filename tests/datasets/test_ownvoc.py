@@ -174,3 +174,48 @@ def test_voc2012_training_images_need_their_annotation(tmp_path: Path) -> None:
     findings = Findings()
     read_voc2012(tmp_path, ReadOptions(), findings)
     assert "2008_000003.xml: no such annotation" in findings.errors[0]
+
+
+def test_annotations_in_subfolders_and_in_capitals_are_all_read(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog"), "b": xml("cat"), "c": xml("dog"), "d": xml("cat")})
+    moved = {"b": "cam1/day/b", "c": "cam2/c"}
+    for stem, place in moved.items():
+        for folder, suffix in (("Annotations", ".xml"), ("JPEGImages", ".jpg")):
+            (root / folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (root / folder / f"{stem}{suffix}").rename(root / folder / f"{place}{suffix}")
+    (root / "Annotations/a.xml").rename(root / "Annotations/a.XML")
+    (root / "JPEGImages/d.jpg").rename(root / "JPEGImages/cam2/d.jpg")
+    reading, findings = read(root)
+    assert not findings.errors
+    (manifest,) = reading.manifests
+    assert dict(zip(manifest.images, manifest.targets.tolist(), strict=True)) == {
+        "JPEGImages/a.jpg": [0, 1], "JPEGImages/cam2/d.jpg": [1, 0],
+        "JPEGImages/cam1/day/b.jpg": [1, 0], "JPEGImages/cam2/c.jpg": [0, 1],
+    }  # fmt: skip
+
+
+def test_what_is_beside_the_folders_of_splits_or_in_no_list_is_a_warning(tmp_path: Path) -> None:
+    for place in ("train/a", "valid/b", "extra/c"):
+        (tmp_path / "r" / place).parent.mkdir(parents=True)
+        (tmp_path / "r" / f"{place}.xml").write_text(xml("dog"))
+        (tmp_path / "r" / f"{place}.jpg").touch()
+    assert "annotations of no split were not used: extra/c.xml" in read(tmp_path / "r")[1].warnings
+    root = tree(tmp_path / "l", {"a": xml("dog"), "b": xml("dog")}, {"train": "a"})
+    assert "annotations of no split were not used: Annotations/b.xml" in read(root)[1].warnings
+
+
+def test_lists_with_endings_and_a_second_column(tmp_path: Path) -> None:
+    annotations = dict.fromkeys(("a", "b", "c d", "e 1"), xml("dog"))
+    root = tree(tmp_path, annotations)
+    (root / "ImageSets/Main/train.txt").write_text("a.jpg\nb  -1\nc d.jpg 1\ne 1\n")
+    reading, findings = read(root)
+    assert not findings.errors
+    assert [Path(image).stem for image in reading.manifests[0].images] == ["a", "b", "c d", "e 1"]
+
+
+def test_errors_on_names_in_other_capitals_name_the_file_that_is_there(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"a": xml("dog"), "b": xml("dog")}, {"train": "A b"})
+    (root / "JPEGImages/b.jpg").rename(root / "JPEGImages/B.jpg")
+    _, findings = read(root)
+    assert f"there is {root}/Annotations/a.xml" in findings.errors[0]
+    assert f"there is {root}/JPEGImages/B.jpg" in findings.errors[1]

@@ -21,7 +21,7 @@ from mlrec.cli.app import app
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.images import decode_box
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.sources import SOURCES, Reading, ReadOptions
+from mlrec.datasets.sources import SOURCES, Reading, ReadOptions, reader_of
 from mlrec.errors import DataError, Findings, UsageError
 from mlrec.workflows import prepare as workflow
 from mlrec.workflows.duplicates import find_duplicates
@@ -172,7 +172,69 @@ def test_faults_of_the_reader_come_before_any_image_is_decoded(tmp_path: Path) -
     with pytest.raises(DataError, match="'yes' is not 0, 1 or -1"):
         prepare("csv", csv(tmp_path, "a.jpg,yes,0\n"), out=tmp_path / "data", progress=heard)
     assert heard.steps == 0
-    assert left(tmp_path / "data") == ["pets.bad.log"]
+    assert left(tmp_path / "data") == []
+
+
+def test_a_single_error_leaves_no_list_behind_not_even_of_an_earlier_attempt(tmp_path: Path) -> None:
+    for rows, logs in (("a.jpg,yes,0\nb.jpg,no,0\n", ["pets.bad.log"]), ("a.jpg,yes,0\n", [])):
+        with pytest.raises(DataError, match="'yes' is not 0, 1 or -1"):
+            prepare("csv", csv(tmp_path, rows), out=tmp_path / "data")
+        assert left(tmp_path / "data") == logs
+
+
+def test_a_folder_with_a_dot_in_its_name_keeps_it(tmp_path: Path) -> None:
+    csv(tmp_path / "my.v1").rename(tmp_path / "my.v1" / "train.csv")
+    dataset = prepare("csv", tmp_path / "my.v1", out=tmp_path / "data")
+    assert (dataset.info.name, dataset.path.name, dataset.manifest("train").name) == ("my.v1", "my.v1", "my.v1")
+
+
+def test_the_spelling_of_a_path_is_kept_where_it_leads_to_the_same_place(tmp_path: Path) -> None:
+    csv(tmp_path / "store" / "of 2024")
+    (tmp_path / "mine").symlink_to(tmp_path / "store" / "of 2024")
+    (tmp_path / "here").mkdir()
+    dataset = prepare("csv", tmp_path / "here" / ".." / "mine" / "pets.csv", out=tmp_path / "data")
+    assert dataset.manifest("all").root == tmp_path / "mine"
+
+
+def test_names_that_look_the_same_are_matched_to_their_files_with_a_warning(tmp_path: Path) -> None:
+    nfd, nfc = "cafe\u0301.jpg", "caf\u00e9.jpg"
+    for seed, name in enumerate((nfd, "sub/b.jpg", "c.PNG", "deep/er/d.jpg")):
+        photograph(tmp_path / name, seed)
+    (tmp_path / "pets.csv").write_text(f"filename,cat\n{nfc},1\nsub\\b.jpg,0\nc,1\ner/d.jpg,0\n", encoding="utf-8")
+    heard = Heard()
+    dataset = prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", progress=heard)
+    manifest = dataset.manifest("all")
+    assert manifest.images == (nfd, "sub/b.jpg", "c.PNG", "deep/er/d.jpg")
+    assert manifest.targets.ravel().tolist() == [1, 0, 1, 0]
+    assert any("names were matched to files that are spelled otherwise: 4 times" in line for line in heard.warned)
+
+
+def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path) -> None:
+    for seed, name in enumerate(("sub/b.jpg", "x/c.jpg", "y/c.jpg")):
+        photograph(tmp_path / name, seed)
+    (tmp_path / "pets.csv").write_text("filename,cat\nsub/b.jpg,1\nsub\\b.jpg,0\nc.jpg,1\n")
+    with pytest.raises(DataError) as caught:
+        prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
+    text = str(caught.value)
+    assert "is the file sub/b.jpg, which is annotated, too" in text
+    assert "several end so (x/c.jpg, y/c.jpg); write the whole path" in text
+
+
+def test_of_a_name_in_other_capitals_the_error_names_the_file_that_is_there(tmp_path: Path) -> None:
+    photograph(tmp_path / "Sub" / "A.JPG", 0)
+    (tmp_path / "pets.csv").write_text("filename,cat\nsub/a.jpg,1\n")
+    with pytest.raises(DataError, match=r"no such image file, but there is .*/Sub/A\.JPG; use that name"):
+        prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
+
+
+def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.csv").write_text("name,cat\na.jpg,1\n")
+    (tmp_path / "test.xlsx").write_bytes(b"")
+    findings = Findings()
+    reader_of("csv")(tmp_path, ReadOptions(), findings)
+    assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
+    assert findings.warnings == [f"tables that are no .csv files were not used: {tmp_path}/test.xlsx"]
 
 
 def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
