@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlrec.datasets.images import SUFFIXES
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import Reading, ReadOptions
-from mlrec.datasets.voc import ANNOTATIONS, IMAGES, LISTS, SPLITS, read_lists, target_array, targets_of
+from mlrec.datasets.splitnames import WHOLE, known_split, resolve_names, usual_order
+from mlrec.datasets.voc import ANNOTATIONS, IMAGES, LISTS, read_lists, split_lists, target_array, targets_of
 from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, printable
-
-WHOLE = "all"
-FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # of exporting tools, and their splits
 
 
 def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    Splits are those of `ImageSets/Main`, else there is one, `all`; where the XML files lie in folders `train`, `valid`
-    (or `val`) and `test`, these are the splits. Labels are `options.labels`, in that order, and any other name is an
-    error; without them the names that occur, sorted. Images lie in `options.images`, in `JPEGImages`, in `images`, or
-    beside the XML files, under the name (and in the folder) of their XML file.
+    Splits are those of `ImageSets/Main`, else there is one, `all`; if the XML files are in folders named like splits
+    (`train`, `valid`, `test`), these are the splits. Labels are `options.labels`, in that order, and any other name is
+    an error; without them the names that occur, sorted. Images are in `options.images`, in `JPEGImages`, in `images`,
+    or next to the XML files, under the name (and in the folder) of their XML file.
 
     Raises:
         DataError: no annotations there.
     """
     root = path.absolute()
     folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
-    listed = any((root / LISTS / f"{split}.txt").exists() for split in SPLITS)
-    lists = read_lists(root / LISTS, findings) if listed else _found(folder)
+    listed = bool(split_lists(root / LISTS, options.split_names))
+    if listed:
+        lists = read_lists(root / LISTS, findings, own=True, given=options.split_names)
+    else:
+        lists = _found(folder, options.split_names, findings)
     annotations = {}
     for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
         if annotation := read_annotation(folder / f"{stem}.xml", root, findings):
@@ -66,21 +67,28 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
-def _found(folder: Path) -> dict[str, list[str]]:
+def _found(folder: Path, given: Mapping[str, str], findings: Findings) -> dict[str, list[str]]:
     """Annotations by split, as paths below `folder` without their ending: all as one, or those of a folder a split.
 
     Raises:
         DataError: there is none.
     """
     if stems := _stems(folder, folder):
+        resolve_names({}, given, findings)
         return {WHOLE: stems}
-    lists: dict[str, list[str]] = {}
-    for name, split in FOLDERS.items():
-        if stems := _stems(folder / name, folder):
-            lists[split] = lists.get(split, []) + stems
-    if not lists:
+    named = [part for part in _folders(folder) if known_split(part.name) or part.name.casefold() in given]
+    parts = {part.name: stems for part in named if (stems := _stems(part, folder))}
+    if not parts:
         raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
-    return lists
+    names = resolve_names({name: str(folder / name) for name in parts}, given, findings)
+    lists: dict[str, list[str]] = {}
+    for name, stems in parts.items():
+        lists[names[name]] = lists.get(names[name], []) + stems
+    return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(part for part in folder.glob("[!.]*") if part.is_dir())
 
 
 def _stems(place: Path, folder: Path) -> list[str]:

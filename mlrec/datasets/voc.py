@@ -8,7 +8,7 @@ training and in scoring is not decided here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.splitnames import USUAL, known_split, resolve_names, usual_order
 from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, nearest, printable
 from mlrec.files import read_text
@@ -25,7 +26,6 @@ LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-SPLITS = ("train", "val", "trainval", "test")
 LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
@@ -112,22 +112,51 @@ def read_year(
     return manifests, sizes
 
 
-def read_lists(folder: Path, findings: Findings) -> dict[str, list[str]]:
+def read_lists(
+    folder: Path, findings: Findings, *, own: bool = False, given: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
     """Image names by split, each from its own `<split>.txt`; a split without a file is absent, with a warning.
+
+    Args:
+        folder: of the lists.
+        findings: where errors and warnings go.
+        own: lists of an own data set may have names that are not VOC's; names of splits are resolved by `splitnames`.
+        given: `--splits`, see `splitnames.parse_names`.
 
     Raises:
         DataError: there is no list at all.
     """
+    found = split_lists(folder, given or {})
+    files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]
+    if own and not files:
+        files = found
+    for file in found if own else ():
+        if file not in files:
+            kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
+            findings.warn(kind, str(file))
+    if not files:
+        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in USUAL)}")
+    names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
-    for split in SPLITS:
-        file = folder / f"{split}.txt"
-        if not file.exists():
-            findings.warn(f"split '{split}' is absent, because its list is missing", str(file))
-            continue
-        lists[split] = _list(file, split, findings)
-    if not lists:
-        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
-    return lists
+    for file in files:
+        split = names[file.stem]
+        lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings)))
+    for split in USUAL:
+        if split not in lists:
+            findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
+    return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
+
+
+def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
+    """The lists of splits in `ImageSets/Main`, without the lists of one class (`cat_train.txt`) that VOC has beside."""
+    files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
+    return [file for file in files if file.stem.casefold() in given or not _is_class_list(file.stem)]
+
+
+def _is_class_list(stem: str) -> bool:
+    """Whether a list is called `<class>_<split>`."""
+    label, _, split = stem.rpartition("_")
+    return bool(label) and known_split(split) is not None
 
 
 def _list(file: Path, split: str, findings: Findings) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlrec.datasets.images import SUFFIXES
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.splitnames import known_split, resolve_names, usual_order
 from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_text
 
@@ -21,12 +22,12 @@ MAX_DEPTH = 100
 SPLITS = ("train", "val", "test")
 
 
-def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read the data set that `data.yaml` describes; `path` is that file or its folder.
 
-    `names` is a list or numbers the classes; `train`, `val` and `test` are folders of images or text files that list
-    them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` stand in
-    `labels/.../x.txt`; an image without that file shows nothing. A label is positive where it has a box.
+    `names` is a list or numbers the classes; `train`, `val` (or `valid`, ...) and `test` are folders of images or text
+    files that list them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are
+    in `labels/.../x.txt`; an image without that file shows nothing. A label is positive if it has a box.
 
     Raises:
         DataError: no such file, or it does not describe a data set.
@@ -38,20 +39,19 @@ def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading: 
         findings.error(
             f"{file}", f"nc is {printable(described['nc'])}, but names has {len(labels)}; correct one of them"
         )
-    if not any(described.get(split) for split in SPLITS):
-        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
+    splits = _splits(described, file, options.split_names, findings)
     root = _root(described.get("path"), file)
     manifests = []
-    for split in SPLITS:
-        if described.get(split) is None:
-            findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
-            continue
-        images = _images(described[split], f"{file}: {split}", root, findings)
+    for split, entries in splits.items():
+        images = _images(entries, f"{file}: {split}", root, findings)
         if findings.errors:
             continue
         rows = [_targets(root, image, len(labels), findings) for image in images]
         targets = np.array(rows, dtype=np.int8).reshape(-1, len(labels))
         manifests.append(Manifest(root.name, split, root, labels, tuple(images), targets))
+    for split in SPLITS:
+        if split not in splits:
+            findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
     name = file.stem if file.name != FILE else file.parent.name
     return Reading(name, manifests, {"kind": "yolo", "path": str(file)})
 
@@ -115,16 +115,36 @@ def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
     return labels
 
 
+def _splits(
+    described: Mapping[Any, Any], file: Path, given: Mapping[str, str], findings: Findings
+) -> dict[str, list[Any]]:
+    """What each split's key gives: folders and lists of images.
+
+    Raises:
+        DataError: no key is the name of a split.
+    """
+    keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
+    keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
+    if not any(described[key] for key in keys):
+        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
+    names = resolve_names({key: str(file) for key in keys}, given, findings)
+    splits: dict[str, list[Any]] = {}
+    for key in sorted(keys, key=lambda key: usual_order(names[key])):
+        value = described[key]
+        splits.setdefault(names[key], []).extend(value if isinstance(value, list) else [value])
+    return splits
+
+
 def _root(value: Any, file: Path) -> Path:
     """`path:` where it exists, as given or below the file's folder; else that folder: configurations move with data."""
     candidates = [file.parent / str(value), Path(str(value))] if value else []
     return next((folder for folder in candidates if _exists(folder) and folder.is_dir()), file.parent).resolve()
 
 
-def _images(value: Any, where: str, root: Path, findings: Findings) -> list[str]:
+def _images(entries: Sequence[Any], where: str, root: Path, findings: Findings) -> list[str]:
     """Image names below the root, out of folders and lists."""
     names: list[str] = []
-    for entry in value if isinstance(value, list) else [value]:
+    for entry in entries:
         place = _place(str(entry), where, root)
         if place.is_dir():
             found = sorted(file for file in place.rglob("[!.]*") if file.suffix.lower() in SUFFIXES)

@@ -12,6 +12,7 @@ import msgspec
 from mlrec import processes
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.statistics import label_gaps
 from mlrec.errors import DataError, ModelError, printable
 from mlrec.files import replace_folder, write_json
 from mlrec.metrics.conventions import conventions_named
@@ -150,6 +151,8 @@ def choose(
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     for name in labels or ():
         outputs.column_of(name, manifest.labels)
+    for line in label_gaps(manifest.with_labels(labels) if labels else manifest).lines():
+        progress.warn(line)
     changes = _changes(record, manifest)
     for change in changes:
         progress.warn(change)

@@ -134,7 +134,7 @@ def test_contradicting_records_are_an_error_that_names_both_lines(tmp_path: Path
 
 def test_an_odd_split_name_is_refused(tmp_path: Path) -> None:
     (error,) = errors(tmp_path, "filename,split,cat\na.jpg,../train,1\n")
-    assert "line 2, column 'split': '../train' is no name of a split" in error
+    assert "line 2, column 'split': '../train' is not a valid split name" in error
 
 
 def test_a_first_column_of_another_name_is_refused(tmp_path: Path) -> None:
