@@ -115,7 +115,7 @@ def read_year(
 def read_lists(
     folder: Path, findings: Findings, *, own: bool = False, given: Mapping[str, str] | None = None
 ) -> dict[str, list[str]]:
-    """Image names by split, each from its own `<split>.txt`; a split without a file is absent, with a warning.
+    """Image names by split, each from its own `<split>.txt`. Where VOC has a list, its absence is a warning.
 
     Args:
         folder: of the lists.
@@ -141,22 +141,23 @@ def read_lists(
     for file in files:
         split = names[file.stem]
         lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings)))
-    for split in USUAL:
+    for split in () if own else USUAL:
         if split not in lists:
             findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
     return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
 
 
 def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
-    """The lists of splits in `ImageSets/Main`, without the lists of one class (`cat_train.txt`) that VOC has beside."""
+    """The lists of splits, without the lists of one class that VOC has: `cat_train.txt` next to `train.txt`."""
     files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
-    return [file for file in files if file.stem.casefold() in given or not _is_class_list(file.stem)]
-
-
-def _is_class_list(stem: str) -> bool:
-    """Whether a list is called `<class>_<split>`."""
-    label, _, split = stem.rpartition("_")
-    return bool(label) and known_split(split) is not None
+    splits = {known_split(file.stem) for file in files} - {None}
+    return [
+        file
+        for file in files
+        if file.stem.casefold() in given
+        or known_split(file.stem.rpartition("_")[2]) not in splits
+        or "_" not in file.stem
+    ]
 
 
 def _list(file: Path, split: str, findings: Findings) -> list[str]:
