@@ -105,7 +105,7 @@ def evaluate_run(
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model, the split to score it on, and what has changed since it was trained."""
+    """A model, the split to score it on, and warnings: what has changed since the training, labels without an AP."""
 
     model: Path
     dataset: Dataset
@@ -151,9 +151,8 @@ def choose(
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     for name in labels or ():
         outputs.column_of(name, manifest.labels)
-    for line in label_gaps(manifest.with_labels(labels) if labels else manifest).lines():
-        progress.warn(line)
-    changes = _changes(record, manifest)
+    gaps = label_gaps(manifest.with_labels(labels) if labels else manifest)
+    changes = [*_changes(record, manifest), *gaps.lines()]
     for change in changes:
         progress.warn(change)
     return Chosen(path, dataset, manifest, changes)

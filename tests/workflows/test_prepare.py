@@ -403,3 +403,76 @@ def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, sent: signal.Sign
         assert errors == told
         assert not out.exists() or left(out) == []
         assert family(process.pid) == []
+
+
+def test_shared_files_of_train_and_val_are_an_error_beside_trainval_too(tmp_path: Path) -> None:
+    names = ("train", "val", "trainval")
+    for k, name in enumerate(("shared.jpg", "a.jpg", "b.jpg")):
+        photograph(tmp_path / "images" / name, k)
+    for split, rows in zip(names, ("shared a", "shared b", "shared a b"), strict=True):
+        lines = [f"{name}.jpg,{k}" for k, name in enumerate(rows.split())]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
+    options = ReadOptions(images=tmp_path / "images")
+    with pytest.raises(DataError, match=r"splits 'val' and 'train': shared.jpg is there, too"):
+        prepare("csv", tmp_path, out=tmp_path / "data", options=options)
+
+
+def test_the_same_pixels_in_another_format_are_the_same_image(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.png", 0)
+    Image.open(tmp_path / "a.png").save(tmp_path / "b.bmp")
+    photograph(tmp_path / "c.png", 1)
+    table = tmp_path / "pets.csv"
+    table.write_text("filename,split,dog\na.png,Training,1\nb.bmp,testing,1\nc.png,testing,0\n")
+    with pytest.raises(DataError, match=r"b\.bmp has the same pixels as a\.png there; remove it"):
+        prepare("csv", table, out=tmp_path / "data")
+
+
+def test_benchmarks_may_hold_a_photograph_twice_in_train_and_val(tmp_path: Path) -> None:
+    for k, name in enumerate(("a.png", "b.png", "c.png", "d.png")):
+        photograph(tmp_path / "images" / name, k % 2 if k < 3 else 9)
+    for split, rows in (("train", "ab"), ("val", "cd"), ("trainval", "abcd")):
+        lines = [f"{name}.png,{int(name in 'ac')}" for name in rows]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
+    dataset = prepare("csv", tmp_path, out=tmp_path / "data", options=ReadOptions(images=tmp_path / "images"))
+    assert dataset.info.warnings == [
+        "splits 'val' and 'train' share images with the same pixels: c.png has the same pixels as a.png there"
+    ]
+
+
+def test_labels_without_a_known_negative_are_counted_and_named(tmp_path: Path) -> None:
+    dataset = prepare("csv", csv(tmp_path, "a.jpg,1,1\nb.jpg,-1,0\n"), out=tmp_path / "data")
+    assert dataset.info.warnings == [
+        "split 'all' has no known negative for 1 of 2 labels, so their AP is undefined there: cat"
+    ]
+
+
+def test_the_labels_that_were_taken_are_listed(tmp_path: Path) -> None:
+    dataset = prepare("csv", csv(tmp_path, "a.jpg,1,0\nb.jpg,1,0\n"), out=tmp_path / "data")
+    assert summary(dataset).footnotes == ("labels: cat, dog", "rarest: cat (2)", "never positive: dog")
+
+
+def test_of_many_labels_the_number_and_the_first_ten_are_listed(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.jpg", 0)
+    names = [f"label{k}" for k in range(25)]
+    table = tmp_path / "many.csv"
+    table.write_text(f"filename,{','.join(names)}\na.jpg,{','.join('1' * 24)},0\n")
+    footnotes = summary(prepare("csv", table, out=tmp_path / "data")).footnotes
+    assert footnotes == (
+        "labels: 25, the first 10: " + ", ".join(names[:10]),
+        "rarest: label0 (1), label1 (1), label2 (1)",
+        "never positive: label24",
+    )
+
+
+def test_the_command_takes_values_and_names_of_splits(tmp_path: Path) -> None:
+    source = csv(tmp_path, "a.jpg,north,1,-1\nb.jpg,south,-1,1\n", "filename,split,cat,dog\n")
+    words = ["prepare", "csv", str(source), "--out", str(tmp_path / "data"), "--splits", "north=train,south=testing"]
+    CliRunner().invoke(app, [*words, "--negative", "-1"], catch_exceptions=False)
+    dataset = Dataset.load(tmp_path / "data/pets")
+    assert dataset.info.splits == {"train": 1, "test": 1}
+    assert dataset.manifest("train").targets.tolist() == [[1, 0]]
+    assert dataset.info.source["options"] == {"split_names": {"north": "train", "south": "test"}, "negative": "-1"}
+    with pytest.raises(DataError, match="--negative -1 or --unknown -1"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    with pytest.raises(UsageError, match="is not OWN=train"):
+        CliRunner().invoke(app, [*words, "--splits", "north"], catch_exceptions=False)
