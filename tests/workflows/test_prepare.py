@@ -410,7 +410,7 @@ def test_shared_files_of_train_and_val_are_an_error_beside_trainval_too(tmp_path
     for k, name in enumerate(("shared.jpg", "a.jpg", "b.jpg")):
         photograph(tmp_path / "images" / name, k)
     for split, rows in zip(names, ("shared a", "shared b", "shared a b"), strict=True):
-        lines = [f"{name}.jpg,{k}" for k, name in enumerate(rows.split())]
+        lines = [f"{name}.jpg,{int(name == 'shared')}" for name in rows.split()]
         (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
     options = ReadOptions(images=tmp_path / "images")
     with pytest.raises(DataError, match=r"splits 'val' and 'train': shared.jpg is there, too"):
