@@ -9,6 +9,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.datasets.sources import SOURCES, ReadOptions
+from mlrec.datasets.splitnames import parse_names
 from mlrec.errors import UsageError
 
 Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(SOURCES)}.", metavar="KIND")]
@@ -46,9 +47,19 @@ def prepare(
         str | None,
         typer.Option(help="Label names, where the source does not name them, or a choice.", metavar="A,B,..."),
     ] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(help="Splits with unusual names, as in learning=train,holdout=test.", metavar="OWN=val,..."),
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="csv: value that means negative, besides 0.", metavar="VALUE")
+    ] = None,
+    unknown: Annotated[
+        str | None, typer.Option(help="csv: value that means unknown, besides -1.", metavar="VALUE")
+    ] = None,
     seed: Annotated[int, typer.Option(help="shapes: seed of the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Accept images of test that are in another split, too.")
+        bool, typer.Option("--allow-overlap", help="Accept images that are in two splits, with a warning.")
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -69,6 +80,9 @@ def prepare(
             annotations=tuple(annotations or ()),
             splits=tuple(split or ()),
             labels=None if given is None else tuple(given),
+            split_names=parse_names(splits) if splits is not None else {},
+            negative=negative,
+            unknown=unknown,
             year=year,
             keep_empty=keep_empty,
             seed=seed,

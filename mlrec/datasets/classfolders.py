@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 from mlrec.datasets.image_paths import Omitted, image_files, is_image
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label
 from mlrec.datasets.names import image_name, normal
-from mlrec.datasets.ownvoc import FOLDERS, WHOLE
 from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.splitnames import WHOLE, known_split, resolve_names, usual_order
 from mlrec.errors import DataError, Findings, nearest, printable
 from mlrec.files import read_bytes
 
@@ -28,7 +28,7 @@ class _Photograph:
     classes: tuple[str, ...]
 
 
-def read_folders(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+def read_folders(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
 
     An image that is in several class folders, with the same name and content, is one sample with several labels.
@@ -42,7 +42,7 @@ def read_folders(path: Path, options: ReadOptions, findings: Findings) -> Readin
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the class folders")
     omitted = Omitted()
-    folders_by_split = _folders_by_split(root, omitted, findings)
+    folders_by_split = _folders_by_split(root, options.split_names, omitted, findings)
     found = {split: _images_by_class(folders, omitted, findings) for split, folders in folders_by_split.items()}
     omitted.warn(findings)
     labels = tuple(sorted({label for images in found.values() for label in images}))
@@ -102,7 +102,9 @@ def _visible_folders(place: Path) -> list[Path]:
     return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _folders_by_split(root: Path, omitted: Omitted, findings: Findings) -> dict[str, list[Path]]:
+def _folders_by_split(
+    root: Path, given: Mapping[str, str], omitted: Omitted, findings: Findings
+) -> dict[str, list[Path]]:
     """The class folders of each split.
 
     Raises:
@@ -110,7 +112,7 @@ def _folders_by_split(root: Path, omitted: Omitted, findings: Findings) -> dict[
     """
     folders = _visible_folders(root)
     holds_images = {folder: _images_directly_in(folder) for folder in folders}
-    named = [folder for folder in folders if folder.name in FOLDERS]
+    named = [folder for folder in folders if known_split(folder.name) or folder.name.casefold() in given]
     splits = [folder for folder in named if not holds_images[folder] and _visible_folders(folder)]
     others = [folder for folder in folders if folder not in splits and next(image_files(folder, Omitted()), None)]
     if not splits:
@@ -128,9 +130,9 @@ def _folders_by_split(root: Path, omitted: Omitted, findings: Findings) -> dict[
             "is not, so nobody can tell whether these are classes; put the splits into a folder of their own"
         )
     found: dict[str, list[Path]] = {}
-    for split in dict.fromkeys(FOLDERS.values()):
-        for folder in (folder for folder in splits if FOLDERS[folder.name] == split):
-            found.setdefault(split, []).extend(_visible_folders(folder))
+    names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)
+    for folder in sorted(splits, key=lambda folder: usual_order(names[folder.name])):
+        found.setdefault(names[folder.name], []).extend(_visible_folders(folder))
     for place in [root, *others]:
         unused = _images_directly_in(place) if place == root else list(image_files(place, omitted))
         _warn_outside(root, unused, findings)

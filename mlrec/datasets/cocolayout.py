@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from mlrec.datasets.image_paths import Omitted, files_below
 from mlrec.datasets.manifest import repeated
 from mlrec.datasets.names import SPLIT_NAME
 from mlrec.datasets.sources import ReadOptions
+from mlrec.datasets.splitnames import WHOLE, known_split, usual_order
 from mlrec.errors import DataError, Findings, UsageError, printable
 
-SPLITS = ("train", "val", "test")
-USUAL = ("train", "val")
+EXPECTED = ("train", "val")
 LONGEST_LINK = 4096  # bytes of a path
 _OTHER_TASK = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info|stuff_image_info)_", re.IGNORECASE)
-_FILE = re.compile(r"^(?:instances_)?(train|val|test)(\d{4})?\.json$")
+_NAME = re.compile(r"(?P<split>.+?)[_-]?(?P<year>\d{4})?")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[st
     if options.splits:
         raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
     folder = path / "annotations"
-    years = _years(folder)
+    years = _years(folder, options.split_names, findings)
     if not years:
         raise DataError(
             f"{printable(folder)}: no instances_train<year>.json or instances_val<year>.json here; give the folder "
@@ -55,15 +55,14 @@ def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[st
     if year not in years:
         raise DataError(f"{printable(folder)}: no year '{printable(year)}', only {', '.join(sorted(years))}")
     _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
-    for split in USUAL:
+    for split in EXPECTED:
         if split not in years[year]:
             missing = f"{folder}/instances_{split}{year}.json"
             findings.warn(f"split '{split}' is absent, because its file is missing", missing)
     root = (options.images or path).absolute()
     parts = [
         Part(split, years[year][split], root, _image_folder(root, split, year, findings))
-        for split in SPLITS
-        if split in years[year]
+        for split in sorted(years[year], key=usual_order)
     ]
     return f"coco{year}" if year else path.absolute().name, parts
 
@@ -74,7 +73,8 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     root = (options.images or path).absolute()
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
-    splits = options.splits or tuple(map(_split_of, files))
+    splits = tuple(known_split(split) or split for split in options.splits)
+    splits = splits or tuple(_split_of(file, options.split_names) or WHOLE for file in files)
     if len(splits) != len(files):
         raise UsageError(
             f"{len(files)} --annotations and {len(splits)} --split: give one --split for each, in that order"
@@ -88,12 +88,18 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     return files[0].stem if len(files) == 1 else root.name, parts
 
 
-def _years(folder: Path) -> dict[str, dict[str, Path]]:
-    """Annotation files by year ("" for none) and split."""
+def _years(folder: Path, given: Mapping[str, str], findings: Findings) -> dict[str, dict[str, Path]]:
+    """Annotation files by year ("" for none) and split; two of one split and year are an error."""
+    files = [file for file in sorted(folder.glob("[!.]*.json")) if _split_of(file, given) is not None]
     years: dict[str, dict[str, Path]] = {}
-    for file in sorted(folder.glob("*.json")):
-        if match := _FILE.match(file.name):
-            years.setdefault(match[2] or "", {})[match[1]] = file
+    for file in files:
+        split, year = str(_split_of(file, given)), _named(file)[1]
+        other = years.setdefault(year, {}).setdefault(split, file)
+        if other != file:
+            findings.error(f"{file}", f"is of split '{split}', as {printable(other.name)} is; keep one")
+    for own in given:
+        if own not in {_named(file)[0] for file in files}:
+            findings.error("--splits", f"{printable(folder)}: no annotation file of split '{printable(own)}'")
     return years
 
 
@@ -104,21 +110,41 @@ def _warn_of_other_files(folder: Path, known: Collection[Path], findings: Findin
             findings.warn("annotation files that are no split's were not used", str(file))
 
 
-def _split_of(file: Path) -> str:
-    match = _FILE.match(file.name)
-    return match[1] if match else "all"
+def _split_of(file: Path, given: Mapping[str, str]) -> str | None:
+    """The split that an annotation file is named after."""
+    own = _named(file)[0]
+    return given.get(own) or known_split(own)
+
+
+def _named(file: Path) -> tuple[str, str]:
+    """The split, in lower case, and the year ("" for none) in the name of an annotation file."""
+    match = _NAME.fullmatch(file.stem.removeprefix("instances_"))
+    return (match["split"].casefold(), match["year"] or "") if match else ("", "")
 
 
 def _image_folder(root: Path, split: str, year: str, findings: Findings) -> str:
     usual = f"{split}{year}"
-    for folder in (usual, f"images/{usual}"):
+    for folder in (usual, f"images/{usual}", *_other_spellings(root, split, year)):
         if (root / folder).is_dir():
             return folder
         if target := _link_in_words(root, folder):
             findings.warn("a folder of images is a file that names another folder, which was used", f"{root / folder}")
             return target
+    if split == WHOLE:
+        return "images" if (root / "images").is_dir() else ""
     findings.warn(f"split '{split}' has no folder of images", f"{root / usual} or {root / 'images' / usual}")
     return usual
+
+
+def _other_spellings(root: Path, split: str, year: str) -> list[str]:
+    """Folders below `root` that are named after the split in another way: `Validation`, `images/valid2017`."""
+    folders = [folder for place in (root, root / "images") for folder in sorted(place.glob("[!.]*")) if folder.is_dir()]
+    named = [(folder, _NAME.fullmatch(folder.name)) for folder in folders]
+    return [
+        folder.relative_to(root).as_posix()
+        for folder, match in named
+        if match and known_split(match["split"]) == split and match["year"] in (year or None, None)
+    ]
 
 
 def _link_in_words(root: Path, folder: str) -> str | None:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from mlrec.datasets.manifest import clean_label, repeated
@@ -46,10 +47,13 @@ class CsvFile:
         return record if column is None else f"{record}, column '{printable(self.columns[column])}'"
 
 
-def read_csv(path: Path, findings: Findings, kind: type[MlrecError] = DataError) -> CsvFile:
+def read_csv(
+    path: Path, findings: Findings, kind: type[MlrecError] = DataError, *, drop_index: bool = False
+) -> CsvFile:
     """Read a comma-separated file: UTF-8 with or without byte order mark, any line ends, blank lines left out.
 
-    A record with too few or too many cells is an error in `findings` and is left out.
+    A record with too few or too many cells is an error in `findings` and is left out. With `drop_index` a column
+    without a name that numbers the records, the index that pandas writes, is left out with a warning.
 
     Raises:
         MlrecError: (of `kind`) what makes the whole file unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
@@ -65,6 +69,8 @@ def read_csv(path: Path, findings: Findings, kind: type[MlrecError] = DataError)
     if not header:
         raise kind(f"{shown}: empty; the first line must name the columns: filename,label,...")
     _check_header(header, shown, kind)
+    if drop_index:
+        header, records = _without_index(header, list(records), path, findings)
     columns = tuple(
         clean_label(name, f"{path}: line {header_line}, column {k}", findings) for k, name in enumerate(header, 1)
     )
@@ -104,6 +110,31 @@ def _records(text: str, path: Path, kind: type[MlrecError]) -> Iterator[tuple[in
             begun = reader.line_num + 1
     except csv.Error as error:
         raise kind(f"{printable(path)}: line {begun}: {error}; check the quotation marks") from error
+
+
+def _without_index(
+    header: list[str], records: list[tuple[int, list[str]]], path: Path, findings: Findings
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The table without its first column that has no name, if that numbers the records."""
+    index = next((k for k, name in enumerate(header) if _is_unnamed(name)), None)
+    if index is None or not _counts([cells[index] for _, cells in records if index < len(cells)]):
+        return header, iter(records)
+    findings.warn("a column without a name that numbers the records was left out", f"{path}: column {index + 1}")
+    rest = [(line, cells[:index] + cells[index + 1 :]) for line, cells in records]
+    return header[:index] + header[index + 1 :], iter(rest)
+
+
+def _is_unnamed(name: str) -> bool:
+    """Whether pandas wrote the column as an index, or read such a column and wrote it again."""
+    return not name.strip() or name.startswith("Unnamed: ")
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether cells are 0, 1, 2, ... or, as in a shuffled table, three or more distinct whole numbers."""
+    texts = [cell.strip() for cell in cells]
+    if all(text == str(number) for text, number in zip(texts, count(), strict=False)):
+        return True
+    return len(texts) > 2 and len(set(texts)) == len(texts) and all(text.isdecimal() for text in texts)
 
 
 def _check_header(header: Sequence[str], shown: str, kind: type[MlrecError]) -> None:

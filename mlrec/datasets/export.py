@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mlrec.datasets.columns import SPLIT_COLUMN
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.tabular import NAME_COLUMN, SPLIT_COLUMN
+from mlrec.datasets.tabular import NAME_COLUMN
 from mlrec.errors import DataError, printable
 
 

@@ -9,12 +9,13 @@ from mlrec.datasets.image_paths import ImageIndex, Omitted, files_below, unused_
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import normal
 from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.splitnames import WHOLE, known_split, resolve_names, usual_order
 from mlrec.datasets.voc import (
     ANNOTATIONS,
     IMAGES,
     LISTS,
-    SPLITS,
     read_lists,
+    split_lists,
     stem_below_images,
     target_array,
     targets_of,
@@ -22,18 +23,15 @@ from mlrec.datasets.voc import (
 from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, printable
 
-WHOLE = "all"
-FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # of exporting tools, and their splits
-
 
 def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
     XML files are read in all subfolders. Splits are those of `ImageSets/Main`, else there is one, `all`; if XML files
-    are in folders `train`, `valid` (or `val`) and `test`, these are the splits. Labels are `options.labels`, in that
-    order, and any other name is an error; without them the names that occur, sorted. Images are in `options.images`, in
-    `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of their XML file; else the
-    one image of that name below `path` is taken. What is not used is a warning.
+    are in folders named like splits (`train`, `valid`, `test`), these are the splits. Labels are `options.labels`, in
+    that order, and any other name is an error; without them the names that occur, sorted. Images are in
+    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
+    their XML file; else the one image of that name below `path` is taken. What is not used is a warning.
 
     Raises:
         DataError: no annotations there.
@@ -44,11 +42,13 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     if nested:
         raise DataError(f"{printable(root)}: no {ANNOTATIONS} here; give the folder {printable(nested[0].parent)}")
     files = _annotation_files(folder, findings)
-    listed = any((root / LISTS / f"{split}.txt").exists() for split in SPLITS)
+    listed = bool(split_lists(root / LISTS, options.split_names))
     if listed:
-        lists = read_lists(root / LISTS, findings, lambda name: normal(name) in files)
+        lists = read_lists(
+            root / LISTS, findings, lambda name: normal(name) in files, own=True, given=options.split_names
+        )
     else:
-        lists = _by_folder(folder, files)
+        lists = _by_folder(folder, files, options.split_names, findings)
     used = {normal(stem) for stems in lists.values() for stem in stems}
     for file in (file for stem, file in files.items() if stem not in used):
         findings.warn("annotations of no split were not used", file.relative_to(root).as_posix())
@@ -119,14 +119,21 @@ def _annotation_files(folder: Path, findings: Findings) -> dict[str, Path]:
     return files
 
 
-def _by_folder(folder: Path, files: Mapping[str, Path]) -> dict[str, list[str]]:
+def _by_folder(
+    folder: Path, files: Mapping[str, Path], given: Mapping[str, str], findings: Findings
+) -> dict[str, list[str]]:
     """Annotations by split, as paths below `folder` without their ending; without a folder per split all are one."""
     stems = [file.relative_to(folder).with_suffix("").as_posix() for file in files.values()]
+    parts: dict[str, list[str]] = {}
+    for stem in stems:
+        part, slash, _ = stem.partition("/")
+        if slash and (known_split(part) or part.casefold() in given):
+            parts.setdefault(part, []).append(stem)
+    names = resolve_names({name: str(folder / name) for name in parts}, given, findings)
     lists: dict[str, list[str]] = {}
-    for name, split in FOLDERS.items():
-        if inside := [stem for stem in stems if stem.startswith(f"{name}/")]:
-            lists[split] = lists.get(split, []) + inside
-    return lists or {WHOLE: stems}
+    for part, inside in parts.items():
+        lists[names[part]] = lists.get(names[part], []) + inside
+    return dict(sorted(lists.items(), key=lambda item: usual_order(item[0]))) or {WHOLE: stems}
 
 
 def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ class ReadOptions:
         annotations, splits: own COCO-style JSON files, and the split that each of them is.
         labels: a choice of labels, in this order; for own VOC folders all names that may occur.
         year: which year of several in one COCO folder.
+        split_names: splits of unusual names: the source's own name in lower case, and the split that it is.
+        negative, unknown: values of cells that mean negative and unknown, besides 0 and -1 (csv).
         keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
         seed: of the scenes, where they are drawn (shapes).
     """
@@ -30,6 +32,9 @@ class ReadOptions:
     splits: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
     year: str | None = None
+    split_names: Mapping[str, str] = field(default_factory=dict)
+    negative: str | None = None
+    unknown: str | None = None
     keep_empty: bool = False
     seed: int = 0
 
@@ -74,10 +79,11 @@ SOURCES: dict[str, str] = {
 }
 # What concerns a reader beyond its path; `labels` concern all.
 USED: dict[str, tuple[str, ...]] = {
-    "voc": ("images",),
-    "coco": ("images", "annotations", "splits", "year", "keep_empty"),
+    "voc": ("images", "split_names"),
+    "coco": ("images", "annotations", "splits", "split_names", "year", "keep_empty"),
+    "yolo": ("split_names",),
     "shapes": ("seed",),
-    "csv": ("images",),
+    "csv": ("images", "split_names", "negative", "unknown"),
 }
 
 

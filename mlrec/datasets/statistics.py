@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.errors import printable
 
 LEAST_POSITIVES = 10  # "never without" is said of labels with at least so many
 SIGNIFICANCE = 0.05
+NOT_SCORED = "so their AP is undefined there"
+NOT_LEARNED = "so a model trained on it cannot learn them"
 
 Counts = NDArray[np.int64]
 
@@ -49,6 +52,43 @@ class SplitStatistics:
         """Share of positives among the known; None where nothing is known."""
         known = self.positives[label] + self.negatives[label]
         return self.positives[label] / known if known else None
+
+
+@dataclass(frozen=True)
+class LabelGaps:
+    """Labels of a split that cannot be learned from it, and have no AP on it.
+
+    Attributes:
+        split: its name.
+        labels: number of all labels.
+        no_positive: labels without a positive.
+        no_negative: labels with a positive but without a known negative.
+        always: those of `no_negative` that are positive in every sample.
+    """
+
+    split: str
+    labels: int
+    no_positive: tuple[str, ...]
+    no_negative: tuple[str, ...]
+    always: tuple[str, ...]
+
+    def messages(self, consequence: str = NOT_SCORED) -> dict[str, str]:
+        """One sentence per kind of gap, with its count and `consequence`, and the labels it is about."""
+        no_negative = ", ".join(self.no_negative)
+        if self.always:
+            no_negative += f"; positive in every sample: {', '.join(self.always)}"
+        named = {}
+        if self.no_positive:
+            count = f"{len(self.no_positive)} of {self.labels} labels"
+            named[f"split '{self.split}' has no positive for {count}, {consequence}"] = ", ".join(self.no_positive)
+        if self.no_negative:
+            count = f"{len(self.no_negative)} of {self.labels} labels"
+            named[f"split '{self.split}' has no known negative for {count}, {consequence}"] = no_negative
+        return named
+
+    def lines(self, consequence: str = NOT_SCORED) -> list[str]:
+        """`messages` as lines to print."""
+        return [f"{sentence}: {printable(labels)}" for sentence, labels in self.messages(consequence).items()]
 
 
 @dataclass(frozen=True)
@@ -90,6 +130,24 @@ def describe(manifest: Manifest) -> SplitStatistics:
         negatives=counts[NEGATIVE],
         unknown=counts[UNKNOWN],
         histogram=tuple(np.bincount((manifest.targets == POSITIVE).sum(axis=1)).tolist()),
+    )
+
+
+def label_gaps(manifest: Manifest) -> LabelGaps:
+    """Find labels without a positive or without a known negative; none in a split in which nothing is known."""
+    unknown = manifest.targets == UNKNOWN
+    some_known = bool(len(manifest)) and not unknown.all()
+    positive, negative = (manifest.targets == POSITIVE).any(axis=0), (manifest.targets == NEGATIVE).any(axis=0)
+
+    def names(chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(manifest.labels[k] for k in np.flatnonzero(chosen)) if some_known else ()
+
+    return LabelGaps(
+        split=manifest.split,
+        labels=len(manifest.labels),
+        no_positive=names(~positive),
+        no_negative=names(positive & ~negative),
+        always=names(positive & ~negative & ~unknown.any(axis=0)),
     )
 
 
@@ -135,6 +193,12 @@ def implications(
     """
     holds = (apart == 0) & (together >= least) & ~np.eye(len(labels), dtype=bool)
     return [Implication(labels[b], labels[a], int(together[b, a])) for b, a in np.argwhere(holds).tolist()]
+
+
+def positive_counts(manifests: Sequence[Manifest]) -> Counts:
+    """(C,) positives of each label over all splits; a sample of several splits counts once."""
+    counts: Counts = (_targets_once(manifests) == POSITIVE).sum(axis=0, dtype=np.int64)
+    return counts
 
 
 def rare(statistics: SplitStatistics, least: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ training and in scoring is not decided here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.splitnames import USUAL, known_split, resolve_names, usual_order
 from mlrec.datasets.vocxml import Annotation, read_annotation
 from mlrec.errors import DataError, Findings, nearest, printable
 from mlrec.files import read_text
@@ -26,7 +27,6 @@ LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-SPLITS = ("train", "val", "trainval", "test")
 LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
@@ -113,27 +113,58 @@ def read_year(
     return manifests, sizes
 
 
-def read_lists(folder: Path, findings: Findings, is_known: Callable[[str], bool]) -> dict[str, list[str]]:
-    """Image names by split, each from its own `<split>.txt`; a split without a file is absent, with a warning.
+def read_lists(
+    folder: Path,
+    findings: Findings,
+    is_known: Callable[[str], bool],
+    *,
+    own: bool = False,
+    given: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
+    """Image names by split, each from its own `<split>.txt`. If VOC has a list of that name, its absence is a warning.
 
     Args:
         folder: the folder of the lists.
         findings: where errors and warnings go.
         is_known: whether there is an annotation of this name; decides what a line `a.jpg` or `a 1` names.
+        own: lists of an own dataset may have names that are not VOC's; names of splits are resolved by `splitnames`.
+        given: `--splits`, see `splitnames.parse_names`.
 
     Raises:
         DataError: there is no list at all.
     """
+    found = split_lists(folder, given or {})
+    files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]
+    if own and not files:
+        files = found
+    for file in found if own else ():
+        if file not in files:
+            kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
+            findings.warn(kind, str(file))
+    if not files:
+        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in USUAL)}")
+    names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
-    for split in SPLITS:
-        file = folder / f"{split}.txt"
-        if not file.exists():
-            findings.warn(f"split '{split}' is absent, because its list is missing", str(file))
-            continue
-        lists[split] = _list(file, split, findings, is_known)
-    if not lists:
-        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in SPLITS)}")
-    return lists
+    for file in files:
+        split = names[file.stem]
+        lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings, is_known)))
+    for split in () if own else USUAL:
+        if split not in lists:
+            findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
+    return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
+
+
+def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
+    """The lists of splits, without the lists of one class that VOC has: `cat_train.txt` next to `train.txt`."""
+    files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
+    splits = {known_split(file.stem) for file in files} - {None}
+    return [
+        file
+        for file in files
+        if file.stem.casefold() in given
+        or known_split(file.stem.rpartition("_")[2]) not in splits
+        or "_" not in file.stem
+    ]
 
 
 def _list(file: Path, split: str, findings: Findings, is_known: Callable[[str], bool]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mlrec.datasets.images import SUFFIXES
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
 from mlrec.datasets.names import alike, image_name, normal
 from mlrec.datasets.sources import Reading, ReadOptions
+from mlrec.datasets.splitnames import known_split, resolve_names, usual_order
 from mlrec.errors import DataError, Findings, printable
 from mlrec.files import read_text
 
@@ -37,13 +38,13 @@ OTHER_KEYS = frozenset(
 _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]", re.IGNORECASE)
 
 
-def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     """Read the data set that `data.yaml` describes; `path` is that file or its folder.
 
-    `names` is a list or numbers the classes; `train`, `val` and `test` are folders of images or text files that list
-    them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are in
-    `labels/.../x.txt`; an image without that file is negative for every class, but a split without any such file is an
-    error. Names are used as given: a link is not replaced by its target. A label is positive if it has a box.
+    `names` is a list or numbers the classes; `train`, `val` (or `valid`, ...) and `test` are folders of images or text
+    files that list them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are
+    in `labels/.../x.txt`; an image without that file is negative for every class, but a split without any such file is
+    an error. Names are used as given: a link is not replaced by its target. A label is positive if it has a box.
 
     Raises:
         DataError: no such file, or it does not describe a data set.
@@ -55,19 +56,13 @@ def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading: 
         findings.error(
             f"{file}", f"nc is {printable(described['nc'])}, but names has {len(labels)}; correct one of them"
         )
-    if not any(described.get(split) for split in SPLITS):
-        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
-    for key in described:
-        if key not in OTHER_KEYS and key not in SPLITS:
-            findings.warn("keys that are no split were not used", f"{file}: {key}")
+    splits = _splits(described, file, options.split_names, findings)
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
-    images: dict[str, list[str]] = {}
+    images = {split: listing.images(entries, f"{file}: {split}") for split, entries in splits.items()}
     for split in SPLITS:
-        if described.get(split) is None:
+        if split not in splits:
             findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
-        else:
-            images[split] = listing.images(described[split], f"{file}: {split}")
     name = file.stem if file.name != FILE else file.parent.name
     source = {"kind": "yolo", "path": str(file)}
     if findings.errors:
@@ -139,6 +134,29 @@ def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
     for name in repeated(labels):
         findings.error(f"{file}: names", f"'{printable(name)}' stands twice; keep one")
     return labels
+
+
+def _splits(
+    described: Mapping[Any, Any], file: Path, given: Mapping[str, str], findings: Findings
+) -> dict[str, list[Any]]:
+    """What each split's key gives: folders and lists of images. Other keys, settings apart, are a warning.
+
+    Raises:
+        DataError: no key is the name of a split.
+    """
+    keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
+    keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
+    if not any(described[key] for key in keys):
+        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
+    for key in described:
+        if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
+            findings.warn("keys that are no split were not used", f"{file}: {key}")
+    names = resolve_names({key: str(file) for key in keys}, given, findings)
+    splits: dict[str, list[Any]] = {}
+    for key in sorted(keys, key=lambda key: usual_order(names[key])):
+        value = described[key]
+        splits.setdefault(names[key], []).extend(value if isinstance(value, list) else [value])
+    return splits
 
 
 def _root(value: Any, file: Path, findings: Findings) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mlrec import recipes
 from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.statistics import NOT_LEARNED, label_gaps
 from mlrec.errors import ConfigError, DataError, UsageError, printable
 from mlrec.progress import Progress
 
@@ -85,7 +86,8 @@ def make_plan(
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     train, scored = _splits(dataset, resolved.config, progress)
-    select = resolved.config.select_split
+    select = None if resolved.config.select_split is None else dataset.manifest(resolved.config.select_split)
+    _warn_of_gaps(train, [scored, *([select] if select else [])], progress)
     config = msgspec.structs.replace(
         resolved.config,
         data=str(dataset.path),
@@ -99,8 +101,17 @@ def make_plan(
         dataset=dataset,
         train=train,
         scored=scored,
-        select=None if select is None else dataset.manifest(select),
+        select=select,
     )
+
+
+def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progress) -> None:
+    """Warn of labels that cannot be learned, or have no AP."""
+    lines = label_gaps(train).lines(NOT_LEARNED)
+    for manifest in scored:
+        lines += label_gaps(manifest).lines()
+    for line in lines:
+        progress.warn(line)
 
 
 def _absolute_paths(config: Config) -> dict[str, str]:

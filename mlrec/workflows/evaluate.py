@@ -12,6 +12,7 @@ import msgspec
 from mlrec import processes
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.statistics import label_gaps
 from mlrec.errors import DataError, ModelError, printable
 from mlrec.files import replace_folder, write_json
 from mlrec.metrics.conventions import conventions_named
@@ -104,7 +105,7 @@ def evaluate_run(
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model, the split to score it on, and what has changed since it was trained."""
+    """A model, the split to score it on, and warnings: what has changed since the training, labels without an AP."""
 
     model: Path
     dataset: Dataset
@@ -150,7 +151,8 @@ def choose(
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     for name in labels or ():
         outputs.column_of(name, manifest.labels)
-    changes = _changes(record, manifest)
+    gaps = label_gaps(manifest.with_labels(labels) if labels else manifest)
+    changes = [*_changes(record, manifest), *gaps.lines()]
     for change in changes:
         progress.warn(change)
     return Chosen(path, dataset, manifest, changes)

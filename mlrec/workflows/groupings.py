@@ -82,7 +82,7 @@ def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str
     findings = Findings()
     values: dict[str, str] = {}
     for path in sorted(place.glob("[!.]*.csv")) if place.is_dir() else [place]:
-        table = read_csv(path, findings)
+        table = read_csv(path, findings, drop_index=True)
         if column not in table.columns[1:] or table.columns[0] != NAME_COLUMN:
             hint = nearest(column, table.columns[1:])
             raise DataError(f"{printable(path)}: no column '{printable(column)}' behind '{NAME_COLUMN}'{hint}")

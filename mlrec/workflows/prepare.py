@@ -15,6 +15,7 @@ from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
 from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of, usual_name
+from mlrec.datasets.statistics import label_gaps, positive_counts
 from mlrec.errors import DataError, Findings, UsageError, nearest, printable
 from mlrec.files import check_name, replace_folder, write_text
 from mlrec.progress import SILENT, Progress
@@ -22,6 +23,7 @@ from mlrec.reports.table import Column, Row, Table
 from mlrec.workflows.overlap import check_overlap
 from mlrec.workflows.verify import Verified, note_images, verify
 
+ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
 BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 
@@ -59,7 +61,7 @@ def prepare(
         options: what the user says about the source.
         verify: decode every image once; otherwise no image file is touched.
         skip_bad_images: leave out images that cannot be decoded, with a warning, instead of failing.
-        allow_overlap: accept images that `test` shares with another split, with a warning.
+        allow_overlap: accept images that two splits share, with a warning.
         progress: where bars and warnings go.
 
     Raises:
@@ -122,9 +124,31 @@ def summary(dataset: Dataset) -> Table:
         Column("positives", "positives", "count"),
         Column("unknown", "unknown", "count"),
     )
-    skipped = tuple(f"skipped: {count:,} {reason}" for reason, count in dataset.info.skipped.items())
+    skipped = [f"skipped: {count:,} {reason}" for reason, count in dataset.info.skipped.items()]
     title = f"{dataset.info.name}: {len(dataset.info.labels)} labels"
-    return Table(title, columns, tuple(rows), skipped)
+    return Table(title, columns, tuple(rows), (*_label_lines(dataset), *skipped))
+
+
+def _label_lines(dataset: Dataset) -> list[str]:
+    """The labels that were taken, the rarest of them, and those that are never positive."""
+    labels = dataset.info.labels
+    counts = positive_counts([dataset.manifest(split) for split in dataset.info.splits]).tolist()
+    positives = {label: count for label, count in zip(labels, counts, strict=True) if count}
+    rarest = sorted(positives, key=lambda label: positives[label])[:RAREST]
+    never = [label for label, count in zip(labels, counts, strict=True) if not count]
+    lines = [f"labels: {_listed(labels)}"]
+    if len(labels) > len(rarest) and rarest:
+        lines.append(f"rarest: {', '.join(f'{printable(label)} ({positives[label]:,})' for label in rarest)}")
+    if never:
+        lines.append(f"never positive: {_listed(never)}")
+    return lines
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """All names up to 20, else how many there are and the first ten."""
+    if len(labels) <= ALL_LISTED:
+        return ", ".join(map(printable, labels))
+    return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(map(printable, labels[:FIRST_LISTED]))}"
 
 
 def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> ReadOptions:
@@ -171,7 +195,7 @@ def _kept_in(log: Path, findings: Findings, path: Path | str) -> Iterator[None]:
 
 def _plain(options: ReadOptions) -> dict[str, object]:
     """The options that differ from their defaults, as JSON takes them."""
-    given = {key: value for key, value in asdict(options).items() if value not in (None, False, ())}
+    given = {key: value for key, value in asdict(options).items() if value not in (None, False, (), {})}
     return {key: _stored(value) for key, value in given.items()}
 
 
@@ -283,13 +307,8 @@ def _with_repaired_boxes(
 
 
 def _check_split(manifest: Manifest, findings: Findings) -> None:
-    if manifest.split != manifest.split.lower() in ("train", "val", "trainval", "test"):
-        findings.warn("a split is known by its name in small letters alone", manifest.split)
     if not len(manifest):
         findings.error(f"split '{manifest.split}'", "holds no sample; fill it or leave it out")
         return
-    empty = [name for name, column in zip(manifest.labels, manifest.targets.T, strict=True) if POSITIVE not in column]
-    if empty and not (manifest.targets == UNKNOWN).all():
-        count = f"{len(empty)} of {len(manifest.labels)} labels"
-        kind = f"split '{manifest.split}' has no positive for {count}, so their AP is undefined there"
-        findings.warn(kind, ", ".join(empty))
+    for sentence, labels in label_gaps(manifest).messages().items():
+        findings.warn(sentence, labels)

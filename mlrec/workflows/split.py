@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mlrec.datasets.folder import Dataset, write
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split import prevalence_error, random_parts, stratified
-from mlrec.datasets.tabular import usual_order
+from mlrec.datasets.splitnames import usual_order
+from mlrec.datasets.statistics import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.errors import UsageError, printable
 from mlrec.files import changed_folder
 from mlrec.progress import SILENT, Progress
@@ -87,7 +88,7 @@ def split(
         prefix: put before the names of the new splits.
         near_duplicates: look at the images, where they are there, for the same photograph twice.
         seed: another seed, another division.
-        progress: is told what was filled in.
+        progress: is told what was filled in, and labels that a part lacks.
 
     Raises:
         UsageError: shares, folds or a pool that make no sense, or names that are already taken.
@@ -111,9 +112,12 @@ def split(
         for k, pair in zip(held_out, names, strict=True)
         for chosen, name in zip((False, True), pair, strict=True)
     ]
+    held_out_names = {second for _, second in names}
     for made in parts:
         if not len(made):
             raise UsageError(f"split '{made.split}' would be empty: too few groups of samples; hold out another share")
+        for line in label_gaps(made).lines(NOT_SCORED if made.split in held_out_names else NOT_LEARNED):
+            progress.warn(line)
     errors = [_error(divided.targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
     updated = _add(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
     return NewSplits(

@@ -130,7 +130,7 @@ def test_one_own_file(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     reading, findings = read(tmp_path, annotations=(file,), images=tmp_path / "photos", splits=("dev",))
     (manifest,) = reading.manifests
-    assert (reading.name, manifest.split, manifest.root) == ("birds", "dev", tmp_path / "photos")
+    assert (reading.name, manifest.split, manifest.root) == ("birds", "val", tmp_path / "photos")
     assert manifest.images == ("001.jpg", "002.jpg")
     assert not findings.warnings
 

@@ -95,3 +95,28 @@ def test_rare_labels_and_sizes() -> None:
     assert statistics.sizes([]) is None
     sizes = statistics.sizes([1.0, 2.0, 3.0, 4.0, 5.0])
     assert sizes == statistics.Sizes(5, (1, 2, 3, 4, 5))
+
+
+@given(arrays(np.int8, st.tuples(st.integers(0, 4), st.just(3)), elements=st.integers(-1, 1)))
+def test_gaps_are_those_counted_by_hand(targets: np.ndarray) -> None:
+    gaps = statistics.label_gaps(manifest(targets))
+    known = [{int(value) for value in column if value != -1} for column in targets.T]
+    if not any(known):
+        assert (gaps.no_positive, gaps.no_negative, gaps.always, gaps.lines()) == ((), (), (), [])
+        return
+    assert gaps.no_positive == tuple(name for name, values in zip(LABELS, known, strict=True) if 1 not in values)
+    assert gaps.no_negative == tuple(name for name, values in zip(LABELS, known, strict=True) if values == {1})
+    assert gaps.always == tuple(name for name, column in zip(LABELS, targets.T, strict=True) if (column == 1).all())
+
+
+def test_gaps_are_told_with_count_and_names() -> None:
+    assert statistics.label_gaps(manifest([[1, 0, 1], [1, 0, -1]])).lines() == [
+        "split 'train' has no positive for 1 of 3 labels, so their AP is undefined there: dog",
+        "split 'train' has no known negative for 2 of 3 labels, so their AP is undefined there: "
+        "cat, person; positive in every sample: cat",
+    ]
+
+
+def test_positives_of_a_sample_in_two_splits_count_once() -> None:
+    counts = statistics.positive_counts([manifest([[1, 0, 1], [1, 0, -1]]), manifest([[1, 0, 1]], "trainval")])
+    assert counts.tolist() == [2, 0, 1]

@@ -91,6 +91,20 @@ def test_data_that_changed_since_the_run_are_told_and_recorded(run: Run, data: P
     assert json.loads((found.path / "eval.json").read_text())["warnings"] == told
 
 
+def test_labels_without_an_ap_are_named_and_recorded(run: Run, data: Path, tmp_path: Path) -> None:
+    manifest = Dataset.load(data).manifest("val")
+    targets = manifest.targets.copy()
+    targets[:, 0] = 0
+    lacking = replace(manifest, targets=targets)
+    found = evaluate_run(run.path, data=written(tmp_path / "lacking", lacking), machine=HERE)
+    warnings = json.loads((found.path / "eval.json").read_text())["warnings"]
+    assert (
+        f"split 'val' has no positive for 1 of {len(manifest.labels)} labels, so their AP is undefined there: "
+        in (warnings[-1])
+    )
+    assert warnings[-1].endswith(manifest.labels[0])
+
+
 def test_some_labels_alone_and_other_conventions(run: Run) -> None:
     found = evaluate_run(run.path, labels=["red", "blue"], conventions="csra", machine=HERE)
     predictions = run.predictions()

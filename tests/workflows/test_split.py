@@ -13,6 +13,7 @@ from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import ReadOptions
 from mlrec.errors import DataError, UsageError
+from mlrec.progress import Silent
 from mlrec.workflows.prepare import prepare
 from mlrec.workflows.split import split
 
@@ -154,3 +155,24 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, options: dict[str, objec
     with pytest.raises((UsageError, DataError), match=message):
         split(path, **options)  # type: ignore[arg-type]
     assert sorted(file.name for file in path.iterdir()) == before
+
+
+def test_a_label_that_a_part_lacks_is_named(tmp_path: Path) -> None:
+    rows = [f"{k}.jpg,{int(k < 10)},{int(k == 0)}" for k in range(20)]
+    (tmp_path / "pets.csv").write_text("\n".join(["filename,cat,dog", *rows]) + "\n")
+    path = prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", verify=False).path
+    warned: list[str] = []
+
+    class Heard(Silent):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    split(path, val=0.2, progress=Heard())
+    lacking = next(
+        name for name in ("train", "val") if not (Dataset.load(path).manifest(name).targets[:, 1] == 1).any()
+    )
+    consequence = {
+        "train": "so a model trained on it cannot learn them",
+        "val": "so their AP is undefined there",
+    }[lacking]
+    assert warned == [f"split '{lacking}' has no positive for 1 of 2 labels, {consequence}: dog"]

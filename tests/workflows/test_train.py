@@ -213,6 +213,31 @@ def dataset(path: Path, splits: tuple[str, ...], source: str = "csv") -> None:
     folder.write(path, Info("d", {"kind": source}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
 
 
+def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> None:
+    """Each column is one kind of gap, or none."""
+    parts = {
+        "train": [[0, 1, 1, 1], [0, 1, -1, 0]],
+        "val": [[1, 1, 0, 0], [0, 0, 0, 1]],
+        "select": [[1, 1, 1, 1], [0, 0, 0, 1]],
+    }
+    labels = ("none", "always", "known", "fine")
+    made = [
+        Manifest("d", name, tmp_path, labels, (f"{name}1.jpg", f"{name}2.jpg"), np.array(rows, np.int8))
+        for name, rows in parts.items()
+    ]
+    folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", list(labels), dict.fromkeys(parts, 2)), made)
+    told = Told()
+    make_plan({"data": str(tmp_path), "select_split": "select"}, told)
+    unlearned, unscored = "so a model trained on it cannot learn them", "so their AP is undefined there"
+    assert [line for line in told.lines if line.startswith("split '")] == [
+        f"split 'train' has no positive for 1 of 4 labels, {unlearned}: none",
+        f"split 'train' has no known negative for 2 of 4 labels, {unlearned}: always, known; "
+        "positive in every sample: always",
+        f"split 'val' has no positive for 1 of 4 labels, {unscored}: known",
+        f"split 'select' has no known negative for 1 of 4 labels, {unscored}: fine; positive in every sample: fine",
+    ]
+
+
 def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
     dataset(tmp_path, ("all",))
     with pytest.raises(DataError, match="mlrec split"):
