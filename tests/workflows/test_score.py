@@ -85,7 +85,7 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     shown = text(scored_tables(metrics, title="pred.csv", top3=True))
     assert "100.0" in shown
     assert "Top-3" in shown
-    assert "no positive in the truth, so no AP: dog" in shown
+    assert "no AP for 1 of 2 labels, without a known positive or without a known negative: dog" in shown
     assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
     assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
 
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_scored_or_refused_in_one_line(files: Path, name: str)
 def test_the_command_needs_neither_torch_nor_pandas(files: Path) -> None:
     code = (
         "import sys; from mlrec.cli.app import main\n"
-        "sys.argv = ['mlrec', 'score', 'pred.csv', 'truth.csv', '--json']\n"
+        "sys.argv = ['mlrec', 'score', 'pred.csv', 'truth.csv', '--probabilities', '--json']\n"
         "try: main()\n"
         "finally: print(*[m for m in ('torch', 'pandas', 'timm', 'matplotlib') if m in sys.modules], file=sys.stderr)"
     )
