@@ -21,7 +21,7 @@ def aligned(
 
     Of two data frames the columns and the index must hold the same names; the order is that of the targets. An array
     has no names: its rows are taken in the order of the data frame, its columns in the order of `labels`, else of the
-    data frame. pandas is not imported: a data frame is known by its `columns` and `index`.
+    data frame. Arrays are told apart without importing pandas.
 
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
@@ -51,7 +51,9 @@ def aligned(
 def _is_table(table: Any, what: str) -> bool:
     if not hasattr(table, "columns"):
         return False
-    if not hasattr(table, "index") or not hasattr(table, "iloc"):
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
         kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
         raise PredictionsError(f"{what} are a {kind}, which has no index to match samples by; pass a pandas.DataFrame")
     return True
