@@ -12,12 +12,14 @@ from cleanlab.filter import find_label_issues
 from PIL import Image
 
 from mlrec.datasets.folder import Dataset
-from mlrec.errors import UsageError
+from mlrec.errors import Findings, UsageError
+from mlrec.metrics.scores import read_scores
 from mlrec.metrics.suspects import to_review
-from mlrec.predictions import Predictions
+from mlrec.predictions import Predictions, probabilities_of
 from mlrec.progress import SILENT
 from mlrec.workflows.label_errors import SHEET, TABLE, Doubts, label_errors, summary
 from mlrec.workflows.prepare import prepare
+from mlrec.workflows.score import read_truth
 
 SAMPLES, WRONG = 48, {(5, 0), (20, 1), (33, 0)}
 FLAGS = {
@@ -108,3 +110,17 @@ def test_labels_of_which_nothing_can_be_estimated_are_named(tmp_path: Path) -> N
     review = to_review(np.where(manifest.targets == 1, -3.0, 3.0), np.ones_like(manifest.targets))
     table = summary(Doubts(replace(manifest, targets=np.ones_like(manifest.targets)), [], review, tmp_path))
     assert [row.cells for row in table.rows] == [("red", 0, None, 0, None), ("blue", 0, None, 0, None)]
+
+
+def test_on_real_scores_the_list_is_cleanlabs(realdata: Path) -> None:
+    """ResNet-18 on VOC2012 val: 396 of the `person` labels have p < 0.5, of which 104 are listed."""
+    scored = read_scores(realdata / "scores/resnet18_predictions.csv", Findings())
+    truth = read_truth(realdata / "scores/truth.csv", None, None, Findings())
+    scores = scored.against(truth)
+    review = to_review(scores.logits, truth.targets)
+    column = truth.labels.index("person")
+    p, given = probabilities_of(scores.logits[:, column]), truth.targets[:, column].astype(int)
+    theirs = find_label_issues(given, np.stack([1 - p, p], axis=1), filter_by="confident_learning", n_jobs=1)
+    assert np.array_equal(review.flags[:, column], theirs)
+    assert int((p[given == 1] < 0.5).sum()) == 396
+    assert int((review.flags[:, column] & (given == 1)).sum()) == 104
