@@ -131,7 +131,7 @@ def ours(
     model = load_model(file)
     while True:
         made = predict(model, manifest, batch_size=BATCH, device=args.device, precision=precision, workers=args.workers)
-        yield evaluate(made.logits[:, columns], manifest.targets[:, columns]).mAP or 0.0
+        yield evaluate(made.logits[:, columns], manifest.targets[:, columns], scores="logits").mAP or 0.0
 
 
 if __name__ == "__main__":

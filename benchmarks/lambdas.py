@@ -61,7 +61,7 @@ def main() -> None:
 def evaluation(model: Classifier, manifest: Manifest, batch_size: int) -> float:
     begun = time.perf_counter()
     made = predict(model, manifest, batch_size=batch_size)
-    evaluate(made.logits, manifest.targets)
+    evaluate(made.logits, manifest.targets, scores="logits")
     return time.perf_counter() - begun
 
 

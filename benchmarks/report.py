@@ -36,7 +36,7 @@ def write_run(folder: Path, number: int) -> None:
         scored=Scored(dataset="toy", kind="csv", split="test", samples=SAMPLES, digest="d"),
     ).save(folder)
     Predictions(labels, tuple(map(str, range(SAMPLES))), logits, targets).save(folder / directory.PREDICTIONS)
-    evaluate(logits, targets, labels=labels).save(folder / directory.METRICS)
+    evaluate(logits, targets, labels=labels, scores="logits").save(folder / directory.METRICS)
 
 
 def seconds(*command: str) -> float:

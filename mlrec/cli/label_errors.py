@@ -15,7 +15,7 @@ def label_errors(
     flags: dict[str, Any],
     folds: Annotated[int | None, typer.Option(help="How many folds [default: those that are there, else 5].")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Scores of --split by a model not trained on it: nothing is trained then.")
+        Path | None, typer.Option(help="Scores of --split by a model not trained on it; then nothing is trained.")
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe of the training.")] = "demo",
     settings: Annotated[
@@ -25,10 +25,11 @@ def label_errors(
         "label-errors"
     ),
 ) -> None:
-    """Find labels that are likely wrong or missing: each sample is judged by a model that has not seen it.
+    """Find annotations to review: each sample is judged by a model that has not seen it.
 
-    Trains a head on each fold (of mlrec split --folds, or made now), with a frozen trunk whose features are computed
-    once, and ranks the labels that the held-out predictions speak against.
+    Trains a head on each fold (of mlrec split --folds, or made now), with a frozen backbone whose features are computed
+    once, and ranks the annotations that the held-out predictions contradict. Thresholds of each label (confident
+    learning) decide how many are listed, and how many errors are expected.
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

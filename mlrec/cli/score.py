@@ -8,36 +8,49 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
+from mlrec.errors import UsageError
+from mlrec.metrics.conventions import ScoreKind
 
 
 def score(
-    predictions: Annotated[Path, typer.Argument(help="Scores: an .npz of logits, or a .csv.", metavar="PREDICTIONS")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="Scores: an .npz of logits, a .csv, or the output of predict.", metavar="PREDICTIONS"),
+    ],
     truth: Annotated[
         Path | None,
         typer.Argument(help="The truth: a .csv, a manifest, or a prepared data set.", metavar="TRUTH"),
     ] = None,
-    logits: Annotated[bool, typer.Option("--logits", help="The .csv holds logits, not probabilities.")] = False,
-    split: Annotated[str | None, typer.Option(help="Which split, where the truth holds several.")] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="Scores of the .csv are logits.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Scores of the .csv are probabilities [default: by the values].")
+    ] = False,
+    split: Annotated[str | None, typer.Option(help="Split of the truth, if it holds several.")] = None,
     top3: options.Top3 = False,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     json: options.Json = False,
 ) -> None:
-    """Score anybody's predictions: mAP, CP CR CF1 OP OR OF1, AP label by label, and how it was counted.
+    """Score predictions of any model: mAP, CP CR CF1 OP OR OF1, AP per label, and the conventions.
 
-    A CSV names the sample in its first column and a label in each other: filename,cat,dog. The truth holds 1, 0 and
-    -1 (unknown). Columns and rows are matched by name.
+    A CSV has the sample in its first column and one label in each other column: filename,cat,dog. The output of mlrec
+    predict is read as well. The truth holds 1, 0 and -1 (unknown). Columns and rows are matched by name; photos/a.jpg
+    matches a.jpg if no other sample does. Scores of a CSV are logits if one is negative, and probabilities if all are
+    in [0, 1], unless --logits or --probabilities states it.
 
     Example: mlrec score predictions.csv truth.csv --top3
     """
     from mlrec.reports.scored import scored_tables
     from mlrec.workflows import score as workflow
 
+    if logits and probabilities:
+        raise UsageError("--logits and --probabilities exclude each other; give one")
+    stated: ScoreKind | None = "probabilities" if probabilities else None
     metrics = workflow.score(
         predictions,
         truth,
         split=split,
-        logits=logits,
+        kind="logits" if logits else stated,
         labels=options.names(labels),
         conventions=conventions,
         progress=console.Terminal(),

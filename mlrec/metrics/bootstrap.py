@@ -92,7 +92,7 @@ class Estimate:
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
-        """The interval of a label's AP, None for a label without positives."""
+        """The interval of a label's AP, None for a label without positives or without negatives."""
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
 
     def _between(self, whole: NDArray[np.float64], drawn: NDArray[np.float64]) -> Interval | None:

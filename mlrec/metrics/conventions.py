@@ -12,6 +12,7 @@ from typing import Literal
 from mlrec.errors import UsageError, nearest, printable
 
 TOP_K = 3
+ScoreKind = Literal["logits", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Conventions:
         class_f1: CF1 as the F1 `of-means` CP and CR, or as the `mean` of the labels' F1.
         top_k: of the three highest labels of a sample those `above-threshold`, or `all` three.
         phantom: one prediction that was never made is added to OP's denominator for each label never predicted.
-        threshold: from where on a label is said, in words; other thresholds than 0.5 were chosen somewhere.
+        threshold: the threshold at and above which a label is predicted, in words.
+        scores: whether the scores were `logits` or `probabilities`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Conventions:
     top_k: Literal["above-threshold", "all"] = "above-threshold"
     phantom: bool = False
     threshold: str = "p >= 0.5"
+    scores: ScoreKind = "logits"
 
     def in_words(self) -> str:
         """One sentence for the foot of a table."""
@@ -48,14 +51,17 @@ class Conventions:
             _AVERAGE_PRECISION[self.average_precision],
             "equal scores share one step",
             _unknown(self.unknown_in_ranking, self.unknown_in_counts),
-            f"threshold {self.threshold}",
+            f"scores are {self.scores}, threshold {self.threshold}",
             "CF1 is the F1 of CP and CR" if self.class_f1 == "of-means" else "CF1 is the mean of the labels' F1",
             "top-3: the three highest labels"
             + (" that reach the threshold" if self.top_k == "above-threshold" else ""),
         ]
         if self.phantom:
             rules.append("OP counts one prediction for each label never predicted, as the paper's code does")
-        rules.append("labels without positives left out of mAP and CR")
+        rules.append("labels without a known positive or a known negative left out of mAP")
+        rules.append("labels without positives left out of CR")
+        if self.unknown_in_counts == "ignored":
+            rules.append("labels unknown in every sample left out of all means")
         return f"conventions {self.name}: " + "; ".join(rules)
 
 

@@ -54,12 +54,17 @@ def mean_precisions(parts: Parts, settings: Sequence[Setting], conventions: str)
     """The mAP at each setting.
 
     Raises:
-        PredictionsError: no label has a positive, so there is nothing to choose by; a logit that is no number.
+        PredictionsError: no label has a positive and a negative, so mAP is undefined; a NaN or infinite logit.
     """
-    found = [evaluate(parts.logits(setting), parts.targets, conventions=conventions).mAP for setting in settings]
+    found = [
+        evaluate(parts.logits(setting), parts.targets, conventions=conventions, scores="logits").mAP
+        for setting in settings
+    ]
     defined = [value for value in found if value is not None]
     if len(defined) < len(found):
-        raise PredictionsError("no label has a positive in this split: mAP is undefined, and no λ can be chosen")
+        raise PredictionsError(
+            "no label has a known positive and a known negative in this split: mAP is undefined, so no λ can be chosen"
+        )
     return defined
 
 

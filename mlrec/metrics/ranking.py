@@ -19,7 +19,7 @@ Numbers = NDArray[np.number[Any]]
 def average_precisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], conventions: Conventions
 ) -> NDArray[np.float64]:
-    """AP of each label, NaN for a label without positives.
+    """AP of each label, NaN for a label without a positive or without a negative: there is nothing to rank.
 
     Args:
         scores: (N, C), any increasing function of the probability; compared in their own dtype.
@@ -42,7 +42,7 @@ def _average_precision(
     scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_], conventions: Conventions
 ) -> float:
     hits = np.sort(scores[positive])
-    if not hits.size:
+    if hits.size in (0, scores.size):
         return np.nan
     hits_above = hits.size - np.searchsorted(hits, hits, side="left")
     all_above = scores.size - np.searchsorted(np.sort(scores), hits, side="left")

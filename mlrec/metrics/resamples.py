@@ -20,6 +20,7 @@ from mlrec.metrics.result import checked
 from mlrec.metrics.thresholded import RATES, Counts, decide, rates, tally
 
 RESAMPLES = 1000
+_FEW = 64  # negatives that are looked at first
 BLOCK = 128  # resamples worked on at a time: small enough for the processor's cache
 
 
@@ -57,12 +58,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Metrics of B resamples. NaN is undefined: in a resample without a positive of any label, say.
+    """Metrics of B resamples. NaN is undefined, such as the mAP of a resample without a positive of any label.
 
     Attributes:
         average_precision: (B, C).
         values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is left out of that
-            resample's mAP and CR.
+            resample's mAP and CR; a label without a negative, of its mAP.
     """
 
     average_precision: NDArray[np.float64]
@@ -121,12 +122,14 @@ class _Ranking:
         starts: where in `order` each distinct score of a positive begins.
         hits: the positives in ascending order of score.
         hit_starts: where in `hits` each distinct score begins.
+        misses: the negatives.
     """
 
     order: NDArray[np.intp]
     starts: NDArray[np.intp]
     hits: NDArray[np.intp]
     hit_starts: NDArray[np.intp]
+    misses: NDArray[np.intp]
 
     @classmethod
     def of(cls, scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], rules: Conventions) -> _Ranking:
@@ -136,15 +139,21 @@ class _Ranking:
         distinct, hit_starts = np.unique(scores[hits], return_index=True)
         starts = np.searchsorted(scores[order], distinct, side="left")
         first = starts[0] if len(starts) else len(order)
-        return cls(order[first:], starts - first, hits, hit_starts)
+        return cls(order[first:], starts - first, hits, hit_starts, order[targets[order] != 1])
 
     def average_precisions(self, weights: NDArray[np.int32], rules: Conventions) -> NDArray[np.float64]:
         """(B,) AP under the multiplicities (N, B)."""
-        if not len(self.hits):
+        if not len(self.hits) or not len(self.misses):
             return np.full(weights.shape[1], np.nan)
         at_step = np.add.reduceat(weights[self.order], self.starts, axis=0)
         hits_at_step = np.add.reduceat(weights[self.hits], self.hit_starts, axis=0)
-        return average_of_steps(_from_the_top(hits_at_step), _from_the_top(at_step), hits_at_step, rules)
+        precisions = average_of_steps(_from_the_top(hits_at_step), _from_the_top(at_step), hits_at_step, rules)
+        return np.where(self._has_negative(weights), precisions, np.nan)
+
+    def _has_negative(self, weights: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """(B,) whether a resample holds a negative. A few of them decide nearly always; the rest is read if not."""
+        drawn = weights[self.misses[:_FEW]].any(axis=0)
+        return np.asarray(drawn if drawn.all() else weights[self.misses].any(axis=0))
 
 
 def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
-"""`Scores`: anybody's scores, from an `.npz` of logits or a CSV of probabilities or logits."""
+"""`Scores`: scores of any origin, from an `.npz` of logits, a CSV, or the output of `mlrec predict`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.csvfile import CsvFile, is_number, read_csv
-from mlrec.datasets.manifest import Manifest, label_order, repeated
+from mlrec.datasets.manifest import Manifest, clean_label, label_order, repeated
 from mlrec.errors import DataError, Findings, PredictionsError, nearest, printable
-from mlrec.metrics.conventions import Conventions
-from mlrec.metrics.result import Metrics, evaluate_scores
-from mlrec.predictions import Predictions
+from mlrec.files import read_text
+from mlrec.metrics.conventions import Conventions, ScoreKind
+from mlrec.metrics.kinds import THRESHOLDS, clipped, implied_kind
+from mlrec.metrics.matching import rows_of
+from mlrec.metrics.result import Metrics, evaluate
+from mlrec.predictions import Predictions, logits_of
 
-OUTSIDE = "scores outside [0, 1] were taken as logits; --logits says so without this warning"
+OUTSIDE = "negative scores: all were taken as logits; mlrec score --logits states it without this warning"
+INSIDE = "all logits of an .npz are in [0, 1]; if they are probabilities, the threshold logit >= 0 predicts every label"
+CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
+DECIDED = "all scores are in [0, 1]: taken as probabilities (mlrec score --probabilities or --logits states the kind)"
+SAID = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +37,28 @@ class Scores:
         labels: C names.
         sample_ids: N unique ids.
         values: (N, C) logits, or probabilities as they were given.
-        threshold: a label is predicted at or above it: 0 for logits, 0.5 for probabilities.
+        kind: which of the two.
         targets: (N, C) 1, 0 or -1, None as long as there is no truth.
+        note: how the kind was decided, if nobody stated it and no value proves it.
     """
 
     path: Path
     labels: tuple[str, ...]
     sample_ids: tuple[str, ...]
     values: NDArray[np.floating[Any]]
-    threshold: float
+    kind: ScoreKind
     targets: NDArray[np.int8] | None = None
+    note: str = ""
+
+    @property
+    def threshold(self) -> float:
+        """A label is predicted at or above it: 0 for logits, 0.5 for probabilities."""
+        return THRESHOLDS[self.kind]
+
+    @property
+    def logits(self) -> NDArray[np.float64]:
+        """(N, C) logits; probabilities of 0 and 1 are moved to 1e-7 and 1 - 1e-7."""
+        return self.values.astype(np.float64) if self.kind == "logits" else logits_of(self.values)
 
     def of_labels(self, chosen: Sequence[str]) -> Scores:
         """These labels only, in this order.
@@ -58,16 +78,16 @@ class Scores:
     def against(self, truth: Manifest) -> Scores:
         """The rows and columns in the order of the truth, with its targets.
 
-        An id may be the base name of a sample's, where only one sample has it.
+        An id may be an end of the path of a sample's id, or the other way round, if only one sample matches.
 
         Raises:
-            PredictionsError: other labels, a sample scored twice or not at all, an id that is no sample.
+            PredictionsError: other labels, a sample scored twice or not at all, an id of no sample or of several.
         """
         try:
             columns = label_order(self.labels, truth.labels)
         except DataError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}; or choose some with --labels") from error
-        rows = _rows(self, truth)
+        rows = rows_of(truth.sample_ids, self.sample_ids, printable(self.path))
         return replace(
             self,
             labels=truth.labels,
@@ -85,37 +105,72 @@ class Scores:
         if self.targets is None:
             raise PredictionsError(f"{printable(self.path)}: holds no targets; give the truth as a second argument")
         try:
-            return evaluate_scores(
-                self.values, self.targets, threshold=self.threshold, labels=self.labels, conventions=conventions,
+            return evaluate(
+                self.values, self.targets, labels=self.labels, conventions=conventions, scores=self.kind,
                 sample_ids=self.sample_ids,
             )  # fmt: skip
         except PredictionsError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}") from error
 
 
-def read_scores(path: Path, findings: Findings, *, logits: bool = False, labels: Sequence[str] | None = None) -> Scores:
-    """Read scores from an `.npz` (always logits) or a CSV `filename,<label>...`.
+def read_scores(
+    path: Path, findings: Findings, *, kind: ScoreKind | None = None, labels: Sequence[str] | None = None
+) -> Scores:
+    """Read scores from an `.npz` (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
 
     Args:
-        path: ends in `.npz` or `.csv`.
+        path: ends in `.npz`, `.csv` or `.jsonl` (of `mlrec predict --format jsonl`).
         findings: takes warnings.
-        logits: the CSV holds logits; else probabilities, unless one lies outside [0, 1].
+        kind: what the scores are. None decides by the values: logits if one is negative, which is a warning;
+            probabilities if all are in [0, 1], which `Scores.note` reports.
         labels: read these labels only.
 
     Raises:
-        PredictionsError: a file that cannot be read, a cell that is no number, an id twice, a label that is missing.
+        PredictionsError: a file that cannot be read, a cell that is not a number, an id twice, a label that is missing,
+            probabilities outside [0, 1] by more than 1e-4, scores that look like percentages, a kind that the file
+            cannot hold.
     """
     path = Path(path)
-    if path.suffix.lower() == ".npz":
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        if kind == "probabilities":
+            raise PredictionsError(f"{printable(path)}: an .npz holds logits; write probabilities as a .csv")
         stored = Predictions.load(path)
-        scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, 0.0, stored.targets)
-        return scores if labels is None else scores.of_labels(labels)
-    if path.suffix.lower() == ".csv":
-        return _read_csv_scores(path, findings, logits, labels)
-    raise PredictionsError(f"{printable(path)}: scores must be an .npz or a .csv file")
+        scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
+        scores = scores if labels is None else scores.of_labels(labels)
+        if kind is None and scores.values.size and scores.values.min() >= 0 and scores.values.max() <= 1:
+            findings.warn(INSIDE, str(path))
+        return scores
+    if suffix == ".csv":
+        scores = _read_csv_scores(path, findings, labels)
+        return _of_kind(scores, kind, findings)
+    if suffix == ".jsonl":
+        if kind == "logits":
+            raise PredictionsError(f"{printable(path)}: a .jsonl of mlrec predict holds probabilities, not logits")
+        scores = _read_jsonl_scores(path, findings)
+        return _of_kind(scores if labels is None else scores.of_labels(labels), "probabilities", findings)
+    raise PredictionsError(f"{printable(path)}: scores must be an .npz, a .csv or a .jsonl file")
 
 
-def _read_csv_scores(path: Path, findings: Findings, logits: bool, labels: Sequence[str] | None) -> Scores:
+def _of_kind(scores: Scores, stated: ScoreKind | None, findings: Findings) -> Scores:
+    """The scores with their kind; probabilities within [0, 1]."""
+    try:
+        kind = implied_kind(scores.values) if stated is None else stated
+        if kind == "logits":
+            if stated is None:
+                findings.warn(OUTSIDE, str(scores.path))
+            return replace(scores, kind="logits")
+        values, moved = clipped(scores.values)
+    except PredictionsError as error:
+        raise PredictionsError(f"{printable(scores.path)}: {error}") from error
+    if moved:
+        findings.warn(CLIPPED, f"{moved} in {scores.path}")
+    note = f"{printable(scores.path)}: {DECIDED}" if stated is None else ""
+    return replace(scores, values=values, kind="probabilities", note=note)
+
+
+def _read_csv_scores(path: Path, findings: Findings, labels: Sequence[str] | None) -> Scores:
+    """The numbers of a CSV, their kind still open."""
     file = read_csv(path, findings, PredictionsError)
     ids = tuple(cells[0].strip() for cells in file.rows)
     for row, name in enumerate(ids):
@@ -124,18 +179,61 @@ def _read_csv_scores(path: Path, findings: Findings, logits: bool, labels: Seque
     for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
-    names = file.columns[1:] if labels is None else labels
+    known = file.columns[2:] if file.columns[:2] == SAID else file.columns[1:]
+    names = known if labels is None else labels
     for name in names:
-        if name not in file.columns[1:]:
-            findings.error(f"{path}", f"no label '{printable(name)}'{nearest(name, file.columns[1:])}")
-    columns = [file.columns.index(name) for name in names if name in file.columns[1:]]
+        if name not in known:
+            findings.error(f"{path}", f"no label '{printable(name)}'{nearest(name, known)}")
+    columns = [file.columns.index(name) for name in names if name in known]
     values = _numbers(file, columns, findings)
     one_line(findings, PredictionsError)
-    finite = values[np.isfinite(values)]
-    outside = bool(finite.size) and not (finite.min() >= 0 and finite.max() <= 1)
-    if outside and not logits:
-        findings.warn(OUTSIDE, str(path))
-    return Scores(path, tuple(names), ids, values, 0.0 if logits or outside else 0.5)
+    return Scores(path, tuple(names), ids, values, "probabilities")
+
+
+def _read_jsonl_scores(path: Path, findings: Findings) -> Scores:
+    """The lines `{"id": ..., "scores": {label: probability}}` of `mlrec predict --format jsonl`."""
+    lines = [(k, line) for k, line in enumerate(read_text(path, PredictionsError).split("\n"), start=1) if line.strip()]
+    ids: list[str] = []
+    rows: list[list[float]] = []
+    names: list[str] = []
+    for k, line in lines:
+        where = f"{printable(path)}: line {k}"
+        identity, scores = _json_line(line, where)
+        names = names or list(scores)
+        if list(scores) != names:
+            raise PredictionsError(
+                f"{where}: its labels differ from those of the first line; score one model at a time"
+            )
+        ids.append(identity)
+        rows.append(list(scores.values()))
+    if not rows:
+        raise PredictionsError(f"{printable(path)}: empty; it needs one line for each sample")
+    labels = tuple(clean_label(name, f"{path}", findings) for name in names)
+    one_line(findings, PredictionsError)
+    if twice := repeated(ids):
+        raise PredictionsError(f"{printable(path)}: '{printable(twice[0])}' is scored twice; keep one")
+    return Scores(path, labels, tuple(ids), np.array(rows, dtype=np.float64), "probabilities")
+
+
+def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := repeated(key for key, _ in pairs):
+            raise PredictionsError(f"{where}: '{printable(twice[0])}' is given twice; keep one")
+        return dict(pairs)
+
+    try:
+        record = json.loads(line, object_pairs_hook=unique, parse_int=float)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, PredictionsError):
+            raise
+        raise PredictionsError(f"{where}: not JSON ({printable(error)})") from error
+    scores = record.get("scores") if isinstance(record, dict) else None
+    if not isinstance(scores, dict) or not scores or not isinstance(record.get("id"), str):
+        raise PredictionsError(f'{where}: expected {{"id": ..., "scores": {{label: probability, ...}}}}')
+    for label, score in scores.items():
+        if not isinstance(score, float):
+            raise PredictionsError(f"{where}: the score of '{printable(label)}' is not a number")
+    return record["id"], scores
 
 
 def one_line(findings: Findings, kind: type[PredictionsError | DataError]) -> None:
@@ -157,39 +255,3 @@ def _numbers(file: CsvFile, columns: Sequence[int], findings: Findings) -> NDArr
             if not text or "_" in text:
                 findings.error(file.where(row, column), f"'{printable(cells[column])}' is not a number")
     return values
-
-
-def _rows(scores: Scores, truth: Manifest) -> NDArray[np.intp]:
-    """For each sample of the truth the row of its scores."""
-    shown = printable(scores.path)
-    row_of: dict[str, int] = {}
-    place = _names_of(truth.sample_ids)
-    unknown = []
-    for row, name in enumerate(scores.sample_ids):
-        sample = place.get(name)
-        if sample is None:
-            unknown.append(name)
-        elif sample in row_of:
-            raise PredictionsError(f"{shown}: '{printable(name)}' is scored twice; keep one")
-        else:
-            row_of[sample] = row
-    missing = [sample for sample in truth.sample_ids if sample not in row_of]
-    if unknown:
-        several = any(sample.endswith(f"/{unknown[0]}") for sample in truth.sample_ids)
-        raise PredictionsError(
-            f"{shown}: {len(unknown)} of {len(scores.sample_ids)} predictions are of no sample of the truth, "
-            f"first: '{printable(unknown[0])}'{', which could be several' if several else ''}"
-        )
-    if missing:
-        raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(truth)} samples have no prediction, first: '{printable(missing[0])}'"
-        )
-    return np.array([row_of[sample] for sample in truth.sample_ids], dtype=np.intp)
-
-
-def _names_of(sample_ids: Sequence[str]) -> dict[str, str]:
-    """Every name a sample may go by: its id, and the last part of it where no other sample has that."""
-    bases = [sample.rpartition("/")[2] for sample in sample_ids]
-    ambiguous = set(repeated(bases))
-    short = {base: sample for base, sample in zip(bases, sample_ids, strict=True) if base not in ambiguous}
-    return short | {sample: sample for sample in sample_ids}

@@ -23,7 +23,7 @@ class LabelInterval:
     Attributes:
         label: its name.
         positives: how many the truth has.
-        interval: None for a label without positives.
+        interval: None for a label without positives or without negatives.
     """
 
     label: str

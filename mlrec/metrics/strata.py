@@ -137,6 +137,6 @@ def _stratum(
 
 
 def _mean_mAP(runs: Runs, targets: NDArray[np.int8]) -> float | None:  # noqa: N802 - the metric's name
-    found = [evaluate(logits, targets).mAP for logits in runs_of(runs)]
+    found = [evaluate(logits, targets, scores="logits").mAP for logits in runs_of(runs)]
     known = [value for value in found if value is not None]
     return math.fsum(known) / len(found) if len(known) == len(found) else None

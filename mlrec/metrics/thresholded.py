@@ -22,11 +22,13 @@ class Counts:
         predicted: samples decided positive.
         positive: samples that are positive.
         correct: samples that are both.
+        known: samples that count at all; a label without any leaves every mean.
     """
 
     predicted: NDArray[np.number[Any]]
     positive: NDArray[np.number[Any]]
     correct: NDArray[np.number[Any]]
+    known: NDArray[np.number[Any]]
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
@@ -53,11 +55,11 @@ def decide_top_k(
 
 def tally(
     decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(N, C) flags that `Counts` adds up: predicted, positive, correct; unknown samples as the conventions say."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """(N, C) flags that `Counts` adds up, in its order; unknown samples as the conventions define."""
     positive = targets == 1
-    predicted = decisions & (targets >= 0) if conventions.unknown_in_counts == "ignored" else decisions
-    return predicted, positive, decisions & positive
+    known = targets >= 0 if conventions.unknown_in_counts == "ignored" else np.ones(targets.shape, dtype=np.bool_)
+    return decisions & known, positive, decisions & positive, known
 
 
 def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions) -> Counts:
@@ -68,18 +70,19 @@ def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: 
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
     """CP CR CF1 OP OR OF1 (...), each a fraction, NaN where it is a mean over nothing.
 
-    CP is the mean over all labels, 0 for a label never predicted; CR the mean over labels with a positive; F1 is the
-    harmonic mean, 0 where precision and recall are 0.
+    CP is the mean over labels with a known sample, 0 for a label never predicted; CR the mean over labels with a
+    positive; F1 is the harmonic mean, 0 where precision and recall are 0. Where no sample of any label is known,
+    everything is NaN.
     """
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
-    has_positive = counts.positive > 0
+    has_positive, has_known = counts.positive > 0, counts.known > 0
     recall = _ratio(counts.correct, np.maximum(counts.positive, 1))
-    CP = precision.mean(axis=-1)
+    CP = _mean(precision, has_known)
     CR = _mean(recall, has_positive)
     CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(_f1(precision, recall), has_positive)
-    made = (np.maximum(counts.predicted, 1) if conventions.phantom else counts.predicted).sum(axis=-1)
+    made = (np.maximum(counts.predicted, has_known) if conventions.phantom else counts.predicted).sum(axis=-1)
     correct, positive = counts.correct.sum(axis=-1), counts.positive.sum(axis=-1)
-    OP = _ratio(correct, np.maximum(made, 1))
+    OP = _ratio(correct, np.where(has_known.any(axis=-1), np.maximum(made, 1), np.nan))
     OR = _ratio(correct, np.where(positive > 0, positive, np.nan))
     return {"CP": CP, "CR": CR, "CF1": CF1, "OP": OP, "OR": OR, "OF1": _f1(OP, OR)}
 

@@ -145,6 +145,7 @@ def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target,
             np.stack([part.predicted for part in parts], axis=-1),
             np.repeat([[part.positive for part in parts]], len(candidates), axis=0),
             np.stack([part.correct for part in parts], axis=-1),
+            np.repeat([[part.known for part in parts]], len(candidates), axis=0),
         ),
         CONVENTIONS["macro-f1" if target == "F1" else "mlrec"],
     )["OF1" if target == "OF1" else "CF1"]
@@ -179,14 +180,15 @@ def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
     the mixes walk along; what lies within it for C labels is at most about 1/C away.
     """
     with_positives = max(sum(c.positive > 0 for c in cuts), 1)
+    with_known = max(sum(c.known > 0 for c in cuts), 1)
     best, reached = [0] * len(cuts), -1.0
     precisions = [c.smoothed(prior) for c in cuts]
     for mix in _MIXES:
         chosen = [
-            int((mix * precision / len(cuts) + (1 - mix) * c.recall / with_positives).argmax())
+            int((mix * precision / with_known + (1 - mix) * c.recall / with_positives).argmax())
             for c, precision in zip(cuts, precisions, strict=True)
         ]
-        CP = sum(precision[k] for precision, k in zip(precisions, chosen, strict=True)) / len(cuts)
+        CP = sum(precision[k] for precision, k in zip(precisions, chosen, strict=True)) / with_known
         CR = sum(c.recall[k] for c, k in zip(cuts, chosen, strict=True)) / with_positives
         CF1 = 2 * CP * CR / (CP + CR) if CP + CR else 0.0
         if reached < CF1:

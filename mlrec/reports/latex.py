@@ -13,7 +13,7 @@ _SIGNS = {
     "<": r"\textless{}", ">": r"\textgreater{}",
     '"': r"\textquotedbl{}", "–": "--", "—": "---", "…": r"\ldots{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
     "·": r"$\cdot$", "λ": r"$\lambda$", "Δ": r"$\Delta$", "†": r"$\dagger$", "≥": r"$\geq$", "≤": r"$\leq$",
-    "→": r"$\to$", "∞": r"$\infty$", "‡": r"$\ddagger$",
+    "→": r"$\to$", "∞": r"$\infty$", "‡": r"$\ddagger$", "¶": r"\P{}",
 }  # fmt: skip
 _TABLE = str.maketrans(_SIGNS)
 

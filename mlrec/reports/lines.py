@@ -97,7 +97,7 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
         variation=variation(dict(result.config)),
         extra=result.extra,
         augmentation="RandAugment" if result.config.get("randaugment") else "",
-        notes=result.notes,
+        notes=(*result.notes, result.undefined) if result.undefined else result.notes,
         paths=result.paths,
         spread=result.spread,
         best_epoch=result.best_epoch,

@@ -187,5 +187,6 @@ def _footnotes(results: Sequence[Result], marks: Mapping[str, str], bounded: boo
         notes.append("n: runs equal but for the seed; metrics are their means, sd the standard deviation of mAP")
     if bounded:
         notes.append(BOOTSTRAP_NOTE)
+    notes += dict.fromkeys(result.undefined for result in results if result.undefined)
     notes += dict.fromkeys(result.rules for result in results)
     return (*notes, *differences(results))

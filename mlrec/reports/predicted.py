@@ -19,14 +19,14 @@ def csv_header(labels: Sequence[str]) -> str:
 
 
 def csv_line(identity: str, said: Sequence[str], scores: Mapping[str, float]) -> str:
-    """One image as a line of CSV."""
-    return _csv([identity, SEPARATOR.join(said), *(f"{score:.6g}" for score in scores.values())])
+    """One image as a line of CSV; probabilities with all their digits, for rounded ones would tie when scored."""
+    return _csv([identity, SEPARATOR.join(said), *(repr(float(score)) for score in scores.values())])
 
 
 def jsonl_line(identity: str, said: Sequence[str], scores: Mapping[str, float]) -> str:
     """One image as a line of JSON: `{"id": ..., "labels": [...], "scores": {label: probability}}`."""
-    rounded = {label: float(f"{score:.6g}") for label, score in scores.items()}
-    return json.dumps({"id": identity, "labels": list(said), "scores": rounded}, ensure_ascii=False)
+    exact = {label: float(score) for label, score in scores.items()}
+    return json.dumps({"id": identity, "labels": list(said), "scores": exact}, ensure_ascii=False)
 
 
 LINES: dict[str, Line] = {"csv": csv_line, "jsonl": jsonl_line}

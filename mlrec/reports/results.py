@@ -18,6 +18,7 @@ from mlrec.errors import PredictionsError, nearest, printable
 from mlrec.metrics.result import Metrics, evaluate
 from mlrec.predictions import Floats
 from mlrec.reports.names import backbone_name, method_name
+from mlrec.reports.undefined import undefined_note, without_negative_notes
 from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
 
@@ -98,6 +99,12 @@ class Result:
         return f"{self.names[0]} … {self.names[-1][len(shared) :]}"
 
     @property
+    def undefined(self) -> str:
+        """A note that names the labels without AP; empty if there are none."""
+        labels = [label for label, value in self.average_precision.items() if value is None]
+        return f"{self.dataset} {self.split}: {undefined_note(labels, len(self.labels))}" if labels else ""
+
+    @property
     def called(self) -> str:
         """A short name for legends and headings: the method with H and λ."""
         facts = [f"{sign} = {value:g}" for sign, value in (("H", self.heads), ("λ", self.lam)) if value is not None]
@@ -136,7 +143,7 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
 def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) -> Metrics:
     """The run's stored predictions under other conventions, of all labels or of `labels` alone."""
     logits, targets, names = scores_and_truth(run, labels)
-    return evaluate(logits, targets, labels=names, conventions=conventions)
+    return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
 
 
 def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Floats, NDArray[np.int8], tuple[str, ...]]:
@@ -242,7 +249,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
         values=values,
         average_precision=told["average_precision"],
         best_epoch=_best_epoch(record),
-        notes=tuple(record.notes),
+        notes=(*record.notes, *without_negative_notes(metrics.counts)),
     )
 
 

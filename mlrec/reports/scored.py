@@ -6,6 +6,7 @@ from mlrec.metrics.result import Metrics
 from mlrec.reports.overview import SCORES
 from mlrec.reports.results import METRICS, TOP3
 from mlrec.reports.table import Column, Row, Table
+from mlrec.reports.undefined import WITHOUT_NEGATIVE, precision_marks, undefined_note, without_negative_notes
 
 
 def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[Table]:
@@ -16,8 +17,14 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
     if _nothing_known(metrics.counts):
         cells = [None] * len(cells)
     rows = tuple(Row((label, value)) for label, value in metrics.average_precision.items())
+    columns = SCORES[: len(cells)]
+    marks = precision_marks(metrics.counts, columns)
+    notes = (
+        _counts(metrics.counts),
+        *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
+    )
     return [
-        Table(title, SCORES[: len(cells)], (Row(tuple(cells)),), (_counts(metrics.counts),)),
+        Table(title, columns, (Row(tuple(cells), marks=marks),), notes),
         Table("AP by label", (Column("label", "Label"), Column("AP", "AP", "percent")), rows, _notes(metrics)),
     ]
 
@@ -29,8 +36,7 @@ def _nothing_known(counts: dict[str, int]) -> bool:
 def _notes(metrics: Metrics) -> tuple[str, ...]:
     if _nothing_known(metrics.counts):
         return ("no label of any sample is known, so there is nothing to score",)
-    undefined = metrics.undefined
-    missing = (f"no positive in the truth, so no AP: {', '.join(undefined)}",) if undefined else ()
+    missing = [undefined_note(metrics.undefined, metrics.counts["labels"])] if metrics.undefined else []
     return (*missing, metrics.conventions.in_words(), "in percent")
 
 

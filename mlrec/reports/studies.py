@@ -164,6 +164,7 @@ def _footnotes(
     notes: Sequence[str],
 ) -> tuple[str, ...]:
     told = [*notes, *dict.fromkeys(note for s in measured for run in s.runs for note in run.result.notes)]
+    told += dict.fromkeys(run.result.undefined for s in measured for run in s.runs if run.result.undefined)
     told.append("n: runs, over seeds and folds; numbers are their means, sd the standard deviation of mAP")
     if len(measured) > 1:
         told.append(f"Δ: mAP against the first row{', on the same images' if intervals else ''}")

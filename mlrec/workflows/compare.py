@@ -11,6 +11,7 @@ import numpy as np
 from mlrec.datasets.manifest import Manifest, repeated
 from mlrec.errors import Findings, PredictionsError, printable
 from mlrec.metrics.bootstrap import Bootstrap
+from mlrec.metrics.matching import rows_of
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.metrics.result import Metrics
 from mlrec.metrics.scores import Scores, read_scores
@@ -20,7 +21,8 @@ from mlrec.reports.results import image_of
 from mlrec.reports.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord
-from mlrec.workflows.score import read_truth
+from mlrec.workflows.outputs import warn_undefined
+from mlrec.workflows.score import read_truth, report_findings
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def compare_runs(
     known = {given.conventions for given in (*a, *b)}
     manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
     sides = [_side(given, manifest, a[0].name if truth is None else None) for given in (a, b)]
-    for line in findings.warnings:
-        progress.warn(line)
+    report_findings([given.scores for given in (*a, *b)], findings, progress)
+    warn_undefined(manifest.targets, manifest.labels, progress)
     bootstrap = Bootstrap(
         manifest.targets,
         groups=[image_of(sample) for sample in manifest.sample_ids],
@@ -111,13 +113,12 @@ def _side(side: Sequence[_Given], truth: Manifest, source: str | None) -> Side:
             raise PredictionsError(
                 f"{printable(given.name)}: its truth differs from that of {printable(source)}; score both on one split"
             )
-    if len({scores.threshold for scores in joined}) > 1:
+    if len({scores.kind for scores in joined}) > 1:
         raise PredictionsError("runs of one method must all hold logits, or all probabilities")
     return Side(", ".join(given.name for given in side), [scores.values for scores in joined], joined[0].threshold)
 
 
 def _same_truth(scores: Scores, truth: Manifest) -> bool:
-    place = {sample: row for row, sample in enumerate(scores.sample_ids)}
-    rows = [place[sample] for sample in truth.sample_ids]
+    rows = rows_of(truth.sample_ids, scores.sample_ids, printable(scores.path))
     columns = [scores.labels.index(label) for label in truth.labels]
     return scores.targets is not None and np.array_equal(scores.targets[rows][:, columns], truth.targets)

@@ -93,6 +93,9 @@ def evaluate_run(
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
     predictions, environment = _predict(path, manifest, machine or Machine(), progress)
     metrics = outputs.score(predictions, conventions, labels, thresholds)
+    columns = [predictions.labels.index(name) for name in metrics.average_precision]
+    assert predictions.targets is not None
+    outputs.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
     folder = chosen.folder("eval-tuned" if tuned else "eval")
     if processes.rank():
         return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)

@@ -193,7 +193,7 @@ def _agreement(
         raise ModelError(f"the exported model's logits differ by {difference:.2g}; nothing was written")
     if targets is None or manifest is None:
         return Agreement(len(before), "random", difference)
-    mAP, exported = (evaluate(logits, targets).mAP for logits in (before, after))
+    mAP, exported = (evaluate(logits, targets, scores="logits").mAP for logits in (before, after))
     return Agreement(len(before), f"{manifest.name} {manifest.split}", difference, mAP, exported)
 
 

@@ -15,7 +15,7 @@ from mlrec.datasets.images import Decoder, decode, decode_box
 from mlrec.datasets.listing import Item
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import Findings, MlrecError
-from mlrec.metrics.suspects import DOUBTFUL, Suspect, hardest, suspects
+from mlrec.metrics.suspects import DOUBTFUL, Review, Suspect, hardest, suspects, to_review
 from mlrec.predictions import Floats
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.numbers import percent
@@ -27,7 +27,7 @@ from mlrec.workflows.attend import look, meaning
 from mlrec.workflows.report import Report
 
 HARDEST, WORST = 24, 3  # images, and at most so many labels of each
-PER_LABEL, MOST = 4, 100  # likely errors of a label, and of all: a larger page is more than a mail takes
+PER_LABEL, MOST = 4, 100  # annotations to review per label, and of all: a larger page is too large for a mail
 SIDE = 176  # pixels of a thumbnail's longer side
 Map = NDArray[np.floating[Any]]
 
@@ -76,7 +76,7 @@ class _Album:
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[Gallery]:
-    """The hardest images of each data set by its best run of a report, and the likely label errors of each label.
+    """The hardest images of each data set by its best run of a report, and the annotations to review of each label.
 
     Args:
         report: whose best runs they are.
@@ -100,7 +100,8 @@ def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: 
     """Those of one run; `where` tells its data set in the titles."""
     logits, targets, names = scores_and_truth(run, labels)
     hard = [(sample, _of_sample(logits, targets, sample)) for sample in hardest(logits, targets, HARDEST)]
-    doubted = _by_label(logits, targets)
+    review = to_review(logits, targets)
+    doubted = _by_label(logits, targets, review)
     seen = [*(one for _, found in hard for one in found), *(one for found in doubted.values() for one in found)]
     album = _album(run, names, seen, progress)
     cards = tuple(album.card(sample, found) for sample, found in hard)
@@ -108,12 +109,16 @@ def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: 
     why += " Maps: what each place of the image adds to the label's logit." if album.maps else ""
     shown = [Gallery(f"Hardest images of {run.name}{where}", why, (Section("", cards),), album.scale)]
     if doubted:
-        why = f"The model and the annotation disagree: errors of the one or the other, at most {PER_LABEL} a label."
+        why = (
+            f"The model confidently contradicts {int(review.flags.sum()):,} annotations, by thresholds of each label; "
+            f"about {float(review.expected.sum()):,.0f} wrong or missing labels are expected. "
+            f"Shown: at most {PER_LABEL} per label."
+        )
         sections = tuple(
             Section(names[label], tuple(album.card(one.sample, [one]) for one in found))
             for label, found in doubted.items()
         )
-        shown.append(Gallery(f"Likely label errors{where}", why, sections, album.scale))
+        shown.append(Gallery(f"Annotations to review{where}", why, sections, album.scale))
     return shown
 
 
@@ -124,14 +129,15 @@ def _of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) -> list[S
     return [replace(one, sample=sample) for one in (first, *(one for one in others if one.doubt >= DOUBTFUL))]
 
 
-def _by_label(logits: Floats, targets: NDArray[np.int8]) -> dict[int, list[Suspect]]:
-    """By label the samples whose annotation the model doubts most; where labels are many, those doubted most."""
+def _by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[Suspect]]:
+    """By label the annotations to review, the most doubtful first; of many labels those that are doubted most."""
     count = targets.shape[1]
     each = min(max(MOST // count, 1), PER_LABEL)
     found: dict[int, list[Suspect]] = {}
     for label in range(count):
-        column = slice(label, label + 1)
-        doubted = [one for one in suspects(logits[:, column], targets[:, column], each) if one.doubt >= DOUBTFUL]
+        rows = np.flatnonzero(review.flags[:, label])
+        ranked = suspects(logits[rows, label : label + 1], targets[rows, label : label + 1], each)
+        doubted = [replace(one, sample=int(rows[one.sample])) for one in ranked]
         if doubted:
             found[label] = [replace(one, label=label) for one in doubted]
     most = sorted(found, key=lambda label: -found[label][0].doubt)[: MOST // each]

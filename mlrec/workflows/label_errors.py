@@ -1,4 +1,4 @@
-"""`mlrec label-errors`: train on folds, predict what was held out, and rank the labels that the models doubt."""
+"""`mlrec label-errors`: train on folds, predict what was held out, and list the annotations to review."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, Findings, UsageError, printable
 from mlrec.files import write_text
 from mlrec.metrics.scores import one_line, read_scores
-from mlrec.metrics.suspects import DOUBTFUL, Suspect, suspects
-from mlrec.predictions import Predictions, logits_of
+from mlrec.metrics.suspects import Review, Suspect, suspects, to_review
+from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.contactsheet import Line, Tile, write_sheet
 from mlrec.reports.table import Column, Row, Table
 from mlrec.runs import directory
 from mlrec.workflows.interrupt import stopped_says
+from mlrec.workflows.score import report_findings
 from mlrec.workflows.split import MADE, split
 from mlrec.workflows.train import train
 
@@ -35,15 +36,17 @@ TILES = 6  # pictures a label and kind on the contact sheet
 
 @dataclass(frozen=True)
 class Doubts:
-    """The suspects among the samples of `manifest`, by doubt, and the folder in which everything was written."""
+    """All annotations of `manifest` by doubt, which of them to review, and the folder of the written files."""
 
     manifest: Manifest
     found: list[Suspect]
+    review: Review
     folder: Path
 
-    def of_label(self, label: int, given: int, most: int | None = None) -> list[Suspect]:
-        """The suspects of one column that are given (1) or not (0)."""
-        return [s for s in self.found if s.label == label and s.given == given][:most]
+    @property
+    def to_review(self) -> list[Suspect]:
+        """The annotations to review, the most doubtful first."""
+        return [s for s in self.found if self.review.flags[s.sample, s.label]]
 
 
 def label_errors(
@@ -57,11 +60,11 @@ def label_errors(
     out: Path = Path("label-errors"),
     progress: Progress = SILENT,
 ) -> Doubts:
-    """Rank likely wrong and likely missing labels, and write them as a CSV and a contact sheet into `out`.
+    """Rank the annotations to review, and write them as a CSV and a contact sheet into `out`.
 
-    Without `predictions` a head is trained on each fold, with a frozen trunk whose features are computed once, and
+    Without `predictions` a head is trained on each fold, with a frozen backbone whose features are computed once, and
     each sample is judged by the model that has not seen it. The folds are those that `mlrec split --folds` made, or are
-    made now.
+    made now. How many annotations are listed follows from thresholds of each label, see `suspects.to_review`.
 
     Args:
         data: folder of a prepared data set; the one prepared last where None.
@@ -86,12 +89,22 @@ def label_errors(
         findings = Findings()
         scores = read_scores(predictions, findings).against(manifest)
         one_line(findings, DataError)
-        logits = scores.values.astype(np.float64) if scores.threshold == 0 else logits_of(scores.values)
-    doubts = Doubts(manifest, suspects(logits, manifest.targets), out)
+        report_findings([scores], findings, progress)
+        logits = scores.logits
+    doubts = Doubts(manifest, suspects(logits, manifest.targets), to_review(logits, manifest.targets), out)
+    _warn_unjudged(doubts, progress)
     write_text(out / TABLE, _table(doubts))
     shown = write_sheet(_lines(doubts), out / SHEET)
-    progress.say(f"{out / TABLE}: every label by doubt; {out / SHEET}: {shown} pictures")
+    progress.say(f"{out / TABLE}: {len(doubts.to_review)} annotations to review; {out / SHEET}: {shown} pictures")
     return doubts
+
+
+def _warn_unjudged(doubts: Doubts, progress: Progress) -> None:
+    """Name the labels of which nothing can be estimated."""
+    names = [name for name, enough in zip(doubts.manifest.labels, doubts.review.enough, strict=True) if not enough]
+    if names:
+        named = ", ".join(map(printable, names))
+        progress.warn(f"nothing to review in {len(names)} labels without a known positive or negative: {named}")
 
 
 def _out_of_fold(
@@ -136,9 +149,7 @@ def _table(doubts: Doubts) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["filename", "label", "given", "probability", "doubt"])
-    for suspect in doubts.found:
-        if suspect.doubt < DOUBTFUL:
-            break
+    for suspect in doubts.to_review:
         writer.writerow(
             [
                 doubts.manifest.sample_ids[suspect.sample],
@@ -152,11 +163,12 @@ def _table(doubts: Doubts) -> str:
 
 
 def _lines(doubts: Doubts) -> list[Line]:
-    """For each label its most doubtful positives, then its most doubtful negatives."""
+    """For each label the positives to review, then the negatives to review, the most doubtful first."""
     lines = []
+    found = doubts.to_review
     for label, name in enumerate(doubts.manifest.labels):
-        for given, heading in ((1, f"{name}: given, likely wrong"), (0, f"{name}: not given, likely missing")):
-            chosen = [s for s in doubts.of_label(label, given, TILES) if s.doubt >= DOUBTFUL]
+        for given, heading in ((1, f"{name}: given, to review"), (0, f"{name}: not given, to review")):
+            chosen = [s for s in found if (s.label, s.given) == (label, given)][:TILES]
             if chosen:
                 lines.append(Line(heading, tuple(_tile(doubts.manifest, suspect) for suspect in chosen)))
     return lines
@@ -169,15 +181,24 @@ def _tile(manifest: Manifest, suspect: Suspect) -> Tile:
 
 
 def summary(doubts: Doubts) -> Table:
-    """For each label how many given ones, and how many that are not, the models doubt by more than one half."""
+    """For each label how many annotations to review, given and not given, and how many errors are expected."""
+    review, targets = doubts.review, doubts.manifest.targets
     rows = []
     for label, name in enumerate(doubts.manifest.labels):
-        counts = [sum(s.doubt >= DOUBTFUL for s in doubts.of_label(label, given)) for given in (1, 0)]
-        rows.append(Row((name, *counts)))
+        flags = [int(np.count_nonzero(review.flags[:, label] & (targets[:, label] == given))) for given in (1, 0)]
+        errors = review.expected[::-1, label].tolist() if review.enough[label] else [None, None]
+        rows.append(Row((name, flags[0], errors[0], flags[1], errors[1])))
     columns = (
         Column("label", "label"),
-        Column("wrong", "likely wrong", "count"),
-        Column("missing", "likely missing", "count"),
+        Column("given", "to review", "count", block="given"),
+        Column("wrong", "errors expected", "mean", block="given"),
+        Column("not_given", "to review", "count", block="not given"),
+        Column("missing", "errors expected", "mean", block="not given"),
     )
-    notes = (f"one by one, with probabilities: {doubts.folder / TABLE}", f"pictures: {doubts.folder / SHEET}")
-    return Table(f"{doubts.manifest.name}/{doubts.manifest.split}: labels in doubt", columns, tuple(rows), notes)
+    total, expected = int(review.flags.sum()), float(review.expected.sum())
+    notes = (
+        f"{total:,} annotations to review; about {expected:,.0f} errors expected (confident learning)",
+        f"with probabilities: {doubts.folder / TABLE}",
+        f"pictures: {doubts.folder / SHEET}",
+    )
+    return Table(f"{doubts.manifest.name}/{doubts.manifest.split}: annotations to review", columns, tuple(rows), notes)

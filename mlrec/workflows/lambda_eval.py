@@ -109,6 +109,7 @@ def evaluate_lams(
     predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
     names = list(labels or predictions.labels)
     scored = parts.columns([outputs.column_of(name, predictions.labels) for name in names])
+    outputs.warn_undefined(scored.targets, names, progress)
     settings = question.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
@@ -238,7 +239,9 @@ def _sweep(
 
 
 def _numbers(parts: Parts, setting: Setting, form: str, conventions: str) -> dict[str, float | None]:
-    found = evaluate(parts.logits(setting, divided=form == "divided"), parts.targets, conventions=conventions)
+    found = evaluate(
+        parts.logits(setting, divided=form == "divided"), parts.targets, conventions=conventions, scores="logits"
+    )
     return {name: getattr(found, name) for name in METRICS}
 
 

@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.errors import PredictionsError, nearest, printable
 from mlrec.files import write_text
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.result import Metrics, evaluate, evaluate_scores
+from mlrec.metrics.result import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.predictions import Predictions
+from mlrec.progress import Progress
 from mlrec.runs import directory
 from mlrec.runs.record import Scored
 from mlrec.runs.tuned import Tuned
@@ -51,10 +53,16 @@ def score(
     columns = [column_of(name, predictions.labels) for name in names]
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:
-        return evaluate(logits, targets, labels=names, conventions=conventions)
-    rules = replace(conventions_named(conventions), threshold=tuned.in_words())
+        return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
+    rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
     thresholds = tuned.ordered(predictions.labels).thresholds[columns]
     return evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+
+
+def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: Progress) -> None:
+    """Warn which labels have no AP, and why."""
+    for line in undefined_labels(targets, labels):
+        progress.warn(line)
 
 
 def column_of(name: str, labels: Sequence[str]) -> int:

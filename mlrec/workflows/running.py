@@ -214,5 +214,7 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
 def _write(job: Job, folder: Path, predictions: Predictions) -> None:
     """The files of a run that has come to its end."""
     outputs.write_scores(folder, predictions, outputs.score(predictions))
+    if predictions.targets is not None:
+        outputs.warn_undefined(predictions.targets, predictions.labels, job.progress)
     save_model(folder / directory.MODEL, job.state.scored, records.plain(job.config))
     draw_curves(log.entries(folder), folder / directory.CURVES)

@@ -1,4 +1,4 @@
-"""`mlrec score`: anybody's scores against a truth. Neither torch nor a model is needed."""
+"""`mlrec score`: scores of any origin against a truth. Neither torch nor a model is needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.sources import ReadOptions
 from mlrec.datasets.tabular import read_csv_labels
 from mlrec.errors import DataError, Findings, PredictionsError, UsageError, nearest, printable
-from mlrec.metrics.conventions import Conventions, conventions_named
+from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.result import Metrics
-from mlrec.metrics.scores import one_line, read_scores
+from mlrec.metrics.scores import Scores, one_line, read_scores
 from mlrec.progress import SILENT, Progress
+from mlrec.workflows.outputs import warn_undefined
 
 
 def score(
@@ -22,7 +23,7 @@ def score(
     truth: Path | None = None,
     *,
     split: str | None = None,
-    logits: bool = False,
+    kind: ScoreKind | None = None,
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
     progress: Progress = SILENT,
@@ -30,14 +31,16 @@ def score(
     """Score a file of predictions.
 
     Args:
-        predictions: an `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), or a CSV `filename,<label>...`.
+        predictions: an `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`, or
+            the output of `mlrec predict` (`.csv` or `.jsonl`).
         truth: a CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared data set; None
             takes the targets of the `.npz`.
-        split: which split, where the truth holds several.
-        logits: a CSV of predictions holds logits, not probabilities.
+        split: which split, if the truth holds several.
+        kind: "logits" or "probabilities". None decides by the values of a CSV: logits if one is negative,
+            probabilities if all are in [0, 1]; both decisions are reported.
         labels: score these labels only, before anything else is counted or ranked.
         conventions: a name in `CONVENTIONS`.
-        progress: is told the warnings.
+        progress: receives notes and warnings.
 
     Raises:
         MlrecError: files that cannot be read, or do not fit each other.
@@ -47,13 +50,22 @@ def score(
     if truth is None and split is not None:
         raise UsageError("--split chooses a part of TRUTH; give the truth as a second argument")
     against = None if truth is None else read_truth(truth, split, labels, findings)
-    scores = read_scores(predictions, findings, logits=logits, labels=labels)
+    scores = read_scores(predictions, findings, kind=kind, labels=labels)
     if against is not None:
         scores = scores.against(against)
     metrics = scores.evaluate(rules)
+    report_findings([scores], findings, progress)
+    if scores.targets is not None:
+        warn_undefined(scores.targets, scores.labels, progress)
+    return metrics
+
+
+def report_findings(read: Sequence[Scores], findings: Findings, progress: Progress) -> None:
+    """Print the warnings about files of scores, and how the kind of their scores was decided."""
+    for note in dict.fromkeys(scores.note for scores in read if scores.note):
+        progress.say(note)
     for line in findings.warnings:
         progress.warn(line)
-    return metrics
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: Findings) -> Manifest:

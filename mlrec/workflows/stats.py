@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from mlrec.datasets import images, statistics
 from mlrec.datasets.folder import Dataset
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.errors import DataError, Findings, UsageError
 from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.power import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.datastats import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
+from mlrec.workflows.score import report_findings
 
 LOOKED_AT = 300  # image headers read, at most
 ASSUMED = 0.8
@@ -89,14 +90,14 @@ def _tested(manifests: Sequence[Manifest]) -> Manifest | None:
 def _power(manifest: Manifest, assumed: float, predictions: Path | None, progress: Progress) -> Power | None:
     amount = len(set(manifest.images))
     if predictions is None:
-        half = expected_half_width((manifest.targets == POSITIVE).sum(axis=0).tolist(), assumed)
+        ranked = (manifest.targets == NEGATIVE).any(axis=0)  # without a negative a label has no AP
+        half = expected_half_width(((manifest.targets == POSITIVE).sum(axis=0) * ranked).tolist(), assumed)
         basis = f"if every label has AP {100 * assumed:g}"
     else:
         findings = Findings()
         scores = read_scores(predictions, findings).against(manifest)
         one_line(findings, DataError)
-        for warning in findings.warnings:
-            progress.warn(warning)
+        report_findings([scores], findings, progress)
         interval = mAP_interval(scores.values, manifest.targets, groups=manifest.images, threshold=scores.threshold)
         half = None if interval is None else interval.half_width
         basis = f"bootstrap of {predictions.name}" + (f", mAP {100 * interval.value:.1f}" if interval else "")

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def random_case(seed: int, *, unknown: bool = False, ties: bool = False, samples: int = 0, labels: int = 0):
-    """Logits (N, C) and targets with at least one positive a label; `ties` leaves few distinct values."""
+    """Logits (N, C) and targets with a positive and a negative of each label; `ties` leaves few distinct values."""
     rng = np.random.default_rng(seed)
     N, C = samples or int(rng.integers(4, 60)), labels or int(rng.integers(1, 9))
     targets = (rng.random((N, C)) < rng.uniform(0.05, 0.6)).astype(int)
@@ -18,7 +18,9 @@ def random_case(seed: int, *, unknown: bool = False, ties: bool = False, samples
         logits = np.round(logits * 2) / 2
     if unknown:
         targets[rng.random((N, C)) < 0.15] = -1
-    targets[rng.integers(N, size=C), np.arange(C)] = 1
+    positive = rng.integers(N, size=C)
+    targets[positive, np.arange(C)] = 1
+    targets[(positive + 1) % N, np.arange(C)] = 0
     return logits, targets
 
 

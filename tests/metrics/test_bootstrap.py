@@ -38,6 +38,8 @@ def read(path: Path) -> tuple[list[str], np.ndarray]:
 def test_each_resample_scores_as_its_rows_written_out(conventions: str, grouped: bool) -> None:
     logits, targets = random_case(5, unknown=True, ties=True, samples=40, labels=4)
     targets[:, 3] = np.where(np.arange(40) == 7, 1, 0)  # one positive: many resamples have none
+    targets[:, 1] = np.where(np.arange(40) == 9, 0, 1)  # one negative
+    targets[:, 2] = np.where(np.arange(40) < 2, [1, 0] * 20, -1)  # two known samples
     groups = np.arange(40) // 3 if grouped else np.random.default_rng(0).permutation(40)
     units = Units.of(40, groups)
     fast = replicates(logits, targets, units, conventions=conventions, resamples=150, seed=3)
@@ -45,12 +47,12 @@ def test_each_resample_scores_as_its_rows_written_out(conventions: str, grouped:
     assert (weights.sum(axis=1) == units.number).all()
     for b, weight in enumerate(weights):
         rows = np.repeat(np.arange(40), weight[units.of_sample])
-        slow = evaluate(logits[rows], targets[rows], conventions=conventions)
+        slow = evaluate(logits[rows], targets[rows], conventions=conventions, scores="logits")
         expected = [np.nan if ap is None else ap for ap in slow.average_precision.values()]
         assert fast.average_precision[b] == pytest.approx(expected, abs=1e-12, nan_ok=True)
         for name in METRICS:
             assert fast.values[name][b] == pytest.approx(getattr(slow, name), abs=1e-12)
-    assert np.isnan(fast.average_precision[:, 3]).any()
+    assert np.isnan(fast.average_precision).any(axis=0).tolist() == [False, True, True, True]
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -75,6 +77,7 @@ def test_an_undefined_metric_has_no_interval() -> None:
     intervals = metric_intervals(np.zeros((5, 2)), np.zeros((5, 2), dtype=int), resamples=20)
     assert intervals["mAP"] is None
     assert intervals["OP"].value == 0.0
+    assert metric_intervals(np.zeros((5, 2)), -np.ones((5, 2), dtype=int), resamples=20)["OP"] is None
 
 
 def test_equal_predictions_do_not_differ() -> None:

@@ -43,9 +43,12 @@ def test_dividing_ranks_alike_and_changes_decisions(parts: Parts) -> None:
 
 def test_each_setting_scores_as_its_logits_do(parts: Parts) -> None:
     settings = [Setting(lam) for lam in (0.0, 0.3, 2.0)]
-    expected = [evaluate(parts.average + np.float32(s.lam) * parts.added[0], parts.targets).mAP for s in settings]
+    expected = [
+        evaluate(parts.average + np.float32(s.lam) * parts.added[0], parts.targets, scores="logits").mAP
+        for s in settings
+    ]
     assert mean_precisions(parts, settings, MLREC) == pytest.approx(expected)
-    with pytest.raises(PredictionsError, match="no label has a positive"):
+    with pytest.raises(PredictionsError, match="no label has a known positive"):
         mean_precisions(Parts(parts.average, parts.added, np.zeros_like(parts.targets)), settings, MLREC)
 
 

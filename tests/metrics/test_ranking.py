@@ -13,7 +13,7 @@ from mlrec import evaluate
 
 
 def aps(logits, targets, conventions="mlrec"):
-    return list(evaluate(logits, targets, conventions=conventions).average_precision.values())
+    return list(evaluate(logits, targets, conventions=conventions, scores="logits").average_precision.values())
 
 
 @pytest.mark.parametrize("unknown", [False, True])
@@ -79,7 +79,10 @@ def test_permuting_rows_changes_no_bit(seed: int, ties: bool, unknown: bool, wid
     logits = logits if wide else logits.astype(np.float32)
     order = np.random.default_rng(seed).permutation(len(logits))
     for conventions in ("mlrec", "csra-wider", "voc2007-11pt", "topk-pure"):
-        one, other = (evaluate(logits[rows], targets[rows], conventions=conventions) for rows in (slice(None), order))
+        one, other = (
+            evaluate(logits[rows], targets[rows], conventions=conventions, scores="logits")
+            for rows in (slice(None), order)
+        )
         assert one.to_dict() == other.to_dict()
 
 
@@ -87,7 +90,8 @@ def test_permuting_rows_changes_no_bit(seed: int, ties: bool, unknown: bool, wid
 def test_a_label_that_is_never_positive_changes_no_bit_of_map(seed: int) -> None:
     logits, targets = random_case(seed, ties=True)
     more = np.hstack([logits, np.random.default_rng(seed).normal(size=(len(logits), 1))])
-    without, with_it = evaluate(logits, targets), evaluate(more, np.hstack([targets, np.zeros_like(targets[:, :1])]))
+    without = evaluate(logits, targets, scores="logits")
+    with_it = evaluate(more, np.hstack([targets, np.zeros_like(targets[:, :1])]), scores="logits")
     assert with_it.mAP == without.mAP
     assert with_it.CR == pytest.approx(without.CR, abs=1e-14)
     assert with_it.undefined == [str(targets.shape[1])]

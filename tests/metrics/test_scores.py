@@ -46,10 +46,10 @@ def test_rows_and_columns_are_matched_by_name(tmp_path: Path) -> None:
 
 
 def test_base_names_only_where_unique(tmp_path: Path) -> None:
-    assert "1 of 3 predictions are of no sample of the truth, first: '2.jpg', which could be several" in told(
+    assert ": '2.jpg' could be 'a/2.jpg' or 'b/2.jpg'; give more of its path" in told(
         tmp_path, "filename,cat,dog\n1.jpg,0,1\n2.jpg,0,1\nb/2.jpg,0,1\n"
     )
-    assert "'a/1.jpg' is scored twice" in told(
+    assert "'a/1.jpg' is scored twice, as '1.jpg' and 'a/1.jpg'; keep one" in told(
         tmp_path, "filename,cat,dog\n1.jpg,0,1\na/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
     )
 
@@ -86,9 +86,9 @@ def test_probabilities_are_ranked_as_given_and_logits_are_told(tmp_path: Path) -
     assert metrics.average_precision["cat"] == 1.0
     assert metrics.OP == 0.5  # 1.jpg cat and dog, 2.jpg cat, b/2.jpg cat are said; two of them are true
     assert not findings.warnings
-    assert read_scores(stored(tmp_path, rows), findings, logits=True).threshold == 0.0
+    assert read_scores(stored(tmp_path, rows), findings, kind="logits").threshold == 0.0
     assert not findings.warnings
-    beyond = read_scores(stored(tmp_path, rows.replace("0.5", "1.5")), findings)
+    beyond = read_scores(stored(tmp_path, rows.replace("0.5", "-1.5")), findings)
     assert beyond.threshold == 0.0
     assert OUTSIDE in findings.warnings[0]
 
@@ -113,7 +113,7 @@ def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PredictionsError, match=r"must be an \.npz or a \.csv"):
+    with pytest.raises(PredictionsError, match=r"must be an \.npz, a \.csv or a \.jsonl"):
         read_scores(tmp_path / "pred.parquet", Findings())
     with pytest.raises(PredictionsError, match="cannot be read"):
         read_scores(tmp_path / "none.csv", Findings())

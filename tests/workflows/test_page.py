@@ -55,7 +55,7 @@ def test_the_page_shows_tables_figures_images_and_settings(tmp_path, dataset):
     text = report_page(report(root=tmp_path / "runs"))
     assert text.count("data:image/jpeg;base64,") >= 3, "thumbnails of the images that can be read"
     assert "no image at hand" in text, "the broken one is no reason to fail"
-    for part in ("Finished runs", "AP by label: toy test", "Hardest images of", "Likely label errors", "lam"):
+    for part in ("Finished runs", "AP by label: toy test", "Hardest images of", "Annotations to review", "lam"):
         assert part in text
     assert text.count("data:image/svg+xml;base64,") == len(figures(*_parts(tmp_path)))
     assert "mlrec train &lt;b&gt;" in text

@@ -9,17 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import mlrec
 from mlrec.cli.app import app
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.listing import Item
-from mlrec.errors import DataError, MlrecError
+from mlrec.errors import DataError, Findings, MlrecError
+from mlrec.metrics.scores import read_scores
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.reports.predicted import LINES, csv_header
 from mlrec.runs.record import Run
 from mlrec.workflows.evaluate import Machine, evaluate_run
 from mlrec.workflows.predict import Prediction, Scorer, predict
@@ -172,3 +176,62 @@ def test_the_command_ends_with_an_error_where_an_image_was_bad(run: Run, data: P
     assert "bad.jpg" in result.stderr
     neither = CliRunner().invoke(app, ["predict", "--run", str(run.path)])
     assert isinstance(neither.exception, MlrecError)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_what_predict_prints_can_be_scored(form: str, run: Run, data: Path, tmp_path: Path) -> None:
+    """End to end, ids being paths: the metrics are those of the run, and scikit-learn's of the printed numbers."""
+    pictures, manifest = data.parents[1] / "pictures", Dataset.load(data).manifest("val")
+    printed = CliRunner().invoke(
+        app,
+        ["predict", str(pictures / "val*.png"), "--run", str(run.path), "--device", "cpu", "--format", form],
+    )
+    (tmp_path / f"p.{form}").write_text(printed.stdout)
+    rows = [[Path(name).name, *map(int, row)] for name, row in zip(manifest.images, manifest.targets, strict=True)]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("\n".join(",".join(map(str, row)) for row in [["filename", *LABELS], *rows[::-1]]) + "\n")
+    if form == "csv":
+        table = pd.read_csv(io.StringIO(printed.stdout), index_col="id")[list(LABELS)]
+        known, scores = manifest.targets >= 0, table.to_numpy()
+        each = [average_precision_score(manifest.targets[k, c], scores[k, c]) for c, k in enumerate(known.T)]
+        expected = np.mean(each)
+    else:
+        expected = run.metrics().mAP
+    for given in ([str(truth)], [str(data), "--split", "val"]):
+        result = CliRunner().invoke(app, ["score", str(tmp_path / f"p.{form}"), *given, "--json"])
+        assert result.exit_code == 0, result.output
+        scored = json.loads(result.stdout)
+        assert scored["mAP"] == pytest.approx(expected)
+        assert scored["mAP"] == pytest.approx(run.metrics().mAP)
+        assert scored["OF1"] == pytest.approx(run.metrics().OF1)
+        assert scored["conventions"]["scores"] == "probabilities"
+
+
+@pytest.mark.parametrize("form", list(LINES))
+def test_lines_keep_what_a_ranking_needs(form: str, tmp_path: Path) -> None:
+    """Six digits would make one of both probabilities, and a tie of their ranks."""
+    high, low = 1 - 1e-9, 1 - 2e-9
+    lines = [*([csv_header(["cat"])] if form == "csv" else []), LINES[form]("1", [], {"cat": high})]
+    (tmp_path / f"p.{form}").write_text("\n".join([*lines, LINES[form]("2", ["cat"], {"cat": low})]) + "\n")
+    assert read_scores(tmp_path / f"p.{form}", Findings()).values.tolist() == [[high], [low]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "empty"),
+        ("{", "line 1: not JSON"),
+        ("[1]", "line 1: expected"),
+        ('{"id": "1", "scores": {}}', "line 1: expected"),
+        ('{"id": "1", "scores": {"cat": true}}', "line 1: the score of 'cat' is not a number"),
+        ('{"id": "1", "scores": {"cat": 0, "cat": 1}}', "line 1: 'cat' is given twice"),
+        ('{"id": "1", "scores": {"cat": 0}}\n{"id": "2", "scores": {"dog": 1}}', "line 2: its labels differ"),
+        ('{"id": "1", "scores": {"cat": 0}}\n{"id": "1", "scores": {"cat": 1}}', "'1' is scored twice"),
+        ('{"id": "1", "scores": {"cat": 55}}', "55 is not a probability"),
+    ],
+)
+def test_damaged_lines_are_told(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(text)
+    with pytest.raises(MlrecError) as caught:
+        read_scores(tmp_path / "p.jsonl", Findings())
+    assert told in str(caught.value)

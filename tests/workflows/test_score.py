@@ -85,7 +85,7 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     shown = text(scored_tables(metrics, title="pred.csv", top3=True))
     assert "100.0" in shown
     assert "Top-3" in shown
-    assert "no positive in the truth, so no AP: dog" in shown
+    assert "no AP for 1 of 2 labels, without a known positive or without a known negative: dog" in shown
     assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
     assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
 
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_scored_or_refused_in_one_line(files: Path, name: str)
 def test_the_command_needs_neither_torch_nor_pandas(files: Path) -> None:
     code = (
         "import sys; from mlrec.cli.app import main\n"
-        "sys.argv = ['mlrec', 'score', 'pred.csv', 'truth.csv', '--json']\n"
+        "sys.argv = ['mlrec', 'score', 'pred.csv', 'truth.csv', '--probabilities', '--json']\n"
         "try: main()\n"
         "finally: print(*[m for m in ('torch', 'pandas', 'timm', 'matplotlib') if m in sys.modules], file=sys.stderr)"
     )
@@ -138,6 +138,40 @@ def test_the_command_needs_neither_torch_nor_pandas(files: Path) -> None:
     )
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert json.loads(done.stdout) == score(files / "pred.csv", files / "truth.csv").to_dict()
+
+
+def run_score(files: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlrec", "score", "pred.csv", "truth.csv", *flags]
+    return subprocess.run(command, cwd=files, capture_output=True, text=True, check=False)
+
+
+def test_the_kind_of_scores_is_decided_aloud_or_stated(files: Path) -> None:
+    silent = run_score(files, "--probabilities")
+    assert (silent.returncode, silent.stderr) == (0, "")
+    decided = run_score(files)
+    assert decided.stdout == silent.stdout
+    assert decided.stderr.startswith("pred.csv: all scores are in [0, 1]: taken as probabilities")
+    assert "scores are probabilities, threshold p >= 0.5" in decided.stdout
+    logits = run_score(files, "--logits")
+    assert "scores are logits, threshold p >= 0.5" in logits.stdout
+    assert logits.stderr == ""
+    both = run_score(files, "--logits", "--probabilities")
+    assert (both.returncode, both.stdout) == (2, "")
+    (files / "pred.csv").write_text("filename,cat,dog\n1.jpg,90,20\n2.jpg,10,80\n3.jpg,70,60\n")
+    percent = run_score(files)
+    assert (percent.returncode, percent.stdout) == (1, "")
+    assert percent.stderr.startswith("error: pred.csv: scores are in 10 to 90, none of them negative: percentages?")
+
+
+def test_labels_without_ap_are_named_with_the_reason(files: Path) -> None:
+    (files / "truth.csv").write_text("filename,dog,cat\n3.jpg,-1,1\n1.jpg,-1,1\n2.jpg,-1,1\n")
+    done = run_score(files, "--probabilities")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: no AP for 1 of 2 labels, unknown in every sample: dog",
+        "warning: no AP for 1 of 2 labels, no known negative, so their precision is 1 wherever they are predicted: cat",
+    ]
+    assert "¶ 1 label without a known negative" in done.stdout
 
 
 def test_a_fault_ends_the_command_with_one_line(files: Path) -> None:

@@ -1,0 +1,105 @@
+"""Data frames as arrays: rows and columns are matched by name, never by position."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlrec.datasets.manifest import repeated
+from mlrec.errors import PredictionsError, printable
+
+SHOWN = 3  # names in a message
+
+
+def aligned(
+    scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None
+) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
+    """Scores and targets in one order of samples and labels, with the names of the labels and of the samples.
+
+    Of two data frames the columns and the index must hold the same names; the order is that of the targets. An array
+    has no names: its rows are taken in the order of the data frame, its columns in the order of `labels`, else of the
+    data frame. Arrays are told apart without importing pandas.
+
+    Args:
+        scores: (N, C) array or `pandas.DataFrame`.
+        targets: (N, C) array or `pandas.DataFrame`.
+        labels: order of the labels; names of the columns of an array.
+
+    Raises:
+        PredictionsError: names that differ or are repeated, a column that is not numeric, another kind of table.
+    """
+    frames: dict[str, Any] = {
+        what: table for what, table in (("scores", scores), ("targets", targets)) if _is_table(table, what)
+    }
+    if not frames:
+        return scores, targets, None if labels is None else list(labels), None
+    for what, frame in frames.items():
+        _check_unique(frame, what)
+    first = next(reversed(frames.values()))
+    columns = list(first.columns) if labels is None else _columns_of(first, labels, next(reversed(frames)))
+    if len(frames) == 2:
+        _check_equal("labels (columns)", list(frames["scores"].columns), list(first.columns))
+        _check_equal("samples (index)", list(frames["scores"].index), list(first.index))
+    arrays = {what: _array(frame, columns, first.index, what) for what, frame in frames.items()}
+    names, samples = [str(name) for name in columns], [str(name) for name in first.index]
+    return arrays.get("scores", scores), arrays.get("targets", targets), names, samples
+
+
+def _is_table(table: Any, what: str) -> bool:
+    if not hasattr(table, "columns"):
+        return False
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
+        raise PredictionsError(f"{what} are a {kind}, which has no index to match samples by; pass a pandas.DataFrame")
+    return True
+
+
+def _check_unique(frame: Any, what: str) -> None:
+    for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
+        if twice := repeated(map(str, names)):
+            raise PredictionsError(f"the {where} of {what} hold '{printable(twice[0])}' more than once; keep one")
+
+
+def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
+    """Raise with the difference of two sets of names."""
+    known, wanted = set(scored), set(true)
+    missing, extra = [x for x in true if x not in known], [x for x in scored if x not in wanted]
+    if missing or extra:
+        parts = [f"only in targets: {_named(missing)}"] * bool(missing)
+        parts += [f"only in scores: {_named(extra)}"] * bool(extra)
+        raise PredictionsError(f"{what} of scores and targets differ; {'; '.join(parts)}")
+
+
+def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
+    """The columns in the order of `labels`, which must be their names."""
+    by_name = {str(name): name for name in frame.columns}
+    if sorted(by_name) != sorted(labels):
+        missing, extra = [x for x in labels if x not in by_name], [x for x in by_name if x not in labels]
+        raise PredictionsError(
+            f"labels differ from the columns of {what}; missing: {_named(missing)}; not in labels: {_named(extra)}"
+        )
+    return [by_name[name] for name in labels]
+
+
+def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArray[Any]:
+    rows = frame if frame.index is index else frame.loc[list(index)]
+    values = [rows[column].to_numpy() for column in columns]
+    for column, array in zip(columns, values, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise PredictionsError(
+                f"column '{printable(column)}' of {what} is not numeric or has empty cells; "
+                "names of samples belong into the index: frame.set_index(...)"
+            )
+    return np.column_stack(values) if values else np.empty((len(rows), 0))
+
+
+def _named(names: Sequence[Hashable]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(printable(repr(name)) for name in names[:SHOWN]) + more
