@@ -82,6 +82,7 @@ USED: dict[str, tuple[str, ...]] = {
     "voc": ("images", "split_names"),
     "coco": ("images", "annotations", "splits", "split_names", "year", "keep_empty"),
     "yolo": ("split_names",),
+    "folders": ("split_names",),
     "shapes": ("seed",),
     "csv": ("images", "split_names", "negative", "unknown"),
 }
