@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mlrec.reports.overview import BOOTSTRAP_NOTE, Intervals, heading
 from mlrec.reports.published import DATASETS, paper_settings
-from mlrec.reports.results import NOT_THE_METHOD, Result
+from mlrec.reports.results import Result
+from mlrec.reports.settings import NOT_THE_METHOD
 from mlrec.reports.table import Column, Row, Table
 
 

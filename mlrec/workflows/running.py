@@ -34,6 +34,7 @@ from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
+from mlrec.workflows.lineage import trained_lineage
 
 
 def run(
@@ -184,7 +185,7 @@ def _score(job: Job, event: Epoch) -> Predictions | None:
     if plan.select is not None and (due or not config.eval_every):
         better = job.scored(epoch, plan.select.split, _predict(job, plan.select))
         if better and job.folder is not None:
-            save_model(job.folder / directory.BEST, job.state.scored, records.plain(config))
+            save_model(job.folder / directory.BEST, job.state.scored, records.plain(config), trained_lineage(job.record))
         last = last or records.patience_is_out(job.state.history, plan)
     if not (due or last):
         return None
@@ -214,5 +215,5 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
 def _write(job: Job, folder: Path, predictions: Predictions) -> None:
     """The files of a run that has come to its end."""
     outputs.write_scores(folder, predictions, outputs.score(predictions))
-    save_model(folder / directory.MODEL, job.state.scored, records.plain(job.config))
+    save_model(folder / directory.MODEL, job.state.scored, records.plain(job.config), trained_lineage(job.record))
     draw_curves(log.entries(folder), folder / directory.CURVES)
