@@ -12,7 +12,7 @@ import msgspec
 # ImageNet-21k fine-tuned on ImageNet-1k. timm's own defaults are later recipes.
 PAPER_TAGS = ("tv_in1k", "orig_in21k_ft_in1k", "augreg_in21k_ft_in1k")
 CUTMIX_TAG = "cutmix_in1k"  # the paper's ResNet-cut; timm has no such tag
-_IMAGENET = re.compile(r"in(1k|12k|21k|22k|w21k)\b|^(fc)?mae$|^(fb_)?dino$")
+_IMAGENET = re.compile(r"(^|_)in(1k|12k|21k|22k|w21k)(_|$)|^(fc)?mae$|^(fb_)?dino$")
 _OTHER_DATA = re.compile(r"laion|openai|ig\d|jft|wsl|yfcc|lvd|clip|m30m|m38m|swag|seer|bamboo|6m|merged|datacomp|webli")
 Origin = Literal["random", "timm", "package", "declared", "unknown"]
 
@@ -99,6 +99,10 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         for training in self.trainings:
             parts.append(_beyond(training, train))
         return ", ".join(dict.fromkeys(filter(None, parts)))
+
+    def on_same_data(self, train: Training) -> list[Training]:
+        """The earlier trainings on the data of the last one, or on a part of it: more epochs, not more data."""
+        return [training for training in self.trainings if not _beyond(training, train)]
 
 
 def lineage_from(value: Any) -> Lineage | None:

@@ -16,7 +16,6 @@ from mlrec.models.hub import load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
 
 
-
 class Backbone(nn.Module):
     """A timm model without its classifier, giving its last map whatever its own layout.
 

@@ -51,9 +51,7 @@ class Metadata:
         return "pil" if self.config.get("decode") == "pil" else "fast"
 
 
-def save_model(
-    path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None
-) -> None:
+def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
     """Write `model` to `path`, whole or not at all; it needs no other file to be loaded.
 
     Args:

@@ -90,5 +90,7 @@ def format_of(asked: str | None, out: Path | None) -> str:
         return asked or "table"
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
-        raise UsageError(f"--format {asked} --out {printable(out)}: that ending is {ending_format}'s; choose one of both")
+        raise UsageError(
+            f"--format {asked} --out {printable(out)}: that ending is {ending_format}'s; choose one of both"
+        )
     return ending_format

@@ -129,9 +129,7 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
 
 def training_beside_paper(result: Result, dataset: str) -> tuple[str, list[str]]:
     """The declared recipe that a run followed, and every difference of its training from the paper's; see there."""
-    recipe, differences = beside_paper(
-        result.config, result.settings, result.lineage, result.kind, result.train
-    )
+    recipe, differences = beside_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train
     if train is not None and (train.split, train.samples) != (full.train_split, full.train_samples):
         differences.append(f"trained on {train.dataset} {train.split}, {train.samples:,} samples")

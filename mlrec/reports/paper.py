@@ -63,7 +63,9 @@ TABLES = {
     ),
 }
 HEAD_LR = "head_lr_mult"
-HEAD_LR_NOTE = "Δ of own runs: each head at the learning rate that the paper gives it, ten times the backbone's for CSRA"
+HEAD_LR_NOTE = (
+    "Δ of own runs: each head at the learning rate that the paper gives it, ten times the backbone's for CSRA"
+)
 SETTINGS_NOTE = (
     "Settings: every difference from recipe paper; in a block without printed rows, what its runs differ in. Own runs "
     "share a block with printed rows only without such differences, or by a recipe that is declared equivalent"

@@ -55,8 +55,13 @@ def paper_settings() -> dict[str, Any]:
 
 DATASETS = {
     key: Dataset(
-        full["name"], full["kind"], full["test"]["split"], full["test"]["samples"], full["labels"],
-        full["train"]["split"], full["train"]["samples"],
+        full["name"],
+        full["kind"],
+        full["test"]["split"],
+        full["test"]["samples"],
+        full["labels"],
+        full["train"]["split"],
+        full["train"]["samples"],
     )  # fmt: skip
     for key, full in paper_settings()["datasets"].items()
 }

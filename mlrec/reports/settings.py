@@ -13,6 +13,7 @@ from mlrec import recipes
 from mlrec.config import FIELDS, PATHS, resolve
 from mlrec.lineage import CUTMIX_TAG, Lineage
 from mlrec.reports.numbers import UNDEFINED
+from mlrec.runs.ancestry import training_of
 from mlrec.runs.record import Scored
 
 Settings = Mapping[str, Any]
@@ -51,7 +52,9 @@ PAPER_WEIGHTS = {
     "vit_base_patch16_384": ("orig_in21k_ft_in1k",),
     "vit_large_patch16_224": ("orig_in21k_ft_in1k", "augreg_in21k_ft_in1k"),
 }
-STAND_IN = "AugReg weights (augreg_in21k_ft_in1k) stand in for the paper's original ones of ViT-L/16, which timm dropped"
+STAND_IN = (
+    "AugReg weights (augreg_in21k_ft_in1k) stand in for the paper's original ones of ViT-L/16, which timm dropped"
+)
 TRAINING = "training"  # the one key beside the weights of a model that was trained elsewhere
 UNKNOWN_TRAINING = f"{TRAINING} unknown"
 
@@ -67,8 +70,8 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: Scored | Non
     if train is None:
         return {WEIGHTS: lineage.label, TRAINING: "unknown"}
     settings = {key: _plain(config.get(key)) for key in KEYS if not _is_without_effect(key, config)}
-    same = [t for t in lineage.trainings if t.kind == train.kind]
-    before = ", ".join(f"{t.dataset} {t.split}" for t in same) or None
+    earlier = lineage.on_same_data(training_of(train))
+    before = ", ".join(f"{training.dataset} {training.split}" for training in earlier) or None
     return settings | {WEIGHTS: lineage.label, BEFORE: before, SPLIT: train.split, DATA: train.digest[:8]}
 
 

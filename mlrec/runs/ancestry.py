@@ -51,12 +51,13 @@ def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | N
     """
     folder = source if source.is_dir() else source.parent
     file = source / directory.MODEL if source.is_dir() else source
+    own = source.is_dir() or source.name in (directory.MODEL, directory.BEST)
+    has_record = own and (folder / directory.RECORD).is_file()
     stored = _stored(file)
     if stored is not None:
-        return stored
-    own = source.is_dir() or source.name in (directory.MODEL, directory.BEST)
+        return _named(stored, folder.name) if has_record else stored
     place = folder.resolve()
-    if not own or place in seen or not (folder / directory.RECORD).is_file():
+    if not has_record or place in seen:
         return None
     try:
         record = RunRecord.load(folder)
@@ -64,6 +65,14 @@ def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | N
         return None
     before = lineage_of(record, seen | {place})
     return before if record.train is None else before.followed_by(training_of(record.train, folder.name))
+
+
+def _named(lineage: Lineage, run: str) -> Lineage:
+    """The lineage of a run's model with the run's name: a model file does not know it."""
+    if not lineage.trainings:
+        return lineage
+    *before, last = lineage.trainings
+    return msgspec.structs.replace(lineage, trainings=(*before, msgspec.structs.replace(last, run=run)))
 
 
 def _stored(file: Path) -> Lineage | None:

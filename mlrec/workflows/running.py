@@ -185,7 +185,9 @@ def _score(job: Job, event: Epoch) -> Predictions | None:
     if plan.select is not None and (due or not config.eval_every):
         better = job.scored(epoch, plan.select.split, _predict(job, plan.select))
         if better and job.folder is not None:
-            save_model(job.folder / directory.BEST, job.state.scored, records.plain(config), trained_lineage(job.record))
+            save_model(
+                job.folder / directory.BEST, job.state.scored, records.plain(config), trained_lineage(job.record)
+            )
         last = last or records.patience_is_out(job.state.history, plan)
     if not (due or last):
         return None

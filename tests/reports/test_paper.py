@@ -237,7 +237,9 @@ APART = VOC + " · set apart: other settings than the paper's"
 
 def own_by_run(table: Table) -> dict[str, dict]:
     keys = [c.key for c in table.columns]
-    return {row["run"]: row for r in table.rows if (row := dict(zip(keys, r.cells)) | {"group": r.group})["source"] == "own"}
+    return {
+        row["run"]: row for r in table.rows if (row := dict(zip(keys, r.cells)) | {"group": r.group})["source"] == "own"
+    }
 
 
 def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
@@ -275,7 +277,10 @@ def test_recipes_that_are_declared_equivalent_share_the_block_and_are_named(tmp_
     rows = own_by_run(table_2(tmp_path, {name: {"config": config} for name, config in runs.items()}))
     assert (rows["code"]["group"], rows["code"]["settings"]) == (VOC, "recipe paper-code")
     assert (rows["baseline"]["group"], rows["baseline"]["settings"]) == (VOC, "recipe paper-baseline")
-    assert (rows["misused"]["group"], rows["misused"]["settings"]) == (APART, "epochs 40, head_lr_mult 1, step_epochs 15")
+    assert (rows["misused"]["group"], rows["misused"]["settings"]) == (
+        APART,
+        "epochs 40, head_lr_mult 1, step_epochs 15",
+    )
 
 
 def test_settings_without_effect_are_no_difference(tmp_path):
@@ -331,7 +336,9 @@ def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tm
     assert rows["csra"]["difference"] == pytest.approx(gain)
     assert rows["long csra"]["difference"] is None
     assert "no Δ for long csra: ema base differs from it in more than the method (ema, ema_decay)" in table.footnotes
-    assert any(note.startswith("Δ of own runs: each head at the learning rate that the paper") for note in table.footnotes)
+    assert any(
+        note.startswith("Δ of own runs: each head at the learning rate that the paper") for note in table.footnotes
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from mlrec.models.preprocessing import NORMALIZATIONS, Preprocessing
 from mlrec.training.randaugment import OPERATIONS, apply_operations, draw_operations
 from mlrec.training.transforms import VIEWS, View, draw_view, normalize, pictures, tensors
 
-
 SIGNED = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness"}
 
 
