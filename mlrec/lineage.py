@@ -68,7 +68,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The first weights in a few words: their tag, "random", a package, or a file's name with what is known of it."""
+        """The first weights in a few words: tag, "random", package, or a file's name with what is known of it."""
         if self.origin == "declared":
             return f"{self.weights} (declared {self.declared})"
         if self.origin == "unknown":
@@ -96,8 +96,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"unknown ({self.weights})")
         elif self.tag and (not _IMAGENET.search(self.tag) or _OTHER_DATA.search(self.tag)):
             parts.append(self.tag)
-        for training in self.trainings:
-            parts.append(_beyond(training, train))
+        parts += [_beyond(training, train) for training in self.trainings]
         return ", ".join(dict.fromkeys(filter(None, parts)))
 
     def on_same_data(self, train: Training) -> list[Training]:

@@ -71,7 +71,7 @@ SETTINGS_NOTE = (
     "share a block with printed rows only without such differences, or by a recipe that is declared equivalent"
 )
 AGAINST = {
-    "average": "Δ: mAP against average pooling, CSRA with λ = 0 included, on the same backbone and with the same settings",
+    "average": "Δ: mAP against average pooling, CSRA with λ = 0 included, on the same backbone, with the same settings",
     "H = 1": "Δ: mAP against one head on the same backbone, with the same settings",
     "normalised": "Δ: mAP against the normalised classifier with as many heads and the same settings",
 }

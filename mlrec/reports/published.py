@@ -62,7 +62,7 @@ DATASETS = {
         full["labels"],
         full["train"]["split"],
         full["train"]["samples"],
-    )  # fmt: skip
+    )
     for key, full in paper_settings()["datasets"].items()
 }
 

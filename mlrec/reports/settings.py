@@ -76,14 +76,14 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: Scored | Non
 
 
 def differing(settings: Sequence[Settings]) -> list[str]:
-    """Keys in which some of these settings differ, in alphabetical order; data are named by their split if that differs."""
+    """Keys in which some of these settings differ, sorted; training data are named by split if that differs."""
     keys = sorted({key for one in settings for key in one})
     found = [key for key in keys if len({repr(one.get(key)) for one in settings}) > 1]
     return [key for key in found if key != DATA or SPLIT not in found]
 
 
 def shown_beside(own: Settings, among: Sequence[Settings]) -> str:
-    """In words, the settings in which runs that are shown together differ; all that is known of one trained elsewhere."""
+    """In words, the settings in which runs shown together differ; of one trained elsewhere, all that is known."""
     if TRAINING in own:
         return in_words(own, sorted(own))
     return in_words(own, differing([one for one in among if TRAINING not in one]))
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 
 
 def setting_text(key: str, value: object) -> str:
-    """A setting's value in words: `on`, `0.1`, `0.7-1`; of a path, the name alone: the folders of a machine are none."""
+    """A setting's value in words: `on`, `0.1`, `0.7-1`; of a path its name, without the folders of a machine."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:

@@ -237,9 +237,8 @@ APART = VOC + " · set apart: other settings than the paper's"
 
 def own_by_run(table: Table) -> dict[str, dict]:
     keys = [c.key for c in table.columns]
-    return {
-        row["run"]: row for r in table.rows if (row := dict(zip(keys, r.cells)) | {"group": r.group})["source"] == "own"
-    }
+    rows = [dict(zip(keys, r.cells, strict=True)) | {"group": r.group} for r in table.rows]
+    return {row["run"]: row for row in rows if row["source"] == "own"}
 
 
 def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
