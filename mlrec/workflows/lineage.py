@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 
 from mlrec.config import PATHS, Config
+from mlrec.errors import printable
 from mlrec.files import sha256
 from mlrec.lineage import Lineage
 from mlrec.runs.ancestry import lineage_at, lineage_of, training_of
@@ -45,6 +46,17 @@ def trained_lineage(record: RunRecord) -> Lineage:
     """The lineage of the model that a run trains: that of its starting weights and its own training."""
     before = lineage_of(record)
     return before if record.train is None else before.followed_by(training_of(record.train))
+
+
+def unknown_origin(record: RunRecord) -> str | None:
+    """A warning if a run starts from weights of unknown origin: tables will set it apart."""
+    lineage = lineage_of(record)
+    if lineage.origin != "unknown":
+        return None
+    return (
+        f"{printable(lineage.weights)}: weights of unknown origin; tables show them as extra data and set the run "
+        "apart. State what they were trained on with --weights-origin, if you know it"
+    )
 
 
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:

@@ -34,7 +34,7 @@ from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
-from mlrec.workflows.lineage import trained_lineage
+from mlrec.workflows.lineage import trained_lineage, unknown_origin
 
 
 def run(
@@ -85,6 +85,8 @@ def run(
                 progress.warn(warning)
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
+        if resumed is None and (warning := unknown_origin(record)) is not None:
+            progress.warn(warning)
         store = FeatureStore() if features is None else features
         own = folder if first else None
         return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))

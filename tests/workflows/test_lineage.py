@@ -13,6 +13,7 @@ import torch
 from mlrec.config import Config
 from mlrec.lineage import Lineage
 from mlrec.models.checkpoint import read_metadata
+from mlrec.progress import SILENT, Progress, Silent
 from mlrec.reports.overview import overview
 from mlrec.reports.results import result_of
 from mlrec.runs.evaluations import evaluations
@@ -41,8 +42,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def run(home: Path, name: str, dataset: str, **flags: Any) -> Run:
-    return train({**ONE, "data": str(home / dataset / "data" / dataset), **flags}, out=home / "runs", name=name)
+def run(home: Path, name: str, dataset: str, *, progress: Progress = SILENT, **flags: Any) -> Run:
+    settings = {**ONE, "data": str(home / dataset / "data" / dataset), **flags}
+    return train(settings, out=home / "runs", name=name, progress=progress)
 
 
 def trainings(record: RunRecord) -> list[tuple[str, str, str]]:
@@ -154,10 +156,22 @@ def test_timm_addresses_name_the_published_files() -> None:
     assert lineage._published("vit_base_patch16_224")["80ecf9dd"] == "orig_in21k_ft_in1k"
 
 
+class Warnings(Silent):
+    """A progress that keeps warnings."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.lines.append(text)
+
+
 def test_a_run_from_a_file_is_marked(home: Path, tmp_path: Path) -> None:
     file = backbone_file(tmp_path / "somewhere.pth")
     flags = {"backbone": "resnet18", "weights": str(file)}
-    plain = run(home, "file", "own", **flags)
+    warnings = Warnings()
+    plain = run(home, "file", "own", progress=warnings, **flags)
+    assert any("somewhere.pth: weights of unknown origin" in line for line in warnings.lines)
     told = run(home, "told", "own", **flags, weights_origin="openimages")
     assert result_of(plain).extra == "unknown (somewhere.pth)"
     assert result_of(told).extra == "openimages"
