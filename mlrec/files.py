@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -60,6 +60,18 @@ def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_ending(path: Path, endings: Collection[str], flag: str) -> str:
+    """Return the lower-case ending of a file to be written, one of `endings`.
+
+    Raises:
+        UsageError: another ending: the file would not hold what its name says. Names the endings that exist.
+    """
+    ending = path.suffix.lower()
+    if ending not in endings:
+        raise UsageError(f"{flag} {printable(path)}: unknown ending; write a {', '.join(endings)} file")
+    return ending
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
+from mlrec.files import check_ending
 
 
 def duplicates(
@@ -24,10 +25,12 @@ def duplicates(
 
     Example: mlrec duplicates data/voc2007 --sheet twins.png
     """
-    from mlrec.reports.contactsheet import write_sheet
+    from mlrec.reports.contactsheet import SUFFIXES, write_sheet
     from mlrec.workflows import duplicates as workflow
 
     terminal = console.Terminal()
+    if sheet is not None:
+        check_ending(sheet, SUFFIXES, "--sheet")
     twins = workflow.find_duplicates(data, alike=alike, progress=terminal)
     if sheet is not None and twins.groups:
         count = write_sheet(workflow.pages(twins), sheet)

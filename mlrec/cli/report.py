@@ -76,7 +76,9 @@ def report(
 
     Example: mlrec report --format latex --out table.tex
     """
-    name = _format(format_, out)
+    from mlrec.reports.formats import format_of
+
+    name = format_of(format_, out)
     chosen = options.names(labels)
     terminal = console.Terminal()
     views = {
@@ -154,15 +156,6 @@ def _plot(made: Report, labels: Sequence[str] | None, folder: Path, terminal: co
 
     for path in write_figures(figures(made.runs, made.rows, labels), folder):
         terminal.say(f"wrote {printable(path)}")
-
-
-def _format(asked: str | None, out: Path | None) -> str:
-    from mlrec.reports.formats import FORMATS, SUFFIXES
-
-    name = asked or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
-    if name not in (*FORMATS, "html"):
-        raise UsageError(f"--format {printable(name)}: choose one of {', '.join(FORMATS)}, html")
-    return name
 
 
 def _drawn(tables: Sequence[Table], name: str, out: Path | None) -> str:

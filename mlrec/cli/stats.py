@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
+from mlrec.files import check_ending
 
 
 def stats(
@@ -30,10 +31,12 @@ def stats(
     from mlrec.workflows import stats as workflow
 
     terminal = console.Terminal()
+    if picture is not None:
+        from mlrec.reports.datapicture import SUFFIXES, draw
+
+        check_ending(picture, SUFFIXES, "--picture")
     found = workflow.stats(data, assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal)
     if picture is not None:
-        from mlrec.reports.datapicture import draw
-
         draw(found, picture)
         terminal.say(f"picture: {picture}")
     if json:

@@ -11,12 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.errors import ModelError, nearest, printable
+from mlrec.lineage import PAPER_TAGS
 from mlrec.models.hub import load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
-
-# The weights of the paper by the order in which a bare name looks for them: torchvision's first ones, and
-# ImageNet-21k fine-tuned on ImageNet-1k. timm's own defaults are later recipes.
-PAPER_TAGS = ("tv_in1k", "orig_in21k_ft_in1k", "augreg_in21k_ft_in1k")
 
 
 class Backbone(nn.Module):

@@ -17,6 +17,7 @@ from mlrec.datasets.images import Decoder
 from mlrec.datasets.manifest import repeated
 from mlrec.errors import ModelError, printable
 from mlrec.files import write_bytes
+from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
@@ -34,6 +35,7 @@ class Metadata:
     Attributes:
         config: the keys of the run that made it, or of the import.
         sha256: of the tensors, see `weights.digest`.
+        lineage: Where the weights come from, the model's own training included; None in files of earlier versions.
     """
 
     architecture: Architecture
@@ -41,6 +43,7 @@ class Metadata:
     preprocessing: Preprocessing
     config: dict[str, Any]
     sha256: str
+    lineage: Lineage | None = None
 
     @property
     def decode(self) -> Decoder:
@@ -48,8 +51,15 @@ class Metadata:
         return "pil" if self.config.get("decode") == "pil" else "fast"
 
 
-def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any]) -> None:
-    """Write `model` to `path`, whole or not at all; it needs no other file to be loaded."""
+def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
+    """Write `model` to `path`, whole or not at all; it needs no other file to be loaded.
+
+    Args:
+        path: The file.
+        model: The model.
+        config: Keys of the run that made it, or of the import.
+        lineage: Where the weights come from, the model's own training included; left out, it is unknown.
+    """
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     description = {
         "format": FORMAT,
@@ -59,6 +69,8 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any]) -
         "config": dict(config),
         "sha256": digest(state),
     }
+    if lineage is not None:
+        description["lineage"] = msgspec.to_builtins(lineage)
     # one entry: safetensors keeps no order among several, and equal models shall give equal bytes
     metadata = {KEY: json.dumps(description, ensure_ascii=False, default=str)}
     write_bytes(Path(path), safetensors.torch.save(state, metadata))
@@ -108,6 +120,7 @@ def read_metadata(path: Path | str) -> Metadata:
             preprocessing=Preprocessing.from_dict(told["preprocessing"]),
             config=msgspec.convert(told["config"], dict[str, Any]),
             sha256=msgspec.convert(told["sha256"], str),
+            lineage=lineage_from(told.get("lineage")),
         )
         _check(metadata)
     except ModelError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
@@ -11,6 +11,7 @@ from mlrec.files import read_bytes
 from mlrec.reports.names import backbone_name
 from mlrec.reports.numbers import shown
 from mlrec.reports.published import paper_rows
+from mlrec.reports.settings import PAPER_WEIGHTS
 from mlrec.reports.table import Column, Row, Table
 from mlrec.reports.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, cells_of, group_of
 
@@ -60,7 +61,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
     @property
     def called(self) -> str:
         """The backbone, and the file of its weights where there is one."""
-        return f"{self.backbone} of {printable(self.weights)}" if self.weights else self.backbone
+        return f"{self.backbone} of {printable(PurePath(self.weights).name)}" if self.weights else self.backbone
 
     @classmethod
     def load(cls, path: Path) -> AccuracySweep:
@@ -109,7 +110,11 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
         name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.called, sweep.fixed_gain
     )
     printed = {row.resolution for row in paper_rows(1) if row.dataset == "imagenet"}
-    if (sweep.samples, sweep.classes) == IMAGENET and sweep.resolution in printed:
+    architecture, _, tag = sweep.backbone.partition(".")
+    why = [] if (sweep.samples, sweep.classes) == IMAGENET else ["other images"]
+    why += [] if sweep.resolution in printed else ["other size"]
+    why += [] if tag in PAPER_WEIGHTS.get(architecture, (tag,)) else [f"weights {tag or 'of a file'}"]
+    if not why:
         return Row(cells, group_of("imagenet"), marks={4: ON_SCORED})
     here = f"{sweep.data}, {sweep.samples:,} images of {sweep.classes} classes, {sweep.resolution} px, top-1 accuracy"
-    return Row(cells, f"{here}: not comparable with the paper's, other images or size", marks={4: ON_SCORED})
+    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(why)}", marks={4: ON_SCORED})

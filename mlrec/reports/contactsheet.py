@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from mlrec.datasets import images
 from mlrec.errors import DataError, printable
-from mlrec.files import write_bytes
+from mlrec.files import check_ending, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 SIDE, TEXT, GAP = 200, 30, 8  # pixels
 COLUMNS = 6
+SUFFIXES = (".png",)
 TALLEST = 30_000
 LETTERS = 33  # of a caption line
 
@@ -42,6 +43,7 @@ def write_sheet(lines: Sequence[Line], path: Path) -> int:
     """Draw `lines` into the PNG file `path`; those that no sheet can hold are left out. How many pictures it shows."""
     from PIL import Image, ImageDraw, ImageFont
 
+    check_ending(path, SUFFIXES, "--sheet")
     rows = list(_rows(lines))
     shown: list[tuple[str, tuple[Tile, ...]]] = []
     height = GAP

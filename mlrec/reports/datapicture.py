@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mlrec.errors import UsageError, printable
-from mlrec.files import write_bytes
+from mlrec.errors import printable
+from mlrec.files import check_ending, write_bytes
 from mlrec.reports.datastats import DataStatistics
 
 COLOURS = (
@@ -32,8 +32,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{printable(path)}: a picture is a {', '.join(SUFFIXES)} file")
+    ending = check_ending(path, SUFFIXES, "--picture")
     figure = Figure(figsize=(13, 9), layout="constrained")
     axes = figure.subplot_mosaic([["labels", "labels"], ["histogram", "together"]], height_ratios=[1, 1.4])
     _labels(axes["labels"], statistics)
@@ -41,7 +40,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
     _together(axes["together"], statistics, figure)
     figure.suptitle(f"{_plain(statistics.name)}: {len(statistics.labels)} labels", fontsize=13)
     content = BytesIO()
-    figure.savefig(content, format=path.suffix.lower()[1:], dpi=110)
+    figure.savefig(content, format=ending[1:], dpi=110)
     write_bytes(path, content.getvalue())
 
 

@@ -10,8 +10,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from mlrec.errors import UsageError, printable
+from mlrec.files import check_ending
 from mlrec.reports.latex import latex
 from mlrec.reports.markdown import markdown
 from mlrec.reports.numbers import Cell
@@ -68,3 +71,26 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "json": json_text,
 }
 SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
+
+
+def format_of(asked: str | None, out: Path | None) -> str:
+    """Return the format of a report: the one named, else that of the ending of `out`, else a table for a terminal.
+
+    Args:
+        asked: Name of a format, or None.
+        out: File that is written, or None for stdout.
+
+    Raises:
+        UsageError: unknown format, unknown ending, or an ending of another format than the one named.
+    """
+    names = (*FORMATS, "html")
+    if asked is not None and asked not in names:
+        raise UsageError(f"--format {printable(asked)}: choose one of {', '.join(names)}")
+    if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
+        return asked or "table"
+    ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
+    if asked is not None and asked != ending_format:
+        raise UsageError(
+            f"--format {asked} --out {printable(out)}: that ending is {ending_format}'s; choose one of both"
+        )
+    return ending_format

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from mlrec.reports.names import CUTMIX, METHODS, backbone_name, variation
+from mlrec.lineage import PAPER_TAGS
+from mlrec.reports.names import CUTMIX, METHODS, variation
 from mlrec.reports.published import DATASETS, Published
 from mlrec.reports.results import Result
+from mlrec.reports.settings import STAND_IN, beside_paper
 
 Source = Literal["paper", "given", "own"]
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """What a row says. Lines of one `group` may be compared with each other, others may not."""
+    """What a row says. Lines of one `group` may be compared with each other, others may not.
+
+    Attributes:
+        facts: Settings of an own run, its head under "head"; see `settings.alike_but_for_method`.
+        settings: The settings to show, in words.
+    """
 
     source: Source
     group: str
@@ -38,6 +45,9 @@ class Line:
     spread: float | None = None
     best_epoch: float | None = None
     run: str = field(default="")
+    kind: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    settings: str = ""
 
     @property
     def mAP(self) -> float | None:  # noqa: N802
@@ -71,23 +81,32 @@ def of_published(row: Published, source: Source, dataset: str, resolution: int) 
 
 
 def of_result(result: Result, dataset: str, resolution: int) -> Line:
-    """A run of our own: in the printed rows' group only if it was scored on the whole published set in their way."""
+    """A run of our own, in the printed rows' group only if it was trained and scored as they were.
+
+    That is: by the paper's recipe or one that is declared equivalent, from its weights, on its training split, and
+    scored on the whole published test set.
+    """
     full = DATASETS[dataset]
     why = why_apart(result, dataset)
-    apart = [f"{result.resolution} px" if result.resolution not in (None, resolution) else "", _extra(result.extra)]
-    block = _block(dataset, result)
+    extra = _extra(result.extra)
+    settings, notes = "", result.notes
     if why:
         here = f"{result.dataset} {result.split}".strip()
         group = f"{here}, {result.samples:,} samples, {len(result.labels)} labels, {result.resolution} px"
-        group += f" ({', '.join(filter(None, [*apart[1:]]))})" if apart[1] else ""
+        group += f" ({extra})" if extra else ""
         group += f": not comparable with {full.name}, {', '.join(why)}"
     else:
-        group = _group(dataset, resolution, block, apart)
+        recipe, differences = training_beside_paper(result, dataset)
+        pixels = f"{result.resolution} px" if result.resolution not in (None, resolution) else ""
+        other = "other settings than the paper's" if differences else ""
+        group = _group(dataset, resolution, _block(dataset, result), [pixels, extra, other])
+        settings = ", ".join(differences) or (f"recipe {recipe}" if recipe not in ("", "paper") else "")
+        notes += (STAND_IN,) if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2] else ()
     return Line(
         source="own",
         group=group,
         method=result.method,
-        backbone=backbone_name(dict(result.config)),
+        backbone=result.backbone,
         resolution=result.resolution,
         scores=result.values,
         head=result.head,
@@ -97,12 +116,24 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
         variation=variation(dict(result.config)),
         extra=result.extra,
         augmentation="RandAugment" if result.config.get("randaugment") else "",
-        notes=(*result.notes, result.undefined) if result.undefined else result.notes,
+        notes=(*notes, result.undefined) if result.undefined else notes,
         paths=result.paths,
         spread=result.spread,
         best_epoch=result.best_epoch,
         run=result.run,
+        kind=result.kind,
+        facts=dict(result.settings) | {"head": result.head},
+        settings=settings,
     )
+
+
+def training_beside_paper(result: Result, dataset: str) -> tuple[str, list[str]]:
+    """The declared recipe that a run followed, and every difference of its training from the paper's; see there."""
+    recipe, differences = beside_paper(result.config, result.settings, result.lineage, result.kind, result.train)
+    full, train = DATASETS[dataset], result.train
+    if train is not None and (train.split, train.samples) != (full.train_split, full.train_samples):
+        differences.append(f"trained on {train.dataset} {train.split}, {train.samples:,} samples")
+    return recipe, differences
 
 
 def why_apart(result: Result, dataset: str) -> list[str]:
@@ -122,7 +153,7 @@ def why_apart(result: Result, dataset: str) -> list[str]:
 def _block(dataset: str, result: Result) -> str:
     if dataset != "coco2014":
         return ""
-    return "ResNet-101 based" if backbone_name(dict(result.config)) in ("ResNet-101", CUTMIX) else "other"
+    return "ResNet-101 based" if result.backbone in ("ResNet-101", CUTMIX) else "other"
 
 
 def _extra(data: str) -> str:

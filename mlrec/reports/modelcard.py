@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlrec.metrics.result import Metrics
 from mlrec.reports.markdown import escape, markdown
 from mlrec.reports.scored import scored_tables
+from mlrec.runs.ancestry import lineage_of
 from mlrec.runs.record import RunRecord
 from mlrec.runs.tuned import THRESHOLDS, Tuned
 
@@ -99,10 +99,12 @@ def _origin(card: Card) -> list[str]:
         return []
     record, parts = card.record, ["## Where it is from"]
     if record.train is not None:
-        start = Path(str(record.model.get("weights", "unknown"))).name
+        lineage = lineage_of(record)
+        start = "weights of unknown origin" if lineage.origin == "unknown" else f"{lineage.weights} weights"
+        before = [f"trained before on {training.dataset} {training.split}" for training in lineage.trainings]
         parts.append(
             f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} ({record.train.samples:,} "
-            f"samples) from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
+            f"samples) from {escape(', '.join([start, *before]))}, seed {record.config.get('seed')}, mlrec "
             f"{record.environment.get('mlrec', '')}."
         )
     if card.metrics is not None and record.scored is not None:

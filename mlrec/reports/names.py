@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 BACKBONES = {  # timm's name without the tag of its weights → the paper's name
@@ -28,22 +27,21 @@ HEADS = {"average": "", "csra": " + CSRA", "spatial": " + CSRA, spatial only", "
 HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
 
 
-def backbone_name(config: dict[str, Any]) -> str:
-    """The trunk as the paper calls it; timm's name where the paper has none.
+def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
+    """The backbone's name in the paper; timm's name if the paper has none.
 
-    A ResNet-101 started from a file with "cutmix" in its name is the paper's ResNet-cut: its architecture is the same.
+    Args:
+        config: Keys of a run.
+        cutmix: Whether it started from CutMix weights: such a ResNet-101 is the paper's ResNet-cut.
     """
     plain = str(config.get("backbone", "")).split(".")[0]
-    weights = f"{config.get('weights') or ''} {config.get('init') or ''}"
-    if plain == "resnet101" and "cutmix" in "".join(Path(part).name for part in weights.split()).lower():
-        return CUTMIX
-    return BACKBONES.get(plain, plain)
+    return CUTMIX if plain == "resnet101" and cutmix else BACKBONES.get(plain, plain)
 
 
-def method_name(config: dict[str, Any]) -> str:
-    """Backbone and head as the paper's tables name a method: "ResNet-101 + CSRA"."""
+def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
+    """Backbone and head as the paper's tables name a method: "ResNet-101 + CSRA"; arguments as in `backbone_name`."""
     head = str(config.get("head", ""))
-    name = backbone_name(config) + HEADS.get(head, f" + {head}")
+    name = backbone_name(config, cutmix=cutmix) + HEADS.get(head, f" + {head}")
     if head in ("csra", "spatial") and config.get("normalize") is False:
         name += ", unnormalised classifier"
     return ", ".join(filter(None, [name, variation(config)]))

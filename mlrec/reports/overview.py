@@ -7,26 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.reports.names import HEAD_ORDER
-from mlrec.reports.numbers import UNDEFINED, Cell
-from mlrec.reports.results import METRICS, NOT_THE_METHOD, TOP3, Result
+from mlrec.reports.numbers import Cell
+from mlrec.reports.results import METRICS, TOP3, Result
+from mlrec.reports.settings import shown_beside
 from mlrec.reports.table import BEST_EPOCH, BEST_EPOCH_NOTE, Column, Row, Table
 
-# Keys that have a column of their own, that name files, or that the method's name tells.
-TOLD = {
-    "backbone",
-    "head",
-    "heads",
-    "lam",
-    "img_size",
-    "init",
-    "normalize",
-    "temperatures",
-    "logit_scale",
-    "data",
-    "split",
-    "train_split",
-    "pretrained",
-}
 BOOTSTRAP_NOTE = (
     "95 %: bias-corrected bootstrap over images, and over seeds where n is given: of one run it says nothing about "
     "other seeds; AP of few images is biased upwards"
@@ -125,17 +110,8 @@ def _order(result: Result) -> tuple[object, ...]:
 
 
 def _settings(result: Result, among: Sequence[Result]) -> str | None:
-    """The keys, and their values here, in which results of the same block and name differ from each other."""
-    twins = [r.config for r in among if (r.block, r.method) == (result.block, result.method)]
-    keys = sorted({key for config in twins for key in config} - TOLD - NOT_THE_METHOD)
-    differ = [key for key in keys if len({repr(config.get(key)) for config in twins}) > 1]
-    return ", ".join(f"{key} {_value(result.config.get(key))}" for key in differ) or None
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return UNDEFINED if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """The settings in which results of the same block differ from each other, with their values here."""
+    return shown_beside(result.settings, [r.settings for r in among if r.block == result.block]) or None
 
 
 def _cells(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mlrec.metrics.conventions import conventions_named
@@ -12,6 +12,7 @@ from mlrec.reports.numbers import Cell
 from mlrec.reports.overview import BOOTSTRAP_NOTE, BOUNDS, SCORES, Intervals, bounds_of, note_marks
 from mlrec.reports.published import DATASETS, Published, paper_rows
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
+from mlrec.reports.settings import alike_but_for_method, shown_beside, without_head
 from mlrec.reports.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Column, Row, Table
 from mlrec.runs.record import RunRecord
 
@@ -61,10 +62,18 @@ TABLES = {
         "Table 8: normalised classifier", "coco2014", 448, heads=("csra",), against="normalised", ablation=True
     ),
 }
+HEAD_LR = "head_lr_mult"
+HEAD_LR_NOTE = (
+    "Δ of own runs: each head at the learning rate that the paper gives it, ten times the backbone's for CSRA"
+)
+SETTINGS_NOTE = (
+    "Settings: every difference from recipe paper; in a block without printed rows, what its runs differ in. Own runs "
+    "share a block with printed rows only without such differences, or by a recipe that is declared equivalent"
+)
 AGAINST = {
-    "average": "Δ: mAP against average pooling, CSRA with λ = 0 included, on the same backbone",
-    "H = 1": "Δ: mAP against one head on the same backbone",
-    "normalised": "Δ: mAP against the normalised classifier with as many heads",
+    "average": "Δ: mAP against average pooling, CSRA with λ = 0 included, on the same backbone, with the same settings",
+    "H = 1": "Δ: mAP against one head on the same backbone, with the same settings",
+    "normalised": "Δ: mAP against the normalised classifier with as many heads and the same settings",
 }
 
 
@@ -95,18 +104,22 @@ def paper_table(
     lines += [of_published(row, "given", table.dataset, table.resolution) for row in given]
     lines += [of_result(result, table.dataset, table.resolution) for result in results]
     places = {group: place for place, group in enumerate(dict.fromkeys(line.group for line in lines))}
-    ordered = sorted(lines, key=lambda line: places[line.group])
+    ordered = [_with_settings(line, lines) for line in sorted(lines, key=lambda line: places[line.group])]
     columns = _columns(table)
     marks = note_marks(note for line in ordered for note in line.notes)
+    baselines = {id(line): _baseline(line, ordered, table) for line in ordered}
     rows = tuple(
         Row(
-            _cells(columns, line, _baseline(line, ordered, table), intervals or {}),
+            _cells(columns, line, baselines[id(line)].line, intervals or {}),
             line.group,
             marks=_marks(columns, line, marks),
         )
         for line in ordered
     )
-    drawn = Table(table.title, columns, rows, _footnotes(table, ordered, marks, bool(intervals)))
+    refused = [baselines[id(line)].refused for line in ordered]
+    scaled = any(baselines[id(line)].other_head_lr for line in ordered)
+    footnotes = _footnotes(table, ordered, marks, [*([HEAD_LR_NOTE] if scaled else []), *filter(None, refused)])
+    drawn = Table(table.title, columns, rows, (*footnotes, *([BOOTSTRAP_NOTE] if intervals else [])))
     return drawn.without_empty_columns(("method", "source", "resolution", "heads", "lam", *table.scores)).with_best()
 
 
@@ -120,6 +133,7 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
         Column("lam", "λ", "number", absent="", identity=True),
         Column("extra_data", "Extra data", absent=""),
         Column("augmentation", "Augmentation", absent=""),
+        Column("settings", "Settings", absent=""),
         by_key["mAP"],
         Column("difference", "Δ", "points", absent=""),
         Column("sd", "sd", "percent", absent=""),
@@ -131,8 +145,23 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
     )
 
 
-def _baseline(line: Line, among: Sequence[Line], table: PaperTable) -> Line | None:
-    """What a line's difference is taken to: the best matching line of its own group and source, never itself."""
+@dataclass(frozen=True)
+class Baseline:
+    """What a line's difference is taken to.
+
+    Attributes:
+        line: The best matching line; None if there is none.
+        refused: Why a line that would match is not used, "" if none was refused or another one is used.
+        other_head_lr: Its head learned at another rate, as recipe paper sets it for each head.
+    """
+
+    line: Line | None = None
+    refused: str = ""
+    other_head_lr: bool = False
+
+
+def _baseline(line: Line, among: Sequence[Line], table: PaperTable) -> Baseline:
+    """The best line of the same group and source that differs from `line` in the method alone."""
     peers = [
         other
         for other in among
@@ -142,7 +171,31 @@ def _baseline(line: Line, among: Sequence[Line], table: PaperTable) -> Line | No
         matching = [other for other in peers if other.method == line.baseline_of]
     else:
         matching = [other for other in peers if other.backbone == line.backbone and _is_baseline(other, line, table)]
-    return max(matching, key=lambda other: other.mAP or 0.0, default=None)
+    differing = {id(other): _differing(line, other) for other in matching}
+    alike = [other for other in matching if not differing[id(other)]]
+    best = max(alike, key=lambda other: other.mAP or 0.0, default=None)
+    if best is not None:
+        return Baseline(best, other_head_lr=best.facts.get(HEAD_LR) != line.facts.get(HEAD_LR))
+    if not matching:
+        return Baseline()
+    closest = min(matching, key=lambda other: len(differing[id(other)]))
+    keys = ", ".join(differing[id(closest)])
+    return Baseline(refused=f"no Δ for {line.run}: {closest.run} differs from it in more than the method ({keys})")
+
+
+def _differing(line: Line, other: Line) -> list[str]:
+    """Settings in which own lines differ besides the method; printed lines have none that are known."""
+    if line.source != "own":
+        return []
+    return alike_but_for_method(line.facts, other.facts, line.kind)
+
+
+def _with_settings(line: Line, among: Sequence[Line]) -> Line:
+    """The line with its settings: differences from the paper, or from own lines in a group without printed rows."""
+    group = [other for other in among if other.group == line.group]
+    if line.source != "own" or line.settings or any(other.source != "own" for other in group):
+        return line
+    return replace(line, settings=shown_beside(without_head(line.facts), [without_head(o.facts) for o in group]))
 
 
 def _is_baseline(other: Line, line: Line, table: PaperTable) -> bool:
@@ -168,6 +221,7 @@ def _cells(columns: Sequence[Column], line: Line, baseline: Line | None, interva
         "lam": line.lam,
         "extra_data": line.extra or None,
         "augmentation": line.augmentation or None,
+        "settings": line.settings or None,
         "difference": None if baseline is None or line.mAP is None else line.mAP - (baseline.mAP or 0.0),
         "sd": line.spread,
         "seeds": len(line.paths) if len(line.paths) > 1 else None,
@@ -188,11 +242,14 @@ def _marks(columns: Sequence[Column], line: Line, notes: dict[str, str]) -> dict
     return marks
 
 
-def _footnotes(table: PaperTable, lines: Sequence[Line], notes: dict[str, str], bounded: bool) -> tuple[str, ...]:
+def _footnotes(
+    table: PaperTable, lines: Sequence[Line], notes: dict[str, str], differences: Sequence[str]
+) -> tuple[str, ...]:
+    """Footnotes; `differences` are those about Δ."""
     told = [f"{mark} {note}" for note, mark in notes.items()]
     if table.note:
         told.append(table.note)
-    told.append(AGAINST[table.against])
+    told += [AGAINST[table.against], *differences]
     if any(line.inferred & {"resolution", "lam"} for line in lines):
         told.append(INFERRED_NOTE)
     if any(line.best_epoch is not None for line in lines):
@@ -201,6 +258,6 @@ def _footnotes(table: PaperTable, lines: Sequence[Line], notes: dict[str, str], 
         told.append("own: scored from stored predictions; " + conventions_named(table.conventions).in_words())
     if any(len(line.paths) > 1 for line in lines):
         told.append("n: runs equal but for the seed; metrics are their means, sd the standard deviation of mAP")
-    if bounded:
-        told.append(BOOTSTRAP_NOTE)
+    if any(line.source == "own" and line.settings for line in lines):
+        told.append(SETTINGS_NOTE)
     return tuple(told)

@@ -37,13 +37,15 @@ def _shipped(name: str) -> str:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published test set in full: what own runs must match to stand beside published rows."""
+    """A published dataset in full: what own runs must match to share a block with published rows."""
 
     name: str
     kind: str
     split: str
     samples: int
     labels: int
+    train_split: str = ""
+    train_samples: int = 0
 
 
 def paper_settings() -> dict[str, Any]:
@@ -52,7 +54,15 @@ def paper_settings() -> dict[str, Any]:
 
 
 DATASETS = {
-    key: Dataset(full["name"], full["kind"], full["test"]["split"], full["test"]["samples"], full["labels"])
+    key: Dataset(
+        full["name"],
+        full["kind"],
+        full["test"]["split"],
+        full["test"]["samples"],
+        full["labels"],
+        full["train"]["split"],
+        full["train"]["samples"],
+    )
     for key, full in paper_settings()["datasets"].items()
 }
 

@@ -15,28 +15,18 @@ from numpy.typing import NDArray
 
 from mlrec.config import FIELDS
 from mlrec.errors import PredictionsError, nearest, printable
+from mlrec.lineage import Lineage
 from mlrec.metrics.result import Metrics, evaluate
 from mlrec.predictions import Floats
 from mlrec.reports.names import backbone_name, method_name
+from mlrec.reports.settings import METHOD, Settings, settings_of
 from mlrec.reports.undefined import undefined_note, without_negative_notes
-from mlrec.runs import directory
-from mlrec.runs.record import Run, RunRecord
+from mlrec.runs.ancestry import lineage_of, training_of
+from mlrec.runs.record import Run, RunRecord, Scored
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
 TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
-# Keys that do not change what is measured: runs that differ in these alone are the same method.
-NOT_THE_METHOD = {
-    "seed",
-    "data",
-    "device",
-    "workers",
-    "threads",
-    "eval_batch_size",
-    "save_every",
-    "eval_every",
-    "compile",
-}
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,9 @@ class Result:
         spread: standard deviation of mAP over the seeds, None for one.
         best_epoch: highest mAP of an epoch that was chosen on the scored split, None where nobody looked.
         extra: what the weights were trained on besides ImageNet and this data set, "" for nothing.
+        lineage: Where the starting weights come from.
+        train: What it was trained on; None for a model that was trained elsewhere.
+        settings: What the numbers depend on besides the method, see `settings.settings_of`.
     """
 
     paths: tuple[Path, ...]
@@ -71,6 +64,9 @@ class Result:
     extra: str
     values: Mapping[str, float | None]
     average_precision: Mapping[str, float | None]
+    lineage: Lineage
+    train: Scored | None
+    settings: Settings
     spread: float | None = None
     best_epoch: float | None = None
     notes: tuple[str, ...] = ()
@@ -196,7 +192,8 @@ def over_seeds(results: Iterable[Result]) -> list[Result]:
 
 
 def _method_key(result: Result) -> str:
-    return repr(sorted((key, value) for key, value in result.config.items() if key not in NOT_THE_METHOD))
+    method = {key: result.config.get(key) for key in METHOD}
+    return repr((sorted(method.items()), sorted(result.settings.items()), result.lineage.sha256, result.trunk))
 
 
 def _mean(seeds: Sequence[Result]) -> Result:
@@ -226,6 +223,7 @@ def _mean_of(numbers: Sequence[float | None]) -> float | None:
 def _result(run: Run, metrics: Metrics) -> Result:
     record = run.record
     config = _DEFAULTS | record.config  # a run of an earlier version lacks the keys that came since
+    lineage = lineage_of(record)
     told = metrics.to_dict()
     values = {key: told[key] for key in METRICS} | {f"{key}_3": told["top3"][key] for key in TOP3}
     scored = record.scored
@@ -241,16 +239,26 @@ def _result(run: Run, metrics: Metrics) -> Result:
         digest=scored.digest if scored else "",
         conventions=metrics.conventions.name,
         rules=metrics.conventions.in_words(),
-        method=method_name(config),
-        backbone=backbone_name(config),
+        method=method_name(config, cutmix=lineage.is_cutmix),
+        backbone=backbone_name(config, cutmix=lineage.is_cutmix),
         trunk=str(record.model.get("backbone") or record.config.get("backbone", "")),
         resolution=_resolution(record),
-        extra=_extra(record),
+        extra=lineage.extra_data(training_of(record.train) if record.train else None),
         values=values,
         average_precision=told["average_precision"],
+        lineage=lineage,
+        train=record.train,
+        settings=settings_of(config, lineage, record.train),
         best_epoch=_best_epoch(record),
-        notes=(*record.notes, *without_negative_notes(metrics.counts)),
+        notes=(*record.notes, *_declared(lineage), *without_negative_notes(metrics.counts)),
     )
+
+
+def _declared(lineage: Lineage) -> list[str]:
+    """A note on weights whose origin somebody states and nothing verifies."""
+    if lineage.origin != "declared":
+        return []
+    return [f"weights of {lineage.weights}: origin as declared ({lineage.declared}), not verified"]
 
 
 def _resolution(record: RunRecord) -> int | None:
@@ -258,20 +266,6 @@ def _resolution(record: RunRecord) -> int | None:
     if isinstance(size, (list, tuple)):
         size = size[-1]
     return int(size) if size is not None else None
-
-
-def _extra(record: RunRecord) -> str:
-    """Other data that a run's weights had seen: what the run it started from was trained on, or that file's name."""
-    start = record.config.get("init")
-    if not start:
-        return ""
-    folder = Path(str(start))
-    if (folder / directory.RECORD).is_file():
-        earlier = RunRecord.load(folder)
-        if earlier.train is not None:
-            same = record.train is not None and earlier.train.dataset == record.train.dataset
-            return "" if same else earlier.train.kind or earlier.train.dataset
-    return folder.name
 
 
 def _best_epoch(record: RunRecord) -> float | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mlrec.reports.overview import BOOTSTRAP_NOTE, Intervals, heading
 from mlrec.reports.published import DATASETS, paper_settings
-from mlrec.reports.results import NOT_THE_METHOD, Result
+from mlrec.reports.results import Result
+from mlrec.reports.settings import NOT_THE_METHOD
 from mlrec.reports.table import Column, Row, Table
 
 
@@ -82,7 +83,8 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
 def _other_settings(result: Result, key: str) -> str:
     """The configuration without what makes the series; with λ or H go no others but the temperatures that follow H."""
     left_out = NOT_THE_METHOD | {key} | ({"temperatures"} if key == "heads" else set())
-    return repr(sorted((name, value) for name, value in result.config.items() if name not in left_out))
+    config = sorted((name, value) for name, value in result.config.items() if name not in left_out)
+    return repr((config, sorted(result.settings.items())))  # settings: weights and training data, too
 
 
 def _point(result: Result, key: str, intervals: Intervals) -> Point:

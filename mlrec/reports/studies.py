@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlrec.config import PATHS
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
 from mlrec.reports.numbers import Cell
 from mlrec.reports.overview import BOOTSTRAP_NOTE
 from mlrec.reports.results import Result, image_of
+from mlrec.reports.settings import setting_text
 from mlrec.reports.table import Column, Row, Table
 from mlrec.sweeps.grid import shown
 
@@ -103,7 +105,7 @@ def _cells(setting: Setting, first: Setting, intervals: bool) -> dict[str, Cell]
     mean = _mean(scores)
     cells: dict[str, Cell] = {
         "variant": setting.label or None,
-        **{key: _cell(value) for key, value in setting.settings.items()},
+        **{key: _cell(key, value) for key, value in setting.settings.items()},
         "mAP": mean,
         "sd": statistics.stdev(known) if len(known) == len(scores) > 1 else None,
         "seeds": len(setting.runs),
@@ -117,7 +119,9 @@ def _cells(setting: Setting, first: Setting, intervals: bool) -> dict[str, Cell]
     return cells | (_bounds(setting, first) if intervals else {})
 
 
-def _cell(value: Any) -> Cell:
+def _cell(key: str, value: Any) -> Cell:
+    if key in PATHS:
+        return setting_text(key, value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
 
 

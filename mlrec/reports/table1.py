@@ -16,7 +16,7 @@ import msgspec
 
 from mlrec.errors import RunError
 from mlrec.files import read_own_json
-from mlrec.reports.lines import why_apart
+from mlrec.reports.lines import training_beside_paper, why_apart
 from mlrec.reports.names import METHODS
 from mlrec.reports.numbers import Cell
 from mlrec.reports.published import DATASETS, Published, paper_rows
@@ -193,6 +193,7 @@ def _why_apart(result: Result, sweep: LamSweep, dataset: str) -> list[str]:
     printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}
     why += [f"{result.resolution} px"] if result.resolution not in printed else []
     why += [f"extra data {result.extra}"] if result.extra else []
+    why += [] if why else training_beside_paper(result, dataset)[1]
     return why + ([f"conventions {sweep.conventions}"] if sweep.conventions not in SAME_AP else [])
 
 

@@ -9,7 +9,9 @@ import msgspec
 
 from mlrec.errors import RunError
 from mlrec.files import MODEL_FILE, read_own_json
+from mlrec.lineage import Lineage, unknown_lineage
 from mlrec.runs import directory
+from mlrec.runs.ancestry import lineage_at
 from mlrec.runs.record import Run, RunRecord, Scored
 
 FILE = "eval.json"
@@ -23,6 +25,7 @@ class _Evaluation(msgspec.Struct, frozen=True):
     config: dict[str, Any] | None = None
     environment: dict[str, Any] = {}
     warnings: list[str] = []
+    lineage: Lineage | None = None
 
 
 def evaluations(folder: Path) -> list[Run]:
@@ -44,11 +47,16 @@ def _as_run(file: Path) -> Run | None:
         return None
     folder, beside = file.parent, file.parent.parent
     model = beside if (beside / MODEL_FILE).is_file() else Path(found.model)
+    trained = found.lineage or lineage_at(model) or unknown_lineage(model.name)
+    before = msgspec.structs.replace(trained, trainings=trained.trainings[:-1])
+    last = trained.trainings[-1] if trained.trainings else None
     record = RunRecord(
         name=model.name,
         status="finished",
         config=found.config,
         scored=found.scored,
+        train=None if last is None else Scored(last.dataset, last.kind, last.split, last.samples, last.digest),
+        lineage=before,
         model={"backbone": str(found.config.get("backbone", "")).partition(".")[0]},  # its weights are not the tag's
         environment=found.environment,
         warnings=found.warnings,

@@ -11,6 +11,7 @@ import msgspec
 
 from mlrec.errors import RunError, printable
 from mlrec.files import read_own_json, write_json
+from mlrec.lineage import Lineage
 from mlrec.metrics.result import Metrics
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
@@ -42,6 +43,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         seconds: by part ("train", "eval", "features").
         notes: what every table must say beside the numbers ("frozen, no augmentation").
         best: epoch, split and mAP of the best epoch, where one was looked for.
+        lineage: Where the starting weights come from; None in records of earlier versions, see `ancestry.lineage_of`.
         warnings: one line a kind.
     """
 
@@ -60,6 +62,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float] = {}
     notes: list[str] = []
     best: dict[str, Any] | None = None
+    lineage: Lineage | None = None
     warnings: list[str] = []
     format: str = FORMAT
 

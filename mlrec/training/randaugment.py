@@ -1,58 +1,85 @@
-"""RandAugment (Cubuk et al. 2020) by torchvision's operations, drawn from the sample's own random stream.
+"""RandAugment (Cubuk et al. 2020) as in torchvision, drawn from the sample's own random stream.
 
-Label-safe: the operations of the paper without translation, which would push objects out of the picture while their
-labels stay; the random resized crop already moves the image.
+The 14 operations, their ranges over 31 magnitudes, the nearest-neighbour interpolation and the black fill are those of
+`torchvision.transforms.v2.RandAugment`, so that for the same draws the pixels are the same.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 
-BINS = 30
-# The value at the greatest magnitude, as in torchvision; None: no magnitude. Signed operations go either way.
-_SIGNED = {"rotate": 30.0, "shear_x": 0.3, "shear_y": 0.3, "brightness": 0.9, "color": 0.9, "contrast": 0.9,
-           "sharpness": 0.9}  # fmt: skip
-_UNSIGNED = {"posterize": 4.0, "solarize": 255.0, "autocontrast": None, "equalize": None, "identity": None}
-OPERATIONS = (*_SIGNED, *_UNSIGNED)
+BINS = 31  # magnitudes 0 to 30
+# Value at the largest magnitude. Signed operations are applied in either direction.
+_SIGNED = {"ShearX": 0.3, "ShearY": 0.3, "TranslateX": 150 / 331, "TranslateY": 150 / 331, "Rotate": 30.0,
+           "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9}  # fmt: skip
+OPERATIONS = ("Identity", *_SIGNED, "Posterize", "Solarize", "AutoContrast", "Equalize")
 
 Operation = tuple[str, float]
 
 
-def draw_operations(rng: np.random.Generator, count: int, magnitude: int) -> tuple[Operation, ...]:
-    """`count` operations, each drawn evenly, at `magnitude` of 30; the direction is drawn too."""
+def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: int) -> tuple[Operation, ...]:
+    """Draw operations uniformly, with replacement.
+
+    Args:
+        rng: Random stream of the sample.
+        count: Number of operations.
+        magnitude: Strength of all operations, 0 to 30.
+        size: Side of the square image in pixels; translations are a fraction of it.
+
+    Returns:
+        Names of operations, each with its value: degrees, pixels, a factor minus 1, bits or a threshold.
+    """
     operations = []
     for _ in range(count):
         name = OPERATIONS[rng.integers(len(OPERATIONS))]
-        sign = 1 if rng.random() < 0.5 else -1
-        greatest = _SIGNED[name] * sign if name in _SIGNED else _UNSIGNED[name]
-        operations.append((name, (greatest or 0.0) * magnitude / BINS))
+        negative = rng.random() < 0.5
+        value = operation_value(name, magnitude, size)
+        operations.append((name, -value if negative and name in _SIGNED else value))
     return tuple(operations)
 
 
+def operation_value(name: str, magnitude: int, size: int) -> float:
+    """Value of an operation at `magnitude`, in float32 as torchvision computes it; 0 for those without magnitude."""
+    if name == "Posterize":
+        return float(8 - round(magnitude * 4 / (BINS - 1)))
+    if name == "Solarize":
+        return float(torch.linspace(1.0, 0.0, BINS)[magnitude])
+    if name not in _SIGNED:
+        return 0.0
+    largest = _SIGNED[name] * (size if name.startswith("Translate") else 1)
+    return float(torch.linspace(0.0, largest, BINS)[magnitude])
+
+
 def apply_operations(image: Any, operations: tuple[Operation, ...]) -> Any:
-    """Apply them in order to a (3, H, W) uint8 tensor or a PIL image; what a turn leaves empty is black."""
+    """Apply operations in order to a (3, H, W) uint8 tensor or a PIL image; uncovered pixels become black."""
     for name, value in operations:
         image = _apply(image, name, value)
     return image
 
 
 def _apply(image: Any, name: str, value: float) -> Any:
-    import math
-
-    from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as v2
 
-    if name in ("rotate", "shear_x", "shear_y"):
-        shear = [math.degrees(math.atan(value)) if name == axis else 0.0 for axis in ("shear_x", "shear_y")]
-        angle = value if name == "rotate" else 0.0
-        return v2.affine(image, angle, [0, 0], 1.0, shear, interpolation=InterpolationMode.BILINEAR)
-    if name in ("brightness", "color", "contrast", "sharpness"):
-        adjust = getattr(v2, f"adjust_{'saturation' if name == 'color' else name}")
+    if name in ("ShearX", "ShearY"):
+        degrees = math.degrees(math.atan(value))
+        shear = [degrees, 0.0] if name == "ShearX" else [0.0, degrees]
+        return v2.affine(image, 0.0, [0, 0], 1.0, shear, center=[0, 0])
+    if name in ("TranslateX", "TranslateY"):
+        offset = [int(value), 0] if name == "TranslateX" else [0, int(value)]
+        return v2.affine(image, 0.0, offset, 1.0, [0.0, 0.0])
+    if name == "Rotate":
+        return v2.rotate(image, value)
+    if name in ("Brightness", "Color", "Contrast", "Sharpness"):
+        adjust = getattr(v2, f"adjust_{'saturation' if name == 'Color' else name.lower()}")
         return adjust(image, 1.0 + value)
-    if name == "posterize":
-        return v2.posterize(image, 8 - round(value))
-    if name == "solarize":
-        return v2.solarize(image, 255 - value)
-    return {"autocontrast": v2.autocontrast, "equalize": v2.equalize, "identity": lambda same: same}[name](image)
+    if name == "Posterize":
+        return v2.posterize(image, int(value))
+    if name == "Solarize":
+        return v2.solarize(image, 255 * value)
+    if name == "Identity":
+        return image
+    return {"AutoContrast": v2.autocontrast, "Equalize": v2.equalize}[name](image)

@@ -52,7 +52,7 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
     rng = np.random.default_rng([config.seed, epoch, sample])
     flip = bool(rng.random() < config.hflip)
     box = _draw_crop(rng, config, height, width) if config.crop else (0, 0, height, width)
-    operations = draw_operations(rng, config.randaugment, config.randaugment_magnitude)
+    operations = draw_operations(rng, config.randaugment, config.randaugment_magnitude, size)
     return View(*box, flip, operations, _draw_hole(rng, config.cutout, size))
 
 

@@ -20,6 +20,7 @@ from mlrec.metrics.result import Metrics
 from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.runs import directory
+from mlrec.runs.ancestry import lineage_at
 from mlrec.runs.evaluations import FILE
 from mlrec.runs.record import RunRecord, latest_run
 from mlrec.runs.tuned import Tuned
@@ -102,7 +103,7 @@ def evaluate_run(
     with replace_folder(folder) as temporary:  # predictions and metrics of one evaluation, never of two
         outputs.write_scores(temporary, predictions, metrics)
         facts = chosen.facts(list(metrics.average_precision), environment)
-        write_json(temporary / FILE, facts if tuned else facts | {"config": _config(path)})
+        write_json(temporary / FILE, facts if tuned else facts | _origin(path))
     return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
 
 
@@ -209,11 +210,11 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
     return []
 
 
-def _config(model: Path) -> dict[str, Any]:
-    """The keys that the model was made with, for whoever has its evaluation alone."""
+def _origin(model: Path) -> dict[str, Any]:
+    """The keys that the model was made with and where its weights come from, for whoever has its evaluation alone."""
     from mlrec.models.checkpoint import read_metadata
 
-    return read_metadata(model).config
+    return {"config": read_metadata(model).config, "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
 def _thresholds(chosen: Chosen, progress: Progress) -> Tuned:

@@ -15,6 +15,7 @@ from mlrec.errors import ModelError, UsageError, printable
 from mlrec.files import MODEL_FILE, replace_folder, sha256, write_text
 from mlrec.models.preprocessing import NORMALIZATIONS
 from mlrec.progress import SILENT, Progress
+from mlrec.workflows.lineage import file_lineage
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -217,7 +218,7 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
         *(f"# licence: {LICENCES[key]}" for key in LICENCES if key == naming),
     ]
     with replace_folder(out) as folder:
-        save_model(folder / MODEL_FILE, model, config)
+        save_model(folder / MODEL_FILE, model, config, file_lineage(checkpoint, built.backbone))
         write_text(folder / "config.toml", "\n".join([*notes, "", tomli_w.dumps(config)]))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlrec.config import PATHS
 from mlrec.progress import SILENT, Progress
 from mlrec.reports import plots
 from mlrec.reports.bylabel import label_tables
 from mlrec.reports.page import Facts, Picture, page
+from mlrec.reports.settings import setting_text
+from mlrec.runs.ancestry import lineage_of
 from mlrec.runs.record import Run
 from mlrec.workflows.figures import figures
 from mlrec.workflows.galleries import galleries
@@ -36,12 +39,16 @@ def _facts(run: Run) -> Facts:
     record = run.record
     values = {"folder": str(run.path), "command": " ".join(record.command), "finished": record.finished or ""}
     values["recipe"] = record.recipe or ""
-    values |= {
-        key: f"{value} ({source})" if (source := record.sources.get(key, "default")) != "default" else str(value)
-        for key, value in record.config.items()
-        if value is not None
-    }
-    for part, facts in (("model", record.model), ("environment", record.environment), ("seconds", record.seconds)):
+    for key, value in record.config.items():
+        source = record.sources.get(key, "default")
+        shown = setting_text(key, value) if key in PATHS else str(value)
+        if value is not None:
+            values[key] = shown if source == "default" else f"{shown} ({source})"
+    lineage = lineage_of(record)
+    trainings = [f"{training.dataset} {training.split}" for training in lineage.trainings]
+    values["lineage"] = ", then ".join([lineage.label, *trainings])
+    model = {key: value for key, value in record.model.items() if key != "weights"}  # in the lineage, without its path
+    for part, facts in (("model", model), ("environment", record.environment), ("seconds", record.seconds)):
         values |= {f"{part}: {key}": str(value) for key, value in facts.items()}
     values |= {f"warning {k}": text for k, text in enumerate(record.warnings, start=1)}
     return Facts(run.name, {key: value for key, value in values.items() if value})

@@ -21,6 +21,7 @@ from mlrec.files import read_text, write_text
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Status
 from mlrec.workflows.defaults import Plan
+from mlrec.workflows.lineage import starting_lineage
 from mlrec.workflows.outputs import scored_facts
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def started(
         train=scored_facts(plan.dataset, plan.train),
         scored=scored_facts(plan.dataset, plan.scored),
         model=facts(model, plan.config),
+        lineage=starting_lineage(plan.config, model.backbone.name),
         environment=environment(device, precision),
         notes=_notes(plan.config),
         warnings=list(plan.dataset.info.warnings),

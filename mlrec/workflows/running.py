@@ -34,6 +34,7 @@ from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
+from mlrec.workflows.lineage import trained_lineage, unknown_origin
 
 
 def run(
@@ -84,6 +85,8 @@ def run(
                 progress.warn(warning)
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
+        if resumed is None and (warning := unknown_origin(record)) is not None:
+            progress.warn(warning)
         store = FeatureStore() if features is None else features
         own = folder if first else None
         return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))
@@ -184,7 +187,9 @@ def _score(job: Job, event: Epoch) -> Predictions | None:
     if plan.select is not None and (due or not config.eval_every):
         better = job.scored(epoch, plan.select.split, _predict(job, plan.select))
         if better and job.folder is not None:
-            save_model(job.folder / directory.BEST, job.state.scored, records.plain(config))
+            save_model(
+                job.folder / directory.BEST, job.state.scored, records.plain(config), trained_lineage(job.record)
+            )
         last = last or records.patience_is_out(job.state.history, plan)
     if not (due or last):
         return None
@@ -216,5 +221,5 @@ def _write(job: Job, folder: Path, predictions: Predictions) -> None:
     outputs.write_scores(folder, predictions, outputs.score(predictions))
     if predictions.targets is not None:
         outputs.warn_undefined(predictions.targets, predictions.labels, job.progress)
-    save_model(folder / directory.MODEL, job.state.scored, records.plain(job.config))
+    save_model(folder / directory.MODEL, job.state.scored, records.plain(job.config), trained_lineage(job.record))
     draw_curves(log.entries(folder), folder / directory.CURVES)

@@ -10,6 +10,8 @@ import numpy as np
 
 from mlrec.metrics.result import evaluate
 from mlrec.predictions import Predictions
+from mlrec.reports.published import DATASETS
+from mlrec.reports.settings import recipe_values
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Scored
 
@@ -48,10 +50,17 @@ def write_run(
     path = root / name
     path.mkdir(parents=True)
     settings = {"backbone": "resnet101", "head": "csra", "heads": 1, "lam": 0.1, "img_size": 448, "seed": 0}
+    paper = recipe_values("paper", kind, str((config or {}).get("head", "csra")))
+    if "train" not in record:
+        full = next((full for full in DATASETS.values() if full.kind == kind), None)
+        part, samples = (full.train_split, full.train_samples) if full else ("train", 100)
+        record["train"] = Scored(dataset=dataset, kind=kind, split=part, samples=samples, digest=f"{part}-{digest}")
+    tag = {"backbone": "resnet101.tv_in1k", "weights": "resnet101.tv_in1k"}
     RunRecord(
         name=name,
         status=status,
-        config=settings | (config or {}),
+        config=dict(paper) | settings | (config or {}),
+        model=record.pop("model", tag),
         started="2026-01-01T00:00:00",
         finished="2026-01-01T00:01:00",
         scored=Scored(dataset=dataset, kind=kind, split=split, samples=len(logits), digest=digest),

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from mlrec.errors import PredictionsError
+from mlrec.lineage import Lineage
+from mlrec.reports.formats import FORMATS
 from mlrec.reports.overview import overview
 from mlrec.reports.results import over_seeds, rescored, result_of
 from mlrec.reports.table import Table
-from mlrec.runs.record import Run
+from mlrec.runs.record import Run, Scored
 from tests.reports.builders import LABELS, SCORES, TARGETS, logits_of, write_run
 
 LOGITS = logits_of(SCORES)
@@ -98,7 +100,7 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
         "compared with each other"
     )
     assert any("224 px" in title for title in groups)
-    assert any("extra data coco-1" in title for title in groups)
+    assert any("extra data unknown (coco-1)" in title for title in groups)
 
 
 def test_the_best_epoch_on_the_scored_split_carries_the_dagger(tmp_path):
@@ -141,3 +143,40 @@ def test_the_same_seed_once_more_is_no_second_seed(tmp_path):
     seeds = {"a": 0, "b": 1, "again": 0}
     paths = [write_run(tmp_path, name, config={"seed": seed}) for name, seed in seeds.items()]
     assert [row.names for row in over_seeds(results(*paths))] == [("a", "b"), ("again",)]
+
+
+def test_settings_that_differ_between_methods_are_shown(tmp_path):
+    base = write_run(tmp_path, "base", config={"head": "average", "epochs": 40, "lr": 0.02})
+    csra = write_run(tmp_path, "csra")
+    random = write_run(tmp_path, "random", config={"pretrained": False})
+    table = overview(results(base, csra, random))
+    shown = dict(zip(cells(table, "run"), cells(table, "settings"), strict=True))
+    assert shown == {
+        "base": "epochs 40, head_lr_mult 1, lr 0.02, weights tv_in1k",
+        "csra": "epochs 30, head_lr_mult 10, lr 0.01, weights tv_in1k",
+        "random": "epochs 30, head_lr_mult 10, lr 0.01, weights random",
+    }
+
+
+def test_a_weights_file_is_named_without_its_folder(tmp_path):
+    files = [write_run(tmp_path, name, config={"weights": f"/home/me/{name}.pth"}) for name in "ab"]
+    table = overview(results(*files))
+    assert sorted(cells(table, "extra_data")) == ["unknown (a.pth)", "unknown (b.pth)"]
+    assert "/home/me" not in FORMATS["json"]([table])
+
+
+def test_a_model_trained_elsewhere_claims_no_settings(tmp_path):
+    lineage = Lineage(weights="voc.pth", origin="unknown")
+    theirs = write_run(tmp_path, "theirs", train=None, lineage=lineage)
+    table = overview(results(theirs, write_run(tmp_path, "ours")))
+    shown = dict(zip(cells(table, "run"), cells(table, "settings"), strict=True))
+    assert shown == {"theirs": "training unknown, weights voc.pth (unknown origin)", "ours": None}
+
+
+def test_runs_of_other_weights_or_training_data_are_no_seeds_of_each_other(tmp_path):
+    rows = results(
+        write_run(tmp_path, "a", config={"seed": 0}),
+        write_run(tmp_path, "b", config={"seed": 1}, model={"weights": "resnet101.a1h_in1k"}),
+        write_run(tmp_path, "c", config={"seed": 2}, train=Scored("toy", "csv", "train", 9, "other")),
+    )
+    assert [row.names for row in over_seeds(rows)] == [("a",), ("b",), ("c",)]

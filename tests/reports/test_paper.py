@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from mlrec.errors import UsageError
+from mlrec.lineage import Lineage
 from mlrec.reports import published
+from mlrec.reports.formats import FORMATS
 from mlrec.reports.paper import TABLES, belongs, paper_table
 from mlrec.reports.published import extra_rows, literature, paper_rows
 from mlrec.reports.results import result_of
+from mlrec.reports.settings import recipe_values
 from mlrec.reports.table import Table
-from mlrec.runs.record import Run
+from mlrec.runs.record import Run, Scored
 from tests.reports.builders import write_run
 
 
@@ -111,7 +114,7 @@ def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_p
     assert group["full"] == printed
     assert group["base"] == printed
     assert group["small"] == printed + " · set apart: 224 px"
-    assert group["coco"] == printed + " · set apart: extra data coco"
+    assert group["coco"] == printed + " · set apart: extra data unknown (coco), other settings than the paper's"
     assert "not comparable with VOC2007, 545 of 4,952 samples of test" in group["part"]
     assert "not comparable with VOC2007, other data" in group["toy"]
     own = next(r for r in table.rows if r.cells[column(table, "run")] == "full")
@@ -226,3 +229,142 @@ def test_the_shipped_numbers_are_those_of_the_reference(realdata):
     shipped = Path(published.__file__).parent / "data" / "paper_results.csv"
     with reference.open(newline="") as ours, shipped.open(newline="") as theirs:
         assert list(csv.DictReader(ours)) == list(csv.DictReader(theirs))
+
+
+VOC = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
+APART = VOC + " · set apart: other settings than the paper's"
+
+
+def own_by_run(table: Table) -> dict[str, dict]:
+    keys = [c.key for c in table.columns]
+    rows = [dict(zip(keys, r.cells, strict=True)) | {"group": r.group} for r in table.rows]
+    return {row["run"]: row for row in rows if row["source"] == "own"}
+
+
+def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
+    paths = [full_voc(tmp_path, name, **options) for name, options in runs.items()]
+    return paper_table(2, [result_of(Run.load(path), conventions="csra") for path in paths])
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({"config": {"loss": "asl", "clip": 0.05, "gamma_neg": 4.0}}, "loss asl"),
+        ({"config": {"ema": True, "ema_decay": 0.9997}}, "ema on"),
+        ({"config": {"opt": "adamw", "epochs": 80, "lr": 1e-4}}, "epochs 80, lr 0.0001, opt adamw"),
+        ({"config": {"scale": [0.3, 1.0]}}, "scale 0.3-1"),
+        ({"config": {"randaugment": 2}}, "randaugment 2"),
+        ({"model": {"weights": "resnet101.tv2_in1k"}}, "weights tv2_in1k"),
+        ({"config": {"pretrained": False}}, "weights random"),
+        ({"config": {"unknown": "ignore"}}, "unknown ignore"),
+        ({"train": Scored("voc2007", "voc2007", "train", 2501, "d")}, "trained on voc2007 train, 2,501 samples"),
+    ],
+)
+def test_a_run_of_another_recipe_or_other_weights_stands_apart_and_names_every_difference(tmp_path, options, settings):
+    table = table_2(tmp_path, {"paper": {}, "other": options})
+    rows = own_by_run(table)
+    assert (rows["paper"]["group"], rows["paper"]["settings"]) == (VOC, None)
+    assert (rows["other"]["group"], rows["other"]["settings"]) == (APART, settings)
+    assert any(note.startswith("Settings: every difference from recipe paper") for note in table.footnotes)
+
+
+def test_recipes_that_are_declared_equivalent_share_the_block_and_are_named(tmp_path):
+    code = dict(recipe_values("paper-code", "voc2007", "csra")) | {"heads": 1}
+    baseline = dict(recipe_values("paper-baseline", "voc2007", "average"))
+    for_another_head = {key: baseline[key] for key in ("epochs", "step_epochs", "head_lr_mult")}
+    runs = {"code": code, "baseline": baseline, "misused": for_another_head}
+    rows = own_by_run(table_2(tmp_path, {name: {"config": config} for name, config in runs.items()}))
+    assert (rows["code"]["group"], rows["code"]["settings"]) == (VOC, "recipe paper-code")
+    assert (rows["baseline"]["group"], rows["baseline"]["settings"]) == (VOC, "recipe paper-baseline")
+    assert (rows["misused"]["group"], rows["misused"]["settings"]) == (
+        APART,
+        "epochs 40, head_lr_mult 1, step_epochs 15",
+    )
+
+
+def test_settings_without_effect_are_no_difference(tmp_path):
+    idle = {"gamma_neg": 2.0, "ema_decay": 0.9, "randaugment_magnitude": 15, "workers": 3, "tensorboard": True}
+    assert own_by_run(table_2(tmp_path, {"idle": {"config": idle}}))["idle"]["group"] == VOC
+
+
+def test_cutmix_weights_share_the_block_if_declared_and_are_marked_if_not(tmp_path):
+    file = {"weights": "/home/me/secret/resnet101_cutmix.pth"}
+    declared = Lineage(weights="resnet101_cutmix.pth", origin="declared", declared="cutmix_in1k")
+    table = table_2(tmp_path, {"unknown": {"config": file}, "declared": {"config": file, "lineage": declared}})
+    rows = own_by_run(table)
+    assert {row["method"] for row in rows.values()} == {"ResNet-101 (CutMix) + CSRA"}
+    assert rows["declared"]["group"] == VOC
+    assert "extra data unknown (resnet101_cutmix.pth), other settings" in rows["unknown"]["group"]
+    assert rows["unknown"]["settings"] == "weights resnet101_cutmix.pth (unknown origin)"
+    assert any("origin as declared (cutmix_in1k), not verified" in note for note in table.footnotes)
+    for draw in FORMATS.values():
+        assert "secret" not in draw([table])
+
+
+def test_a_declared_origin_that_is_other_data_is_extra_data(tmp_path):
+    lineage = Lineage(weights="x.pth", origin="declared", declared="openimages")
+    row = own_by_run(table_2(tmp_path, {"more": {"lineage": lineage}}))["more"]
+    assert row["extra_data"] == "openimages"
+    assert "extra data openimages" in row["group"]
+
+
+def test_stand_in_weights_of_vit_l_are_told(tmp_path):
+    model = {"weights": "vit_large_patch16_224.augreg_in21k_ft_in1k"}
+    config = {"backbone": "vit_large_patch16_224"}
+    table = table_2(tmp_path, {"large": {"model": model, "config": config}})
+    assert own_by_run(table)["large"]["group"] == VOC
+    assert any("AugReg weights (augreg_in21k_ft_in1k) stand in" in note for note in table.footnotes)
+    base = {"weights": "vit_base_patch16_224.augreg_in21k_ft_in1k"}
+    other = table_2(tmp_path / "b", {"base": {"model": base, "config": {"backbone": "vit_base_patch16_224"}}})
+    assert own_by_run(other)["base"]["settings"] == "weights augreg_in21k_ft_in1k"
+
+
+def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tmp_path):
+    long = {"epochs": 80}
+    table = table_2(
+        tmp_path,
+        {
+            "base": {"config": {"head": "average"}},
+            "csra": {},
+            "long csra": {"config": long},
+            "ema base": {"config": {"head": "average", "epochs": 80, "ema": True}},
+        },
+    )
+    rows = own_by_run(table)
+    gain = rows["csra"]["mAP"] - rows["base"]["mAP"]
+    assert rows["csra"]["difference"] == pytest.approx(gain)
+    assert rows["long csra"]["difference"] is None
+    assert "no Δ for long csra: ema base differs from it in more than the method (ema, ema_decay)" in table.footnotes
+    assert any(
+        note.startswith("Δ of own runs: each head at the learning rate that the paper") for note in table.footnotes
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [
+        ({"config": {"lr": 0.02}}, "lr"),
+        ({"config": {"head_lr_mult": 5.0}}, "head_lr_mult"),
+        ({"model": {"weights": "resnet101.a1h_in1k"}}, "weights"),
+        ({"config": {"pretrained": False}}, "weights"),
+        ({"train": Scored("toy", "csv", "train", 90, "other")}, "train data"),
+        ({"train": Scored("toy", "csv", "trainval", 90, "other")}, "train_split"),
+    ],
+)
+def test_no_difference_on_other_data_if_more_than_the_method_differs(tmp_path, base, why):
+    base = base | {"config": {"head": "average"} | base.get("config", {})}
+    paths = [write_run(tmp_path, "csra"), write_run(tmp_path, "base", **base)]
+    table = paper_table(6, [result_of(Run.load(path)) for path in paths])
+    rows = own_by_run(table)
+    assert rows["csra"]["difference"] is None
+    assert f"no Δ for csra: base differs from it in more than the method ({why})" in table.footnotes
+    assert why in rows["csra"]["settings"]
+    assert why in rows["base"]["settings"]
+
+
+def test_one_head_learning_rate_for_both_heads_is_a_fair_difference(tmp_path):
+    configs = {"csra": {}, "base": {"head": "average", "head_lr_mult": 10.0}}
+    paths = [write_run(tmp_path, name, config=config) for name, config in configs.items()]
+    table = paper_table(6, [result_of(Run.load(path)) for path in paths])
+    assert own_by_run(table)["csra"]["difference"] is not None
+    assert not any("each head at the learning rate" in note for note in table.footnotes)

@@ -9,10 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from mlrec import recipes
 from mlrec.config import FIELDS, Config, resolve
 from mlrec.datasets.manifest import Manifest
+from mlrec.lineage import CUTMIX_TAG
+from mlrec.models.backbones import paper_weights
 from mlrec.training import setup
 from mlrec.training.batches import Batch
 from mlrec.training.loop import Steps, fit
@@ -120,3 +123,45 @@ def test_every_experiment_is_headed_by_its_command_and_the_printed_number(name: 
     assert "Table" in recipes.title(name)
     assert "# Paper: mAP" in head
     assert "# Paper and code: " in head
+
+
+CUT = [name for name in recipes.names() if "cut" in name.split("-")]
+VIT_L = [name for name in recipes.names() if "vit-l16" in name]
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_recipes_of_resnet_cut_state_where_the_file_comes_from_and_declare_its_origin(name: str) -> None:
+    head = recipes.text(name).partition("\n\n")[0]
+    assert "clovaai/CutMix-PyTorch" in head
+    assert "Kevinz-code/CSRA" in head
+    assert written(name).weights_origin == CUTMIX_TAG
+
+
+@pytest.mark.parametrize("name", VIT_L)
+def test_recipes_of_vit_l_state_that_augreg_weights_stand_in(name: str) -> None:
+    head = recipes.text(name).partition("\n\n")[0].replace("\n# ", " ")
+    assert "AugReg's weights (augreg_in21k_ft_in1k), made by another recipe, stand in" in head
+    assert "jx_vit_large_p16_224-4ee7a4dc.pth" in head
+    assert paper_weights(written(name).backbone).endswith(".augreg_in21k_ft_in1k"), "what the recipe states is so"
+
+
+def test_the_baseline_that_the_authors_report() -> None:
+    for kind in ("coco", "voc2007", "voc2012", "wider"):
+        config = resolve(*recipes.chain("paper-baseline"), source_kind=kind).config
+        assert (config.head, config.lr, config.head_lr_mult) == ("average", 0.01, 1)
+        assert (config.epochs, config.schedule, config.step_epochs) == (40, "step", 15)
+
+
+@pytest.mark.parametrize("name", ["voc-resnet101", "voc-resnet101-csra", "voc-cut-csra", "voc-mlrec"])
+def test_recipes_of_table_3_set_its_splits(name: str) -> None:
+    voc2012 = resolve(*recipes.chain(name), source_kind="voc2012").config
+    assert (voc2012.train_split, voc2012.split) == ("trainval", "test")
+    assert "--train-split" not in recipes.text(name)
+    voc2007 = written(name)
+    assert (voc2007.train_split, voc2007.split) == (None, None)
+
+
+def test_randaugment_of_the_papers_row_is_torchvisions_default() -> None:
+    default = v2.RandAugment()
+    config = written("coco-vit-l16-csra-randaugment")
+    assert (config.randaugment, config.randaugment_magnitude) == (default.num_ops, default.magnitude)

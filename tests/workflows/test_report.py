@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mlrec.cli.app import app
 from mlrec.errors import RunError, UsageError
 from mlrec.metrics.result import evaluate
-from mlrec.reports.formats import FORMATS
+from mlrec.reports.formats import FORMATS, SUFFIXES, format_of
 from mlrec.workflows.report import label_report, report, runs_at
 from tests.reports.builders import write_run
 
@@ -127,6 +129,39 @@ def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
     wrong = cli("--format", "docx", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "choose one of table, md, latex, csv, json" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--out", "r.pdf"], "--out r.pdf: unknown ending; write a .txt, .md, .tex, .csv, .json, .html file"),
+        (["--out", "r"], "--out r: unknown ending"),
+        (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown ending"),
+        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: that ending is json's"),
+    ],
+)
+def test_a_file_whose_name_and_content_disagree_is_refused(tmp_path, options, why):
+    write_run(tmp_path / "runs", "done")
+    done = CliRunner().invoke(app, ["report", *options, "--runs-root", str(tmp_path / "runs")])
+    assert (type(done.exception), done.stdout) == (UsageError, "")
+    assert why in str(done.exception)
+    assert not Path(options[1]).exists()
+
+
+@pytest.mark.parametrize("ending", SUFFIXES)
+def test_each_ending_is_written_in_its_format(tmp_path, ending):
+    assert format_of(None, Path(f"r{ending}")) == format_of(None, Path(f"r{ending.upper()}")) == SUFFIXES[ending]
+    assert format_of(SUFFIXES[ending], Path("/dev/stdout")) == SUFFIXES[ending]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["stats", "{data}", "--picture", "p.txt"], ["duplicates", "{data}", "--sheet", "p.pdf"]],
+)
+def test_pictures_of_unknown_endings_are_refused_before_the_work(tmp_path, command):
+    done = CliRunner().invoke(app, [part.format(data=tmp_path / "none") for part in command])
+    assert type(done.exception) is UsageError
+    assert "unknown ending; write a .png" in str(done.exception)
 
 
 def test_a_hundred_runs_take_less_than_a_second_without_torch(tmp_path):
