@@ -115,22 +115,27 @@ def _train(job: Job) -> Predictions:
     with closing(cast(Generator[Batch], _batches(job))) as batches:
         names = job.plan.train.sample_ids
         events = fit(job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names)
+        number = job.state.epoch + 1
         while True:
-            epoch = _epoch(job, events, steps)
+            epoch = _epoch(job, events, steps, number)
             job.save_epoch()
             predictions = _score(job, epoch)
             if predictions is not None:
                 return predictions
+            number += 1
 
 
-def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int) -> Epoch:
+def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int, number: int) -> Epoch:
     """The steps up to the end of an epoch, shown and logged, saved where that is due.
+
+    `number` counts from 1. The state cannot give it here: it counts an epoch when the next one begins, so that a
+    checkpoint written between two epochs is scored again after a resume.
 
     Raises:
         Signalled: a signal came; the step it came in is done and saved.
     """
     config = job.config
-    with job.progress.task(f"epoch {job.state.epoch + 1}/{config.epochs}", len(job.plan.train)) as advance:
+    with job.progress.task(f"epoch {number}/{config.epochs}", len(job.plan.train)) as advance:
         while True:
             with job.timed("train"):
                 event = next(events)

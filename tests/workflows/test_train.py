@@ -360,6 +360,33 @@ class Signalling(Silent):
         yield step
 
 
+class Named(Silent):
+    """A progress that records the names of tasks."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        self.names.append(name)
+        yield lambda done=1, facts="": None
+
+
+def test_the_bar_of_each_epoch_shows_its_number(data: Path, tmp_path: Path) -> None:
+    bars = Named()
+    train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, progress=bars)
+    shown = [name for name in bars.names if name.startswith("epoch")]
+    assert shown == ["epoch 1/4", "epoch 2/4", "epoch 3/4", "epoch 4/4"]
+
+
+def test_the_bars_of_a_resumed_run_go_on_counting(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):  # four steps an epoch: the sixth is in the second
+        train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(6))
+    bars = Named()
+    resume(tmp_path / "run", progress=bars)
+    assert [name for name in bars.names if name.startswith("epoch")] == ["epoch 2/4", "epoch 3/4", "epoch 4/4"]
+
+
 @pytest.mark.parametrize("at", [2, 5])  # in training, and in scoring
 def test_a_signal_interrupts_and_what_handled_signals_before_does_again(data: Path, tmp_path: Path, at: int) -> None:
     before = signal.getsignal(signal.SIGTERM)
