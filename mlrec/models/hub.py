@@ -24,8 +24,13 @@ SECONDS = 5.0
 _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
 
 
-def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Module:
+WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
+
+
+def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str = WITHOUT_HUB) -> nn.Module:
     """The timm model `name` with its published weights, built with `options`; `settings` are timm's for this name.
+
+    `advice` is what the error recommends: the flags of the command that runs.
 
     A hub that does not answer within `SECONDS` is taken as out of reach; the local cache is still looked into.
 
@@ -33,7 +38,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Modul
         ModelError: no weights are published under this name, or they cannot be had.
     """
     if not settings.has_weights:
-        raise ModelError(f"{printable(name)}: timm has no weights of this name; give --weights FILE or --no-pretrained")
+        raise ModelError(f"{printable(name)}: timm has no weights of this name; {advice}")
     local = settings.file or (not settings.hf_hub_id and _cached_url(settings.url))
     reached = bool(local) or _answers(constants.ENDPOINT if settings.hf_hub_id else settings.url)
     reason = "did not answer"
@@ -43,10 +48,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Modul
                 return timm.create_model(name, pretrained=True, **options)
         except Exception as error:  # noqa: BLE001 - the hub's client raises of every kind
             reason = type(error).__name__ if reached else reason
-    raise ModelError(
-        f"{printable(name)}: pretrained weights are out of reach (the model hub {reason}); "
-        "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
-    )
+    raise ModelError(f"{printable(name)}: pretrained weights are out of reach (the model hub {reason}); {advice}")
 
 
 @contextmanager

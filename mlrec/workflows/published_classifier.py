@@ -19,7 +19,9 @@ from mlrec.progress import SILENT, Progress
 from mlrec.reports.accuracy import FILE, AccuracySweep, accuracy_table
 from mlrec.reports.table import Table
 from mlrec.reports.table1 import Gain
+from mlrec.weight_packages import check_weights_name
 from mlrec.workflows.evaluate import Machine
+from mlrec.workflows.model_names import check_backbone_name
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ def evaluate_published(
     """
     if not pretrained and weights is None:
         raise UsageError(f"--backbone {printable(backbone)}: give --pretrained, or --weights FILE")
+    check_backbone_name(backbone)
+    if weights is not None:
+        check_weights_name(str(weights))
     if data is None:
         raise UsageError("--backbone: give the images with --data FOLDER, a folder with one folder a class")
     from mlrec.models.locations import published_classifier

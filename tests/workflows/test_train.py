@@ -221,6 +221,27 @@ def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
         make_plan({"data": str(tmp_path), "split": "tset"}, SILENT)
 
 
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (("all",), "there is only all; divide it with mlrec split"),
+        (("train", "val"), r"no labelled split to score: val has 2 samples and no positive label; check"),
+        (("train", "blind"), r"which splits to train on and to score is open \(there is train, blind\)"),
+        (("train", "test"), "no labelled split to score: test has 2 samples, all labels unknown"),
+    ],
+)
+def test_why_no_two_splits_do_is_named(splits: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    blank = {"val": 0, "test": -1}
+    targets = [np.full((2, 2), blank[name], np.int8) if name in blank else np.eye(2, dtype=np.int8) for name in splits]
+    made = [
+        Manifest("d", name, tmp_path, ("a", "b"), (f"{name}1.jpg", f"{name}2.jpg"), own)
+        for name, own in zip(splits, targets, strict=True)
+    ]
+    folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
+    with pytest.raises(DataError, match=told):
+        make_plan({"data": str(tmp_path)}, SILENT)
+
+
 def test_the_recipe_follows_the_data_set_and_flags_and_files_win(tmp_path: Path) -> None:
     dataset(tmp_path, ("trainval", "test"), source="wider")
     plan = make_plan({"data": str(tmp_path)}, SILENT)
