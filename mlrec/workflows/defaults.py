@@ -70,14 +70,7 @@ def make_plan(
         ModelError: no such backbone, or weights that are not there.
         DataError: no data set, or no two splits to train on and to score.
     """
-    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
-    if file is not None:
-        tables = read_toml(file)
-        base = tables.pop(recipes.BASE, None)
-        if base is not None and not isinstance(base, str):
-            raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
-        recipe = recipe or base
-        layers.append((str(file), tables))
+    layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config
     data = named.data
     if not resumed:
@@ -108,6 +101,30 @@ def make_plan(
         scored=scored,
         select=None if select is None else dataset.manifest(select),
     )
+
+
+def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
+    """The config of what was named, before a dataset and its recipe are known.
+
+    Raises:
+        ConfigError: keys or values that do not fit.
+    """
+    layers, recipe = _named_layers(flags, file, recipe)
+    return resolve(*layers, *_recipe_layers(recipe)).config
+
+
+def _named_layers(
+    flags: Mapping[str, Any], file: Path | None, recipe: str | None
+) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
+    """The layers of flags and file, and the recipe that was named."""
+    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
+    if file is None:
+        return layers, recipe
+    tables = read_toml(file)
+    base = tables.pop(recipes.BASE, None)
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
+    return [*layers, (str(file), tables)], recipe or base
 
 
 def _absolute_paths(config: Config) -> dict[str, str]:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -23,17 +23,20 @@ from mlrec.signals import Signalled
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
-from mlrec.training.devices import resolve_device, resolve_precision
+from mlrec.training.devices import Precision, resolve_device, resolve_precision
 from mlrec.training.failures import explained
 from mlrec.training.features import Features, FeatureStore, feature_batches
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Steps, fit
-from mlrec.training.losses import loss_function
+from mlrec.training.losses import Loss, loss_function
 from mlrec.training.scoring import predict, predict_features
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
+
+if TYPE_CHECKING:
+    import torch
 
 
 def run(
@@ -56,9 +59,8 @@ def run(
         features: of frozen trunks, from runs before this one.
     """
     config = plan.config
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    loss, identity = loss_function(config, plan.train), records.identity(plan)
+    device, precision, loss = resolve_runtime(plan)
+    identity = records.identity(plan)
     setup.prepare_process(config, device, precision)
     first = processes.rank() == 0
     with distributed.joined(device), deferred_signals() as stop, ExitStack() as held:
@@ -87,6 +89,18 @@ def run(
         store = FeatureStore() if features is None else features
         own = folder if first else None
         return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))
+
+
+def resolve_runtime(plan: Plan) -> tuple[torch.device, Precision, Loss]:
+    """Device, precision and loss of a run, as `train` uses them and `doctor` checks them.
+
+    Raises:
+        UsageError: a device or precision that this machine lacks, or a batch that does not divide into the processes.
+        ConfigError: a file of label weights that does not fit.
+    """
+    device = resolve_device(plan.config.device)
+    setup.per_process(plan.config)
+    return device, resolve_precision(plan.config.precision, device), loss_function(plan.config, plan.train)
 
 
 def _course(job: Job) -> Run:
