@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +16,8 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from mlrec.errors import ModelError, printable
+from mlrec.hub_answers import answers as _answers
 
-SECONDS = 5.0
 _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
 
 
@@ -32,7 +29,8 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
 
     `advice` is what the error recommends: the flags of the command that runs.
 
-    A hub that does not answer within `SECONDS` is taken as out of reach; the local cache is still looked into.
+    A hub that does not answer within `hub_answers.SECONDS` is taken as out of reach;
+    the local cache is still looked into.
 
     Raises:
         ModelError: no weights are published under this name, or they cannot be had.
@@ -104,32 +102,6 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _answers(address: str, *, refusals: bool = True) -> bool:
-    """Whether anything answers there, a refusal counting if `refusals`.
-
-    Asked in a thread: a resolver may hang longer than any socket's time limit.
-    """
-    if constants.HF_HUB_OFFLINE or not address.startswith(("https://", "http://")):
-        return False
-    answered = threading.Event()
-
-    def ask() -> None:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the scheme is checked above
-        try:
-            urllib.request.urlopen(request, timeout=SECONDS).close()  # noqa: S310
-        except urllib.error.HTTPError:
-            if not refusals:
-                return
-        except (OSError, ValueError):
-            return
-        answered.set()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    return answered.is_set()
 
 
 def _cached_url(url: str) -> bool:

@@ -14,7 +14,7 @@ from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.errors import ConfigError, DataError, UsageError, counted, printable
-from mlrec.progress import Progress
+from mlrec.progress import SILENT, Progress
 from mlrec.workflows.model_names import check_model_names
 
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
@@ -154,7 +154,7 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
     if config.train_split and config.split:
         return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
-        if train != scored and train in there and scored in there and _has_labels(dataset.manifest(scored)):
+        if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
             progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
@@ -166,7 +166,7 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
 def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
     """Why no two of the splits do: there is one only, none has a usual name, or the one to score has no positive."""
     shown, names = printable(dataset.path), dataset.info.splits
-    empty = [name for name in dict.fromkeys(candidates) if not _has_labels(dataset.manifest(name))]
+    empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
     if len(names) == 1:
         return f"{shown}: no split to score, there is only {printable(next(iter(names)))}; divide it with mlrec split"
     if empty:
@@ -186,6 +186,16 @@ def _unlabelled(manifest: Manifest) -> str:
     return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
 
 
+def default_splits(dataset: Dataset) -> tuple[str, str]:
+    """Names of the splits that are trained on and scored if none is named.
+
+    Raises:
+        DataError: there are no two such splits.
+    """
+    train, scored = _splits(dataset, Config(), SILENT)
+    return train.split, scored.split
+
+
 def _trained_on(dataset: Dataset, split: str) -> Manifest:
     manifest = dataset.manifest(split)
     if not len(manifest):
@@ -193,5 +203,6 @@ def _trained_on(dataset: Dataset, split: str) -> Manifest:
     return manifest
 
 
-def _has_labels(manifest: Manifest) -> bool:
+def has_labels(manifest: Manifest) -> bool:
+    """Whether any sample has a positive label."""
     return bool((manifest.targets == POSITIVE).any())

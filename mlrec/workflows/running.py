@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -24,6 +25,7 @@ from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
 from mlrec.training.devices import Precision, resolve_device, resolve_precision
+from mlrec.training.duration import seconds_per_image, training_seconds
 from mlrec.training.failures import explained
 from mlrec.training.features import Features, FeatureStore, feature_batches
 from mlrec.training.loading import Batch
@@ -34,9 +36,14 @@ from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
+from mlrec.workflows.next_steps import quick
 
 if TYPE_CHECKING:
     import torch
+
+    from mlrec.models.classifier import Classifier
+
+LONG = 600.0  # seconds of training on a CPU that are announced
 
 
 def run(
@@ -73,6 +80,8 @@ def run(
         if model.backbone.origin:
             progress.say(f"weights: {model.backbone.origin}")
         training = setup.make_state(model, config, device, precision)
+        if resumed is None and device.type == "cpu":
+            _announce(plan, model, device, precision, progress)
         folder = make_folder() if first or resumed else None
         if folder is not None and first:
             held.enter_context(directory.locked(folder))
@@ -101,6 +110,23 @@ def resolve_runtime(plan: Plan) -> tuple[torch.device, Precision, Loss]:
     device = resolve_device(plan.config.device)
     setup.per_process(plan.config)
     return device, resolve_precision(plan.config.precision, device), loss_function(plan.config, plan.train)
+
+
+def _announce(plan: Plan, model: Classifier, device: torch.device, precision: Precision, progress: Progress) -> None:
+    """Warn how long a training of the whole model will take on a CPU if it is long, with the quick alternative."""
+    config = plan.config
+    if config.freeze_backbone:
+        return
+    scorings = config.epochs // config.eval_every if config.eval_every else 1
+    each = seconds_per_image(model, device, precision)
+    seconds = training_seconds(each, len(plan.train), len(plan.scored), config.epochs, scorings) / processes.world()
+    if seconds < LONG:
+        return
+    same = f"mlrec train --data {shlex.quote(str(plan.dataset.path))} --train-split {shlex.quote(plan.train.split)}"
+    progress.warn(
+        f"training {config.backbone} at {config.img_size} px on this CPU will take about {records.duration(seconds)} "
+        f"({each:.2g} s per image forward); in minutes: {quick(f'{same} --split {shlex.quote(plan.scored.split)}')}"
+    )
 
 
 def _course(job: Job) -> Run:

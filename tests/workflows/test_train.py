@@ -27,10 +27,12 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
 from mlrec.metrics.result import evaluate
 from mlrec.models.checkpoint import load_model, read_metadata
+from mlrec.models.classifier import create_model
 from mlrec.progress import SILENT, Silent, Step
 from mlrec.reports.results import result_of
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
+from mlrec.training.duration import seconds_per_image
 from mlrec.training.scoring import predict
 from mlrec.workflows.defaults import make_plan
 from mlrec.workflows.interrupt import Interrupted
@@ -379,6 +381,36 @@ class Signalling(Silent):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         yield step
+
+
+def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlrec.weight_packages.installed", lambda _: True)
+    monkeypatch.setattr("mlrec.workflows.running.seconds_per_image", lambda *_: 100.0)
+    told = Told()
+    train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
+    # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
+    (line,) = [line for line in told.lines if "on this CPU" in line]
+    assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
+    assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
+    for other in ({"freeze_backbone": True}, {"img_size": 33}):
+        if "img_size" in other:
+            monkeypatch.setattr("mlrec.workflows.running.seconds_per_image", lambda *_: 0.01)
+        told = Told()
+        train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path, progress=told)
+        assert not any("on this CPU" in line for line in told.lines)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_the_speed_changes_neither_model_nor_random_numbers(training: bool) -> None:
+    model = create_model("test_efficientnet", 3, img_size=32).train(training)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert seconds_per_image(model, torch.device("cpu"), "fp32") > 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training is training
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 class Named(Silent):
