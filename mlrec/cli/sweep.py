@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import RunError
+from mlrec.errors import RunError, counted
 
 if TYPE_CHECKING:
     from mlrec.sweeps.states import State
@@ -93,7 +93,9 @@ def sweep(
     if failed:
         again = "(the same command tries again what failed once, --retry-failed what failed twice)"
         raise RunError(
-            "\n".join([f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed), again])
+            "\n".join(
+                [f"{len(failed)} of {counted(len(states), 'run')} failed:", *(f"  {line}" for line in failed), again]
+            )
         )
 
 

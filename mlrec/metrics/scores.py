@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.csvfile import CsvFile, is_number, read_csv
 from mlrec.datasets.manifest import Manifest, label_order, repeated
-from mlrec.errors import DataError, Findings, PredictionsError, nearest, printable
+from mlrec.errors import DataError, Findings, PredictionsError, counted, nearest, printable
 from mlrec.metrics.conventions import Conventions
 from mlrec.metrics.result import Metrics, evaluate_scores
 from mlrec.predictions import Predictions
@@ -182,7 +182,8 @@ def _rows(scores: Scores, truth: Manifest) -> NDArray[np.intp]:
         )
     if missing:
         raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(truth)} samples have no prediction, first: '{printable(missing[0])}'"
+            f"{shown}: {len(missing)} of {counted(len(truth), 'sample')} have no prediction, first: "
+            f"'{printable(missing[0])}'"
         )
     return np.array([row_of[sample] for sample in truth.sample_ids], dtype=np.intp)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mlrec.errors import counted
 from mlrec.reports.names import CUTMIX, METHODS, backbone_name, variation
 from mlrec.reports.published import DATASETS, Published
 from mlrec.reports.results import Result
@@ -78,7 +79,10 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
     block = _block(dataset, result)
     if why:
         here = f"{result.dataset} {result.split}".strip()
-        group = f"{here}, {result.samples:,} samples, {len(result.labels)} labels, {result.resolution} px"
+        group = (
+            f"{here}, {counted(result.samples, 'sample')}, {counted(len(result.labels), 'label')}, "
+            f"{result.resolution} px"
+        )
         group += f" ({', '.join(filter(None, [*apart[1:]]))})" if apart[1] else ""
         group += f": not comparable with {full.name}, {', '.join(why)}"
     else:

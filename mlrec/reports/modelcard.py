@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlrec.errors import counted
 from mlrec.metrics.result import Metrics
 from mlrec.reports.markdown import escape, markdown
 from mlrec.reports.scored import scored_tables
@@ -45,7 +46,7 @@ def model_card(card: Card) -> str:
     size = pixels["size"]
     parts = [
         f"# {escape(name)}",
-        f"Says which of {len(card.labels)} labels an image shows; several may hold, or none.",
+        f"Says which of {counted(len(card.labels), 'label')} an image shows; several may hold, or none.",
         f"- model: `{card.file}`, {escape(trunk)}, head {escape(_head(built))}\n"
         f"- input: RGB, the whole image squashed to {size} x {size} ({pixels['interpolation']}, antialiased), "
         f"pixel / 255, minus {pixels['mean']}, divided by {pixels['std']}\n"
@@ -101,8 +102,8 @@ def _origin(card: Card) -> list[str]:
     if record.train is not None:
         start = Path(str(record.model.get("weights", "unknown"))).name
         parts.append(
-            f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} ({record.train.samples:,} "
-            f"samples) from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
+            f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} ({counted(record.train.samples, 'sample')}) "
+            f"from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
             f"{record.environment.get('mlrec', '')}."
         )
     if card.metrics is not None and record.scored is not None:

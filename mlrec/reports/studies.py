@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlrec.errors import counted
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
 from mlrec.reports.numbers import Cell
@@ -151,7 +152,8 @@ def _heading(setting: Setting) -> str:
     samples = {run.result.samples for run in setting.runs}
     count = f"{next(iter(samples)):,}" if len(samples) == 1 else f"{min(samples):,}-{max(samples):,}"
     return (
-        f"{result.dataset} {split} · {count} samples · {len(result.labels)} labels · conventions {result.conventions}"
+        f"{result.dataset} {split} · {counted(count, 'sample')} · {counted(len(result.labels), 'label')} · "
+        f"conventions {result.conventions}"
         f" · {result.trunk}, {result.resolution} px"
     )
 

@@ -196,7 +196,8 @@ def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
     fit = min(workers, free // each)
     if fit < workers:
         progress.warn(
-            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, {workers} loader processes need "
+            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
+            f"{counted(workers, 'loader process', 'loader processes')} need "
             f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
         )
     return fit

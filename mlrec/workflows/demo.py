@@ -13,7 +13,7 @@ from mlrec.datasets.folder import Dataset
 from mlrec.datasets.images import decode
 from mlrec.datasets.shapes import NAME, draw_shapes
 from mlrec.datasets.sources import ReadOptions
-from mlrec.errors import UsageError, printable
+from mlrec.errors import UsageError, counted, printable
 from mlrec.files import remove_folder, remove_stale
 from mlrec.progress import SILENT, Progress, Step
 from mlrec.reports.gallery import draw_gallery, said_and_true
@@ -141,7 +141,7 @@ def _draw(run: Run, dataset: Dataset, path: Path) -> None:
     predictions = run.predictions()
     manifest = dataset.manifest("val")
     samples = range(min(SHOWN, len(manifest)))
-    title = f"{run.record.name}: the first {len(samples)} scenes of {manifest.split}"
+    title = f"{run.record.name}: the first {counted(len(samples), 'scene')} of {manifest.split}"
     pictures = [decode(manifest.path_of(k)) for k in samples]
     draw_gallery(pictures, [said_and_true(predictions, k) for k in samples], path, title=title)
 

@@ -172,7 +172,7 @@ def _device(name: str) -> Iterator[Check]:
         advice = "install a torch built for CUDA" if torch.version.cuda is None else "check the driver (nvidia-smi)"
         yield Check("device", "warning", "cpu, though there seems to be an NVIDIA GPU", advice)
     else:
-        yield Check("device", "ok", f"{device.type}, {torch.get_num_threads()} threads")
+        yield Check("device", "ok", f"{device.type}, {counted(torch.get_num_threads(), 'thread')}")
     product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
     right = bool((product == 8).all())
     yield Check("precision", "ok" if right else "error", f"{precision} by default", "" if right else "it cannot add")
@@ -200,8 +200,8 @@ def _machine(out: Path, workers: int | None) -> Iterator[Check]:
 
     cores = processes.cores()
     number = default_workers() if workers is None else workers
-    few = f"{cores} cores decode slowly; cache features with --freeze-backbone" if cores < 2 else ""
-    yield Check("workers", "warning" if few else "ok", f"{number or 'no'} loader processes, {cores} cores", few)
+    few = f"{cores} core decodes slowly; cache features with --freeze-backbone" if cores < 2 else ""
+    yield Check("workers", "warning" if few else "ok", f"{counted(number, 'dataloader worker')}, {cores} cores", few)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         small = number > 0 and free < SMALL_SHARED
@@ -227,7 +227,7 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
         return
     manifests = {name: dataset.manifest(name) for name in dataset.info.splits}
     sizes = ", ".join(f"{name} {len(manifest):,}" for name, manifest in manifests.items())
-    yield Check("data", "ok", f"{printable(dataset.path)}: {len(dataset.info.labels)} labels; {sizes}")
+    yield Check("data", "ok", f"{printable(dataset.path)}: {counted(len(dataset.info.labels), 'label')}; {sizes}")
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
     shared = _overlap(manifests)
@@ -243,7 +243,7 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
     empty = [label for label, hits in zip(manifest.labels, (manifest.targets == 1).sum(0), strict=True) if not hits]
     if empty:
         few = ", ".join(printable(label) for label in empty[:5]) + (", ..." if len(empty) > 5 else "")
-        text = f"{len(empty)} of {len(manifest.labels)} labels have no positive: {few}"
+        text = f"{len(empty)} of {counted(len(manifest.labels), 'label')} have no positive: {few}"
         yield Check(f"labels of {name}", "warning", text, "they have no AP there and are left out of mAP")
     places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
     bad, begun = [], time.perf_counter()
@@ -267,7 +267,7 @@ def _overlap(manifests: dict[str, Manifest]) -> str:
         if first in manifests and second in manifests:
             both = set(manifests[first].images) & set(manifests[second].images)
             if both:
-                return f"{first} and {second} share {len(both):,} images, such as {printable(min(both))}"
+                return f"{first} and {second} share {counted(len(both), 'image')}, such as {printable(min(both))}"
     return ""
 
 
@@ -328,7 +328,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
     if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
         yield Check("training", "error", "the loss is no finite number", "report this with the output of doctor --json")
     else:
-        text = f"{SAMPLES_TRAINED} samples of {where} trained, scored, saved and loaded in {seconds:.1f} s"
+        text = f"{counted(SAMPLES_TRAINED, 'sample')} of {where} trained, scored, saved and loaded in {seconds:.1f} s"
         yield Check("training", "ok", f"{text}, loss {losses[-1]:.3f}")
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from mlrec import processes
 from mlrec.datasets.objects import load_objects
-from mlrec.errors import UsageError
+from mlrec.errors import UsageError, counted
 from mlrec.files import replace_folder, write_json
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.lams import Choice, Parts, Setting, chosen_before, chosen_here, mean_precisions
@@ -116,7 +116,9 @@ def evaluate_lams(
     }  # fmt: skip
     if apart is None:
         if question.resamples:
-            progress.say(f"repeating the choice of λ in {question.resamples:,} resamples; --resamples 0 leaves it out")
+            progress.say(
+                f"repeating the choice of λ in {counted(question.resamples, 'resample')}; --resamples 0 leaves it out"
+            )
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
         selected, other, _ = _pass(apart, question, machine or Machine(), progress)
@@ -159,7 +161,8 @@ def _apart(chosen: Chosen, split: str, progress: Progress) -> Chosen:
         )
     if seen := seen_in_training(record_at(chosen.model), apart.manifest):
         progress.warn(
-            f"the model was trained on {seen:,} of the {len(apart.manifest):,} samples of {split}, which it knows: the "
+            f"the model was trained on {seen:,} of the {counted(len(apart.manifest), 'sample')} of {split}, "
+            f"which it knows: the "
             "λ that is best there is not that of new images; hold a split out (mlrec split)"
         )
     return apart

@@ -14,7 +14,7 @@ from mlrec.datasets.boxes import hold_pixels, repaired
 from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
 from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of
-from mlrec.errors import DataError, Findings, UsageError, nearest, printable
+from mlrec.errors import DataError, Findings, UsageError, counted, nearest, printable
 from mlrec.files import check_name, replace_folder, write_text
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Column, Row, Table
@@ -103,6 +103,13 @@ def prepare(
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
 
 
+def _skipped(count: int, reason: str) -> str:
+    """`2 boxes without area`: the reason begins with what is counted, in the plural."""
+    plural, space, rest = reason.partition(" ")
+    singular = "box" if plural == "boxes" else plural.removesuffix("s")
+    return counted(count, f"{singular}{space}{rest}", reason)
+
+
 def summary(dataset: Dataset) -> Table:
     """What was prepared, a row a split; what was left out in the footnotes."""
     rows = []
@@ -120,8 +127,8 @@ def summary(dataset: Dataset) -> Table:
         Column("positives", "positives", "count"),
         Column("unknown", "unknown", "count"),
     )
-    skipped = tuple(f"skipped: {count:,} {reason}" for reason, count in dataset.info.skipped.items())
-    title = f"{dataset.info.name}: {len(dataset.info.labels)} labels"
+    skipped = tuple(f"skipped: {_skipped(count, reason)}" for reason, count in dataset.info.skipped.items())
+    title = f"{dataset.info.name}: {counted(len(dataset.info.labels), 'label')}"
     return Table(title, columns, tuple(rows), skipped)
 
 
@@ -255,6 +262,6 @@ def _check_split(manifest: Manifest, findings: Findings) -> None:
         return
     empty = [name for name, column in zip(manifest.labels, manifest.targets.T, strict=True) if POSITIVE not in column]
     if empty and not (manifest.targets == UNKNOWN).all():
-        count = f"{len(empty)} of {len(manifest.labels)} labels"
+        count = f"{len(empty)} of {counted(len(manifest.labels), 'label')}"
         kind = f"split '{manifest.split}' has no positive for {count}, so their AP is undefined there"
         findings.warn(kind, ", ".join(empty))

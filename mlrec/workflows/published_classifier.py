@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from mlrec.datasets.classfolders import read_class_folders
-from mlrec.errors import UsageError, printable
+from mlrec.errors import UsageError, counted, printable
 from mlrec.files import write_json
 from mlrec.metrics.accuracy import accuracy_gains
 from mlrec.metrics.interval import Interval
@@ -86,7 +86,7 @@ def evaluate_published(
     manifest = read_class_folders(data, classifier.classes)
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})
-    progress.say(f"data: {printable(data)}, {len(manifest):,} images")
+    progress.say(f"data: {printable(data)}, {counted(len(manifest), 'image')}")
     hits = count_hits(
         classifier, manifest, grid, batch_size=how.batch_size or 16, workers=how.workers,
         device=resolve_device(how.device), progress=progress,

@@ -160,7 +160,7 @@ def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: p
     found = named(doctor(copy, device="cpu", workers=0))
     assert found["images of val"].verdict == "error"
     assert "1 of 9 tried cannot be read" in found["images of val"].found
-    assert "train and val share 1 images, such as train00.png" in found["splits"].found
+    assert "train and val share 1 image, such as train00.png" in found["splits"].found
     assert named(doctor(tmp_path / "none", device="cpu", workers=0))["data"].verdict == "error"
 
 

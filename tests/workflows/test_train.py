@@ -311,7 +311,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(
 
     monkeypatch.setattr("mlrec.training.loop.train_step", full)
     with pytest.raises(
-        RunError, match=r"batch size 4 in 1 parts, 32 px, fp32; try --accum 2 \(parts of 2\) or --precision"
+        RunError, match=r"batch size 4 in 1 part, 32 px, fp32; try --accum 2 \(parts of 2\) or --precision"
     ):
         train({**FAST, "data": str(data)}, out=tmp_path)
 
