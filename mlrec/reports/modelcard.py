@@ -102,8 +102,8 @@ def _origin(card: Card) -> list[str]:
     if record.train is not None:
         start = Path(str(record.model.get("weights", "unknown"))).name
         parts.append(
-            f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} ({counted(record.train.samples, 'sample')}) "
-            f"from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
+            f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} "
+            f"({counted(record.train.samples, 'sample')}) from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
             f"{record.environment.get('mlrec', '')}."
         )
     if card.metrics is not None and record.scored is not None:
