@@ -103,8 +103,8 @@ def _origin(card: Card) -> list[str]:
         start = Path(str(record.model.get("weights", "unknown"))).name
         parts.append(
             f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} "
-            f"({counted(record.train.samples, 'sample')}) from {escape(start)} weights, seed {record.config.get('seed')}, mlrec "
-            f"{record.environment.get('mlrec', '')}."
+            f"({counted(record.train.samples, 'sample')}) from {escape(start)} weights, seed "
+            f"{record.config.get('seed')}, mlrec {record.environment.get('mlrec', '')}."
         )
     if card.metrics is not None and record.scored is not None:
         title = f"Scored on {record.scored.dataset} {record.scored.split}, threshold 0.5"

@@ -116,9 +116,8 @@ def evaluate_lams(
     }  # fmt: skip
     if apart is None:
         if question.resamples:
-            progress.say(
-                f"repeating the choice of λ in {counted(question.resamples, 'resample')}; --resamples 0 leaves it out"
-            )
+            times = counted(question.resamples, "resample")
+            progress.say(f"repeating the choice of λ in {times}; --resamples 0 leaves it out")
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
         selected, other, _ = _pass(apart, question, machine or Machine(), progress)
