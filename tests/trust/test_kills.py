@@ -143,7 +143,8 @@ TASKS = {
     "export-data": Task(["export-data", "data/tiny", "--out", "table"], "table", 0.1, again="refused"),
     "demo": Task(["demo", "--seeds", "0,1", "--out", "shown"], "shown", 0.8, whole=False),
     "doctor": Task(
-        ["doctor", "--data", "data/tiny", "--backbone", "test_efficientnet", "--no-pretrained", "--img-size", "32", "--workers", "1"],
+        ["doctor", "--data", "data/tiny", "--backbone", "test_efficientnet", "--no-pretrained", "--img-size", "32",
+         "--workers", "1"],
         "nothing",
     ),
 }  # fmt: skip
