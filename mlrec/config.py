@@ -6,6 +6,7 @@ and a field here. A flag wins over a file, a file over a recipe, a recipe over t
 
 from __future__ import annotations
 
+import csv
 import difflib
 import math
 import tomllib
@@ -23,6 +24,7 @@ from mlrec.datasets.sources import SOURCES
 from mlrec.errors import ConfigError, ModelError, nearest, printable
 from mlrec.files import read_text
 from mlrec.temperatures import resolve_temperatures
+from mlrec.weight_packages import PACKAGES
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 LARGEST_IMAGE = 8192  # side in pixels
@@ -138,7 +140,7 @@ FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
 PATHS = {  # keys that name files, and the words that are none
     "word_vectors": (), "init": (), "pos_weight": ("none", "auto"),
-    "weights": ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"),
+    "weights": tuple(PACKAGES),
 }  # fmt: skip
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
@@ -215,6 +217,16 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"{printable(name)}: nests too deeply, or holds a number of absurd length") from error
 
 
+def check_values(source: str, values: Mapping[str, Any]) -> None:
+    """Check values by themselves, also those that a stronger layer replaces; `source` is what an error calls them.
+
+    Raises:
+        ConfigError: unknown keys or values that do not fit, all of them.
+    """
+    if faults := list(_faults(source, values)):
+        raise ConfigError(_all_of(faults))
+
+
 def parse_value(key: str, text: str) -> Any:
     """A flag's or `--set` text as the value of `key`: numbers, `true`/`false`, `a,b,c` lists.
 
@@ -256,6 +268,27 @@ def parse_numbers(text: str, key: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"{key} = '{printable(text)}': no list of numbers; write a,b,c or start:stop:step") from error
+
+
+def parse_names(text: str) -> list[str]:
+    """`a,b,c` as a list of names; a name that holds a comma is quoted as in a CSV file: `"a,b",c`.
+
+    Raises:
+        ConfigError: an empty name, or quotes that do not end.
+
+    Example:
+        >>> parse_names('"car, parked", bus')
+        ['car, parked', 'bus']
+    """
+    try:
+        parts = [part.strip() for part in next(csv.reader([text], skipinitialspace=True, strict=True), [])]
+    except csv.Error:
+        parts = []
+    if not parts or not all(parts):
+        raise ConfigError(
+            f"'{printable(text)}' is not a list of names; write a,b,c, and a name with a comma in double quotes"
+        )
+    return parts
 
 
 def _flatten(layer: Mapping[str, Any], head: str, source_kind: str | None) -> dict[str, Any]:

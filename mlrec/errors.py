@@ -69,6 +69,16 @@ def printable(text: object) -> str:
     )
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun in the right form; the plural is `noun` with an s unless it is given.
+
+    Example:
+        >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
+        ('1 image', '1,200 images', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def _both_ends(text: str) -> str:
     half = LONGEST_NAME // 2
     return text if len(text) <= LONGEST_NAME else f"{text[:half]}…{text[-half:]}"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import PredictionsError, printable
+from mlrec.errors import PredictionsError, counted, printable
 from mlrec.files import atomic_write, check_regular
 
 CLIP = 1e-7
@@ -47,7 +47,9 @@ class Predictions:
         samples, labels = len(self.sample_ids), len(self.labels)
         if self.logits.shape != (samples, labels):
             size = " x ".join(map(str, self.logits.shape))
-            raise PredictionsError(f"logits are {size}, but there are {samples} sample ids and {labels} labels")
+            raise PredictionsError(
+                f"logits are {size}, but there are {counted(samples, 'sample id')} and {counted(labels, 'label')}"
+            )
         targets = self.targets
         if targets is not None and (targets.shape != self.logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
             raise PredictionsError("targets must be 1, 0 or -1, one for each of the logits")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import msgspec
 import pytest
 
 from mlrec import config, recipes
-from mlrec.config import Config, parse_numbers, parse_value, read_toml, resolve
+from mlrec.config import Config, parse_names, parse_numbers, parse_value, read_toml, resolve
 from mlrec.errors import ConfigError
 
 
@@ -113,6 +115,33 @@ def test_lists_of_numbers(text: str, numbers: list[float]) -> None:
 def test_texts_that_are_no_list_of_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match="lam = "):
         parse_numbers(text, "lam")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a,b , c", ["a", "b", "c"]),
+        ('"a, b",c', ["a, b", "c"]),
+        ('c, "a ""b"", d"', ["c", 'a "b", d']),
+        ("5' 10\"", ["5' 10\""]),
+    ],
+)
+def test_lists_of_names_are_quoted_as_in_csv(text: str, names: list[str]) -> None:
+    assert parse_names(text) == names
+    assert parse_names(written(names)) == names
+
+
+def written(names: list[str]) -> str:
+    """The names as Python's CSV writer puts them."""
+    stream = io.StringIO()
+    csv.writer(stream).writerow(names)
+    return stream.getvalue().rstrip("\r\n")
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", ",a", '"a,b', '"a"b,c', " "])
+def test_texts_that_are_no_list_of_names(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a list of names"):
+        parse_names(text)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlrec import errors
-from mlrec.errors import ConfigError, DataError, Findings, MlrecError, nearest, printable
+from mlrec.errors import ConfigError, DataError, Findings, MlrecError, counted, nearest, printable
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,13 @@ def test_warnings_are_one_line_a_kind_with_count_and_first_record() -> None:
     findings.warn("no object", "d\x1b.xml")
     assert findings.warnings == ["listed twice: 3 times, first b.jpg", "no object: d\\x1b.xml"]
     assert not findings.errors
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1000, "1,000 images"), (-1, "-1 images")]
+)
+def test_a_number_has_its_noun_in_the_right_form(number: int, words: str) -> None:
+    assert counted(number, "image") == words
+    assert counted(number, "loader process", "loader processes") == words.replace("image", "loader process").replace(
+        "processs", "processes"
+    )

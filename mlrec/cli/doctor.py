@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
 from mlrec.cli import console, options
+from mlrec.cli.train import File, Recipe, Settings
 
 
+@options.with_config_flags
 def doctor(
-    data: options.Data = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Loader processes to start [default: one a core beside a GPU, else none].", min=0),
-    ] = None,
+    flags: dict[str, Any],
+    recipe: Recipe = None,
+    config: File = None,
+    settings: Settings = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
 ) -> None:
-    """Say whether one can train here, and what to do if not: packages, device, disk, data, and a short real training.
+    """Check that this machine can train with these settings: packages, device, disk, data, weights, a short training.
 
-    Nothing is left behind. The exit code is 1 where something is broken, 0 otherwise.
+    Takes the flags of mlrec train and resolves splits, device and weights as it does. Weights are looked for on the
+    hub but not downloaded. Nothing is left behind. The exit code is 1 if mlrec train would refuse, 0 otherwise.
 
     Example: mlrec doctor --data data/voc2007
     """
     from mlrec.reports.table import Column, Row, Table
     from mlrec.workflows import doctor as workflow
 
-    found = workflow.doctor(data, device=device, workers=workers, out=out, progress=console.Terminal())
+    flags = options.with_settings(settings, flags)
+    found = workflow.doctor(flags=flags, file=config, recipe=recipe, out=out, progress=console.Terminal())
     if json:
         console.result_json(found.to_dict())
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
+from mlrec.errors import counted
 from mlrec.files import check_ending
 
 
@@ -34,7 +35,7 @@ def duplicates(
     twins = workflow.find_duplicates(data, alike=alike, progress=terminal)
     if sheet is not None and twins.groups:
         count = write_sheet(workflow.pages(twins), sheet)
-        terminal.say(f"contact sheet: {sheet} ({count} pictures)")
+        terminal.say(f"contact sheet: {sheet} ({counted(count, 'image')})")
     if json:
         console.result_json(twins.to_dict())
         return

@@ -80,6 +80,7 @@ def evaluate(
     from mlrec.runs import directory
     from mlrec.workflows.evaluate import Machine, evaluate_run
     from mlrec.workflows.localize import localize as run_localize
+    from mlrec.workflows.voc_server import check_name
 
     terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
     lams = parse_numbers("0" if lam is None else lam, "--lam")
@@ -115,8 +116,6 @@ def evaluate(
             terminal.say(f"written to {swept.path}")
         return
     if voc_server is not None:
-        from mlrec.workflows.voc_server import check_name, write_server_archive
-
         check_name(voc_server)
     found = evaluate_run(
         model,
@@ -126,15 +125,12 @@ def evaluate(
         conventions=conventions,
         tuned=tuned,
         machine=machine,
+        voc_server=voc_server,
         runs_root=runs_root,
         progress=terminal,
     )
     if processes.rank():
         return
-    if voc_server is not None:
-        kind = str(found.dataset.info.source.get("kind"))
-        write_server_archive(found.predictions, voc_server, kind=kind, split=found.split)
-        terminal.say(f"written and read back: {voc_server}")
     where = run_localize(found, tolerance=tolerance, machine=machine, progress=terminal) if localize else None
     if json:
         console.result_json(found.metrics.to_dict() | ({"localization": where.to_dict()} if where else {}))

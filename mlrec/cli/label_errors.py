@@ -35,7 +35,7 @@ def label_errors(
     """
     from mlrec.workflows import label_errors as workflow
 
-    given = options.assignments(settings or []) | flags
+    given = options.with_settings(settings, flags)
     data, split = given.pop("data", None), given.pop("split", None)
     doubts = workflow.label_errors(
         None if data is None else Path(data),

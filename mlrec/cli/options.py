@@ -18,7 +18,12 @@ from mlrec.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")]
 Top3 = Annotated[bool, typer.Option("--top3", help="Show the metrics of the three highest labels, too.")]
-Labels = Annotated[str | None, typer.Option(help="Score these labels only: a,b,c.", metavar="A,B,...")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help='Score these labels only: a,b,c; a name that holds a comma in quotes: "a,b",c.', metavar="A,B,..."
+    ),
+]
 Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
 Data = Annotated[Path | None, typer.Option(help="Folder of a prepared data set [default: the one prepared last].")]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds that mlrec tune left beside the model.")]
@@ -49,13 +54,10 @@ def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """`a,b,c` as a list of names, written as manifests write them; None stays None."""
+    """`a,b,c` as a list of names, normalised as in manifests; None stays None. A name with a comma is quoted."""
     if text is None:
         return None
-    parts = [unicodedata.normalize("NFC", part.strip()) for part in text.split(",")]
-    if not all(parts):
-        raise UsageError(f"'{printable(text)}' is no list of names; write a,b,c")
-    return parts
+    return [unicodedata.normalize("NFC", name) for name in config.parse_names(text)]
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
@@ -88,9 +90,15 @@ def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -
     return run
 
 
-def assignments(settings: list[str]) -> dict[str, Any]:
-    """`--set key=value` texts as a dict of parsed values."""
-    return {key: config.parse_value(key, text) for key, text in pairs(settings, "--set").items()}
+def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """The values of `--set key=value` texts and of flags; a flag wins, but the value that it replaces is checked, too.
+
+    Raises:
+        ConfigError: a key or a value of a setting that does not fit.
+    """
+    values = {key: config.parse_value(key, text) for key, text in pairs(settings or [], "--set").items()}
+    config.check_values("--set", values)
+    return values | flags
 
 
 def pairs(settings: list[str], flag: str) -> dict[str, str]:
@@ -100,6 +108,8 @@ def pairs(settings: list[str], flag: str) -> dict[str, str]:
         key, equals, text = setting.partition("=")
         if not equals:
             raise UsageError(f"{flag} {printable(setting)}: write key=value")
+        if key.strip() in texts:
+            raise UsageError(f"{flag} {printable(setting)}: the key is set twice; leave one out")
         texts[key.strip()] = text.strip()
     return texts
 

@@ -68,6 +68,7 @@ def prepare(
     Example: mlrec prepare voc2007 VOCdevkit
     """
     from mlrec.workflows import prepare as workflow
+    from mlrec.workflows.next_steps import after_prepare
 
     given = options.names(labels)
     dataset = workflow.prepare(
@@ -97,7 +98,8 @@ def prepare(
         console.result_json(_as_json(dataset, table))
         return
     console.result_tables([table])
-    console.result(f"written to {dataset.path}; next: mlrec train --data {dataset.path}")
+    command = after_prepare(dataset)
+    console.result(f"written to {dataset.path}" + (f"; next: {command}" if command else ""))
 
 
 def _place(path: Path | None, annotations: list[Path] | None, images: Path | None) -> Path:

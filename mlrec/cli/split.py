@@ -40,6 +40,7 @@ def split(
     Example: mlrec split data/pets --val 0.2 --group patient
     """
     from mlrec.workflows import split as workflow
+    from mlrec.workflows.next_steps import train_command
 
     made = workflow.split(
         data,
@@ -57,4 +58,5 @@ def split(
         console.result_json(made.to_dict())
         return
     console.result_tables([workflow.summary(made)])
-    console.result(f"written to {made.dataset.path}")
+    train, held_out = list(made.sizes)[:2]  # of several folds the first
+    console.result(f"written to {made.dataset.path}; next: {train_command(made.dataset, train, held_out)}")

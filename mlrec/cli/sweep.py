@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import RunError
+from mlrec.errors import RunError, counted
 
 if TYPE_CHECKING:
     from mlrec.sweeps.states import State
@@ -59,6 +59,7 @@ def sweep(
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
+    from mlrec.sweeps.grid import check_texts
     from mlrec.workflows import sweep as workflow
     from mlrec.workflows import sweep_progress
     from mlrec.workflows.interrupt import Interrupted
@@ -66,8 +67,10 @@ def sweep(
     from mlrec.workflows.sweep_report import study_report
 
     terminal = console.Terminal()
+    set_texts = options.pairs(settings or [], "--set")
+    check_texts(set_texts, "--set")
     plan = plan_sweep(
-        options.pairs(settings or [], "--set") | flags, study=study, tune=options.pairs(tune or [], "--tune"),
+        set_texts | flags, study=study, tune=options.pairs(tune or [], "--tune"),
         seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"), folds=folds, trials=trials,
         file=config, recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip
@@ -90,7 +93,9 @@ def sweep(
     if failed:
         again = "(the same command tries again what failed once, --retry-failed what failed twice)"
         raise RunError(
-            "\n".join([f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed), again])
+            "\n".join(
+                [f"{len(failed)} of {counted(len(states), 'run')} failed:", *(f"  {line}" for line in failed), again]
+            )
         )
 
 

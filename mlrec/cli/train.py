@@ -45,7 +45,7 @@ def train(
     from mlrec.workflows import train as workflow
     from mlrec.workflows.interrupt import Interrupted
 
-    flags = options.assignments(settings or []) | flags
+    flags = options.with_settings(settings, flags)
     terminal = console.Terminal()
     if resume is not None and (recipe or config or name or compare):
         raise UsageError("--resume takes recipe, config and name from the run; leave them out")

@@ -20,7 +20,7 @@ from mlrec.datasets.jsonfile import read_json
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sources import Reading, ReadOptions
-from mlrec.errors import DataError, Findings, printable
+from mlrec.errors import DataError, Findings, counted, printable
 
 EMPTY = "images without any annotation"
 MAY_BE_NAN = ("bbox", "segmentation", "area")  # an image's labels do not depend on these
@@ -81,7 +81,8 @@ def read_coco(path: Path, options: ReadOptions, findings: Findings) -> Reading:
         empty = int(np.count_nonzero(~annotated))
         if empty and not options.keep_empty:
             footnotes.append(
-                f"{part.split}: {empty:,} of {len(manifest):,} images have no annotation and are left out, as in the "
+                f"{part.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are left "
+                f"out, as in the "
                 "paper; --keep-empty keeps them"
             )
             left_out += empty

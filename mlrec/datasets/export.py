@@ -12,7 +12,7 @@ import numpy as np
 from mlrec.datasets.columns import SPLIT_COLUMN
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.tabular import NAME_COLUMN
-from mlrec.errors import DataError, printable
+from mlrec.errors import DataError, counted, printable
 
 
 def as_csv(manifest: Manifest) -> str:
@@ -42,7 +42,8 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
     unknown = int(np.count_nonzero(manifest.targets == UNKNOWN))
     if unknown:
         raise DataError(
-            f"{printable(manifest.name)}: {unknown:,} labels of split '{printable(manifest.split)}' are unknown, which "
+            f"{printable(manifest.name)}: split '{printable(manifest.split)}' has "
+            f"{counted(unknown, 'unknown label')}, which "
             "COCO cannot say; export as csv, or write them as negative with --unknown negative"
         )
     rows, columns = np.nonzero(manifest.targets == POSITIVE)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.stratification import iterative
-from mlrec.errors import UsageError
+from mlrec.errors import UsageError, counted
 
 Part = NDArray[np.intp]
 MOVES = 300  # at most so many improvements of one split; a few dozen are the rule
@@ -35,7 +35,9 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
     """
     amount = int(groups.max(initial=-1)) + 1
     if amount < len(shares):
-        raise UsageError(f"{amount} groups of samples cannot make {len(shares)} parts; ask for fewer folds")
+        raise UsageError(
+            f"{counted(amount, 'group')} of samples cannot make {counted(len(shares), 'part')}; ask for fewer folds"
+        )
     columns = np.concatenate([targets == POSITIVE, targets == UNKNOWN, np.ones((len(targets), 1), bool)], axis=1)
     by_group = np.argsort(groups, kind="stable")
     begins = np.searchsorted(groups[by_group], np.arange(amount))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.errors import PredictionsError
+from mlrec.errors import PredictionsError, counted
 from mlrec.metrics.conventions import Conventions, conventions_named
 from mlrec.metrics.ranking import average_of_steps
 from mlrec.metrics.result import checked
@@ -42,7 +42,9 @@ class Units:
         if groups is None:
             return cls(np.arange(samples), samples)
         if len(groups) != samples:
-            raise PredictionsError(f"{len(groups)} groups for {samples} samples; one is needed for each sample")
+            raise PredictionsError(
+                f"{counted(len(groups), 'group')} for {counted(samples, 'sample')}; one is needed for each sample"
+            )
         names, of_sample = np.unique(np.asarray(groups), return_inverse=True)
         return cls(of_sample.reshape(-1), len(names))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import PredictionsError, UsageError, printable
+from mlrec.errors import PredictionsError, UsageError, counted, printable
 from mlrec.files import read_own_json, write_json
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.frames import aligned
@@ -215,7 +215,9 @@ def checked(
         raise PredictionsError(f"targets have shape {truth.shape}, logits {ranked.shape}; they must agree")
     if labels is not None:
         if len(labels) != ranked.shape[1]:
-            raise PredictionsError(f"{len(labels)} label names for {ranked.shape[1]} columns of logits")
+            raise PredictionsError(
+                f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'column')} of logits"
+            )
         if twice := repeated(labels):
             raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
     if not np.isfinite(ranked).all():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlrec.errors import ModelError, nearest, printable
 from mlrec.lineage import PAPER_TAGS
-from mlrec.models.hub import load_from_hub, quiet
+from mlrec.models.hub import WITHOUT_HUB, load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
 
 
@@ -60,8 +60,26 @@ class Backbone(nn.Module):
         self.grid = _probe(self, size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, d, h, w) of normalised `images` (B, 3, H, W)."""
-        return self._normed(self._map(self.trunk.forward_features(images), images.shape[-2:]))
+        """Features (B, d, h, w) of normalised `images` (B, 3, H, W).
+
+        Raises:
+            ModelError: images of another size, for a model that takes one size only.
+        """
+        try:
+            output = self.trunk.forward_features(images)
+        except AssertionError as error:  # of timm's models that are built for one size
+            if tuple(images.shape[-2:]) == (self.preprocessing.size,) * 2:
+                raise
+            raise ModelError(self._other_size(images)) from error
+        return self._normed(self._map(output, images.shape[-2:]))
+
+    def _other_size(self, images: Tensor) -> str:
+        height, width = images.shape[-2:]
+        size = self.preprocessing.size
+        return (
+            f"{self.name} is built for images of {size} x {size} pixels, not of {height} x {width}; resize the images, "
+            f"or train with --img-size {max(height, width)} (create_model(..., img_size={max(height, width)}))"
+        )
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
         """The trunk's output, whatever its layout, as (B, d, h, w)."""
@@ -124,14 +142,14 @@ def pretrained_settings(name: str) -> Any:
     return settings
 
 
-def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool) -> nn.Module:
-    """The timm model, with the weights of its tag or freshly drawn.
+def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, advice: str = WITHOUT_HUB) -> nn.Module:
+    """The timm model, with the weights of its tag or freshly drawn; `advice` as in `load_from_hub`.
 
     Raises:
         ModelError: timm cannot build it so, or weights are out of reach.
     """
     if pretrained:
-        return load_from_hub(name, settings, options)
+        return load_from_hub(name, settings, options, advice)
     try:
         with quiet():
             return timm.create_model(name, pretrained=False, **options)

@@ -15,7 +15,7 @@ import safetensors.torch
 
 from mlrec.datasets.images import Decoder
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import ModelError, printable
+from mlrec.errors import ModelError, counted, printable
 from mlrec.files import write_bytes
 from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
@@ -129,7 +129,9 @@ def read_metadata(path: Path | str) -> Metadata:
         raise ModelError(f"{shown}: its description is damaged ({printable(error)}); fetch it again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
-        raise ModelError(f"{shown}: a head for {count} labels, but {named} label names; the file is damaged")
+        raise ModelError(
+            f"{shown}: a head for {counted(count, 'label')}, but {counted(named, 'label name')}; the file is damaged"
+        )
     return metadata
 
 

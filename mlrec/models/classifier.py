@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import ModelError, printable
+from mlrec.errors import ModelError, counted, printable
 from mlrec.models.backbones import Backbone
 from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head
@@ -147,7 +147,7 @@ def create_model(
     """
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:
-        raise ModelError(f"{len(names)} label names for num_labels = {num_labels}; give as many")
+        raise ModelError(f"{counted(len(names), 'label name')} for num_labels = {num_labels}; give as many")
     if twice := repeated(names):
         raise ModelError(f"label '{printable(twice[0])}' is named twice")
     degrees = resolve_temperatures(heads, temperatures)

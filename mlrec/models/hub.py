@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +12,30 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from mlrec.errors import ModelError, printable
+from mlrec.hub_answers import answers as _answers
 
-SECONDS = 5.0
 _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
 
 
-def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Module:
+WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
+
+
+def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str = WITHOUT_HUB) -> nn.Module:
     """The timm model `name` with its published weights, built with `options`; `settings` are timm's for this name.
 
-    A hub that does not answer within `SECONDS` is taken as out of reach; the local cache is still looked into.
+    `advice` is what the error recommends: the flags of the command that runs.
+
+    A hub that does not answer within `hub_answers.SECONDS` is taken as out of reach;
+    the local cache is still looked into.
 
     Raises:
         ModelError: no weights are published under this name, or they cannot be had.
     """
-    if not settings.has_weights:
-        raise ModelError(f"{printable(name)}: timm has no weights of this name; give --weights FILE or --no-pretrained")
+    _check_published(name, settings, advice)
     local = settings.file or (not settings.hf_hub_id and _cached_url(settings.url))
     reached = bool(local) or _answers(constants.ENDPOINT if settings.hf_hub_id else settings.url)
     reason = "did not answer"
@@ -43,10 +45,47 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any]) -> nn.Modul
                 return timm.create_model(name, pretrained=True, **options)
         except Exception as error:  # noqa: BLE001 - the hub's client raises of every kind
             reason = type(error).__name__ if reached else reason
-    raise ModelError(
-        f"{printable(name)}: pretrained weights are out of reach (the model hub {reason}); "
-        "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
-    )
+    raise _out_of_reach(name, reason, advice)
+
+
+def find_weights(name: str, settings: Any) -> str:
+    """Where the published weights are, without downloading them.
+
+    Raises:
+        ModelError: as `load_from_hub`.
+    """
+    _check_published(name, settings, WITHOUT_HUB)
+    if settings.file or _cached(settings):
+        return "in the local cache"
+    if any(_answers(address, refusals=False) for address in _addresses(settings)):
+        return "on the model hub, which answers; training downloads them"
+    raise _out_of_reach(name, "did not answer", WITHOUT_HUB)
+
+
+def _check_published(name: str, settings: Any, advice: str) -> None:
+    if not settings.has_weights:
+        raise ModelError(f"{printable(name)}: timm has no weights of this name; {advice}")
+
+
+def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
+    return ModelError(f"{printable(name)}: pretrained weights are out of reach (the model hub {reason}); {advice}")
+
+
+def _files(settings: Any) -> list[str]:
+    """Names under which the hub may have the weights."""
+    return [settings.hf_hub_filename] if settings.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+
+
+def _cached(settings: Any) -> bool:
+    if not settings.hf_hub_id:
+        return _cached_url(settings.url)
+    return any(isinstance(try_to_load_from_cache(settings.hf_hub_id, file), str) for file in _files(settings))
+
+
+def _addresses(settings: Any) -> list[str]:
+    if not settings.hf_hub_id:
+        return [settings.url]
+    return [f"{constants.ENDPOINT}/{settings.hf_hub_id}/resolve/main/{file}" for file in _files(settings)]
 
 
 @contextmanager
@@ -63,28 +102,6 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _answers(address: str) -> bool:
-    """Whether anything answers there, in a thread: a resolver may hang longer than any socket's time limit."""
-    if constants.HF_HUB_OFFLINE or not address.startswith(("https://", "http://")):
-        return False
-    answered = threading.Event()
-
-    def ask() -> None:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the scheme is checked above
-        try:
-            urllib.request.urlopen(request, timeout=SECONDS).close()  # noqa: S310
-        except urllib.error.HTTPError:
-            pass  # a refusal is an answer
-        except (OSError, ValueError):
-            return
-        answered.set()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    return answered.is_set()
 
 
 def _cached_url(url: str) -> bool:

@@ -15,8 +15,12 @@ from mlrec.models import packaged
 from mlrec.models.backbones import build, paper_weights, pretrained_settings
 from mlrec.models.reading import read_tensors, unwrapped
 from mlrec.models.weights import fit
+from mlrec.weight_packages import PACKAGES
 
 TOLERANCE = 1e-4  # of logits, relative to the largest: float32 sums in another order
+WITHOUT_HUB = (
+    "give --weights FILE instead of --pretrained, or --weights efficientnet-lite0 with --backbone tf_efficientnet_lite0"
+)
 _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
 
@@ -104,14 +108,14 @@ def published_classifier(name: str, *, weights: str | Path | None = None, pretra
     """
     name = paper_weights(name)
     settings = pretrained_settings(name)
-    model: Any = build(name, settings, {}, pretrained and weights is None)
+    model: Any = build(name, settings, {}, pretrained and weights is None, WITHOUT_HUB)
     if not getattr(model, "num_classes", 0) or not hasattr(model, "forward_head"):
         raise ModelError(f"{printable(name)}: is published without a classifier")
     called = str(settings.architecture)
     if weights is None and settings.tag:  # a file's weights are not those of the tag
         called = f"{called}.{settings.tag}"
     if weights is not None:
-        known = str(weights) in packaged.PACKAGES
+        known = str(weights) in PACKAGES
         state = (
             packaged.read_classifier(str(weights), called, model) if known else unwrapped(read_tensors(Path(weights)))
         )

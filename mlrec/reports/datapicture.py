@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlrec.errors import printable
+from mlrec.errors import counted, printable
 from mlrec.files import check_ending, write_bytes
 from mlrec.reports.datastats import DataStatistics
 
@@ -38,7 +38,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
     _labels(axes["labels"], statistics)
     _histogram(axes["histogram"], statistics)
     _together(axes["together"], statistics, figure)
-    figure.suptitle(f"{_plain(statistics.name)}: {len(statistics.labels)} labels", fontsize=13)
+    figure.suptitle(f"{_plain(statistics.name)}: {counted(len(statistics.labels), 'label')}", fontsize=13)
     content = BytesIO()
     figure.savefig(content, format=ending[1:], dpi=110)
     write_bytes(path, content.getvalue())

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.statistics import Implication, Shift, Sizes, SplitStatistics
+from mlrec.errors import counted
 from mlrec.reports.numbers import percent
 from mlrec.reports.table import Column, Row, Table
 
@@ -107,7 +108,7 @@ def _splits(statistics: DataStatistics) -> Table:
         )
         for split in statistics.splits
     ]
-    title = f"{statistics.name}: {len(statistics.labels)} labels"
+    title = f"{statistics.name}: {counted(len(statistics.labels), 'label')}"
     return Table(title, columns, tuple(rows), tuple(_sizes(statistics)))
 
 
@@ -160,7 +161,7 @@ def _shifts(by_pair: Mapping[str, Sequence[Shift]]) -> list[str]:
 
 
 def _implications(statistics: DataStatistics) -> list[str]:
-    told = [f"{i.label} never without {i.other} ({i.count:,} times)" for i in statistics.implications]
+    told = [f"{i.label} never without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
     return [f"labels that come together: {_some(told)}"] if told else []
 
 
@@ -176,8 +177,9 @@ def _power(power: Power | None) -> list[str]:
     if power is None:
         return []
     return [
-        f"power: mAP on {power.split} ({power.images:,} images) will be known to ± {percent(power.half_width)} points "
-        f"(95 %, {power.basis}); ± {percent(WANTED)} would need {power.needed:,} images"
+        f"power: mAP on {power.split} ({counted(power.images, 'image')}) will be known to ± "
+        f"{percent(power.half_width)} points "
+        f"(95 %, {power.basis}); ± {percent(WANTED)} would need {counted(power.needed, 'image')}"
     ]
 
 

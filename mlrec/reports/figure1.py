@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlrec.errors import counted
 from mlrec.metrics.interval import Interval
 from mlrec.metrics.strata import Stratum
 from mlrec.reports.numbers import Cell, shown
@@ -38,7 +39,9 @@ def lam_table(sweep: LamSweep, title: str) -> Table:
         _row(sweep, "best", chosen, sweep.best_lam, sweep.best_temperature, sweep.gain),
     ]
     form = "logits divided by 1 + λ" if sweep.form == "divided" else "raw logits, as Figure 1"
-    notes = [f"{sweep.samples:,} samples, {len(sweep.lams)} values of λ, {sweep.conventions}; {form}"]
+    notes = [
+        f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions}; {form}"
+    ]
     notes += [] if sweep.select_split else [ON_SCORED_NOTE]
     notes += [RETRAINED] if sweep.head == "csra" or len(sweep.temperatures) > 1 else []
     notes += [GCN] if sweep.head == "gcn" else []

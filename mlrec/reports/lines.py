@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlrec.errors import counted
 from mlrec.lineage import PAPER_TAGS
 from mlrec.reports.names import CUTMIX, METHODS, variation
 from mlrec.reports.published import DATASETS, Published
@@ -92,7 +93,10 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
     settings, notes = "", result.notes
     if why:
         here = f"{result.dataset} {result.split}".strip()
-        group = f"{here}, {result.samples:,} samples, {len(result.labels)} labels, {result.resolution} px"
+        group = (
+            f"{here}, {counted(result.samples, 'sample')}, {counted(len(result.labels), 'label')}, "
+            f"{result.resolution} px"
+        )
         group += f" ({extra})" if extra else ""
         group += f": not comparable with {full.name}, {', '.join(why)}"
     else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlrec.errors import counted
 from mlrec.metrics.result import Metrics
 from mlrec.reports.markdown import escape, markdown
 from mlrec.reports.scored import scored_tables
@@ -45,7 +46,7 @@ def model_card(card: Card) -> str:
     size = pixels["size"]
     parts = [
         f"# {escape(name)}",
-        f"Says which of {len(card.labels)} labels an image shows; several may hold, or none.",
+        f"Says which of {counted(len(card.labels), 'label')} an image shows; several may hold, or none.",
         f"- model: `{card.file}`, {escape(trunk)}, head {escape(_head(built))}\n"
         f"- input: RGB, the whole image squashed to {size} x {size} ({pixels['interpolation']}, antialiased), "
         f"pixel / 255, minus {pixels['mean']}, divided by {pixels['std']}\n"
@@ -103,9 +104,9 @@ def _origin(card: Card) -> list[str]:
         start = "weights of unknown origin" if lineage.origin == "unknown" else f"{lineage.weights} weights"
         before = [f"trained before on {training.dataset} {training.split}" for training in lineage.trainings]
         parts.append(
-            f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} ({record.train.samples:,} "
-            f"samples) from {escape(', '.join([start, *before]))}, seed {record.config.get('seed')}, mlrec "
-            f"{record.environment.get('mlrec', '')}."
+            f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} "
+            f"({counted(record.train.samples, 'sample')}) from {escape(', '.join([start, *before]))}, seed "
+            f"{record.config.get('seed')}, mlrec {record.environment.get('mlrec', '')}."
         )
     if card.metrics is not None and record.scored is not None:
         title = f"Scored on {record.scored.dataset} {record.scored.split}, threshold 0.5"

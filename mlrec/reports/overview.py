@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlrec.errors import counted
 from mlrec.reports.names import HEAD_ORDER
 from mlrec.reports.numbers import Cell
 from mlrec.reports.results import METRICS, TOP3, Result
@@ -69,8 +70,8 @@ def heading(result: Result, among: Sequence[Result]) -> str:
     """What the numbers of a group were measured on, as far as to tell its groups apart."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
-        f"{result.samples:,} samples",
-        f"{len(result.labels)} labels",
+        f"{counted(result.samples, 'sample')}",
+        f"{counted(len(result.labels), 'label')}",
         f"conventions {result.conventions}",
     ]
     if result.resolution is not None:

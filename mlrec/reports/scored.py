@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlrec.errors import counted
 from mlrec.metrics.result import Metrics
 from mlrec.reports.overview import SCORES
 from mlrec.reports.results import METRICS, TOP3
@@ -42,4 +43,7 @@ def _notes(metrics: Metrics) -> tuple[str, ...]:
 
 def _counts(counts: dict[str, int]) -> str:
     unknown = f", {counts['unknown']:,} unknown" if counts["unknown"] else ""
-    return f"{counts['samples']:,} samples x {counts['labels']} labels: {counts['positives']:,} positive{unknown}"
+    return (
+        f"{counted(counts['samples'], 'sample')} x {counted(counts['labels'], 'label')}: "
+        f"{counts['positives']:,} positive{unknown}"
+    )

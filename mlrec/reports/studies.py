@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlrec.config import PATHS
+from mlrec.errors import counted
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
 from mlrec.reports.numbers import Cell
@@ -155,7 +156,8 @@ def _heading(setting: Setting) -> str:
     samples = {run.result.samples for run in setting.runs}
     count = f"{next(iter(samples)):,}" if len(samples) == 1 else f"{min(samples):,}-{max(samples):,}"
     return (
-        f"{result.dataset} {split} · {count} samples · {len(result.labels)} labels · conventions {result.conventions}"
+        f"{result.dataset} {split} · {count} {'sample' if count == '1' else 'samples'} · {counted(len(result.labels), 'label')} · "
+        f"conventions {result.conventions}"
         f" · {result.trunk}, {result.resolution} px"
     )
 

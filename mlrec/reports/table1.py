@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlrec.errors import RunError
+from mlrec.errors import RunError, counted
 from mlrec.files import read_own_json
 from mlrec.reports.lines import training_beside_paper, why_apart
 from mlrec.reports.names import METHODS
@@ -181,7 +181,10 @@ def _own_row(own: Own) -> Row:
     apart = ["other data"] if dataset is None else _why_apart(result, first, dataset)
     if not apart and dataset is not None:
         return Row(cells, group_of(dataset), marks=marks)
-    facts = f"{first.samples:,} samples, {len(first.labels or result.labels)} labels, {result.resolution} px"
+    facts = (
+        f"{counted(first.samples, 'sample')}, {counted(len(first.labels or result.labels), 'label')}, "
+        f"{result.resolution} px"
+    )
     here = f"{first.dataset} {first.split}, {facts}, conventions {first.conventions}"
     return Row(cells, f"{here}: not comparable with the paper's, {', '.join(apart)}", marks=marks)
 

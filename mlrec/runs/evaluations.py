@@ -18,32 +18,33 @@ FILE = "eval.json"
 
 
 class _Evaluation(msgspec.Struct, frozen=True):
-    """`eval.json`; one without `config` tells of other numbers than those of the model as it is (λ, thresholds)."""
+    """`eval.json`; without `config`, or with `lam_at_test`, its numbers are not those of the model as it is."""
 
     model: str
     scored: Scored
     config: dict[str, Any] | None = None
+    lam_at_test: bool = False
     environment: dict[str, Any] = {}
     warnings: list[str] = []
     lineage: Lineage | None = None
 
 
-def evaluations(folder: Path) -> list[Run]:
+def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
     """The evaluation that `folder` is, or those below it, an imported model or a folder of such, in order of path.
 
-    Those below a run are left out: it stands for itself.
+    Those below a run are left out: it stands for itself. Evaluations with λ at test time are taken if `lam_at_test`.
     """
     if (folder / FILE).is_file():
         files = [folder / FILE]
     else:
         below = [*folder.glob(f"*/{FILE}"), *folder.glob(f"*/*/{FILE}")]
         files = [file for file in sorted(below) if not (file.parent.parent / directory.RECORD).is_file()]
-    return [run for file in files if (run := _as_run(file)) is not None]
+    return [run for file in files if (run := _as_run(file, lam_at_test)) is not None]
 
 
-def _as_run(file: Path) -> Run | None:
+def _as_run(file: Path, lam_at_test: bool) -> Run | None:
     found = read_own_json(file, _Evaluation, RunError, "evaluate the model again")
-    if found.config is None:
+    if found.config is None or (found.lam_at_test and not lam_at_test):
         return None
     folder, beside = file.parent, file.parent.parent
     model = beside if (beside / MODEL_FILE).is_file() else Path(found.model)

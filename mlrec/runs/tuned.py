@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import label_order
-from mlrec.errors import DataError, RunError, printable
+from mlrec.errors import DataError, RunError, counted, printable
 from mlrec.files import MODEL_FILE, read_own_json, write_json
 from mlrec.predictions import probabilities_of
 
@@ -107,7 +107,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     def in_words(self) -> str:
         """What follows the word threshold at the foot of a table."""
-        return f"tuned for {self.target} on {self.dataset} {self.split} ({self.samples:,} samples)"
+        return f"tuned for {self.target} on {self.dataset} {self.split} ({counted(self.samples, 'sample')})"
 
 
 def tuned_file(model: Path | str) -> Path:

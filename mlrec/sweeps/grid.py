@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlrec.config import TYPES, nearest_key, parse_numbers, parse_value
+from mlrec.config import TYPES, check_values, nearest_key, parse_names, parse_numbers, parse_value
 from mlrec.errors import UsageError, printable
 
 LONGEST_NAME = 100
@@ -58,7 +58,7 @@ def axis_values(key: str, text: str) -> list[Any]:
     elif ":" in text and ("int" in kind or "float" in kind):
         values = [parse_value(key, f"{number:.12g}") for number in parse_numbers(text, key)]
     else:
-        values = [parse_value(key, part.strip()) for part in text.split(",")]
+        values = [parse_value(key, part) for part in parse_names(text)]
     if len({repr(value) for value in values}) < len(values):
         raise UsageError(f"{printable(key)} = {printable(text)}: a value stands there twice")
     return values
@@ -78,6 +78,18 @@ def divided(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[An
         raise UsageError(f"unknown key '{printable(unknown[0])}'{nearest_key(unknown[0])}")
     fixed = {key: worth[0] for key, worth in values.items() if len(worth) == 1}
     return fixed, {key: worth for key, worth in values.items() if len(worth) > 1}
+
+
+def check_texts(texts: Mapping[str, str], source: str) -> None:
+    """Check every value of texts as typed, also of those that a flag replaces; `source` is what an error calls them.
+
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit.
+    """
+    fixed, axes = divided(texts)
+    for key, values in {**{key: [value] for key, value in fixed.items()}, **axes}.items():
+        for value in values:
+            check_values(source, {key: value})
 
 
 def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 
 from mlrec import processes
 from mlrec.config import Config
-from mlrec.errors import RunError, printable
+from mlrec.errors import RunError, counted, printable
 from mlrec.training.devices import Precision
 
 
@@ -55,6 +55,6 @@ def _out_of_memory(config: Config, device: torch.device, precision: Precision) -
     smaller = max(1, config.batch_size // config.accum // 2)
     half = "" if precision in ("bf16", "fp16") else " or --precision bf16"
     return (
-        f"out of {name} at batch size {config.batch_size} in {config.accum} parts, {config.img_size} px, "
+        f"out of {name} at batch size {config.batch_size} in {counted(config.accum, 'part')}, {config.img_size} px, "
         f"{precision}{room}; try --accum {config.batch_size // smaller} (parts of {smaller}){half}"
     )

@@ -25,7 +25,7 @@ from mlrec import signals
 from mlrec.config import Config
 from mlrec.datasets.images import Pixels, Stored, crop, load, upright
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, MlrecError, printable
+from mlrec.errors import DataError, MlrecError, counted, printable
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.processes import own_cores
 from mlrec.progress import Progress
@@ -33,10 +33,18 @@ from mlrec.threads import mapped
 from mlrec.training.sampling import BatchKey
 from mlrec.training.transforms import VIEWS, Decode, draw_view
 
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 MOST_WORKERS = 16
 PREFETCH = 2  # batches each loader process has ready
 NICE = 5  # beside a model on the CPU, see `default_workers`
 TIMEOUT = 300.0  # seconds without a batch after which a loader process counts as hung
+OPEN_FILES = Path("/dev/fd")
+FILES_PER_WORKER = 3 + 3 * (PREFETCH + 1)  # pipes, and the tensors of batches on their way
+OTHER_FILES = 12  # images, checkpoints and the log
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
 
 
@@ -146,7 +154,8 @@ def run(
         MlrecError: what the batch says; a process killed or hung, with what to do about it.
     """
     size = batches.preprocessing.size
-    processes = min(fitting(default_workers() if workers is None else workers, largest * 3 * size**2, progress), total)
+    processes = min(default_workers() if workers is None else workers, total)
+    processes = fitting_files(fitting(processes, largest * 3 * size**2, progress), progress)
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -187,9 +196,35 @@ def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
     fit = min(workers, free // each)
     if fit < workers:
         progress.warn(
-            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, {workers} loader processes need "
+            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
+            f"{counted(workers, 'loader process', 'loader processes')} need "
             f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
         )
+    return fit
+
+
+def fitting_files(workers: int, progress: Progress) -> int:
+    """As many of `workers` as the limit of open files allows, which is raised if the system permits it.
+
+    torch passes each tensor of a batch between processes as an open file. A process that reaches the limit hangs or
+    prints a traceback of its own, so this is checked before any is started.
+    """
+    if not workers or resource is None or not OPEN_FILES.is_dir():
+        return workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    used = len(list(OPEN_FILES.iterdir())) + OTHER_FILES
+    needed = used + workers * FILES_PER_WORKER
+    if soft == unlimited or needed <= soft:
+        return workers
+    if hard == unlimited or needed <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return workers
+    fit = max(0, hard - used) // FILES_PER_WORKER
+    progress.warn(
+        f"open files are limited to {hard} (ulimit -n), {counted(workers, 'dataloader worker')} may need {needed}: "
+        f"using {fit}; raise the limit"
+    )
     return fit
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError
+from mlrec.errors import DataError, counted
 
 Positions = NDArray[np.intp]
 _ORDER = 1  # keeps the stream of an epoch's order apart from the streams of its samples, rng([seed, epoch, sample])
@@ -70,7 +70,10 @@ def train_keys(
         DataError: no sample, or fewer than processes.
     """
     if len(manifest) < world:
-        raise DataError(f"{manifest.name}/{manifest.split}: {len(manifest)} samples for {world} processes; use fewer")
+        raise DataError(
+            f"{manifest.name}/{manifest.split}: {counted(len(manifest), 'sample')} for "
+            f"{counted(world, 'process', 'processes')}; use fewer"
+        )
     starts = batch_starts(len(manifest), batch_size, world)
     ends = [*starts[1:], len(manifest)]
     for current in range(epoch, epoch + epochs):

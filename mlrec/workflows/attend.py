@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images import Decoder
 from mlrec.datasets.listing import Item
-from mlrec.errors import DataError, Findings, UsageError
+from mlrec.errors import DataError, Findings, UsageError, counted
 from mlrec.files import write_bytes
 from mlrec.predictions import probabilities_of
 from mlrec.progress import SILENT, Progress
@@ -89,9 +89,9 @@ def attend(
         sheet, fitted = draw_strips([strip(one, colours, SHEET_SIDE) for one in looks], colours)
         write_bytes(out / SHEET, sheet)
         written.append(out / SHEET)
-        progress.say(f"{out / SHEET}: {fitted} of {len(looks)} images, one range of colours for all")
+        progress.say(f"{out / SHEET}: {fitted} of {counted(len(looks), 'image')}, one range of colours for all")
     if len(findings.errors) > 1:
-        raise DataError(f"{len(findings.errors)} images could not be read: {'; '.join(findings.errors[:3])}")
+        raise DataError(f"{counted(len(findings.errors), 'image')} could not be read: {'; '.join(findings.errors[:3])}")
     findings.raise_errors("images", "")
     return written
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlrec.errors import UsageError
+from mlrec.errors import UsageError, counted
 from mlrec.metrics.interval import median_interval
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.published import paper_settings
@@ -101,8 +101,9 @@ def bench_head(
         "steps": steps, **where,
     }  # fmt: skip
     facts = (
-        f"{backbone}, {size} px, {num_labels} labels, batches of {conditions['batch_size']}, {steps} steps of each in "
-        f"alternation; {where.get('gpu', where['device'])}, {precision}, {where['threads']} threads, torch "
+        f"{backbone}, {size} px, {counted(num_labels, 'label')}, batches of {conditions['batch_size']}, "
+        f"{counted(steps, 'step')} of each in "
+        f"alternation; {where.get('gpu', where['device'])}, {precision}, {counted(where['threads'], 'thread')}, torch "
         f"{where['torch']}; images are not loaded"
     )
     table = Table("Cost of the head", COLUMNS, tuple(map(_row, costs)), (facts, _printed()))

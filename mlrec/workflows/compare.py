@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets.manifest import Manifest, repeated
-from mlrec.errors import Findings, PredictionsError, printable
+from mlrec.errors import Findings, PredictionsError, counted, printable
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.matching import rows_of
 from mlrec.metrics.resamples import RESAMPLES
@@ -81,7 +81,7 @@ def compare_runs(
         seed=seed,
     )
     comparison = compare(sides[0], sides[1], manifest.targets, manifest.labels, bootstrap)
-    what = f"{a[0].scored}{len(manifest):,} samples, {len(manifest.labels)} labels"
+    what = f"{a[0].scored}{counted(len(manifest), 'sample')}, {counted(len(manifest.labels), 'label')}"
     return comparison_tables(sides[0], sides[1], comparison, bootstrap, what=what)
 
 

@@ -12,10 +12,11 @@ import msgspec
 from mlrec import recipes
 from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
 from mlrec.datasets.folder import Dataset
-from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.statistics import NOT_LEARNED, label_gaps
-from mlrec.errors import ConfigError, DataError, UsageError, printable
-from mlrec.progress import Progress
+from mlrec.errors import ConfigError, DataError, UsageError, counted, printable
+from mlrec.progress import SILENT, Progress
+from mlrec.workflows.model_names import check_model_names
 
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
@@ -52,6 +53,7 @@ def make_plan(
     recipe: str | None = None,
     data_root: Path = Path("data"),
     dataset: Dataset | None = None,
+    resumed: bool = False,
 ) -> Plan:
     """Decide a run: everything the user wrote is checked before any data set is opened.
 
@@ -62,20 +64,18 @@ def make_plan(
         recipe: name of a recipe; left out, the file's base, else the one that the data set names.
         data_root: where the data set prepared last is looked for.
         dataset: the one that the keys name, opened already.
+        resumed: the run has begun: what its model was started from is not needed any more.
 
     Raises:
         ConfigError: keys or values that do not fit.
+        ModelError: no such backbone, or weights that are not there.
         DataError: no data set, or no two splits to train on and to score.
     """
-    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
-    if file is not None:
-        tables = read_toml(file)
-        base = tables.pop(recipes.BASE, None)
-        if base is not None and not isinstance(base, str):
-            raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
-        recipe = recipe or base
-        layers.append((str(file), tables))
-    data = resolve(*layers, *_recipe_layers(recipe)).config.data
+    layers, recipe = _named_layers(flags, file, recipe)
+    named = resolve(*layers, *_recipe_layers(recipe)).config
+    data = named.data
+    if not resumed:
+        check_model_names(named)
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
@@ -114,6 +114,30 @@ def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progres
         progress.warn(line)
 
 
+def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
+    """The config of what was named, before a dataset and its recipe are known.
+
+    Raises:
+        ConfigError: keys or values that do not fit.
+    """
+    layers, recipe = _named_layers(flags, file, recipe)
+    return resolve(*layers, *_recipe_layers(recipe)).config
+
+
+def _named_layers(
+    flags: Mapping[str, Any], file: Path | None, recipe: str | None
+) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
+    """The layers of flags and file, and the recipe that was named."""
+    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
+    if file is None:
+        return layers, recipe
+    tables = read_toml(file)
+    base = tables.pop(recipes.BASE, None)
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
+    return [*layers, (str(file), tables)], recipe or base
+
+
 def _absolute_paths(config: Config) -> dict[str, str]:
     """The keys that name files, so that they name the same ones from any folder."""
     named = {key: getattr(config, key) for key in PATHS}
@@ -141,16 +165,46 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
     if config.train_split and config.split:
         return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
-        if train != scored and train in there and scored in there and _has_labels(dataset.manifest(scored)):
+        if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
             progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
             dataset.manifest(name)  # says so where there is none of that name
-    raise DataError(
-        f"{printable(dataset.path)}: no two labelled splits to train on and to score (there is "
-        f"{', '.join(dataset.info.splits)}); divide one with mlrec split, or name both with --train-split and --split"
+    raise DataError(_why_no_splits(dataset, [name for pair in pairs for name in pair if name in there]))
+
+
+def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
+    """Why no two of the splits do: there is one only, none has a usual name, or the one to score has no positive."""
+    shown, names = printable(dataset.path), dataset.info.splits
+    empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
+    if len(names) == 1:
+        return f"{shown}: no split to score, there is only {printable(next(iter(names)))}; divide it with mlrec split"
+    if empty:
+        why = "; ".join(f"{printable(name)} {_unlabelled(dataset.manifest(name))}" for name in empty)
+        return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
+    return (
+        f"{shown}: which splits to train on and to score is open (there is {', '.join(map(printable, names))}); name "
+        "both with --train-split and --split, or divide one with mlrec split"
     )
+
+
+def _unlabelled(manifest: Manifest) -> str:
+    if not len(manifest):
+        return "has no sample"
+    unknown = bool((manifest.targets == UNKNOWN).all())
+    samples = counted(len(manifest), "sample")
+    return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
+
+
+def default_splits(dataset: Dataset) -> tuple[str, str]:
+    """Names of the splits that are trained on and scored if none is named.
+
+    Raises:
+        DataError: there are no two such splits.
+    """
+    train, scored = _splits(dataset, Config(), SILENT)
+    return train.split, scored.split
 
 
 def _trained_on(dataset: Dataset, split: str) -> Manifest:
@@ -160,5 +214,6 @@ def _trained_on(dataset: Dataset, split: str) -> Manifest:
     return manifest
 
 
-def _has_labels(manifest: Manifest) -> bool:
+def has_labels(manifest: Manifest) -> bool:
+    """Whether any sample has a positive label."""
     return bool((manifest.targets == POSITIVE).any())

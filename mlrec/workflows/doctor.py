@@ -10,24 +10,27 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from mlrec import __version__, processes
 from mlrec.datasets import folder as folders
 from mlrec.datasets.folder import Dataset, Info
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, MlrecError, printable
+from mlrec.errors import DataError, MlrecError, counted, printable
 from mlrec.progress import SILENT, Progress
+from mlrec.workflows.defaults import Plan, make_plan, named_config
 from mlrec.workflows.interrupt import Interrupted, stopped_says
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
+NO_DATA = "no dataset is prepared"
 SMALL_DISK, SMALL_SHARED = 5e9, 1e9  # bytes; Docker gives 64 MB of shared memory
 NO_DISK = 1e8  # less holds the checkpoints of no trunk but the smallest
 IMAGES_TRIED, SAMPLES_TRAINED = 32, 16
@@ -65,6 +68,8 @@ class Diagnosis:
         odd = [check.name for check in self.checks if check.verdict == "warning"]
         if bad:
             return f"not ready to train: {', '.join(bad)}"
+        if any(check.found == NO_DATA for check in self.checks):
+            return "this machine can train; prepare a dataset first: mlrec prepare"
         return f"ready to train; worth a look: {', '.join(odd)}" if odd else "ready to train"
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,31 +80,49 @@ class Diagnosis:
 def doctor(
     data: Path | str | None = None,
     *,
-    device: str = "auto",
+    device: str | None = None,
     workers: int | None = None,
+    flags: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    recipe: str | None = None,
     out: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Look at environment, disk and data, and train for a few steps in a temporary folder; nothing is left behind.
+    """Check environment, disk, data and weights, and train for a few steps in a temporary folder.
+
+    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are looked
+    for on the hub but not downloaded. Nothing is left behind.
 
     Args:
-        data: folder of a prepared data set; left out, the one prepared last, or synthetic pictures.
-        device: to train on.
-        workers: loader processes to start; left out, as training would.
+        data: Folder of a prepared dataset [default: the one prepared last, or synthetic images].
+        device: Device to train on.
+        workers: Number of dataloader workers [default: as training].
+        flags: Further keys of `Config`, as `train` takes them.
+        file: TOML file of keys, as `train` takes it.
+        recipe: Name of a recipe, as `train` takes it.
         out: where runs would go.
         data_root: where the data set prepared last is looked for.
         progress: is shown each check.
+
+    Raises:
+        ConfigError: keys or values that do not fit.
     """
+    own = {"data": None if data is None else str(data), "device": device, "workers": workers}
+    given = {**(flags or {}), **{key: value for key, value in own.items() if value is not None}}
+    config = named_config(given, file, recipe)
     checks: list[Check] = []
     dataset: list[Dataset] = []
+    plans: list[Plan] = []
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("packages", _packages),
-        ("device", lambda: _device(device)),
+        ("device", lambda: _device(config.device)),
         ("decoder", _decoder),
-        ("machine", lambda: _machine(Path(out), workers)),
-        ("data", lambda: _data(data, Path(data_root), dataset)),
-        ("training", lambda: _training(dataset, device, workers)),
+        ("machine", lambda: _machine(Path(out), config.workers)),
+        ("data", lambda: _data(config.data, Path(data_root), dataset)),
+        ("settings", lambda: _settings(given, file, recipe, dataset, plans)),
+        ("weights", lambda: _weights(plans)),
+        ("training", lambda: _training(dataset, config.device, config.workers)),
     ]
     with progress.task("looking", len(parts)) as step:
         for name, part in parts:
@@ -149,7 +172,7 @@ def _device(name: str) -> Iterator[Check]:
         advice = "install a torch built for CUDA" if torch.version.cuda is None else "check the driver (nvidia-smi)"
         yield Check("device", "warning", "cpu, though there seems to be an NVIDIA GPU", advice)
     else:
-        yield Check("device", "ok", f"{device.type}, {torch.get_num_threads()} threads")
+        yield Check("device", "ok", f"{device.type}, {counted(torch.get_num_threads(), 'thread')}")
     product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
     right = bool((product == 8).all())
     yield Check("precision", "ok" if right else "error", f"{precision} by default", "" if right else "it cannot add")
@@ -177,8 +200,8 @@ def _machine(out: Path, workers: int | None) -> Iterator[Check]:
 
     cores = processes.cores()
     number = default_workers() if workers is None else workers
-    few = f"{cores} cores decode slowly; cache features with --freeze-backbone" if cores < 2 else ""
-    yield Check("workers", "warning" if few else "ok", f"{number or 'no'} loader processes, {cores} cores", few)
+    few = f"{cores} core decodes slowly; cache features with --freeze-backbone" if cores < 2 else ""
+    yield Check("workers", "warning" if few else "ok", f"{counted(number, 'dataloader worker')}, {cores} cores", few)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         small = number > 0 and free < SMALL_SHARED
@@ -194,17 +217,17 @@ def _machine(out: Path, workers: int | None) -> Iterator[Check]:
         yield Check("disk", "error" if free < NO_DISK else "warning" if advice else "ok", text, advice)
 
 
-def _data(path: Path | str | None, root: Path, found: list[Dataset]) -> Iterator[Check]:
+def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]:
     try:
         dataset = Dataset.latest(root) if path is None else Dataset.load(path)
     except DataError as error:
-        if path is not None:
+        if path is not None or any(root.glob(f"*/{folders.DATASET_FILE}")):
             raise
-        yield Check("data", "warning", printable(error), "synthetic pictures are trained on instead")
+        yield Check("data", "warning", NO_DATA, f"{printable(error)}; synthetic images are trained on instead")
         return
     manifests = {name: dataset.manifest(name) for name in dataset.info.splits}
     sizes = ", ".join(f"{name} {len(manifest):,}" for name, manifest in manifests.items())
-    yield Check("data", "ok", f"{printable(dataset.path)}: {len(dataset.info.labels)} labels; {sizes}")
+    yield Check("data", "ok", f"{printable(dataset.path)}: {counted(len(dataset.info.labels), 'label')}; {sizes}")
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
     shared = _overlap(manifests)
@@ -220,7 +243,7 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
     empty = [label for label, hits in zip(manifest.labels, (manifest.targets == 1).sum(0), strict=True) if not hits]
     if empty:
         few = ", ".join(printable(label) for label in empty[:5]) + (", ..." if len(empty) > 5 else "")
-        text = f"{len(empty)} of {len(manifest.labels)} labels have no positive: {few}"
+        text = f"{len(empty)} of {counted(len(manifest.labels), 'label')} have no positive: {few}"
         yield Check(f"labels of {name}", "warning", text, "they have no AP there and are left out of mAP")
     places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
     bad, begun = [], time.perf_counter()
@@ -244,8 +267,46 @@ def _overlap(manifests: dict[str, Manifest]) -> str:
         if first in manifests and second in manifests:
             both = set(manifests[first].images) & set(manifests[second].images)
             if both:
-                return f"{first} and {second} share {len(both):,} images, such as {printable(min(both))}"
+                return f"{first} and {second} share {counted(len(both), 'image')}, such as {printable(min(both))}"
     return ""
+
+
+def _settings(
+    flags: Mapping[str, Any], file: Path | None, recipe: str | None, found: list[Dataset], plans: list[Plan]
+) -> Iterator[Check]:
+    """The run that `train` would start, resolved by the same functions."""
+    if not found:
+        return
+    from mlrec.workflows.running import resolve_runtime
+
+    plan = make_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
+    resolve_runtime(plan)
+    plans.append(plan)
+    name = printable(plan.resolved.recipe)
+    yield Check("settings", "ok", f"recipe {name}: train on {plan.train.split}, score {plan.scored.split}")
+
+
+def _weights(plans: list[Plan]) -> Iterator[Check]:
+    """The model that `train` would build; weights of the hub are looked for, others are read."""
+    if not plans:
+        return
+    from mlrec.models.backbones import paper_weights, pretrained_settings
+    from mlrec.models.hub import find_weights
+    from mlrec.training.setup import build_model
+
+    plan, config = plans[0], plans[0].config
+    from_hub = config.pretrained and config.init is None and config.weights is None
+    without = msgspec.structs.replace(config, pretrained=False) if from_hub else config
+    model = build_model(without, plan.train, paper=plan.paper)
+    where = model.backbone.origin or f"{model.backbone.name}: random initialisation"
+    if from_hub:
+        name = paper_weights(config.backbone) if plan.paper else config.backbone
+        where = f"{model.backbone.name}: {find_weights(name, pretrained_settings(name))}"
+    yield Check("weights", "ok", f"{where}; {config.img_size} px, {counted(_parameters(model), 'parameter')}")
+
+
+def _parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
@@ -267,7 +328,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
     if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
         yield Check("training", "error", "the loss is no finite number", "report this with the output of doctor --json")
     else:
-        text = f"{SAMPLES_TRAINED} samples of {where} trained, scored, saved and loaded in {seconds:.1f} s"
+        text = f"{counted(SAMPLES_TRAINED, 'sample')} of {where} trained, scored, saved and loaded in {seconds:.1f} s"
         yield Check("training", "ok", f"{text}, loss {losses[-1]:.3f}")
 
 

@@ -16,7 +16,7 @@ from mlrec.datasets.fingerprints import Kept
 from mlrec.datasets.folder import FINGERPRINTS_FILE, Dataset
 from mlrec.datasets.groups import connected
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError
+from mlrec.errors import DataError, counted
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.contactsheet import Line, Tile
 from mlrec.reports.table import Column, Row, Table
@@ -80,7 +80,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     root = manifests[0].root
     prints = fingerprints(dataset.path, root, names, progress)
     if names and not prints:
-        raise DataError(f"{root}: none of the {len(names)} images can be read; is the data still there?")
+        raise DataError(f"{root}: none of the {counted(len(names), 'image')} can be read; is the data still there?")
     known = list(prints)
     pairs = duplicates.pairs([prints[name] for name in known], alike)
     groups = connected(len(known), [(pair.first, pair.second) for pair in pairs])
@@ -142,11 +142,12 @@ def summary(twins: Twins) -> Table:
     ]
     exact, leaks = (sum(getattr(twin, kind) for twin in twins.pairs) for kind in ("exact", "leak"))
     notes = [
-        f"{twins.images:,} images: {exact} pairs of the same file, {len(twins.pairs) - exact} pairs alike, "
+        f"{counted(twins.images, 'image')}: {counted(exact, 'pair')} of the same file, "
+        f"{counted(len(twins.pairs) - exact, 'pair')} alike, "
         f"{leaks} of all across test and another split"
     ]
     if twins.unreadable:
-        notes.append(f"{twins.unreadable:,} images could not be read and were left out")
+        notes.append(f"{counted(twins.unreadable, 'image')} could not be read and were left out")
     return Table(f"{twins.name}: photographs that stand twice", columns, tuple(rows), tuple(notes))
 
 

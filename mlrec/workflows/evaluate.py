@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mlrec import processes
+from mlrec.config import check_values
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.statistics import label_gaps
@@ -25,6 +26,7 @@ from mlrec.runs.evaluations import FILE
 from mlrec.runs.record import RunRecord, latest_run
 from mlrec.runs.tuned import Tuned
 from mlrec.workflows import outputs
+from mlrec.workflows.voc_server import check_data, check_name, write_server_archive
 
 T = TypeVar("T")
 
@@ -37,6 +39,9 @@ class Machine:
     workers: int | None = None
     device: str = "auto"
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_values("flag", {"device": self.device, "precision": self.precision})
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ def evaluate_run(
     conventions: str = "mlrec",
     tuned: bool = False,
     machine: Machine | None = None,
+    voc_server: Path | None = None,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
@@ -80,6 +86,7 @@ def evaluate_run(
         conventions: how to score.
         tuned: say labels by the thresholds that `tune` left beside the model.
         machine: how to run the model.
+        voc_server: archive for the PASCAL VOC evaluation server, written too.
         runs_root: where the last finished run is looked for.
         data_root: where the data set prepared last is looked for.
         progress: where bars, notes and warnings go.
@@ -90,6 +97,10 @@ def evaluate_run(
     progress = progress if processes.rank() == 0 else SILENT
     chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
     conventions_named(conventions)
+    kind = str(chosen.dataset.info.source.get("kind"))
+    if voc_server is not None:  # before what may take hours
+        check_name(voc_server)
+        check_data(kind, chosen.manifest.labels)
     thresholds = _thresholds(chosen, progress) if tuned else None
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
     predictions, environment = _predict(path, manifest, machine or Machine(), progress)
@@ -104,6 +115,9 @@ def evaluate_run(
         outputs.write_scores(temporary, predictions, metrics)
         facts = chosen.facts(list(metrics.average_precision), environment)
         write_json(temporary / FILE, facts if tuned else facts | _origin(path))
+    if voc_server is not None:
+        write_server_archive(predictions, voc_server, kind=kind, split=manifest.split)
+        progress.say(f"written and read back: {printable(voc_server)}")
     return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
 
 
@@ -210,11 +224,16 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
     return []
 
 
-def _origin(model: Path) -> dict[str, Any]:
-    """The keys that the model was made with and where its weights come from, for whoever has its evaluation alone."""
+def config_of(model: Path) -> dict[str, Any]:
+    """The keys that the model was made with, for code that has its evaluation only."""
     from mlrec.models.checkpoint import read_metadata
 
-    return {"config": read_metadata(model).config, "lineage": msgspec.to_builtins(lineage_at(model))}
+    return read_metadata(model).config
+
+
+def _origin(model: Path) -> dict[str, Any]:
+    """The keys that the model was made with and the origin of its weights, for code that has its evaluation only."""
+    return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
 def _thresholds(chosen: Chosen, progress: Progress) -> Tuned:

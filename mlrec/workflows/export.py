@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlrec import __version__
 from mlrec.datasets.images import Decoder
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, ModelError, RunError, printable
+from mlrec.errors import DataError, ModelError, RunError, counted, printable
 from mlrec.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
 from mlrec.metrics.result import evaluate
 from mlrec.models.exported import BUNDLE, CARD, ONNX
@@ -52,7 +52,7 @@ class Agreement:
 
     def in_words(self) -> str:
         """One sentence."""
-        text = f"largest difference of logits {self.max_difference:.1e} on {self.images} images ({self.on})"
+        text = f"largest difference of logits {self.max_difference:.1e} on {counted(self.images, 'image')} ({self.on})"
         if self.mAP is None or self.exported_mAP is None:
             return text
         return f"{text}; mAP {100 * self.mAP:.2f} and {100 * self.exported_mAP:.2f}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlrec.errors import counted
 from mlrec.reports import plots
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.reports.series import series_of
@@ -55,7 +56,7 @@ def _learning(runs: Sequence[Run]) -> list[Drawn]:
     logs = {run.path.name: lines for run in runs[-MOST_CURVES:] if (lines := log.entries(run.path))}
     if not logs:
         return []
-    shown = "" if len(runs) <= MOST_CURVES else f" The last {MOST_CURVES} of {len(runs)} runs."
+    shown = "" if len(runs) <= MOST_CURVES else f" The last {MOST_CURVES} of {counted(len(runs), 'run')}."
     return [
         Drawn(
             "learning", f"Loss of the epochs, and mAP as it was scored in training.{shown}", plots.learning_figure(logs)

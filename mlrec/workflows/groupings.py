@@ -14,7 +14,7 @@ from mlrec.datasets.groups import connected, joined, numbered
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import image_name
 from mlrec.datasets.tabular import NAME_COLUMN
-from mlrec.errors import DataError, Findings, UsageError, nearest, printable
+from mlrec.errors import DataError, Findings, UsageError, counted, nearest, printable
 from mlrec.progress import Progress
 from mlrec.workflows.duplicates import fingerprints
 
@@ -60,11 +60,12 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
     if not prints:
         progress.say("the image files are not there: photographs that stand twice are not kept together")
     elif len(prints) < len(images):
-        progress.warn(f"{len(images) - len(prints):,} images cannot be read; they may stand twice")
+        progress.warn(f"{counted(len(images) - len(prints), 'image')} cannot be read; they may stand twice")
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
     if pairs:
         progress.say(
-            f"{len(pairs):,} pairs of images show the same photograph and stay together; mlrec duplicates lists them"
+            f"{counted(len(pairs), 'pair')} of images with the same photograph, kept together; mlrec duplicates "
+            f"lists them"
         )
     group_of = dict(zip(prints, connected(len(prints), pairs).tolist(), strict=True))
     return numbered([group_of.get(image, image) for image in manifest.images])

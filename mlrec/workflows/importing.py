@@ -11,7 +11,7 @@ import tomli_w
 
 from mlrec.datasets import cocolabels, voc, wider
 from mlrec.datasets.folder import DATASET_FILE, Dataset
-from mlrec.errors import ModelError, UsageError, printable
+from mlrec.errors import ModelError, UsageError, counted, printable
 from mlrec.files import MODEL_FILE, replace_folder, sha256, write_text
 from mlrec.models.preprocessing import NORMALIZATIONS
 from mlrec.progress import SILENT, Progress
@@ -133,7 +133,7 @@ def _backbone(foreign: Foreign, asked: str | None) -> str:
     if (name := asked or foreign.backbone) is None or foreign.weight is None:
         first = printable(next(iter(foreign.trunk), ""))
         raise ModelError(
-            f"{len(foreign.trunk)} tensors under names of no known model (0 matched, first '{first}'); "
+            f"{counted(len(foreign.trunk), 'tensor')} under names of no known model (0 matched, first '{first}'); "
             "if it is a timm model, say which with --backbone NAME"
         )
     return name
@@ -149,7 +149,9 @@ def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[
         known = next((name for name, labels in KNOWN_LABELS.items() if len(labels) == count), None)
         labels = KNOWN_LABELS[known] if known else tuple(f"label_{k}" for k in range(count))
         progress.say(
-            f"{count} labels: named as those of {known}" if known else f"{count} labels: named {labels[0]}, ..."
+            f"{counted(count, 'label')}: named as those of {known}"
+            if known
+            else f"{counted(count, 'label')}: named {labels[0]}, ..."
         )
         return labels, known
     if dataset in KNOWN_LABELS:
@@ -166,7 +168,8 @@ def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[
         )
     if len(labels) != count:
         raise ModelError(
-            f"its head is for {count} labels, but {printable(dataset)} has {len(labels)}; choose another --dataset"
+            f"its head is for {counted(count, 'label')}, but {printable(dataset)} has {len(labels)}; choose "
+            f"another --dataset"
         )
     return labels, known
 

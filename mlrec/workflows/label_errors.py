@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, Findings, UsageError, printable
+from mlrec.errors import DataError, Findings, UsageError, counted, printable
 from mlrec.files import write_text
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.metrics.suspects import Review, Suspect, suspects, to_review
@@ -95,7 +95,8 @@ def label_errors(
     _warn_unjudged(doubts, progress)
     write_text(out / TABLE, _table(doubts))
     shown = write_sheet(_lines(doubts), out / SHEET)
-    progress.say(f"{out / TABLE}: {len(doubts.to_review)} annotations to review; {out / SHEET}: {shown} pictures")
+    review = counted(len(doubts.to_review), "annotation")
+    progress.say(f"{out / TABLE}: {review} to review; {out / SHEET}: {counted(shown, 'image')}")
     return doubts
 
 
@@ -130,7 +131,9 @@ def _out_of_fold(
         logits[[row[sample] for sample in found.sample_ids]] = found.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
     if missing:
-        raise DataError(f"{printable(dataset.path)}: {missing} samples are in no fold; give --folds to make them anew")
+        raise DataError(
+            f"{printable(dataset.path)}: {counted(missing, 'sample')} in no fold; give --folds to make them anew"
+        )
     Predictions(pool.labels, pool.sample_ids, logits, pool.targets, pool.digest).save(out / directory.PREDICTIONS)
     return pool, logits
 

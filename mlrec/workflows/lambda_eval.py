@@ -13,7 +13,7 @@ import msgspec
 
 from mlrec import processes
 from mlrec.datasets.objects import load_objects
-from mlrec.errors import UsageError
+from mlrec.errors import UsageError, counted
 from mlrec.files import replace_folder, write_json
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.lams import Choice, Parts, Setting, chosen_before, chosen_here, mean_precisions
@@ -28,7 +28,7 @@ from mlrec.reports.table import Table
 from mlrec.reports.table1 import FILE, Gain, LamSweep
 from mlrec.runs import evaluations
 from mlrec.workflows import outputs
-from mlrec.workflows.evaluate import Chosen, Machine, choose, record_at, run_model, seen_in_training
+from mlrec.workflows.evaluate import Chosen, Machine, choose, config_of, record_at, run_model, seen_in_training
 
 FORMS = ("raw", "divided")
 
@@ -117,7 +117,8 @@ def evaluate_lams(
     }  # fmt: skip
     if apart is None:
         if question.resamples:
-            progress.say(f"repeating the choice of λ in {question.resamples:,} resamples; --resamples 0 leaves it out")
+            times = counted(question.resamples, "resample")
+            progress.say(f"repeating the choice of λ in {times}; --resamples 0 leaves it out")
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
         selected, other, _ = _pass(apart, question, machine or Machine(), progress)
@@ -144,7 +145,8 @@ def evaluate_lams(
         with replace_folder(found.path) as temporary:
             outputs.write_scores(temporary, final, outputs.score(final, conventions, labels))
             write_json(temporary / FILE, found.content)
-            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]))
+            own = {"config": config_of(chosen.model), "lam_at_test": True}
+            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]) | own)
     return found
 
 
@@ -159,7 +161,8 @@ def _apart(chosen: Chosen, split: str, progress: Progress) -> Chosen:
         )
     if seen := seen_in_training(record_at(chosen.model), apart.manifest):
         progress.warn(
-            f"the model was trained on {seen:,} of the {len(apart.manifest):,} samples of {split}, which it knows: the "
+            f"the model was trained on {seen:,} of the {counted(len(apart.manifest), 'sample')} of {split}, "
+            f"which it knows: the "
             "λ that is best there is not that of new images; hold a split out (mlrec split)"
         )
     return apart

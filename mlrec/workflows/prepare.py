@@ -16,7 +16,7 @@ from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
 from mlrec.datasets.sources import SOURCES, USED, Reading, ReadOptions, reader_of, usual_name
 from mlrec.datasets.statistics import label_gaps, positive_counts
-from mlrec.errors import DataError, Findings, UsageError, nearest, printable
+from mlrec.errors import DataError, Findings, UsageError, counted, nearest, printable
 from mlrec.files import check_name, replace_folder, write_text
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.table import Column, Row, Table
@@ -107,6 +107,13 @@ def prepare(
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
 
 
+def _skipped(count: int, reason: str) -> str:
+    """`2 boxes without area`: the reason begins with what is counted, in the plural."""
+    plural, space, rest = reason.partition(" ")
+    singular = "box" if plural == "boxes" else plural.removesuffix("s")
+    return counted(count, f"{singular}{space}{rest}", reason)
+
+
 def summary(dataset: Dataset) -> Table:
     """What was prepared, a row a split; what was left out in the footnotes."""
     rows = []
@@ -124,8 +131,8 @@ def summary(dataset: Dataset) -> Table:
         Column("positives", "positives", "count"),
         Column("unknown", "unknown", "count"),
     )
-    skipped = [f"skipped: {count:,} {reason}" for reason, count in dataset.info.skipped.items()]
-    title = f"{dataset.info.name}: {len(dataset.info.labels)} labels"
+    skipped = [f"skipped: {_skipped(count, reason)}" for reason, count in dataset.info.skipped.items()]
+    title = f"{dataset.info.name}: {counted(len(dataset.info.labels), 'label')}"
     return Table(title, columns, tuple(rows), (*_label_lines(dataset), *skipped))
 
 

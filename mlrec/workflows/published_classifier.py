@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from mlrec.datasets.classfolders import read_class_folders
-from mlrec.errors import UsageError, printable
+from mlrec.errors import UsageError, counted, printable
 from mlrec.files import write_json
 from mlrec.metrics.accuracy import accuracy_gains
 from mlrec.metrics.interval import Interval
@@ -19,7 +19,9 @@ from mlrec.progress import SILENT, Progress
 from mlrec.reports.accuracy import FILE, AccuracySweep, accuracy_table
 from mlrec.reports.table import Table
 from mlrec.reports.table1 import Gain
+from mlrec.weight_packages import check_weights_name
 from mlrec.workflows.evaluate import Machine
+from mlrec.workflows.model_names import check_backbone_name
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ def evaluate_published(
     """
     if not pretrained and weights is None:
         raise UsageError(f"--backbone {printable(backbone)}: give --pretrained, or --weights FILE")
+    check_backbone_name(backbone)
+    if weights is not None:
+        check_weights_name(str(weights))
     if data is None:
         raise UsageError("--backbone: give the images with --data FOLDER, a folder with one folder a class")
     from mlrec.models.locations import published_classifier
@@ -81,7 +86,7 @@ def evaluate_published(
     manifest = read_class_folders(data, classifier.classes)
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})
-    progress.say(f"data: {printable(data)}, {len(manifest):,} images")
+    progress.say(f"data: {printable(data)}, {counted(len(manifest), 'image')}")
     hits = count_hits(
         classifier, manifest, grid, batch_size=how.batch_size or 16, workers=how.workers,
         device=resolve_device(how.device), progress=progress,

@@ -30,10 +30,12 @@ from mlrec.sweeps.study_file import without_tuning
 from mlrec.workflows.lambda_rows import lam_rows
 
 
-def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
+def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
     """The runs named, each a run folder or a folder of them; all finished runs under `root` where none is named.
 
     Evaluations of imported models, and any evaluation that is named, count as runs.
+
+    Evaluations with λ at test time count if `lam_at_test`: for Table 1.
 
     Runs of a sweep that only chose a value for others are left out, unless they are named themselves.
 
@@ -50,7 +52,7 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs")) -> list[Run]:
                 )
             here = [run]
         else:
-            here = [*without_tuning(finished_runs(path)), *evaluations(path)]
+            here = [*without_tuning(finished_runs(path)), *evaluations(path, lam_at_test=lam_at_test)]
         if not here:
             raise RunError(
                 f"no finished run under {printable(path)}; run mlrec train, or name the folder of a run, or of an "
@@ -136,13 +138,21 @@ def _check(table: int | None, figure: int | None, extra: Path | None, convention
 def _chosen(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:
     if table is None:
         return runs_at(runs, root)
-    named = runs or ([root] if finished_runs(root) else [])
-    if table == 1:  # a folder may hold published classifiers alone
-        named = [folder for folder in named if finished_runs(folder) or not _classifiers(folder)]
-    found = runs_at(named) if named else []
     if table == 1:
-        return found
+        return _with_lambdas(runs, root)
+    named = runs or ([root] if finished_runs(root) else [])
+    found = runs_at(named) if named else []
     return [run for run in found if belongs(run.record, table, named=bool(runs))]
+
+
+def _with_lambdas(runs: Sequence[Path], root: Path) -> list[Run]:
+    """Runs, and evaluations of imported models at every λ; a folder may hold published classifiers instead."""
+    holding = [
+        folder
+        for folder in runs or [root]
+        if finished_runs(folder) or evaluations(folder, lam_at_test=True) or (runs and not _classifiers(folder))
+    ]
+    return runs_at(holding, lam_at_test=True) if holding else []
 
 
 def _classifiers(folder: Path) -> list[Path]:

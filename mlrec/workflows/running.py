@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -23,18 +24,27 @@ from mlrec.signals import Signalled
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
-from mlrec.training.devices import resolve_device, resolve_precision
+from mlrec.training.devices import Precision, resolve_device, resolve_precision
+from mlrec.training.duration import seconds_per_image, training_seconds
 from mlrec.training.failures import explained
 from mlrec.training.features import Features, FeatureStore, feature_batches
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Steps, fit
-from mlrec.training.losses import loss_function
+from mlrec.training.losses import Loss, loss_function
 from mlrec.training.scoring import predict, predict_features
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
 from mlrec.workflows.job import Job
 from mlrec.workflows.lineage import trained_lineage, unknown_origin
+from mlrec.workflows.next_steps import quick
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlrec.models.classifier import Classifier
+
+LONG = 600.0  # seconds of training on a CPU that are announced
 
 
 def run(
@@ -57,9 +67,8 @@ def run(
         features: of frozen trunks, from runs before this one.
     """
     config = plan.config
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    loss, identity = loss_function(config, plan.train), records.identity(plan)
+    device, precision, loss = resolve_runtime(plan)
+    identity = records.identity(plan)
     setup.prepare_process(config, device, precision)
     first = processes.rank() == 0
     with distributed.joined(device), deferred_signals() as stop, ExitStack() as held:
@@ -72,6 +81,8 @@ def run(
         if model.backbone.origin:
             progress.say(f"weights: {model.backbone.origin}")
         training = setup.make_state(model, config, device, precision)
+        if resumed is None and device.type == "cpu":
+            _announce(plan, model, device, precision, progress)
         folder = make_folder() if first or resumed else None
         if folder is not None and first:
             held.enter_context(directory.locked(folder))
@@ -90,6 +101,35 @@ def run(
         store = FeatureStore() if features is None else features
         own = folder if first else None
         return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))
+
+
+def resolve_runtime(plan: Plan) -> tuple[torch.device, Precision, Loss]:
+    """Device, precision and loss of a run, as `train` uses them and `doctor` checks them.
+
+    Raises:
+        UsageError: a device or precision that this machine lacks, or a batch that does not divide into the processes.
+        ConfigError: a file of label weights that does not fit.
+    """
+    device = resolve_device(plan.config.device)
+    setup.per_process(plan.config)
+    return device, resolve_precision(plan.config.precision, device), loss_function(plan.config, plan.train)
+
+
+def _announce(plan: Plan, model: Classifier, device: torch.device, precision: Precision, progress: Progress) -> None:
+    """Warn how long a training of the whole model will take on a CPU if it is long, with the quick alternative."""
+    config = plan.config
+    if config.freeze_backbone:
+        return
+    scorings = config.epochs // config.eval_every if config.eval_every else 1
+    each = seconds_per_image(model, device, precision)
+    seconds = training_seconds(each, len(plan.train), len(plan.scored), config.epochs, scorings) / processes.world()
+    if seconds < LONG:
+        return
+    same = f"mlrec train --data {shlex.quote(str(plan.dataset.path))} --train-split {shlex.quote(plan.train.split)}"
+    progress.warn(
+        f"training {config.backbone} at {config.img_size} px on this CPU will take about {records.duration(seconds)} "
+        f"({each:.2g} s per image forward); in minutes: {quick(f'{same} --split {shlex.quote(plan.scored.split)}')}"
+    )
 
 
 def _course(job: Job) -> Run:
@@ -118,22 +158,27 @@ def _train(job: Job) -> Predictions:
     with closing(cast(Generator[Batch], _batches(job))) as batches:
         names = job.plan.train.sample_ids
         events = fit(job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names)
+        number = job.state.epoch + 1
         while True:
-            epoch = _epoch(job, events, steps)
+            epoch = _epoch(job, events, steps, number)
             job.save_epoch()
             predictions = _score(job, epoch)
             if predictions is not None:
                 return predictions
+            number += 1
 
 
-def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int) -> Epoch:
+def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int, number: int) -> Epoch:
     """The steps up to the end of an epoch, shown and logged, saved where that is due.
+
+    `number` counts from 1. The state cannot give it here: it counts an epoch when the next one begins, so that a
+    checkpoint written between two epochs is scored again after a resume.
 
     Raises:
         Signalled: a signal came; the step it came in is done and saved.
     """
     config = job.config
-    with job.progress.task(f"epoch {job.state.epoch + 1}/{config.epochs}", len(job.plan.train)) as advance:
+    with job.progress.task(f"epoch {number}/{config.epochs}", len(job.plan.train)) as advance:
         while True:
             with job.timed("train"):
                 event = next(events)

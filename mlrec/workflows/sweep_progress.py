@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from mlrec.errors import counted
 from mlrec.reports.table import Column, Row, Table
 from mlrec.runs.record import RunRecord, finished_runs
 from mlrec.sweeps.grid import in_words
@@ -31,7 +32,9 @@ def progress_table(title: str, states: Sequence[State], *, whole: bool = False) 
     rows = tuple(Row((_said(state), state.status, _detail(state), state.mAP, state.seconds)) for state in kept)
     counts = {status: sum(s.status == status for s in states) for status in dict.fromkeys(s.status for s in states)}
     note = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return Table(title, columns, rows, (f"{len(states)} runs: {note}",)).without_empty_columns(("run", "state"))
+    return Table(title, columns, rows, (f"{counted(len(states), 'run')}: {note}",)).without_empty_columns(
+        ("run", "state")
+    )
 
 
 def dry_run(plan: SweepPlan, *, jobs: int = 1) -> Table:
@@ -41,18 +44,21 @@ def dry_run(plan: SweepPlan, *, jobs: int = 1) -> Table:
     left = sum(state.status != "finished" for state in states)
     notes = [*table.footnotes, f"folder: {plan.folder.path}"]
     if plan.trials is not None:
-        notes.append(f"{plan.trials} runs in all, with {', '.join(plan.axes)} chosen by what came of those before")
+        notes.append(
+            f"{counted(plan.trials, 'run')} in all, with {', '.join(plan.axes)} chosen by what came of those before"
+        )
         left += plan.trials - len(states)
     if plan.tuning:
         later = len(plan.cells) * len(plan.seeds) * len(plan.splits)
-        notes.append(f"these choose {', '.join(plan.tune)}; then come {later} runs with the values chosen")
+        notes.append(f"these choose {', '.join(plan.tune)}; then come {counted(later, 'run')} with the values chosen")
         left += later
     seconds = _seconds_a_run(plan, states)
     if seconds is None:
         notes.append("time: unknown until a first run on this backbone, size and machine is finished")
     else:
         notes.append(
-            f"time: about {duration(seconds * left / jobs)} for {left} runs of {seconds:.0f} s, {jobs} at once"
+            f"time: about {duration(seconds * left / jobs)} for {counted(left, 'run')} of {seconds:.0f} s, "
+            f"{jobs} at once"
         )
     return Table(table.title, table.columns, table.rows, tuple(notes))
 

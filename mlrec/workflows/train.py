@@ -90,7 +90,7 @@ def resume(
     record = Run.load(folder).record
     if record.status == "finished":
         raise RunError(f"{printable(folder)}: is finished; nothing to resume")
-    plan = make_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe)
+    plan = make_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe, resumed=True)
     from mlrec.workflows import running
 
     return running.run(plan, lambda: folder, progress, resumed=record, features=features)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.groups import numbered
-from mlrec.errors import DataError, PredictionsError, UsageError, printable
+from mlrec.errors import DataError, PredictionsError, UsageError, counted, printable
 from mlrec.files import MODEL_FILE
 from mlrec.metrics.calibration import Reliability, fit_calibration, reliability
 from mlrec.metrics.conventions import CONVENTIONS
@@ -155,7 +155,8 @@ def _told_overlaps(chosen: Chosen, record: RunRecord | None, progress: Progress)
     both = seen_in_training(record, chosen.manifest)
     if both:
         progress.warn(
-            f"the model was trained on {both:,} of the {len(chosen.manifest):,} samples of {printable(split)}: it is "
+            f"the model was trained on {both:,} of the {counted(len(chosen.manifest), 'sample')} of "
+            f"{printable(split)}: it is "
             "surer of these than of new ones, so thresholds and calibration are too; hold a split out (mlrec split)"
         )
     return both
@@ -197,7 +198,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Jud
         tuned = tuner(_rows(predictions, ~held))
         said[held] = predictions.logits[held] >= tuned.thresholds
         calibrated[held] = tuned.calibrated(predictions.logits[held])
-    on = f"{name}, {len(said):,} samples; tuned on four fifths, judged on the fifth, five times"
+    on = f"{name}, {counted(len(said), 'sample')}; tuned on four fifths, judged on the fifth, five times"
     return [
         _judged(on, "p ≥ 0.5", predictions.logits >= 0, predictions.logits, predictions.targets),
         _judged(on, "tuned", said, calibrated, predictions.targets),
@@ -216,7 +217,7 @@ def _reported(chosen: Chosen, record: RunRecord | None, tuned: Tuned) -> list[Ju
     predictions = _rows(predictions, others)
     fit, logits = tuned.ordered(predictions.labels), predictions.logits
     part = "" if others.all() else f" of {len(others):,}: those not tuned on"
-    on = f"{scored.dataset} {scored.split}, {int(others.sum()):,} samples{part}"
+    on = f"{scored.dataset} {scored.split}, {counted(int(others.sum()), 'sample')}{part}"
     assert predictions.targets is not None
     return [
         _judged(on, "p ≥ 0.5", logits >= 0, logits, predictions.targets),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlrec.files import atomic_write
 from mlrec.predictions import Floats, Predictions
 
 SUFFIXES = (".tgz", ".tar.gz")
+KINDS = ("voc2007", "voc2012")
 
 
 def member(year: str, split: str, label: str) -> str:
@@ -23,9 +25,15 @@ def member(year: str, split: str, label: str) -> str:
 
 
 def check_name(out: Path) -> None:
-    """Raise UsageError where the server would not take the archive by its ending: before hours of scoring."""
+    """Raise UsageError if the server does not accept the archive's ending."""
     if not out.name.endswith(SUFFIXES):
         raise UsageError(f"--voc-server {printable(out)}: the server takes a {' or '.join(SUFFIXES)}")
+
+
+def check_data(kind: str, labels: Sequence[str]) -> None:
+    """Raise UsageError if the dataset is not one that the server scores; called before the model runs."""
+    if kind not in KINDS or set(labels) != set(LABELS):
+        raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {printable(kind)}; leave it out")
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
@@ -44,8 +52,7 @@ def write_server_archive(predictions: Predictions, out: Path, *, kind: str, spli
         UsageError: the data set is not VOC's, or the archive has another ending.
         PredictionsError: what was written is not what was predicted.
     """
-    if kind not in ("voc2007", "voc2012") or set(predictions.labels) != set(LABELS):
-        raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {printable(kind)}; leave it out")
+    check_data(kind, predictions.labels)
     check_name(out)
     year = kind.upper()
     names = [Path(sample).stem for sample in predictions.sample_ids]

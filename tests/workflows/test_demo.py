@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlrec import weight_packages
 from mlrec.errors import UsageError
-from mlrec.models import packaged
 from mlrec.predictions import Predictions
 from mlrec.reports.gallery import Shown, draw_gallery, said_and_true
 from mlrec.runs.record import Run
@@ -100,7 +100,7 @@ def test_runs_of_a_demo_that_was_killed_are_replaced(tmp_path: Path) -> None:
 def test_without_the_package_it_says_so_and_trains_from_scratch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packaged, "installed", lambda name: False)
+    monkeypatch.setattr(weight_packages, "installed", lambda name: False)
     told: list[str] = []
     monkeypatch.setattr(workflow.SILENT.__class__, "warn", lambda self, text: told.append(text))
     demo(tmp_path / "d", seeds=(0, 1), images=IMAGES, flags=TINY | {"epochs": 1})

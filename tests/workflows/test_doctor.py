@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
+from mlrec.datasets import folder
+from mlrec.datasets.folder import Dataset
+from mlrec.errors import ConfigError, MlrecError
 from mlrec.workflows import doctor as workflow
 from mlrec.workflows.doctor import Check, Diagnosis, doctor
 from mlrec.workflows.interrupt import Interrupted
+from mlrec.workflows.train import train
 from tests.tiny import make_tiny
 
 
@@ -23,17 +33,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("doctor"))
 
 
+LOCAL = {"backbone": "test_efficientnet", "img_size": 32, "pretrained": False}
+
+
 def named(found: Diagnosis) -> dict[str, Check]:
     return {check.name: check for check in found.checks}
 
 
 def test_a_sound_machine_and_sound_data_train(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = doctor(data, device="cpu", workers=0)
+    found = doctor(data, device="cpu", workers=0, flags=LOCAL)
     assert found.verdict != "error", found.to_dict()
     assert named(found)["training"].verdict == "ok"
     assert "samples of tiny trained, scored, saved and loaded" in named(found)["training"].found
     assert named(found)["images of val"].found.startswith("9 tried")
+    assert named(found)["settings"].found == "recipe paper: train on train, score val"
+    assert named(found)["weights"].found.startswith("test_efficientnet.r160_in1k: random initialisation; 32 px")
     assert not list(tmp_path.iterdir())
 
 
@@ -41,7 +56,96 @@ def test_without_data_drawn_pictures_are_trained_on(tmp_path: Path) -> None:
     found = doctor(device="cpu", workers=0, data_root=tmp_path)
     assert named(found)["data"].verdict == "warning"
     assert "synthetic pictures" in named(found)["training"].found
-    assert found.in_words().startswith("ready to train; worth a look:")
+    assert found.in_words() == "this machine can train; prepare a dataset first: mlrec prepare"
+    assert {"settings", "weights"}.isdisjoint(named(found))
+
+
+def unscored(data: Path, root: Path) -> Path:
+    """A copy of the dataset whose val has no positive label."""
+    copy = Dataset.load(shutil.copytree(data, root / "unscored"))
+    val = copy.manifest("val")
+    folder.write(copy.path, copy.info, [copy.manifest("train"), replace(val, targets=np.zeros_like(val.targets))])
+    return copy.path
+
+
+@pytest.mark.parametrize(
+    ("check", "flags", "recipe"),
+    [
+        ("settings", {"train_split": "none"}, None),
+        ("settings", {"select_split": "none"}, None),
+        ("settings", {"select_split": "val"}, None),
+        ("settings", {"weights": "efficientnet-lite7"}, None),
+        ("settings", {"init": "nowhere"}, None),
+        ("settings", {"backbone": "resnt18"}, None),
+        ("settings", {"precision": "fp16"}, None),
+        ("settings", {"device": "cuda:99"}, None),
+        ("settings", {"pos_weight": "nowhere.csv"}, None),
+        ("", {}, "papper"),
+        ("weights", {"weights": __file__}, None),
+        ("weights", {"backbone": "resnet18", "weights": "efficientnet-lite0"}, None),
+        ("weights", {"backbone": "vit_tiny_patch16_224", "img_size": 10}, None),
+        ("weights", {"head": "gcn", "word_vectors": "nowhere.txt"}, None),
+        ("weights", {"pretrained": True, "backbone": "test_mambaout", "img_size": 160}, None),
+        ("weights", {"pretrained": True}, None),
+    ],
+)
+def test_what_train_refuses_doctor_refuses_in_the_same_words(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str, flags: dict[str, Any], recipe: str | None
+) -> None:
+    monkeypatch.setattr("mlrec.models.hub._answers", lambda *_, **__: False)
+    monkeypatch.setattr(workflow, "_training", lambda *_: iter(()))
+    given = {**LOCAL, "device": "cpu", **flags}
+    with pytest.raises(MlrecError) as refused:
+        train({**given, "data": str(data)}, recipe=recipe, out=tmp_path)
+    if not check:  # a mistake in the command, not a finding
+        with pytest.raises(ConfigError, match=re.escape(str(refused.value))):
+            doctor(data, flags=given, recipe=recipe, out=tmp_path)
+        return
+    found = doctor(data, flags=given, recipe=recipe, out=tmp_path)
+    assert found.in_words().startswith("not ready to train")
+    assert named(found)[check].found == str(refused.value).partition("\n")[0]
+
+
+def test_data_that_cannot_be_scored_is_not_ready(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "_training", lambda *_: iter(()))
+    found = doctor(unscored(data, tmp_path), device="cpu", workers=0, flags=LOCAL)
+    assert found.in_words() == "not ready to train: settings"
+    assert "val has 9 samples and no positive label" in named(found)["settings"].found
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A model hub that has the weights of resnet18.a1_in1k and serves no byte of them."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200 if self.path.endswith("resnet18.a1_in1k/resolve/main/model.safetensors") else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_weights_are_looked_for_on_the_hub_and_not_downloaded(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "_training", lambda *_: iter(()))
+    monkeypatch.setattr("mlrec.models.hub.try_to_load_from_cache", lambda *_: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        monkeypatch.setattr("mlrec.models.hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("mlrec.models.hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        flags = {**LOCAL, "pretrained": True, "img_size": 64}
+        found = doctor(data, device="cpu", flags={**flags, "backbone": "resnet18.a1_in1k"})
+        assert "on the model hub, which answers" in named(found)["weights"].found
+        found = doctor(data, device="cpu", flags={**flags, "backbone": "resnet34.a1_in1k"})
+        assert "out of reach" in named(found)["weights"].found
+        cached = tmp_path / "model.safetensors"
+        monkeypatch.setattr("mlrec.models.hub.try_to_load_from_cache", lambda *_: str(cached))
+        found = doctor(data, device="cpu", flags={**flags, "backbone": "resnet34.a1_in1k"})
+        assert "in the local cache" in named(found)["weights"].found
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +160,7 @@ def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: p
     found = named(doctor(copy, device="cpu", workers=0))
     assert found["images of val"].verdict == "error"
     assert "1 of 9 tried cannot be read" in found["images of val"].found
-    assert "train and val share 1 images, such as train00.png" in found["splits"].found
+    assert "train and val share 1 image, such as train00.png" in found["splits"].found
     assert named(doctor(tmp_path / "none", device="cpu", workers=0))["data"].verdict == "error"
 
 

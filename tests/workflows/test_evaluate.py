@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mlrec.files import sha256
 from mlrec.metrics.result import Metrics, evaluate
 from mlrec.predictions import Predictions
 from mlrec.progress import Silent
+from mlrec.reports.table1 import LamSweep
 from mlrec.runs.record import Run
 from mlrec.workflows.evaluate import Machine, evaluate_run
 from mlrec.workflows.lambda_eval import Question, evaluate_lams
@@ -140,6 +142,33 @@ def test_a_weights_file_alone_is_enough(run: Run, data: Path, tmp_path: Path) ->
         evaluate_run(tmp_path, data=data, machine=HERE)
 
 
+def test_an_archive_that_the_voc_server_does_not_take_is_refused_before_scoring(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scoring(*_: object, **__: object) -> None:
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr("mlrec.workflows.evaluate.run_model", scoring)
+    with pytest.raises(UsageError, match="20 classes of VOC, not csv"):
+        evaluate_run(run.path, machine=HERE, voc_server=tmp_path / "out.tgz")
+    with pytest.raises(UsageError, match=r"takes a \.tgz"):
+        evaluate_run(run.path, machine=HERE, voc_server=tmp_path / "out.zip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_archive_for_the_voc_server_holds_the_predictions(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlrec.workflows.voc_server.LABELS", LABELS)
+    monkeypatch.setattr("mlrec.workflows.voc_server.KINDS", ("csv",))
+    scored = evaluate_run(run.path, machine=HERE, voc_server=tmp_path / "out.tgz")
+    with tarfile.open(tmp_path / "out.tgz") as archive:
+        stream = archive.extractfile("results/CSV/Main/comp2_cls_val_green.txt")
+        assert stream is not None
+        values = [np.float32(line.split()[1]) for line in stream.read().decode().splitlines()]
+    assert np.array_equal(values, scored.predictions.logits[:, scored.predictions.labels.index("green")])
+
+
 def test_other_batch_sizes_change_logits_little_and_map_less(run: Run) -> None:
     single = evaluate_run(run.path, machine=Machine(batch_size=1, workers=0, device="cpu"))
     assert np.allclose(single.predictions.logits, run.predictions().logits, atol=1e-4)
@@ -161,6 +190,12 @@ def test_an_evaluated_model_that_was_not_trained_here_is_a_row_of_reports(run: R
         assert row.values["mAP"] == scored.metrics.mAP == run.metrics().mAP
         assert row.trunk == "test_efficientnet"
     assert "Hardest images of official" in report_page(found)
+    swept = model / "lambda-tiny-val"
+    for named in ([swept], [model], [model.parent], []):
+        rows = [row for row in report(named, root=model.parent, table=1).table.rows if row.cells[-1] == "official"]
+        (row,) = rows
+        assert row.cells[2] == 32
+        assert row.cells[3] == LamSweep.load(swept / "lambda.json").mAP[0]
 
     own = evaluate_run(run.path, machine=HERE)
     assert [one.path for one in runs_at([run.path.parent])] == [run.path], "a run stands for itself"

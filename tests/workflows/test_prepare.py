@@ -248,7 +248,7 @@ def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
     assert dataset.manifest("all").images == ("a.jpg", "c.jpg")
     assert dataset.info.skipped == {"images that cannot be used": 1}
     assert any("b.jpg: truncated" in line for line in heard.warned)
-    assert summary(dataset).footnotes[-1] == "skipped: 1 images that cannot be used"
+    assert summary(dataset).footnotes[-1] == "skipped: 1 image that cannot be used"
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / name).unlink()
     with pytest.raises(DataError, match="split 'all': holds no sample"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_data_config
+from typer.main import get_command
 
+from mlrec.cli.app import app
 from mlrec.datasets.classfolders import read_class_folders
-from mlrec.errors import DataError, UsageError
+from mlrec.errors import DataError, ModelError, UsageError
 from mlrec.metrics.accuracy import accuracy_gains
 from mlrec.reports.accuracy import AccuracySweep, accuracy_table
 from mlrec.reports.table1 import BOUNDED_NOTE
@@ -36,6 +39,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).resize((170 + 10 * k, 180)).save(root / name / f"{k}.png")
         (root / name / "notes.txt").write_text("no image")
     return root
+
+
+def test_without_a_hub_the_error_names_flags_of_this_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlrec.models.hub._answers", lambda _: False)
+    with pytest.raises(ModelError, match="out of reach") as caught:
+        evaluate_published("resnet18", folder, pretrained=True)
+    flags = set(re.findall(r"--[a-z-]+", str(caught.value)))
+    known = {option for parameter in get_command(app).commands["eval"].params for option in parameter.opts}
+    assert flags
+    assert flags <= known
 
 
 def test_top1_and_top5_at_every_lam_are_those_of_a_plain_loop(folder: Path, tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
 from mlrec.metrics.result import evaluate
 from mlrec.models.checkpoint import load_model, read_metadata
+from mlrec.models.classifier import create_model
 from mlrec.progress import SILENT, Silent, Step
 from mlrec.reports.results import result_of
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
+from mlrec.training.duration import seconds_per_image
 from mlrec.training.scoring import predict
 from mlrec.workflows.defaults import make_plan
 from mlrec.workflows.interrupt import Interrupted
@@ -246,6 +248,27 @@ def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
         make_plan({"data": str(tmp_path), "split": "tset"}, SILENT)
 
 
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (("all",), "there is only all; divide it with mlrec split"),
+        (("train", "val"), r"no labelled split to score: val has 2 samples and no positive label; check"),
+        (("train", "blind"), r"which splits to train on and to score is open \(there is train, blind\)"),
+        (("train", "test"), "no labelled split to score: test has 2 samples, all labels unknown"),
+    ],
+)
+def test_why_no_two_splits_do_is_named(splits: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    blank = {"val": 0, "test": -1}
+    targets = [np.full((2, 2), blank[name], np.int8) if name in blank else np.eye(2, dtype=np.int8) for name in splits]
+    made = [
+        Manifest("d", name, tmp_path, ("a", "b"), (f"{name}1.jpg", f"{name}2.jpg"), own)
+        for name, own in zip(splits, targets, strict=True)
+    ]
+    folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
+    with pytest.raises(DataError, match=told):
+        make_plan({"data": str(tmp_path)}, SILENT)
+
+
 def test_the_recipe_follows_the_data_set_and_flags_and_files_win(tmp_path: Path) -> None:
     dataset(tmp_path, ("trainval", "test"), source="wider")
     plan = make_plan({"data": str(tmp_path)}, SILENT)
@@ -313,7 +336,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(
 
     monkeypatch.setattr("mlrec.training.loop.train_step", full)
     with pytest.raises(
-        RunError, match=r"batch size 4 in 1 parts, 32 px, fp32; try --accum 2 \(parts of 2\) or --precision"
+        RunError, match=r"batch size 4 in 1 part, 32 px, fp32; try --accum 2 \(parts of 2\) or --precision"
     ):
         train({**FAST, "data": str(data)}, out=tmp_path)
 
@@ -383,6 +406,63 @@ class Signalling(Silent):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         yield step
+
+
+def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlrec.weight_packages.installed", lambda _: True)
+    monkeypatch.setattr("mlrec.workflows.running.seconds_per_image", lambda *_: 100.0)
+    told = Told()
+    train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
+    # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
+    (line,) = [line for line in told.lines if "on this CPU" in line]
+    assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
+    assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
+    for other in ({"freeze_backbone": True}, {"img_size": 33}):
+        if "img_size" in other:
+            monkeypatch.setattr("mlrec.workflows.running.seconds_per_image", lambda *_: 0.01)
+        told = Told()
+        train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path, progress=told)
+        assert not any("on this CPU" in line for line in told.lines)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_the_speed_changes_neither_model_nor_random_numbers(training: bool) -> None:
+    model = create_model("test_efficientnet", 3, img_size=32).train(training)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert seconds_per_image(model, torch.device("cpu"), "fp32") > 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training is training
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+class Named(Silent):
+    """A progress that records the names of tasks."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        self.names.append(name)
+        yield lambda done=1, facts="": None
+
+
+def test_the_bar_of_each_epoch_shows_its_number(data: Path, tmp_path: Path) -> None:
+    bars = Named()
+    train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, progress=bars)
+    shown = [name for name in bars.names if name.startswith("epoch")]
+    assert shown == ["epoch 1/4", "epoch 2/4", "epoch 3/4", "epoch 4/4"]
+
+
+def test_the_bars_of_a_resumed_run_go_on_counting(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):  # four steps an epoch: the sixth is in the second
+        train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(6))
+    bars = Named()
+    resume(tmp_path / "run", progress=bars)
+    assert [name for name in bars.names if name.startswith("epoch")] == ["epoch 2/4", "epoch 3/4", "epoch 4/4"]
 
 
 @pytest.mark.parametrize("at", [2, 5])  # in training, and in scoring

