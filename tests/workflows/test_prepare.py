@@ -467,16 +467,14 @@ def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, sent: signal.Sign
         assert family(process.pid) == []
 
 
-def test_shared_files_of_train_and_val_are_an_error_beside_trainval_too(tmp_path: Path) -> None:
-    names = ("train", "val", "trainval")
+def test_shared_files_of_train_and_val_are_a_warning_beside_trainval(tmp_path: Path) -> None:
     for k, name in enumerate(("shared.jpg", "a.jpg", "b.jpg")):
         photograph(tmp_path / "images" / name, k)
-    for split, rows in zip(names, ("shared a", "shared b", "shared a b"), strict=True):
+    for split, rows in (("train", "shared a"), ("val", "shared b"), ("trainval", "shared a b")):
         lines = [f"{name}.jpg,{int(name == 'shared')}" for name in rows.split()]
         (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
-    options = ReadOptions(images=tmp_path / "images")
-    with pytest.raises(DataError, match=r"splits 'val' and 'train': shared.jpg is there, too"):
-        prepare("csv", tmp_path, out=tmp_path / "data", options=options)
+    dataset = prepare("csv", tmp_path, out=tmp_path / "data", options=ReadOptions(images=tmp_path / "images"))
+    assert dataset.info.warnings == ["splits 'val' and 'train' share images: shared.jpg is there, too"]
 
 
 def test_the_same_pixels_in_another_format_are_the_same_image(tmp_path: Path) -> None:
@@ -496,9 +494,7 @@ def test_benchmarks_may_hold_a_photograph_twice_in_train_and_val(tmp_path: Path)
         lines = [f"{name}.png,{int(name in 'ac')}" for name in rows]
         (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
     dataset = prepare("csv", tmp_path, out=tmp_path / "data", options=ReadOptions(images=tmp_path / "images"))
-    assert dataset.info.warnings == [
-        "splits 'val' and 'train' share images with the same pixels: c.png has the same pixels as a.png there"
-    ]
+    assert dataset.info.warnings == ["splits 'val' and 'train' share images: c.png has the same pixels as a.png there"]
 
 
 def test_labels_without_a_known_negative_are_counted_and_named(tmp_path: Path) -> None:
