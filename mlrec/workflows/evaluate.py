@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from mlrec.runs.tuned import Tuned
 from mlrec.workflows import outputs
 
 T = TypeVar("T")
+BATCH = 16  # images per batch for a model without a config
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Machine:
     workers: int | None = None
     device: str = "auto"
     precision: str = "auto"
+
+    def batch_size_for(self, config: Mapping[str, Any]) -> int:
+        """Batch size for a model trained with `config`: as asked for, else that of its training, in every command."""
+        sizes = (self.batch_size, config.get("eval_batch_size"), config.get("batch_size"))
+        return next((size for size in sizes if isinstance(size, int) and size >= 1), BATCH)
 
 
 @dataclass(frozen=True)
@@ -251,8 +257,7 @@ def run_model(
         manifest = manifest.reordered(model.labels)
     except DataError as error:
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
-    config = metadata.config
-    size = machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16
+    size = machine.batch_size_for(metadata.config)
     with distributed.joined(device):
         made = one_pass(
             model,

@@ -23,7 +23,7 @@ from mlrec.signals import Signalled
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
-from mlrec.training.devices import resolve_device, resolve_precision
+from mlrec.training.devices import Precision, resolve_device, resolve_precision
 from mlrec.training.failures import explained
 from mlrec.training.features import Features, FeatureStore, feature_batches
 from mlrec.training.loading import Batch
@@ -61,7 +61,10 @@ def run(
     loss, identity = loss_function(config, plan.train), records.identity(plan)
     setup.prepare_process(config, device, precision)
     first = processes.rank() == 0
-    with distributed.joined(device), deferred_signals() as stop, ExitStack() as held:
+    with (
+        distributed.joined(device), deferred_signals() as stop, explained(config, device, precision),
+        ExitStack() as held,
+    ):  # fmt: skip
         each = setup.per_process(config)
         spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
@@ -93,8 +96,7 @@ def _course(job: Job) -> Run:
     """Train, score and write; whatever the end, the record says how it came."""
     try:
         job.begin()
-        with explained(job.config, job.network.device, job.network.precision):
-            predictions = _train(job)
+        predictions = _train(job)
         if job.folder is not None:
             _write(job, job.folder, predictions)
         job.finish()
@@ -171,7 +173,7 @@ def _features(job: Job, manifest: Manifest, config: Config) -> Features:
     """What the frozen trunk makes of a split, computed if no run did so before."""
     with job.timed("features"), job.stop.at_once():
         return job.features.of(
-            job.state.model, manifest, config, device=job.network.device, precision=job.network.precision,
+            job.state.model, manifest, config, device=job.network.device, precision=_precision(job),
             progress=job.progress,
         )  # fmt: skip
 
@@ -204,11 +206,16 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
     with job.timed("eval"), job.stop.at_once():
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
-            precision=job.network.precision, decode=config.decode, progress=job.progress,
-            rank=processes.rank(), world=processes.world(),
+            precision=_precision(job), decode=config.decode, progress=job.progress,
+            rank=processes.rank(), world=processes.world(), batch_flag="--eval-batch-size",
         )  # fmt: skip
     setup.lay_out(model, config)
     return predictions
+
+
+def _precision(job: Job) -> Precision:
+    """The precision of the backbone; the network that trains is a head in float32 if the backbone is frozen."""
+    return resolve_precision(job.config.precision, job.network.device)
 
 
 def _write(job: Job, folder: Path, predictions: Predictions) -> None:

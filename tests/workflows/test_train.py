@@ -164,8 +164,16 @@ def test_frozen_features_are_the_same_code_path_and_are_noted(data: Path, tmp_pa
     )
     assert not torch.equal(next(ours.head.parameters()), next(theirs.head.parameters()))
     again = predict(ours, Dataset.load(data).manifest("val"), batch_size=4, workers=0, device="cpu")
-    assert np.allclose(again.logits, run.predictions().logits, atol=1e-5)
+    np.testing.assert_array_equal(again.logits, run.predictions().logits)
     assert train({**flags, "feature_copies": 2}, out=tmp_path).record.notes == ["frozen, 2 augmented copies"]
+
+
+def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "freeze_backbone": True, "epochs": 1, "precision": "bf16"}
+    run, progress = train(flags, out=tmp_path, progress=(told := Told())), told
+    assert any(line.startswith("features: 1 x 13 x") and " bfloat16," in line for line in progress.lines)
+    again = predict(load_model(run.path), Dataset.load(data).manifest("val"), batch_size=4, workers=0, precision="bf16")
+    np.testing.assert_array_equal(again.logits, run.predictions().logits)
 
 
 def test_what_was_left_unsaid_is_filled_in_and_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
