@@ -5,12 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import re
+import resource
 import shutil
 import signal
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +28,7 @@ from mlrec.progress import SILENT, Silent, Step
 from mlrec.reports.results import result_of
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
+from mlrec.training import state
 from mlrec.training.scoring import predict
 from mlrec.workflows.defaults import make_plan
 from mlrec.workflows.interrupt import Interrupted
@@ -410,36 +408,29 @@ def test_tensorboard_gets_the_same_numbers(data: Path, tmp_path: Path) -> None:
     assert [point.value for point in drawn.Scalars("val/mAP")] == pytest.approx([run.metrics().mAP])
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_it(data: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(FULL)
-    done = subprocess.run(
-        [sys.executable, str(script), str(data), str(tmp_path)], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=False,
-    )  # fmt: skip
-    assert re.search(r"cannot write .*last\.pt: File too large, [\d,]+ bytes needed, [\d,]+ bytes free", done.stdout)
+def test_a_full_disk_leaves_the_checkpoint_before_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file above the limit cannot be written, as on a full disk."""
+    save, calls = state.save, []
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limited(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+        save(*arguments)
+
+    monkeypatch.setattr(state, "save", limited)
+    told = r"cannot write .*last\.pt: File too large, [\d,]+ bytes needed, [\d,]+ bytes free"
+    try:
+        with pytest.raises(MlrecError, match=told):
+            train({**FAST, "data": str(data)}, out=tmp_path, name="run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
     assert not list((tmp_path / "run").glob(".*.tmp-*"))
     assert resume(tmp_path / "run").record.status == "finished"
-
-
-FULL = f"""
-import resource, signal, sys
-from mlrec.errors import MlrecError
-from mlrec.training import state
-from mlrec.workflows.train import train
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-save, calls = state.save, []
-def limited(*arguments):
-    calls.append(1)
-    if len(calls) == 3:  # a file beyond this size cannot be written: as a disk that is full
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-    save(*arguments)
-state.save = limited
-try:
-    train({FAST!r} | {{"data": sys.argv[1]}}, out=sys.argv[2], name="run")
-except MlrecError as error:
-    print(error)
-"""
 
 
 def test_little_room_on_the_disk_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
