@@ -34,6 +34,13 @@ from pathlib import Path
 from mlrec.workflows.train import train
 train({FLAGS!r} | {{"data": sys.argv[2]}}, out=Path(sys.argv[1]).parent, name=Path(sys.argv[1]).name)
 """
+# The first process alone writes the run; the others have to wait for it.
+WAIT = """
+import time
+from mlrec.runs.record import RunRecord
+while RunRecord.load(sys.argv[1]).status != "finished":
+    time.sleep(0.05)
+"""
 RESUME = """
 import sys
 from mlrec.workflows.train import resume
@@ -100,7 +107,7 @@ def pair(data: Path, splits: Path) -> Run:
     """The same by two processes, which then evaluate it on each split."""
     root = data.parents[1] / "pair"
     root.mkdir()
-    done = torchrun(2, TRAIN + EVALUATE, root, root / "run", data, splits, *NAMES)
+    done = torchrun(2, TRAIN + WAIT + EVALUATE, root, root / "run", data, splits, *NAMES)
     assert done.returncode == 0, done.stderr
     return Run.load(root / "run")
 
