@@ -2,7 +2,7 @@
 
 Kernels choose their blocks and their order of summation by the shape of a batch, most visibly in bf16. Equal scores
 therefore need equal batches: the same images in the same order, one shape for all batches (the last one is filled up,
-see `filled`), one memory layout, one preparation of the device.
+see `transforms.filled`), one memory layout, one preparation of the device.
 """
 
 from __future__ import annotations
@@ -94,14 +94,6 @@ def open_on(
     with memory_explained(batch_flag, where, chosen):
         model = model.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return InferenceModel(model, where, chosen, _backbone(model, where, chosen), batch_flag)
-
-
-def filled(rows: Tensor, size: int) -> Tensor:
-    """`rows` (B, ...), 1 ≤ B, filled up to `size` rows with copies of the last one."""
-    missing = size - len(rows)
-    if missing <= 0:
-        return rows
-    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
 
 def _backbone(model: Classifier, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:

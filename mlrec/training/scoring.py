@@ -19,8 +19,8 @@ from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.training.batches import eval_batches
 from mlrec.training.features import Features
-from mlrec.training.inference import filled, open_on
-from mlrec.training.transforms import Decode
+from mlrec.training.inference import open_on
+from mlrec.training.transforms import Decode, filled
 
 
 def predict(

@@ -16,8 +16,7 @@ from mlrec.errors import DataError, printable
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.processes import own_cores
 from mlrec.threads import AHEAD, mapped
-from mlrec.training.inference import filled
-from mlrec.training.transforms import VIEWS, Decode
+from mlrec.training.transforms import VIEWS, Decode, filled
 
 
 @dataclass(frozen=True, eq=False)
