@@ -55,6 +55,22 @@ class ConfigError(UsageError):
     """A key or a value of a configuration file or flag."""
 
 
+# What libraries write when memory runs out: torch for CUDA and MPS, its CPU allocator on Linux and Windows, cuBLAS and
+# its relatives, cuDNN, the CUDA runtime. In lower case.
+_OUT_OF_MEMORY = (
+    "out of memory", "out_of_memory", "allocate memory", "not enough memory", "status_alloc_failed",
+    "allocation_failed", "errormemoryallocation",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) or ONNX Runtime means that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
+    return library and any(sign in str(error).casefold() for sign in _OUT_OF_MEMORY)
+
+
 def printable(text: object) -> str:
     """`text` safe on one line of any terminal: control characters escaped, of more than 200 characters both ends.
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-# One thread a process, here and in all that tests start: the suite runs in as many processes as there are cores, and
-# threads that wait for one another on a busy machine take a hundred times as long. Before torch is imported.
-os.environ["OMP_NUM_THREADS"] = "1"
+# One thread per process unless the user sets another number, here and in all processes that tests start: the suite runs
+# in as many processes as there are cores, and threads that wait for one another on a busy machine take a hundred times
+# as long. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Started in the background of a script, a process inherits that SIGINT is ignored; tests of signals need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from mlrec import __version__, processes, signals
 from mlrec.cli import console
-from mlrec.errors import MlrecError, printable
+from mlrec.errors import MlrecError, is_out_of_memory, printable
 
 CRASH_LOG = "mlrec-crash.log"
 
@@ -111,7 +111,7 @@ def _told(problem: Exception) -> int:
     if isinstance(problem, _Untold):
         cause = problem.args[0]
         return 1 if isinstance(cause, BrokenPipeError) and _reader_left() else _crashed(cause)
-    if isinstance(problem, MemoryError):
+    if is_out_of_memory(problem):
         console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
         return 1
     if isinstance(problem, ModuleNotFoundError):

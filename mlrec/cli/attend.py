@@ -26,7 +26,7 @@ def attend(
     ] = None,
     boxes: options.Boxes = None,
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("attention"),
-    batch_size: Annotated[int | None, typer.Option(help="Images a step [default: 16].", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch [default: the training's].", min=1)] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",

@@ -22,7 +22,7 @@ def predict(
     top: Annotated[int | None, typer.Option(help="Say the N most probable labels instead.", min=1)] = None,
     form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="Form of the result.")] = "csv",
     save_images: Annotated[Path | None, typer.Option(help="Write each image with its labels into this folder.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step [default: 16].", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch [default: the training's].", min=1)] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",

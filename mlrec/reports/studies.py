@@ -156,7 +156,8 @@ def _heading(setting: Setting) -> str:
     samples = {run.result.samples for run in setting.runs}
     count = f"{next(iter(samples)):,}" if len(samples) == 1 else f"{min(samples):,}-{max(samples):,}"
     return (
-        f"{result.dataset} {split} · {count} {'sample' if count == '1' else 'samples'} · {counted(len(result.labels), 'label')} · "
+        f"{result.dataset} {split} · {count} {'sample' if count == '1' else 'samples'} · "
+        f"{counted(len(result.labels), 'label')} · "
         f"conventions {result.conventions}"
         f" · {result.trunk}, {result.resolution} px"
     )

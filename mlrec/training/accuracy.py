@@ -19,6 +19,8 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.locations import Published
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.progress import SILENT, Progress
+from mlrec.training.devices import prepare_device
+from mlrec.training.failures import memory_explained
 from mlrec.training.loading import Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys
 from mlrec.training.transforms import normalize
@@ -69,8 +71,10 @@ def count_hits(
     Raises:
         ModelError: they differ, see `Published.check`.
         DataError: an image that cannot be read, by its name.
+        RunError: memory runs out.
     """
     where = device or torch.device("cpu")
+    prepare_device(where, "fp32")
     classifier.model.to(where)
     right = torch.from_numpy(manifest.targets.argmax(1)).to(where)
     views = PublishedViews(manifest, classifier.data)
@@ -83,13 +87,15 @@ def count_hits(
     ):  # fmt: skip
         for batch in batches:
             real = batch.samples >= 0
-            images = normalize(batch.images[real].to(where), views.preprocessing)
-            if not rows:
-                classifier.check(images)
-            published, mean, maximum = classifier.logits(images)
-            true = right[batch.samples[real].to(where)]
-            each = [published, *(mean + lam * maximum for lam in lams)]
-            rows.append(torch.stack([_ranks(logits, true) for logits in each]).cpu())
+            size = batch.images.shape[-1]
+            with memory_explained("--batch-size", where, batch_size=int(real.sum()), size=size):
+                images = normalize(batch.images[real].to(where), views.preprocessing)
+                if not rows:
+                    classifier.check(images)
+                published, mean, maximum = classifier.logits(images)
+                true = right[batch.samples[real].to(where)]
+                each = [published, *(mean + lam * maximum for lam in lams)]
+                rows.append(torch.stack([_ranks(logits, true) for logits in each]).cpu())
             step(int(real.sum()))
     ranks = torch.cat(rows, dim=1).numpy()
     hits = np.stack([ranks < top for top in TOP])

@@ -1,4 +1,4 @@
-"""Failures of the machine during training, told with what to do about them."""
+"""Failures of the machine in training and inference, each turned into one line with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import torch
 
 from mlrec import processes
 from mlrec.config import Config
-from mlrec.errors import RunError, counted, printable
-from mlrec.training.devices import Precision
+from mlrec.errors import RunError, counted, is_out_of_memory, printable
+from mlrec.training.devices import Precision, resolve_precision
 
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Turn running out of memory, a batch too small, a compiler that fails and a lost process of the job into one line.
+    """Turn out of memory, a batch too small, a failing compiler and a lost process of a training run into one line.
 
     Raises:
         RunError: instead of those.
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise RunError(_out_of_memory(config, device, precision)) from error
     except ValueError as error:
         if "Expected more than 1 value per channel" not in str(error):
             raise
@@ -31,15 +29,15 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
             f"BatchNorm cannot train on one number a channel: at {config.img_size} px the last map is one location, "
             "and a batch holds one sample; use a larger --img-size or --batch-size, or fewer --accum"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         text = str(error)
         if config.compile and type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
             told = printable(text.splitlines()[0]) if text else type(error).__name__
             raise RunError(
                 f"torch.compile failed ({told}); look after its C++ compiler, or leave --compile out"
             ) from error
-        if "allocate memory" in text:
-            raise RunError(_out_of_memory(config, device, precision)) from error
+        if is_out_of_memory(error):
+            raise RunError(_training_advice(config, device, precision)) from error
         if processes.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
             raise RunError(
                 "another process of this job ended; its message says why (killed without one: lack of memory, likely)"
@@ -47,14 +45,78 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         raise
 
 
-def _out_of_memory(config: Config, device: torch.device, precision: Precision) -> str:
-    room, name = "", "memory"
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        room, name = f" ({total / 1e9:.0f} GB, {free / 1e9:.1f} GB free)", "GPU memory"
-    smaller = max(1, config.batch_size // config.accum // 2)
-    half = "" if precision in ("bf16", "fp16") else " or --precision bf16"
+@contextmanager
+def memory_explained(
+    batch_flag: str,
+    device: torch.device,
+    precision: Precision | None = None,
+    *,
+    batch_size: int | None = None,
+    size: int | None = None,
+) -> Iterator[None]:
+    """Turn running out of memory in inference into one line.
+
+    Args:
+        batch_flag: the flag that sets the batch size of this command.
+        device: where the model runs.
+        precision: of the backbone; None where no other one can be chosen.
+        batch_size: images in the batch; None while the model is moved to the device.
+        size: side of the images in pixels.
+
+    Raises:
+        RunError: instead of the error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        where = f" at {batch_size} images of {size} px per batch" if batch_size else " before the first batch"
+        ways = []
+        if batch_size and batch_size > 1:
+            ways.append(f"{batch_flag} {batch_size // 2}")
+        if precision is not None:
+            ways += _half(device, precision)
+        if not ways:
+            ways = ["--device cpu"] if device.type != "cpu" else ["a machine with more memory"]
+        raise RunError(f"out of {_memory(device)}{where}; try {' or '.join(ways)}") from error
+
+
+def _training_advice(config: Config, device: torch.device, precision: Precision) -> str:
+    """What ran out, at which sizes, and the smallest change that needs less."""
+    world = processes.world()
+    own = max(1, config.batch_size // world)  # samples of a step in this process
+    batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")
+    ways = []
+    # Twice as many equal parts at least; what divides the share of a process divides the batch, as --accum must.
+    more = [accum for accum in range(2 * config.accum, own + 1) if own % accum == 0]
+    if more:
+        ways.append(f"--accum {more[0]} (parts of {own // more[0]})")
+    ways += _half(device, precision)
+    if not more:
+        ways.append("a smaller --img-size")
     return (
-        f"out of {name} at batch size {config.batch_size} in {counted(config.accum, 'part')}, {config.img_size} px, "
-        f"{precision}{room}; try --accum {config.batch_size // smaller} (parts of {smaller}){half}"
+        f"out of {_memory(device)} at {batch} in {counted(config.accum, 'part')}, {config.img_size} px, {precision}; "
+        f"try {' or '.join(ways)}"
     )
+
+
+def _memory(device: torch.device) -> str:
+    """The memory of the device, with its size where that is known."""
+    if device.type == "cpu":
+        return "memory"
+    if device.type != "cuda":
+        return "GPU memory"
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # the failed context cannot be asked any more
+        return "GPU memory"
+    return f"GPU memory ({total / 1e9:.0f} GB, {free / 1e9:.1f} GB free)"
+
+
+def _half(device: torch.device, precision: Precision) -> list[str]:
+    """The flag of the half precision of the device, unless that is in use."""
+    if precision in ("bf16", "fp16"):
+        return []
+    half = resolve_precision("auto", device) if device.type == "cuda" else "bf16"
+    return [f"--precision {half}"] if half in ("bf16", "fp16") else []

@@ -20,7 +20,7 @@ from mlrec.errors import MlrecError
 from mlrec.models.classifier import Classifier
 from mlrec.progress import SILENT, Progress
 from mlrec.training.devices import Precision
-from mlrec.training.inference import features_of
+from mlrec.training.inference import open_on
 from mlrec.training.loading import Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys, train_keys
 
@@ -58,18 +58,18 @@ def compute_features(
 
     Raises:
         DataError: an image that cannot be read, by its name.
-        MlrecError: the features do not fit into memory; says how much they need.
+        MlrecError: the features do not fit into memory, with how much they need; or a batch does not.
     """
-    model = model.to(device).eval()
+    opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
     images = ImageBatches(manifest, model.preprocessing, config.decode, config)
     epochs: list[int | None] = list(range(config.feature_copies)) or [None]
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
     batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress)
-    extract, values = features_of(model, device, precision), None
+    values = None
     with progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
         for key, batch in zip(keys, batches, strict=True):
-            output = extract(batch.to(device).images).cpu()
+            output = opened.features(batch.images).cpu()
             if values is None:
                 values = _reserve((len(epochs), len(manifest), *output.shape[1:]), output.dtype, progress)
             values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)]

@@ -18,10 +18,9 @@ from mlrec.models.residual import residual_parts
 from mlrec.predictions import Predictions
 from mlrec.progress import SILENT, Progress
 from mlrec.training.batches import eval_batches
-from mlrec.training.devices import prepare_device, resolve_device, resolve_precision
 from mlrec.training.features import Features
-from mlrec.training.inference import features_of
-from mlrec.training.transforms import Decode
+from mlrec.training.inference import open_on
+from mlrec.training.transforms import Decode, filled
 
 
 def predict(
@@ -36,6 +35,7 @@ def predict(
     progress: Progress = SILENT,
     rank: int = 0,
     world: int = 1,
+    batch_flag: str = "--batch-size",
 ) -> Predictions:
     """Logits of the whole split, in the manifest's order, float32.
 
@@ -45,10 +45,12 @@ def predict(
     Raises:
         DataError: an image that cannot be read, by its name; nothing is ever put in its place.
         MlrecError: a logit that is no finite number, by the sample's name.
+        RunError: memory runs out; names `batch_flag`, the flag of the caller that sets the batch size.
     """
     logits = read_features(
         model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
         device=device, precision=precision, decode=decode, progress=progress, rank=rank, world=world,
+        batch_flag=batch_flag,
     )  # fmt: skip
     return as_predictions(logits[:, 0], manifest)
 
@@ -89,25 +91,21 @@ def read_features(
     progress: Progress = SILENT,
     rank: int = 0,
     world: int = 1,
+    batch_flag: str = "--batch-size",
 ) -> Tensor:
     """One pass over the split: (N, `number`, C) of what `read` makes, (B, `number`, C), of the features of a batch."""
-    chosen = resolve_device(device)
-    how = resolve_precision(precision, chosen)
-    prepare_device(chosen, how)
-    model = model.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
         progress=progress,
     )  # fmt: skip
-    extract = features_of(model, chosen, how)
     # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.
-    found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=chosen)
+    found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)
     total = math.ceil(len(manifest) / world)
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
-            inputs = batch.to(chosen)
-            # The head in float32: logits rounded to bf16 have 256 values an octave, and tie.
-            output = read(extract(inputs.images).to(torch.float32))
+            inputs = batch.to(opened.device)
+            output = opened.run(inputs.images, read)
             found[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
             step(int((batch.samples >= 0).sum()))
         if world > 1:
@@ -116,17 +114,21 @@ def read_features(
 
 
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
-    """`predict` from plain features of the model's trunk, computed before.
+    """`predict` from plain features of the model's backbone, computed before with the same batch size.
 
     Raises:
         MlrecError: a logit that is no finite number, by the sample's name.
     """
     device = next(model.head.parameters()).device
     model.eval()
-    parts = torch.split(features.values[0], batch_size)
+    values, size = features.values[0], min(batch_size, len(features.manifest))
+    logits = []
     with torch.inference_mode():
-        logits = torch.cat([model.head(part.to(device, torch.float32)) for part in parts])
-    return as_predictions(logits, features.manifest)
+        for part in torch.split(values, batch_size):
+            # Shape, dtype and memory layout of what the backbone gives in `predict`: the bits are the same, too.
+            inputs = filled(part, size).to(device, torch.float32).contiguous(memory_format=torch.channels_last)
+            logits.append(model.head(inputs)[: len(part)])
+    return as_predictions(torch.cat(logits), features.manifest)
 
 
 def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:

@@ -16,16 +16,17 @@ from mlrec.errors import DataError, printable
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.processes import own_cores
 from mlrec.threads import AHEAD, mapped
-from mlrec.training.transforms import VIEWS, Decode
+from mlrec.training.transforms import VIEWS, Decode, filled
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Some items in the order they were asked for: uint8 images (B, 3, S, S) of those that can be read.
+    """Some items in the order they were asked for, and the images of those that can be read.
 
     Attributes:
         items: each with None, or with what is wrong with it.
-        images: of the items with None, in their order.
+        images: (B, 3, S, S) uint8, of the items with None, in their order; then copies of the last one, as many as
+            give all batches of a stream one size. B is 0 if no item can be read.
     """
 
     items: list[tuple[Item, DataError | None]]
@@ -42,6 +43,8 @@ def load_stream(
 ) -> Iterator[Loaded]:
     """Batches of `items` in order, never more than a few of them in memory.
 
+    As in `eval_batches` all batches have one size, that of the first: a sample's scores depend on it in the last bits.
+
     Args:
         items: what to load; read as needed.
         preprocessing: the size and the interpolation.
@@ -56,11 +59,15 @@ def load_stream(
         return item, view_of(item, preprocessing, decode)
 
     with mapped(load_view, items, threads=max(number, 1), ahead=number * AHEAD + batch_size) as views:
+        full = 0
         for batch in _batched(views, batch_size):
+            full = full or len(batch)
             images = [image for _, image in batch if isinstance(image, Tensor)]
             yield Loaded(
                 items=[(item, image if isinstance(image, DataError) else None) for item, image in batch],
-                images=torch.stack(images) if images else torch.empty((0, 3, size, size), dtype=torch.uint8),
+                images=filled(torch.stack(images), full)
+                if images
+                else torch.empty((0, 3, size, size), dtype=torch.uint8),
             )
 
 

@@ -14,6 +14,7 @@ from mlrec.models.backbones import Backbone
 from mlrec.models.heads import create_head
 from mlrec.progress import SILENT, Progress
 from mlrec.training.devices import Precision, autocast, prepare_device
+from mlrec.training.failures import memory_explained
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def time_heads(
     with progress.task("timing", (steps + 2) * len(tops)) as step:
         for k in range(steps + 2):
             for head, seconds in zip(tops, found, strict=True):
-                measured = [_seconds(trunk, head, images, wanted, device, precision) for wanted in (None, targets)]
+                with memory_explained("--batch-size", device, precision, batch_size=batch_size, size=img_size):
+                    measured = [_seconds(trunk, head, images, wanted, device, precision) for wanted in (None, targets)]
                 if k >= 2:
                     seconds.forward.append(measured[0])
                     seconds.training.append(measured[1])

@@ -94,6 +94,14 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return torch.addcmul(shift, images.to(torch.float32), scale)
 
 
+def filled(rows: Tensor, size: int) -> Tensor:
+    """`rows` (B, ...), 1 ≤ B, filled up to `size` rows with copies of the last one."""
+    missing = size - len(rows)
+    if missing <= 0:
+        return rows
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
 @functools.cache
 def _scale_and_shift(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
     """Kept on the device: making them in each step would wait for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from mlrec.workflows.pictures import FileNames, picture_of
 
 SHEET = "sheet.png"
 SIDE, SHEET_SIDE = 360, 200  # pixels of a picture's longer side
-TOP, BATCH = 3, 16
+TOP = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,34 +110,32 @@ def look(
 ) -> list[Look]:
     """The maps that `attend` draws; an image that cannot be read goes to `findings`, or is an error without them."""
     from mlrec.models.checkpoint import load_model, read_metadata
-    from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.inference import features_of
+    from mlrec.training.inference import open_on
     from mlrec.training.maps import read_maps
     from mlrec.training.stream import load_stream
 
     machine = machine or Machine()
-    device = resolve_device(machine.device)
-    precision = resolve_precision(machine.precision, device)
     metadata = read_metadata(model)
     wanted = None if labels is None else [column_of(name, metadata.labels) for name in labels]
     head = None
     if temperature is not None:
         known = metadata.architecture.temperatures if metadata.architecture.head in ("csra", "spatial") else ()
         head = _head_of(temperature, known)
-    loaded = load_model(model).to(device)
-    extract = features_of(loaded, device, precision)
+    loaded = load_model(model)
+    opened = open_on(loaded, machine.device, machine.precision)
     batches = load_stream(
-        items, loaded.preprocessing, batch_size=machine.batch_size or BATCH, threads=machine.workers,
+        items, loaded.preprocessing, batch_size=machine.batch_size_for(metadata.config), threads=machine.workers,
         decode=metadata.decode,
     )  # fmt: skip
     looks = []
     with progress.task("reading maps") as step:
         for batch in batches:
             good = [item for item, error in batch.items if _readable(error, findings)]
-            maps = read_maps(loaded.head, extract(batch.images.to(device))) if good else None
+            maps = opened.run(batch.images, partial(read_maps, loaded.head)) if good else None
             if maps is not None:
                 drawn = maps.contributions if head is None or maps.attention is None else maps.attention[:, head]
-                for item, logits, values in zip(good, maps.logits, drawn, strict=True):
+                # Rows after the last readable item fill up the batch.
+                for item, logits, values in zip(good, maps.logits, drawn, strict=False):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
                     names = tuple(metadata.labels[k] for k in columns)
                     looks.append(

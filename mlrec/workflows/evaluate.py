@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from mlrec.workflows import outputs
 from mlrec.workflows.voc_server import check_data, check_name, write_server_archive
 
 T = TypeVar("T")
+BATCH = 16  # images per batch for a model without a config
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Machine:
 
     def __post_init__(self) -> None:
         check_values("flag", {"device": self.device, "precision": self.precision})
+
+    def batch_size_for(self, config: Mapping[str, Any]) -> int:
+        """Batch size for a model trained with `config`: as asked for, else that of its training, in every command."""
+        sizes = (self.batch_size, config.get("eval_batch_size"), config.get("batch_size"))
+        return next((size for size in sizes if isinstance(size, int) and size >= 1), BATCH)
 
 
 @dataclass(frozen=True)
@@ -276,8 +282,7 @@ def run_model(
         manifest = manifest.reordered(model.labels)
     except DataError as error:
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
-    config = metadata.config
-    size = machine.batch_size or config.get("eval_batch_size") or config.get("batch_size") or 16
+    size = machine.batch_size_for(metadata.config)
     with distributed.joined(device):
         made = one_pass(
             model,

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,26 +150,22 @@ def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) 
     """For each sample its place, scores, contributions and attention."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.batches import eval_batches
-    from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.inference import features_of
+    from mlrec.training.inference import open_on
     from mlrec.training.maps import read_maps
 
-    device = resolve_device(machine.device)
-    precision = resolve_precision(machine.precision, device)
-    metadata = read_metadata(path)
-    model = load_model(path).to(device)
-    extract = features_of(model, device, precision)
+    metadata, model = read_metadata(path), load_model(path)
+    opened = open_on(model, machine.device, machine.precision)
     batches = eval_batches(
         manifest,
         model.preprocessing,
-        batch_size=machine.batch_size or metadata.config.get("batch_size") or 16,
+        batch_size=machine.batch_size_for(metadata.config),
         workers=machine.workers,
         decode=metadata.decode,
         progress=progress,
     )
     with progress.task("reading maps", len(manifest)) as step:
         for batch in batches:
-            maps = read_maps(model.head, extract(batch.to(device).images))
+            maps = opened.run(batch.images, partial(read_maps, model.head))
             for place, sample in enumerate(batch.samples.tolist()):
                 if sample >= 0:
                     attention = None if maps.attention is None else maps.attention[place]

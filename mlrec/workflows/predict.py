@@ -20,7 +20,7 @@ from mlrec.predictions import probabilities_of
 from mlrec.progress import SILENT, Progress
 from mlrec.reports.overlay import Panel, Strip, draw_strips, outlined
 from mlrec.runs.tuned import Tuned
-from mlrec.workflows.evaluate import Machine
+from mlrec.workflows.evaluate import BATCH, Machine
 from mlrec.workflows.pictures import FileNames, picture_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from mlrec.models.classifier import Classifier
 
-BATCH = 16
 SIDE = 640  # pixels of a saved picture's longer side
 
 
@@ -41,12 +40,14 @@ class Scorer:
         preprocessing: what it wants images to be made into.
         logits: uint8 images (B, 3, S, S), not normalised, → (B, C).
         decode: the decoder it was trained with.
+        batch_size: images per batch unless the user sets another.
     """
 
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     logits: Callable[[Tensor], NDArray[np.floating[Any]]]
     decode: Decoder = "fast"
+    batch_size: int = BATCH
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,40 +114,38 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
     """
     if isinstance(model, (str, Path)) and (file := onnx_file(model)) is not None:
         return _onnx_scorer(file)
-    import torch
-
     from mlrec.models.checkpoint import load_model, read_metadata
-    from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.inference import features_of
+    from mlrec.training.inference import open_on
 
     machine = machine or Machine()
-    device = resolve_device(machine.device)
-    precision = resolve_precision(machine.precision, device)
     if isinstance(model, (str, Path)):
-        decode, loaded = read_metadata(model).decode, load_model(model).to(device)
-    else:
-        decode, loaded = "fast", model.eval()
-
-    where = next(loaded.parameters()).device
-    extract = features_of(loaded, where, precision)
+        metadata, loaded, device = read_metadata(model), load_model(model), machine.device
+        decode, size = metadata.decode, machine.batch_size_for(metadata.config)
+    else:  # a model of the user's own stays where it is, unless another device is asked for
+        loaded, decode, size = model, "fast", machine.batch_size_for({})
+        device = str(next(model.parameters()).device) if machine.device == "auto" else machine.device
+    opened = open_on(loaded, device, machine.precision)
 
     def logits(images: Tensor) -> NDArray[np.floating[Any]]:
-        with torch.inference_mode():
-            made: NDArray[np.floating[Any]] = loaded.head(extract(images.to(where)).to(torch.float32)).cpu().numpy()
+        made: NDArray[np.floating[Any]] = opened.run(images, loaded.head).cpu().numpy()
         return made
 
-    return Scorer(loaded.labels, loaded.preprocessing, logits, decode)
+    return Scorer(loaded.labels, loaded.preprocessing, logits, decode, size)
 
 
 def _onnx_scorer(file: Path) -> Scorer:
     """An exported model: neither timm nor the classes of the model are needed."""
+    import torch
+
     from mlrec.models.onnxfile import OnnxModel
+    from mlrec.training.failures import memory_explained
     from mlrec.training.transforms import normalize
 
     model = OnnxModel.load(file)
 
     def logits(images: Tensor) -> NDArray[np.floating[Any]]:
-        return model.logits(normalize(images, model.preprocessing).numpy())
+        with memory_explained("--batch-size", torch.device("cpu"), batch_size=len(images), size=images.shape[-1]):
+            return model.logits(normalize(images, model.preprocessing).numpy())
 
     return Scorer(model.labels, model.preprocessing, logits, "pil" if model.decode == "pil" else "fast")
 
@@ -181,7 +180,7 @@ def _predictions(
     batches = load_stream(
         items,
         scorer.preprocessing,
-        batch_size=machine.batch_size or BATCH,
+        batch_size=machine.batch_size or scorer.batch_size,
         threads=machine.workers,
         decode=scorer.decode,
     )

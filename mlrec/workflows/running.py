@@ -71,7 +71,10 @@ def run(
     identity = records.identity(plan)
     setup.prepare_process(config, device, precision)
     first = processes.rank() == 0
-    with distributed.joined(device), deferred_signals() as stop, ExitStack() as held:
+    with (
+        distributed.joined(device), deferred_signals() as stop, explained(config, device, precision),
+        ExitStack() as held,
+    ):  # fmt: skip
         each = setup.per_process(config)
         spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
@@ -136,8 +139,7 @@ def _course(job: Job) -> Run:
     """Train, score and write; whatever the end, the record says how it came."""
     try:
         job.begin()
-        with explained(job.config, job.network.device, job.network.precision):
-            predictions = _train(job)
+        predictions = _train(job)
         if job.folder is not None:
             _write(job, job.folder, predictions)
         job.finish()
@@ -219,7 +221,7 @@ def _features(job: Job, manifest: Manifest, config: Config) -> Features:
     """What the frozen trunk makes of a split, computed if no run did so before."""
     with job.timed("features"), job.stop.at_once():
         return job.features.of(
-            job.state.model, manifest, config, device=job.network.device, precision=job.network.precision,
+            job.state.model, manifest, config, device=job.network.device, precision=_precision(job),
             progress=job.progress,
         )  # fmt: skip
 
@@ -254,11 +256,16 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
     with job.timed("eval"), job.stop.at_once():
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
-            precision=job.network.precision, decode=config.decode, progress=job.progress,
-            rank=processes.rank(), world=processes.world(),
+            precision=_precision(job), decode=config.decode, progress=job.progress,
+            rank=processes.rank(), world=processes.world(), batch_flag="--eval-batch-size",
         )  # fmt: skip
     setup.lay_out(model, config)
     return predictions
+
+
+def _precision(job: Job) -> Precision:
+    """The precision of the backbone; the network that trains is a head in float32 if the backbone is frozen."""
+    return resolve_precision(job.config.precision, job.network.device)
 
 
 def _write(job: Job, folder: Path, predictions: Predictions) -> None:

@@ -16,22 +16,22 @@ from mlrec.models.backbones import Backbone, paper_weights
 # name, input size, d, side of the map
 MAPS = [
     ("resnet18", 64, 512, 2),
-    ("resnet50d", 64, 2048, 2),
+    pytest.param("resnet50d", 64, 2048, 2, marks=pytest.mark.long),
     ("regnety_002", 64, 368, 2),
     ("mobilenetv2_100", 64, 1280, 2),
     ("efficientnet_b0", 64, 1280, 2),
     ("tf_efficientnet_lite0", 64, 1280, 2),
-    ("densenet121", 64, 1024, 2),
+    pytest.param("densenet121", 64, 1024, 2, marks=pytest.mark.long),
     ("convnext_atto", 64, 320, 2),
     ("test_mambaout", 160, 64, 5),
     ("swin_tiny_patch4_window7_224", 224, 768, 7),
     ("vit_tiny_patch16_224", 224, 192, 14),
-    ("vit_tiny_patch16_224", 448, 192, 28),
+    pytest.param("vit_tiny_patch16_224", 448, 192, 28, marks=pytest.mark.long),
     ("deit_tiny_distilled_patch16_224", 224, 192, 14),
-    ("vit_dpwee_patch16_reg1_gap_256", 256, 256, 16),
-    ("hiera_tiny_224", 224, 768, 7),
-    ("mvitv2_tiny", 224, 768, 7),
-    ("xcit_nano_12_p8_224", 224, 128, 28),
+    pytest.param("vit_dpwee_patch16_reg1_gap_256", 256, 256, 16, marks=pytest.mark.long),
+    pytest.param("hiera_tiny_224", 224, 768, 7, marks=pytest.mark.long),
+    pytest.param("mvitv2_tiny", 224, 768, 7, marks=pytest.mark.long),
+    pytest.param("xcit_nano_12_p8_224", 224, 128, 28, marks=pytest.mark.long),
 ]
 
 

@@ -43,7 +43,11 @@ def logits(content: object, images: Tensor, lam: float) -> tuple[object, Tensor]
 
 @pytest.mark.parametrize(
     ("depth", "width", "heads", "labels", "size", "prefix"),
-    [(50, 2048, 1, 20, 224, ""), (101, 2048, 6, 80, 448, "module."), (18, 512, 4, 80, 64, "module.")],
+    [
+        pytest.param(50, 2048, 1, 20, 224, "", marks=pytest.mark.long),
+        pytest.param(101, 2048, 6, 80, 448, "module.", marks=pytest.mark.long),
+        (18, 512, 4, 80, 64, "module."),
+    ],
 )
 def test_the_papers_resnets(depth: int, width: int, heads: int, labels: int, size: int, prefix: str) -> None:
     torch.manual_seed(0)
@@ -57,7 +61,7 @@ def test_the_papers_resnets(depth: int, width: int, heads: int, labels: int, siz
     assert close(ours, oracles.csra_logits(features, convolutions, 0.5))
 
 
-@pytest.mark.parametrize(("size", "heads", "labels"), [(224, 1, 14), (448, 8, 80)])
+@pytest.mark.parametrize(("size", "heads", "labels"), [(224, 1, 14), pytest.param(448, 8, 80, marks=pytest.mark.long)])
 def test_the_papers_vit_base(size: int, heads: int, labels: int) -> None:
     torch.manual_seed(0)
     trunk, convolutions = oracles.vit_state(768, 12, size // 16), oracles.heads_of(heads, labels, 768)

@@ -15,6 +15,7 @@ from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.onnxfile import OnnxModel, export_onnx
 
 CASES = {
+    "small": ("test_vit", {"head": "csra", "temperatures": [1.0, math.inf], "img_size": 160}),
     "resnet": ("resnet18", {"head": "csra", "heads": 2, "lam": 0.3, "img_size": 64}),
     "efficientnet": ("tf_efficientnet_lite0", {"head": "average", "img_size": 64}),
     "vit": ("vit_tiny_patch16_224", {"head": "csra", "temperatures": [1.0, 4.0, math.inf], "img_size": 48}),
@@ -31,7 +32,9 @@ def made(name: str) -> Classifier:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "small" else pytest.mark.long) for name in CASES]
+)
 def test_logits_agree_for_any_number_of_images(name: str, tmp_path: Path) -> None:
     model = made(name)
     export_onnx(model, tmp_path / "model.onnx", {"decode": "pil"})

@@ -26,12 +26,20 @@ from tests.tiny import FAST, LABELS, make_tiny
 REPOSITORY = Path(__file__).parents[2]
 FLAGS = {**FAST, "backbone": "test_vit", "batch_size": 6, "epochs": 3, "eval_batch_size": 4}
 SIZES = (1, 2, 9, 11)  # of evaluations: fewer samples than processes, and numbers that no world divides
+NAMES = tuple(f"of{size}" for size in SIZES)
 
 TRAIN = f"""
 import sys
 from pathlib import Path
 from mlrec.workflows.train import train
-train({FLAGS!r} | {{"data": sys.argv[1]}}, out=sys.argv[2], name=sys.argv[3])
+train({FLAGS!r} | {{"data": sys.argv[2]}}, out=Path(sys.argv[1]).parent, name=Path(sys.argv[1]).name)
+"""
+# The first process alone writes the run; the others have to wait for it.
+WAIT = """
+import time
+from mlrec.runs.record import RunRecord
+while RunRecord.load(sys.argv[1]).status != "finished":
+    time.sleep(0.05)
 """
 RESUME = """
 import sys
@@ -42,7 +50,7 @@ EVALUATE = """
 import sys
 from mlrec.workflows.evaluate import Machine, evaluate_run
 for split in sys.argv[4:]:
-    evaluate_run(sys.argv[1], data=sys.argv[2], split=split, machine=Machine(batch_size=4, workers=0, device="cpu"))
+    evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=Machine(batch_size=4, workers=0, device="cpu"))
 """
 DIE = """
 import os, sys
@@ -83,53 +91,71 @@ def alone(data: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def pair(data: Path) -> Run:
-    """The same by two processes."""
-    folder = data.parents[1] / "pair"
-    folder.mkdir()
-    done = torchrun(2, TRAIN, folder, data, folder, "run")
+def splits(data: Path) -> Path:
+    """A dataset with a split of each of `SIZES`."""
+    whole = Dataset.load(data).manifest("train")
+    parts = {f"of{size}": whole.subset(range(size), f"of{size}") for size in SIZES}
+    made = data.parents[1] / "splits"
+    made.mkdir()
+    info = Info("tiny", {"kind": "csv"}, "paper", list(LABELS), dict.fromkeys(parts, 0))
+    folder.write(made, info, list(parts.values()))
+    return made
+
+
+@pytest.fixture(scope="module")
+def pair(data: Path, splits: Path) -> Run:
+    """The same by two processes, which then evaluate it on each split."""
+    root = data.parents[1] / "pair"
+    root.mkdir()
+    done = torchrun(2, TRAIN + WAIT + EVALUATE, root, root / "run", data, splits, *NAMES)
     assert done.returncode == 0, done.stderr
-    return Run.load(folder / "run")
+    return Run.load(root / "run")
 
 
 def test_two_processes_train_as_one_with_the_same_batch(alone: Run, pair: Run) -> None:
     losses = [[e["loss"] for e in log.entries(run.path) if e["event"] == "steps"] for run in (alone, pair)]
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    files = [sorted(entry.name for entry in run.path.iterdir()) for run in (alone, pair)]
+    files = [sorted(entry.name for entry in run.path.iterdir() if entry.is_file()) for run in (alone, pair)]
     assert files[0] == files[1]
     assert pair.record.environment["processes"] == 2
 
 
-def test_predictions_are_the_same_bytes_for_any_number_of_processes(data: Path, alone: Run, tmp_path: Path) -> None:
-    whole = Dataset.load(data).manifest("train")
-    parts = {f"of{size}": whole.subset(range(size), f"of{size}") for size in SIZES}
-    splits = tmp_path / "splits"
-    splits.mkdir()
-    folder.write(
-        splits, Info("tiny", {"kind": "csv"}, "paper", list(LABELS), dict.fromkeys(parts, 0)), list(parts.values())
-    )
+def digests(run: Path, processes: int) -> list[str]:
+    """Of the predictions and metrics of each split, evaluated by so many processes."""
+    for name in NAMES:
+        environment = json.loads((run / f"eval-tiny-{name}" / "eval.json").read_text())["environment"]
+        assert environment["processes"] == processes
+    files = (directory.PREDICTIONS, directory.METRICS)
+    return [sha256(run / f"eval-tiny-{name}" / file) for name in NAMES for file in files]
+
+
+def test_predictions_are_the_same_bytes_for_any_number_of_processes(pair: Run, splits: Path) -> None:
+    by_two = digests(pair.path, 2)
+    for name in NAMES:
+        machine = Machine(batch_size=4, workers=0, device="cpu")
+        evaluate_run(pair.path, data=splits, split=name, machine=machine)
+    assert digests(pair.path, 1) == by_two
+
+
+@pytest.mark.long
+def test_predictions_are_the_same_bytes_for_three_processes(pair: Run, splits: Path, tmp_path: Path) -> None:
     machine = Machine(batch_size=4, workers=0, device="cpu")
-    digests = []
-    for processes in (1, 2, 3):
-        if processes == 1:
-            for split in parts:
-                evaluate_run(alone.path, data=splits, split=split, machine=machine)
-        else:
-            done = torchrun(processes, EVALUATE, tmp_path, alone.path, splits, "x", *parts)
-            assert done.returncode == 0, done.stderr
-        found = [alone.path / f"eval-tiny-{split}" for split in parts]
-        names = (directory.PREDICTIONS, directory.METRICS)
-        digests.append([sha256(path / name) for path in found for name in names])
-        assert all(
-            json.loads((path / "eval.json").read_text())["environment"]["processes"] == processes for path in found
-        )
-    assert digests[0] == digests[1] == digests[2]
+    for name in NAMES:
+        evaluate_run(pair.path, data=splits, split=name, machine=machine)
+    alone = digests(pair.path, 1)
+    done = torchrun(3, EVALUATE, tmp_path, pair.path, "-", splits, *NAMES)
+    assert done.returncode == 0, done.stderr
+    assert digests(pair.path, 3) == alone
 
 
 # A process that is killed says nothing: the other one tells that it is alone, or that torchrun, faster, ended it.
 @pytest.mark.parametrize(
-    ("how", "told"), [("kill", r"another process of this job ended|terminated"), ("raise", r"x\.jpg: broken")]
+    ("how", "told"),
+    [
+        pytest.param("kill", r"another process of this job ended|terminated", marks=pytest.mark.long),
+        ("raise", r"x\.jpg: broken"),
+    ],
 )
 def test_a_dead_process_ends_the_job_with_one_message_and_the_job_resumes(
     data: Path, pair: Run, tmp_path: Path, how: str, told: str

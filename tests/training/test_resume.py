@@ -92,7 +92,7 @@ def test_two_runs_are_the_same_bits_and_another_seed_is_not(
     assert fingerprint(other.path)["weights"] != straight["weights"]
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 8, 10])
+@pytest.mark.parametrize("at", [1, 5, 8, *(pytest.param(at, marks=pytest.mark.long) for at in (2, 3, 6, 10))])
 def test_killed_anywhere_it_goes_on_to_the_same_bits(
     data: Path, straight: dict[str, str], tmp_path: Path, at: int
 ) -> None:
@@ -121,7 +121,7 @@ def selected(selecting: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     return fingerprint(run.path) | {"best": read_metadata(run.path / directory.BEST).sha256}
 
 
-@pytest.mark.parametrize("at", [4, 7, 11, 13])
+@pytest.mark.parametrize("at", [11, *(pytest.param(at, marks=pytest.mark.long) for at in (4, 7, 13))])
 def test_the_best_epoch_and_the_early_end_are_the_same_after_a_kill(
     selecting: dict[str, Any], selected: dict[str, str], tmp_path: Path, at: int
 ) -> None:
@@ -293,7 +293,9 @@ def until_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"step {step} did not come: {process.communicate(timeout=60)}")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path: Path, number: int, code: int) -> None:
     with started(command(data, tmp_path), text=True) as process:
         until_step(tmp_path / "run", 3, process)
@@ -307,6 +309,7 @@ def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path
     assert content["step"] == max(entry["step"] for entry in log.entries(tmp_path / "run"))
 
 
+@pytest.mark.long
 def test_kill_9_of_a_real_process_leaves_a_run_that_resumes(
     data: Path, straight: dict[str, str], tmp_path: Path
 ) -> None:

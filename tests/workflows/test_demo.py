@@ -68,6 +68,7 @@ def test_the_files_it_names_are_there(made: tuple[Path, Demo]) -> None:
         assert picture.width > 500
 
 
+@pytest.mark.long
 def test_a_second_demo_replaces_the_runs_and_gives_the_same_numbers(made: tuple[Path, Demo]) -> None:
     out, first = made
     again = demo(out, seeds=(0, 1), images=IMAGES, flags=TINY | NO_WEIGHTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,14 +15,19 @@ import torch
 from PIL import Image
 
 from mlrec.datasets.images import decode
+from mlrec.datasets.listing import items_of
 from mlrec.datasets.objects import Objects, load_objects
 from mlrec.datasets.shapes import draw_shapes
 from mlrec.errors import DataError
 from mlrec.models.checkpoint import load_model
 from mlrec.models.csra import CSRA
+from mlrec.training import inference
+from mlrec.training.inference import InferenceModel
 from mlrec.training.transforms import normalize, tensors
+from mlrec.workflows.attend import look
 from mlrec.workflows.evaluate import Evaluation, Machine, evaluate_run
 from mlrec.workflows.localize import Localization, _masks, localize
+from mlrec.workflows.predict import predict
 from mlrec.workflows.prepare import prepare
 from mlrec.workflows.train import train
 from tests.tiny import FAST, make_tiny
@@ -67,6 +73,40 @@ def test_each_shown_label_is_a_pair_judged_as_by_hand(found: Evaluation, result:
     ]
     assert pair.hit == float(cell.any())
     assert pair.covered == pytest.approx(mask.mean(), abs=0.02)
+
+
+def test_all_commands_run_the_same_batches_through_the_same_prepared_model(
+    found: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images, batch shapes, device, precision and memory layout: what the bits of scores depend on."""
+    calls: list[tuple[object, ...]] = []
+    run, prepare_device = InferenceModel.run, inference.prepare_device
+
+    def recorded(model: InferenceModel, images: torch.Tensor, read: Callable[[torch.Tensor], object]) -> object:
+        layouts = {p.is_contiguous(memory_format=torch.channels_last) for p in model.model.parameters() if p.ndim == 4}
+        calls.append((tuple(images.shape), images.tolist(), model.device, model.precision, layouts))
+        return run(model, images, read)
+
+    def prepared(*how: object) -> None:
+        calls.append(how)
+        prepare_device(*how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(InferenceModel, "run", recorded)
+    monkeypatch.setattr(inference, "prepare_device", prepared)
+    manifest = found.dataset.path / "val.jsonl"
+    runs = []
+    for command in (
+        lambda: evaluate_run(found.model, machine=HERE),
+        lambda: list(predict(found.model, manifest, machine=HERE)),
+        lambda: look(found.model, items_of([str(manifest)]), machine=HERE),
+        lambda: localize(found, machine=HERE),
+    ):
+        calls.clear()
+        command()
+        runs.append(list(calls))
+    assert [call[0] for call in runs[0]] == [torch.device("cpu"), (4, 3, 128, 128), (4, 3, 128, 128)]
+    assert runs[0][1][2:] == (torch.device("cpu"), "fp32", {True})
+    assert runs[1:] == [runs[0]] * 3
 
 
 def test_groups_and_files_say_the_same(found: Evaluation, result: Localization) -> None:

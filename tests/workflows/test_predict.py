@@ -20,9 +20,10 @@ import mlrec
 from mlrec.cli.app import app
 from mlrec.datasets.folder import Dataset
 from mlrec.datasets.listing import Item
-from mlrec.errors import DataError, Findings, MlrecError
+from mlrec.errors import DataError, Findings, MlrecError, UsageError
 from mlrec.metrics.scores import read_scores
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.predictions import probabilities_of
 from mlrec.reports.predicted import LINES, csv_header
 from mlrec.runs.record import Run
 from mlrec.workflows.evaluate import Machine, evaluate_run
@@ -59,12 +60,19 @@ def test_scores_are_those_of_the_evaluation(run: Run, data: Path) -> None:
         assert one.scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-6)
 
 
-def test_in_bf16_too_scores_are_those_of_the_evaluation(run: Run, data: Path) -> None:
-    half = replace(HERE, precision="bf16")
-    known = evaluate_run(run.path, data=data, machine=half).predictions
-    assert not np.array_equal(known.logits, run.predictions().logits)
-    found = [one.probabilities for one in predict(run.path, data / "val.jsonl", machine=half)]
-    np.testing.assert_allclose(found, torch.sigmoid(torch.from_numpy(known.logits).double()).numpy(), atol=1e-6)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_equal_images_in_equal_batches_have_equal_scores_to_the_bit(run: Run, data: Path, precision: str) -> None:
+    how = replace(HERE, precision=precision)
+    known = evaluate_run(run.path, data=data, machine=how).predictions
+    assert np.array_equal(known.logits, run.predictions().logits) == (precision == "fp32")
+    found = [one.probabilities for one in predict(run.path, data / "val.jsonl", machine=how)]
+    np.testing.assert_array_equal(found, probabilities_of(known.logits.astype(np.float64)))
+
+
+def test_a_model_of_the_users_own_stays_on_its_device(run: Run, data: Path) -> None:
+    model = mlrec.load_model(run.path).to("meta")
+    with pytest.raises(UsageError, match="device 'meta' is not supported"):
+        next(predict(model, data / "val.jsonl"))
 
 
 def test_public_names_work_together(run: Run, data: Path) -> None:
