@@ -120,7 +120,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "auto"
     )
     precision: Annotated[
-        Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32")
+        Literal["auto", "fp32", "tf32", "bf16", "fp16"],
+        _key("auto = bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32"),
     ] = "auto"
     workers: Annotated[Natural | None, _key("loader processes [default: one a core beside a GPU, else none]")] = None
     threads: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from mlrec.training.losses import Loss
 from mlrec.training.optim import lr_at, set_lr, trainable
 from mlrec.training.state import State
 
-LOOK_EVERY = 20  # steps between two looks at what a CUDA device has computed; looking waits for it
+LOOK_EVERY = 20  # steps between two looks at what a GPU has computed; looking waits for it
 MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out
 NAMED = 3  # samples of a batch whose loss is no number
 
@@ -35,6 +35,7 @@ class Steps:
         loss: mean over these steps.
         lr: the trunk's, of the last of them.
         grad_norm: of the last of them, over all parameters, before clipping.
+        stopped: `stopping` said so; in all processes at the same step.
     """
 
     epoch: int
@@ -44,6 +45,7 @@ class Steps:
     loss: float
     lr: float
     grad_norm: float
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ def fit(
     *,
     steps_per_epoch: int,
     sample_ids: Sequence[str] = (),
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train from where `state` stands to the end of the last epoch.
 
-    `Steps` comes after each step on a CPU and at most every 20 on a GPU, where looking at a loss costs time;
-    `Epoch` after each epoch. Between two events `state` is complete: it may be saved, scored, or left for good.
+    `Steps` comes after each step on a CPU and every 20 on a GPU, where fetching a loss waits for the device, or sooner
+    when training is to stop; `Epoch` comes after each epoch. Between two events `state` is complete: it may be saved, scored, or left for good.
 
     Args:
         state: changed in place.
@@ -107,10 +110,12 @@ def fit(
         config: the run's.
         steps_per_epoch: batches of an epoch.
         sample_ids: names of the samples, for the error.
+        stopping: whether training is to stop, asked after each step; exchanged among processes, see `SharedFlag`.
 
     Raises:
         RunError: loss or gradients are no finite numbers; names step and samples. What was saved before stays good.
     """
+    flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
         network.module.train()
         window = _Window()
@@ -127,8 +132,9 @@ def fit(
             window.losses.append(value)
             window.norms.append(norm)
             window.lrs.append(lr)
-            if _look_is_due(state, network.device, config, steps_per_epoch):
-                yield _look(state, window, network.precision, sample_ids)
+            stopped = flag.exchange(stopping())
+            if stopped or _look_is_due(state, network.device, config, steps_per_epoch):
+                yield replace(_look(state, window, network.precision, sample_ids), stopped=stopped)
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
@@ -146,6 +152,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
             value = loss(logits, targets[k]) * (batch.share * len(targets[k]) / len(batch.samples))
             torch.autograd.backward(state.scaler.scale(value))
         total += value.detach()
+    distributed.average_batch_norm(network.module)
     state.scaler.unscale_(state.optimizer)
     gradients = [p.grad for p in trainable(state.optimizer) if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -173,7 +180,7 @@ def _synchronised(module: nn.Module, last: bool) -> nullcontext[None]:
 
 
 def _look_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
-    every = LOOK_EVERY if device.type == "cuda" else 1
+    every = 1 if device.type == "cpu" else LOOK_EVERY
     saving = config.save_every and state.step % config.save_every == 0
     return bool(state.step % every == 0 or state.batch == steps_per_epoch or saving)
 

@@ -65,7 +65,8 @@ def run(
         each = setup.per_process(config)
         spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
-        model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
+        with distributed.first_on_machine():
+            model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
         if resumed is not None:  # where it began with another run's trunk, that is not needed any more
             model.preprocessing = Preprocessing.from_dict(resumed.model["preprocessing"])
         if model.backbone.origin:
@@ -114,7 +115,10 @@ def _train(job: Job) -> Predictions:
     steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world())
     with closing(cast(Generator[Batch], _batches(job))) as batches:
         names = job.plan.train.sample_ids
-        events = fit(job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names)
+        events = fit(
+            job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names,
+            stopping=lambda: job.stop.number is not None,
+        )  # fmt: skip
         while True:
             epoch = _epoch(job, events, steps)
             job.save_epoch()
@@ -138,10 +142,9 @@ def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int) -> Epoch:
                 job.log("epoch", epoch=event.epoch + 1, step=event.step, loss=event.loss)
                 return event
             _tell(job, event, advance, steps_per_epoch)
-            stopped = distributed.any_process(job.stop.number is not None, job.network.device)
-            if stopped or (config.save_every and event.step % config.save_every == 0):
+            if event.stopped or (config.save_every and event.step % config.save_every == 0):
                 job.save()
-            if stopped:
+            if event.stopped:
                 raise Signalled(job.stop.number or signal.SIGTERM)  # where another process was told
 
 
@@ -195,7 +198,6 @@ def _score(job: Job, event: Epoch) -> Predictions | None:
 
 def _predict(job: Job, manifest: Manifest) -> Predictions:
     config, model = job.config, job.state.scored
-    distributed.same_buffers(model)
     size = config.eval_batch_size or setup.per_process(config)
     if config.freeze_backbone:
         plain = _features(job, manifest, msgspec.structs.replace(config, feature_copies=0, eval_batch_size=size))

@@ -84,6 +84,21 @@ def test_two_epochs_are_those_of_a_loop_written_out_by_hand() -> None:
     assert epochs[0].loss == pytest.approx(sum(losses[:3]) / 3, rel=1e-5)
 
 
+def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where losses are fetched rarely too, as on a GPU: here once per epoch."""
+    monkeypatch.setattr(loop, "_look_is_due", lambda state, device, config, steps: state.batch == steps)
+    state, network = made(PLAIN)
+    events = fit(
+        state, network, iter(batches(6)), mean_loss, PLAIN, steps_per_epoch=3, stopping=lambda: state.step == 2
+    )
+    event = next(events)
+    assert isinstance(event, Steps)
+    assert (event.step, event.steps, event.stopped, state.step, state.batch) == (2, 2, True, 2, 2)
+    following = next(events)
+    assert isinstance(following, Steps)
+    assert (following.step, following.stopped) == (3, False)
+
+
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     config = changed(backbone="test_vit", epochs=1)  # no BatchNorm, whose statistics are of each part
     whole, events = run(config, batches(3, 5), 3)
