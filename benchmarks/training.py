@@ -48,9 +48,11 @@ def main() -> None:
     parser.add_argument("--backbone", help="[default: by the device]")
     parser.add_argument("--img-size", type=int)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    if args.workers is None:
+        args.workers = default_workers(torch.device(args.device))
     manifest = DataFolder.load(args.data).manifest(args.split)
     manifest = manifest.subset(range(min(args.images, len(manifest))))
     device, (backbone, size, precision) = torch.device(args.device), SIDES[args.device]

@@ -65,7 +65,7 @@ def compute_features(
     epochs: list[int | None] = list(range(config.feature_copies)) or [None]
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
-    batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress)
+    batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress, device=device)
     extract, values = features_of(model, device, precision), None
     with progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
         for key, batch in zip(keys, batches, strict=True):

@@ -100,7 +100,8 @@ def fit(
     """Train from where `state` stands to the end of the last epoch.
 
     `Steps` comes after each step on a CPU and every 20 on a GPU, where fetching a loss waits for the device, or sooner
-    when training is to stop; `Epoch` comes after each epoch. Between two events `state` is complete: it may be saved, scored, or left for good.
+    when training is to stop; `Epoch` comes after each epoch. Between two events `state` is complete: it may be saved,
+    scored, or left for good.
 
     Args:
         state: changed in place.

@@ -97,7 +97,7 @@ def read_features(
     model = model.to(chosen, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     batches = eval_batches(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
-        progress=progress,
+        progress=progress, device=chosen,
     )  # fmt: skip
     extract = features_of(model, chosen, how)
     # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.

@@ -97,7 +97,7 @@ def doctor(
         ("packages", _packages),
         ("device", lambda: _device(device)),
         ("decoder", _decoder),
-        ("machine", lambda: _machine(Path(out), workers)),
+        ("machine", lambda: _machine(Path(out), workers, device)),
         ("data", lambda: _data(data, Path(data_root), dataset)),
         ("training", lambda: _training(dataset, device, workers)),
     ]
@@ -172,11 +172,12 @@ def _decoder() -> Iterator[Check]:
     yield Check("decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --decode pil")
 
 
-def _machine(out: Path, workers: int | None) -> Iterator[Check]:
+def _machine(out: Path, workers: int | None, device: str) -> Iterator[Check]:
+    from mlrec.training.devices import resolve_device
     from mlrec.training.loading import default_workers
 
     cores = processes.cores()
-    number = default_workers() if workers is None else workers
+    number = default_workers(resolve_device(device)) if workers is None else workers
     few = f"{cores} cores decode slowly; cache features with --freeze-backbone" if cores < 2 else ""
     yield Check("workers", "warning" if few else "ok", f"{number or 'no'} loader processes, {cores} cores", few)
     if SHARED_MEMORY.is_dir():

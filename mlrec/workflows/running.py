@@ -167,7 +167,9 @@ def _batches(job: Job) -> Iterator[Batch]:
     place |= {"epochs": config.epochs - job.state.epoch, "rank": processes.rank(), "world": processes.world()}
     if config.freeze_backbone:
         return feature_batches(_features(job, job.plan.train, config), config, **place)
-    return train_batches(job.plan.train, config, job.state.model.preprocessing, progress=job.progress, **place)
+    return train_batches(
+        job.plan.train, config, job.state.model.preprocessing, progress=job.progress, device=job.network.device, **place
+    )
 
 
 def _features(job: Job, manifest: Manifest, config: Config) -> Features:
