@@ -45,23 +45,23 @@ def joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     shared, number, processes = next(rendezvous("env://", rank(), world(), timeout=TIMEOUT))
     # A process may join again for its next run.
-    store = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
-    _stores.append(store)
+    own = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
+    _stores.append(own)
     gpu = device if device.type == "cuda" else None
     try:
         if gpu is not None:
-            check_own_gpu(store, gpu)
+            check_own_gpu(own, gpu)
         distributed.init_process_group(
             "gloo" if gpu is None else "nccl",
-            store=store, rank=number, world_size=processes, timeout=TIMEOUT, device_id=gpu,
+            store=own, rank=number, world_size=processes, timeout=TIMEOUT, device_id=gpu,
         )  # fmt: skip
         yield
     except BaseException as error:
-        error.speaks = _is_first(store)  # type: ignore[attr-defined]
+        error.speaks = _is_first(own)  # type: ignore[attr-defined]
         _abort(gpu is not None)
         raise
     finally:
-        _stores.remove(store)
+        _stores.remove(own)
     distributed.destroy_process_group()
 
 
@@ -88,15 +88,15 @@ def first_on_machine() -> Iterator[None]:
     if world() == 1:
         yield
         return
-    store, key = _stores[-1], f"done-{platform.node()}"
+    key = f"done-{platform.node()}"
     if int(os.environ.get("LOCAL_RANK", "0")):
-        store.wait([key], DOWNLOAD_TIMEOUT)
+        store().wait([key], DOWNLOAD_TIMEOUT)
         yield
         return
     try:
         yield
     finally:
-        store.set(key, "")  # after an error too: the others then meet it, and do not wait
+        store().set(key, "")  # after an error too: the others then meet it, and do not wait
 
 
 def mean(values: Tensor) -> Tensor:
@@ -105,6 +105,26 @@ def mean(values: Tensor) -> Tensor:
         distributed.all_reduce(values)
         values /= world()
     return values
+
+
+def store() -> Any:
+    """The key-value store of the job under way."""
+    return _stores[-1]
+
+
+def gather(values: Tensor) -> list[Tensor]:
+    """The tensors of all processes, which have one shape and dtype, by rank; sent as bytes, so no bit changes."""
+    if world() == 1:
+        return [values]
+    content = values.contiguous().view(torch.uint8)
+    parts = [torch.empty_like(content) for _ in range(world())]
+    distributed.all_gather(parts, content)
+    return [part.view(values.dtype) for part in parts]
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Return when every process has called it."""
+    mean(torch.zeros((), device=device)).item()
 
 
 class SharedFlag:

@@ -25,7 +25,7 @@ from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.curves import draw_curves
 from mlrec.training.devices import resolve_device, resolve_precision
 from mlrec.training.failures import explained
-from mlrec.training.features import Features, FeatureStore, feature_batches
+from mlrec.training.features import Features, FeatureStore, feature_batches, on_device_if_it_fits
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Steps, fit
 from mlrec.training.losses import loss_function
@@ -83,6 +83,8 @@ def run(
                 warning := records.other_machine(resumed.environment, records.environment(device, precision))
             ) is not None:
                 progress.warn(warning)
+            if (note := setup.resume_note(config, device)) is not None:
+                progress.warn(note)
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
         store = FeatureStore() if features is None else features
@@ -166,7 +168,8 @@ def _batches(job: Job) -> Iterator[Batch]:
     config, place = job.config, {"epoch": job.state.epoch, "start": job.state.batch}
     place |= {"epochs": config.epochs - job.state.epoch, "rank": processes.rank(), "world": processes.world()}
     if config.freeze_backbone:
-        return feature_batches(_features(job, job.plan.train, config), config, **place)
+        features = on_device_if_it_fits(_features(job, job.plan.train, config), job.network.device)
+        return feature_batches(features, config, **place)
     return train_batches(
         job.plan.train, config, job.state.model.preprocessing, progress=job.progress, device=job.network.device, **place
     )

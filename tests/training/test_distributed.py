@@ -97,6 +97,37 @@ Path(sys.argv[1], str(rank)).write_text(json.dumps(found))
 """
 
 
+FEATURES = """
+import json, sys
+from pathlib import Path
+import torch
+from mlrec import processes
+from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
+from mlrec.models.classifier import create_model
+from mlrec.training import distributed, features, inference
+
+seen, real = [], features.features_of
+def counting(*given):
+    extract = real(*given)
+    return lambda images: seen.append(len(images)) or extract(images)
+features.features_of = counting
+device, manifest = torch.device("cpu"), Manifest.load(Path(sys.argv[1]))
+torch.manual_seed(0)
+model = create_model("test_resnet", 3, img_size=32)
+with distributed.joined(device):
+    config = Config(batch_size=4, img_size=32, workers=0, feature_copies=int(sys.argv[3]))
+    values = features.compute_features(model, manifest, config, device=device, precision=sys.argv[4]).values
+    torch.save(values.clone(), sys.argv[2] + str(processes.rank()))
+    distributed.wait_for_all(device)
+    if processes.rank() == 0:
+        values[0, 0] = 7
+    distributed.wait_for_all(device)
+    found = {"seen": sum(seen), "held_once": bool((values[0, 0] == 7).all())}
+Path(sys.argv[2] + str(processes.rank()) + ".json").write_text(json.dumps(found))
+"""
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("distributed"))
@@ -172,6 +203,24 @@ def test_what_processes_exchange(tmp_path: Path) -> None:
         assert found["mean"] == pytest.approx([0.1 * (15 + 1.5)] * 2)
         assert found["var"] == pytest.approx([0.9 + 0.1 * pixels.var().item()] * 2)
     assert second["began"] > first["began"], "the second process did not wait for what the first one downloads"
+
+
+def test_features_of_a_frozen_backbone_are_computed_and_held_once(data: Path, tmp_path: Path) -> None:
+    """13 samples in batches of 4, two augmented copies, bf16: 8 batches, dealt to three processes."""
+    manifest, makers = data / "train.jsonl", {1: 32, 3: 12}
+    found: dict[int, list[torch.Tensor]] = {}
+    for processes, images in makers.items():
+        done = torchrun(processes, FEATURES, tmp_path, manifest, tmp_path / f"of{processes}-", 2, "bf16")
+        assert done.returncode == 0, done.stderr
+        files = [tmp_path / f"of{processes}-{rank}" for rank in range(processes)]
+        found[processes] = [torch.load(file) for file in files]
+        for file in files:
+            told = json.loads(file.with_name(file.name + ".json").read_text())
+            assert told == {"seen": images, "held_once": True}
+    (alone,) = found[1]
+    assert alone.dtype == torch.bfloat16
+    assert all(torch.equal(alone, values) for values in found[3])
+    assert not list(Path("/dev/shm").glob("mlrec-features-*"))
 
 
 def test_two_processes_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
