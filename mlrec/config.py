@@ -131,7 +131,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     compile: Annotated[bool, _key("torch.compile the model")] = False
     sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
     tensorboard: Annotated[bool, _key("write TensorBoard's files into the run folder, too")] = False
-    deterministic: Annotated[bool, _key("deterministic kernels on CUDA, slower")] = False
+    deterministic: Annotated[
+        bool, _key("deterministic kernels on CUDA only, slower; an operation without one is an error")
+    ] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
