@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import platform
@@ -27,6 +28,9 @@ FLAG_DELAY = 2  # steps after which a `SharedFlag` is known
 BATCH_NORMS = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct
 )  # what the conversion to SyncBatchNorm keeps the function of  # fmt: skip
+# The option of DistributedDataParallel that newer versions of PyTorch have renamed, and warn about.
+_RENAMED = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if _RENAMED else "broadcast_buffers"
 _JOBS = itertools.count()
 _stores: list[Any] = []  # of the job under way
 
@@ -186,8 +190,8 @@ def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Mo
     return nn.parallel.DistributedDataParallel(
         module,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
+        **{_SYNC_BUFFERS: False},
     )
 
 

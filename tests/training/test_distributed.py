@@ -153,6 +153,7 @@ def pair(data: Path) -> Run:
     folder.mkdir()
     done = torchrun(2, TRAIN, folder, data, folder, "run")
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     return Run.load(folder / "run")
 
 
