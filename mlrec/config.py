@@ -129,6 +129,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
     compile: Annotated[bool, _key("torch.compile the model")] = False
+    grad_checkpointing: Annotated[
+        bool, _key("recompute the backbone's activations in the backward pass: less memory, slower")
+    ] = False
     sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
     tensorboard: Annotated[bool, _key("write TensorBoard's files into the run folder, too")] = False
     deterministic: Annotated[

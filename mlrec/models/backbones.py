@@ -66,6 +66,17 @@ class Backbone(nn.Module):
         """Features (B, d, h, w) of normalised `images` (B, 3, H, W)."""
         return self._normed(self._map(self.trunk.forward_features(images), images.shape[-2:]))
 
+    def checkpoint_gradients(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them.
+
+        Raises:
+            ModelError: timm does not have that for this backbone.
+        """
+        try:
+            self.trunk.set_grad_checkpointing(enable)
+        except (AttributeError, AssertionError, NotImplementedError) as error:
+            raise ModelError(f"backbone '{printable(self.name)}' has no gradient checkpointing in timm") from error
+
     def _map(self, output: Any, size: torch.Size) -> Tensor:
         """The trunk's output, whatever its layout, as (B, d, h, w)."""
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):

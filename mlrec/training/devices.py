@@ -12,7 +12,7 @@ from mlrec.errors import UsageError, printable
 from mlrec.processes import keep_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-_HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -101,6 +101,6 @@ def prepare_device(device: torch.device, precision: Precision, threads: int | No
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """The context a forward pass runs in: half precision where asked for, else none."""
-    if precision not in _HALF:
+    if precision not in HALF:
         return nullcontext()
-    return torch.autocast(device.type, dtype=_HALF[precision])
+    return torch.autocast(device.type, dtype=HALF[precision])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mlrec import processes
@@ -35,6 +38,7 @@ class Steps:
         loss: mean over these steps.
         lr: the trunk's, of the last of them.
         grad_norm: of the last of them, over all parameters, before clipping.
+        waited: seconds in which these steps waited for their batches.
         stopped: `stopping` said so; in all processes at the same step.
     """
 
@@ -45,6 +49,7 @@ class Steps:
     loss: float
     lr: float
     grad_norm: float
+    waited: float = field(default=0.0, compare=False)
     stopped: bool = False
 
 
@@ -84,6 +89,7 @@ class _Window:
     norms: list[Tensor] = field(default_factory=list)
     lrs: list[float] = field(default_factory=list)
     samples: list[Tensor] = field(default_factory=list)
+    waited: float = 0.0
 
 
 def fit(
@@ -119,9 +125,13 @@ def fit(
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
         network.module.train()
+        if state.ema is not None:
+            state.ema.forget_tensors()  # scoring may have given the model other tensors
         window = _Window()
         while state.batch < steps_per_epoch:
+            begun = time.perf_counter()
             batch = next(batches)
+            window.waited += time.perf_counter() - begun
             window.samples.append(batch.samples)
             batch = batch.to(network.device)
             lr = lr_at(state.step, steps_per_epoch, config)
@@ -144,14 +154,16 @@ def fit(
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns loss and gradient norm, on the device, without waiting for it."""
     parts = min(config.accum, len(batch.samples))
+    full = math.ceil(config.batch_size / processes.world() / config.accum)
     images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
     total = torch.zeros((), device=network.device)
     for k in range(parts):
         with _synchronised(network.module, k == parts - 1):
-            with autocast(network.device, network.precision):
+            with autocast(network.device, network.precision), _compiled_for(full, len(images[k]), config):
                 logits = network.module(network.inputs(images[k]))
             value = loss(logits, targets[k]) * (batch.share * len(targets[k]) / len(batch.samples))
-            torch.autograd.backward(state.scaler.scale(value))
+            with _batch_norm_kept(network.module, config):
+                torch.autograd.backward(state.scaler.scale(value))
         total += value.detach()
     distributed.average_batch_norm(network.module)
     state.scaler.unscale_(state.optimizer)
@@ -178,6 +190,27 @@ def _synchronised(module: nn.Module, last: bool) -> nullcontext[None]:
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()  # type: ignore[return-value]
     return nullcontext()
+
+
+def _compiled_for(full: int, size: int, config: Config) -> AbstractContextManager[object]:
+    """Batches of the usual size run compiled, the last one of an epoch does not: it would be compiled for itself."""
+    if config.compile and size != full:
+        return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
+    return nullcontext()
+
+
+@contextmanager
+def _batch_norm_kept(module: nn.Module, config: Config) -> Iterator[None]:
+    """Leave running statistics as they are while a backward pass runs parts of the forward pass again."""
+    if not config.grad_checkpointing:
+        yield
+        return
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
 
 
 def _look_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
@@ -208,6 +241,7 @@ def _look(state: State, window: _Window, precision: Precision, sample_ids: Seque
         loss=math.fsum(values) / len(values),
         lr=window.lrs[-1],
         grad_norm=norms[-1],
+        waited=window.waited,
     )
 
 

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -20,6 +19,7 @@ from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
 from mlrec.training.devices import Precision, prepare_device
+from mlrec.training.ema import WeightAverage
 from mlrec.training.loop import Network
 from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
@@ -62,6 +62,8 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     model.preprocessing = model.preprocessing.normalized(config.normalization)
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)
+    if config.grad_checkpointing:
+        model.backbone.checkpoint_gradients()
     return model
 
 
@@ -92,7 +94,7 @@ def resume_note(config: Config, device: torch.device) -> str | None:
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
     """The state before the first step, on the device."""
     lay_out(model.to(device), config)
-    ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema else None
+    ema = WeightAverage(model, config.ema_decay) if config.ema else None
     return State(model, make_optimizer(model, config), GradScaler(device.type, enabled=precision == "fp16"), ema)
 
 

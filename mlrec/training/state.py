@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
@@ -23,6 +22,7 @@ from mlrec.files import atomic_write
 from mlrec.models.classifier import Classifier
 from mlrec.progress import Progress
 from mlrec.runs import directory
+from mlrec.training.ema import WeightAverage
 
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
@@ -47,7 +47,7 @@ class State:
     model: Classifier
     optimizer: Optimizer
     scaler: GradScaler
-    ema: ModelEmaV3 | None = None
+    ema: WeightAverage | None = None
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -98,6 +98,7 @@ class State:
             self.scaler.load_state_dict(content["scaler"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(content["ema"])
+                self.ema.forget_tensors()
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = printable(str(error).splitlines()[0])
             raise RunError(f"checkpoint does not fit the model ({reason}); train anew") from error

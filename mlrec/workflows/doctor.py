@@ -142,7 +142,9 @@ def _device(name: str) -> Iterator[Check]:
     precision = resolve_precision("auto", device)
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        text = f"{torch.cuda.get_device_name(device)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        count = torch.cuda.device_count()
+        name = torch.cuda.get_device_name(device)
+        text = f"{count} GPU{'s' * (count != 1)}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
         advice = "" if free > total / 2 else "other programs hold its memory (nvidia-smi)"
         yield Check("device", "warning" if advice else "ok", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
     elif device.type == "cpu" and shutil.which("nvidia-smi"):
@@ -172,7 +174,7 @@ def _decoder() -> Iterator[Check]:
     yield Check("decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --decode pil")
 
 
-def _machine(out: Path, workers: int | None, device: str) -> Iterator[Check]:
+def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[Check]:
     from mlrec.training.devices import resolve_device
     from mlrec.training.loading import default_workers
 

@@ -22,6 +22,7 @@ from mlrec.training.features import FeatureStore
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss
 from mlrec.training.state import State
+from mlrec.training.throughput import Meter
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import Interrupted, Stop
@@ -37,6 +38,7 @@ class Job:
         loss: what is minimised.
         identity: what a resumed run must agree with.
         features: of frozen trunks, of this run and of others before it.
+        meter: of its speed.
         saved: when the newest checkpoint was written, by the monotonic clock.
         board: where numbers are drawn besides `log.jsonl`.
     """
@@ -50,6 +52,7 @@ class Job:
     stop: Stop
     progress: Progress
     features: FeatureStore
+    meter: Meter
     folder: Path | None = None
     saved: float = 0.0
     board: Board | None = None

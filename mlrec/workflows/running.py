@@ -30,6 +30,7 @@ from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Steps, fit
 from mlrec.training.losses import loss_function
 from mlrec.training.scoring import predict, predict_features
+from mlrec.training.throughput import Meter
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
@@ -89,7 +90,8 @@ def run(
         record = resumed or records.started(plan, folder, model, device, precision, command)
         store = FeatureStore() if features is None else features
         own = folder if first else None
-        return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))
+        meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
+        return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, meter, own))
 
 
 def _course(job: Job) -> Run:
@@ -159,7 +161,7 @@ def _tell(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
     advance(event.samples * processes.world(), facts)
     job.log(
         "steps", epoch=event.epoch + 1, step=event.step, loss=records.number(event.loss), lr=event.lr,
-        grad_norm=records.number(event.grad_norm), images_per_second=round(speed, 2),
+        grad_norm=records.number(event.grad_norm), **job.meter.entry(speed, event.waited),
     )  # fmt: skip
 
 

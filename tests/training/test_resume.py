@@ -71,7 +71,8 @@ def straight(data: Path) -> dict[str, str]:
 
 def fingerprint(folder: Path) -> dict[str, str]:
     digests = {name: sha256(folder / name) for name in ARTEFACTS}
-    lines = [{k: v for k, v in e.items() if k != "images_per_second"} for e in log.entries(folder)]
+    speed = {"images_per_second", "data_seconds", "mfu", "peak_memory"}
+    lines = [{k: v for k, v in e.items() if k not in speed} for e in log.entries(folder)]
     weights = read_metadata(folder).sha256  # the file around them tells the number of workers, too
     return {**digests, "weights": weights, "log": hashlib.sha256(repr(lines).encode()).hexdigest()}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlrec.models.classifier import create_model
-from mlrec.training.throughput import peak_flops, training_flops
+from mlrec.training.throughput import Meter, peak_flops, training_flops
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,21 @@ def test_operations_of_a_training_step(backbone: str) -> None:
     forward.clear(), first.clear()
     model.train()(torch.randn(2, 3, 32, 32))
     assert counted == pytest.approx((3 * sum(forward) - sum(first)) / 2, rel=0.05)  # attention and the head come on top
+
+
+def test_a_line_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU is simulated: an H100 in each of two processes."""
+    device = torch.device("cuda", 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 12345)
+    model = create_model("test_resnet", 3, img_size=32)
+    meter = Meter.of(model, device, "bf16", frozen=False)
+    assert meter.flops == training_flops(model)
+    assert meter.flops is not None
+    rate = 0.4 * 2 * 989e12 / meter.flops
+    expected = {"images_per_second": round(rate, 2), "data_seconds": 0.25, "mfu": 0.4, "peak_memory": 12345}
+    assert meter.entry(rate, 0.25) == expected
+    assert Meter.of(model, device, "bf16", frozen=True).entry(10.0, 0.0)["mfu"] is None
+    cpu = Meter.of(model, torch.device("cpu"), "fp32", frozen=False).entry(10.0, 0.5)
+    assert cpu == {"images_per_second": 10.0, "data_seconds": 0.5, "mfu": None, "peak_memory": None}
