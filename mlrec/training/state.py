@@ -83,6 +83,10 @@ class State:
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
+    def snapshot(self) -> Snapshot:
+        """The state as it is now, copied to host memory: training may go on while the copy is written."""
+        return Snapshot(self.step, self.nbytes, _host_copy(self.content()))
+
     def restore(self, content: dict[str, Any]) -> None:
         """Become what `content` says.
 
@@ -107,7 +111,42 @@ class State:
         self.saved = self.step
 
 
-def save(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
+@dataclass
+class Snapshot:
+    """A copy of a state.
+
+    Attributes:
+        step: optimiser steps done.
+        nbytes: of the checkpoint, about.
+        values: its content.
+        saved: the step of the newest checkpoint.
+    """
+
+    step: int
+    nbytes: int
+    values: dict[str, Any]
+    saved: int | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Tensors and plain values, for the file."""
+        return self.values
+
+
+def _host_copy(value: Any) -> Any:
+    """Plain values with all tensors copied to host memory."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        copied = type(value)((key, _host_copy(part)) for key, part in value.items())
+        if hasattr(value, "_metadata"):  # of a module's state_dict
+            copied._metadata = value._metadata  # type: ignore[attr-defined]
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_host_copy(part) for part in value)
+    return value
+
+
+def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> None:
     """Write the state into a run folder; what was the newest checkpoint becomes the previous one.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,7 @@ import msgspec
 from mlrec import processes, signals
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
+from mlrec.errors import MlrecError
 from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
@@ -105,9 +106,12 @@ def _course(job: Job) -> Run:
         job.finish()
     except Signalled as signalled:
         signals.arrived()
+        job.writer.wait()
         job.note("interrupted")
         raise job.interrupted(signalled.args[0]) from None
     except BaseException:
+        with suppress(MlrecError):  # the first error is the one to report
+            job.writer.wait()
         job.note("failed")
         raise
     return Run(job.folder or Path(), job.record)
@@ -210,6 +214,7 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
         plain = _features(job, manifest, msgspec.structs.replace(config, feature_copies=0, eval_batch_size=size))
         with job.timed("eval"):
             return predict_features(model, plain, batch_size=size)
+    job.writer.wait()  # loader processes are forked now: no thread may hold a lock meanwhile
     with job.timed("eval"), job.stop.at_once():
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
