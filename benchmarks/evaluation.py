@@ -48,9 +48,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=list(SIDES))
     parser.add_argument("--backbone", help="[default: by the device]")
     parser.add_argument("--img-size", type=int)
-    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    if args.workers is None:
+        args.workers = default_workers(torch.device(args.device))
     folder = DataFolder.load(args.data)
     train, test = folder.manifest(args.train_split), folder.manifest(args.split)
     columns = [test.labels.index(label) for label in args.labels.split(",")]

@@ -98,12 +98,12 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of `work`, what it leaves to the device included."""
     import torch
 
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     begun = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - begun
 
 
@@ -121,4 +121,4 @@ def describe_machine() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{name}, {len(os.sched_getaffinity(0))} cores used, torch {torch.__version__.split('+')[0]}, {gpu}"
+    return f"{name}, {processes.cores()} cores used, torch {torch.__version__.split('+')[0]}, {gpu}"

@@ -11,6 +11,7 @@ float32, contiguous memory, one convolution a head (see plain.py).
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
 from mlrec.training.batches import Batch
-from mlrec.training.devices import Precision, autocast, prepare_device
-from mlrec.training.loop import train_step
+from mlrec.training.devices import Precision, autocast
+from mlrec.training.loop import Network, train_step
 from mlrec.training.losses import loss_function
+from mlrec.training.state import State
 
 WARM_UP = 3
 
@@ -47,7 +49,6 @@ def main() -> None:
     )  # fmt: skip
     labels = tuple(map(str, range(args.labels)))
     manifest = Manifest("random", "train", Path(), labels, ("x.jpg",), np.zeros((1, len(labels)), np.int8))
-    prepare_device(device, precision)
     print(f"{describe_machine()}, {torch.get_num_threads()} threads, {device}, {precision}")
     print(f"{config.backbone} at {config.img_size} px, batches of {config.batch_size}, {len(labels)} labels")
     batch = random_batch(config, len(labels), device)
@@ -55,15 +56,33 @@ def main() -> None:
         ("a training step of CSRA H = 8 over average pooling", training, "1.005, the paper 1.008"),
         ("the same at test time", scoring, "1.01, the paper 1.08"),
     ):
-        sides = {
-            head: work(manifest, msgspec.structs.replace(config, head=head), batch, device, precision)
-            for head in ("average", "csra")
-        }
-        tell(title, alternate(sides, args.alternations, device), f"to reach on a GPU: at most {aim}")
+        ratios = csra_over_average(work, manifest, config, batch, device, precision, args.alternations)
+        tell(title, ratios, f"to reach on a GPU: at most {aim}")
     if device.type == "cuda":
-        memory(manifest, msgspec.structs.replace(config, heads=6, lam=0.5), batch, device, precision)
+        paper = msgspec.structs.replace(config, heads=6, lam=0.5)
+        peaks = peak_memory(manifest, paper, batch, device, precision)
+        for name, peak in peaks.items():
+            print(f"peak memory of a training step, H = 6, {name}: {peak:.2f} GB")
+        print(f"mlrec over the reference: {peaks['mlrec'] / peaks['reference']:.2f} (to reach: at most 1)")
     else:
         print("peak memory: counted on a GPU alone")
+
+
+def csra_over_average(
+    work: Callable[..., Iterator[None]],
+    manifest: Manifest,
+    config: Config,
+    batch: Batch,
+    device: torch.device,
+    precision: Precision,
+    alternations: int,
+) -> list[float]:
+    """Seconds of `work` with CSRA over those with average pooling; both models are gone afterwards."""
+    sides = {
+        head: work(manifest, msgspec.structs.replace(config, head=head), batch, device, precision)
+        for head in ("average", "csra")
+    }
+    return alternate(sides, alternations, device)
 
 
 def random_batch(config: Config, labels: int, device: torch.device) -> Batch:
@@ -80,8 +99,8 @@ def training(
     manifest: Manifest, config: Config, batch: Batch, device: torch.device, precision: Precision
 ) -> Iterator[None]:
     """A step of mlrec's loop each time it is asked for."""
-    state = setup.make_state(setup.build_model(config, manifest, paper=False), config, device, precision)
-    network, loss = setup.make_network(state, config, device, precision), loss_function(config, manifest)
+    state, network = as_the_command(manifest, config, device, precision)
+    loss = loss_function(config, manifest)
     network.module.train()
     while True:
         train_step(state, network, batch, loss, config)
@@ -92,13 +111,21 @@ def scoring(
     manifest: Manifest, config: Config, batch: Batch, device: torch.device, precision: Precision
 ) -> Iterator[None]:
     """The logits of the batch each time they are asked for."""
-    state = setup.make_state(setup.build_model(config, manifest, paper=False), config, device, precision)
-    network = setup.make_network(state, config, device, precision)
+    _, network = as_the_command(manifest, config, device, precision)
     network.module.eval()
     while True:
         with torch.inference_mode(), autocast(device, precision):
             network.module(network.inputs(batch.images))
         yield
+
+
+def as_the_command(
+    manifest: Manifest, config: Config, device: torch.device, precision: Precision
+) -> tuple[State, Network]:
+    """Process, model and optimiser set up as `mlrec train` does."""
+    setup.prepare_process(config, device, precision)
+    state = setup.make_state(setup.build_model(config, manifest, paper=False), config, device, precision)
+    return state, setup.make_network(state, config, device, precision)
 
 
 def reference(manifest: Manifest, config: Config, batch: Batch, device: torch.device) -> Iterator[None]:
@@ -126,14 +153,20 @@ def alternate(sides: dict[str, Iterator[None]], rounds: int, device: torch.devic
     return ratios
 
 
-def memory(manifest: Manifest, config: Config, batch: Batch, device: torch.device, precision: Precision) -> None:
-    """Peak memory of a step: weights, gradients, momentum and what the backward pass keeps."""
+def peak_memory(
+    manifest: Manifest, config: Config, batch: Batch, device: torch.device, precision: Precision
+) -> dict[str, float]:
+    """GB of memory of a step at its peak: weights, gradients, momentum and what the backward pass keeps.
+
+    One model at a time, each gone before the next one is built.
+    """
     ways: dict[str, Callable[[], Iterator[None]]] = {
         "reference": lambda: reference(manifest, config, batch, device),
         "mlrec": lambda: training(manifest, config, batch, device, precision),
     }
     peaks = {}
     for name, way in ways.items():
+        gc.collect()
         torch.cuda.empty_cache()
         steps = way()
         next(steps)
@@ -141,8 +174,8 @@ def memory(manifest: Manifest, config: Config, batch: Batch, device: torch.devic
         next(steps)
         peaks[name] = torch.cuda.max_memory_allocated(device) / 1e9
         steps.close()  # type: ignore[attr-defined]
-        print(f"peak memory of a training step, H = 6, {name}: {peaks[name]:.2f} GB")
-    print(f"mlrec over the reference: {peaks['mlrec'] / peaks['reference']:.2f} (to reach: at most 1)")
+        del steps
+    return peaks
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@
 
 The plain loop is that of plain.py, with an optimiser without fusion and the loss fetched in each step; on CUDA also
 with TF32 off. Both sides have the same weights, batches of one size and as many loader processes, and each a process of
-its own, mlrec's with the settings of its commands. Rates are of whole passes, in alternation. Beside them stand mlrec's
-rate when its batches lie on the device already, and the share of the device's own rate of matrix products that its
-arithmetic comes to.
+its own, mlrec's set up as its command does. Rates are of steps in the middle of a run, in alternation: loader processes
+live through all rounds, and steps that are not counted come first, as many as loader processes have batches ready after
+a pause. Next to them is mlrec's rate when its batches are on the device already, and the share of the device's own rate
+of matrix products that its arithmetic comes to.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +32,13 @@ from mlrec.datasets.folder import Dataset as DataFolder
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
 from mlrec.training.batches import Batch, steps_per_epoch, train_batches
-from mlrec.training.devices import Precision, prepare_device
-from mlrec.training.loading import default_workers
-from mlrec.training.loop import fit, train_step
+from mlrec.training.devices import Precision
+from mlrec.training.loading import PREFETCH, default_workers
+from mlrec.training.loop import Steps, fit, train_step
 from mlrec.training.losses import loss_function
 
 AIMS = {"cpu": 1.3, "cuda": 1.8}
+PASSES = 10_000  # more than are asked for
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,20 +46,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="trainval")
-    parser.add_argument("--images", type=int, default=160, help="of the split, a round")
+    parser.add_argument("--images", type=int, default=160, help="of the split, per round")
     parser.add_argument("--device", default="cpu", choices=list(SIDES))
     parser.add_argument("--backbone", help="[default: by the device]")
     parser.add_argument("--img-size", type=int)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    if args.workers is None:
+        args.workers = default_workers(torch.device(args.device))
     manifest = DataFolder.load(args.data).manifest(args.split)
     manifest = manifest.subset(range(min(args.images, len(manifest))))
     device, (backbone, size, precision) = torch.device(args.device), SIDES[args.device]
     config = Config(
         backbone=args.backbone or backbone, img_size=args.img_size or size, heads=8, lam=1.0, pretrained=False,
-        batch_size=args.batch_size, workers=args.workers, epochs=1, lr=1e-3, schedule="constant", normalization="half",
+        batch_size=args.batch_size, workers=args.workers, epochs=PASSES, lr=1e-3, schedule="constant",
+        normalization="half",
     )  # fmt: skip
     print(f"{describe_machine()}, {torch.get_num_threads()} threads, {args.workers} loader processes, {device}")
     print(f"{config.backbone} at {config.img_size} px, {len(manifest)} images in batches of {config.batch_size}")
@@ -72,62 +78,98 @@ def main() -> None:
 
 
 def whole_passes(
-    manifest: Manifest, config: Config, device: torch.device, precision: Precision, rounds: int
+    manifest: Manifest, config: Config, device: torch.device, precision: Precision, number: int
 ) -> dict[str, list[float]]:
-    """Images per second of each side in each round, one pass over the images; what is built once is not counted."""
+    """Images per second of each side in each of `number` rounds."""
+    rates: dict[str, list[float]] = {}
+    for measured in itertools.islice(rounds(manifest, config, device, precision), number):
+        for name, rate in measured.items():
+            rates.setdefault(name, []).append(rate)
+    return rates
+
+
+def rounds(
+    manifest: Manifest, config: Config, device: torch.device, precision: Precision
+) -> Iterator[dict[str, float]]:
+    """Images per second of each side, in rounds of as many steps as a pass has, without what is built once."""
     both = manifest, config, device
     sides = {"plain": Side(plain, *both, True, environment={})}
     if device.type == "cuda":
         sides["plain, TF32 off"] = Side(plain, *both, False, environment={})
     sides["mlrec"] = Side(ours, *both, precision, False, environment=AS_MLREC)
     sides["on the device"] = Side(ours, *both, precision, True, environment=AS_MLREC)
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for k in range(rounds + 1):
-        for name, side in sides.items():
-            spent = side.take_turn().seconds
+    try:
+        for k in itertools.count():
+            rates = {}
+            for name, side in sides.items():
+                side.take_turn()  # until the loader processes are as far ahead as in the middle of a run
+                turn = side.take_turn()
+                rates[name] = turn.found / turn.seconds
             if k:  # the first round warms up
-                rates[name].append(len(manifest) / spent)
-    for side in sides.values():
-        side.end()
-    return rates
+                yield rates
+    finally:
+        for side in sides.values():
+            side.end()
 
 
-def plain(manifest: Manifest, config: Config, device: torch.device, tf32: bool) -> Iterator[None]:
-    """A pass each time it is asked for."""
+def turns(trained: Iterator[int], config: Config, pass_size: int) -> Iterator[int]:
+    """Images trained in each turn, in turn: enough to use up what loader processes had ready, and a pass at least.
+
+    Args:
+        trained: images trained since the last time it was asked.
+        config: of the run.
+        pass_size: images of a pass.
+    """
+    ready = ((config.workers or 0) * PREFETCH + 1) * config.batch_size
+    while True:
+        for least in (ready, pass_size):
+            done = 0
+            while done < least:
+                done += next(trained)
+            yield done
+
+
+def plain(manifest: Manifest, config: Config, device: torch.device, tf32: bool) -> Iterator[int]:
+    """Images trained, each time it is asked for a turn."""
+    return turns(plain_steps(manifest, config, device, tf32), config, len(manifest))
+
+
+def plain_steps(manifest: Manifest, config: Config, device: torch.device, tf32: bool) -> Iterator[int]:
+    """Images of a step, after it, from one pass to the next."""
     model = plain_model(setup.build_model(config, manifest, paper=False)).to(device).train()
     groups = [{"params": model.backbone.parameters()}, {"params": model.head.parameters(), "lr": 10 * config.lr}]
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=0.9, weight_decay=1e-4)
     images = PlainImages(manifest, model.preprocessing, augmented=True)
-    loader = DataLoader(images, config.batch_size, shuffle=True, num_workers=config.workers or 0)
+    workers = config.workers or 0
+    loader = DataLoader(images, config.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    torch.backends.cudnn.allow_tf32 = tf32
     while True:
-        torch.backends.cudnn.allow_tf32 = tf32
         for pixels, targets in loader:
             loss = nn.functional.binary_cross_entropy_with_logits(model(pixels.to(device)), targets.to(device))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()
-        yield
+            yield len(pixels)
 
 
 def ours(
     manifest: Manifest, config: Config, device: torch.device, precision: Precision, resident: bool
-) -> Iterator[None]:
-    """A pass each time it is asked for; `resident`: its batches lie on the device."""
+) -> Iterator[int]:
+    """Images trained, each time it is asked for a turn; `resident`: its batches are on the device."""
+    setup.prepare_process(config, device, precision)
     state = setup.make_state(setup.build_model(config, manifest, paper=False), config, device, precision)
     network, loss = setup.make_network(state, config, device, precision), loss_function(config, manifest)
     steps = steps_per_epoch(len(manifest), config.batch_size)
-
-    def load() -> Iterable[Batch]:
-        return train_batches(manifest, config, state.model.preprocessing, epoch=0)
-
-    kept = [batch.to(device) for batch in load()] if resident else None
-    while True:
-        prepare_device(device, precision)
-        state.epoch = state.batch = 0
-        for _ in fit(state, network, iter(kept or load()), loss, config, steps_per_epoch=steps):
-            pass
-        yield
+    preprocessing = state.model.preprocessing
+    batches: Iterator[Batch]
+    if resident:
+        once = train_batches(manifest, config, preprocessing, epoch=0, device=device)
+        batches = itertools.cycle([batch.to(device) for batch in once])
+    else:
+        batches = train_batches(manifest, config, preprocessing, epoch=0, epochs=config.epochs, device=device)
+    events = fit(state, network, batches, loss, config, steps_per_epoch=steps)
+    return turns((event.samples for event in events if isinstance(event, Steps)), config, len(manifest))
 
 
 def flops_of_an_image(manifest: Manifest, config: Config, device: torch.device, precision: Precision) -> float:

@@ -123,7 +123,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "auto"
     )
     precision: Annotated[
-        Literal["auto", "fp32", "tf32", "bf16", "fp16"], _key("auto = bf16 on CUDA where it has it, else fp32")
+        Literal["auto", "fp32", "tf32", "bf16", "fp16"],
+        _key("auto = bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32"),
     ] = "auto"
     workers: Annotated[Natural | None, _key("loader processes [default: one a core beside a GPU, else none]")] = None
     threads: Annotated[
@@ -131,9 +132,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
     compile: Annotated[bool, _key("torch.compile the model")] = False
+    grad_checkpointing: Annotated[
+        bool, _key("recompute the backbone's activations in the backward pass: less memory, slower")
+    ] = False
     sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
     tensorboard: Annotated[bool, _key("write TensorBoard's files into the run folder, too")] = False
-    deterministic: Annotated[bool, _key("deterministic kernels on CUDA, slower")] = False
+    deterministic: Annotated[
+        bool, _key("deterministic kernels on CUDA only, slower; an operation without one is an error")
+    ] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}

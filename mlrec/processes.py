@@ -22,6 +22,11 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_world() -> int:
+    """Number of processes that work together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -64,6 +69,6 @@ def launcher() -> str:
     """
     if world() == 1:
         return "mlrec"
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+    here = local_world()
     options = f"--nproc-per-node {here}" if here == world() else f"[as before, {world()} processes in all]"
     return f"torchrun {options} -m mlrec"

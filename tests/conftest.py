@@ -52,3 +52,16 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
         return done.stdout
 
     return opened
+
+
+@pytest.hookimpl(trylast=True)  # after -m has chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests of the GPU on a machine without one; the summary reports each of them."""
+    chosen = [item for item in items if item.get_closest_marker("cuda")]
+    if not chosen:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in chosen:
+            item.add_marker(pytest.mark.skip(reason="NOT RUN: needs a CUDA GPU, and this machine has none"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests import processes
 from tests.tiny import make_tiny
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -92,3 +94,38 @@ def test_the_plain_heads_are_those_of_the_stacked_ones(monkeypatch: pytest.Monke
     plain = runpy.run_path(str(FOLDER / "plain.py"))["PlainHeads"](stacked)
     features = torch.randn(2, 16, 4, 5)
     torch.testing.assert_close(plain(features), stacked(features))
+
+
+@pytest.mark.long
+def test_every_check_of_the_gpu_runs_small_on_a_cpu(tmp_path: Path) -> None:
+    """In a process of its own: several of the checks change settings of the whole process."""
+    out = tmp_path / "gpu.md"
+    script, paths = FOLDER / "gpu.py", {"PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"}
+    done = processes.run(
+        [sys.executable, str(script), "--small", "--seconds", "1500", "--out", str(out)],
+        timeout=1800, text=True, env=os.environ | paths,
+    )  # fmt: skip
+    rows = [line.split("|")[1:-1] for line in out.read_text().splitlines()[4:]]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row[3].strip() for row in rows} == {"pass", "shown"}
+    names = " ".join(row[0] for row in rows)
+    for word in ("compared with float32", "waits in a step", "--sync-bn", "over average pooling", "killed and resumed",
+                 "predict --precision", "two processes", "out of memory", "SIGTERM", "training over plain",
+                 "evaluation over plain", "MFU", "peak memory"):  # fmt: skip
+        assert word in names
+
+
+def test_a_check_that_breaks_or_comes_too_late_is_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    import gpu
+
+    def broken(_: gpu.Bench) -> Iterator[tuple[str, str, str, bool | None]]:
+        yield "first", "1", "1", True
+        raise ValueError("no such kernel")
+
+    monkeypatch.setattr(gpu, "CHECKS", {"one": broken})
+    soon = gpu.Bench(torch.device("cpu"), True, tmp_path, None, time.monotonic() + 60)
+    assert [(row.check, row.verdict) for row in gpu.run("one", soon)] == [("first", "pass"), ("one", "FAIL")]
+    late = gpu.Bench(torch.device("cpu"), True, tmp_path, None, time.monotonic())
+    assert [row.verdict for row in gpu.run("one", late)] == ["not run"]
+    assert gpu.table([gpu.Row("a", "1", "2", "pass")]).splitlines()[-1] == "| a | 1 | 2 | pass |"

@@ -44,6 +44,25 @@ def end(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], None], folder: Pa
 
 
 @pytest.mark.parametrize(
+    ("command", "refused"), [("sweep", True), ("prepare", True), ("predict", True), ("eval", False)]
+)
+def test_commands_of_one_process_are_refused_under_torchrun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, refused: bool
+) -> None:
+    """Each process would do all the work, and write the same files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["mlrec", command, "--no-such-option"])
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit) as leave:
+        cli.main()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert leave.value.code == 2
+    expected = f"error: mlrec {command} runs in one process, but 2 were started (WORLD_SIZE); start it without torchrun"
+    assert (expected in capsys.readouterr().err) == refused
+
+
+@pytest.mark.parametrize(
     ("problem", "code", "told"),
     [
         (None, 0, ""),

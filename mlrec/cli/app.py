@@ -18,9 +18,10 @@ from typer.core import TyperGroup
 
 from mlrec import __version__, processes, signals
 from mlrec.cli import console
-from mlrec.errors import MlrecError, is_out_of_memory, printable
+from mlrec.errors import MlrecError, UsageError, is_out_of_memory, printable
 
 CRASH_LOG = "mlrec-crash.log"
+DISTRIBUTED = ("train", "eval")  # commands in which the processes of torchrun work together
 
 
 class _Untold(Exception):  # noqa: N818 - it carries an error
@@ -56,6 +57,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -63,6 +65,11 @@ def _options(
 ) -> None:
     if debug:
         os.environ["MLREC_DEBUG"] = "1"
+    if processes.world() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
+        raise UsageError(
+            f"mlrec {ctx.invoked_subcommand} runs in one process, but {processes.world()} were started (WORLD_SIZE); "
+            f"start it without torchrun, which is for {' and '.join(DISTRIBUTED)}"
+        )
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ Recipe = Annotated[str | None, typer.Option(help="Name of a recipe [default: the
 File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; `base` in it names a recipe.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run's folder [default: data, backbone, head, a number].")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with this run, to the same bits.", metavar="RUN")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Resume this run (bit-exact; on CUDA with --deterministic).", metavar="RUN")
+]
 Compare = Annotated[
     bool, typer.Option("--compare", help="Train four rows under one recipe: baseline, at CSRA's head lr, λ = 0, CSRA.")
 ]

@@ -81,6 +81,17 @@ class Backbone(nn.Module):
             f"or train with --img-size {max(height, width)} (create_model(..., img_size={max(height, width)}))"
         )
 
+    def checkpoint_gradients(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them.
+
+        Raises:
+            ModelError: timm does not have that for this backbone.
+        """
+        try:
+            self.trunk.set_grad_checkpointing(enable)
+        except (AttributeError, AssertionError, NotImplementedError) as error:
+            raise ModelError(f"backbone '{printable(self.name)}' has no gradient checkpointing in timm") from error
+
     def _map(self, output: Any, size: torch.Size) -> Tensor:
         """The trunk's output, whatever its layout, as (B, d, h, w)."""
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):

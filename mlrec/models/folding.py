@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.norm_act import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 TOLERANCE = 1e-3  # of the largest feature
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # these alone: others make their weights anew in each pass
-NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # the last two: after --sync-bn
 
 
 def folded(trunk: nn.Module, image: Tensor) -> nn.Module:
@@ -34,7 +34,11 @@ def folded(trunk: nn.Module, image: Tensor) -> nn.Module:
                 convolution.weight, convolution.bias,
                 norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
             )  # fmt: skip
-            _replace(made, norm, nn.Sequential(*((norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ())))
+            _replace(
+                made,
+                norm,
+                nn.Sequential(*((norm.drop, norm.act) if isinstance(norm, BatchNormAct2d | SyncBatchNormAct) else ())),
+            )
         same = (made(image) - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
     return made if same else copy.deepcopy(trunk).eval()
 

@@ -81,7 +81,10 @@ def count_hits(
     total, largest = math.ceil(len(manifest) / batch_size), min(batch_size, len(manifest))
     keys = eval_keys(len(manifest), batch_size, rank=0, world=1)
     rows: list[Tensor] = []
-    batches = cast(Generator[Batch], run(views, keys, largest=largest, workers=workers, total=total, progress=progress))
+    batches = cast(
+        Generator[Batch],
+        run(views, keys, largest=largest, workers=workers, total=total, progress=progress, device=where),
+    )
     with (
         closing(batches), torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step
     ):  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
+
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.progress import SILENT, Progress
-from mlrec.training.loading import Batch, ImageBatches, run
+from mlrec.training.loading import CPU, Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys, steps_per_epoch, train_keys
 from mlrec.training.transforms import Decode
 
@@ -27,12 +29,13 @@ def train_batches(
     rank: int = 0,
     world: int = 1,
     progress: Progress = SILENT,
+    device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Augmented batches from batch `start` of `epoch` on, to the end of the last of `epochs` epochs.
 
     A batch is a function of (seed, epoch, place in the epoch): order and augmentation depend neither on the loader
     processes nor on where one starts. `config.batch_size` is that of all processes together; `rank` of `world` gets
-    its part. Loader processes live through all `epochs`; close the iterator to end them early.
+    its part, for a model on `device`. Loader processes live through all `epochs`; close the iterator to end them early.
 
     Raises:
         DataError: an image that cannot be read, by its name; fewer samples than processes.
@@ -44,7 +47,7 @@ def train_batches(
     total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
     images = ImageBatches(manifest, preprocessing, config.decode, config)
     largest = math.ceil(config.batch_size / world) + 2
-    return run(images, keys, largest=largest, workers=config.workers, total=total, progress=progress)
+    return run(images, keys, largest=largest, workers=config.workers, total=total, progress=progress, device=device)
 
 
 def eval_batches(
@@ -57,6 +60,7 @@ def eval_batches(
     rank: int = 0,
     world: int = 1,
     progress: Progress = SILENT,
+    device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Plain views of every sample once, in batches of `batch_size` for each process, dealt in turn to `world` of them.
 
@@ -70,4 +74,4 @@ def eval_batches(
     images = ImageBatches(manifest, preprocessing, decode, None)
     total = math.ceil(math.ceil(len(manifest) / batch_size) / world)
     largest = min(batch_size, len(manifest))
-    return run(images, keys, largest=largest, workers=workers, total=total, progress=progress)
+    return run(images, keys, largest=largest, workers=workers, total=total, progress=progress, device=device)

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 from mlrec.errors import UsageError, printable
-from mlrec.processes import keep_memory
+from mlrec.processes import keep_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-_HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -30,10 +30,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(f"device {printable(name)}: no CUDA on this machine or in this torch; use --device cpu")
-        index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
-        if index >= torch.cuda.device_count():
-            raise UsageError(f"device cuda:{index}: there are {torch.cuda.device_count()}; use one below that")
-        return torch.device("cuda", index)
+        return torch.device("cuda", _own_index() if device.index is None else _named_index(device.index))
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device mps: not on this machine; use --device cpu")
     if device.type not in ("cpu", "mps"):
@@ -41,14 +38,48 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
+def _own_index() -> int:
+    """The GPU of this process: one per process of this machine, in their order."""
+    index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if index < count:
+        return index
+    # SLURM can show each task its own GPU only, which is then number 0. Processes of torchrun all see the same GPUs.
+    # Whether no two processes share one is checked when they join.
+    if count == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cause = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={printable(visible)})"
+    raise UsageError(
+        f"{local_world()} processes on this machine, but only {count} GPU{'s' * (count != 1)} visible{cause}; "
+        f"use torchrun --nproc-per-node {count}"
+    )
+
+
+def _named_index(index: int) -> int:
+    count = torch.cuda.device_count()
+    if local_world() > 1:
+        raise UsageError(
+            f"device cuda:{index}: all {local_world()} processes of this machine would use one GPU; use --device cuda, "
+            "and CUDA_VISIBLE_DEVICES to choose the GPUs"
+        )
+    if index >= count:
+        raise UsageError(f"device cuda:{index}: this machine has {count} GPUs, numbered from 0")
+    return index
+
+
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """`auto`: bf16 on CUDA where it has it, else fp32; any other name as it is.
+    """`auto`: on CUDA bf16 from compute capability 8.0 on, fp16 for 7.x, otherwise fp32; any other name as it is.
+
+    Older GPUs compute bf16 too, but emulate it: `torch.cuda.is_bf16_supported()` is true for them.
 
     Raises:
         UsageError: a precision that the device does not have.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+        if major >= 8:
+            return "bf16"
+        return "fp16" if major == 7 else "fp32"
     if name not in ("fp32", "tf32", "bf16", "fp16"):
         raise UsageError(f"'{printable(name)}' is no precision; use auto, fp32, tf32, bf16 or fp16")
     if name in ("tf32", "fp16") and device.type != "cuda":
@@ -57,8 +88,9 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
-    """Set what holds for the whole process: TF32 only where asked for, the number of CPU threads, freed memory kept."""
+    """Set what holds for the whole process: the current GPU, TF32 only if asked for, CPU threads, freed memory kept."""
     if device.type == "cuda":
+        torch.cuda.set_device(device)  # pinned memory, streams and third-party code use the current device
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if device.type == "cpu":
@@ -69,6 +101,6 @@ def prepare_device(device: torch.device, precision: Precision, threads: int | No
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """The context a forward pass runs in: half precision where asked for, else none."""
-    if precision not in _HALF:
+    if precision not in HALF:
         return nullcontext()
-    return torch.autocast(device.type, dtype=_HALF[precision])
+    return torch.autocast(device.type, dtype=HALF[precision])

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import os
+import platform
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
+from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlrec.errors import UsageError
+from mlrec.errors import MlrecError, UsageError
 from mlrec.processes import rank, world
 
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=30)  # of a collective: a process that decodes its last batches may be late
+DOWNLOAD_TIMEOUT = timedelta(hours=6)  # of the first process of a machine, in `first_on_machine`
+FLAG_DELAY = 2  # steps after which a `SharedFlag` is known
+BATCH_NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct
+)  # what the conversion to SyncBatchNorm keeps the function of  # fmt: skip
+# The option of DistributedDataParallel that newer versions of PyTorch have renamed, and warn about.
+_RENAMED = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if _RENAMED else "broadcast_buffers"
 _JOBS = itertools.count()
+_stores: list[Any] = []  # of the job under way
 
 
 @contextmanager
@@ -33,15 +49,58 @@ def joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     shared, number, processes = next(rendezvous("env://", rank(), world(), timeout=TIMEOUT))
     # A process may join again for its next run.
-    store = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=store, rank=number, world_size=processes, timeout=TIMEOUT)
+    own = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
+    _stores.append(own)
+    gpu = device if device.type == "cuda" else None
     try:
+        if gpu is not None:
+            check_own_gpu(own, gpu)
+        distributed.init_process_group(
+            "gloo" if gpu is None else "nccl",
+            store=own, rank=number, world_size=processes, timeout=TIMEOUT, device_id=gpu,
+        )  # fmt: skip
         yield
     except BaseException as error:
-        error.speaks = _is_first(store)  # type: ignore[attr-defined]
+        error.speaks = _is_first(own)  # type: ignore[attr-defined]
+        _abort(gpu is not None)
         raise
+    finally:
+        _stores.remove(own)
     distributed.destroy_process_group()
+
+
+def check_own_gpu(store: Any, device: torch.device) -> None:
+    """Refuse a job in which two processes use one GPU: nccl would fail with a message that does not name the cause.
+
+    Raises:
+        UsageError: in all processes that share a GPU.
+    """
+    properties = torch.cuda.get_device_properties(device)
+    own = str(getattr(properties, "uuid", f"{platform.node()} {device.index}"))
+    store.set(f"gpu-{rank()}", own)
+    sharing = [k for k in range(world()) if store.get(f"gpu-{k}").decode() == own]
+    if len(sharing) > 1:
+        raise UsageError(
+            f"processes {', '.join(map(str, sharing))} use the same GPU ({properties.name}); "
+            "start one process per GPU, and give each its own LOCAL_RANK"
+        )
+
+
+@contextmanager
+def first_on_machine() -> Iterator[None]:
+    """Let the first process of each machine run the block before the others, which then find what it downloaded."""
+    if world() == 1:
+        yield
+        return
+    key = f"done-{platform.node()}"
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        store().wait([key], DOWNLOAD_TIMEOUT)
+        yield
+        return
+    try:
+        yield
+    finally:
+        store().set(key, "")  # after an error too: the others then meet it, and do not wait
 
 
 def mean(values: Tensor) -> Tensor:
@@ -52,29 +111,115 @@ def mean(values: Tensor) -> Tensor:
     return values
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in any process."""
+def store() -> Any:
+    """The key-value store of the job under way."""
+    return _stores[-1]
+
+
+def gather(values: Tensor) -> list[Tensor]:
+    """The tensors of all processes, which have one shape and dtype, by rank; sent as bytes, so no bit changes."""
     if world() == 1:
-        return flag
-    told = torch.tensor([float(flag)], device=device)
-    distributed.all_reduce(told)
-    return bool(told.item() > 0)
+        return [values]
+    content = values.contiguous().view(torch.uint8)
+    parts = [torch.empty_like(content) for _ in range(world())]
+    distributed.all_gather(parts, content)
+    return [part.view(values.dtype) for part in parts]
 
 
-def same_buffers(module: nn.Module) -> None:
-    """Give every process the buffers of the first: running means differ between them until now."""
-    if world() > 1:
-        for buffer in module.buffers():
-            distributed.broadcast(buffer, 0)
+def wait_for_all(device: torch.device) -> None:
+    """Return when every process has called it."""
+    mean(torch.zeros((), device=device)).item()
+
+
+class SharedFlag:
+    """Whether any process has set its flag: known to all of them at the same step, and without waiting for a device.
+
+    Each step starts the exchange of its flags and reads that of `FLAG_DELAY` steps before, which is over by then.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pending: deque[tuple[Any, Tensor]] = deque()
+
+    def exchange(self, flag: bool) -> bool:
+        """Called by every process once per step, with its own flag; returns the common one of an earlier step."""
+        if world() == 1:
+            return flag
+        shared = torch.full((), float(flag), device=self._device)
+        done = distributed.all_reduce(shared, distributed.ReduceOp.MAX, async_op=True)
+        if self._device.type == "cuda":
+            done.wait()  # the stream waits, this process does not
+            host = torch.empty((), pin_memory=True).copy_(shared, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            self._pending.append((event.synchronize, host))
+        else:
+            self._pending.append((done.wait, shared))
+        if len(self._pending) <= FLAG_DELAY:
+            return False
+        wait, value = self._pending.popleft()
+        wait()
+        return bool(value.item() > 0)
+
+
+def average_batch_norm(module: nn.Module) -> None:
+    """Give every process the mean over processes of BatchNorm's running mean and variance.
+
+    Each process normalises by its own samples, so its statistics are of those only. Running statistics are linear in
+    those of the batches: to average after each step gives what timm's `--dist-bn reduce` gives after an epoch, and all
+    processes have the same buffers whenever a checkpoint is written.
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+    if world() == 1 or not buffers:
+        return
+    joined = mean(torch.cat([buffer.flatten() for buffer in buffers]))
+    parts = joined.split([buffer.numel() for buffer in buffers])  # type: ignore[no-untyped-call]
+    torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(parts, buffers, strict=True)])
 
 
 def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Module:
-    """The module with gradients averaged over processes, optionally with BatchNorm over the whole batch."""
+    """The module with gradients averaged over processes, optionally with BatchNorm over the whole batch.
+
+    Buffers are not broadcast in each forward pass: see `average_batch_norm`.
+    """
     if sync_bn:
         if device.type != "cuda":
-            raise UsageError("--sync-bn needs CUDA: torch has it there alone")
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-    return nn.parallel.DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+            raise UsageError("--sync-bn needs CUDA: PyTorch implements it for CUDA only")
+        module = synchronized_batch_norm(module)
+    options: dict[str, Any] = {_SYNC_BUFFERS: False}
+    return nn.parallel.DistributedDataParallel(
+        module,
+        device_ids=[device] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        **options,
+    )
+
+
+def synchronized_batch_norm(module: nn.Module) -> nn.Module:
+    """The module with each BatchNorm computed over all processes, and otherwise the same function.
+
+    timm's conversion, not torch's: that one drops the activation and the dropout inside timm's `BatchNormAct2d`.
+
+    Raises:
+        MlrecError: a kind of BatchNorm that cannot be converted.
+    """
+    kinds = {type(norm) for norm in module.modules() if isinstance(norm, _BatchNorm)}
+    if unknown := sorted(kind.__name__ for kind in kinds - set(BATCH_NORMS)):
+        raise MlrecError(f"--sync-bn cannot convert {', '.join(unknown)} of this backbone; train without it")
+    converted: nn.Module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def _abort(nccl: bool) -> None:
+    """Leave the job without waiting for processes that may be gone."""
+    if not distributed.is_initialized():
+        return
+    with suppress(RuntimeError):
+        if nccl:
+            distributed.distributed_c10d._abort_process_group()
+        else:
+            distributed.destroy_process_group()
 
 
 def _is_first(store: Any) -> bool:

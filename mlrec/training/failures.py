@@ -36,6 +36,12 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
             raise RunError(
                 f"torch.compile failed ({told}); look after its C++ compiler, or leave --compile out"
             ) from error
+        if "does not have a deterministic implementation" in text:
+            operation = printable(text.partition(" does not have")[0])
+            raise RunError(
+                f"--deterministic: {operation} of this backbone has no deterministic form on {device.type}; "
+                "train without --deterministic, or with another backbone"
+            ) from error
         if is_out_of_memory(error):
             raise RunError(_training_advice(config, device, precision)) from error
         if processes.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):

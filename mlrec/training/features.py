@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +17,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.errors import MlrecError
 from mlrec.models.classifier import Classifier
 from mlrec.progress import SILENT, Progress
+from mlrec.training import distributed
 from mlrec.training.devices import Precision
 from mlrec.training.inference import open_on
 from mlrec.training.loading import Batch, ImageBatches, run
 from mlrec.training.sampling import eval_keys, train_keys
+from mlrec.training.shared_memory import shared_empty
 
 # What an augmented copy depends on beside the samples.
 VIEWS = (
@@ -55,6 +61,8 @@ def compute_features(
     """Run the trunk once over all samples: their plain views, or `config.feature_copies` augmented ones.
 
     Copy k holds the views that training would show in epoch k. The model is moved to `device` and left in eval mode.
+    Of several processes each computes its share of the batches, and those of one machine hold the result once. A batch
+    has the same samples whatever their number, so its features have the same bits.
 
     Raises:
         DataError: an image that cannot be read, by its name.
@@ -65,15 +73,22 @@ def compute_features(
     epochs: list[int | None] = list(range(config.feature_copies)) or [None]
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
-    batches = run(images, keys, largest=size, workers=config.workers, total=len(keys), progress=progress)
+    rank, world = processes.rank(), processes.world()
+    rounds = [keys[first : first + world] for first in range(0, len(keys), world)]
+    own = [shared[min(rank, len(shared) - 1)] for shared in rounds]  # in the last one some repeat the last batch
+    batches = run(images, own, largest=size, workers=config.workers, total=len(own), progress=progress, device=device)
     values = None
     with progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
-        for key, batch in zip(keys, batches, strict=True):
-            output = opened.features(batch.images).cpu()
+        for shared, batch in zip(rounds, batches, strict=True):
+            outputs = distributed.gather(opened.features(batch.images))
             if values is None:
-                values = _reserve((len(epochs), len(manifest), *output.shape[1:]), output.dtype, progress)
-            values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)]
-            step(len(key.samples))
+                shape = (len(epochs), len(manifest), *outputs[0].shape[1:])
+                values = _reserve(shape, outputs[0].dtype, progress)
+            for key, output in zip(shared, outputs, strict=False):
+                if not int(os.environ.get("LOCAL_RANK", "0")):
+                    values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)].cpu()
+                step(len(key.samples))
+    distributed.wait_for_all(device)
     if values is None:
         raise MlrecError(f"{manifest.name}/{manifest.split}: no samples to compute features of")
     return Features(manifest, values)
@@ -135,7 +150,14 @@ def feature_batches(
     ):
         samples = torch.from_numpy(key.samples)
         copy = (key.epoch or 0) % len(features.values)
-        yield Batch(features.values[copy, samples], targets[samples], samples, key.share)
+        yield Batch(features.values[copy, samples.to(features.values.device)], targets[samples], samples, key.share)
+
+
+def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
+    """The features in the memory of a GPU if they take at most half of what is free there: no step copies any then."""
+    if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return features
+    return replace(features, values=features.values.to(device))
 
 
 def _holds(whole: Manifest, part: Manifest) -> bool:
@@ -154,20 +176,31 @@ def _digest(model: Classifier) -> str:
 
 def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> Tensor:
     need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
-    if need > free:
+    if free is not None and need > free:
         raise MlrecError(
             f"the features of the frozen trunk need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
             "fewer --feature-copies, a smaller --img-size, --precision bf16, or train without --freeze-backbone"
         )
     progress.say(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")
-    return torch.empty(shape, dtype=dtype)
+    return shared_empty(shape, dtype)
 
 
-def _free_memory() -> int:
-    """Bytes that may be taken without swapping."""
+def _free_memory() -> int | None:
+    """Bytes that may be taken without swapping; None if the system does not report them."""
     info = Path("/proc/meminfo")
     if info.exists():
         for line in info.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "darwin":
+        return _free_memory_of_macos(subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True).stdout)
+    return None
+
+
+def _free_memory_of_macos(report: str) -> int | None:
+    """Bytes of the pages that `vm_stat` counts as free, inactive, speculative or purgeable."""
+    size = re.search(r"page size of (\d+) bytes", report)
+    pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)\.$", report, re.MULTILINE)
+    return int(size[1]) * sum(map(int, pages)) if size and pages else None

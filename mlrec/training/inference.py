@@ -7,6 +7,7 @@ see `transforms.filled`), one memory layout, one preparation of the device.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from mlrec.models.classifier import Classifier
 from mlrec.models.folding import CONVOLUTIONS, NORMS, folded
-from mlrec.training.devices import Precision, autocast, prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import HALF, Precision, autocast, prepare_device, resolve_device, resolve_precision
 from mlrec.training.failures import memory_explained
 from mlrec.training.transforms import normalize
 
@@ -33,8 +34,8 @@ class InferenceModel:
         device: where it is.
         precision: of the backbone; the head is computed in float32, because logits rounded to bf16 have 256 values
             per octave and tie.
-        backbone: normalized images (B, 3, S, S) → features (B, d, h, w); in bf16 on a CPU a copy of the backbone as
-            it was when the model was opened (docs/performance.md).
+        backbone: normalized images (B, 3, S, S) → features (B, d, h, w); in half precision a copy of the backbone as
+            it was when the model was opened, see `in_half`.
         batch_flag: the flag that sets the batch size, named when memory runs out.
     """
 
@@ -97,19 +98,32 @@ def open_on(
 
 
 def _backbone(model: Classifier, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
-    backbone: nn.Module = model.backbone
-    if device.type == "cpu" and precision == "bf16" and any(type(module) in NORMS for module in backbone.modules()):
-        size = model.preprocessing.size
-        image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-        return _in_bf16(folded(backbone, image))
-    return backbone
+    if precision in HALF and device.type in ("cpu", "cuda"):
+        return in_half(model.backbone, model.preprocessing.size, device, HALF[precision])
+    return model.backbone
 
 
-def _in_bf16(backbone: nn.Module) -> nn.Module:
-    """Store its weights in bf16, as autocast would cast them for every batch. In-place operations are slow in bf16."""
+def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A copy whose batch norms are folded into convolutions, and whose weights are cast once, not in every batch.
+
+    A ViT on a CPU is left as it is: it has nothing to fold, and casting its weights gains nothing there.
+
+    Args:
+        backbone: of a model on `device`, in float32.
+        size: side of the images.
+        device: CPU or CUDA.
+        dtype: what autocast computes in.
+    """
+    if any(type(module) in NORMS for module in backbone.modules()):
+        image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+        backbone = folded(backbone, image)
+    elif device.type == "cpu":
+        return backbone
+    else:
+        backbone = copy.deepcopy(backbone)
     for module in backbone.modules():
         if type(module) in (*CONVOLUTIONS, nn.Linear):
-            module.to(torch.bfloat16)
-        if hasattr(module, "inplace"):
+            module.to(dtype)
+        if device.type == "cpu" and hasattr(module, "inplace"):  # slow in bf16 there
             setattr(module, "inplace", False)  # noqa: B010 - mypy takes a module's attributes for tensors
     return backbone

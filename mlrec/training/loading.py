@@ -5,6 +5,7 @@ What goes wrong in a loader process reaches the user as one line: the file's nam
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -45,6 +46,7 @@ TIMEOUT = 300.0  # seconds without a batch after which a loader process counts a
 OPEN_FILES = Path("/dev/fd")
 FILES_PER_WORKER = 3 + 3 * (PREFETCH + 1)  # pipes, and the tensors of batches on their way
 OTHER_FILES = 12  # images, checkpoints and the log
+CPU = torch.device("cpu")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
 
 
@@ -139,6 +141,7 @@ def run(
     workers: int | None,
     total: int,
     progress: Progress,
+    device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """The batch of each key, in order, made by `workers` other processes ahead of time.
 
@@ -149,12 +152,13 @@ def run(
         workers: processes; 0 = this one makes them, decoding with all its cores; None = `default_workers`.
         total: batches; more processes than that are not started.
         progress: is told where shared memory allows fewer processes.
+        device: of the model; memory is pinned for CUDA only, and loader processes make way for a model on the CPU.
 
     Raises:
         MlrecError: what the batch says; a process killed or hung, with what to do about it.
     """
     size = batches.preprocessing.size
-    processes = min(default_workers() if workers is None else workers, total)
+    processes = min(default_workers(device) if workers is None else workers, total)
     processes = fitting_files(fitting(processes, largest * 3 * size**2, progress), progress)
     loader = DataLoader(
         batches,
@@ -162,8 +166,8 @@ def run(
         sampler=keys,
         num_workers=processes,
         collate_fn=_same,  # type: ignore[arg-type]
-        worker_init_fn=partial(_start_worker, parent=os.getpid(), nice=0 if torch.cuda.is_available() else NICE),
-        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=partial(_start_worker, nice=NICE if device.type == "cpu" else 0),
+        pin_memory=device.type == "cuda",
         timeout=TIMEOUT if processes else 0,
         prefetch_factor=PREFETCH if processes else None,
         generator=torch.Generator(),  # else the loader draws from torch's own stream, which dropout uses
@@ -179,13 +183,13 @@ def run(
         raise _worker_error(error) from error
 
 
-def default_workers() -> int:
+def default_workers(device: torch.device) -> int:
     """Loader processes for each process of training: the cores it may use, at most 16; none for a model on the CPU.
 
     All threads of such a model wait when one loses its core to a loader process. It is faster to decode with all cores
     between two steps: docs/performance.md.
     """
-    return min(own_cores(), MOST_WORKERS) if torch.accelerator.is_available() and own_cores() > 1 else 0
+    return min(own_cores(), MOST_WORKERS) if device.type != "cpu" and own_cores() > 1 else 0
 
 
 def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
@@ -242,22 +246,33 @@ def _worker_error(error: Exception) -> Exception:
     return error
 
 
-def _start_worker(_: int, parent: int, nice: int) -> None:
-    """Have this loader process make way for others by `nice`, and end with `parent`, whatever it is at.
+def _start_worker(_: int, nice: int) -> None:
+    """Have this loader process make way for others by `nice`, and end with the process that started it.
 
-    torch's own watch asks who the parent is when the process has started: one that is gone by then is never missed.
-    A signal to all processes of a terminal or a job is the parent's to answer: here SIGINT and SIGTERM are blocked.
+    torch's own watch asks for the parent's number when the process has started: a parent that is gone by then is never
+    missed. A signal to all processes of a terminal or a job is the parent's to answer: here SIGINT and SIGTERM are
+    blocked. A forked process inherits that, one of a fork server does not.
     """
     if nice and hasattr(os, "nice"):
         os.nice(nice)
-    threading.Thread(target=_leave_without, args=(parent,), daemon=True).start()
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    threading.Thread(target=_leave_without_parent, daemon=True).start()
 
 
-def _leave_without(parent: int) -> None:
-    while os.getppid() == parent:
+def _leave_without_parent() -> None:
+    """End this process when its parent has ended, or has sent SIGTERM.
+
+    The parent is the process that asked for this one. By the number of the parent process alone it cannot be told:
+    a fork server stands between the two. The pipe to it stays open in other forked processes, so both are watched.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    is_child = os.getppid() == parent.pid
+    while parent.is_alive() and (not is_child or os.getppid() == parent.pid):
         if not hasattr(signal, "sigtimedwait"):
-            time.sleep(1)  # macOS, where loader processes are not forked and nothing is blocked
-        elif (told := signal.sigtimedwait((signal.SIGTERM,), 1)) is not None and told.si_pid == parent:
+            time.sleep(1)  # macOS
+        elif (told := signal.sigtimedwait((signal.SIGTERM,), 1)) is not None and told.si_pid == parent.pid:
             os._exit(0)
     os._exit(1)
 

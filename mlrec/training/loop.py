@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mlrec import processes
@@ -22,7 +25,7 @@ from mlrec.training.losses import Loss
 from mlrec.training.optim import lr_at, set_lr, trainable
 from mlrec.training.state import State
 
-LOOK_EVERY = 20  # steps between two looks at what a CUDA device has computed; looking waits for it
+LOOK_EVERY = 20  # steps between two looks at what a GPU has computed; looking waits for it
 MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out
 NAMED = 3  # samples of a batch whose loss is no number
 
@@ -35,6 +38,8 @@ class Steps:
         loss: mean over these steps.
         lr: the trunk's, of the last of them.
         grad_norm: of the last of them, over all parameters, before clipping.
+        waited: seconds in which these steps waited for their batches.
+        stopped: `stopping` said so; in all processes at the same step.
     """
 
     epoch: int
@@ -44,6 +49,8 @@ class Steps:
     loss: float
     lr: float
     grad_norm: float
+    waited: float = field(default=0.0, compare=False)
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ class _Window:
     norms: list[Tensor] = field(default_factory=list)
     lrs: list[float] = field(default_factory=list)
     samples: list[Tensor] = field(default_factory=list)
+    waited: float = 0.0
 
 
 def fit(
@@ -93,11 +101,13 @@ def fit(
     *,
     steps_per_epoch: int,
     sample_ids: Sequence[str] = (),
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train from where `state` stands to the end of the last epoch.
 
-    `Steps` comes after each step on a CPU and at most every 20 on a GPU, where looking at a loss costs time;
-    `Epoch` after each epoch. Between two events `state` is complete: it may be saved, scored, or left for good.
+    `Steps` comes after each step on a CPU and every 20 on a GPU, where fetching a loss waits for the device, or sooner
+    when training is to stop; `Epoch` comes after each epoch. Between two events `state` is complete: it may be saved,
+    scored, or left for good.
 
     Args:
         state: changed in place.
@@ -107,15 +117,21 @@ def fit(
         config: the run's.
         steps_per_epoch: batches of an epoch.
         sample_ids: names of the samples, for the error.
+        stopping: whether training is to stop, asked after each step; exchanged among processes, see `SharedFlag`.
 
     Raises:
         RunError: loss or gradients are no finite numbers; names step and samples. What was saved before stays good.
     """
+    flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
         network.module.train()
+        if state.ema is not None:
+            state.ema.forget_tensors()  # scoring may have given the model other tensors
         window = _Window()
         while state.batch < steps_per_epoch:
+            begun = time.perf_counter()
             batch = next(batches)
+            window.waited += time.perf_counter() - begun
             window.samples.append(batch.samples)
             batch = batch.to(network.device)
             lr = lr_at(state.step, steps_per_epoch, config)
@@ -127,8 +143,9 @@ def fit(
             window.losses.append(value)
             window.norms.append(norm)
             window.lrs.append(lr)
-            if _look_is_due(state, network.device, config, steps_per_epoch):
-                yield _look(state, window, network.precision, sample_ids)
+            stopped = flag.exchange(stopping())
+            if stopped or _look_is_due(state, network.device, config, steps_per_epoch):
+                yield replace(_look(state, window, network.precision, sample_ids), stopped=stopped)
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
@@ -137,15 +154,18 @@ def fit(
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns loss and gradient norm, on the device, without waiting for it."""
     parts = min(config.accum, len(batch.samples))
+    full = math.ceil(config.batch_size / processes.world() / config.accum)
     images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
     total = torch.zeros((), device=network.device)
     for k in range(parts):
         with _synchronised(network.module, k == parts - 1):
-            with autocast(network.device, network.precision):
+            with autocast(network.device, network.precision), _compiled_for(full, len(images[k]), config):
                 logits = network.module(network.inputs(images[k]))
             value = loss(logits, targets[k]) * (batch.share * len(targets[k]) / len(batch.samples))
-            torch.autograd.backward(state.scaler.scale(value))
+            with _batch_norm_kept(network.module, config):
+                torch.autograd.backward(state.scaler.scale(value))
         total += value.detach()
+    distributed.average_batch_norm(network.module)
     state.scaler.unscale_(state.optimizer)
     gradients = [p.grad for p in trainable(state.optimizer) if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -172,8 +192,29 @@ def _synchronised(module: nn.Module, last: bool) -> nullcontext[None]:
     return nullcontext()
 
 
+def _compiled_for(full: int, size: int, config: Config) -> AbstractContextManager[object]:
+    """Batches of the usual size run compiled, the last one of an epoch does not: it would be compiled for itself."""
+    if config.compile and size != full:
+        return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
+    return nullcontext()
+
+
+@contextmanager
+def _batch_norm_kept(module: nn.Module, config: Config) -> Iterator[None]:
+    """Leave running statistics as they are while a backward pass runs parts of the forward pass again."""
+    if not config.grad_checkpointing:
+        yield
+        return
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
+
+
 def _look_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
-    every = LOOK_EVERY if device.type == "cuda" else 1
+    every = 1 if device.type == "cpu" else LOOK_EVERY
     saving = config.save_every and state.step % config.save_every == 0
     return bool(state.step % every == 0 or state.batch == steps_per_epoch or saving)
 
@@ -200,6 +241,7 @@ def _look(state: State, window: _Window, precision: Precision, sample_ids: Seque
         loss=math.fsum(values) / len(values),
         lr=window.lrs[-1],
         grad_norm=norms[-1],
+        waited=window.waited,
     )
 
 

@@ -44,7 +44,7 @@ def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
     A model's head is its submodule `head`; everything else is trunk.
     """
     groups = parameter_groups(model, config)
-    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
+    fused = all(parameter.device.type in ("cpu", "cuda", "mps") for group in groups for parameter in group["params"])
     if config.opt == "sgd":
         return SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     return AdamW(groups, lr=config.lr, fused=fused)

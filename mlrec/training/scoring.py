@@ -97,7 +97,7 @@ def read_features(
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
-        progress=progress,
+        progress=progress, device=opened.device,
     )  # fmt: skip
     # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.
     found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -20,6 +19,7 @@ from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
 from mlrec.training.devices import Precision, prepare_device
+from mlrec.training.ema import WeightAverage
 from mlrec.training.loop import Network
 from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
@@ -62,30 +62,57 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     model.preprocessing = model.preprocessing.normalized(config.normalization)
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)
+    if config.grad_checkpointing:
+        model.backbone.checkpoint_gradients()
     return model
 
 
 def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
-    """Set what holds for the whole process: threads, TF32, and which kernels CUDA may choose from."""
+    """Set what holds for the whole process: threads, TF32, and which kernels CUDA may choose from.
+
+    Both ways are set, so that no run inherits the setting of one before it in the same process.
+    """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic  # one size of images: the fastest is found once
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not warn_only: with it the kernels of attention stay those whose backward pass is not deterministic.
+        torch.use_deterministic_algorithms(config.deterministic)
+
+
+def resume_note(config: Config, device: torch.device) -> str | None:
+    """A line about a resumed run that does not get the bits it would have had without the interruption."""
+    if device.type == "cpu" or (device.type == "cuda" and config.deterministic):
+        return None
+    return (
+        f"resuming on {device.type} without --deterministic: the result is as good as that of a run without a break, "
+        "but not bit-exact"
+    )
 
 
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
     """The state before the first step, on the device."""
     lay_out(model.to(device), config)
-    ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True) if config.ema else None
+    ema = WeightAverage(model, config.ema_decay) if config.ema else None
     return State(model, make_optimizer(model, config), GradScaler(device.type, enabled=precision == "fp16"), ema)
 
 
 def lay_out(model: Classifier, config: Config) -> None:
     """Give the weights the memory format of the run: other strides sum in another order."""
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    model.to(memory_format=layout)
+    device = next(model.parameters()).device
+    model.to(memory_format=layout(config, device))
+
+
+def layout(config: Config, device: torch.device) -> torch.memory_format:
+    """The memory format of images and convolutions; contiguous on MPS.
+
+    There the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
+    (PyTorch issue 175189, open in versions that mlrec allows).
+    """
+    if config.channels_last and device.type != "mps":
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
@@ -96,11 +123,10 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
         module = distributed.parallel(module, device, sync_bn=config.sync_bn)
     if config.compile:
         module.compile()
-    preprocessing, layout = model.preprocessing, torch.channels_last
+    preprocessing, memory_format = model.preprocessing, layout(config, device)
 
     def inputs(images: Tensor) -> Tensor:
-        pixels = normalize(images, preprocessing)
-        return pixels.contiguous(memory_format=layout) if config.channels_last else pixels.contiguous()
+        return normalize(images, preprocessing).contiguous(memory_format=memory_format)
 
     def features(cached: Tensor) -> Tensor:
         return cached.to(torch.float32)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
@@ -23,6 +22,7 @@ from mlrec.files import atomic_write
 from mlrec.models.classifier import Classifier
 from mlrec.progress import Progress
 from mlrec.runs import directory
+from mlrec.training.ema import WeightAverage
 
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
@@ -47,7 +47,7 @@ class State:
     model: Classifier
     optimizer: Optimizer
     scaler: GradScaler
-    ema: ModelEmaV3 | None = None
+    ema: WeightAverage | None = None
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -83,6 +83,10 @@ class State:
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
+    def snapshot(self) -> Snapshot:
+        """The state as it is now, copied to host memory: training may go on while the copy is written."""
+        return Snapshot(self.step, self.nbytes, _host_copy(self.content()))
+
     def restore(self, content: dict[str, Any]) -> None:
         """Become what `content` says.
 
@@ -98,6 +102,7 @@ class State:
             self.scaler.load_state_dict(content["scaler"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(content["ema"])
+                self.ema.forget_tensors()
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = printable(str(error).splitlines()[0])
             raise RunError(f"checkpoint does not fit the model ({reason}); train anew") from error
@@ -106,7 +111,42 @@ class State:
         self.saved = self.step
 
 
-def save(folder: Path, state: State, identity: Mapping[str, Any]) -> None:
+@dataclass
+class Snapshot:
+    """A copy of a state.
+
+    Attributes:
+        step: optimiser steps done.
+        nbytes: of the checkpoint, about.
+        values: its content.
+        saved: the step of the newest checkpoint.
+    """
+
+    step: int
+    nbytes: int
+    values: dict[str, Any]
+    saved: int | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Tensors and plain values, for the file."""
+        return self.values
+
+
+def _host_copy(value: Any) -> Any:
+    """Plain values with all tensors copied to host memory."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        copied = type(value)((key, _host_copy(part)) for key, part in value.items())
+        if hasattr(value, "_metadata"):  # of a module's state_dict
+            copied._metadata = value._metadata  # type: ignore[attr-defined]
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_host_copy(part) for part in value)
+    return value
+
+
+def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> None:
     """Write the state into a run folder; what was the newest checkpoint becomes the previous one.
 
     Args:

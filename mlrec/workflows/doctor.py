@@ -118,7 +118,7 @@ def doctor(
         ("packages", _packages),
         ("device", lambda: _device(config.device)),
         ("decoder", _decoder),
-        ("machine", lambda: _machine(Path(out), config.workers)),
+        ("machine", lambda: _machine(Path(out), config.workers, config.device)),
         ("data", lambda: _data(config.data, Path(data_root), dataset)),
         ("settings", lambda: _settings(given, file, recipe, dataset, plans)),
         ("weights", lambda: _weights(plans)),
@@ -165,7 +165,9 @@ def _device(name: str) -> Iterator[Check]:
     precision = resolve_precision("auto", device)
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        text = f"{torch.cuda.get_device_name(device)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        count = torch.cuda.device_count()
+        name = torch.cuda.get_device_name(device)
+        text = f"{count} GPU{'s' * (count != 1)}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
         advice = "" if free > total / 2 else "other programs hold its memory (nvidia-smi)"
         yield Check("device", "warning" if advice else "ok", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
     elif device.type == "cpu" and shutil.which("nvidia-smi"):
@@ -195,11 +197,12 @@ def _decoder() -> Iterator[Check]:
     yield Check("decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --decode pil")
 
 
-def _machine(out: Path, workers: int | None) -> Iterator[Check]:
+def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[Check]:
+    from mlrec.training.devices import resolve_device
     from mlrec.training.loading import default_workers
 
     cores = processes.cores()
-    number = default_workers() if workers is None else workers
+    number = default_workers(resolve_device(device)) if workers is None else workers
     few = f"{cores} core decodes slowly; cache features with --freeze-backbone" if cores < 2 else ""
     yield Check("workers", "warning" if few else "ok", f"{counted(number, 'dataloader worker')}, {cores} cores", few)
     if SHARED_MEMORY.is_dir():

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from mlrec.predictions import Predictions
 from mlrec.progress import Progress
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord, Status
-from mlrec.training import state
 from mlrec.training.board import Board, draw, open_board
+from mlrec.training.checkpoint_writer import CheckpointWriter
 from mlrec.training.features import FeatureStore
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss
 from mlrec.training.state import State
+from mlrec.training.throughput import Meter
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import Interrupted, Stop
@@ -37,7 +38,9 @@ class Job:
         loss: what is minimised.
         identity: what a resumed run must agree with.
         features: of frozen trunks, of this run and of others before it.
+        meter: of its speed.
         saved: when the newest checkpoint was written, by the monotonic clock.
+        writer: of checkpoints.
         board: where numbers are drawn besides `log.jsonl`.
     """
 
@@ -50,8 +53,10 @@ class Job:
     stop: Stop
     progress: Progress
     features: FeatureStore
+    meter: Meter
     folder: Path | None = None
     saved: float = 0.0
+    writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     board: Board | None = None
 
     @property
@@ -68,7 +73,8 @@ class Job:
             self.progress.warn(warning)
         if self.state.saved is None:
             (self.folder / directory.RESUME).unlink(missing_ok=True)  # of a run that was killed here before
-            self.save()  # a run killed in its first epoch resumes, too, and without a hub
+            self.save()
+            self.writer.wait()  # a run killed in its first epoch resumes, too, and without a hub
         self.note("running")
         log.rewind(self.folder, self.state.step)
         if self.config.tensorboard:
@@ -81,9 +87,9 @@ class Job:
             self.record.save(self.folder)
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, in the background."""
         if self.folder is not None:
-            state.save(self.folder, self.state, self.identity)
+            self.writer.start(self.folder, self.state, self.identity)
             self.saved = time.monotonic()
 
     def save_epoch(self) -> None:
@@ -113,6 +119,7 @@ class Job:
         """Say that the run is finished, and drop the checkpoints that nobody needs any more."""
         if self.board is not None:
             self.board.close()
+        self.writer.wait()
         self.note("finished")
         if self.folder is not None:
             for name in (directory.RESUME, directory.RESUME_PREVIOUS):

@@ -162,6 +162,7 @@ def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) 
         workers=machine.workers,
         decode=metadata.decode,
         progress=progress,
+        device=opened.device,
     )
     with progress.task("reading maps", len(manifest)) as step:
         for batch in batches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ import msgspec
 from mlrec import processes, signals
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
+from mlrec.errors import MlrecError
 from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
@@ -27,11 +28,12 @@ from mlrec.training.curves import draw_curves
 from mlrec.training.devices import Precision, resolve_device, resolve_precision
 from mlrec.training.duration import seconds_per_image, training_seconds
 from mlrec.training.failures import explained
-from mlrec.training.features import Features, FeatureStore, feature_batches
+from mlrec.training.features import Features, FeatureStore, feature_batches, on_device_if_it_fits
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Steps, fit
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.scoring import predict, predict_features
+from mlrec.training.throughput import Meter
 from mlrec.workflows import outputs, records
 from mlrec.workflows.defaults import Plan
 from mlrec.workflows.interrupt import deferred_signals
@@ -78,7 +80,8 @@ def run(
         each = setup.per_process(config)
         spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
-        model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
+        with distributed.first_on_machine():
+            model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
         if resumed is not None:  # where it began with another run's trunk, that is not needed any more
             model.preprocessing = Preprocessing.from_dict(resumed.model["preprocessing"])
         if model.backbone.origin:
@@ -97,13 +100,16 @@ def run(
                 warning := records.other_machine(resumed.environment, records.environment(device, precision))
             ) is not None:
                 progress.warn(warning)
+            if (note := setup.resume_note(config, device)) is not None:
+                progress.warn(note)
         network = setup.make_network(training, config, device, precision)
         record = resumed or records.started(plan, folder, model, device, precision, command)
         if resumed is None and (warning := unknown_origin(record)) is not None:
             progress.warn(warning)
         store = FeatureStore() if features is None else features
         own = folder if first else None
-        return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, own))
+        meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
+        return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, meter, own))
 
 
 def resolve_runtime(plan: Plan) -> tuple[torch.device, Precision, Loss]:
@@ -145,9 +151,12 @@ def _course(job: Job) -> Run:
         job.finish()
     except Signalled as signalled:
         signals.arrived()
+        job.writer.wait()
         job.note("interrupted")
         raise job.interrupted(signalled.args[0]) from None
     except BaseException:
+        with suppress(MlrecError):  # the first error is the one to report
+            job.writer.wait()
         job.note("failed")
         raise
     return Run(job.folder or Path(), job.record)
@@ -159,7 +168,10 @@ def _train(job: Job) -> Predictions:
     steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world())
     with closing(cast(Generator[Batch], _batches(job))) as batches:
         names = job.plan.train.sample_ids
-        events = fit(job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names)
+        events = fit(
+            job.state, job.network, batches, job.loss, config, steps_per_epoch=steps, sample_ids=names,
+            stopping=lambda: job.stop.number is not None,
+        )  # fmt: skip
         number = job.state.epoch + 1
         while True:
             epoch = _epoch(job, events, steps, number)
@@ -188,10 +200,9 @@ def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int, number: int)
                 job.log("epoch", epoch=event.epoch + 1, step=event.step, loss=event.loss)
                 return event
             _tell(job, event, advance, steps_per_epoch)
-            stopped = distributed.any_process(job.stop.number is not None, job.network.device)
-            if stopped or (config.save_every and event.step % config.save_every == 0):
+            if event.stopped or (config.save_every and event.step % config.save_every == 0):
                 job.save()
-            if stopped:
+            if event.stopped:
                 raise Signalled(job.stop.number or signal.SIGTERM)  # where another process was told
 
 
@@ -204,7 +215,7 @@ def _tell(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
     advance(event.samples * processes.world(), facts)
     job.log(
         "steps", epoch=event.epoch + 1, step=event.step, loss=records.number(event.loss), lr=event.lr,
-        grad_norm=records.number(event.grad_norm), images_per_second=round(speed, 2),
+        grad_norm=records.number(event.grad_norm), **job.meter.entry(speed, event.waited),
     )  # fmt: skip
 
 
@@ -213,8 +224,11 @@ def _batches(job: Job) -> Iterator[Batch]:
     config, place = job.config, {"epoch": job.state.epoch, "start": job.state.batch}
     place |= {"epochs": config.epochs - job.state.epoch, "rank": processes.rank(), "world": processes.world()}
     if config.freeze_backbone:
-        return feature_batches(_features(job, job.plan.train, config), config, **place)
-    return train_batches(job.plan.train, config, job.state.model.preprocessing, progress=job.progress, **place)
+        features = on_device_if_it_fits(_features(job, job.plan.train, config), job.network.device)
+        return feature_batches(features, config, **place)
+    return train_batches(
+        job.plan.train, config, job.state.model.preprocessing, progress=job.progress, device=job.network.device, **place
+    )
 
 
 def _features(job: Job, manifest: Manifest, config: Config) -> Features:
@@ -247,12 +261,12 @@ def _score(job: Job, event: Epoch) -> Predictions | None:
 
 def _predict(job: Job, manifest: Manifest) -> Predictions:
     config, model = job.config, job.state.scored
-    distributed.same_buffers(model)
     size = config.eval_batch_size or setup.per_process(config)
     if config.freeze_backbone:
         plain = _features(job, manifest, msgspec.structs.replace(config, feature_copies=0, eval_batch_size=size))
         with job.timed("eval"):
             return predict_features(model, plain, batch_size=size)
+    job.writer.wait()  # loader processes are forked now: no thread may hold a lock meanwhile
     with job.timed("eval"), job.stop.at_once():
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),

@@ -98,3 +98,28 @@ def test_in_inference_mode_as_well() -> None:
     with torch.inference_mode():
         made = folded(trunk, torch.randn(1, 3, 8, 8))
     assert norms(made) == 0
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_norms_of_a_run_with_sync_bn_are_folded_too(name: str) -> None:
+    from mlrec.training.distributed import synchronized_batch_norm
+
+    plain, image = stirred(Backbone(name, 64)), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = plain(image)
+        made = folded(synchronized_batch_norm(plain), image)
+        assert norms(made) == 0
+        torch.testing.assert_close(made(image), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_copy_in_half_on_a_gpu_gives_what_autocast_gives(name: str, dtype: torch.dtype) -> None:
+    from mlrec.training.inference import in_half
+
+    device = torch.device("cuda", 0)
+    plain, images = stirred(Backbone(name, 64)).to(device), torch.randn(4, 3, 64, 64, device=device)
+    with torch.no_grad(), torch.autocast("cuda", dtype=dtype):
+        expected, found = plain(images).float(), in_half(plain, 64, device, dtype)(images).float()
+    assert (found - expected).abs().max() <= 0.05 * expected.abs().max()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from mlrec.training import loading
 from mlrec.training.batches import Batch, eval_batches, steps_per_epoch, train_batches
 from mlrec.training.sampling import batch_starts, epoch_order
 from mlrec.training.transforms import tensors
+from tests.processes import started
 
 SMALL = Preprocessing(32)
 
@@ -226,29 +231,92 @@ class _Asked(loading.ImageBatches):
 
 def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlrec.training.batches.ImageBatches", _Asked)
-    here, more = os.nice(0), 0 if torch.cuda.is_available() else loading.NICE
-    with pytest.raises(MlrecError, match=f"niceness {min(19, here + more)}$"):
-        list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
+    here = os.nice(0)
+    for device, more in ((torch.device("cpu"), loading.NICE), (torch.device("mps"), 0)):
+        with pytest.raises(MlrecError, match=f"niceness {min(19, here + more)}$"):
+            list(eval_batches(pictures, SMALL, batch_size=4, workers=1, device=device))
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "cores", "local", "expected"),
+    ("device", "cores", "local", "expected"),
     [
-        (True, 8, "1", 8),
-        (True, 64, "1", 16),
-        (True, 8, "4", 2),
-        (True, 1, "1", 0),
-        (True, 2, "4", 0),
-        (False, 8, "1", 0),
+        ("cuda", 8, "1", 8),
+        ("cuda", 64, "1", 16),
+        ("mps", 8, "4", 2),
+        ("cuda", 1, "1", 0),
+        ("cuda", 2, "4", 0),
+        ("cpu", 8, "1", 0),
     ],
 )
 def test_loader_processes_by_default(
-    monkeypatch: pytest.MonkeyPatch, accelerator: bool, cores: int, local: str, expected: int
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, local: str, expected: int
 ) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    """By the device of the model, whatever else the machine has."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(processes, "cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
-    assert loading.default_workers() == expected
+    assert loading.default_workers(torch.device(device)) == expected
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("mps", False), ("cuda", True)])
+def test_memory_is_pinned_for_a_model_on_cuda_only(
+    pictures: Manifest, monkeypatch: pytest.MonkeyPatch, device: str, pinned: bool
+) -> None:
+    """On a machine with a GPU, which is simulated."""
+    options: dict[str, object] = {}
+
+    def loader(*_: object, **given: object) -> Iterator[Batch]:
+        options.update(given)
+        return iter(())
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(loading, "DataLoader", loader)
+    monkeypatch.setattr(loading, "own_cores", lambda: 3)
+    list(eval_batches(pictures, SMALL, batch_size=4, device=torch.device(device)))
+    assert options["pin_memory"] is pinned
+    assert options["num_workers"] == (0 if device == "cpu" else 3)
+
+
+ORPHANS = """
+import multiprocessing, sys, time
+from pathlib import Path
+import torch
+from mlrec.datasets.manifest import Manifest
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.training.batches import eval_batches
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    manifest = Manifest.load(Path(sys.argv[2]))
+    batches = eval_batches(manifest, Preprocessing(32), batch_size=3, workers=2)
+    total = sum(int(batch.images.to(torch.int64).sum()) for batch in (next(batches) for _ in range(4)))
+    print(total, *(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long), "forkserver"])
+def test_loader_processes_work_and_end_with_their_parent_however_they_are_started(
+    pictures: Manifest, tmp_path: Path, method: str
+) -> None:
+    """forkserver is the default of Linux from Python 3.14 on: the parent of a loader process is then that server."""
+    script, file = tmp_path / "script.py", tmp_path / "pictures.jsonl"
+    script.write_text(ORPHANS)
+    pictures.save(file)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    with started([sys.executable, str(script), method, str(file)], text=True, env=environment) as process:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        assert len(words) == 3, "the loader processes ended themselves"
+        here = list(eval_batches(pictures, Preprocessing(32), batch_size=3, workers=0))[:4]
+        assert int(words[0]) == sum(int(batch.images.to(torch.int64).sum()) for batch in here)
+        process.kill()
+        deadline = time.monotonic() + 30
+        alive = [Path("/proc", pid) for pid in words[1:]]
+        while any(map(Path.exists, alive)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(Path.exists, alive))
 
 
 def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from mlrec.datasets import folder
 from mlrec.datasets.folder import Dataset, Info
@@ -18,6 +21,7 @@ from mlrec.files import sha256
 from mlrec.models.checkpoint import read_metadata
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run
+from mlrec.training import distributed
 from mlrec.workflows.evaluate import Machine, evaluate_run
 from mlrec.workflows.train import resume, train
 from tests.processes import run
@@ -71,6 +75,66 @@ from mlrec.cli.app import main
 main()
 """
 
+TOGETHER = """
+import json, sys, time
+from pathlib import Path
+import torch
+from mlrec import processes
+from mlrec.training import distributed
+
+rank, device, found = processes.rank(), torch.device("cpu"), {}
+try:
+    with distributed.joined(device):
+        raise ValueError("a run that fails must not prevent the next one")
+except ValueError as error:
+    found["speaks"] = error.speaks
+with distributed.joined(device):
+    flag = distributed.SharedFlag(device)
+    found["seen"] = [step for step in range(10) if flag.exchange(rank == 1 and step >= 4)]
+    norm = torch.nn.BatchNorm2d(2)
+    norm(torch.full((3, 2, 4, 4), 10.0 * (rank + 1)) + torch.arange(4.0))
+    distributed.average_batch_norm(norm)
+    found["mean"], found["var"] = norm.running_mean.tolist(), norm.running_var.tolist()
+    if rank == 1:
+        time.sleep(0.1)
+    begun = time.monotonic()
+    with distributed.first_on_machine():
+        time.sleep(0.5 * (rank == 0))
+        found["began"] = time.monotonic()
+Path(sys.argv[1], str(rank)).write_text(json.dumps(found))
+"""
+
+
+FEATURES = """
+import json, sys
+from pathlib import Path
+import torch
+from mlrec import processes
+from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
+from mlrec.models.classifier import create_model
+from mlrec.training import distributed, features, inference
+
+seen, real = [], features.features_of
+def counting(*given):
+    extract = real(*given)
+    return lambda images: seen.append(len(images)) or extract(images)
+features.features_of = counting
+device, manifest = torch.device("cpu"), Manifest.load(Path(sys.argv[1]))
+torch.manual_seed(0)
+model = create_model("test_resnet", 3, img_size=32)
+with distributed.joined(device):
+    config = Config(batch_size=4, img_size=32, workers=0, feature_copies=int(sys.argv[3]))
+    values = features.compute_features(model, manifest, config, device=device, precision=sys.argv[4]).values
+    torch.save(values.clone(), sys.argv[2] + str(processes.rank()))
+    distributed.wait_for_all(device)
+    if processes.rank() == 0:
+        values[0, 0] = 7
+    distributed.wait_for_all(device)
+    found = {"seen": sum(seen), "held_once": bool((values[0, 0] == 7).all())}
+Path(sys.argv[2] + str(processes.rank()) + ".json").write_text(json.dumps(found))
+"""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -109,6 +173,7 @@ def pair(data: Path, splits: Path) -> Run:
     root.mkdir()
     done = torchrun(2, TRAIN + WAIT + EVALUATE, root, root / "run", data, splits, *NAMES)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     return Run.load(root / "run")
 
 
@@ -147,6 +212,76 @@ def test_predictions_are_the_same_bytes_for_three_processes(pair: Run, splits: P
     done = torchrun(3, EVALUATE, tmp_path, pair.path, "-", splits, *NAMES)
     assert done.returncode == 0, done.stderr
     assert digests(pair.path, 3) == alone
+
+
+def test_what_processes_exchange(tmp_path: Path) -> None:
+    done = torchrun(2, TOGETHER, tmp_path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "destroy_process_group" not in done.stderr
+    first, second = (json.loads((tmp_path / name).read_text()) for name in "01")
+    assert sorted([first["speaks"], second["speaks"]]) == [False, True]
+    assert first["seen"] == second["seen"] == [6, 7, 8, 9], "not known at one step, FLAG_DELAY steps later"
+    pixels = torch.arange(4.0).repeat(12)
+    for found in (first, second):
+        assert found["mean"] == pytest.approx([0.1 * (15 + 1.5)] * 2)
+        assert found["var"] == pytest.approx([0.9 + 0.1 * pixels.var().item()] * 2)
+    assert second["began"] > first["began"], "the second process did not wait for what the first one downloads"
+
+
+def test_features_of_a_frozen_backbone_are_computed_and_held_once(data: Path, tmp_path: Path) -> None:
+    """13 samples in batches of 4, two augmented copies, bf16: 8 batches, dealt to three processes."""
+    manifest, makers = data / "train.jsonl", {1: 32, 3: 12}
+    found: dict[int, list[torch.Tensor]] = {}
+    for processes, images in makers.items():
+        done = torchrun(processes, FEATURES, tmp_path, manifest, tmp_path / f"of{processes}-", 2, "bf16")
+        assert done.returncode == 0, done.stderr
+        files = [tmp_path / f"of{processes}-{rank}" for rank in range(processes)]
+        found[processes] = [torch.load(file) for file in files]
+        for file in files:
+            told = json.loads(file.with_name(file.name + ".json").read_text())
+            assert told == {"seen": images, "held_once": True}
+    (alone,) = found[1]
+    assert alone.dtype == torch.bfloat16
+    assert all(torch.equal(alone, values) for values in found[3])
+    assert not list(Path("/dev/shm").glob("mlrec-features-*"))
+
+
+def test_two_processes_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    store = torch.distributed.HashStore()
+    device = torch.device("cuda", 0)
+    for rank, uuid in ((2, "b"), (1, "a"), (0, "a")):
+        store.set(f"gpu-{rank}", uuid)
+        monkeypatch.setenv("RANK", str(rank))
+        gpu = SimpleNamespace(uuid=uuid, name="GPU X")
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, gpu=gpu: gpu)
+    with pytest.raises(UsageError, match=r"processes 0, 1 use the same GPU \(GPU X\)"):
+        distributed.check_own_gpu(store, device)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="b", name="GPU X"))
+    distributed.check_own_gpu(store, device)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_gpu_is_named_to_nccl_and_a_failed_job_does_not_wait(monkeypatch: pytest.MonkeyPatch, failing: bool) -> None:
+    """The GPU and nccl are simulated."""
+    calls: list[str] = []
+    options: dict[str, object] = {}
+    device = torch.device("cuda", 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(torch.distributed.HashStore(), 0, 2)]))
+    monkeypatch.setattr(distributed, "check_own_gpu", lambda *_: None)
+    fake = distributed.distributed
+    monkeypatch.setattr(fake, "init_process_group", lambda backend, **given: options.update(given, backend=backend))
+    monkeypatch.setattr(fake, "is_initialized", lambda: True)
+    monkeypatch.setattr(fake, "destroy_process_group", lambda: calls.append("destroy"))
+    monkeypatch.setattr(fake.distributed_c10d, "_abort_process_group", lambda: calls.append("abort"))
+    with contextlib.suppress(RuntimeError), distributed.joined(device):
+        if failing:
+            raise RuntimeError("NCCL error")
+    assert (options["backend"], options["device_id"]) == ("nccl", device)
+    assert calls == ["abort" if failing else "destroy"]
 
 
 # A process that is killed says nothing: the other one tells that it is alone, or that torchrun, faster, ended it.

@@ -46,6 +46,30 @@ def test_plain_features_are_the_trunks_of_the_plain_views(pictures: Manifest, mo
     assert made.values.shape == (1, 13, *expected.shape[1:])
 
 
+@pytest.mark.parametrize(("free", "moved"), [(10**9, True), (1000, False)])
+def test_features_are_on_the_gpu_if_they_fit(
+    pictures: Manifest, monkeypatch: pytest.MonkeyPatch, free: int, moved: bool
+) -> None:
+    """The GPU is simulated by the device meta, which holds no data."""
+    features = caching.Features(pictures, torch.zeros(1, 13, 2, 3, 3))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2 * free))
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda values, device, *rest: to(values, "meta", *rest))
+    placed = caching.on_device_if_it_fits(features, torch.device("cuda", 0))
+    assert placed.values.device.type == ("meta" if moved else "cpu")
+    assert caching.on_device_if_it_fits(features, CPU) is features
+
+
+@pytest.mark.cuda
+def test_batches_of_features_on_the_gpu_are_those_of_the_cpu(pictures: Manifest, model: Classifier) -> None:
+    features = compute_features(model, pictures, config(), device=CPU)
+    placed = caching.on_device_if_it_fits(features, torch.device("cuda", 0))
+    pairs = zip(feature_batches(features, config(), epoch=0), feature_batches(placed, config(), epoch=0), strict=True)
+    for here, there in pairs:
+        assert there.images.is_cuda
+        assert torch.equal(here.images, there.images.cpu())
+
+
 def test_copy_k_holds_the_views_of_epoch_k_and_epochs_take_turns(pictures: Manifest, model: Classifier) -> None:
     two = config(feature_copies=2)
     made = compute_features(model, pictures, two, device=CPU)

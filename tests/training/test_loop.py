@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import RunError
+from mlrec.errors import ModelError, RunError
 from mlrec.training import loop, setup
 from mlrec.training.loading import Batch
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit, step_seed
@@ -84,6 +84,21 @@ def test_two_epochs_are_those_of_a_loop_written_out_by_hand() -> None:
     assert epochs[0].loss == pytest.approx(sum(losses[:3]) / 3, rel=1e-5)
 
 
+def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where losses are fetched rarely too, as on a GPU: here once per epoch."""
+    monkeypatch.setattr(loop, "_look_is_due", lambda state, device, config, steps: state.batch == steps)
+    state, network = made(PLAIN)
+    events = fit(
+        state, network, iter(batches(6)), mean_loss, PLAIN, steps_per_epoch=3, stopping=lambda: state.step == 2
+    )
+    event = next(events)
+    assert isinstance(event, Steps)
+    assert (event.step, event.steps, event.stopped, state.step, state.batch) == (2, 2, True, 2, 2)
+    following = next(events)
+    assert isinstance(following, Steps)
+    assert (following.step, following.stopped) == (3, False)
+
+
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     config = changed(backbone="test_vit", epochs=1)  # no BatchNorm, whose statistics are of each part
     whole, events = run(config, batches(3, 5), 3)
@@ -101,6 +116,70 @@ def test_share_weighs_a_processes_loss() -> None:
     assert isinstance(weighed[0], Steps)
     assert isinstance(whole[0], Steps)
     assert weighed[0].grad_norm == pytest.approx(whole[0].grad_norm / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(("backbone", "accum"), [("test_resnet", 1), ("test_resnet", 2), ("test_vit", 1)])
+def test_recomputed_activations_train_the_same_network(backbone: str, accum: int) -> None:
+    """Running statistics of BatchNorm too, though the forward pass runs twice."""
+    config = changed(backbone=backbone, epochs=1, accum=accum, ema=True)
+    usual, events = run(config, batches(3), 3)
+    recomputed, others = run(
+        changed(grad_checkpointing=True, backbone=backbone, epochs=1, accum=accum, ema=True), batches(3), 3
+    )
+    assert recomputed.model.backbone.trunk.grad_checkpointing
+    assert events == others
+    for state, other in ((usual.model, recomputed.model), (usual.scored, recomputed.scored)):
+        for (key, value), again in zip(state.state_dict().items(), other.state_dict().values(), strict=True):
+            assert torch.equal(value, again), key
+
+
+def test_a_backbone_without_checkpointing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = setup.build_model(PLAIN, DATA, paper=False)
+
+    def refuse(enable: bool) -> None:
+        raise AssertionError("gradient checkpointing not supported")
+
+    monkeypatch.setattr(model.backbone.trunk, "set_grad_checkpointing", refuse)
+    with pytest.raises(ModelError, match="has no gradient checkpointing in timm"):
+        model.backbone.checkpoint_gradients()
+
+
+def test_the_last_batch_is_not_compiled_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        compiled.append(len(inputs))
+        return graph
+
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: real(module, backend=count))
+    config = changed(compile=True, epochs=2)
+    given = [*batches(1), *batches(1, 3), *batches(1), *batches(1, 3)]
+    _, events = run(config, given, 2)
+    assert len(compiled) == 1, "compiled once for each size of a batch"
+    _, expected = run(changed(epochs=2), given, 2)
+    assert [e.loss for e in events] == pytest.approx([e.loss for e in expected], rel=1e-4)
+
+
+def test_the_average_is_to_the_bit_the_one_of_timm() -> None:
+    """With tensors replaced in between too, as scoring may do."""
+    from timm.utils.model_ema import ModelEmaV3
+
+    config = changed(ema=True, ema_decay=0.9, epochs=2)
+    state, network = made(config)
+    expected = ModelEmaV3(state.model, decay=0.9, use_warmup=True)
+    for event in fit(state, network, iter(batches(6)), mean_loss, config, steps_per_epoch=3):
+        if isinstance(event, Steps):
+            expected.update(state.model, step=event.step)
+        else:
+            state.scored.to(memory_format=torch.channels_last)
+            expected.module.to(memory_format=torch.channels_last)
+            setup.lay_out(state.scored, config)
+            for module in state.model.modules():
+                for name, buffer in list(module.named_buffers(recurse=False)):
+                    setattr(module, name, buffer.clone())
+    for (key, value), own in zip(expected.module.state_dict().items(), state.scored.state_dict().values(), strict=True):
+        assert torch.equal(value, own), key
 
 
 def test_clipping_bounds_the_step_and_tells_the_norm_before() -> None:

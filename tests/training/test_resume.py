@@ -21,7 +21,7 @@ import torch
 
 from mlrec.datasets import folder as dataset_folder
 from mlrec.datasets.folder import Dataset, Info
-from mlrec.errors import RunError, UsageError
+from mlrec.errors import MlrecError, RunError, UsageError
 from mlrec.files import sha256
 from mlrec.models.checkpoint import read_metadata
 from mlrec.progress import SILENT, Silent, Step
@@ -71,7 +71,8 @@ def straight(data: Path) -> dict[str, str]:
 
 def fingerprint(folder: Path) -> dict[str, str]:
     digests = {name: sha256(folder / name) for name in ARTEFACTS}
-    lines = [{k: v for k, v in e.items() if k != "images_per_second"} for e in log.entries(folder)]
+    speed = {"images_per_second", "data_seconds", "mfu", "peak_memory"}
+    lines = [{k: v for k, v in e.items() if k not in speed} for e in log.entries(folder)]
     weights = read_metadata(folder).sha256  # the file around them tells the number of workers, too
     return {**digests, "weights": weights, "log": hashlib.sha256(repr(lines).encode()).hexdigest()}
 
@@ -247,6 +248,44 @@ def test_a_frozen_trunk_is_not_written_with_each_short_epoch(
     monkeypatch.setattr(job, "PAUSE", 0)
     train(flags, out=tmp_path, name="patient")
     assert written == [0, 3, 6, 9, 12]
+
+
+def test_a_checkpoint_holds_the_step_it_was_asked_for_while_training_goes_on(
+    data: Path, straight: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer is held up for two steps, in which all weights and moments change."""
+    save, written = state.save, list[tuple[int, str]]()
+
+    def late(folder: Path, given: state.Snapshot, identity: dict[str, Any]) -> None:
+        if given.step:
+            time.sleep(0.3)
+        save(folder, given, identity)
+        written.append((given.step, repr(given.content()["model"])))
+
+    monkeypatch.setattr(state, "save", late)
+    folder = start(data, tmp_path, 4)
+    _, content = state.load(folder, SILENT)
+    assert content["step"] == written[-1][0]
+    assert repr(content["model"]) == written[-1][1]
+    assert fingerprint(resume(folder).path) == straight
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = state.save
+
+    def full(folder: Path, given: state.Snapshot, identity: dict[str, Any]) -> None:
+        if given.step >= 2:
+            raise MlrecError("disk is full")
+        save(folder, given, identity)
+
+    monkeypatch.setattr(state, "save", full)
+    with pytest.raises(MlrecError, match="disk is full"):
+        train({**HARD, "data": str(data)}, out=tmp_path, name="run")
+    assert RunRecord.load(tmp_path / "run").status == "failed"
+    monkeypatch.undo()
+    assert RunRecord.load(resume(tmp_path / "run").path).status == "finished"
 
 
 def test_a_finished_run_and_a_folder_without_one_are_refused(data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
@@ -172,6 +173,17 @@ def test_a_disk_that_cannot_be_written_and_little_shared_memory(
     found = {check.name: check for check in workflow._machine(tmp_path / "runs", 4)}
     assert found["disk"].verdict == "error"
     assert "--shm-size" in found["shared memory"].advice
+
+
+def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are simulated."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (79e9, 80e9))
+    check = next(workflow._device("cuda:3"))
+    assert check.found.startswith("cuda:3: 8 GPUs, this one NVIDIA H100, 79 of 80 GB free")
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(1e5, "error"), (1e9, "warning"), (1e12, "ok")])

@@ -1,0 +1,41 @@
+"""The moving average of the weights."""
+
+from __future__ import annotations
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+
+class WeightAverage(ModelEmaV3):
+    """timm's moving average, with the lists of tensors made once per epoch.
+
+    timm makes them in each step from two `state_dict()`s, which for a large ViT takes milliseconds of Python.
+
+    Args:
+        model: what is averaged; its weights are the first average.
+        decay: the largest decay per step; it warms up, see timm.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, decay=decay, use_warmup=True)
+        self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
+
+    def forget_tensors(self) -> None:
+        """List the tensors again at the next update: to be called when the model may hold other ones."""
+        self._lists = None
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Move the average towards the model."""
+        if self._lists is None:
+            pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
+            floats = [pair for pair in pairs if pair[0].is_floating_point()]
+            others = [pair for pair in pairs if not pair[0].is_floating_point()]
+            self._lists = (
+                [own for own, _ in floats], [given for _, given in floats],
+                [own for own, _ in others], [given for _, given in others],
+            )  # fmt: skip
+        averages, values, own_counts, counts = self._lists
+        torch._foreach_lerp_(averages, values, weight=1.0 - decay)
+        if counts:
+            torch._foreach_copy_(own_counts, counts)

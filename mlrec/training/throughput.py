@@ -1,0 +1,110 @@
+"""Arithmetic of a training step, and the largest rate of it that a GPU is sold with: together the utilisation (MFU)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlrec import processes
+from mlrec.models.classifier import Classifier
+from mlrec.training.devices import Precision
+
+# Dense matrix products in 1e12 floating-point operations per second, from the vendor's data sheets, without sparsity:
+# bf16 and fp16 (before Ampere fp16 only), TF32, float32. By a part of the name that torch reports; the first that fits.
+PEAKS: dict[str, tuple[float, float, float]] = {
+    "B200": (2250, 1100, 75),
+    "GH200": (989, 494, 67),
+    "H200 NVL": (835, 417, 60),
+    "H200": (989, 494, 67),
+    "H100 PCIe": (756, 378, 51),
+    "H100 NVL": (835, 417, 60),
+    "H100": (989, 494, 67),
+    "A100": (312, 156, 19.5),
+    "A40": (149.7, 74.8, 37.4),
+    "A30": (165, 82, 10.3),
+    "A10G": (70, 35, 35),
+    "A10": (125, 62.5, 31.2),
+    "L40S": (362, 183, 91.6),
+    "L40": (181, 90.5, 90.5),
+    "L4": (121, 60, 30.3),
+    "RTX A6000": (154.8, 77.4, 38.7),
+    "RTX 4090": (165.2, 82.6, 82.6),
+    "RTX 3090": (71, 35.6, 35.6),
+    "V100": (125, 15.7, 15.7),
+    "T4": (65, 8.1, 8.1),
+}
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What a run reports of its speed.
+
+    Attributes:
+        device: of this process.
+        flops: of a training step per image; None if that was not counted.
+        peak: of all GPUs of the job, in floating-point operations per second; None if it is not known.
+    """
+
+    device: torch.device
+    flops: int | None
+    peak: float | None
+
+    @classmethod
+    def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
+        """The meter of a run; operations are counted only if the peak is known, and not for a head alone."""
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        peak = peak_flops(gpu, precision)
+        if peak is None or frozen:
+            return cls(device, None, None)
+        return cls(device, training_flops(model), peak * processes.world())
+
+    def entry(self, images_per_second: float, waited: float) -> dict[str, float | None]:
+        """The values of a line of `log.jsonl`.
+
+        Args:
+            images_per_second: over all processes.
+            waited: seconds in which this process waited for batches.
+
+        Returns:
+            `images_per_second`, `data_seconds`, `mfu` (a fraction; None = not known) and `peak_memory` (bytes that
+            PyTorch had allocated on the GPU at most; None = no GPU).
+        """
+        mfu = self.flops * images_per_second / self.peak if self.flops and self.peak else None
+        return {
+            "images_per_second": round(images_per_second, 2),
+            "data_seconds": round(waited, 4),
+            "mfu": None if mfu is None else round(mfu, 4),
+            "peak_memory": torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None,
+        }
+
+
+def peak_flops(gpu: str, precision: str) -> float | None:
+    """Floating-point operations per second of a GPU by its data sheet; None for a GPU that `PEAKS` does not list."""
+    for name, (half, tf32, full) in PEAKS.items():
+        if f" {name}" in f" {gpu}":
+            return 1e12 * {"bf16": half, "fp16": half, "tf32": tf32, "fp32": full}[precision]
+    return None
+
+
+def training_flops(model: Classifier) -> int | None:
+    """Floating-point operations of convolutions and matrix products in a training step, per image.
+
+    Counted on a copy without data, forward and backward; two operations per multiplication and addition. None for a
+    model that does not run without data.
+    """
+    size = model.preprocessing.size
+    try:
+        empty = copy.deepcopy(model).to("meta").train()
+        if hasattr(empty.backbone.trunk, "set_grad_checkpointing"):
+            empty.backbone.trunk.set_grad_checkpointing(False)  # what is done twice counts once
+        images = torch.empty(2, 3, size, size, device="meta")
+        with FlopCounterMode(display=False) as counter:
+            loss: torch.Tensor = nn.functional.softplus(empty.head(empty.backbone(images))).mean()
+            torch.autograd.backward(loss)
+    except (RuntimeError, NotImplementedError, AssertionError):
+        return None
+    return int(counter.get_total_flops()) // len(images)
