@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from mlrec.cli import console, options
 from mlrec.errors import RunError
 
 if TYPE_CHECKING:
-    from mlrec.sweeps.plan import SweepPlan
+    from mlrec.sweeps.executor import SweepExecutor
     from mlrec.sweeps.progress import TrialState
 
 
@@ -66,7 +66,7 @@ def sweep(
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
-    from mlrec.sweeps.executor import current_states
+    from mlrec.sweeps.executor import SweepExecutor
     from mlrec.sweeps.plan import plan_sweep
     from mlrec.sweeps.progress import dry_run as dry_run_table
 
@@ -76,42 +76,31 @@ def sweep(
         seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"), folds=folds, trials=trials,
         file=config, recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip
+    executor = SweepExecutor(plan, jobs, storage, retry_failed, options.names(labels))
     if dry_run:
-        console.result_tables([dry_run_table(plan, current_states(plan, storage), jobs=jobs or 1)])
+        console.result_tables([dry_run_table(plan, executor.current_states(), jobs=jobs or 1)])
         return
-    run_and_show(
-        plan, terminal, jobs=jobs, storage=storage, retry_failed=retry_failed, labels=options.names(labels),
-        intervals=intervals, compared=study == "compare",
-    )  # fmt: skip
+    run_and_show(executor, terminal, intervals=intervals, compared=study == "compare")
 
 
 def run_and_show(
-    plan: SweepPlan,
-    terminal: console.Terminal,
-    *,
-    jobs: int | None = None,
-    storage: str | None = None,
-    retry_failed: bool = False,
-    labels: Sequence[str] | None = None,
-    intervals: bool = False,
-    compared: bool = False,
+    executor: SweepExecutor, terminal: console.Terminal, *, intervals: bool = False, compared: bool = False
 ) -> None:
     """Carry out a sweep, draw its progress, and print its tables; `compared` adds those of the study "compare"."""
-    from mlrec.sweeps.executor import run_sweep
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report
     from mlrec.workflows.interrupt import Interrupted
 
+    folder, labels = executor.plan.folder, executor.labels
     try:
-        looks = run_sweep(plan, jobs=jobs, storage=storage, retry_failed=retry_failed, labels=labels, progress=terminal)
-        states = _shown(plan.title, looks, terminal, " over all labels" if labels else "")
+        states = _shown(executor.plan.title, executor.run(), terminal, " over all labels" if labels else "")
     except Interrupted as stopped:
         terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
     if any(state.status == "finished" for state in states):
-        tables = [study_report(plan.folder, labels=labels, intervals=intervals)]
-        console.result_tables(tables + (comparison_tables(plan.folder, labels) if compared else []))
-        console.result(f"runs in {plan.folder}; to show this table again: mlrec report --study {plan.folder}")
+        tables = [study_report(folder, labels=labels, intervals=intervals)]
+        console.result_tables(tables + (comparison_tables(folder, labels) if compared else []))
+        console.result(f"runs in {folder}; to show this table again: mlrec report --study {folder}")
     if failed := failures(states):
         hint = "(the same command tries again what failed once, --retry-failed what failed twice)"
         lines = [f"{len(failed)} of {len(states)} runs failed:", *(f"  {line}" for line in failed), hint]

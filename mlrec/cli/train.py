@@ -51,8 +51,15 @@ def train(
     if seeds is not None and not compare:
         raise UsageError("--seeds goes with --compare; one run has one --seed")
     if compare:
+        from mlrec.cli.sweep import run_and_show
+        from mlrec.sweeps.executor import SweepExecutor
+        from mlrec.sweeps.plan import plan_sweep
+
         numbers = options.whole_numbers(str(flags.get("seed", 0)) if seeds is None else seeds, "--seeds")
-        _compare(flags, numbers, config, recipe, out, name, terminal)
+        plan = plan_sweep(
+            flags, study="compare", seeds=numbers, file=config, recipe=recipe, out=out, name=name, progress=terminal
+        )
+        run_and_show(SweepExecutor(plan), terminal, compared=True)
         return
     try:
         if resume is not None:
@@ -73,21 +80,3 @@ def _tell(run: Run) -> None:
     if processes.rank() == 0:
         console.result_tables([overview([result_of(run)], title=run.record.name)])
         console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
-
-
-def _compare(
-    flags: dict[str, Any],
-    seeds: list[int],
-    config: Path | None,
-    recipe: str | None,
-    out: Path,
-    name: str | None,
-    terminal: console.Terminal,
-) -> None:
-    from mlrec.cli.sweep import run_and_show
-    from mlrec.sweeps.plan import plan_sweep
-
-    plan = plan_sweep(
-        flags, study="compare", seeds=seeds, file=config, recipe=recipe, out=out, name=name, progress=terminal
-    )
-    run_and_show(plan, terminal, compared=True)

@@ -9,12 +9,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 from typing import Any
+from urllib.parse import quote
 
 from mlrec import processes
 from mlrec.errors import RunError, UsageError
-from mlrec.progress import SILENT, Progress
 from mlrec.reports.results import result_of
 from mlrec.runs.record import Run
 from mlrec.runs.sweep_file import FILE, Entry, SweepFile
@@ -24,7 +25,7 @@ from mlrec.sweeps.progress import TrialState, state_of
 from mlrec.sweeps.search import proposals
 from mlrec.sweeps.trial_queue import MAX_FAILURES, Attempts, TrialQueue, is_claimed
 from mlrec.sweeps.worker import WorkerTask, record_of, run_worker
-from mlrec.workflows.interrupt import Interrupted, Stop, deferred_signals
+from mlrec.workflows.interrupt import Interrupted, deferred_signals
 
 DATABASE = "optuna.db"
 POLL = 0.5  # seconds between two looks at the trials
@@ -36,87 +37,75 @@ OVER = ("finished", "failed")
 States = tuple[TrialState, ...]
 
 
-def run_sweep(
-    plan: SweepPlan,
-    *,
-    jobs: int | None = None,
-    storage: str | None = None,
-    retry_failed: bool = False,
-    labels: Sequence[str] | None = None,
-    command: Sequence[str] | None = None,
-    progress: Progress = SILENT,
-) -> Iterator[States]:
-    """Train what is missing; yields the states of all trials of the stage, about twice a second, and at the end.
+@dataclass
+class SweepExecutor:
+    """Carries out a plan: queues the trials, keeps workers running, and watches both until all is over.
 
-    Args:
+    Attributes:
         plan: What to train.
-        jobs: Number of worker processes here; by default one per GPU, one without GPUs. The same call in another
+        jobs: Number of worker processes here; by default one per GPU, one without GPUs. The same sweep in another
             process or on another machine adds more.
         storage: Optuna storage that all workers share: URL of a database, or path of a journal file; by default an
             SQLite file in the sweep's folder.
         retry_failed: Start trials again that failed too often.
         labels: Labels whose mAP chooses tuned or searched values; by default all.
         command: Command line, for the records of the runs and the hint how to resume; by default this process's.
-        progress: Receives warnings.
-
-    Raises:
-        UsageError: Invalid number of jobs, or started by torchrun.
-        RunError: The storage cannot be opened, or workers cannot start.
-        Interrupted: SIGINT or SIGTERM; running trials are saved, and the same command resumes them.
     """
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs {jobs}: at least 1")
-    if processes.world() > 1:
-        raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
-    with deferred_signals() as stop:
-        executor = SweepExecutor(plan, jobs, storage, retry_failed, labels, command or sys.argv, stop, progress)
-        if plan.max_trials is not None:
-            yield from executor.train(_searched(plan))
-            return
-        choices: Mapping[str, Mapping[str, Any]] = {}
-        if plan.tuning:
-            yield from executor.train(plan.tuning)
-            choices = executor.choices()
-        yield from executor.train(plan.trials(choices), before=plan.tuning)
 
+    plan: SweepPlan
+    jobs: int | None = None
+    storage: str | None = None
+    retry_failed: bool = False
+    labels: Sequence[str] | None = None
+    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
-def current_states(plan: SweepPlan, storage: str | None = None) -> list[TrialState]:
-    """Return the states of the trials that are known before the sweep runs.
+    def run(self) -> Iterator[States]:
+        """Train what is missing; yields the states of all trials of the stage, twice a second and at the end.
 
-    These are the tuning trials if values are tuned, and the trials made so far of a search.
-    """
-    trials = _searched(plan) if plan.max_trials is not None else plan.tuning or plan.trials({})
-    # a new storage is not created for a look at the plan
-    stored = storage is not None or (plan.folder / DATABASE).is_file()
-    attempts = TrialQueue(storage or _database(plan), plan.folder).attempts() if stored else {}
-    return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
+        Raises:
+            UsageError: Invalid number of jobs, or started by torchrun.
+            RunError: The storage cannot be opened, or workers cannot start.
+            Interrupted: SIGINT or SIGTERM; running trials are saved, and the same command resumes them.
+        """
+        self._prepare()
+        with deferred_signals() as self._stop:
+            if self.plan.max_trials is not None:
+                yield from self._train(_searched(self.plan))
+                return
+            choices: Mapping[str, Mapping[str, Any]] = {}
+            if self.plan.tuning:
+                yield from self._train(self.plan.tuning)
+                choices = self._choices()
+            yield from self._train(self.plan.trials(choices), before=self.plan.tuning)
 
+    def current_states(self) -> list[TrialState]:
+        """Return the states of the trials that are known before the sweep runs, without creating a storage.
 
-class SweepExecutor:
-    """Carries out a plan: queues the trials, keeps workers running, and watches both until all is over."""
+        These are the tuning trials if values are tuned, and the trials made so far of a search.
+        """
+        plan = self.plan
+        trials = _searched(plan) if plan.max_trials is not None else plan.tuning or plan.trials({})
+        stored = self.storage is not None or (plan.folder / DATABASE).is_file()
+        attempts = TrialQueue(self._storage(), plan.folder).attempts() if stored else {}
+        return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
 
-    def __init__(
-        self,
-        plan: SweepPlan,
-        jobs: int | None,
-        storage: str | None,
-        retry_failed: bool,
-        labels: Sequence[str] | None,
-        command: Sequence[str],
-        stop: Stop,
-        progress: Progress,
-    ) -> None:
-        self._plan, self._labels, self._command, self._stop = plan, labels, command, stop
-        self._retry_failed, self._progress = retry_failed, progress
-        self._storage = storage or _database(plan)
-        self._queue = TrialQueue(self._storage, plan.folder)
+    def _prepare(self) -> None:
+        """Open the queue and count workers and earlier failures."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"--jobs {self.jobs}: at least 1")
+        if processes.world() > 1:
+            raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
+        self._queue = TrialQueue(self._storage(), self.plan.folder)
         self._queue.release()  # what a command that was killed here left running
         self._earlier = {name: attempts.failures for name, attempts in self._queue.attempts().items()}
-        self._gpus = _count_gpus(plan)
-        self._jobs = jobs or max(1, self._gpus)
-        self._warned = False
+        self._gpus = _count_gpus(self.plan)
+        self._workers = self.jobs or max(1, self._gpus)
 
-    def train(self, trials: Sequence[Trial], before: Sequence[Trial] = ()) -> Iterator[States]:
+    def _storage(self) -> str:
+        path = self.plan.folder.absolute() / DATABASE
+        return self.storage or f"sqlite:///{quote(str(path))}"
+
+    def _train(self, trials: Sequence[Trial], before: Sequence[Trial] = ()) -> Iterator[States]:
         """Have trials trained, here or by other commands; a search adds further ones while results come in.
 
         Args:
@@ -129,7 +118,7 @@ class SweepExecutor:
         try:
             while True:
                 if self._stop.number is not None:
-                    hint = shlex.join(["mlrec", *self._command[1:]])
+                    hint = shlex.join(["mlrec", *self.command[1:]])
                     raise Interrupted(f"stopped; resume with the same command: {hint}", self._stop.number)
                 states = self._step(pool, trials)
                 fresh = self._proposed(states)
@@ -144,13 +133,13 @@ class SweepExecutor:
         finally:
             pool.stop(self._queue)
 
-    def choices(self) -> dict[str, Mapping[str, Any]]:
+    def _choices(self) -> dict[str, Mapping[str, Any]]:
         """Return the tuned values with the highest mAP on held-out data, the first of equals, by a setting's words.
 
         Raises:
             RunError: All tuning trials of a setting failed.
         """
-        plan, values = self._plan, combinations(self._plan.tune)
+        plan, values = self.plan, combinations(self.plan.tune)
         best: dict[str, Mapping[str, Any]] = {}
         for number, setting in enumerate(plan.settings):
             own = plan.tuning[number * len(values) : (number + 1) * len(values)]
@@ -162,11 +151,11 @@ class SweepExecutor:
 
     def _task(self, trials: Sequence[Trial]) -> WorkerTask:
         by_name = {trial.name: trial for trial in trials}
-        return WorkerTask(self._plan, by_name, self._storage, self._jobs, self._gpus, tuple(self._command))
+        return WorkerTask(self.plan, by_name, self._storage(), self._workers, self._gpus, tuple(self.command))
 
     def _save(self, trials: Sequence[Trial]) -> None:
         """Write `sweep.json`."""
-        plan = self._plan
+        plan = self.plan
         entries = [Entry(trial.name, trial.label, _as_json(trial.values), trial.stage) for trial in trials]
         SweepFile(plan.title, entries, list(plan.notes), list(plan.tune)).save(plan.folder)
 
@@ -177,13 +166,7 @@ class SweepExecutor:
         attempts = self._queue.enqueue(trials, self._is_due)
         known = {trial.name: attempts.get(trial.name, Attempts()) for trial in trials}
         pool.start(sum(known[trial.name].status == "waiting" for trial in trials), self._queue)
-        if not self._warned and self._storage.startswith("sqlite") and (hosts := self._queue.other_hosts()):
-            self._warned = True
-            self._progress.warn(
-                f"workers on {', '.join(sorted(hosts))} share this SQLite file; network file systems may damage it: "
-                "give all machines the same --storage, a database server or a journal file"
-            )
-        return tuple(state_of(trial, self._plan.folder, known[trial.name]) for trial in trials)
+        return tuple(state_of(trial, self.plan.folder, known[trial.name]) for trial in trials)
 
     def _is_due(self, trial: Trial, attempts: Attempts) -> bool:
         """Return whether a trial that neither waits nor runs has to be queued.
@@ -192,19 +175,19 @@ class SweepExecutor:
         that the queue itself sees to.
         """
         earlier = self._earlier.get(trial.name, 0)
-        if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self._retry_failed):
+        if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self.retry_failed):
             return False
-        record = record_of(self._plan.folder / trial.name)
+        record = record_of(self.plan.folder / trial.name)
         finished = record is not None and record.status == "finished"
-        return not finished and not is_claimed(self._plan.folder, trial.name)
+        return not finished and not is_claimed(self.plan.folder, trial.name)
 
     def _proposed(self, states: States) -> list[Trial]:
         """Return further trials of a search, so that every worker has one."""
-        plan = self._plan
+        plan = self.plan
         if plan.max_trials is None:
             return []
         running = [state.trial.values for state in states if state.status not in OVER]
-        count = min(self._jobs - len(running), plan.max_trials - len(states))
+        count = min(self._workers - len(running), plan.max_trials - len(states))
         if count <= 0:
             return []
         over = [state.trial for state in states if state.status in OVER]
@@ -213,11 +196,11 @@ class SweepExecutor:
 
     def _score(self, trial: Trial) -> float:
         """Return the mAP of a finished trial, -1 for others."""
-        run = self._plan.folder / trial.name
+        run = self.plan.folder / trial.name
         record = record_of(run)
         if record is None or record.status != "finished":
             return -1.0
-        value = result_of(Run(run, record), labels=self._labels).values["mAP"]
+        value = result_of(Run(run, record), labels=self.labels).values["mAP"]
         return -1.0 if value is None else value
 
 
@@ -285,10 +268,6 @@ def _count_gpus(plan: SweepPlan) -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def _database(plan: SweepPlan) -> str:
-    return f"sqlite:///{plan.folder.absolute() / DATABASE}"
 
 
 def _searched(plan: SweepPlan) -> list[Trial]:

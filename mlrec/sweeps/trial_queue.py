@@ -19,10 +19,10 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -32,16 +32,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from mlrec.errors import RunError, printable
+from mlrec.runs import directory
 from mlrec.sweeps.grid import Trial
 
 HEARTBEAT = 10  # seconds
 GRACE = 60  # seconds without a heartbeat after which a worker counts as dead
 MAX_FAILURES = 2  # a trial that failed this often is not started again
 RUN, WORKER, ERROR, BEAT = "run", "worker", "error", "heartbeat"
-LOCK = ".queue.lock"
-
-
-Value = TypeVar("Value")
+LOCK, CLAIMS = ".queue.lock", ".claims"
 
 
 class TrialFailed(Exception):  # noqa: N818 - the trial failed, the sweep goes on
@@ -76,7 +74,8 @@ class TrialQueue:
 
     def __init__(self, storage: str, folder: Path) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._retry = _quietly(lambda: RetryHeartbeatStaleTrialCallback(max_retry=MAX_FAILURES - 1))
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are
+        self._retry = RetryHeartbeatStaleTrialCallback(max_retry=MAX_FAILURES - 1)
         self._lock = folder / LOCK
         try:
             with _exclusive(self._lock):  # two processes that create the tables of a new database would fail
@@ -154,7 +153,7 @@ class TrialQueue:
 
     def fail_silent(self) -> None:
         """Fail the trials whose worker has sent no heartbeat for `GRACE` seconds; Optuna queues them again."""
-        _quietly(lambda: optuna.storages.fail_stale_trials(self._study))
+        optuna.storages.fail_stale_trials(self._study)
 
     def busy(self) -> set[int]:
         """Return the processes of this machine that are training."""
@@ -179,11 +178,6 @@ class TrialQueue:
             gone = WORKER not in entry.user_attrs if process is None else not _alive(process)
             if gone if pid is None else process == pid:
                 self._end(entry, TrialState.PRUNED)
-
-    def other_hosts(self) -> set[str]:
-        """Return the names of other machines that are training."""
-        workers = (str(entry.user_attrs.get(WORKER, "")).partition(" ")[2] for entry in self._running())
-        return {host for host in workers if host not in ("", socket.gethostname())}
 
     def _running(self) -> list[FrozenTrial]:
         return self._study.get_trials(states=(TrialState.RUNNING,))
@@ -236,46 +230,31 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
     The queue may hand out a trial whose worker was stopped and not killed, and a storage may be lost or replaced while
     workers run. This lock then keeps two processes out of one run folder. The kernel releases it when its holder dies.
     """
-    with _opened_lock(_claim(folder, name)) as descriptor:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(directory.locked(folder / CLAIMS / name))
+        except RunError:
             yield False
             return
-        except OSError:
-            pass  # a file system without locks
         yield True
 
 
 def is_claimed(folder: Path, name: str) -> bool:
     """Return whether a process holds the claim of a trial."""
-    if not _claim(folder, name).exists():
+    if not (folder / CLAIMS / name).exists():
         return False
     with claimed(folder, name) as free:
         return not free
 
 
-def _claim(folder: Path, name: str) -> Path:
-    return folder / ".claims" / name
-
-
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
     """Wait for a file lock and hold it while the block runs."""
-    with _opened_lock(path) as descriptor:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _opened_lock(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with path.open("a") as stream:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _opened(storage: str, retry: RetryHeartbeatStaleTrialCallback) -> BaseStorage:
@@ -283,23 +262,14 @@ def _opened(storage: str, retry: RetryHeartbeatStaleTrialCallback) -> BaseStorag
         return HeartbeatJournal(storage, retry)
     sqlite = storage.startswith("sqlite")
     options = {"connect_args": {"timeout": GRACE, "isolation_level": None}} if sqlite else {}
-    database = _quietly(
-        lambda: RDBStorage(
-            storage, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE, heartbeat_stale_trial_callback=retry
-        )
+    database = RDBStorage(
+        storage, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE, heartbeat_stale_trial_callback=retry
     )
     if sqlite:
         from sqlalchemy import event
 
         event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return database
-
-
-def _quietly(call: Callable[[], Value]) -> Value:
-    """Call without Optuna's warning that heartbeats are experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return call()
 
 
 def _missing(

@@ -1,38 +1,42 @@
-"""A sweep from plan to table, with its workers in this process; how workers share cores and GPUs, and how they die."""
+"""A sweep from plan to table: most with its worker in this process, some as commands that are killed."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
-from contextlib import redirect_stderr
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager, ExitStack, redirect_stderr
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from mlrec import processes
 from mlrec.datasets.folder import Dataset
-from mlrec.errors import RunError, UsageError
-from mlrec.progress import SILENT
-from mlrec.runs import directory
+from mlrec.errors import UsageError
+from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
-from mlrec.sweeps import executor, worker
-from mlrec.sweeps.executor import DATABASE, SweepExecutor, WorkerPool, current_states, run_sweep
+from mlrec.sweeps import executor
+from mlrec.sweeps.executor import DATABASE, SweepExecutor, WorkerPool
 from mlrec.sweeps.plan import SweepPlan, plan_sweep
 from mlrec.sweeps.progress import TrialState, dry_run, failures, state_of
 from mlrec.sweeps.studies import CSRA, STEPS
 from mlrec.sweeps.study_tables import comparison_tables, study_report
 from mlrec.sweeps.trial_queue import Attempts, TrialQueue
-from mlrec.sweeps.worker import Worker, WorkerTask
-from mlrec.workflows.interrupt import Stop
+from mlrec.sweeps.worker import Worker
 from mlrec.workflows.report import runs_at
+from tests.processes import started
 from tests.tiny import FAST, make_tiny
 
 HEAD_ONLY = {**FAST, "freeze_backbone": True, "threads": 1, "epochs": 1}
 FINISHED, FAILED = "finished", "failed"
+REPOSITORY = Path(__file__).parents[2]
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def last_states(plan: SweepPlan, **options: Any) -> tuple[TrialState, ...]:
-    return list(run_sweep(plan, **options))[-1]
+    return list(SweepExecutor(plan, **options).run())[-1]
 
 
 def written(root: Path) -> dict[Path, int]:
@@ -70,7 +74,10 @@ def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
     assert {"cv2-fold0-train", "cv2-fold1-val"} <= set(Dataset.load(data).info.splits)
     tuned = plan_sweep({**flags, "lam": 0.5}, tune={"lr": "0.02,0.2"}, seeds=[3], out=tmp_path / "runs", name="tuned")
     assert [trial.flags["split"] for trial in tuned.tuning] == ["tune-val"] * 2
-    assert "then 1 runs follow with the values chosen" in dry_run(tuned, current_states(tuned)).footnotes[-2]
+    assert (
+        "then 1 runs follow with the values chosen"
+        in dry_run(tuned, SweepExecutor(tuned).current_states()).footnotes[-2]
+    )
 
     states = last_states(folds)
     assert [(s.status, s.trial.values["fold"]) for s in states] == [(FINISHED, 0), (FINISHED, 1)] * 2
@@ -122,11 +129,11 @@ def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(data: Path
 @pytest.mark.usefixtures("in_process")
 def test_run_folders_are_the_truth_also_without_the_storage_and_on_another_device(data: Path, tmp_path: Path) -> None:
     flags = {**HEAD_ONLY, "data": str(data), "lam": "0,0.5"}
-    plan = plan_sweep(flags, out=tmp_path)
+    plan = plan_sweep(flags, out=tmp_path, name="50% {a}?b#c")
     names = [state.trial.name for state in last_states(plan)]
     before = written(tmp_path)
-    (plan.folder / DATABASE).unlink()
-    again = last_states(plan_sweep({**flags, "device": "auto", "threads": 2}, out=tmp_path))
+    (plan.folder / DATABASE).unlink()  # also of a name that is special in a URL
+    again = last_states(plan_sweep({**flags, "device": "auto", "threads": 2}, out=tmp_path, name=plan.folder.name))
     assert [(state.status, state.trial.name) for state in again] == [(FINISHED, name) for name in names]
     assert written(tmp_path) == before
     shutil.rmtree(plan.folder / names[0])
@@ -134,28 +141,6 @@ def test_run_folders_are_the_truth_also_without_the_storage_and_on_another_devic
     assert [path for path, time in written(tmp_path).items() if before[path] != time] == [
         plan.folder / names[0] / directory.RECORD
     ]
-
-
-@pytest.mark.usefixtures("in_process")
-def test_an_interrupted_run_is_resumed_with_another_number_of_threads(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flags = {**HEAD_ONLY, "data": str(data), "lam": "0,0.5", "epochs": 3, "save_every": 1}
-    plan = plan_sweep(flags, out=tmp_path)
-    run = plan.folder / plan.trials({})[0].name
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("mlrec.workflows.running._score", killed)
-        with pytest.raises(KeyboardInterrupt):
-            list(run_sweep(plan))
-    assert (run / directory.RESUME).is_file()
-    assert last_states(plan_sweep({**flags, "threads": 2}, out=tmp_path))[0].status == FINISHED
-    log = worker.log_of(plan.folder, run.name).read_text()
-    assert [line.split()[0] for line in log.splitlines() if " by pid " in line] == ["started", "resumed"]
-    assert "threads was 1, is 2" in log
 
 
 @pytest.mark.usefixtures("in_process")
@@ -195,15 +180,6 @@ def test_the_study_compare_trains_four_rows_that_differ_in_head_lambda_and_its_l
     assert all("n = 1 and 1 runs" in "\n".join(table.footnotes) for table in tables)
 
 
-def task_for(plan: SweepPlan, *, jobs: int = 1, gpus: int = 0) -> WorkerTask:
-    trials = {trial.name: trial for trial in plan.trials({})}
-    return WorkerTask(plan, trials, f"sqlite:///{plan.folder}/{DATABASE}", jobs, gpus, ())
-
-
-def executor_for(plan: SweepPlan, jobs: int | None = None) -> SweepExecutor:
-    return SweepExecutor(plan, jobs, None, False, None, (), Stop(), SILENT)
-
-
 def test_a_sweep_has_one_worker_per_gpu_unless_a_device_or_a_number_is_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,99 +189,152 @@ def test_a_sweep_has_one_worker_per_gpu_unless_a_device_or_a_number_is_named(
         ("auto", None, (8, 8)), ("cuda", None, (8, 8)), ("auto", 3, (3, 8)), ("cuda:1", None, (1, 0)),
         ("cpu", None, (1, 0)), ("cpu", 4, (4, 0)),
     ):  # fmt: skip
-        one = executor_for(plan_sweep({**flags, "device": device}, out=tmp_path), jobs)
-        assert (one._jobs, one._gpus) == expected, device
-
-
-@pytest.mark.parametrize(("visible", "names"), [(None, "01230"), ("4,6, 7,GPU-9a", ["4", "6", "7", "GPU-9a", "4"])])
-def test_each_worker_sees_one_gpu(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, names: Any
-) -> None:
-    class Seeing:
-        exit_code = 0
-
-        def __init__(self, _task: WorkerTask) -> None:
-            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
-
-    seen: list[str] = []
-    monkeypatch.setattr(worker, "Worker", Seeing)
-    task = task_for(plan_sweep({**HEAD_ONLY, "data": str(data), "lam": "0,0.5"}, out=tmp_path), jobs=5, gpus=4)
-    for slot in range(5):
-        with monkeypatch.context() as patch:
-            patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-            if visible is not None:
-                patch.setenv("CUDA_VISIBLE_DEVICES", visible)
-            with pytest.raises(SystemExit):
-                worker.run_worker(task, slot)
-            os.environ.pop("CUDA_VISIBLE_DEVICES")
-    assert seen == list(names)
-
-
-def test_workers_divide_the_cores(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "cores", lambda: 64)
-    flags = {key: value for key, value in HEAD_ONLY.items() if key not in ("threads", "workers")}
-    for more, jobs, gpus, expected in (
-        ({}, 8, 8, {"threads": 8, "workers": 8}),
-        ({}, 4, 0, {"threads": 16}),
-        ({}, 1, 1, {}),
-        ({}, 100, 0, {"threads": 1}),
-        ({"threads": 3, "workers": 2}, 8, 8, {"threads": 3, "workers": 2}),
-    ):
-        plan = plan_sweep({**flags, **more, "data": str(data), "lam": "0,0.5"}, out=tmp_path)
-        one = Worker(task_for(plan, jobs=jobs, gpus=gpus))
-        assert one._machine_flags(plan.trials({})[0]) == {"device": "cpu", **expected}
+        one = SweepExecutor(plan_sweep({**flags, "device": device}, out=tmp_path), jobs)
+        one._prepare()
+        assert (one._workers, one._gpus) == expected, device
 
 
 def test_torchrun_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_sweep({**HEAD_ONLY, "data": str(data), "lam": "0,0.5"}, out=tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="without torchrun"):
-        next(run_sweep(plan))
+        next(SweepExecutor(plan).run())
 
 
-class FakeQueue:
-    """What a pool asks of a queue, and what it tells it."""
-
-    def __init__(self, training: set[int], worked: set[int]) -> None:
-        self.training, self.worked, self.calls = training, worked, list[tuple[str, int]]()
-
-    def busy(self) -> set[int]:
-        return self.training
-
-    def has_worked(self, pid: int) -> bool:
-        return pid in self.worked
-
-    def crashed(self, pid: int, error: str) -> None:
-        assert "memory" in error
-        assert "--batch-size" in error
-        self.calls.append(("crashed", pid))
-
-    def release(self, pid: int) -> None:
-        self.calls.append(("released", pid))
+def command(data: Path, out: Path, **more: Any) -> list[str]:
+    flags = {**FAST, "data": data, "epochs": 25, "lam": "0:0.2:0.1", "threads": 1, **more}
+    texts = [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "mlrec", "sweep", *texts, "--out", str(out), "--name", "s"]
 
 
-def test_a_pool_starts_workers_for_waiting_trials_and_reports_those_that_died(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def start(arguments: list[str]) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(arguments, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)})
+
+
+def until(folder: Path, process: subprocess.Popen[str], *, done: int, step: int, old: Path | None = None) -> Path:
+    """Wait until so many runs are finished and another, not the `old` one, is at a step; return that one's folder."""
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        records = {path.parent: RunRecord.load(path.parent) for path in folder.glob(f"*/{directory.RECORD}")}
+        running = [path for path, record in records.items() if record.status == "running" and path != old]
+        if sum(record.status == "finished" for record in records.values()) >= done:
+            for path in running:
+                if any(entry["step"] >= step for entry in log.entries(path)):
+                    return path
+        time.sleep(0.02)
+    raise AssertionError(f"the sweep did not get that far: {process.poll()}")
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a command."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """Kill a command and its workers, so that none of them can react to the end of another."""
+    workers = workers_of(process.pid)
+    os.kill(process.pid, signal.SIGSTOP)
+    for pid in (*workers, process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def finished_at(folder: Path) -> dict[Path, int]:
+    """The finished runs and when their records were written."""
+    records = list(folder.glob(f"*/{directory.RECORD}"))
+    return {p.parent: p.stat().st_mtime_ns for p in records if RunRecord.load(p.parent).status == "finished"}
+
+
+def assert_trained_once(run: Path, beginnings: list[str]) -> None:
+    """Every step is in the log once, and the trial was begun this way."""
+    assert RunRecord.load(run).status == "finished"
+    steps = [entry["step"] for entry in log.entries(run) if entry["event"] == "steps"]
+    assert steps == list(range(1, len(steps) + 1)), run.name
+    text = (run.parent / "logs" / f"{run.name}.log").read_text()
+    assert text.count("epoch 25: mAP") == 1, run.name
+    assert [line.split()[0] for line in text.splitlines() if " by pid " in line] == beginnings
+
+
+@linux
+@pytest.mark.usefixtures("in_process")
+def test_a_killed_sweep_and_an_interrupted_one_are_resumed_by_the_same_command(data: Path, tmp_path: Path) -> None:
+    folder, arguments = tmp_path / "s", command(data, tmp_path)
+    with start(arguments) as first:
+        broken = until(folder, first, done=1, step=20)
+        kill_all(first)
+    assert RunRecord.load(broken).status == "running"
+    before = finished_at(folder)
+
+    with start(arguments) as second:
+        under_way = until(folder, second, done=1, step=1, old=broken)
+        os.killpg(second.pid, signal.SIGINT)
+        stdout, stderr = second.communicate(timeout=240)
+    assert second.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stdout == ""
+    resume = stderr.splitlines()[-1].removeprefix("stopped; resume with the same command: ")
+    assert shlex.split(resume) == ["mlrec", *arguments[3:]]
+    assert RunRecord.load(under_way).status == "interrupted"
+
+    flags = {**FAST, "data": str(data), "epochs": 25, "lam": "0:0.2:0.1"}
+    states = last_states(plan_sweep({**flags, "device": "auto", "threads": 1}, out=tmp_path, name="s"))
+    assert [(state.status, state.failures) for state in states] == [(FINISHED, 0)] * 3
+    after = finished_at(folder)
+    assert {path: after[path] for path in before} == before, "finished runs are not touched"
+    for path in after:
+        assert_trained_once(path, ["started"] if path in before else ["started", "resumed"])
+
+
+@linux
+@pytest.mark.long
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_after_a_kill_two_commands_at_once_train_every_setting_exactly_once(
+    data: Path, tmp_path: Path, storage: str
 ) -> None:
-    class FakeProcess(SimpleNamespace):
-        def start(self) -> None:
-            self.pid, self.exitcode = 100 + len(begun), None
-            begun.append(self)
+    folder, arguments = tmp_path / "s", command(data, tmp_path, lam="0:0.4:0.1")
+    if storage == "journal":
+        arguments += ["--storage", str(tmp_path / "journal")]
+    with start(arguments) as first:
+        broken = until(folder, first, done=1, step=20)
+        kill_all(first)
+    before = finished_at(folder)
+    with ExitStack() as stack:
+        both = [stack.enter_context(start(arguments)) for _ in range(2)]
+        output = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    after = finished_at(folder)
+    assert len(after) == 5
+    assert {path: after[path] for path in before} == before
+    for path in after:
+        assert_trained_once(path, ["started", "resumed"] if path == broken else ["started"])
 
-    begun: list[FakeProcess] = []
-    context = SimpleNamespace(Process=lambda target, args: FakeProcess(slot=args[1]))
-    monkeypatch.setattr(executor.multiprocessing, "get_context", lambda _: context)
-    plan = plan_sweep({**HEAD_ONLY, "data": str(data), "lam": "0,0.5"}, out=tmp_path)
-    pool, queue = WorkerPool(task_for(plan, jobs=4)), FakeQueue(set(), {100, 101})
-    for waiting, training, slots in ((2, set(), [0, 1]), (2, {100}, [0, 1, 2]), (9, {100, 101, 102}, [0, 1, 2, 3])):
-        queue.training = training
-        pool.start(waiting, queue)  # type: ignore[arg-type]
-        assert [process.slot for process in begun] == slots
-    begun[0].exitcode, begun[1].exitcode, begun[2].exitcode = -signal.SIGKILL, -signal.SIGTERM, 0
-    pool.reap(queue)  # type: ignore[arg-type]
-    assert queue.calls == [("crashed", 100), ("released", 101)]
-    pool.start(1, queue)  # type: ignore[arg-type]
-    assert [process.slot for process in begun] == [0, 1, 2, 3], "the fourth is still starting"
-    begun[3].exitcode = 1
-    with pytest.raises(RunError, match="before it trained anything: its worker ended with exit code 1"):
-        pool.reap(queue)  # type: ignore[arg-type]
+
+@linux
+@pytest.mark.long
+def test_a_worker_that_dies_is_replaced_and_its_run_resumed(data: Path, tmp_path: Path) -> None:
+    with start([*command(data, tmp_path, lam="0,0.1"), "--labels", "red"]) as process:
+        broken = until(tmp_path / "s", process, done=0, step=20)
+        for pid in workers_of(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    assert_trained_once(broken, ["started", "resumed"])
+    lines = [line for line in stderr.splitlines() if broken.name in line]
+    assert [line.split()[0] for line in lines] in (["0/2", "1/2"], ["1/2", "2/2"], ["0/2", "2/2"]), lines
+    assert lines[0].endswith("it is tried again")
+    assert lines[1].endswith("% over all labels"), "the last table is of one"
+    assert ": failed" not in stderr
+    assert "written" not in stdout
+
+
+@linux
+@pytest.mark.long
+def test_a_signal_from_a_cluster_saves_the_run_under_way(data: Path, tmp_path: Path) -> None:
+    with start(command(data, tmp_path, lam="0,0.1", epochs=2000)) as process:
+        under_way = until(tmp_path / "s", process, done=0, step=5)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 143, stderr
+    assert "resume with the same command: mlrec sweep" in stderr.splitlines()[-1]
+    assert RunRecord.load(under_way).status == "interrupted"
