@@ -30,8 +30,8 @@ from mlrec.workflows.interrupt import Interrupted, deferred_signals
 DATABASE = "optuna.db"
 POLL = 0.5  # seconds between two looks at the trials
 PATIENCE = 120.0  # seconds that a worker gets to save its run and end
-STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes of workers that were told to end
-
+LINGER = 10.0  # seconds that a worker gets to end after the last trial
+STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes of workers that were asked to end
 OVER = ("finished", "failed")
 
 States = tuple[TrialState, ...]
@@ -128,6 +128,7 @@ class SweepExecutor:
                     continue
                 yield states
                 if all(state.status in OVER for state in states):
+                    pool.join()
                     return
                 time.sleep(POLL)
         finally:
@@ -245,6 +246,12 @@ class WorkerPool:
                 if not queue.has_worked(pid):
                     raise RunError(f"a worker ended before it trained anything: {_cause(code)}; its output is above")
                 queue.crashed(pid, _cause(code))
+
+    def join(self) -> None:
+        """Give workers a moment to record their last result and end by themselves."""
+        deadline = time.monotonic() + LINGER
+        for process in self._workers.values():
+            process.join(max(0.0, deadline - time.monotonic()))
 
     def stop(self, queue: TrialQueue) -> None:
         """Let every worker save its run and end."""

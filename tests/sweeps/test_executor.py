@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from optuna.trial import TrialState as OptunaState
 
 from mlrec.datasets.folder import Dataset
 from mlrec.errors import UsageError
+from mlrec.metrics.result import Metrics
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.sweeps import executor
@@ -26,7 +28,7 @@ from mlrec.sweeps.plan import SweepPlan, plan_sweep
 from mlrec.sweeps.progress import TrialState, dry_run, failures, state_of
 from mlrec.sweeps.studies import CSRA, STEPS
 from mlrec.sweeps.study_tables import comparison_tables, study_report
-from mlrec.sweeps.trial_queue import Attempts, TrialQueue
+from mlrec.sweeps.trial_queue import RUN, Attempts, TrialQueue
 from mlrec.sweeps.worker import Worker
 from mlrec.workflows.report import runs_at
 from tests.processes import started
@@ -288,13 +290,13 @@ def test_a_killed_sweep_and_an_interrupted_one_are_resumed_by_the_same_command(d
 
 @linux
 @pytest.mark.long
-@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_after_a_kill_two_commands_at_once_train_every_setting_exactly_once(
-    data: Path, tmp_path: Path, storage: str
+    data: Path, tmp_path: Path, kind: str
 ) -> None:
-    folder, arguments = tmp_path / "s", command(data, tmp_path, lam="0:0.4:0.1")
-    if storage == "journal":
-        arguments += ["--storage", str(tmp_path / "journal")]
+    folder = tmp_path / "s"
+    storage = f"sqlite:///{tmp_path}/study.db" if kind == "sqlite" else str(tmp_path / "journal")
+    arguments = [*command(data, tmp_path, lam="0:0.4:0.1"), "--storage", storage]
     with start(arguments) as first:
         broken = until(folder, first, done=1, step=20)
         kill_all(first)
@@ -305,6 +307,10 @@ def test_after_a_kill_two_commands_at_once_train_every_setting_exactly_once(
     assert [process.returncode for process in both] == [0, 0], output
     after = finished_at(folder)
     assert len(after) == 5
+    results = TrialQueue(storage, folder)._study.get_trials(states=(OptunaState.COMPLETE,))
+    assert {entry.user_attrs[RUN]: entry.value for entry in results} == {
+        path.name: Metrics.load(path / directory.METRICS).mAP for path in after
+    }
     assert {path: after[path] for path in before} == before
     for path in after:
         assert_trained_once(path, ["started", "resumed"] if path == broken else ["started"])
