@@ -25,7 +25,8 @@ TORCH_FREE = (
     "errors",
     "progress",
 )
-COMMANDS = (["--help"], ["score", "--help"], ["report", "--help"], ["prepare", "--help"], ["train", "--help"])
+COMMANDS = [["--help"], *([name, "--help"] for name in ("score", "report", "prepare", "train", "sweep"))]
+PLAN = ["--data", "data/truth", "--train-split", "all", "--split", "all", "--lam", "0,0.1", "--dry-run"]
 
 
 def heavy_after(code: str, cwd: Path | None = None) -> str:
@@ -48,6 +49,7 @@ def test_help_and_the_commands_that_need_no_model_import_no_torch(tmp_path: Path
     (tmp_path / "scores.csv").write_text("filename,cat,dog\na.jpg,0.9,0.2\nb.jpg,0.1,0.7\n")
     (tmp_path / "truth.csv").write_text("filename,cat,dog\na.jpg,1,0\nb.jpg,0,1\n")
     lines = [*COMMANDS, ["prepare", "csv", "truth.csv", "--no-verify"], ["score", "scores.csv", "truth.csv", "--json"]]
+    lines += [["sweep", *PLAN]]
     code = f"""
 import contextlib, io, sys
 from mlrec.cli.app import main

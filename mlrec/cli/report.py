@@ -116,7 +116,7 @@ def report(
             runs or (), root=runs_root, conventions=conventions, labels=chosen, each=each, intervals=intervals
         )
     elif study is not None:
-        from mlrec.workflows.sweep_report import study_report
+        from mlrec.sweeps.study_tables import study_report
 
         tables = [study_report(study, labels=chosen, conventions=conventions, intervals=intervals)]
     else:

@@ -14,57 +14,62 @@ from mlrec.cli import console, options
 from mlrec.errors import RunError, counted
 
 if TYPE_CHECKING:
-    from mlrec.sweeps.states import State
+    from mlrec.sweeps.executor import SweepExecutor
+    from mlrec.sweeps.progress import TrialState
 
 
 @partial(options.with_config_flags, as_typed=True)
 def sweep(
     flags: dict[str, Any],
     study: Annotated[
-        str | None, typer.Option(help="table6, table7, table8, figure5 or compare: the paper's own.")
+        str | None, typer.Option(help="One of the paper's studies: table6, table7, table8, figure5 or compare.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A key and its values, as key=v1,v2; repeatable.")
+        list[str] | None, typer.Option("--set", help="Key and values, as key=v1,v2; repeatable.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Run each setting with each of these seeds.", metavar="A,B")] = None,
-    folds: Annotated[int | None, typer.Option(help="Run each setting on so many folds of the training split.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds of each setting.", metavar="A,B")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds of the training split for each setting.")] = None,
     trials: Annotated[
-        int | None, typer.Option(help="No grid: so many runs with values between those given, chosen by TPE.", min=1)
+        int | None,
+        typer.Option(help="Number of runs of a search (TPE) between the values given, instead of a grid.", min=1),
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="As --set; of these values each setting gets its best, by data held out from training."),
+        typer.Option(help="Key and values, as for --set; each setting gets the best on data held out from training."),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Name of a recipe [default: the data set's].")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of a recipe [default: the dataset's].")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of keys for all runs.")] = None,
     out: options.Out = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Of the sweep's folder [default: the study, or the keys].")] = None,
-    jobs: Annotated[int, typer.Option(help="Worker processes here.", min=1)] = 1,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the sweep's folder [default: the study, or the keys].")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Number of worker processes here [default: one per GPU, else 1].", min=1)
+    ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Optuna storage that workers share [default: a journal file in the folder].")
+        str | None,
+        typer.Option(help="Optuna database URL, or journal file [default: an SQLite file in the sweep's folder]."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and about how long it takes.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try once more what failed twice and was given up.")
+        bool, typer.Option("--retry-failed", help="Start runs again that failed twice and were given up.")
     ] = False,
     labels: options.Labels = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Show 95 % intervals of mAP and of its differences in the last table.")
+        bool, typer.Option("--intervals", help="Add 95 % intervals of mAP and of its differences to the last table.")
     ] = False,
 ) -> None:
     """Train a grid of settings, one run each; every flag of mlrec train takes several values, a,b,c or start:stop:step.
 
-    The same command, again or on another machine that sees the folder, takes what is missing and goes on with what was
-    interrupted; what is finished stays. A run that fails does not stop the others.
+    The same command, started again or on another machine, trains what is missing and resumes what was interrupted. Runs
+    that are finished stay as they are. A run that fails does not stop the others.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
+    from mlrec.sweeps.executor import SweepExecutor
     from mlrec.sweeps.grid import check_texts
-    from mlrec.workflows import sweep as workflow
-    from mlrec.workflows import sweep_progress
-    from mlrec.workflows.interrupt import Interrupted
-    from mlrec.workflows.sweep_plan import plan_sweep
-    from mlrec.workflows.sweep_report import study_report
+    from mlrec.sweeps.plan import plan_sweep
+    from mlrec.sweeps.progress import dry_run as dry_run_table
 
     terminal = console.Terminal()
     set_texts = options.pairs(settings or [], "--set")
@@ -74,59 +79,67 @@ def sweep(
         seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"), folds=folds, trials=trials,
         file=config, recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip
+    executor = SweepExecutor(plan, jobs, storage, retry_failed, options.names(labels))
     if dry_run:
-        console.result_tables([sweep_progress.dry_run(plan, jobs=jobs)])
+        console.result_tables([dry_run_table(plan, executor.current_states(), jobs=jobs or 1)])
         return
+    run_and_show(executor, terminal, intervals=intervals, compared=study == "compare")
+
+
+def run_and_show(
+    executor: SweepExecutor, terminal: console.Terminal, *, intervals: bool = False, compared: bool = False
+) -> None:
+    """Carry out a sweep, draw its progress, and print its tables; `compared` adds those of the study "compare"."""
+    from mlrec.sweeps.progress import failures
+    from mlrec.sweeps.study_tables import comparison_tables, study_report
+    from mlrec.workflows.interrupt import Interrupted
+
+    folder, labels = executor.plan.folder, executor.labels
     try:
-        moments = workflow.run_sweep(
-            plan, jobs=jobs, storage=storage, retry_failed=retry_failed, labels=options.names(labels)
-        )
-        states = _shown(plan.title, moments, terminal, " over all labels" if labels else "")
+        states = _shown(executor.plan.title, executor.run(), terminal, " over all labels" if labels else "")
     except Interrupted as stopped:
         terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
-    failed = sweep_progress.failures(states)
     if any(state.status == "finished" for state in states):
-        table = study_report(plan.folder.path, labels=options.names(labels), intervals=intervals)
-        console.result_tables([table])
-        console.result(f"runs in {plan.folder.path}; this table again: mlrec report --study {plan.folder.path}")
-    if failed:
-        again = "(the same command tries again what failed once, --retry-failed what failed twice)"
-        raise RunError(
-            "\n".join(
-                [f"{len(failed)} of {counted(len(states), 'run')} failed:", *(f"  {line}" for line in failed), again]
-            )
-        )
+        tables = [study_report(folder, labels=labels, intervals=intervals)]
+        console.result_tables(tables + (comparison_tables(folder, labels) if compared else []))
+        console.result(f"runs in {folder}; to show this table again: mlrec report --study {folder}")
+    if failed := failures(states):
+        hint = "(the same command tries again what failed once, --retry-failed what failed twice)"
+        heading = f"{len(failed)} of {counted(len(states), 'run')} failed:"
+        raise RunError("\n".join([heading, *(f"  {line}" for line in failed), hint]))
 
 
-def _shown(title: str, moments: Iterator[tuple[State, ...]], terminal: console.Terminal, of: str) -> tuple[State, ...]:
-    """Draw how the runs stand while they go on; without a terminal, one line for each that ends.
+def _shown(
+    title: str, looks: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
+) -> tuple[TrialState, ...]:
+    """Draw the states while the runs go on; without a terminal, print one line for each run that ends.
 
-    Their mAP is that of the training, `of` all labels where the last table is of some.
+    The mAP is that of all labels; `scored` says so if the last table is of some.
     """
     from mlrec.reports.text import text
-    from mlrec.workflows.sweep_progress import progress_table
+    from mlrec.sweeps.progress import progress_table
 
-    states: tuple[State, ...] = ()
-    told: dict[str, str] = {}
+    states: tuple[TrialState, ...] = ()
+    printed: dict[str, str] = {}
     with terminal.live() as draw:
-        for states in moments:
+        for states in looks:
             if draw is not None:
                 draw(text([progress_table(title, states)], styled=True, columns=shutil.get_terminal_size().columns))
                 continue
             for state in states:
-                name, news = state.point.name, _news(state, of)
-                if news and told.get(name) != state.status:
-                    told[name] = state.status
-                    over = sum(told.get(s.point.name) in ("finished", "failed") for s in states)
+                name, news = state.trial.name, _news(state, scored)
+                if news and printed.get(name) != state.status:
+                    printed[name] = state.status
+                    over = sum(printed.get(s.trial.name) in ("finished", "failed") for s in states)
                     terminal.say(f"{over}/{len(states)} {name}: {news}")
     return states
 
 
-def _news(state: State, of: str) -> str:
-    """What is worth a line where no table is drawn; "" for nothing."""
+def _news(state: TrialState, scored: str) -> str:
+    """Return what is worth a line if no table is drawn; "" for nothing."""
     if state.status == "finished":
-        return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %{of}"
-    if state.failure is None or state.status == "running":
-        return ""
-    return "failed" if state.status == "failed" else f"{state.failure.error}; it is tried again"
+        return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %{scored}"
+    if state.status == "failed":
+        return "failed"
+    return f"{state.error}; it is tried again" if state.error else ""

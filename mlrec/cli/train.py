@@ -22,7 +22,7 @@ Resume = Annotated[
     Path | None, typer.Option(help="Resume this run (bit-exact; on CUDA with --deterministic).", metavar="RUN")
 ]
 Compare = Annotated[
-    bool, typer.Option("--compare", help="Train four rows under one recipe: baseline, at CSRA's head lr, λ = 0, CSRA.")
+    bool, typer.Option("--compare", help="Short for mlrec sweep --study compare: four rows, one recipe.")
 ]
 Seeds = Annotated[str | None, typer.Option(help="Seeds of --compare [default: the one seed].", metavar="A,B,...")]
 
@@ -43,7 +43,6 @@ def train(
 
     Example: mlrec train --data data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
-    from mlrec.workflows import fair
     from mlrec.workflows import train as workflow
     from mlrec.workflows.interrupt import Interrupted
 
@@ -53,14 +52,19 @@ def train(
         raise UsageError("--resume takes recipe, config and name from the run; leave them out")
     if seeds is not None and not compare:
         raise UsageError("--seeds goes with --compare; one run has one --seed")
+    if compare:
+        from mlrec.cli.sweep import run_and_show
+        from mlrec.sweeps.executor import SweepExecutor
+        from mlrec.sweeps.plan import plan_sweep
+
+        numbers = options.whole_numbers(str(flags.get("seed", 0)) if seeds is None else seeds, "--seeds")
+        plan = plan_sweep(
+            flags, study="compare", seeds=numbers, file=config, recipe=recipe, out=out, name=name, progress=terminal
+        )
+        run_and_show(SweepExecutor(plan), terminal, compared=True)
+        return
     try:
-        if compare:
-            numbers = options.whole_numbers(str(flags.get("seed", 0)) if seeds is None else seeds, "--seeds")
-            found = fair.train_fair_rows(
-                flags, file=config, recipe=recipe, out=out, name=name, seeds=numbers, progress=terminal
-            )
-            _tell_comparison(found)
-        elif resume is not None:
+        if resume is not None:
             _tell(workflow.resume(resume, flags, progress=terminal))
         else:
             _tell(workflow.train(flags, file=config, recipe=recipe, out=out, name=name, progress=terminal))
@@ -78,12 +82,3 @@ def _tell(run: Run) -> None:
     if processes.rank() == 0:
         console.result_tables([overview([result_of(run)], title=run.record.name)])
         console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
-
-
-def _tell_comparison(found: dict[str, list[Run]]) -> None:
-    from mlrec.workflows.fair import tables
-
-    if processes.rank() == 0:
-        console.result_tables(tables(found))
-        folder = found["csra"][0].path.parent
-        console.result(f"written to {folder}; again, with each label: mlrec report {folder}")

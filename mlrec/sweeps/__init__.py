@@ -1,1 +1,1 @@
-"""Many runs as one experiment: their settings, the paper's studies, and who takes which run."""
+"""Sweeps: many training runs as one experiment, from the plan over the workers to the table."""

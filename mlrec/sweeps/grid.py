@@ -1,4 +1,4 @@
-"""Axes of a sweep, and the points of their grid; a point is one training run with a folder of its own."""
+"""Axes of a sweep, their grid, and the settings and trials that it consists of."""
 
 from __future__ import annotations
 
@@ -8,49 +8,75 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mlrec.config import TYPES, check_values, nearest_key, parse_names, parse_numbers, parse_value
 from mlrec.errors import UsageError, printable
 
 LONGEST_NAME = 100
-REPEATED = ("seed", "fold")  # what a point is repeated over: never a setting of its own
+REPEATED = ("seed", "fold")  # keys that repeat a setting and do not make another one
 
 
 @dataclass(frozen=True)
-class Point:
-    """One run of a sweep.
+class Setting:
+    """Values that one row of the table compares; they are trained once per seed and fold.
 
     Attributes:
-        name: of its folder: its settings in words, and a hash of its whole configuration and data.
-        label: of the variant that it is one of; "" where the settings say it all.
-        settings: what it differs in from the others of its sweep, seed and fold included.
-        flags: keys of `Config` to train with.
-        stage: "tune" for a run that only chooses a value for later ones, else "run".
+        label: Name of the study's variant, "" if the values say it all.
+        values: Keys and values in which the settings of this sweep differ.
+        flags: All keys of `Config` to train with, without seed, fold and tuned keys.
+    """
+
+    label: str
+    values: Mapping[str, Any]
+    flags: Mapping[str, Any]
+
+    @property
+    def words(self) -> str:
+        """Description that no other setting of the sweep has."""
+        return ": ".join(part for part in (self.label, in_words(self.values)) if part)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run of a sweep.
+
+    Attributes:
+        name: Name of its run folder: its values in words and a hash of its whole configuration and data.
+        label: Label of its setting.
+        values: Values of its setting, with seed and fold where the sweep has several.
+        flags: Keys of `Config` to train with.
+        stage: "tune" if the run only chooses a value for later ones, otherwise "run".
     """
 
     name: str
     label: str
-    settings: Mapping[str, Any]
+    values: Mapping[str, Any]
     flags: Mapping[str, Any]
     stage: str = "run"
 
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of a study: settings that belong together, and what to call them."""
-
-    label: str = ""
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    @property
+    def words(self) -> str:
+        """Description for tables and messages."""
+        text = " · ".join(part for part in (self.label, in_words(self.values)) if part)
+        return f"{text} (tuning)" if self.stage == "tune" else text or self.name
 
 
 def axis_values(key: str, text: str) -> list[Any]:
-    """The values of `--set key=text`: `a,b,c` or `start:stop:step`; lists are set apart by semicolons.
+    """Parse the values of `--set key=text`.
+
+    Args:
+        key: Key of `Config`.
+        text: `a,b,c` or `start:stop:step`; lists are separated by semicolons.
 
     Raises:
-        ConfigError: no such key, or no values for it.
-        UsageError: a value twice.
+        ConfigError: Unknown key, or invalid values.
+        UsageError: Duplicate value.
+
+    Example:
+        >>> axis_values("lam", "0:0.2:0.1")
+        [0.0, 0.1, 0.2]
     """
     kind = str(TYPES.get(key, ""))
     if "list[float]" in kind or "tuple[float" in kind:
@@ -60,24 +86,30 @@ def axis_values(key: str, text: str) -> list[Any]:
     else:
         values = [parse_value(key, part) for part in parse_names(text)]
     if len({repr(value) for value in values}) < len(values):
-        raise UsageError(f"{printable(key)} = {printable(text)}: a value stands there twice")
+        raise UsageError(f"{printable(key)} = {printable(text)}: duplicate value")
     return values
 
 
-def divided(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """Flags as typed → those with one value, and the axes: those with several.
+def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Separate keys with one value from axes, the keys with several.
+
+    Args:
+        texts: Values as typed, or already parsed.
 
     Raises:
-        ConfigError: no such key, or no values for it.
+        ConfigError: Invalid values.
+        UsageError: Unknown key.
+
+    Example:
+        >>> split_axes({"heads": "2", "lam": "0,0.5"})
+        ({'heads': 2}, {'lam': [0.0, 0.5]})
     """
-    values = {
-        key: axis_values(key, text) if isinstance(text, str) and key in TYPES else [text] for key, text in texts.items()
-    }
-    unknown = [key for key in texts if key not in TYPES]
-    if unknown:
-        raise UsageError(f"unknown key '{printable(unknown[0])}'{nearest_key(unknown[0])}")
-    fixed = {key: worth[0] for key, worth in values.items() if len(worth) == 1}
-    return fixed, {key: worth for key, worth in values.items() if len(worth) > 1}
+    for key in texts:
+        if key not in TYPES:
+            raise UsageError(f"unknown key '{printable(key)}'{nearest_key(key)}")
+    values = {key: axis_values(key, text) if isinstance(text, str) else [text] for key, text in texts.items()}
+    fixed = {key: options[0] for key, options in values.items() if len(options) == 1}
+    return fixed, {key: options for key, options in values.items() if len(options) > 1}
 
 
 def check_texts(texts: Mapping[str, str], source: str) -> None:
@@ -86,32 +118,32 @@ def check_texts(texts: Mapping[str, str], source: str) -> None:
     Raises:
         ConfigError: an unknown key, or a value that does not fit.
     """
-    fixed, axes = divided(texts)
+    fixed, axes = split_axes(texts)
     for key, values in {**{key: [value] for key, value in fixed.items()}, **axes}.items():
         for value in values:
             check_values(source, {key: value})
 
 
 def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """All combinations of the values of the axes, the last axis fastest."""
-    return [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
+    """Return all combinations of the values of the axes, the last axis varying fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def name_of(label: str, settings: Mapping[str, Any], identity: Any) -> str:
-    """The folder of a point: words for a person, and ten digits that differ where anything of it does."""
-    words = [label, *(f"{key}{shown(value)}" for key, value in settings.items())]
+def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
+    """Name the run folder of a trial: words to read, and ten digits that depend on its whole `identity`."""
+    words = [label, *(f"{key}{shown(value)}" for key, value in values.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]
     return f"{legible[:LONGEST_NAME]}-{digits}".lstrip("-.")
 
 
-def in_words(settings: Mapping[str, Any]) -> str:
-    """`lam 0.1, seed 0`."""
-    return ", ".join(f"{key} {shown(value)}" for key, value in settings.items())
+def in_words(values: Mapping[str, Any]) -> str:
+    """Write values as `lam 0.1, seed 0`."""
+    return ", ".join(f"{key} {shown(value)}" for key, value in values.items())
 
 
 def shown(value: Any) -> str:
-    """A value in words: `on`, `0.1`, `1+inf`."""
+    """Write a value as `on`, `0.1` or `1+inf`."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Where a search looks next: the tree-structured Parzen estimator (Bergstra et al. 2011) of Optuna."""
+"""Proposals of a search: Optuna's tree-structured Parzen estimator (Bergstra et al. 2011)."""
 
 from __future__ import annotations
 
@@ -6,66 +6,64 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlrec.errors import UsageError
-
-DIGITS = 3  # of a proposed number: enough for any hyper-parameter, and legible in a folder's name
-WIDE = 100.0  # a range of positive numbers that spans so much is searched in its logarithm
+DIGITS = 3  # of a proposed number: enough for a hyper-parameter, and legible in the name of a folder
+WIDE = 100.0  # a range of positive numbers this wide is searched on a logarithmic scale
 ATTEMPTS = 50
 
-Told = Sequence[tuple[Mapping[str, Any], float]]
+Values = Mapping[str, Any]
 
 
-def proposals(axes: Mapping[str, Sequence[Any]], told: Told, count: int) -> list[dict[str, Any]]:
-    """Settings worth a run, none of them told already.
-
-    The same `told` gives the same proposals, wherever they are made. Fewer than `count` come where the axes hold fewer.
+def proposals(
+    axes: Mapping[str, Sequence[Any]],
+    results: Sequence[tuple[Values, float]],
+    count: int,
+    running: Sequence[Values] = (),
+) -> list[dict[str, Any]]:
+    """Propose values that are neither in `results` nor in `running`; the same arguments give the same proposals.
 
     Args:
-        axes: numbers are searched between the smallest and the largest given, other values among those given.
-        told: settings that were run, and their mAP.
-        count: how many.
-
-    Raises:
-        UsageError: the values of an axis are lists.
+        axes: Numbers are searched between the smallest and the largest given, other values among those given.
+        results: Values that were trained, and their mAP.
+        count: Number of proposals; fewer are returned if the axes have no more combinations.
+        running: Values that are being trained.
     """
     import optuna
+    from optuna.trial import TrialState, create_trial
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ranges = {key: _distribution(key, values) for key, values in axes.items()}
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=len(told), constant_liar=True)
-    )
-    for settings, value in told:
-        trial = optuna.trial.create_trial(params=dict(settings), distributions=ranges, value=value)
-        study.add_trial(trial)
-    known = {repr(dict(settings)) for settings, _ in told}
-    found: list[dict[str, Any]] = []
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ranges = {key: _distribution(values) for key, values in axes.items()}
+    seed = len(results) + len(running)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True))
+    for values, mAP in results:
+        study.add_trial(create_trial(params=dict(values), distributions=ranges, value=mAP))
+    for values in running:  # the sampler keeps away from these
+        study.add_trial(create_trial(params=dict(values), distributions=ranges, state=TrialState.RUNNING))
+    known = {repr(dict(values)) for values in [*(values for values, _ in results), *running]}
+    proposed: list[dict[str, Any]] = []
     for _ in range(ATTEMPTS * count):
-        if len(found) == count:
+        if len(proposed) == count:
             break
-        settings = {key: _legible(value, axes[key]) for key, value in study.ask(ranges).params.items()}
-        settings = {key: settings[key] for key in axes}
-        if repr(settings) not in known:
-            known.add(repr(settings))
-            found.append(settings)
-    return found
+        params = study.ask(ranges).params
+        values = {key: _rounded(params[key], axes[key]) for key in axes}
+        if repr(values) not in known:
+            known.add(repr(values))
+            proposed.append(values)
+    return proposed
 
 
-def _distribution(key: str, values: Sequence[Any]) -> Any:
+def _distribution(values: Sequence[Any]) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if any(isinstance(value, list) for value in values):
-        raise UsageError(f"--trials cannot search over {key}, whose values are lists; sweep over them in a grid")
     if any(isinstance(value, bool | str) for value in values):
         return CategoricalDistribution(list(values))
     low, high = min(values), max(values)
-    wide = low > 0 and high / low >= WIDE
+    logarithmic = low > 0 and high / low >= WIDE
     kind = IntDistribution if all(isinstance(value, int) for value in values) else FloatDistribution
-    return kind(low, high, log=wide)
+    return kind(low, high, log=logarithmic)
 
 
-def _legible(value: Any, values: Sequence[Any]) -> Any:
-    """A proposed number rounded, and still within its range."""
+def _rounded(value: Any, values: Sequence[Any]) -> Any:
+    """Round a proposed number, within its range."""
     if not isinstance(value, float) or not value:
         return value
     rounded = round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))

@@ -1,6 +1,6 @@
-"""The paper's ablations as sweeps: Tables 6-8, Figure 5, and the fair comparison of CSRA with its baseline.
+"""The paper's ablations as sweeps: Tables 6-8, Figure 5, and the comparison of CSRA with its baseline.
 
-Defaults are the paper's for that table; a flag replaces them. Controls that the paper lacks are marked as such.
+Defaults are the paper's for that table; a flag replaces them. Controls that the paper does not have are marked.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from typing import Any
 
 from mlrec.config import Config
 from mlrec.errors import UsageError, nearest, printable
-from mlrec.sweeps.grid import Variant
 
 SEEDS = (0, 1, 2)
 HEADS = (1, 2, 4, 6, 8)
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
-HEAD_LR_MULTS = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the recipe's own, when each variant is to have its best
+HEAD_LR_MULTS = (0.1, 0.3, 1.0, 3.0, 10.0)  # factors of the recipe's multiplier, if each variant is tuned
+BASELINE, CSRA = "baseline", "CSRA"
+STEPS = (BASELINE, "baseline, CSRA's head lr", "CSRA, λ = 0")  # what CSRA is compared with, one by one
+
+Flags = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,17 @@ class Study:
     """What a study trains, before it is crossed with the user's axes and seeds.
 
     Attributes:
-        title: of its table.
-        defaults: keys of `Config` for all runs; what the user gives wins over them.
-        variants: the rows.
-        axes: further axes.
-        tune: an axis whose value is chosen for each variant alone, on data held out from training.
-        notes: footnotes of its table.
+        title: Title of its table.
+        defaults: Keys of `Config` for all runs; the user's flags win over them.
+        variants: Rows of the table: keys of `Config` by label.
+        axes: Further axes.
+        tune: Axis whose value is chosen for each variant on data held out from training.
+        notes: Footnotes of its table.
     """
 
     title: str
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    variants: Sequence[Variant] = (Variant(),)
+    defaults: Flags = field(default_factory=dict)
+    variants: Mapping[str, Flags] = field(default_factory=lambda: {"": {}})
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tune: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -51,83 +54,76 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def check(name: str) -> None:
-    """Raise UsageError unless there is a study called `name`."""
+    """Raise UsageError unless `name` is a study."""
     if name not in DEFAULTS:
-        raise UsageError(f"--study {printable(name)}: there are {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
+        raise UsageError(f"--study {printable(name)}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
 
 
 def study(name: str, base: Config) -> Study:
-    """The study called `name`; `base` is the config of a CSRA run with its defaults and the user's flags."""
+    """Return a study.
+
+    Args:
+        name: Key of `DEFAULTS`.
+        base: Configuration of a CSRA run with the study's defaults and the user's flags.
+    """
     defaults = DEFAULTS[name]
     if name == "table6":
         return Study("Table 6: average and spatial pooling", defaults, _poolings())
     if name == "table7":
-        return Study("Table 7: number of heads", defaults, [*_heads(), *_controls()], notes=(_CONTROLS_NOTE,))
+        return Study("Table 7: number of heads", defaults, _heads() | _controls(), notes=(_CONTROLS_NOTE,))
     if name == "table8":
         tune = {"head_lr_mult": [round(base.head_lr_mult * factor, 12) for factor in HEAD_LR_MULTS]}
-        return Study("Table 8: normalised classifier", defaults, _normalised(), tune=tune)
+        return Study("Table 8: normalised classifier", defaults, _normalized(), tune=tune)
     if name == "figure5":
-        return Study("Figure 5: mAP against λ, each a training of its own", defaults, axes={"lam": LAMBDAS})
-    return Study("CSRA beside its baseline, under one recipe", defaults, _fair(base))
+        return Study("Figure 5: mAP against λ, one training per value", defaults, axes={"lam": LAMBDAS})
+    return Study("CSRA compared with its baseline, under one recipe", defaults, compared_rows(base.head_lr_mult))
 
 
-def _poolings() -> list[Variant]:
-    return [
-        Variant("average only", {"head": "csra", "lam": 0.0}),
-        Variant("spatial only", {"head": "spatial"}),
-        Variant("average + spatial", {"head": "csra"}),
-    ]
+def _poolings() -> dict[str, Flags]:
+    return {
+        "average only": {"head": "csra", "lam": 0.0},
+        "spatial only": {"head": "spatial"},
+        "average + spatial": {"head": "csra"},
+    }
 
 
 _CONTROLS_NOTE = (
     "controls, not in the paper: H heads that all have T = 1, and one head whose logits are multiplied by H; "
-    "what they gain is not due to different temperatures, or not due to several classifiers"
+    "a gain that they share is not due to different temperatures, or not due to several classifiers"
 )
 
 
-def _heads() -> list[Variant]:
-    return [Variant(f"H = {count}", {"heads": count}) for count in HEADS]
+def _heads() -> dict[str, Flags]:
+    return {f"H = {heads}": {"heads": heads} for heads in HEADS}
 
 
-def _controls() -> list[Variant]:
-    several = [count for count in HEADS if count > 1]
-    equal = [Variant(f"H = {n}, all T = 1", {"heads": n, "temperatures": [1.0] * n}) for n in several]
-    scaled = [Variant(f"H = 1, logits x {n}", {"heads": 1, "logit_scale": float(n)}) for n in several]
-    return equal + scaled
+def _controls() -> dict[str, Flags]:
+    several = [heads for heads in HEADS if heads > 1]
+    equal = {f"H = {n}, all T = 1": {"heads": n, "temperatures": [1.0] * n} for n in several}
+    scaled = {f"H = 1, logits x {n}": {"heads": 1, "logit_scale": float(n)} for n in several}
+    return {**equal, **scaled}
 
 
-def _normalised() -> list[Variant]:
-    return [
-        Variant(f"H = {count}, {'with' if on else 'without'}", {"heads": count, "normalize": on})
-        for count in (2, 4)
-        for on in (True, False)
-    ]
+def _normalized() -> dict[str, Flags]:
+    rows: dict[str, Flags] = {}
+    for heads in (2, 4):
+        rows[f"H = {heads}, with"] = {"heads": heads, "normalize": True}
+        rows[f"H = {heads}, without"] = {"heads": heads, "normalize": False}
+    return rows
 
 
-def _fair(base: Config) -> list[Variant]:
-    return [Variant(FAIR_LABELS[row], flags) for row, flags in fair_rows(base.head_lr_mult).items()]
+def compared_rows(head_lr_mult: float) -> dict[str, Flags]:
+    """Return what each row of the comparison sets; everything else is the recipe's, the same for all.
 
-
-FAIR_LABELS = {
-    "baseline": "baseline",
-    "baseline-lr": "baseline, CSRA's head lr",
-    "csra-lam0": "CSRA, λ = 0",
-    "csra": "CSRA",
-}
-
-
-def fair_rows(head_lr_mult: float) -> dict[str, dict[str, Any]]:
-    """What each row of a fair comparison sets; all else is the recipe's, the same for all.
-
-    The paper's baseline learns its head ten times slower than CSRA does and has another classifier. Two rows in between
-    tell these apart from the attention: the baseline at CSRA's learning rate, and CSRA with λ = 0.
+    The paper's baseline trains its head at a tenth of CSRA's learning rate and has another classifier. Two rows in
+    between separate these from the attention: the baseline at CSRA's learning rate, and CSRA with λ = 0.
 
     Args:
-        head_lr_mult: that of CSRA.
+        head_lr_mult: Head learning-rate multiplier of CSRA.
     """
     return {
-        "baseline": {"head": "average", "head_lr_mult": 1.0},
-        "baseline-lr": {"head": "average", "head_lr_mult": head_lr_mult},
-        "csra-lam0": {"head": "csra", "lam": 0.0, "head_lr_mult": head_lr_mult},
-        "csra": {"head": "csra"},
+        STEPS[0]: {"head": "average", "head_lr_mult": 1.0},
+        STEPS[1]: {"head": "average", "head_lr_mult": head_lr_mult},
+        STEPS[2]: {"head": "csra", "lam": 0.0, "head_lr_mult": head_lr_mult},
+        CSRA: {"head": "csra"},
     }

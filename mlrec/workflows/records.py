@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mlrec.training.devices import Precision
     from mlrec.training.state import State
 
-# Keys that a resumed run may change: they change no bit. `data` may move, its digest may not.
-FREE = ("data", "workers", "save_every", "tensorboard")
+# Keys that a resumed run may change. `data` may move, its digest may not; `other_machine` warns of device and threads.
+FREE = ("data", "workers", "save_every", "tensorboard", "device", "threads")
 
 
 def plain(config: Config) -> dict[str, Any]:

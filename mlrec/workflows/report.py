@@ -26,7 +26,7 @@ from mlrec.reports.table1 import table_1
 from mlrec.runs import directory
 from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import Run, finished_runs
-from mlrec.sweeps.study_file import without_tuning
+from mlrec.runs.sweep_file import without_tuning
 from mlrec.workflows.lambda_rows import lam_rows
 
 

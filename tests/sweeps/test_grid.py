@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mlrec.errors import ConfigError, UsageError
-from mlrec.sweeps.grid import axis_values, combinations, divided, in_words, name_of
+from mlrec.sweeps.grid import axis_values, combinations, in_words, run_name, split_axes
 
 
 @pytest.mark.parametrize(
@@ -31,16 +31,16 @@ def test_values_of_an_axis(key, text, values):
 
 
 def test_a_value_twice_and_unknown_keys_are_refused():
-    with pytest.raises(UsageError, match="stands there twice"):
+    with pytest.raises(UsageError, match="duplicate value"):
         axis_values("lam", "0.1,0.2,0.10")
     with pytest.raises(UsageError, match="unknown key 'lamda'; did you mean 'lam'"):
-        divided({"lamda": "0,1"})
+        split_axes({"lamda": "0,1"})
     with pytest.raises(ConfigError, match="start:stop:step"):
         axis_values("lam", "0:1")
 
 
 def test_single_values_are_no_axes():
-    fixed, axes = divided({"lam": "0,0.5", "heads": "2", "freeze_backbone": True, "lr": "0.1,0.01"})
+    fixed, axes = split_axes({"lam": "0,0.5", "heads": "2", "freeze_backbone": True, "lr": "0.1,0.01"})
     assert fixed == {"heads": 2, "freeze_backbone": True}
     assert axes == {"lam": [0.0, 0.5], "lr": [0.1, 0.01]}
     assert combinations(axes) == [
@@ -51,12 +51,12 @@ def test_single_values_are_no_axes():
 
 def test_names_are_words_safe_for_a_path_and_differ_where_anything_does():
     settings = {"lam": 0.1, "temperatures": [1.0, math.inf], "backbone": "hub/../a b", "normalize": False}
-    name = name_of("H = 2, all T = 1", settings, {"config": {"lr": 0.1}})
+    name = run_name("H = 2, all T = 1", settings, {"config": {"lr": 0.1}})
     stem, _, digits = name.rpartition("-")
     assert stem == "H_2_all_T_1-lam0.1-temperatures1+inf-backbonehub_.._a_b-normalizeoff"
     assert len(digits) == 10
-    assert name != name_of("H = 2, all T = 1", settings, {"config": {"lr": 0.2}})
-    assert name == name_of("H = 2, all T = 1", settings, {"config": {"lr": 0.1}})
-    assert len(name_of("", {"data": "x" * 500}, 0)) <= 111
-    assert not name_of("", {"data": "../x"}, 0).startswith(".")
+    assert name != run_name("H = 2, all T = 1", settings, {"config": {"lr": 0.2}})
+    assert name == run_name("H = 2, all T = 1", settings, {"config": {"lr": 0.1}})
+    assert len(run_name("", {"data": "x" * 500}, 0)) <= 111
+    assert not run_name("", {"data": "../x"}, 0).startswith(".")
     assert in_words(settings).startswith("lam 0.1, temperatures 1+inf")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
-
-from mlrec.errors import UsageError
 from mlrec.sweeps.search import proposals
 
 AXES: dict[str, list[Any]] = {
@@ -42,7 +39,7 @@ def test_the_same_facts_give_the_same_proposals() -> None:
     assert proposals(AXES, told, 3) == proposals(AXES, told, 3)
 
 
-def test_few_values_end_and_lists_are_refused() -> None:
+def test_few_values_end_and_what_is_being_trained_is_not_proposed_again() -> None:
     assert len(proposals({"normalize": [True, False]}, [], 5)) == 2
-    with pytest.raises(UsageError, match="whose values are lists"):
-        proposals({"temperatures": [[1.0], [2.0]]}, [], 1)
+    running = [{"normalize": True}]
+    assert proposals({"normalize": [True, False]}, [], 5, running) == [{"normalize": False}]

@@ -12,19 +12,19 @@ from mlrec.metrics.bootstrap import paired_difference
 from mlrec.metrics.result import evaluate
 from mlrec.reports.formats import FORMATS
 from mlrec.reports.results import result_of
-from mlrec.reports.studies import Measured, Setting, study_table
 from mlrec.runs.record import Run
+from mlrec.sweeps.study_tables import SettingResult, TrialResult, study_table
 from tests.reports.builders import write_run
 
 
-def measured(root: Path, name: str, seed: int, strength: float, **more: object) -> Measured:
+def measured(root: Path, name: str, seed: int, strength: float, **more: object) -> TrialResult:
     """A run whose logits know the truth as well as `strength` says."""
     rng = np.random.default_rng(seed)
     targets = (np.random.default_rng(99).random((60, 3)) < 0.4).astype(np.int8)
     logits = (strength * targets + rng.normal(size=targets.shape)).astype(np.float32)
     run = Run.load(write_run(root, name, config={"seed": seed}, logits=logits, targets=targets, labels=("a", "b", "c")))
     samples = tuple(run.predictions().sample_ids)
-    return Measured(result_of(run), logits, targets, samples, **more)  # type: ignore[arg-type]
+    return TrialResult(result_of(run), logits, targets, samples, **more)  # type: ignore[arg-type]
 
 
 def cells(table, row):
@@ -34,7 +34,7 @@ def cells(table, row):
 def test_rows_are_means_over_seeds_and_differences_are_to_the_first(tmp_path):
     weak = [measured(tmp_path, f"weak{k}", k, 0.5) for k in range(3)]
     strong = [measured(tmp_path, f"strong{k}", k, 3.0) for k in range(3)]
-    settings = [Setting("weak", {"lam": 0.0}, weak), Setting("strong", {"lam": 0.4}, strong, missing=1)]
+    settings = [SettingResult("weak", {"lam": 0.0}, weak), SettingResult("strong", {"lam": 0.4}, strong, missing=1)]
     table = study_table("A study", settings, intervals=True, notes=["a note"])
     first, second = cells(table, 0), cells(table, 1)
     expected = [evaluate(run.logits, run.targets).mAP for run in strong]
@@ -52,8 +52,8 @@ def test_rows_are_means_over_seeds_and_differences_are_to_the_first(tmp_path):
     assert not table.rows[0].best
     told = "\n".join(table.footnotes)
     assert told.startswith("a note")
-    assert "not finished: 1 run" in told
-    assert "read off the scored split itself" in told
+    assert "not finished, left out: 1 run" in told
+    assert "chosen on the scored split itself" in told
     for name in FORMATS:
         assert "strong" in FORMATS[name]([table])
 
@@ -61,30 +61,32 @@ def test_rows_are_means_over_seeds_and_differences_are_to_the_first(tmp_path):
 def test_convergence_is_the_first_epoch_near_the_runs_own_last_map(tmp_path):
     quick = measured(tmp_path, "quick", 0, 2.0, history=[(1, 0.5), (2, 0.77), (3, 0.79), (4, 0.8)], losses=[0.7, 0.1])
     slow = measured(tmp_path, "slow", 1, 2.0, history=[(1, 0.1), (2, 0.3), (3, 0.75), (4, 0.79)], losses=[0.7, 0.2])
-    table = study_table("t", [Setting("a", {}, [quick]), Setting("b", {}, [quick, slow])], tuned=["head_lr_mult"])
+    table = study_table(
+        "t", [SettingResult("a", {}, [quick]), SettingResult("b", {}, [quick, slow])], tuned=["head_lr_mult"]
+    )
     assert cells(table, 0)["epochs"] == 2  # 0.76 is 95 % of 0.8
     assert cells(table, 1)["epochs"] == pytest.approx(3.0)  # the other needs 4: 0.75 < 0.7505
     assert cells(table, 1)["loss"] == pytest.approx(0.15)
-    assert "head_lr_mult: chosen for each row on data held out" in "\n".join(table.footnotes)
+    assert "head_lr_mult: chosen for each row on held-out data" in "\n".join(table.footnotes)
     assert not any("edge" in note for note in table.footnotes)
-    edge = [Setting("a", {"lr": 3.0}, [quick], at_edge=["lr"]), Setting("b", {"lr": 1.0}, [slow])]
+    edge = [SettingResult("a", {"lr": 3.0}, [quick], at_edge=["lr"]), SettingResult("b", {"lr": 1.0}, [slow])]
     told = study_table("t", edge, tuned=["lr"]).footnotes
     assert [note for note in told if "edge" in note] == [
-        "at the edge of the values tried, better may lie beyond: a: lr = 3"
+        "at the edge of the values tried, better ones may be beyond: a: lr = 3"
     ]
 
 
 def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_path):
     one, other = measured(tmp_path, "one", 0, 1.0), measured(tmp_path, "other", 1, 1.0)
-    moved = Measured(other.result, other.logits, other.targets, tuple(f"x{k}" for k in range(60)))
-    table = study_table("t", [Setting("", {"lam": 0.1}, [one, moved]), Setting("", {"lam": 0.2}, [], 2)],
+    moved = TrialResult(other.result, other.logits, other.targets, tuple(f"x{k}" for k in range(60)))
+    table = study_table("t", [SettingResult("", {"lam": 0.1}, [one, moved]), SettingResult("", {"lam": 0.2}, [], 2)],
                         intervals=True)  # fmt: skip
     assert len(table.rows) == 1
     assert {"mAP_low", "variant"}.isdisjoint(column.key for column in table.columns)
-    assert "not finished: 2 runs" in table.footnotes[-1]
+    assert "not finished, left out: 2 runs" in table.footnotes[-1]
 
 
 def test_settings_that_are_no_numbers_are_told_in_words(tmp_path):
     runs = [measured(tmp_path, "one", 0, 1.0)]
-    table = study_table("T", [Setting("", {"temperatures": [1.0, "inf"], "normalize": False, "lam": 0.5}, runs)])
+    table = study_table("T", [SettingResult("", {"temperatures": [1.0, "inf"], "normalize": False, "lam": 0.5}, runs)])
     assert [cells(table, 0)[key] for key in ("temperatures", "normalize", "lam")] == ["1+inf", "off", 0.5]

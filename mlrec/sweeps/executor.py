@@ -1,0 +1,307 @@
+"""`mlrec sweep`: a plan → run folders, by one worker process per GPU or as many as asked for."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
+from typing import Any
+from urllib.parse import quote
+
+from mlrec import processes
+from mlrec.errors import RunError, UsageError
+from mlrec.reports.results import result_of
+from mlrec.runs.record import Run
+from mlrec.runs.sweep_file import FILE, Entry, SweepFile
+from mlrec.sweeps.grid import Trial, combinations
+from mlrec.sweeps.plan import SweepPlan
+from mlrec.sweeps.progress import TrialState, state_of
+from mlrec.sweeps.search import proposals
+from mlrec.sweeps.trial_queue import MAX_FAILURES, Attempts, TrialQueue, is_claimed
+from mlrec.sweeps.worker import WorkerTask, record_of, run_worker
+from mlrec.workflows.interrupt import Interrupted, deferred_signals
+
+DATABASE = "optuna.db"
+POLL = 0.5  # seconds between two looks at the trials
+PATIENCE = 120.0  # seconds that a worker gets to save its run and end
+LINGER = 10.0  # seconds that a worker gets to end after the last trial
+STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes of workers that were asked to end
+OVER = ("finished", "failed")
+
+States = tuple[TrialState, ...]
+
+
+@dataclass
+class SweepExecutor:
+    """Carries out a plan: queues the trials, keeps workers running, and watches both until all is over.
+
+    Attributes:
+        plan: What to train.
+        jobs: Number of worker processes here; by default one per GPU, one without GPUs. The same sweep in another
+            process or on another machine adds more.
+        storage: Optuna storage that all workers share: URL of a database, or path of a journal file; by default an
+            SQLite file in the sweep's folder.
+        retry_failed: Start trials again that failed too often.
+        labels: Labels whose mAP chooses tuned or searched values; by default all.
+        command: Command line, for the records of the runs and the hint how to resume; by default this process's.
+    """
+
+    plan: SweepPlan
+    jobs: int | None = None
+    storage: str | None = None
+    retry_failed: bool = False
+    labels: Sequence[str] | None = None
+    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+
+    def run(self) -> Iterator[States]:
+        """Train what is missing; yields the states of all trials of the stage, twice a second and at the end.
+
+        Raises:
+            UsageError: Invalid number of jobs, or started by torchrun.
+            RunError: The storage cannot be opened, or workers cannot start.
+            Interrupted: SIGINT or SIGTERM; running trials are saved, and the same command resumes them.
+        """
+        self._prepare()
+        with deferred_signals() as self._stop:
+            if self.plan.max_trials is not None:
+                yield from self._train(_searched(self.plan))
+                return
+            choices: Mapping[str, Mapping[str, Any]] = {}
+            if self.plan.tuning:
+                yield from self._train(self.plan.tuning)
+                choices = self._choices()
+            yield from self._train(self.plan.trials(choices), before=self.plan.tuning)
+
+    def current_states(self) -> list[TrialState]:
+        """Return the states of the trials that are known before the sweep runs, without creating a storage.
+
+        These are the tuning trials if values are tuned, and the trials made so far of a search.
+        """
+        plan = self.plan
+        trials = _searched(plan) if plan.max_trials is not None else plan.tuning or plan.trials({})
+        stored = self.storage is not None or (plan.folder / DATABASE).is_file()
+        attempts = TrialQueue(self._storage(), plan.folder).attempts() if stored else {}
+        return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
+
+    def _prepare(self) -> None:
+        """Open the queue and count workers and earlier failures."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"--jobs {self.jobs}: at least 1")
+        if processes.world() > 1:
+            raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
+        self._queue = TrialQueue(self._storage(), self.plan.folder)
+        self._queue.release()  # what a command that was killed here left running
+        self._earlier = {name: attempts.failures for name, attempts in self._queue.attempts().items()}
+        self._gpus = _count_gpus(self.plan)
+        self._workers = self.jobs or max(1, self._gpus)
+
+    def _storage(self) -> str:
+        path = self.plan.folder.absolute() / DATABASE
+        return self.storage or f"sqlite:///{quote(str(path))}"
+
+    def _train(self, trials: Sequence[Trial], before: Sequence[Trial] = ()) -> Iterator[States]:
+        """Have trials trained, here or by other commands; a search adds further ones while results come in.
+
+        Args:
+            trials: Trials of this stage.
+            before: Trials of an earlier stage, for `sweep.json`.
+        """
+        trials = list(trials)
+        self._save([*before, *trials])
+        pool = WorkerPool(self._task(trials))
+        try:
+            while True:
+                if self._stop.number is not None:
+                    hint = shlex.join(["mlrec", *self.command[1:]])
+                    raise Interrupted(f"stopped; resume with the same command: {hint}", self._stop.number)
+                states = self._step(pool, trials)
+                fresh = self._proposed(states)
+                if fresh:
+                    trials += fresh
+                    self._save(trials)
+                    continue
+                yield states
+                if all(state.status in OVER for state in states):
+                    pool.join()
+                    return
+                time.sleep(POLL)
+        finally:
+            pool.stop(self._queue)
+
+    def _choices(self) -> dict[str, Mapping[str, Any]]:
+        """Return the tuned values with the highest mAP on held-out data, the first of equals, by a setting's words.
+
+        Raises:
+            RunError: All tuning trials of a setting failed.
+        """
+        plan, values = self.plan, combinations(self.plan.tune)
+        best: dict[str, Mapping[str, Any]] = {}
+        for number, setting in enumerate(plan.settings):
+            own = plan.tuning[number * len(values) : (number + 1) * len(values)]
+            scores = [self._score(trial) for trial in own]
+            if max(scores) < 0:
+                raise RunError(f"{setting.words}: no run to choose {', '.join(plan.tune)} by; see {plan.folder}/logs")
+            best[setting.words] = values[scores.index(max(scores))]
+        return best
+
+    def _task(self, trials: Sequence[Trial]) -> WorkerTask:
+        by_name = {trial.name: trial for trial in trials}
+        return WorkerTask(self.plan, by_name, self._storage(), self._workers, self._gpus, tuple(self.command))
+
+    def _save(self, trials: Sequence[Trial]) -> None:
+        """Write `sweep.json`."""
+        plan = self.plan
+        entries = [Entry(trial.name, trial.label, _as_json(trial.values), trial.stage) for trial in trials]
+        SweepFile(plan.title, entries, list(plan.notes), list(plan.tune)).save(plan.folder)
+
+    def _step(self, pool: WorkerPool, trials: Sequence[Trial]) -> States:
+        """Look at workers and trials once, queue what is due, and start workers for it."""
+        pool.reap(self._queue)
+        self._queue.fail_silent()
+        attempts = self._queue.enqueue(trials, self._is_due)
+        known = {trial.name: attempts.get(trial.name, Attempts()) for trial in trials}
+        pool.start(sum(known[trial.name].status == "waiting" for trial in trials), self._queue)
+        return tuple(state_of(trial, self.plan.folder, known[trial.name]) for trial in trials)
+
+    def _is_due(self, trial: Trial, attempts: Attempts) -> bool:
+        """Return whether a trial that neither waits nor runs has to be queued.
+
+        What failed before this command is tried once more, what fails under it is not, unless the worker was killed;
+        that the queue itself sees to.
+        """
+        earlier = self._earlier.get(trial.name, 0)
+        if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self.retry_failed):
+            return False
+        record = record_of(self.plan.folder / trial.name)
+        finished = record is not None and record.status == "finished"
+        return not finished and not is_claimed(self.plan.folder, trial.name)
+
+    def _proposed(self, states: States) -> list[Trial]:
+        """Return further trials of a search, so that every worker has one."""
+        plan = self.plan
+        if plan.max_trials is None:
+            return []
+        running = [state.trial.values for state in states if state.status not in OVER]
+        count = min(self._workers - len(running), plan.max_trials - len(states))
+        if count <= 0:
+            return []
+        over = [state.trial for state in states if state.status in OVER]
+        results = [(trial.values, max(0.0, self._score(trial))) for trial in over]
+        return [plan.search_trial(values) for values in proposals(plan.axes, results, count, running)]
+
+    def _score(self, trial: Trial) -> float:
+        """Return the mAP of a finished trial, -1 for others."""
+        run = self.plan.folder / trial.name
+        record = record_of(run)
+        if record is None or record.status != "finished":
+            return -1.0
+        value = result_of(Run(run, record), labels=self.labels).values["mAP"]
+        return -1.0 if value is None else value
+
+
+class WorkerPool:
+    """Worker processes of this machine for one stage of a sweep; slot k of them uses GPU k."""
+
+    def __init__(self, task: WorkerTask) -> None:
+        self._task = task
+        self._workers: dict[int, SpawnProcess] = {}
+
+    def start(self, waiting: int, queue: TrialQueue) -> None:
+        """Start workers for waiting trials, in free slots; workers that are still starting count."""
+        free = [slot for slot in range(self._task.jobs) if slot not in self._workers]
+        if not waiting or not free:
+            return
+        busy = queue.busy()
+        starting = sum(process.pid not in busy for process in self._workers.values())
+        for slot in free[: max(0, waiting - starting)]:
+            process = multiprocessing.get_context("spawn").Process(target=run_worker, args=(self._task, slot))
+            handler = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C reaches all, and this process handles it
+            try:
+                process.start()
+            finally:
+                signal.signal(signal.SIGINT, handler)
+            self._workers[slot] = process
+
+    def reap(self, queue: TrialQueue) -> None:
+        """Remove workers that ended, and report what those that died were training.
+
+        Raises:
+            RunError: A worker died before it took a trial.
+        """
+        for slot, process in list(self._workers.items()):
+            code, pid = process.exitcode, process.pid
+            if code is None or pid is None:
+                continue
+            del self._workers[slot]
+            if code in STOPPED:
+                queue.release(pid)
+            elif code != 0:
+                if not queue.has_worked(pid):
+                    raise RunError(f"a worker ended before it trained anything: {_cause(code)}; its output is above")
+                queue.crashed(pid, _cause(code))
+
+    def join(self) -> None:
+        """Give workers a moment to record their last result and end by themselves."""
+        deadline = time.monotonic() + LINGER
+        for process in self._workers.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+
+    def stop(self, queue: TrialQueue) -> None:
+        """Let every worker save its run and end."""
+        for process in self._workers.values():
+            process.terminate()
+        deadline = time.monotonic() + PATIENCE
+        for process in self._workers.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            if process.pid is not None:
+                queue.release(process.pid)
+        self._workers = {}
+
+
+def _count_gpus(plan: SweepPlan) -> int:
+    """Count the GPUs that workers are spread over; 0 if the device is another or a certain one."""
+    if plan.base.config.device not in ("auto", "cuda") or "device" in plan.axes:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _searched(plan: SweepPlan) -> list[Trial]:
+    """Return the trials that a search has made so far."""
+    if not (plan.folder / FILE).is_file():
+        return []
+    entries = SweepFile.load(plan.folder).runs
+    return [plan.search_trial(entry.settings) for entry in entries if entry.settings.keys() == plan.axes.keys()]
+
+
+def _cause(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "its worker was killed (SIGKILL), as the kernel does when memory runs out; "
+            "try a smaller --batch-size or --img-size, or fewer --jobs"
+        )
+    if code < 0:
+        return f"its worker was ended by {signal.Signals(-code).name}"
+    return f"its worker ended with exit code {code}"
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write infinite temperatures as "inf"."""
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return "inf" if isinstance(value, float) and math.isinf(value) else value

@@ -1,0 +1,254 @@
+"""Plan of a sweep: from the settings as typed to trials, all checked before any of them is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlrec.datasets.folder import Dataset
+from mlrec.errors import UsageError, printable
+from mlrec.files import check_name
+from mlrec.progress import SILENT, Progress
+from mlrec.sweeps import studies
+from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
+from mlrec.workflows import records
+from mlrec.workflows.defaults import Plan, make_plan
+from mlrec.workflows.split import split
+
+HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep that is decided.
+
+    Attributes:
+        title: Title of its table.
+        notes: Footnotes of its table.
+        folder: Folder of all its runs.
+        base: Training plan of the keys that all runs share.
+        file: Configuration file of all runs.
+        recipe: Recipe of all runs.
+        settings: Settings; crossed with `splits` and `seeds` they are the trials.
+        axes: Axes of the grid, or the ranges of a search.
+        tune: Axes from which a value is chosen for each setting.
+        seeds: Seeds of each setting.
+        splits: Pairs of splits to train on and to score; several for folds.
+        pool: Split that folds and held-out parts are made of, None if there are none.
+        dataset: Dataset with the manifests of `splits` in memory, so that planning reads them once.
+        tuning: Trials that choose the tuned values before the others start.
+        max_trials: Number of trials of a search; None for a grid.
+    """
+
+    title: str
+    notes: Sequence[str]
+    folder: Path
+    base: Plan
+    file: Path | None
+    recipe: str | None
+    settings: Sequence[Setting]
+    axes: Mapping[str, Sequence[Any]]
+    tune: Mapping[str, Sequence[Any]]
+    seeds: Sequence[int]
+    splits: Sequence[tuple[str, str]]
+    pool: str | None
+    dataset: Dataset = field(repr=False)
+    tuning: Sequence[Trial] = ()
+    max_trials: int | None = None
+
+    def trials(self, choices: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
+        """Return the trials of the sweep.
+
+        Args:
+            choices: Values chosen for each setting, by its words; empty without tuning.
+        """
+        trials = []
+        for setting in self.settings:
+            chosen = choices.get(setting.words, {})
+            for fold, (train_split, scored_split) in enumerate(self.splits):
+                for seed in self.seeds:
+                    values = {**setting.values, **chosen}
+                    if len(self.splits) > 1:
+                        values["fold"] = fold
+                    if len(self.seeds) > 1:
+                        values["seed"] = seed
+                    flags = {**setting.flags, **chosen, "seed": seed, "train_split": train_split, "split": scored_split}
+                    trials.append(self._trial(setting.label, values, flags))
+        return trials
+
+    def search_trial(self, values: Mapping[str, Any]) -> Trial:
+        """Return the trial of a search with these values."""
+        train_split, scored_split = self.splits[0]
+        flags = {**self.settings[0].flags, **values, "seed": self.seeds[0]}
+        return self._trial("", values, {**flags, "train_split": train_split, "split": scored_split})
+
+    def tuning_trials(self, splits: tuple[str, str]) -> list[Trial]:
+        """Return the trials that choose the tuned values: each combination for each setting, in this order."""
+        trials = []
+        for setting in self.settings:
+            for chosen in combinations(self.tune):
+                flags = {**setting.flags, **chosen, "seed": self.seeds[0], "train_split": splits[0], "split": splits[1]}
+                trials.append(self._trial(setting.label, {**setting.values, **chosen}, flags, "tune"))
+        return trials
+
+    def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
+        """Check the configuration of a trial, and name it after everything that changes its result."""
+        dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
+        run = make_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
+        identity = records.identity(run)
+        identity["config"] = {key: value for key, value in identity["config"].items() if key not in records.FREE}
+        named = f"{label}-tune" if stage == "tune" else label
+        return Trial(run_name(named, values, identity), label, values, flags, stage)
+
+
+def plan_sweep(
+    flags: Mapping[str, Any],
+    *,
+    study: str | None = None,
+    tune: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    folds: int | None = None,
+    trials: int | None = None,
+    file: Path | None = None,
+    recipe: str | None = None,
+    out: Path | str = "runs",
+    name: str | None = None,
+    data_root: Path | str = "data",
+    progress: Progress = SILENT,
+) -> SweepPlan:
+    """Plan a sweep; the configuration of every trial is checked before any is started.
+
+    Args:
+        flags: Keys of `Config`; a text with several values, `a,b,c` or `start:stop:step`, is an axis.
+        study: Name of one of the paper's studies, see `sweeps.studies`; its variants are crossed with the axes.
+        tune: Axes whose best value is chosen for each setting on data held out from the training split.
+        seeds: Seeds of each setting.
+        folds: Number of folds of the training split; each setting is trained on each instead of on the splits.
+        trials: Number of trials of a search between the values given, instead of a grid.
+        file: Configuration file, as for `train`.
+        recipe: Name of a recipe, as for `train`.
+        out: Folder of runs; the sweep gets a folder in it.
+        name: Name of the sweep's folder; by default that of the study, or the names of the axes.
+        data_root: Folder of datasets, as for `train`.
+        progress: Receives notes on what was filled in.
+
+    Raises:
+        ConfigError: A key or value of any trial is invalid.
+        UsageError: Nothing to sweep over, or options that exclude each other.
+    """
+    if name is not None:
+        check_name(name)
+    layers: dict[str, Any] = {"file": file, "recipe": recipe, "data_root": Path(data_root)}
+    fixed, axes = split_axes(flags)
+    tune_axes = _tune_axes(tune or {})
+    named = studies.Study("")
+    if study is not None:
+        studies.check(study)
+        csra = {**studies.DEFAULTS[study], **fixed, "head": "csra"}
+        named = studies.study(study, make_plan(csra, SILENT, **layers).config)
+    seeds = seeds or axes.pop("seed", None) or (studies.SEEDS if study else [fixed.get("seed", 0)])
+    axes = {key: list(values) for key, values in {**named.axes, **axes}.items()}
+    tune_axes = tune_axes or {key: list(values) for key, values in named.tune.items()}
+    if not (axes or study or tune_axes or folds) and len(seeds) < 2:
+        raise UsageError("nothing to sweep over: give several values for a key, such as --lam 0,0.1,0.2")
+    if tune_axes and folds is not None:
+        raise UsageError("--tune excludes --folds: it holds out a part of the training split itself; use --seeds")
+    if trials is not None:
+        _check_search(trials, axes, study, bool(tune_axes or folds or len(seeds) > 1))
+    base = make_plan({**named.defaults, **fixed}, progress, **layers)
+    splits, pool = _splits(base, folds, progress)
+    swept = [*axes, *tune_axes]
+    plan = SweepPlan(
+        title=named.title or f"Sweep over {', '.join(swept) or 'seeds'}",
+        notes=tuple(named.notes),
+        folder=Path(out) / (name or study or "-".join(["sweep", *swept])),
+        base=base,
+        file=file,
+        recipe=recipe,
+        settings=_settings(named, fixed, axes if trials is None else {}, base),
+        axes=axes,
+        tune=tune_axes,
+        seeds=tuple(seeds),
+        splits=splits,
+        pool=pool,
+        dataset=_with_manifests(base, splits),
+        max_trials=trials,
+    )
+    _check_trials(plan)
+    if not tune_axes:
+        return plan
+    held_out = _held_out(base, progress)
+    plan = replace(plan, pool=base.train.split, dataset=_with_manifests(base, [*splits, held_out]))
+    return replace(plan, tuning=tuple(plan.tuning_trials(held_out)))
+
+
+def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
+    fixed, axes = split_axes(texts)
+    for key, value in fixed.items():
+        raise UsageError(f"--tune {key}={printable(value)}: give several values to choose from")
+    return axes
+
+
+def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | None, repeated: bool) -> None:
+    """Refuse what a search cannot do."""
+    if trials < 1 or study or repeated or not axes:
+        raise UsageError("--trials N searches over values such as --lr 0.0001,0.1; no study, tuning, folds or seeds")
+    for key, values in axes.items():
+        if any(isinstance(value, list | tuple) for value in values):
+            raise UsageError(f"--trials cannot search over {key}, whose values are lists; use a grid")
+
+
+def _settings(
+    study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: Plan
+) -> list[Setting]:
+    """Cross the study's variants with the axes; of settings with equal flags the first is kept."""
+    common = {**study.defaults, **fixed, "data": base.config.data}
+    settings: dict[str, Setting] = {}
+    for label, variant in study.variants.items():
+        own = {key: values for key, values in axes.items() if key not in variant}
+        for values in combinations(own):
+            flags = {**common, **values, **variant}
+            settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
+    return list(settings.values())
+
+
+def _check_trials(plan: SweepPlan) -> None:
+    """Resolve the configuration of every trial, so that none fails for it later."""
+    if plan.max_trials is None:
+        plan.trials({})
+        return
+    for key, values in plan.axes.items():
+        for value in values:
+            plan.search_trial({key: value})
+
+
+def _splits(base: Plan, folds: int | None, progress: Progress) -> tuple[list[tuple[str, str]], str | None]:
+    """Return the pairs of splits to train on and to score, and the split that they are parts of."""
+    if folds is None:
+        return [(base.train.split, base.scored.split)], None
+    prefix, pool = f"cv{folds}-", base.train.split
+    pairs = [(f"{prefix}fold{k}-train", f"{prefix}fold{k}-val") for k in range(max(folds, 0))]
+    if not pairs or not {name for pair in pairs for name in pair} <= set(base.dataset.info.splits):
+        parts = split(base.dataset.path, folds=folds, pool=pool, prefix=prefix, progress=progress)
+        progress.say(f"folds: {', '.join(parts.sizes)} added to {printable(base.dataset.path)}")
+    return pairs, pool
+
+
+def _with_manifests(base: Plan, pairs: Sequence[tuple[str, str]]) -> Dataset:
+    """Open the dataset again, because splits may have been added, and read the manifests of `pairs`."""
+    dataset = Dataset.load(base.dataset.path)
+    return replace(dataset, loaded={name: dataset.manifest(name) for pair in pairs for name in pair})
+
+
+def _held_out(base: Plan, progress: Progress) -> tuple[str, str]:
+    """Return the splits to tune on: the source's own train and val, or parts of the training split."""
+    available, pool = base.dataset.info.splits, base.train.split
+    if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
+        progress.say("tuning: train on train, choose on val")
+        return "train", "val"
+    if "tune-val" not in available:
+        parts = split(base.dataset.path, val=HELD_OUT, pool=pool, prefix="tune-", progress=progress)
+        progress.say(f"tuning: {', '.join(parts.sizes)} added to {printable(base.dataset.path)}")
+    return "tune-train", "tune-val"

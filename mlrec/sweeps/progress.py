@@ -1,0 +1,184 @@
+"""Progress of a sweep: the states of its trials, read from run folders and queue, and how long the rest takes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlrec.errors import MlrecError, counted
+from mlrec.metrics.result import Metrics
+from mlrec.reports.table import Column, Row, Table
+from mlrec.runs import directory
+from mlrec.runs.record import RunRecord, finished_runs
+from mlrec.sweeps.grid import Trial
+from mlrec.sweeps.plan import SweepPlan
+from mlrec.sweeps.trial_queue import Attempts, is_claimed
+from mlrec.sweeps.worker import log_of, record_of
+from mlrec.workflows.records import duration
+
+ALIKE = ("backbone", "img_size", "freeze_backbone", "device")  # keys in which runs take about as long per sample
+LONGEST = 36  # characters of a detail
+ROWS = 15  # of the live table
+TAIL = 4096  # bytes of a log that hold its last lines
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """A trial at a moment.
+
+    Attributes:
+        detail: Epoch and loss of a running trial.
+        error: Last error, in one line, of a trial that failed, also if it is tried again; "" for others.
+        failures: Number of failures.
+        log: File with the whole error.
+        mAP: mAP of a finished trial, as a fraction.
+        seconds: Seconds that a finished trial took, without features that others share.
+    """
+
+    trial: Trial
+    status: Literal["waiting", "running", "interrupted", "failed", "finished"]
+    detail: str = ""
+    error: str = ""
+    failures: int = 0
+    log: Path = Path()
+    mAP: float | None = None
+    seconds: float | None = None
+
+
+def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
+    """Read the state of a trial.
+
+    Args:
+        trial: The trial.
+        folder: Folder of the sweep.
+        attempts: What the queue knows of the trial.
+    """
+    run, log = folder / trial.name, log_of(folder, trial.name)
+    record = record_of(run)
+    if record is not None and record.status == "finished":
+        return TrialState(trial, "finished", mAP=_mAP(run), seconds=_seconds(record))
+    if attempts.status == "running" or is_claimed(folder, trial.name):
+        return TrialState(trial, "running", detail=_place(run, record))
+    if attempts.failures:
+        status: Literal["waiting", "failed"] = "waiting" if attempts.status == "waiting" else "failed"
+        return TrialState(trial, status, error=attempts.error, failures=attempts.failures, log=log)
+    return TrialState(trial, "waiting" if record is None else "interrupted")
+
+
+def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
+    """Return the states as a table: running and failed trials, and the newest finished ones, or the `whole`."""
+    columns = (
+        Column("run", "Run", identity=True),
+        Column("state", "State"),
+        Column("detail", "", absent=""),
+        Column("mAP", "mAP", "percent", absent=""),
+        Column("seconds", "s", "seconds", absent=""),
+    )
+    listed = states if whole else _worth_showing(states)
+    rows = tuple(Row((s.trial.words, s.status, _shortened(s.error or s.detail), s.mAP, s.seconds)) for s in listed)
+    statuses = [state.status for state in states]
+    note = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    return Table(title, columns, rows, (f"{counted(len(states), 'run')}: {note}",)).without_empty_columns(
+        ("run", "state")
+    )
+
+
+def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> Table:
+    """Return the plan: the state of every trial, and an estimate of the time for the rest."""
+    table = progress_table(plan.title, states, whole=True)
+    left = sum(state.status != "finished" for state in states)
+    notes = [*table.footnotes, f"folder: {plan.folder}"]
+    if plan.max_trials is not None:
+        runs = counted(plan.max_trials, "run")
+        notes.append(f"{runs} in all; {', '.join(plan.axes)} of each depend on the results before it")
+        left += plan.max_trials - len(states)
+    if plan.tuning:
+        later = len(plan.settings) * len(plan.seeds) * len(plan.splits)
+        notes.append(f"these choose {', '.join(plan.tune)}; then {later} runs follow with the values chosen")
+        left += later
+    seconds = _seconds_per_trial(plan, states)
+    if seconds is None:
+        notes.append("time: unknown until a first run with this backbone, image size and device is finished")
+    else:
+        notes.append(f"time: about {duration(seconds * left / jobs)}: {left} runs of {seconds:.0f} s, {jobs} at once")
+    return Table(table.title, table.columns, table.rows, tuple(notes))
+
+
+def failures(states: Iterable[TrialState]) -> list[str]:
+    """Return one line for each failed trial: its values, the error, and its log."""
+    return [f"{state.trial.words}: {state.error} (log: {state.log})" for state in states if state.status == "failed"]
+
+
+def _mAP(run: Path) -> float | None:  # noqa: N802 - the metric's name
+    with contextlib.suppress(MlrecError):
+        return Metrics.load(run / directory.METRICS).mAP
+    return None
+
+
+def _seconds(record: RunRecord) -> float:
+    return sum(seconds for part, seconds in record.seconds.items() if part != "features")
+
+
+def _place(run: Path, record: RunRecord | None) -> str:
+    """Read `epoch 3/20, loss 0.1234` from the end of the log."""
+    last = _last_step(run / directory.LOG)
+    if record is None or last is None:
+        return "starting"
+    place, loss = f"epoch {last['epoch']}/{record.config.get('epochs')}", last.get("loss")
+    return place if loss is None else f"{place}, loss {loss:.4f}"
+
+
+def _last_step(log: Path) -> Mapping[str, Any] | None:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - TAIL))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(json.JSONDecodeError):  # the first line of the tail is cut
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("event") == "steps":
+                return entry
+    return None
+
+
+def _shortened(text: str) -> str:
+    """Cut a text for a cell; errors are shown whole at the end."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
+    busy = [s for s in states if s.status == "running" or s.error]
+    finished = [s for s in states if s.status == "finished"]
+    newest = finished[max(0, len(finished) - max(0, ROWS - len(busy))) :]
+    listed = {s.trial.name for s in (*busy, *newest)}
+    return [state for state in states if state.trial.name in listed]
+
+
+def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float | None:
+    """Return the median of this sweep, else of similar runs next to it by samples and epochs."""
+    own = [state.seconds for state in states if state.seconds is not None]
+    if own:
+        return statistics.median(own)
+    config = plan.base.config
+    similar = [
+        run.record
+        for run in finished_runs(plan.folder.parent)
+        if all(run.record.config.get(key) == getattr(config, key) for key in ALIKE)
+    ]
+    rates = [rate for rate in map(_seconds_per_sample, similar) if rate]
+    samples = len(plan.base.train) * config.epochs + len(plan.base.scored)
+    return statistics.median(rates) * samples if rates else None
+
+
+def _seconds_per_sample(record: RunRecord) -> float | None:
+    if record.train is None or record.scored is None:
+        return None
+    samples = record.train.samples * int(record.config.get("epochs", 1)) + record.scored.samples
+    return _seconds(record) / max(1, samples)

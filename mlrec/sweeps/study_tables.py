@@ -1,0 +1,323 @@
+"""Tables of a sweep: one row per setting with means over seeds and folds, and paired comparisons of the rows."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlrec.config import PATHS
+from mlrec.errors import RunError, counted, printable
+from mlrec.metrics.bootstrap import metric_intervals, paired_difference
+from mlrec.predictions import Floats
+from mlrec.reports.numbers import Cell
+from mlrec.reports.overview import BOOTSTRAP_NOTE
+from mlrec.reports.results import Result, image_of, result_of, scores_and_truth
+from mlrec.reports.settings import setting_text
+from mlrec.reports.table import Column, Row, Table
+from mlrec.runs import directory, log
+from mlrec.runs.record import Run
+from mlrec.runs.sweep_file import Entry, SweepFile
+from mlrec.sweeps.grid import REPEATED, shown
+from mlrec.sweeps.studies import CSRA, STEPS
+from mlrec.workflows.compare import compare_runs
+
+NEAR = 0.95  # of its own final mAP: a run counts as converged
+METRICS = ("CF1", "OF1")
+ALWAYS = ("mAP", "seeds", "variant")
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """Result of a finished trial.
+
+    Attributes:
+        result: Its metrics.
+        logits: (N, C), of the labels that are scored.
+        targets: (N, C), likewise.
+        samples: N sample ids.
+        history: Epoch and mAP over all labels of the epochs that were scored.
+        losses: Mean training loss of each epoch.
+    """
+
+    result: Result
+    logits: Floats
+    targets: Any
+    samples: tuple[str, ...]
+    history: Sequence[tuple[int, float]] = ()
+    losses: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """A row: the finished trials of one setting.
+
+    Attributes:
+        label: Label of the setting.
+        values: Values of the setting.
+        trials: Results over seeds and folds.
+        missing: Number of trials that are not finished.
+        at_edge: Tuned keys whose chosen value is the smallest or largest that was tried.
+    """
+
+    label: str
+    values: Mapping[str, Any]
+    trials: Sequence[TrialResult] = field(repr=False)
+    missing: int = 0
+    at_edge: Sequence[str] = ()
+
+
+def study_report(
+    folder: Path | str,
+    *,
+    labels: Sequence[str] | None = None,
+    conventions: str | None = None,
+    intervals: bool = False,
+) -> Table:
+    """Return the table of a sweep, computed from its run folders.
+
+    Args:
+        folder: Folder of the sweep.
+        labels: Labels to score; by default all.
+        conventions: Conventions to score the stored predictions in; by default the runs' own.
+        intervals: Add 95 % intervals of mAP and of its differences.
+
+    Raises:
+        RunError: No sweep there, or no finished run.
+    """
+    folder = Path(folder)
+    sweep = SweepFile.load(folder)
+    edges = {key: _edges(sweep, key) for key in sweep.tuned}
+    rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in _settings(sweep)]
+    if not any(row.trials for row in rows):
+        raise RunError(f"{printable(folder)}: no run of this sweep is finished; start it again with the same command")
+    return study_table(sweep.title, rows, intervals=intervals, notes=sweep.notes, tuned=sweep.tuned)
+
+
+def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
+    """Compare CSRA with each of the other rows of the study "compare", with paired intervals over images and seeds.
+
+    Args:
+        folder: Folder of the sweep.
+        labels: Labels to score; by default all.
+    """
+    folder = Path(folder)
+    groups = _settings(SweepFile.load(folder))
+    by_label = {entries[0].label: entries for entries in groups}
+    if len(by_label) < len(groups) or any("fold" in entry.settings for entries in groups for entry in entries):
+        return []  # with further axes or folds, the runs of a label are not repetitions of one setting
+    finished = {
+        label: [folder / entry.name for entry in entries if _finished(folder / entry.name) is not None]
+        for label, entries in by_label.items()
+    }
+    tables = []
+    for label in STEPS:
+        if finished.get(label) and finished.get(CSRA):
+            table = compare_runs(finished[CSRA], finished[label], labels=labels)[0]
+            tables.append(replace(table, title=f"A = {CSRA}, B = {label}: {table.title}"))
+    return tables
+
+
+def study_table(
+    title: str,
+    settings: Sequence[SettingResult],
+    *,
+    intervals: bool = False,
+    notes: Sequence[str] = (),
+    tuned: Sequence[str] = (),
+) -> Table:
+    """Return the rows of a sweep as a table, the best mAP marked.
+
+    Args:
+        title: Title of the table.
+        settings: The rows; differences are taken to the first.
+        intervals: Add 95 % intervals of mAP and of the difference, by bootstrap over images and runs.
+        notes: Further footnotes.
+        tuned: Keys whose values were chosen for each row on held-out data.
+    """
+    keys = list(dict.fromkeys(key for setting in settings for key in setting.values))
+    columns = (
+        Column("variant", "Variant", identity=True),
+        *(Column(key, {"lam": "λ", "heads": "H"}.get(key, key), "number", absent="") for key in keys),
+        Column("mAP", "mAP", "percent", ranked=True),
+        Column("sd", "sd", "percent", absent=""),
+        Column("seeds", "n", "number"),
+        Column("mAP_low", "low", "percent", block="95 % mAP", absent=""),
+        Column("mAP_high", "high", "percent", block="95 % mAP", absent=""),
+        Column("difference", "Δ", "points", absent=""),
+        Column("difference_low", "low", "points", block="95 % Δ", absent=""),
+        Column("difference_high", "high", "points", block="95 % Δ", absent=""),
+        *(Column(key, key, "percent", ranked=True) for key in METRICS),
+        Column("epochs", f"epochs to {NEAR:.0%}", "number", absent=""),
+        Column("loss", "loss", "number", absent=""),
+    )
+    finished = [setting for setting in settings if setting.trials]
+    rows = tuple(
+        Row(tuple(_cells(setting, finished[0], intervals).get(column.key) for column in columns), _heading(setting))
+        for setting in finished
+    )
+    table = Table(title, columns, rows, _footnotes(settings, finished, intervals, tuned, notes))
+    return table.without_empty_columns(ALWAYS if any(s.label for s in settings) else ALWAYS[:2]).with_best()
+
+
+def _cells(setting: SettingResult, first: SettingResult, intervals: bool) -> dict[str, Cell]:
+    scores = [run.result.values["mAP"] for run in setting.trials]
+    known = [score for score in scores if score is not None]
+    mean = _mean(scores)
+    cells: dict[str, Cell] = {
+        "variant": setting.label or None,
+        **{key: _cell(key, value) for key, value in setting.values.items()},
+        "mAP": mean,
+        "sd": statistics.stdev(known) if len(known) == len(scores) > 1 else None,
+        "seeds": len(setting.trials),
+        "epochs": _rounded(_mean([_epochs_to_near(run.history) for run in setting.trials])),
+        "loss": _rounded(_mean([run.losses[-1] if run.losses else None for run in setting.trials])),
+        **{key: _mean([run.result.values[key] for run in setting.trials]) for key in METRICS},
+    }
+    base = _mean([run.result.values["mAP"] for run in first.trials])
+    if setting is not first and mean is not None and base is not None:
+        cells["difference"] = mean - base
+    return cells | (_bounds(setting, first) if intervals else {})
+
+
+def _cell(key: str, value: Any) -> Cell:
+    if key in PATHS:
+        return setting_text(key, value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+
+
+def _bounds(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
+    """Return intervals if all trials were scored on the same samples; folds are not."""
+    one = setting.trials[0]
+    if any(run.samples != one.samples for run in (*setting.trials, *first.trials)):
+        return {}
+    how = {"groups": [image_of(sample) for sample in one.samples], "conventions": one.result.conventions}
+    own = metric_intervals([run.logits for run in setting.trials], one.targets, **how)["mAP"]
+    cells: dict[str, Cell] = {} if own is None else {"mAP_low": own.low, "mAP_high": own.high}
+    if setting is not first:
+        ours, theirs = ([run.logits for run in side.trials] for side in (setting, first))
+        between = paired_difference(ours, theirs, one.targets, **how)
+        if between is not None:
+            cells |= {"difference_low": between.low, "difference_high": between.high}
+    return cells
+
+
+def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
+    """Return the first epoch whose mAP is at least 95 % of the last one's."""
+    if len(history) < 2:
+        return None
+    return float(next(epoch for epoch, value in history if value >= NEAR * history[-1][1]))
+
+
+def _heading(setting: SettingResult) -> str:
+    result = setting.trials[0].result
+    splits = list(dict.fromkeys(run.result.split for run in setting.trials))
+    split = splits[0] if len(splits) == 1 else f"{splits[0]} … {splits[-1]}"
+    samples = {run.result.samples for run in setting.trials}
+    count = f"{next(iter(samples)):,}" if len(samples) == 1 else f"{min(samples):,}-{max(samples):,}"
+    return (
+        f"{result.dataset} {split} · {count} {'sample' if count == '1' else 'samples'} · "
+        f"{counted(len(result.labels), 'label')} · conventions {result.conventions}"
+        f" · {result.trunk}, {result.resolution} px"
+    )
+
+
+def _footnotes(
+    settings: Sequence[SettingResult],
+    finished: Sequence[SettingResult],
+    intervals: bool,
+    tuned: Sequence[str],
+    notes: Sequence[str],
+) -> tuple[str, ...]:
+    trials = [trial for setting in finished for trial in setting.trials]
+    lines = [*notes, *dict.fromkeys(note for trial in trials for note in trial.result.notes)]
+    lines += dict.fromkeys(trial.result.undefined for trial in trials if trial.result.undefined)
+    lines.append("n: runs over seeds and folds; numbers are their means, sd the standard deviation of mAP")
+    if len(finished) > 1:
+        lines.append(f"Δ: mAP minus that of the first row{', on the same images' if intervals else ''}")
+    if tuned:
+        lines.append(f"{', '.join(tuned)}: chosen for each row on held-out data, then trained again on everything")
+        edges = [f"{s.label or 'a row'}: {key} = {s.values[key]:g}" for s in finished for key in s.at_edge]
+        if edges:
+            lines.append(f"at the edge of the values tried, better ones may be beyond: {'; '.join(edges)}")
+    elif any(setting.values for setting in settings):
+        lines.append("the best row was chosen on the scored split itself")
+    if any(len(trial.history) > 1 for trial in trials):
+        lines.append(f"epochs to {NEAR:.0%}: of the run's own last mAP, all labels, scored after each epoch")
+    if any(trial.losses for trial in trials):
+        lines.append("loss: training loss, mean of the last epoch")
+    if intervals:
+        lines.append(BOOTSTRAP_NOTE)
+    missing = sum(setting.missing for setting in settings)
+    if missing:
+        lines.append(f"not finished, left out: {missing} run{'s' if missing > 1 else ''}")
+    return tuple(lines)
+
+
+def _settings(sweep: SweepFile) -> list[list[Entry]]:
+    """Group the runs by setting: those of a group differ in seed and fold only."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in sweep.runs:
+        if entry.stage == "run":
+            groups.setdefault(repr((entry.label, _without_repeats(entry))), []).append(entry)
+    return list(groups.values())
+
+
+def _without_repeats(entry: Entry) -> dict[str, Any]:
+    return {key: value for key, value in entry.settings.items() if key not in REPEATED}
+
+
+def _edges(sweep: SweepFile, key: str) -> tuple[Any, ...]:
+    """Return the smallest and the largest number tried for a tuned key, if more than two were."""
+    tried = {entry.settings[key] for entry in sweep.runs if entry.stage == "tune" and key in entry.settings}
+    numbers = {value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)}
+    return (min(numbers), max(numbers)) if len(numbers) > 2 else ()
+
+
+def _setting_result(
+    folder: Path,
+    entries: Sequence[Entry],
+    labels: Sequence[str] | None,
+    conventions: str | None,
+    edges: Mapping[str, tuple[Any, ...]],
+) -> SettingResult:
+    runs = [run for entry in entries if (run := _finished(folder / entry.name)) is not None]
+    trials = [_trial_result(run, labels, conventions) for run in runs]
+    values = _without_repeats(entries[0])
+    at_edge = [key for key, extremes in edges.items() if values.get(key) in extremes]
+    return SettingResult(entries[0].label, values, trials, len(entries) - len(trials), at_edge)
+
+
+def _finished(folder: Path) -> Run | None:
+    if not (folder / directory.RECORD).is_file():
+        return None
+    run = Run.load(folder)
+    return run if run.record.status == "finished" else None
+
+
+def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | None) -> TrialResult:
+    logits, targets, _ = scores_and_truth(run, labels)
+    entries = log.entries(run.path)
+    split = run.record.scored.split if run.record.scored else ""
+    history = {e["epoch"]: e["mAP"] for e in entries if e["event"] == "scored" and e["split"] == split}
+    losses = {e["epoch"]: e["loss"] for e in entries if e["event"] == "epoch"}
+    return TrialResult(
+        result=result_of(run, conventions=conventions, labels=labels),
+        logits=logits,
+        targets=targets,
+        samples=tuple(run.predictions().sample_ids),
+        history=sorted((epoch, mAP) for epoch, mAP in history.items() if mAP is not None),
+        losses=[losses[epoch] for epoch in sorted(losses)],
+    )
+
+
+def _mean(numbers: Sequence[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(numbers) else None
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else float(f"{number:.3g}")

@@ -1,0 +1,300 @@
+"""Queue of a sweep's trials: an Optuna study that workers, also of several machines, share.
+
+Optuna hands each waiting trial to one worker, records the heartbeats of running trials, and queues a trial again, a
+bounded number of times, if its worker is silent. This module adds what Optuna does not promise:
+
+- `enqueue_trial` of two processes may add the same trial twice: enqueueing holds a file lock.
+- SQLite may hand one trial to two workers, because Optuna reads before it locks: transactions begin with the lock.
+- The journal has no heartbeat: `HeartbeatJournal` stores one per trial.
+- A dead worker is noticed only after `GRACE` seconds: on this machine its process is looked at.
+
+The results are in the run folders. Without its storage a sweep only forgets what failed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from mlrec.errors import RunError, printable
+from mlrec.runs import directory
+from mlrec.sweeps.grid import Trial
+
+HEARTBEAT = 10  # seconds
+GRACE = 60  # seconds without a heartbeat after which a worker counts as dead
+MAX_FAILURES = 2  # a trial that failed this often is not started again
+RUN, WORKER, ERROR, BEAT = "run", "worker", "error", "heartbeat"
+LOCK, CLAIMS = ".queue.lock", ".claims"
+
+
+class TrialFailed(Exception):  # noqa: N818 - the trial failed, the sweep goes on
+    """A trial that failed; its message is one line."""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What the queue knows of a trial.
+
+    Attributes:
+        status: "waiting" or "running"; None if neither.
+        failures: Number of failures.
+        error: One line about the last failure.
+    """
+
+    status: Literal["waiting", "running"] | None = None
+    failures: int = 0
+    error: str = ""
+
+
+class TrialQueue:
+    """The trials of one sweep that wait for a worker.
+
+    Args:
+        storage: URL of a database, or the path of a journal file.
+        folder: Folder of the sweep; its name is that of the Optuna study.
+
+    Raises:
+        RunError: The storage cannot be opened.
+    """
+
+    def __init__(self, storage: str, folder: Path) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are
+        self._retry = RetryHeartbeatStaleTrialCallback(max_retry=MAX_FAILURES - 1)
+        self._lock = folder / LOCK
+        try:
+            with _exclusive(self._lock):  # two processes that create the tables of a new database would fail
+                self._storage = _opened(storage, self._retry)
+                self._study = optuna.create_study(
+                    study_name=folder.name, storage=self._storage, load_if_exists=True, direction="maximize"
+                )
+        except Exception as error:  # each database driver raises its own
+            cause = str(error).partition("\n")[0].rstrip(".")
+            hint = "use a journal file or the URL of a database"
+            raise RunError(f"--storage {printable(storage)}: {printable(cause)}; {hint}") from error
+
+    def attempts(self) -> dict[str, Attempts]:
+        """Return what is known of each trial, by its name."""
+        known: dict[str, Attempts] = {}
+        for entry in self._study.get_trials(deepcopy=False):
+            name = str(entry.user_attrs.get(RUN))
+            last = known.get(name, Attempts())
+            if entry.state == TrialState.FAIL:
+                error = entry.user_attrs.get(ERROR, "its worker was silent: killed, or its machine is down")
+                last = Attempts(last.status, last.failures + 1, str(error))
+            elif entry.state == TrialState.RUNNING:
+                last = Attempts("running", last.failures, last.error)
+            elif entry.state == TrialState.WAITING and last.status is None:
+                last = Attempts("waiting", last.failures, last.error)
+            known[name] = last
+        return known
+
+    def enqueue(self, trials: Sequence[Trial], due: Callable[[Trial, Attempts], bool]) -> dict[str, Attempts]:
+        """Queue the trials that are due and neither wait nor run; return what is then known of each."""
+        known = self.attempts()
+        if not _missing(trials, known, due):
+            return known
+        with _exclusive(self._lock):
+            for trial in _missing(trials, self.attempts(), due):
+                values = {key: _plain(value) for key, value in trial.values.items()}
+                self._study.enqueue_trial({}, user_attrs={**values, RUN: trial.name})
+        return self.attempts()
+
+    def train_next(self, train: Callable[[str], float | None]) -> bool:
+        """Take a waiting trial and train it; return False if none waits.
+
+        Args:
+            train: Takes the name of a trial and returns its mAP, or None to leave the trial to others or for later;
+                raises `TrialFailed`.
+        """
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return False
+        worker = f"{os.getpid()} {socket.gethostname()}"
+
+        def objective(trial: optuna.Trial) -> float:
+            trial.set_user_attr(WORKER, worker)
+            name = trial.user_attrs.get(RUN)
+            try:
+                # without a name: another worker took the last waiting trial, and Optuna made a new one
+                value = None if name is None else train(str(name))
+            except TrialFailed as error:
+                trial.set_user_attr(ERROR, str(error))
+                raise
+            if value is None:
+                raise optuna.TrialPruned
+            return value
+
+        # A worker that was stopped for a time may find its trial declared dead. Its run is finished all the same; which
+        # of these errors Optuna raises depends on the state that it finds.
+        with suppress(ValueError, AssertionError, UpdateFinishedTrialError):
+            self._study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+        return True
+
+    def values(self, name: str, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values of a queued trial, for those of `keys` that it has."""
+        entries = self._study.get_trials(deepcopy=False)
+        attributes = next((entry.user_attrs for entry in entries if entry.user_attrs.get(RUN) == name), {})
+        return {key: attributes[key] for key in keys if key in attributes}
+
+    def fail_silent(self) -> None:
+        """Fail the trials whose worker has sent no heartbeat for `GRACE` seconds; Optuna queues them again."""
+        optuna.storages.fail_stale_trials(self._study)
+
+    def busy(self) -> set[int]:
+        """Return the processes of this machine that are training."""
+        return {pid for entry in self._running() if (pid := _process_here(entry)) is not None}
+
+    def has_worked(self, pid: int) -> bool:
+        """Return whether a process of this machine has taken any trial."""
+        return any(_process_here(entry) == pid for entry in self._study.get_trials(deepcopy=False))
+
+    def crashed(self, pid: int, error: str) -> None:
+        """Fail what a dead process of this machine was training, and queue it again unless that is the second time."""
+        for entry in self._running():
+            if _process_here(entry) == pid:
+                self._storage.set_trial_user_attr(entry._trial_id, ERROR, error)
+                if self._end(entry, TrialState.FAIL):
+                    self._retry(self._study, entry)
+
+    def release(self, pid: int | None = None) -> None:
+        """Give back, without a failure, what a dead process was training; of all dead ones here if `pid` is None."""
+        for entry in self._running():
+            process = _process_here(entry)
+            gone = WORKER not in entry.user_attrs if process is None else not _alive(process)
+            if gone if pid is None else process == pid:
+                self._end(entry, TrialState.PRUNED)
+
+    def _running(self) -> list[FrozenTrial]:
+        return self._study.get_trials(states=(TrialState.RUNNING,))
+
+    def _end(self, entry: FrozenTrial, state: TrialState) -> bool:
+        """Write the state of a trial, unless another process was faster."""
+        try:
+            self._study.tell(entry.number, state=state)
+        except (ValueError, UpdateFinishedTrialError):
+            return False
+        return True
+
+
+class HeartbeatJournal(JournalStorage, BaseHeartbeat):
+    """Journal file with the heartbeat that Optuna gives to databases only.
+
+    Times are those of the workers' clocks; these must agree within a fraction of `GRACE`.
+    """
+
+    def __init__(self, file: str, callback: Callable[[optuna.Study, FrozenTrial], None]) -> None:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(JournalFileBackend(file))
+        self._callback = callback
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Store the present time."""
+        self.set_trial_system_attr(trial_id, BEAT, time.time())
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        stale = []
+        for entry in self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+            started = entry.datetime_start.timestamp() if entry.datetime_start else 0.0
+            if max(started, entry.system_attrs.get(BEAT, 0.0)) < time.time() - GRACE:
+                stale.append(entry._trial_id)
+        return stale
+
+    def get_heartbeat_interval(self) -> int:
+        """Return the seconds between two heartbeats."""
+        return HEARTBEAT
+
+    def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None]:
+        """Return what is called with a trial whose worker is silent."""
+        return self._callback
+
+
+@contextmanager
+def claimed(folder: Path, name: str) -> Iterator[bool]:
+    """Hold the claim of a trial while the block runs; the value is False if another process holds it.
+
+    The queue may hand out a trial whose worker was stopped and not killed, and a storage may be lost or replaced while
+    workers run. This lock then keeps two processes out of one run folder. The kernel releases it when its holder dies.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(directory.locked(folder / CLAIMS / name))
+        except RunError:
+            yield False
+            return
+        yield True
+
+
+def is_claimed(folder: Path, name: str) -> bool:
+    """Return whether a process holds the claim of a trial."""
+    if not (folder / CLAIMS / name).exists():
+        return False
+    with claimed(folder, name) as free:
+        return not free
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Wait for a file lock and hold it while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _opened(storage: str, retry: RetryHeartbeatStaleTrialCallback) -> BaseStorage:
+    if "://" not in storage:
+        return HeartbeatJournal(storage, retry)
+    sqlite = storage.startswith("sqlite")
+    options = {"connect_args": {"timeout": GRACE, "isolation_level": None}} if sqlite else {}
+    database = RDBStorage(
+        storage, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE, heartbeat_stale_trial_callback=retry
+    )
+    if sqlite:
+        from sqlalchemy import event
+
+        event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return database
+
+
+def _missing(
+    trials: Sequence[Trial], known: dict[str, Attempts], due: Callable[[Trial, Attempts], bool]
+) -> list[Trial]:
+    pairs = [(trial, known.get(trial.name, Attempts())) for trial in trials]
+    return [trial for trial, attempts in pairs if attempts.status is None and due(trial, attempts)]
+
+
+def _process_here(entry: FrozenTrial) -> int | None:
+    """The process of this machine that took a trial."""
+    pid, _, host = str(entry.user_attrs.get(WORKER, "")).partition(" ")
+    return int(pid) if host == socket.gethostname() else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _plain(value: object) -> bool | int | float | str | None:
+    """Write a value as Optuna stores it."""
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

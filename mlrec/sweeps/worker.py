@@ -1,0 +1,224 @@
+"""Worker of a sweep: a process that trains one trial after another and shares the features of a frozen backbone."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlrec import processes
+from mlrec.errors import MlrecError, RunError, printable
+from mlrec.progress import Silent
+from mlrec.runs import directory
+from mlrec.runs.record import Run, RunRecord
+from mlrec.sweeps.grid import Trial
+from mlrec.sweeps.plan import SweepPlan
+from mlrec.sweeps.trial_queue import TrialFailed, TrialQueue, claimed
+from mlrec.workflows.interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from mlrec.training.features import FeatureStore
+
+# Trials that agree in these keys share the features of their frozen backbone; the store compares the other keys.
+BACKBONE = ("backbone", "weights", "init", "pretrained", "img_size", "normalization", "decode", "data", "precision")
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What a worker has to know; it is sent to another process.
+
+    Attributes:
+        trials: Trials of this stage by name; a search makes further ones.
+        jobs: Number of workers on this machine.
+        gpus: Number of GPUs that they share; 0 to train on the device that the flags name.
+        command: Command line, for the records of the runs.
+    """
+
+    plan: SweepPlan
+    trials: Mapping[str, Trial]
+    storage: str
+    jobs: int
+    gpus: int
+    command: tuple[str, ...]
+
+
+def run_worker(task: WorkerTask, slot: int) -> None:
+    """Train trials until none waits. Never returns: the exit code is 0, or 143 after a signal.
+
+    Args:
+        task: What to train.
+        slot: Number of this worker on its machine.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if task.gpus:
+        # seen alone, the worker's GPU is device 0, also for libraries that do not ask which one to use
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus(task.gpus)[slot % task.gpus]
+    worker = Worker(task)
+    while worker.exit_code is None and worker.queue.train_next(worker.train):
+        pass
+    sys.exit(worker.exit_code)
+
+
+def visible_gpus(count: int) -> list[str]:
+    """Return the names by which this process's `count` GPUs are made visible to another one."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if len(named) >= count else [str(index) for index in range(count)]
+
+
+class Worker:
+    """Trains the trials of a task in this process.
+
+    Attributes:
+        queue: Where the trials come from.
+        exit_code: What to end with; None while there is nothing against another trial.
+    """
+
+    def __init__(self, task: WorkerTask) -> None:
+        self.queue = TrialQueue(task.storage, task.plan.folder)
+        self.exit_code: int | None = None
+        self._task = task
+        self._backbone = ""
+        self._features: FeatureStore | None = None
+
+    def train(self, name: str) -> float | None:
+        """Train a trial, or resume it; return its mAP, None if it is another worker's or was interrupted.
+
+        Raises:
+            TrialFailed: The training failed; the whole error is in the trial's log.
+        """
+        folder = self._task.plan.folder
+        trial = self._trial(name)
+        if trial is None:
+            return None
+        with claimed(folder, name) as free, output_to(log_of(folder, name)):
+            if not free:
+                return None
+            try:
+                return self._train(trial).metrics().mAP
+            except Interrupted as stopped:
+                self.exit_code = stopped.exit_code
+                return None
+            except MlrecError as error:
+                sys.stderr.write(f"error: {error}\n")
+                raise TrialFailed(printable(str(error).splitlines()[0])) from error
+            except Exception as error:
+                traceback.print_exc()
+                self.exit_code = 0  # who knows what this process is still good for: another one continues
+                raise TrialFailed(printable(f"{type(error).__name__}: {error}")) from error
+
+    def _trial(self, name: str) -> Trial | None:
+        """Find a trial of the plan; another plan with the same folder has other names."""
+        plan = self._task.plan
+        if plan.max_trials is None or name in self._task.trials:
+            return self._task.trials.get(name)
+        values = self.queue.values(name, plan.axes)
+        trial = plan.search_trial(values) if values.keys() == plan.axes.keys() else None
+        return trial if trial is not None and trial.name == name else None
+
+    def _train(self, trial: Trial) -> Run:
+        from mlrec.workflows.train import resume, train
+
+        plan, run = self._task.plan, self._task.plan.folder / trial.name
+        record = record_of(run)
+        if record is not None and record.status == "finished":
+            return Run(run, record)
+        features = self._features_for(trial)
+        saved = (directory.RESUME, directory.RESUME_PREVIOUS)
+        resumable = record is not None and any((run / file).is_file() for file in saved)
+        begun = "resumed" if resumable else "started"
+        sys.stderr.write(f"{begun} by pid {os.getpid()} on {socket.gethostname()}\n")
+        machine = self._machine_flags(trial)
+        if resumable:
+            return resume(run, machine, features=features, progress=LogProgress())
+        shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to resume
+        return train(
+            {**trial.flags, **machine}, file=plan.file, recipe=plan.recipe, out=plan.folder, name=trial.name,
+            command=self._task.command, features=features, progress=LogProgress(),
+        )  # fmt: skip
+
+    def _machine_flags(self, trial: Trial) -> dict[str, Any]:
+        """Keys that depend on this machine and not on the trial: the cores are divided by the workers."""
+        task, config = self._task, self._task.plan.base.config
+        share = max(1, processes.cores() // task.jobs)
+        flags = {"device": trial.flags.get("device", config.device)}
+        threads = trial.flags.get("threads", config.threads)
+        workers = trial.flags.get("workers", config.workers)
+        if threads is None and task.jobs > 1:
+            threads = share
+        if workers is None and task.jobs > 1 and task.gpus:
+            workers = share
+        return flags | {key: n for key, n in (("threads", threads), ("workers", workers)) if n is not None}
+
+    def _features_for(self, trial: Trial) -> FeatureStore:
+        """Return the store of the trial before, unless the backbone is another."""
+        from mlrec.datasets.folder import Dataset
+        from mlrec.training.features import FeatureStore
+
+        backbone = repr([trial.flags.get(key) for key in BACKBONE])
+        if self._features is None or backbone != self._backbone:
+            pool = self._task.plan.pool
+            whole = Dataset.load(trial.flags["data"]).manifest(pool) if pool else None
+            self._backbone, self._features = backbone, FeatureStore(whole)
+        return self._features
+
+
+class LogProgress(Silent):
+    """A `Progress` for the log of a trial: notes and warnings, no bars."""
+
+    def say(self, text: str) -> None:
+        """Write a note."""
+        sys.stderr.write(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+        sys.stderr.write(f"warning: {text}\n")
+
+
+def log_of(folder: Path, name: str) -> Path:
+    """Return the file that holds what a worker printed during a trial."""
+    return folder / "logs" / f"{name}.log"
+
+
+def record_of(run: Path) -> RunRecord | None:
+    """Read the record of a run folder, None if there is none."""
+    try:
+        return RunRecord.load(run)
+    except RunError:
+        return None
+
+
+@contextmanager
+def output_to(path: Path) -> Iterator[None]:
+    """Append everything that this process prints to a file, also a crash of the interpreter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    terminal = [os.dup(stream) for stream in (1, 2)]
+    with path.open("ab") as stream:
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+        faulthandler.enable()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, original in zip((1, 2), terminal, strict=True):
+                os.dup2(original, number)
+                os.close(original)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
