@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from timm.layers import convert_sync_batchnorm
-from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
+from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct, convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -150,7 +149,7 @@ class SharedFlag:
         if self._device.type == "cuda":
             done.wait()  # the stream waits, this process does not
             host = torch.empty((), pin_memory=True).copy_(shared, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._pending.append((event.synchronize, host))
         else:
@@ -174,7 +173,7 @@ def average_batch_norm(module: nn.Module) -> None:
     if world() == 1 or not buffers:
         return
     joined = mean(torch.cat([buffer.flatten() for buffer in buffers]))
-    parts = joined.split([buffer.numel() for buffer in buffers])
+    parts = torch.split(joined, [buffer.numel() for buffer in buffers])
     torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(parts, buffers, strict=True)])
 
 
@@ -187,11 +186,12 @@ def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Mo
         if device.type != "cuda":
             raise UsageError("--sync-bn needs CUDA: PyTorch implements it for CUDA only")
         module = synchronized_batch_norm(module)
+    options: dict[str, Any] = {_SYNC_BUFFERS: False}
     return nn.parallel.DistributedDataParallel(
         module,
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        **{_SYNC_BUFFERS: False},
+        **options,
     )
 
 
@@ -206,7 +206,7 @@ def synchronized_batch_norm(module: nn.Module) -> nn.Module:
     kinds = {type(norm) for norm in module.modules() if isinstance(norm, _BatchNorm)}
     if unknown := sorted(kind.__name__ for kind in kinds - set(BATCH_NORMS)):
         raise MlrecError(f"--sync-bn cannot convert {', '.join(unknown)} of this backbone; train without it")
-    converted: nn.Module = convert_sync_batchnorm(module)
+    converted: nn.Module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return converted
 
 

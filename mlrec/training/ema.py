@@ -7,7 +7,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 
-class WeightAverage(ModelEmaV3):  # type: ignore[misc]
+class WeightAverage(ModelEmaV3):
     """timm's moving average, with the lists of tensors made once per epoch.
 
     timm makes them in each step from two `state_dict()`s, which for a large ViT takes milliseconds of Python.

@@ -101,7 +101,7 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 def lay_out(model: Classifier, config: Config) -> None:
     """Give the weights the memory format of the run: other strides sum in another order."""
     device = next(model.parameters()).device
-    model.to(memory_format=layout(config, device))  # type: ignore[call-overload]
+    model.to(memory_format=layout(config, device))
 
 
 def layout(config: Config, device: torch.device) -> torch.memory_format:
