@@ -92,7 +92,7 @@ def test_only_the_console_writes_to_the_terminal() -> None:
 
 def test_files_are_small_and_finished() -> None:
     lengths = sorted(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES)
-    assert lengths[-1] <= 350
+    assert lengths[-1] <= 500
     assert lengths[len(lengths) // 2] <= 150
     for file, tree in trees():
         assert ast.get_docstring(tree), f"{file}: says what is in it"
