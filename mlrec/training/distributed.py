@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
-from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
+from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct, convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -174,7 +173,7 @@ def average_batch_norm(module: nn.Module) -> None:
     if world() == 1 or not buffers:
         return
     joined = mean(torch.cat([buffer.flatten() for buffer in buffers]))
-    parts = joined.split([buffer.numel() for buffer in buffers])  # type: ignore[no-untyped-call]
+    parts = torch.split(joined, [buffer.numel() for buffer in buffers])
     torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(parts, buffers, strict=True)])
 
 

@@ -201,11 +201,12 @@ def clear(task: Task, home: Path, fresh: bool) -> None:
 def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start_worker = loading._start_worker
 
-    def kill_parent(worker: int, parent: int, nice: int) -> None:
+    def kill_parent(worker: int, nice: int) -> None:
+        parent = os.getppid()
         os.kill(parent, signal.SIGKILL)
         while os.getppid() == parent:
             time.sleep(0.01)
-        start_worker(worker, parent, nice)
+        start_worker(worker, nice)
 
     monkeypatch.setattr(loading, "_start_worker", kill_parent)
     command = start(TASKS["eval"], home)
