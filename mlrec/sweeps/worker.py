@@ -138,8 +138,10 @@ class Worker:
         resumable = record is not None and any((run / file).is_file() for file in saved)
         begun = "resumed" if resumable else "started"
         sys.stderr.write(f"{begun} by pid {os.getpid()} on {socket.gethostname()}\n")
-        machine = self._machine_flags(trial)
+        machine = self._core_flags(trial)
         if resumable:
+            # the run may have been started elsewhere, on another device
+            machine |= {"data": trial.flags["data"], "device": trial.flags.get("device", plan.base.config.device)}
             return resume(run, machine, features=features, progress=LogProgress())
         shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to resume
         return train(
@@ -147,18 +149,17 @@ class Worker:
             command=self._task.command, features=features, progress=LogProgress(),
         )  # fmt: skip
 
-    def _machine_flags(self, trial: Trial) -> dict[str, Any]:
-        """Keys that depend on this machine and not on the trial: the cores are divided by the workers."""
+    def _core_flags(self, trial: Trial) -> dict[str, Any]:
+        """Return how many cores each part of this worker uses: its share, unless the user set a number."""
         task, config = self._task, self._task.plan.base.config
         share = max(1, processes.cores() // task.jobs)
-        flags = {"device": trial.flags.get("device", config.device)}
         threads = trial.flags.get("threads", config.threads)
         workers = trial.flags.get("workers", config.workers)
         if threads is None and task.jobs > 1:
             threads = share
         if workers is None and task.jobs > 1 and task.gpus:
             workers = share
-        return flags | {key: n for key, n in (("threads", threads), ("workers", workers)) if n is not None}
+        return {key: number for key, number in (("threads", threads), ("workers", workers)) if number is not None}
 
     def _features_for(self, trial: Trial) -> FeatureStore:
         """Return the store of the trial before, unless the backbone is another."""

@@ -67,7 +67,7 @@ def test_workers_divide_the_cores(data: Path, tmp_path: Path, monkeypatch: pytes
     ):
         plan = plan_sweep({**flags, **more, "data": str(data), "lam": "0,0.5"}, out=tmp_path)
         one = Worker(task_for(plan, jobs=jobs, gpus=gpus))
-        assert one._machine_flags(plan.trials({})[0]) == {"device": "cpu", **expected}
+        assert one._core_flags(plan.trials({})[0]) == expected
 
 
 class FakeQueue:

@@ -56,6 +56,30 @@ def test_the_short_forms_work_as_written(
     assert "run: runs/tiny-test_efficientnet-csra-1 (finished last)" in err
 
 
+def test_train_compare_is_the_study_of_that_name_with_one_seed_by_default(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = []
+    monkeypatch.setattr(
+        "mlrec.cli.sweep.run_and_show", lambda executor, *_, **more: plans.append((executor.plan, more))
+    )
+    monkeypatch.chdir(home)
+    flags = [*FLAGS, "--no-pretrained", "--lam", "0.4", "--data", "data/tiny"]
+    for words in (
+        ["train", "--compare", *flags, "--seed", "5"],
+        ["train", "--compare", *flags, "--seeds", "0,1"],
+        ["sweep", "--study", "compare", *flags, "--seeds", "0,1"],
+    ):
+        assert typed(*words, monkeypatch=monkeypatch, capsys=capsys)[0] == 0
+    (one, shown), (short, _), (long, also_shown) = plans
+    assert [(trial.label, trial.flags["seed"]) for trial in one.trials({})] == [
+        ("baseline", 5), ("baseline, CSRA's head lr", 5), ("CSRA, λ = 0", 5), ("CSRA", 5),
+    ]  # fmt: skip
+    assert [trial.name for trial in short.trials({})] == [trial.name for trial in long.trials({})]
+    assert short.folder == long.folder
+    assert shown["compared"] is also_shown["compared"] is True
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
