@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlrec.datasets.duplicates import ALIKE, fingerprint, pairs
+from mlrec.datasets.analysis.near_duplicates import ALIKE, fingerprint, pairs
 
 WAYS = {
     "JPEG quality 30": lambda image: (image, 30),

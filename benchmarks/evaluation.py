@@ -25,16 +25,16 @@ from sklearn.metrics import average_precision_score
 from torch.utils.data import DataLoader
 
 from mlrec.config import Config
-from mlrec.datasets.folder import Dataset as DataFolder
+from mlrec.datasets.dataset import Dataset as DataFolder
 from mlrec.datasets.manifest import Manifest
-from mlrec.metrics.result import evaluate
+from mlrec.metrics.evaluate import evaluate
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import Classifier
 from mlrec.training import setup
+from mlrec.training.dataloader import default_workers
 from mlrec.training.features import compute_features, feature_batches
-from mlrec.training.loading import default_workers
 from mlrec.training.losses import loss_function
-from mlrec.training.scoring import predict
+from mlrec.training.prediction import predict
 
 BATCH = 16
 

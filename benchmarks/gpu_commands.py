@@ -43,8 +43,8 @@ def dataset(bench: Bench, name: str = "gpu", samples: int = 0) -> Path:
     """A prepared dataset of random labels: of the photographs given, else of drawn images."""
     from PIL import Image
 
-    from mlrec.datasets import folder
-    from mlrec.datasets.folder import Info
+    from mlrec.datasets import dataset as folder
+    from mlrec.datasets.dataset import Info
     from mlrec.datasets.manifest import Manifest
 
     out, images = bench.folder / "data" / name, bench.folder / f"images-{name}"
@@ -186,8 +186,8 @@ def logits(folder: Path) -> NDArray[np.float32]:
 
 def predict_and_eval(bench: Bench) -> Iterator[Finding]:
     """`eval` repeats what training scored, `predict` what `eval` did."""
-    from mlrec.workflows.evaluate import Machine
-    from mlrec.workflows.predict import predict
+    from mlrec.workflows.deploy.predict import predict
+    from mlrec.workflows.evaluate.evaluate import Machine
 
     model = bench.folder / "runs" / "evaluated"
     mlrec(bench, train_words(bench, model.name, backbones(bench)[0], epochs=1))

@@ -17,11 +17,11 @@ from gpu_commands import OutOfTime, dataset
 from gpu_model import LABELS, RANDOM, config_of
 from paired import AS_MLREC, Side, ratio_interval
 
-from mlrec.datasets.folder import Dataset
+from mlrec.datasets.dataset import Dataset
 from mlrec.models.checkpoint import save_model
 from mlrec.training import setup
+from mlrec.training.dataloader import default_workers
 from mlrec.training.devices import Precision
-from mlrec.training.loading import default_workers
 from mlrec.training.throughput import peak_flops, training_flops
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.cli.console import Terminal
-from mlrec.datasets.folder import Dataset, Info, write
+from mlrec.datasets.dataset import Dataset, Info, write
 from mlrec.datasets.manifest import UNKNOWN
-from mlrec.metrics.suspects import precision_at
-from mlrec.workflows.label_errors import label_errors
+from mlrec.metrics.label_errors import precision_at
+from mlrec.workflows.evaluate.label_errors import label_errors
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from paired import describe_machine, ratio_interval
 
-from mlrec.datasets.folder import Dataset
+from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.metrics.lams import Parts, Setting, chosen_here, mean_precisions
-from mlrec.metrics.result import evaluate
+from mlrec.metrics.evaluate import evaluate
+from mlrec.metrics.lambda_sweep import Parts, Setting, chosen_here, mean_precisions
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.training.scoring import predict, predict_parts
+from mlrec.training.prediction import predict, predict_parts
 
 SETTINGS = [Setting(k / 100) for k in range(101)]
 

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from mlrec import processes
-from mlrec.metrics.interval import median_interval as ratio_interval
+from mlrec.metrics.intervals import median_interval as ratio_interval
+from mlrec.utils import processes
 
 if TYPE_CHECKING:
     import torch

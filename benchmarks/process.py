@@ -66,7 +66,7 @@ def steps(args: argparse.Namespace, keep: bool) -> Iterator[None]:
     import timm
     import torch
 
-    from mlrec.processes import keep_memory
+    from mlrec.utils.processes import keep_memory
 
     if keep:
         keep_memory()

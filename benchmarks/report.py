@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.metrics.result import evaluate
+from mlrec.metrics.evaluate import evaluate
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Scored

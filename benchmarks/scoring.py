@@ -26,7 +26,7 @@ from mlrec import evaluate
 from mlrec.metrics.bootstrap import metric_intervals
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
-from scoring_oracles import paper_code
+from tests.metrics.scoring_oracles import paper_code
 
 POSITIVE_SHARE = 2.9 / 80  # labels an image of COCO holds
 

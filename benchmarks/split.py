@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.groups import numbered
-from mlrec.datasets.sources import ReadOptions
-from mlrec.datasets.split import prevalence_error, random_parts, stratified
-from mlrec.datasets.tabular import read_csv_labels
-from mlrec.errors import Findings
+from mlrec.datasets.analysis.groups import numbered
+from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
+from mlrec.datasets.readers.csv_labels import read_csv_labels
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.utils.errors import Findings
 
 WAYS = {"val 0.2": [0.8, 0.2], "5 folds": [0.2] * 5}
 

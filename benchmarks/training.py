@@ -28,12 +28,12 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlrec.config import Config
-from mlrec.datasets.folder import Dataset as DataFolder
+from mlrec.datasets.dataset import Dataset as DataFolder
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
 from mlrec.training.batches import Batch, steps_per_epoch, train_batches
+from mlrec.training.dataloader import PREFETCH, default_workers
 from mlrec.training.devices import Precision
-from mlrec.training.loading import PREFETCH, default_workers
 from mlrec.training.loop import Steps, fit, train_step
 from mlrec.training.losses import loss_function
 

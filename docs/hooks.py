@@ -68,7 +68,12 @@ def _kind(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
     text = str(kind)
-    for part, shown in (("list[float]", "numbers"), ("tuple[", "two numbers"), ("bool", "true, false"), ("str", "text")):
+    for part, shown in (
+        ("list[float]", "numbers"),
+        ("tuple[", "two numbers"),
+        ("bool", "true, false"),
+        ("str", "text"),
+    ):
         if part in text:
             return shown
     return "integer" if "int" in text else "number"

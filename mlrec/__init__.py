@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlrec.datasets.manifest import Manifest
-    from mlrec.errors import MlrecError
-    from mlrec.metrics.result import Metrics, evaluate
+    from mlrec.metrics.evaluate import Metrics, evaluate
     from mlrec.models.checkpoint import load_model
     from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
     from mlrec.predictions import Predictions
-    from mlrec.workflows.predict import predict
+    from mlrec.utils.errors import MlrecError
+    from mlrec.workflows.deploy.predict import predict
 
 __version__ = "0.1.0"
 
 _HOME = {
     "CSRA": "mlrec.models.csra",
     "Manifest": "mlrec.datasets.manifest",
-    "Metrics": "mlrec.metrics.result",
-    "MlrecError": "mlrec.errors",
+    "Metrics": "mlrec.metrics.evaluate",
+    "MlrecError": "mlrec.utils.errors",
     "Predictions": "mlrec.predictions",
     "create_model": "mlrec.models.classifier",
-    "evaluate": "mlrec.metrics.result",
+    "evaluate": "mlrec.metrics.evaluate",
     "load_model": "mlrec.models.checkpoint",
-    "predict": "mlrec.workflows.predict",
+    "predict": "mlrec.workflows.deploy.predict",
 }
 
 __all__ = [

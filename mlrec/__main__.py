@@ -14,8 +14,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _leave)
-    from mlrec import processes
     from mlrec.cli.app import main as run
+    from mlrec.utils import processes
 
     processes.share_cores()
     run()

@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlrec.datasets.sources import SOURCES
-from mlrec.errors import ConfigError, ModelError, nearest, printable
-from mlrec.files import read_text
+from mlrec.datasets.readers.registry import SOURCES
 from mlrec.temperatures import resolve_temperatures
-from mlrec.weight_packages import PACKAGES
+from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
+from mlrec.utils.files import read_text
+from mlrec.utils.weight_packages import PACKAGES
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 LARGEST_IMAGE = 8192  # side in pixels

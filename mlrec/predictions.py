@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import PredictionsError, counted, printable
-from mlrec.files import atomic_write, check_regular
+from mlrec.utils.errors import PredictionsError, counted, printable
+from mlrec.utils.files import atomic_write, check_regular
 
 CLIP = 1e-7
 ARRAYS = ("logits", "sample_ids", "labels", "targets", "digest")

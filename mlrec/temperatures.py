@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlrec.errors import ModelError, printable
+from mlrec.utils.errors import ModelError, printable
 
 # The paper's, by number of heads (§3.4).
 TEMPERATURES: dict[int, tuple[float, ...]] = {

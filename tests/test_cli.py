@@ -14,8 +14,8 @@ import pytest
 
 from mlrec import __version__
 from mlrec.cli import app as cli
-from mlrec.errors import ConfigError, DataError, MlrecError
-from mlrec.signals import Signalled
+from mlrec.utils.errors import ConfigError, DataError, MlrecError
+from mlrec.utils.signals import Signalled
 from tests.processes import started
 
 

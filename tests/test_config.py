@@ -12,7 +12,7 @@ import pytest
 
 from mlrec import config, recipes
 from mlrec.config import Config, parse_names, parse_numbers, parse_value, read_toml, resolve
-from mlrec.errors import ConfigError
+from mlrec.utils.errors import ConfigError
 
 
 def test_the_strongest_layer_wins_and_each_value_says_where_it_is_from() -> None:

@@ -149,8 +149,8 @@ def test_the_python_quick_start_runs_as_printed() -> None:
 
 
 def test_the_reader_of_the_how_to_reads(tmp_path: Path) -> None:
-    from mlrec.datasets.sources import ReadOptions
-    from mlrec.errors import Findings
+    from mlrec.datasets.readers.registry import ReadOptions
+    from mlrec.utils.errors import Findings
 
     for name in ("cat/a.jpg", "dog/b.jpg", "dog/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

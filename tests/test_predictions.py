@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mlrec import Predictions
-from mlrec.errors import PredictionsError
 from mlrec.predictions import logits_of, probabilities_of
+from mlrec.utils.errors import PredictionsError
 
 GOOD = {
     "logits": np.array([[1.5, -2.0], [0.25, 3.0]], dtype=np.float32),

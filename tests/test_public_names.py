@@ -48,7 +48,7 @@ def test_the_reference_documents_exactly_the_public_names() -> None:
 
 
 def test_all_errors_are_values_errors_of_ours() -> None:
-    from mlrec import errors
+    from mlrec.utils import errors
 
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
     assert len(kinds) >= 6

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlrec.datasets import folder
-from mlrec.datasets.folder import Info
+from mlrec.datasets import dataset
+from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
 
 LABELS = ("blue", "green", "red")
@@ -27,7 +27,7 @@ def make_tiny(root: Path, name: str = "tiny") -> Path:
     target.mkdir(parents=True)
     manifests = [_split(pictures, name, split, count) for split, count in SIZES.items()]
     info = Info(name, {"kind": "csv"}, "paper", list(LABELS), dict(SIZES))
-    folder.write(target, info, manifests)
+    dataset.write(target, info, manifests)
     return target
 
 

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mlrec import __version__, processes, signals
+from mlrec import __version__
 from mlrec.cli import console
-from mlrec.errors import MlrecError, UsageError, is_out_of_memory, printable
+from mlrec.utils import processes, signals
+from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory, printable
 
 CRASH_LOG = "mlrec-crash.log"
 DISTRIBUTED = ("train", "eval")  # commands in which the processes of torchrun work together
@@ -193,7 +194,7 @@ COMMANDS: dict[str, str] = {
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
     "eval": "eval:evaluate",
-    "import": "importing:import_",
+    "import": "import_checkpoint:import_",
     "duplicates": "duplicates:duplicates",
     "export": "export:export",
     "export-data": "export_data:export_data",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import UsageError
+from mlrec.utils.errors import UsageError
 
 
 def attend(
@@ -40,8 +40,8 @@ def attend(
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """
     from mlrec.datasets.listing import boxes_of, items_of
-    from mlrec.workflows import attend as workflow
-    from mlrec.workflows.evaluate import Machine
+    from mlrec.workflows.evaluate import attend as workflow
+    from mlrec.workflows.evaluate.evaluate import Machine
 
     if bool(paths) == bool(boxes):
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")

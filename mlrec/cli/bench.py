@@ -8,7 +8,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.config import LARGEST_IMAGE
-from mlrec.errors import UsageError, printable
+from mlrec.utils.errors import UsageError, printable
 
 
 def bench(
@@ -30,8 +30,8 @@ def bench(
     if what != "head":
         raise UsageError(f"bench {printable(what)}: what can be timed is: head")
     numbers = options.whole_numbers(heads, "--heads", 1)
-    from mlrec.workflows.bench import bench_head
-    from mlrec.workflows.evaluate import Machine
+    from mlrec.workflows.evaluate.evaluate import Machine
+    from mlrec.workflows.train.bench import bench_head
 
     machine = Machine(batch_size, None, device, precision)
     found = bench_head(

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mlrec import signals
-from mlrec.errors import printable
-from mlrec.progress import Step
+from mlrec.utils import signals
+from mlrec.utils.errors import printable
+from mlrec.utils.progress import Step
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlrec.reports.table import Table
+    from mlrec.reports.render.table import Table
 
 PLAIN_SECONDS = 30.0
 PLAIN_SHARE = 0.05
@@ -46,7 +46,7 @@ def result(text: str) -> None:
 
 def result_tables(tables: Sequence[Table]) -> None:
     """Print tables on stdout: folded to its width and the best in bold on a terminal, else whole and plain."""
-    from mlrec.reports.text import text
+    from mlrec.reports.render.terminal import text
 
     terminal = sys.stdout.isatty()
     result(text(tables, styled=terminal, columns=shutil.get_terminal_size().columns if terminal else None))

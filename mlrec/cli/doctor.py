@@ -27,7 +27,7 @@ def doctor(
 
     Example: mlrec doctor --data data/voc2007
     """
-    from mlrec.reports.table import Column, Row, Table
+    from mlrec.reports.render.table import Column, Row, Table
     from mlrec.workflows import doctor as workflow
 
     flags = options.with_settings(settings, flags)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import counted
-from mlrec.files import check_ending
+from mlrec.utils.errors import counted
+from mlrec.utils.files import check_ending
 
 
 def duplicates(
@@ -26,8 +26,8 @@ def duplicates(
 
     Example: mlrec duplicates data/voc2007 --sheet twins.png
     """
-    from mlrec.reports.contactsheet import SUFFIXES, write_sheet
-    from mlrec.workflows import duplicates as workflow
+    from mlrec.reports.figures.contact_sheet import SUFFIXES, write_sheet
+    from mlrec.workflows.data import duplicates as workflow
 
     terminal = console.Terminal()
     if sheet is not None:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from mlrec import processes
 from mlrec.cli import console, options
 from mlrec.config import parse_numbers
-from mlrec.errors import UsageError
+from mlrec.utils import processes
+from mlrec.utils.errors import UsageError
 
 
 def evaluate(
@@ -76,18 +76,18 @@ def evaluate(
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
-    from mlrec.reports.scored import scored_tables
+    from mlrec.reports.scores_table import scored_tables
     from mlrec.runs import directory
-    from mlrec.workflows.evaluate import Machine, evaluate_run
-    from mlrec.workflows.localize import localize as run_localize
-    from mlrec.workflows.voc_server import check_name
+    from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+    from mlrec.workflows.evaluate.localize import localize as run_localize
+    from mlrec.workflows.evaluate.voc_server import check_name
 
     terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
     lams = parse_numbers("0" if lam is None else lam, "--lam")
     if backbone is not None:
         if model or split or labels or top3 or tuned or localize or by_size or select_on or voc_server:
             raise UsageError("--backbone scores a published classifier: leave out the model, and what is for one")
-        from mlrec.workflows.published_classifier import evaluate_published
+        from mlrec.workflows.evaluate.imagenet import evaluate_published
 
         published = evaluate_published(
             backbone, data, lams=lams, weights=weights, pretrained=pretrained,
@@ -103,7 +103,7 @@ def evaluate(
     if lam is not None or by_size:
         if localize or tuned or voc_server is not None:
             raise UsageError("--lam and --by-size go by themselves: leave --localize, --tuned and --voc-server out")
-        from mlrec.workflows.lambda_eval import Question, evaluate_lams
+        from mlrec.workflows.evaluate.lambda_sweep import Question, evaluate_lams
 
         degrees = parse_numbers(temperatures, "--temperatures") if temperatures else ()
         question = Question(lams, degrees, select_on, divide, resamples, by_size)

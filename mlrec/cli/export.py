@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import printable
+from mlrec.utils.errors import printable
 
 
 def export(
@@ -33,7 +33,7 @@ def export(
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx
     """
-    from mlrec.workflows import export as workflow
+    from mlrec.workflows.deploy import export as workflow
 
     terminal = console.Terminal()
     found = workflow.export(

@@ -25,7 +25,7 @@ def export_data(
 
     Example: mlrec export-data data/voc2007 --format csv
     """
-    from mlrec.workflows.export_data import export_data as export
+    from mlrec.workflows.data.export_data import export_data as export
 
     target, command = export(
         data, format_=format_, out=out, splits=options.names(splits), unknown_as_negative=unknown == "negative"

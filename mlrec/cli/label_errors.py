@@ -33,7 +33,7 @@ def label_errors(
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """
-    from mlrec.workflows import label_errors as workflow
+    from mlrec.workflows.evaluate import label_errors as workflow
 
     given = options.with_settings(settings, flags)
     data, split = given.pop("data", None), given.pop("split", None)

@@ -13,8 +13,8 @@ import msgspec
 import typer
 
 from mlrec import config
-from mlrec.errors import UsageError, printable
-from mlrec.progress import Progress
+from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")]
 Top3 = Annotated[bool, typer.Option("--top3", help="Show the metrics of the three highest labels, too.")]

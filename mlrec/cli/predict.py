@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import DataError, UsageError, printable
+from mlrec.utils.errors import DataError, UsageError, printable
 
 
 def predict(
@@ -36,10 +36,10 @@ def predict(
     Example: mlrec predict photos 'more/*.jpg' --run runs/voc2007-resnet101-csra-1 > predictions.csv
     """
     from mlrec.datasets.listing import boxes_of, items_of
-    from mlrec.reports.predicted import LINES, csv_header
-    from mlrec.workflows.evaluate import Machine
-    from mlrec.workflows.predict import Gallery, open_scorer, with_tuned
-    from mlrec.workflows.predict import predict as workflow
+    from mlrec.reports.render.prediction_rows import LINES, csv_header
+    from mlrec.workflows.deploy.predict import Gallery, open_scorer, with_tuned
+    from mlrec.workflows.deploy.predict import predict as workflow
+    from mlrec.workflows.evaluate.evaluate import Machine
 
     if tuned and threshold is not None:
         raise UsageError("--tuned brings its own thresholds; leave --threshold out")

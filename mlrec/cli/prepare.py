@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.datasets.sources import SOURCES, ReadOptions
-from mlrec.datasets.splitnames import parse_names
-from mlrec.errors import UsageError
+from mlrec.datasets.readers.registry import SOURCES, ReadOptions
+from mlrec.datasets.split_names import parse_names
+from mlrec.utils.errors import UsageError
 
 Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(SOURCES)}.", metavar="KIND")]
 Source = Annotated[
@@ -67,7 +67,7 @@ def prepare(
 
     Example: mlrec prepare voc2007 VOCdevkit
     """
-    from mlrec.workflows import prepare as workflow
+    from mlrec.workflows.data import prepare as workflow
     from mlrec.workflows.next_steps import after_prepare
 
     given = options.names(labels)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console
-from mlrec.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest, printable
 
 ACTIONS = ("list", "show", "copy")
 
@@ -25,7 +25,7 @@ def recipes(
     Example: mlrec recipes copy paper my.toml && mlrec train --config my.toml
     """
     from mlrec import recipes as stored
-    from mlrec.workflows import recipes as workflow
+    from mlrec.workflows.train import recipes as workflow
 
     if action not in ACTIONS:
         raise UsageError(f"mlrec recipes {printable(action)}: there is {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import UsageError, printable
+from mlrec.utils.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlrec.reports.table import Table
-    from mlrec.workflows.report import Report
+    from mlrec.reports.render.table import Table
+    from mlrec.workflows.report.report import Report
 
 
 def report(
@@ -76,7 +76,7 @@ def report(
 
     Example: mlrec report --format latex --out table.tex
     """
-    from mlrec.reports.formats import format_of
+    from mlrec.reports.render.formats import format_of
 
     name = format_of(format_, out)
     chosen = options.names(labels)
@@ -92,15 +92,15 @@ def report(
     _goes_with(view, ("", "--table", "--figure", "--study", "--by-label"), {"--intervals": intervals or None})
     _goes_with(view, ("", "--table", "--figure", "--by-label"), {"--each": each or None})
     _goes_with(view, ("", "--table", "--figure", "--study", "--compare", "--by-label"), {"--conventions": conventions})
-    from mlrec.workflows import report as workflow
+    from mlrec.workflows.report import report as workflow
 
     made: Report | None = None
     if literature is not None:
-        from mlrec.reports.published import literature as published
+        from mlrec.reports.paper.published import literature as published
 
         tables = [published(literature)]
     elif compare is not None:
-        from mlrec.workflows.compare import compare_runs
+        from mlrec.workflows.report.compare import compare_runs
 
         a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
         tables = compare_runs(
@@ -108,7 +108,7 @@ def report(
             progress=terminal,
         )  # fmt: skip
     elif by_size:
-        from mlrec.workflows.sizes import size_report
+        from mlrec.workflows.report.by_size import size_report
 
         tables = [size_report(runs or (), root=runs_root, labels=chosen, resamples=resamples)]
     elif by_label:
@@ -146,22 +146,22 @@ def _goes_with(view: str, views: Sequence[str], flags: Mapping[str, object]) -> 
 
 
 def _page(made: Report, labels: Sequence[str] | None, terminal: console.Terminal) -> str:
-    from mlrec.workflows.page import report_page
+    from mlrec.workflows.report.page import report_page
 
     return report_page(made, labels, progress=terminal)
 
 
 def _plot(made: Report, labels: Sequence[str] | None, folder: Path, terminal: console.Terminal) -> None:
-    from mlrec.workflows.figures import figures, write_figures
+    from mlrec.workflows.report.figures import figures, write_figures
 
     for path in write_figures(figures(made.runs, made.rows, labels), folder):
         terminal.say(f"wrote {printable(path)}")
 
 
 def _drawn(tables: Sequence[Table], name: str, out: Path | None) -> str:
-    from mlrec.reports.formats import FORMATS
-    from mlrec.reports.page import page
-    from mlrec.reports.text import text
+    from mlrec.reports.render.formats import FORMATS
+    from mlrec.reports.render.html import page
+    from mlrec.reports.render.terminal import text
 
     if name == "html":
         return page(tables[0].title, tables)
@@ -171,7 +171,7 @@ def _drawn(tables: Sequence[Table], name: str, out: Path | None) -> str:
 
 
 def _emit(content: str, name: str, out: Path | None) -> None:
-    from mlrec.files import write_text
+    from mlrec.utils.files import write_text
 
     if out is None:
         console.result(content)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import UsageError
 from mlrec.metrics.conventions import ScoreKind
+from mlrec.utils.errors import UsageError
 
 
 def score(
@@ -40,8 +40,8 @@ def score(
 
     Example: mlrec score predictions.csv truth.csv --top3
     """
-    from mlrec.reports.scored import scored_tables
-    from mlrec.workflows import score as workflow
+    from mlrec.reports.scores_table import scored_tables
+    from mlrec.workflows.evaluate import score as workflow
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities exclude each other; give one")

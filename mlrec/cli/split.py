@@ -39,7 +39,7 @@ def split(
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """
-    from mlrec.workflows import split as workflow
+    from mlrec.workflows.data import split as workflow
     from mlrec.workflows.next_steps import train_command
 
     made = workflow.split(

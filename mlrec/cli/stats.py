@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.files import check_ending
+from mlrec.utils.files import check_ending
 
 
 def stats(
@@ -27,12 +27,12 @@ def stats(
 
     Example: mlrec stats data/voc2007 --picture voc2007.png
     """
-    from mlrec.reports.datastats import tables
-    from mlrec.workflows import stats as workflow
+    from mlrec.reports.dataset_statistics import tables
+    from mlrec.workflows.data import stats as workflow
 
     terminal = console.Terminal()
     if picture is not None:
-        from mlrec.reports.datapicture import SUFFIXES, draw
+        from mlrec.reports.figures.dataset_figure import SUFFIXES, draw
 
         check_ending(picture, SUFFIXES, "--picture")
     found = workflow.stats(data, assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal)

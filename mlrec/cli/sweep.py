@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.errors import RunError, counted
+from mlrec.utils.errors import RunError, counted
 
 if TYPE_CHECKING:
     from mlrec.sweeps.executor import SweepExecutor
@@ -92,7 +92,7 @@ def run_and_show(
     """Carry out a sweep, draw its progress, and print its tables; `compared` adds those of the study "compare"."""
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report
-    from mlrec.workflows.interrupt import Interrupted
+    from mlrec.workflows.train.interrupt import Interrupted
 
     folder, labels = executor.plan.folder, executor.labels
     try:
@@ -117,7 +117,7 @@ def _shown(
 
     The mAP is that of all labels; `scored` says so if the last table is of some.
     """
-    from mlrec.reports.text import text
+    from mlrec.reports.render.terminal import text
     from mlrec.sweeps.progress import progress_table
 
     states: tuple[TrialState, ...] = ()

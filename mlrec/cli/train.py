@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlrec import processes
 from mlrec.cli import console, options
-from mlrec.errors import UsageError
+from mlrec.utils import processes
+from mlrec.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from mlrec.runs.record import Run
@@ -43,8 +43,8 @@ def train(
 
     Example: mlrec train --data data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
-    from mlrec.workflows import train as workflow
-    from mlrec.workflows.interrupt import Interrupted
+    from mlrec.workflows.train import train as workflow
+    from mlrec.workflows.train.interrupt import Interrupted
 
     flags = options.with_settings(settings, flags)
     terminal = console.Terminal()
@@ -76,8 +76,8 @@ def train(
 
 def _tell(run: Run) -> None:
     """Show a run as a report does; of several processes only the first speaks."""
-    from mlrec.reports.overview import overview
     from mlrec.reports.results import result_of
+    from mlrec.reports.runs_table import overview
 
     if processes.rank() == 0:
         console.result_tables([overview([result_of(run)], title=run.record.name)])

@@ -40,9 +40,9 @@ def tune(
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """
-    from mlrec.reports.tuning import by_label, effect
-    from mlrec.workflows import tune as workflow
-    from mlrec.workflows.evaluate import Machine
+    from mlrec.reports.threshold_report import by_label, effect
+    from mlrec.workflows.evaluate import tune as workflow
+    from mlrec.workflows.evaluate.evaluate import Machine
 
     terminal = console.Terminal()
     found = workflow.tune(

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mlrec.datasets.columns import SPLIT_COLUMN
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.tabular import NAME_COLUMN
-from mlrec.errors import DataError, counted, printable
+from mlrec.datasets.readers.columns import SPLIT_COLUMN
+from mlrec.datasets.readers.csv_labels import NAME_COLUMN
+from mlrec.utils.errors import DataError, counted, printable
 
 
 def as_csv(manifest: Manifest) -> str:

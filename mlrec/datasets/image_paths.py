@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlrec.datasets.images import SUFFIXES
+from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.names import normal
-from mlrec.errors import Findings, printable
+from mlrec.utils.errors import Findings, printable
 
 KINDS_SHOWN = 5
 

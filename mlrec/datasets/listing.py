@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets.boxes import hold_pixels
-from mlrec.datasets.csvfile import CsvFile, read_csv
 from mlrec.datasets.image_paths import Omitted, image_files, matching_images
-from mlrec.datasets.images import SUFFIXES
+from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import alike
-from mlrec.errors import DataError, Findings, UsageError, printable
+from mlrec.datasets.readers.csv_file import CsvFile, read_csv
+from mlrec.utils.errors import DataError, Findings, UsageError, printable
 
 Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.names import holds_control, image_name
-from mlrec.errors import DataError, Findings, nearest, printable
-from mlrec.files import atomic_write, read_bytes
+from mlrec.utils.errors import DataError, Findings, nearest, printable
+from mlrec.utils.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
 POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from mlrec.errors import Findings, printable
+from mlrec.utils.errors import Findings, printable
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's

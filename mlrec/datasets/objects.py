@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.coco import Category, Id, Image, categories, image_path
-from mlrec.datasets.folder import Dataset
-from mlrec.datasets.jsonfile import read_json
+from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.voc import ANNOTATIONS, stem_below_images
-from mlrec.datasets.vocxml import Annotation, read_annotation
-from mlrec.errors import DataError, Findings, printable
+from mlrec.datasets.readers.coco import Category, Id, Image, categories, image_path
+from mlrec.datasets.readers.json_file import read_json
+from mlrec.datasets.readers.voc import ANNOTATIONS, stem_below_images
+from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
+from mlrec.utils.errors import DataError, Findings, printable
 
 
 @dataclass(frozen=True, eq=False)

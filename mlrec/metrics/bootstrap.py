@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.metrics.conventions import Conventions
-from mlrec.metrics.interval import Interval, bias_corrected, percentiles
+from mlrec.metrics.evaluate import Metrics, evaluate_scores
+from mlrec.metrics.intervals import Interval, bias_corrected, percentiles
+from mlrec.metrics.precision_recall import RATES
 from mlrec.metrics.resamples import BLOCK, RESAMPLES, Replicates, Units, replicates
-from mlrec.metrics.result import Metrics, evaluate_scores
-from mlrec.metrics.thresholded import RATES
 
 METRICS = ("mAP", *RATES)
 Runs = ArrayLike | Sequence[ArrayLike]

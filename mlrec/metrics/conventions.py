@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from mlrec.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest, printable
 
 TOP_K = 3
 ScoreKind = Literal["logits", "probabilities"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import PredictionsError, printable
+from mlrec.utils.errors import PredictionsError, printable
 
 SHOWN = 3  # names in a message
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.metrics.interval import Interval, bias_corrected
+from mlrec.metrics.intervals import Interval, bias_corrected
 from mlrec.metrics.resamples import RESAMPLES, Units
 
 Mask = NDArray[np.bool_]

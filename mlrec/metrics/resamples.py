@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.errors import PredictionsError, counted
+from mlrec.metrics.average_precision import average_of_steps
 from mlrec.metrics.conventions import Conventions, conventions_named
-from mlrec.metrics.ranking import average_of_steps
-from mlrec.metrics.result import checked
-from mlrec.metrics.thresholded import RATES, Counts, decide, rates, tally
+from mlrec.metrics.evaluate import checked
+from mlrec.metrics.precision_recall import RATES, Counts, decide, rates, tally
+from mlrec.utils.errors import PredictionsError, counted
 
 RESAMPLES = 1000
 _FEW = 64  # negatives that are looked at first

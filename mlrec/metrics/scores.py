@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.csvfile import CsvFile, is_number, read_csv
 from mlrec.datasets.manifest import Manifest, clean_label, label_order, repeated
-from mlrec.errors import DataError, Findings, PredictionsError, nearest, printable
-from mlrec.files import read_text
+from mlrec.datasets.readers.csv_file import CsvFile, is_number, read_csv
 from mlrec.metrics.conventions import Conventions, ScoreKind
-from mlrec.metrics.kinds import THRESHOLDS, clipped, implied_kind
-from mlrec.metrics.matching import rows_of
-from mlrec.metrics.result import Metrics, evaluate
+from mlrec.metrics.evaluate import Metrics, evaluate
+from mlrec.metrics.id_matching import rows_of
+from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
+from mlrec.utils.errors import DataError, Findings, PredictionsError, nearest, printable
+from mlrec.utils.files import read_text
 
 OUTSIDE = "negative scores: all were taken as logits; mlrec score --logits states it without this warning"
 INSIDE = "all logits of an .npz are in [0, 1]; if they are probabilities, the threshold logit >= 0 predicts every label"

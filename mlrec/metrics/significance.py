@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlrec.metrics.bootstrap import Bootstrap, Estimate, Runs, difference_of
-from mlrec.metrics.interval import Interval
+from mlrec.metrics.intervals import Interval
 
 FEW_POSITIVES = 30
 

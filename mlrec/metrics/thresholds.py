@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.errors import UsageError, nearest, printable
 from mlrec.metrics.conventions import CONVENTIONS
-from mlrec.metrics.thresholded import Counts, rates
+from mlrec.metrics.precision_recall import Counts, rates
+from mlrec.utils.errors import UsageError, nearest, printable
 
 Target = Literal["CF1", "OF1", "F1", "precision"]
 TARGETS: tuple[Target, ...] = get_args(Target)

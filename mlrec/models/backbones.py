@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mlrec.errors import ModelError, nearest, printable
 from mlrec.lineage import PAPER_TAGS
 from mlrec.models.hub import WITHOUT_HUB, load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
+from mlrec.utils.errors import ModelError, nearest, printable
 
 
 class Backbone(nn.Module):

@@ -13,16 +13,16 @@ import msgspec
 import safetensors
 import safetensors.torch
 
-from mlrec.datasets.images import Decoder
+from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import ModelError, counted, printable
-from mlrec.files import write_bytes
 from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.models.reading import model_file, read_safetensors
+from mlrec.models.safe_loading import model_file, read_safetensors
 from mlrec.models.weights import digest, fit
+from mlrec.utils.errors import ModelError, counted, printable
+from mlrec.utils.files import write_bytes
 
 LARGEST_SIDE = 8192  # pixels; as of `img_size` in a configuration
 KEY, FORMAT = "mlrec", "mlrec-model/1"

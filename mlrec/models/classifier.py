@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.datasets.manifest import repeated
-from mlrec.errors import ModelError, counted, printable
 from mlrec.models.backbones import Backbone
 from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.weights import load_backbone_weights
 from mlrec.temperatures import resolve_temperatures
+from mlrec.utils.errors import ModelError, counted, printable
 
 
 @dataclass(frozen=True)

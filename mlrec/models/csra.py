@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
-from mlrec.errors import ModelError
 from mlrec.temperatures import resolve_temperatures
+from mlrec.utils.errors import ModelError
 
 
 class CSRA(nn.Module):

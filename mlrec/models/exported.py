@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlrec.files import MODEL_FILE
+from mlrec.utils.files import MODEL_FILE
 
 ONNX = "model.onnx"
 BUNDLE = "bundle.json"

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from mlrec.datasets.manifest import POSITIVE
-from mlrec.errors import ModelError, nearest, printable
 from mlrec.models.csra import at_least_float32, channel_dropout, check_features
-from mlrec.models.wordvectors import read_vectors
+from mlrec.models.word_vectors import read_vectors
+from mlrec.utils.errors import ModelError, nearest, printable
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
 POOLINGS = ("max", "average")

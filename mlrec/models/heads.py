@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mlrec.errors import ModelError, nearest, printable
 from mlrec.models.csra import CSRA, SpatialAttention, at_least_float32, channel_dropout, check_features
 from mlrec.models.gcn import GraphConvolution
+from mlrec.utils.errors import ModelError, nearest, printable
 
 
 class AveragePooling(nn.Module):

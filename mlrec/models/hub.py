@@ -15,8 +15,8 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
-from mlrec.errors import ModelError, printable
-from mlrec.hub_answers import answers as _answers
+from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.hub_answers import answers as _answers
 
 _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mlrec.errors import ModelError
 from mlrec.models.csra import CSRA, SpatialAttention
 from mlrec.models.heads import Head
+from mlrec.utils.errors import ModelError
 
 
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:

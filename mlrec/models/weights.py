@@ -11,11 +11,11 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from mlrec.errors import ModelError, counted, printable
-from mlrec.models import packaged
+from mlrec.models import package_weights
 from mlrec.models.backbones import Backbone
-from mlrec.models.reading import model_file, read_tensors, unwrapped
-from mlrec.weight_packages import PACKAGES, check_weights_name
+from mlrec.models.safe_loading import model_file, read_tensors, unwrapped
+from mlrec.utils.errors import ModelError, counted, printable
+from mlrec.utils.weight_packages import PACKAGES, check_weights_name
 
 TRUNK = "backbone.trunk."
 _COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
@@ -32,7 +32,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     """
     check_weights_name(str(source))
     if str(source) in PACKAGES:
-        state = packaged.read_weights(str(source), backbone)
+        state = package_weights.read_weights(str(source), backbone)
     else:
         file = model_file(source) if Path(source).is_dir() else Path(source)
         state = trunk_state(unwrapped(read_tensors(file), str(file)), backbone)

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from mlrec import config
-from mlrec.errors import ConfigError, nearest, printable
+from mlrec.utils.errors import ConfigError, nearest, printable
 
 BASE = "base"
 Tables = dict[str, Any]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.errors import counted
 from mlrec.metrics.bootstrap import METRICS, Bootstrap, Estimate
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.interval import Interval
+from mlrec.metrics.intervals import Interval
 from mlrec.metrics.significance import LabelTest, tests_of
 from mlrec.predictions import Floats
-from mlrec.reports.bylabel import FEW, FEW_NOTE
-from mlrec.reports.numbers import UNDEFINED, percent
-from mlrec.reports.table import Column, Row, Table
+from mlrec.reports.by_label import FEW, FEW_NOTE
+from mlrec.reports.render.number_format import UNDEFINED, percent
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.utils.errors import counted
 
 ALPHA = 0.05
 SAME = "not distinguishable"

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.config import FIELDS
-from mlrec.errors import PredictionsError, nearest, printable
 from mlrec.lineage import Lineage
-from mlrec.metrics.result import Metrics, evaluate
+from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Floats
-from mlrec.reports.names import backbone_name, method_name
+from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
 from mlrec.reports.undefined import undefined_note, without_negative_notes
 from mlrec.runs.ancestry import lineage_of, training_of
 from mlrec.runs.record import Run, RunRecord, Scored
+from mlrec.utils.errors import PredictionsError, nearest, printable
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlrec.reports.table import Column
+from mlrec.reports.render.table import Column
 
 WITHOUT_NEGATIVE = "¶"  # at precisions (and F1) that count labels without a known negative
 SHOWN = 20  # names in a note

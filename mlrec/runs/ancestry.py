@@ -9,10 +9,10 @@ import msgspec
 import safetensors
 
 from mlrec.config import PATHS
-from mlrec.errors import RunError
 from mlrec.lineage import Lineage, Training, lineage_from, unknown_lineage
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Scored
+from mlrec.utils.errors import RunError
 
 METADATA_KEY = "mlrec"  # of a model file; see `models.checkpoint`
 

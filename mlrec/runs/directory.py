@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from mlrec.errors import RunError, printable
-from mlrec.files import MODEL_FILE, remove_stale, writing
+from mlrec.utils.errors import RunError, printable
+from mlrec.utils.files import MODEL_FILE, remove_stale, writing
 
 CONFIG = "config.toml"
 RECORD = "run.json"

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from mlrec.errors import RunError
-from mlrec.files import MODEL_FILE, read_own_json
 from mlrec.lineage import Lineage, unknown_lineage
 from mlrec.runs import directory
 from mlrec.runs.ancestry import lineage_at
 from mlrec.runs.record import Run, RunRecord, Scored
+from mlrec.utils.errors import RunError
+from mlrec.utils.files import MODEL_FILE, read_own_json
 
 FILE = "eval.json"
 

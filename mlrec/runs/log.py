@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from mlrec.errors import RunError, printable
-from mlrec.files import read_bytes, write_text, writing
 from mlrec.runs import directory
+from mlrec.utils.errors import RunError, printable
+from mlrec.utils.files import read_bytes, write_text, writing
 
 
 class _Steps(msgspec.Struct, tag_field="event", tag="steps"):

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlrec.errors import RunError, printable
-from mlrec.files import read_own_json, write_json
 from mlrec.lineage import Lineage
-from mlrec.metrics.result import Metrics
+from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
+from mlrec.utils.errors import RunError, printable
+from mlrec.utils.files import read_own_json, write_json
 
 FORMAT = "mlrec-run/1"
 Status = Literal["running", "interrupted", "failed", "finished"]

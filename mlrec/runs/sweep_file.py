@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from mlrec.errors import RunError, printable
-from mlrec.files import read_own_json, write_json
 from mlrec.runs.record import Run
+from mlrec.utils.errors import RunError, printable
+from mlrec.utils.files import read_own_json, write_json
 
 FILE = "sweep.json"
 

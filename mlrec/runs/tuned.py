@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import label_order
-from mlrec.errors import DataError, RunError, counted, printable
-from mlrec.files import MODEL_FILE, read_own_json, write_json
 from mlrec.predictions import probabilities_of
+from mlrec.utils.errors import DataError, RunError, counted, printable
+from mlrec.utils.files import MODEL_FILE, read_own_json, write_json
 
 THRESHOLDS = "thresholds.json"
 FORMAT = "mlrec-thresholds/1"

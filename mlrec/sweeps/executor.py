@@ -14,8 +14,6 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 from urllib.parse import quote
 
-from mlrec import processes
-from mlrec.errors import RunError, UsageError
 from mlrec.reports.results import result_of
 from mlrec.runs.record import Run
 from mlrec.runs.sweep_file import FILE, Entry, SweepFile
@@ -25,7 +23,9 @@ from mlrec.sweeps.progress import TrialState, state_of
 from mlrec.sweeps.search import proposals
 from mlrec.sweeps.trial_queue import MAX_FAILURES, Attempts, TrialQueue, is_claimed
 from mlrec.sweeps.worker import WorkerTask, record_of, run_worker
-from mlrec.workflows.interrupt import Interrupted, deferred_signals
+from mlrec.utils import processes
+from mlrec.utils.errors import RunError, UsageError
+from mlrec.workflows.train.interrupt import Interrupted, deferred_signals
 
 DATABASE = "optuna.db"
 POLL = 0.5  # seconds between two looks at the trials

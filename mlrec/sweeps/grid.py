@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlrec.config import TYPES, check_values, nearest_key, parse_names, parse_numbers, parse_value
-from mlrec.errors import UsageError, printable
+from mlrec.utils.errors import UsageError, printable
 
 LONGEST_NAME = 100
 REPEATED = ("seed", "fold")  # keys that repeat a setting and do not make another one

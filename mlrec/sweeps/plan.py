@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlrec.datasets.folder import Dataset
-from mlrec.errors import UsageError, printable
-from mlrec.files import check_name
-from mlrec.progress import SILENT, Progress
+from mlrec.datasets.dataset import Dataset
 from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
-from mlrec.workflows import records
-from mlrec.workflows.defaults import Plan, make_plan
-from mlrec.workflows.split import split
+from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.files import check_name
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.data.split import split
+from mlrec.workflows.train import run_record
+from mlrec.workflows.train.plan import Plan, make_plan
 
 HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
@@ -97,8 +97,8 @@ class SweepPlan:
         """Check the configuration of a trial, and name it after everything that changes its result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         run = make_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
-        identity = records.identity(run)
-        identity["config"] = {key: value for key, value in identity["config"].items() if key not in records.FREE}
+        identity = run_record.identity(run)
+        identity["config"] = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
         named = f"{label}-tune" if stage == "tune" else label
         return Trial(run_name(named, values, identity), label, values, flags, stage)
 

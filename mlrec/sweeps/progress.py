@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlrec.errors import MlrecError, counted
-from mlrec.metrics.result import Metrics
-from mlrec.reports.table import Column, Row, Table
+from mlrec.metrics.evaluate import Metrics
+from mlrec.reports.render.table import Column, Row, Table
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, finished_runs
 from mlrec.sweeps.grid import Trial
 from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.trial_queue import Attempts, is_claimed
 from mlrec.sweeps.worker import log_of, record_of
-from mlrec.workflows.records import duration
+from mlrec.utils.errors import MlrecError, counted
+from mlrec.workflows.train.run_record import duration
 
 ALIKE = ("backbone", "img_size", "freeze_backbone", "device")  # keys in which runs take about as long per sample
 LONGEST = 36  # characters of a detail

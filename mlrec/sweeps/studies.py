@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlrec.config import Config
-from mlrec.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest, printable
 
 SEEDS = (0, 1, 2)
 HEADS = (1, 2, 4, 6, 8)

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.config import PATHS
-from mlrec.errors import RunError, counted, printable
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
-from mlrec.reports.numbers import Cell
-from mlrec.reports.overview import BOOTSTRAP_NOTE
+from mlrec.reports.render.number_format import Cell
+from mlrec.reports.render.table import Column, Row, Table
 from mlrec.reports.results import Result, image_of, result_of, scores_and_truth
+from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text
-from mlrec.reports.table import Column, Row, Table
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run
 from mlrec.runs.sweep_file import Entry, SweepFile
 from mlrec.sweeps.grid import REPEATED, shown
 from mlrec.sweeps.studies import CSRA, STEPS
-from mlrec.workflows.compare import compare_runs
+from mlrec.utils.errors import RunError, counted, printable
+from mlrec.workflows.report.compare import compare_runs
 
 NEAR = 0.95  # of its own final mAP: a run counts as converged
 METRICS = ("CF1", "OF1")

@@ -31,9 +31,9 @@ from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from mlrec.errors import RunError, printable
 from mlrec.runs import directory
 from mlrec.sweeps.grid import Trial
+from mlrec.utils.errors import RunError, printable
 
 HEARTBEAT = 10  # seconds
 GRACE = 60  # seconds without a heartbeat after which a worker counts as dead

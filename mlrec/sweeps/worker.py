@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec import processes
-from mlrec.errors import MlrecError, RunError, printable
-from mlrec.progress import Silent
 from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
 from mlrec.sweeps.grid import Trial
 from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.trial_queue import TrialFailed, TrialQueue, claimed
-from mlrec.workflows.interrupt import Interrupted
+from mlrec.utils import processes
+from mlrec.utils.errors import MlrecError, RunError, printable
+from mlrec.utils.progress import Silent
+from mlrec.workflows.train.interrupt import Interrupted
 
 if TYPE_CHECKING:
     from mlrec.training.features import FeatureStore
@@ -127,7 +127,7 @@ class Worker:
         return trial if trial is not None and trial.name == name else None
 
     def _train(self, trial: Trial) -> Run:
-        from mlrec.workflows.train import resume, train
+        from mlrec.workflows.train.train import resume, train
 
         plan, run = self._task.plan, self._task.plan.folder / trial.name
         record = record_of(run)
@@ -163,7 +163,7 @@ class Worker:
 
     def _features_for(self, trial: Trial) -> FeatureStore:
         """Return the store of the trial before, unless the backbone is another."""
-        from mlrec.datasets.folder import Dataset
+        from mlrec.datasets.dataset import Dataset
         from mlrec.training.features import FeatureStore
 
         backbone = repr([trial.flags.get(key) for key in BACKBONE])

@@ -10,10 +10,10 @@ import torch
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.progress import SILENT, Progress
-from mlrec.training.loading import CPU, Batch, ImageBatches, run
-from mlrec.training.sampling import eval_keys, steps_per_epoch, train_keys
+from mlrec.training.dataloader import CPU, Batch, ImageBatches, run
+from mlrec.training.sampler import eval_keys, steps_per_epoch, train_keys
 from mlrec.training.transforms import Decode
+from mlrec.utils.progress import SILENT, Progress
 
 __all__ = ["Batch", "eval_batches", "steps_per_epoch", "train_batches"]
 

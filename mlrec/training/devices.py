@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
-from mlrec.errors import UsageError, printable
-from mlrec.processes import keep_memory, local_world
+from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.processes import keep_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -18,8 +18,8 @@ from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlrec.errors import MlrecError, UsageError
-from mlrec.processes import rank, world
+from mlrec.utils.errors import MlrecError, UsageError
+from mlrec.utils.processes import rank, world
 
 TIMEOUT = timedelta(minutes=30)  # of a collective: a process that decodes its last batches may be late
 DOWNLOAD_TIMEOUT = timedelta(hours=6)  # of the first process of a machine, in `first_on_machine`

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
-from mlrec import processes
 from mlrec.config import Config
-from mlrec.errors import RunError, counted, is_out_of_memory, printable
 from mlrec.training.devices import Precision, resolve_precision
+from mlrec.utils import processes
+from mlrec.utils.errors import RunError, counted, is_out_of_memory, printable
 
 
 @contextmanager

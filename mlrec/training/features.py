@@ -17,18 +17,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import MlrecError
 from mlrec.models.classifier import Classifier
-from mlrec.progress import SILENT, Progress
 from mlrec.training import distributed
+from mlrec.training.dataloader import Batch, ImageBatches, run
 from mlrec.training.devices import Precision
 from mlrec.training.inference import open_on
-from mlrec.training.loading import Batch, ImageBatches, run
-from mlrec.training.sampling import eval_keys, train_keys
+from mlrec.training.sampler import eval_keys, train_keys
 from mlrec.training.shared_memory import shared_empty
+from mlrec.utils import processes
+from mlrec.utils.errors import MlrecError
+from mlrec.utils.progress import SILENT, Progress
 
 # What an augmented copy depends on beside the samples.
 VIEWS = (

@@ -16,8 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from mlrec.models.batchnorm_folding import CONVOLUTIONS, NORMS, folded
 from mlrec.models.classifier import Classifier
-from mlrec.models.folding import CONVOLUTIONS, NORMS, folded
 from mlrec.training.devices import HALF, Precision, autocast, prepare_device, resolve_device, resolve_precision
 from mlrec.training.failures import memory_explained
 from mlrec.training.transforms import normalize

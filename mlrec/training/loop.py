@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from mlrec import processes
 from mlrec.config import Config
-from mlrec.errors import RunError, printable
 from mlrec.training import distributed
+from mlrec.training.dataloader import Batch
 from mlrec.training.devices import Precision, autocast
-from mlrec.training.loading import Batch
 from mlrec.training.losses import Loss
 from mlrec.training.optim import lr_at, set_lr, trainable
 from mlrec.training.state import State
+from mlrec.utils import processes
+from mlrec.utils.errors import RunError, printable
 
 LOOK_EVERY = 20  # steps between two looks at what a GPU has computed; looking waits for it
 MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out

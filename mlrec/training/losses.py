@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
-from mlrec.errors import ConfigError, DataError, printable
-from mlrec.files import read_text
+from mlrec.utils.errors import ConfigError, DataError, printable
+from mlrec.utils.files import read_text
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from mlrec import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import UsageError
 from mlrec.models.backbones import paper_weights
 from mlrec.models.checkpoint import stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
@@ -24,6 +22,8 @@ from mlrec.training.loop import Network
 from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
 from mlrec.training.transforms import normalize
+from mlrec.utils import processes
+from mlrec.utils.errors import UsageError
 
 
 def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool = False) -> Classifier:

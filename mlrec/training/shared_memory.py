@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlrec.errors import MlrecError, printable
-from mlrec.processes import local_world
 from mlrec.training import distributed
+from mlrec.utils.errors import MlrecError, printable
+from mlrec.utils.processes import local_world
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own place for it; a container may have little of it
 _numbers = itertools.count()

@@ -17,12 +17,12 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from mlrec.errors import RunError, printable
-from mlrec.files import atomic_write
 from mlrec.models.classifier import Classifier
-from mlrec.progress import Progress
 from mlrec.runs import directory
 from mlrec.training.ema import WeightAverage
+from mlrec.utils.errors import RunError, printable
+from mlrec.utils.files import atomic_write
+from mlrec.utils.progress import Progress
 
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest

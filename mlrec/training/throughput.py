@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlrec import processes
 from mlrec.models.classifier import Classifier
 from mlrec.training.devices import Precision
+from mlrec.utils import processes
 
 # Dense matrix products in 1e12 floating-point operations per second, from the vendor's data sheets, without sparsity:
 # bf16 and fp16 (before Ampere fp16 only), TF32, float32. By a part of the name that torch reports; the first that fits.

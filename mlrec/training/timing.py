@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mlrec.models.backbones import Backbone
 from mlrec.models.heads import create_head
-from mlrec.progress import SILENT, Progress
 from mlrec.training.devices import Precision, autocast, prepare_device
 from mlrec.training.failures import memory_explained
+from mlrec.utils.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mlrec.config import Config
-from mlrec.datasets.images import Pixels
+from mlrec.datasets.images.decode import Pixels
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.randaugment import Operation, apply_operations, draw_operations
 

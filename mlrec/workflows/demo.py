@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlrec import weight_packages
-from mlrec.datasets.folder import Dataset
-from mlrec.datasets.images import decode
-from mlrec.datasets.shapes import NAME, draw_shapes
-from mlrec.datasets.sources import ReadOptions
-from mlrec.errors import UsageError, counted, printable
-from mlrec.files import remove_folder, remove_stale
-from mlrec.progress import SILENT, Progress, Step
-from mlrec.reports.gallery import draw_gallery, said_and_true
-from mlrec.reports.table import Table
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.images.decode import decode
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.datasets.readers.shapes import NAME, draw_shapes
+from mlrec.reports.figures.gallery import draw_gallery, said_and_true
+from mlrec.reports.render.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
-from mlrec.workflows.compare import compare_runs
-from mlrec.workflows.interrupt import stopped_says
-from mlrec.workflows.prepare import prepare
-from mlrec.workflows.report import report
-from mlrec.workflows.train import train
+from mlrec.utils import weight_packages
+from mlrec.utils.errors import UsageError, counted, printable
+from mlrec.utils.files import remove_folder, remove_stale
+from mlrec.utils.progress import SILENT, Progress, Step
+from mlrec.workflows.data.prepare import prepare
+from mlrec.workflows.report.compare import compare_runs
+from mlrec.workflows.report.report import report
+from mlrec.workflows.train.interrupt import stopped_says
+from mlrec.workflows.train.train import train
 
 SCENES_SEED = 2021  # not the scenes on which the recipe was fixed
 RECIPE = "demo"

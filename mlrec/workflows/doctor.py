@@ -18,14 +18,15 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from mlrec import __version__, processes
-from mlrec.datasets import folder as folders
-from mlrec.datasets.folder import Dataset, Info
+from mlrec import __version__
+from mlrec.datasets import dataset as folders
+from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, MlrecError, counted, printable
-from mlrec.progress import SILENT, Progress
-from mlrec.workflows.defaults import Plan, make_plan, named_config
-from mlrec.workflows.interrupt import Interrupted, stopped_says
+from mlrec.utils import processes
+from mlrec.utils.errors import DataError, MlrecError, counted, printable
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.train.interrupt import Interrupted, stopped_says
+from mlrec.workflows.train.plan import Plan, make_plan, named_config
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
@@ -184,7 +185,7 @@ def _decoder() -> Iterator[Check]:
     """Both decoders on one JPEG, made here."""
     from PIL import Image
 
-    from mlrec.datasets.images import decode_bytes
+    from mlrec.datasets.images.decode import decode_bytes
 
     ramp = np.linspace(0, 255, 64 * 48 * 3).reshape(48, 64, 3).astype(np.uint8)
     stream = io.BytesIO()
@@ -198,8 +199,8 @@ def _decoder() -> Iterator[Check]:
 
 
 def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[Check]:
+    from mlrec.training.dataloader import default_workers
     from mlrec.training.devices import resolve_device
-    from mlrec.training.loading import default_workers
 
     cores = processes.cores()
     number = default_workers(resolve_device(device)) if workers is None else workers
@@ -241,7 +242,7 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
     """Labels without positives, and some images decoded."""
-    from mlrec.datasets.images import decode
+    from mlrec.datasets.images.decode import decode
 
     empty = [label for label, hits in zip(manifest.labels, (manifest.targets == 1).sum(0), strict=True) if not hits]
     if empty:
@@ -280,7 +281,7 @@ def _settings(
     """The run that `train` would start, resolved by the same functions."""
     if not found:
         return
-    from mlrec.workflows.running import resolve_runtime
+    from mlrec.workflows.train.running import resolve_runtime
 
     plan = make_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
     resolve_runtime(plan)
@@ -316,7 +317,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
     """A run of an epoch on a few samples: loader processes, steps, checkpoint, scoring and all."""
     from mlrec.models.checkpoint import load_model
     from mlrec.runs.log import entries
-    from mlrec.workflows.train import train
+    from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
         data = _little(found[0] if found else None, Path(scratch))

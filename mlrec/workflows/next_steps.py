@@ -8,12 +8,12 @@ import shlex
 import shutil
 from pathlib import Path
 
-from mlrec import weight_packages
-from mlrec.datasets.folder import Dataset
-from mlrec.errors import DataError
-from mlrec.hub_answers import answers
-from mlrec.workflows.defaults import default_splits, has_labels
-from mlrec.workflows.split import POOLS
+from mlrec.datasets.dataset import Dataset
+from mlrec.utils import weight_packages
+from mlrec.utils.errors import DataError
+from mlrec.utils.hub_answers import answers
+from mlrec.workflows.data.split import POOLS
+from mlrec.workflows.train.plan import default_splits, has_labels
 
 WEIGHTS = "efficientnet-lite0"  # those of the recipe `demo`
 HUB_SECONDS = 2.0

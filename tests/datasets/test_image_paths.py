@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mlrec.datasets.image_paths import Omitted, image_files, matching_images, name_below, unused_images, without_dots
-from mlrec.datasets.images import FORMATS, SUFFIXES
+from mlrec.datasets.images.decode import FORMATS, SUFFIXES
 from mlrec.datasets.listing import items_of
-from mlrec.errors import UsageError
+from mlrec.utils.errors import UsageError
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from mlrec.datasets.listing import boxes_of, items_of
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, UsageError
+from mlrec.utils.errors import DataError, UsageError
 
 
 @pytest.fixture

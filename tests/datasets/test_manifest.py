@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlrec.datasets.manifest import Manifest, clean_label, label_order, repeated
-from mlrec.errors import DataError, Findings
+from mlrec.utils.errors import DataError, Findings
 
 HEADER = '{"format":"mlrec-manifest/1","name":"voc2007","split":"test","root":"/data","labels":["cat","dog","ü"]}'
 

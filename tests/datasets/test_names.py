@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlrec.datasets.names import image_name
-from mlrec.errors import Findings
+from mlrec.utils.errors import Findings
 
 
 @pytest.mark.parametrize(

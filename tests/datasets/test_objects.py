@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from mlrec.datasets.folder import Dataset
+from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.objects import load_objects
-from mlrec.errors import DataError
-from mlrec.workflows.prepare import prepare
+from mlrec.utils.errors import DataError
+from mlrec.workflows.data.prepare import prepare
 
 WIDTH, HEIGHT = 8, 6
 RECTANGLE = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scoring_oracles import random_case
 
 from mlrec import evaluate
-from mlrec.errors import PredictionsError
 from mlrec.metrics.bootstrap import (
     METRICS,
     Bootstrap,
@@ -22,9 +20,11 @@ from mlrec.metrics.bootstrap import (
     paired_differences,
     paired_seeds,
 )
-from mlrec.metrics.interval import bias_corrected
+from mlrec.metrics.intervals import bias_corrected
 from mlrec.metrics.resamples import Units, replicates
 from mlrec.metrics.significance import holm, label_intervals, label_tests, normal_p
+from mlrec.utils.errors import PredictionsError
+from tests.metrics.scoring_oracles import random_case
 
 
 def read(path: Path) -> tuple[list[str], np.ndarray]:

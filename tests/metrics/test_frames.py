@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scoring_oracles import random_case
 from sklearn.metrics import average_precision_score
 
 from mlrec import evaluate
-from mlrec.errors import PredictionsError
+from mlrec.utils.errors import PredictionsError
+from tests.metrics.scoring_oracles import random_case
 
 LOGITS, TARGETS = random_case(4, samples=30, labels=3)
 NAMES, LABELS = [f"{k}.jpg" for k in range(30)], ["cat", "dog", "hen"]

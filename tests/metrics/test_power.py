@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrec.errors import Findings
 from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.power import expected_half_width, images_needed
 from mlrec.metrics.scores import read_scores
-from mlrec.workflows.score import read_truth
+from mlrec.utils.errors import Findings
+from mlrec.workflows.evaluate.score import read_truth
 
 
 def test_by_hand() -> None:

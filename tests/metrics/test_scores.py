@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlrec import Manifest
-from mlrec.errors import Findings, PredictionsError
 from mlrec.metrics.scores import OUTSIDE, read_scores
+from mlrec.utils.errors import Findings, PredictionsError
 
 TRUTH = Manifest(
     name="pets",

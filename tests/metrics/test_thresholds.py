@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from mlrec.errors import UsageError
 from mlrec.metrics.conventions import CONVENTIONS
-from mlrec.metrics.thresholded import count, rates
+from mlrec.metrics.precision_recall import count, rates
 from mlrec.metrics.thresholds import find_thresholds, target_named
+from mlrec.utils.errors import UsageError
 
 ALL_CUTS = range(-8, 10)
 

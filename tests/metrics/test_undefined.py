@@ -8,10 +8,10 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from mlrec import evaluate
 from mlrec.metrics.conventions import CONVENTIONS
-from mlrec.metrics.result import undefined_labels
+from mlrec.metrics.evaluate import undefined_labels
 from mlrec.metrics.thresholds import find_thresholds
-from mlrec.reports.scored import scored_tables
-from mlrec.reports.text import text
+from mlrec.reports.render.terminal import text
+from mlrec.reports.scores_table import scored_tables
 
 LABELS = ["both", "positives", "negatives", "unknown"]
 SCORES = np.array([[2.0, 1.0, -1.0, 1.0], [1.0, -2.0, -1.0, 1.0], [-1.0, 3.0, 1.0, 1.0], [3.0, 1.0, -4.0, 1.0]])

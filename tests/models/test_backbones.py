@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import Tensor
 
-from mlrec.errors import ModelError
 from mlrec.models import hub
 from mlrec.models.backbones import Backbone, paper_weights
+from mlrec.utils.errors import ModelError
 
 # name, input size, d, side of the map
 MAPS = [

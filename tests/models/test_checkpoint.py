@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 
 import mlrec
-from mlrec.errors import ModelError
 from mlrec.models.checkpoint import load_model, read_metadata, save_model
 from mlrec.models.classifier import Classifier
+from mlrec.utils.errors import ModelError
 
 LABELS = ("cat", "dog", "naïve label, with comma")
 Raw = tuple[dict[str, torch.Tensor], dict[str, Any]]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import mlrec
-from mlrec.errors import ModelError
 from mlrec.models.preprocessing import NORMALIZATIONS, Preprocessing
+from mlrec.utils.errors import ModelError
 
 
 def test_forward_is_the_head_of_the_trunk() -> None:

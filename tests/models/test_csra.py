@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mlrec
-from mlrec.errors import ModelError
 from mlrec.models.csra import CSRA, SpatialAttention
 from mlrec.models.heads import HEADS, AveragePooling, create_head
 from mlrec.temperatures import TEMPERATURES
+from mlrec.utils.errors import ModelError
 
 # Three locations in two channels, and a classifier (3, 4): s = (0.6, 0.8, 1.4).
 GOLDEN = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[None, :, None, :]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import mlrec
-from mlrec.errors import ModelError
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.gcn import GraphConvolution, LabelGraph, adjacency, label_graph
+from mlrec.utils.errors import ModelError
 
 # label 0 in four samples, two of them with label 1 and one with label 2; label 1 never without 0; label 3 alone
 TARGETS = np.array(

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from mlrec.errors import ModelError
 from mlrec.models.heads import create_head
-from mlrec.models.published import fixed_lam
+from mlrec.models.paper_checkpoints import fixed_lam
 from mlrec.models.residual import residual_parts
+from mlrec.utils.errors import ModelError
 
 FEATURES = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
 

@@ -10,12 +10,12 @@ import torch
 from torch.nn.functional import interpolate
 
 import mlrec
-from mlrec import weight_packages
-from mlrec.errors import ModelError
-from mlrec.models import packaged
+from mlrec.models import package_weights
 from mlrec.models.backbones import Backbone
 from mlrec.models.checkpoint import save_model
 from mlrec.models.weights import load_backbone_weights, resampled_positions
+from mlrec.utils import weight_packages
+from mlrec.utils.errors import ModelError
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -35,7 +35,7 @@ def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -
     folder = weight_packages.package_folder(name)
     assert folder is not None
     held = torch.load(next(folder.glob("models/*.pth")), weights_only=True)
-    mapped = packaged.timm_names(held, [len(stage) for stage in model.blocks])
+    mapped = package_weights.timm_names(held, [len(stage) for stage in model.blocks])
     assert len(held) == len(mapped) == tensors
     model.load_state_dict(mapped, strict=True)
 

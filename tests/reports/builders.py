@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mlrec.metrics.result import evaluate
+from mlrec.metrics.evaluate import evaluate
 from mlrec.predictions import Predictions
-from mlrec.reports.published import DATASETS
+from mlrec.reports.paper.published import DATASETS
 from mlrec.reports.settings import recipe_values
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord, Scored

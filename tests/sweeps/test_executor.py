@@ -17,9 +17,8 @@ import pytest
 import torch
 from optuna.trial import TrialState as OptunaState
 
-from mlrec.datasets.folder import Dataset
-from mlrec.errors import UsageError
-from mlrec.metrics.result import Metrics
+from mlrec.datasets.dataset import Dataset
+from mlrec.metrics.evaluate import Metrics
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.sweeps import executor
@@ -30,7 +29,8 @@ from mlrec.sweeps.studies import CSRA, STEPS
 from mlrec.sweeps.study_tables import comparison_tables, study_report
 from mlrec.sweeps.trial_queue import RUN, Attempts, TrialQueue
 from mlrec.sweeps.worker import Worker
-from mlrec.workflows.report import runs_at
+from mlrec.utils.errors import UsageError
+from mlrec.workflows.report.report import runs_at
 from tests.processes import started
 from tests.tiny import FAST, make_tiny
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from mlrec.errors import ConfigError, UsageError
 from mlrec.sweeps.grid import axis_values, combinations, in_words, run_name, split_axes
+from mlrec.utils.errors import ConfigError, UsageError
 
 
 @pytest.mark.parametrize(

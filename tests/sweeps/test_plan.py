@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlrec.errors import ConfigError, UsageError
 from mlrec.sweeps.plan import plan_sweep
+from mlrec.utils.errors import ConfigError, UsageError
 from tests.tiny import FAST, make_tiny
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlrec.config import Config, resolve
-from mlrec.errors import UsageError
 from mlrec.sweeps.studies import DEFAULTS, check, study
 from mlrec.temperatures import TEMPERATURES
+from mlrec.utils.errors import UsageError
 
 BASE = Config(head_lr_mult=10.0)
 

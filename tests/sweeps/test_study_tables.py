@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlrec.metrics.bootstrap import paired_difference
-from mlrec.metrics.result import evaluate
-from mlrec.reports.formats import FORMATS
+from mlrec.metrics.evaluate import evaluate
+from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.results import result_of
 from mlrec.runs.record import Run
 from mlrec.sweeps.study_tables import SettingResult, TrialResult, study_table

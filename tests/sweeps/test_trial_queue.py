@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mlrec.errors import RunError
 from mlrec.sweeps import trial_queue
 from mlrec.sweeps.grid import Trial
 from mlrec.sweeps.trial_queue import GRACE, Attempts, TrialFailed, TrialQueue, claimed, is_claimed
+from mlrec.utils.errors import RunError
 from tests.processes import started
 
 TRIALS = [Trial(f"run{k}", "", {"lam": k / 10, "temperatures": [1.0, 2.0]}, {}) for k in range(12)]

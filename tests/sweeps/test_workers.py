@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mlrec import processes
-from mlrec.errors import RunError
 from mlrec.sweeps import executor, worker
 from mlrec.sweeps.executor import DATABASE, WorkerPool
 from mlrec.sweeps.plan import SweepPlan, plan_sweep
 from mlrec.sweeps.worker import Worker, WorkerTask
+from mlrec.utils import processes
+from mlrec.utils.errors import RunError
 from tests.tiny import FAST, make_tiny
 
 HEAD_ONLY = {**FAST, "freeze_backbone": True, "threads": 1, "epochs": 1}

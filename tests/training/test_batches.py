@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 import torch
 
-from mlrec import processes
 from mlrec.config import Config
-from mlrec.datasets import images as decoding
+from mlrec.datasets.images import decode as decoding
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import DataError, MlrecError
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.progress import Silent
-from mlrec.training import loading
+from mlrec.training import dataloader
 from mlrec.training.batches import Batch, eval_batches, steps_per_epoch, train_batches
-from mlrec.training.sampling import batch_starts, epoch_order
+from mlrec.training.sampler import batch_starts, epoch_order
 from mlrec.training.transforms import tensors
+from mlrec.utils import processes
+from mlrec.utils.errors import DataError, MlrecError
+from mlrec.utils.progress import Silent
 from tests.processes import started
 
 SMALL = Preprocessing(32)
@@ -152,7 +152,7 @@ def test_persons_of_an_image_are_cut_from_one_decoding(pictures: Manifest, monke
         decoded[str(path)] += 1
         return decoding.load(path, how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loading, "load", counting)
+    monkeypatch.setattr(dataloader, "load", counting)
     (batch,) = eval_batches(people, SMALL, batch_size=12, workers=0)
     assert set(decoded.values()) == {1}
     for k in range(12):
@@ -192,7 +192,7 @@ def test_an_empty_box_names_the_sample(pictures: Manifest) -> None:
         list(eval_batches(people, SMALL, batch_size=4, workers=0))
 
 
-class _Deadly(loading.ImageBatches):
+class _Deadly(dataloader.ImageBatches):
     """Dies as a process killed by the kernel does."""
 
     def __getitem__(self, key: object) -> Batch:
@@ -200,7 +200,7 @@ class _Deadly(loading.ImageBatches):
         raise AssertionError
 
 
-class _Hanging(loading.ImageBatches):
+class _Hanging(dataloader.ImageBatches):
     """Never comes back."""
 
     def __getitem__(self, key: object) -> Batch:
@@ -213,16 +213,16 @@ class _Hanging(loading.ImageBatches):
     [(_Deadly, "a loader process was killed.*fewer --workers"), (_Hanging, "a loader process hangs")],
 )
 def test_a_dead_or_hanging_worker_ends_with_a_remedy(
-    pictures: Manifest, monkeypatch: pytest.MonkeyPatch, kind: type[loading.ImageBatches], message: str
+    pictures: Manifest, monkeypatch: pytest.MonkeyPatch, kind: type[dataloader.ImageBatches], message: str
 ) -> None:
-    monkeypatch.setattr(loading, "TIMEOUT", 1.0)
+    monkeypatch.setattr(dataloader, "TIMEOUT", 1.0)
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # else the hanging one has 5 s to end
     monkeypatch.setattr("mlrec.training.batches.ImageBatches", kind)
     with pytest.raises(MlrecError, match=message):
         list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
 
 
-class _Asked(loading.ImageBatches):
+class _Asked(dataloader.ImageBatches):
     """Tells how it makes way for others."""
 
     def __getitem__(self, key: object) -> MlrecError:
@@ -232,7 +232,7 @@ class _Asked(loading.ImageBatches):
 def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlrec.training.batches.ImageBatches", _Asked)
     here = os.nice(0)
-    for device, more in ((torch.device("cpu"), loading.NICE), (torch.device("mps"), 0)):
+    for device, more in ((torch.device("cpu"), dataloader.NICE), (torch.device("mps"), 0)):
         with pytest.raises(MlrecError, match=f"niceness {min(19, here + more)}$"):
             list(eval_batches(pictures, SMALL, batch_size=4, workers=1, device=device))
 
@@ -255,7 +255,7 @@ def test_loader_processes_by_default(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(processes, "cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
-    assert loading.default_workers(torch.device(device)) == expected
+    assert dataloader.default_workers(torch.device(device)) == expected
 
 
 @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("mps", False), ("cuda", True)])
@@ -271,8 +271,8 @@ def test_memory_is_pinned_for_a_model_on_cuda_only(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(loading, "DataLoader", loader)
-    monkeypatch.setattr(loading, "own_cores", lambda: 3)
+    monkeypatch.setattr(dataloader, "DataLoader", loader)
+    monkeypatch.setattr(dataloader, "own_cores", lambda: 3)
     list(eval_batches(pictures, SMALL, batch_size=4, device=torch.device(device)))
     assert options["pin_memory"] is pinned
     assert options["num_workers"] == (0 if device == "cpu" else 3)
@@ -323,12 +323,12 @@ def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.
     told: list[str] = []
     progress = Silent()
     monkeypatch.setattr(progress, "warn", told.append)
-    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64_000_000})())
-    assert loading.fitting(8, 10_000_000, progress) == 2
+    monkeypatch.setattr(dataloader.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64_000_000})())
+    assert dataloader.fitting(8, 10_000_000, progress) == 2
     assert "64 MB free, 8 loader processes need 240 MB: using 2" in told[0]
     assert "--shm-size" in told[0]
-    assert loading.fitting(2, 10_000_000, progress) == 2
-    assert loading.fitting(0, 10**12, progress) == 0
+    assert dataloader.fitting(2, 10_000_000, progress) == 2
+    assert dataloader.fitting(0, 10**12, progress) == 0
     assert len(told) == 1
 
 
@@ -337,22 +337,22 @@ def test_few_open_files_mean_fewer_workers_and_a_hint(monkeypatch: pytest.Monkey
     raised: list[tuple[int, int]] = []
     progress = Silent()
     monkeypatch.setattr(progress, "warn", told.append)
-    each, used = loading.FILES_PER_WORKER, len(list(loading.OPEN_FILES.iterdir())) + loading.OTHER_FILES
-    monkeypatch.setattr(loading.resource, "setrlimit", lambda _, limits: raised.append(limits))
+    each, used = dataloader.FILES_PER_WORKER, len(list(dataloader.OPEN_FILES.iterdir())) + dataloader.OTHER_FILES
+    monkeypatch.setattr(dataloader.resource, "setrlimit", lambda _, limits: raised.append(limits))
 
     def limits(soft: int, hard: int) -> None:
-        monkeypatch.setattr(loading.resource, "getrlimit", lambda _: (soft, hard))
+        monkeypatch.setattr(dataloader.resource, "getrlimit", lambda _: (soft, hard))
 
     limits(used + 2 * each + 3, used + 2 * each + 3)
-    assert loading.fitting_files(2, progress) == 2
+    assert dataloader.fitting_files(2, progress) == 2
     assert not told
-    assert loading.fitting_files(4, progress) == 2
+    assert dataloader.fitting_files(4, progress) == 2
     assert "ulimit -n" in told[0]
     limits(20, 20)
-    assert loading.fitting_files(0, progress) == 0
-    assert loading.fitting_files(2, progress) == 0
+    assert dataloader.fitting_files(0, progress) == 0
+    assert dataloader.fitting_files(2, progress) == 0
     limits(20, 4096)
-    assert loading.fitting_files(2, progress) == 2
+    assert dataloader.fitting_files(2, progress) == 2
     ((soft, hard),) = raised
     assert (soft >= used + 2 * each, hard) == (True, 4096)
 
@@ -375,9 +375,9 @@ def test_shared_memory_that_runs_out_ends_with_a_remedy(pictures: Manifest, monk
     ],
 )
 def test_errors_of_the_machine_say_what_to_do(text: str, remedy: str) -> None:
-    assert remedy in str(loading._worker_error(RuntimeError(text)))
+    assert remedy in str(dataloader._worker_error(RuntimeError(text)))
 
 
 def test_errors_of_the_program_stay_what_they_are() -> None:
     error = RuntimeError("shape mismatch")
-    assert loading._worker_error(error) is error
+    assert dataloader._worker_error(error) is error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlrec.errors import UsageError
 from mlrec.training.devices import prepare_device, resolve_device, resolve_precision
+from mlrec.utils.errors import UsageError
 
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "CUDA_VISIBLE_DEVICES")
 

@@ -14,16 +14,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlrec.datasets import folder
-from mlrec.datasets.folder import Dataset, Info
-from mlrec.errors import UsageError
-from mlrec.files import sha256
+from mlrec.datasets import dataset
+from mlrec.datasets.dataset import Dataset, Info
 from mlrec.models.checkpoint import read_metadata
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run
 from mlrec.training import distributed
-from mlrec.workflows.evaluate import Machine, evaluate_run
-from mlrec.workflows.train import resume, train
+from mlrec.utils.errors import UsageError
+from mlrec.utils.files import sha256
+from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.train.train import resume, train
 from tests.processes import run
 from tests.tiny import FAST, LABELS, make_tiny
 
@@ -35,7 +35,7 @@ NAMES = tuple(f"of{size}" for size in SIZES)
 TRAIN = f"""
 import sys
 from pathlib import Path
-from mlrec.workflows.train import train
+from mlrec.workflows.train.train import train
 train({FLAGS!r} | {{"data": sys.argv[2]}}, out=Path(sys.argv[1]).parent, name=Path(sys.argv[1]).name)
 """
 # The first process alone writes the run; the others have to wait for it.
@@ -47,19 +47,19 @@ while RunRecord.load(sys.argv[1]).status != "finished":
 """
 RESUME = """
 import sys
-from mlrec.workflows.train import resume
+from mlrec.workflows.train.train import resume
 resume(sys.argv[1])
 """
 EVALUATE = """
 import sys
-from mlrec.workflows.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
 for split in sys.argv[4:]:
     evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=Machine(batch_size=4, workers=0, device="cpu"))
 """
 DIE = """
 import os, sys
 from mlrec import processes
-from mlrec.errors import DataError
+from mlrec.utils.errors import DataError
 from mlrec.training import loop
 real, steps = loop.train_step, []
 def train_step(*arguments):
@@ -162,7 +162,7 @@ def splits(data: Path) -> Path:
     made = data.parents[1] / "splits"
     made.mkdir()
     info = Info("tiny", {"kind": "csv"}, "paper", list(LABELS), dict.fromkeys(parts, 0))
-    folder.write(made, info, list(parts.values()))
+    dataset.write(made, info, list(parts.values()))
     return made
 
 

@@ -10,13 +10,13 @@ import torch
 
 from mlrec.config import Config
 from mlrec.datasets.listing import items_of
-from mlrec.errors import RunError, is_out_of_memory
 from mlrec.training.devices import Precision
 from mlrec.training.failures import explained, memory_explained
-from mlrec.workflows.attend import look
-from mlrec.workflows.evaluate import Machine, evaluate_run
-from mlrec.workflows.predict import predict
-from mlrec.workflows.train import train
+from mlrec.utils.errors import RunError, is_out_of_memory
+from mlrec.workflows.deploy.predict import predict
+from mlrec.workflows.evaluate.attend import look
+from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.train.train import train
 from tests.tiny import FAST, make_tiny
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ from torch import nn
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import MlrecError
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.training import features as caching
 from mlrec.training.batches import eval_batches, train_batches
 from mlrec.training.features import compute_features, feature_batches
 from mlrec.training.transforms import normalize
+from mlrec.utils.errors import MlrecError
 
 CPU = torch.device("cpu")
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import ModelError, RunError
 from mlrec.training import loop, setup
-from mlrec.training.loading import Batch
+from mlrec.training.dataloader import Batch
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit, step_seed
 from mlrec.training.state import State
+from mlrec.utils.errors import ModelError, RunError
 
 CPU = torch.device("cpu")
 DATA = Manifest("d", "train", Path(), ("a", "b", "c"), ("x.jpg",), np.zeros((1, 3), np.int8))

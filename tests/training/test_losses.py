@@ -12,8 +12,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import ConfigError
 from mlrec.training.losses import LOSSES, loss_function, positive_weight
+from mlrec.utils.errors import ConfigError
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.5], [0.3, 4.0, -2.0], [1.0, -0.5, 0.1]])
 TARGETS = torch.tensor([[1, 0, -1], [0, 1, 0], [-1, 1, 0], [1, 0, 0]], dtype=torch.int8)

@@ -19,17 +19,17 @@ from typing import Any
 import pytest
 import torch
 
-from mlrec.datasets import folder as dataset_folder
-from mlrec.datasets.folder import Dataset, Info
-from mlrec.errors import MlrecError, RunError, UsageError
-from mlrec.files import sha256
+from mlrec.datasets import dataset as dataset_folder
+from mlrec.datasets.dataset import Dataset, Info
 from mlrec.models.checkpoint import read_metadata
-from mlrec.progress import SILENT, Silent, Step
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord
 from mlrec.training import state
-from mlrec.workflows import job
-from mlrec.workflows.train import resume, train
+from mlrec.utils.errors import MlrecError, RunError, UsageError
+from mlrec.utils.files import sha256
+from mlrec.utils.progress import SILENT, Silent, Step
+from mlrec.workflows.train import job
+from mlrec.workflows.train.train import resume, train
 from tests.processes import started
 from tests.tiny import FAST, LABELS, make_tiny
 

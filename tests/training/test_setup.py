@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mlrec.config import Config
-from mlrec.errors import RunError
 from mlrec.training import features, loop, optim, setup, timing
 from mlrec.training.failures import explained
+from mlrec.utils.errors import RunError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from mlrec.errors import MlrecError
 from mlrec.models.backbones import Backbone
 from mlrec.training.distributed import synchronized_batch_norm
+from mlrec.utils.errors import MlrecError
 
 # BatchNormAct2d (EfficientNet, RegNet, MixNet, DenseNet, HardCoRe), plain BatchNorm2d (ResNet), both with dropout
 NAMES = ("test_efficientnet", "tf_efficientnet_lite0", "regnetx_002", "resnet18", "mobilenetv3_small_050", "test_vit")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from mlrec.errors import MlrecError
+from mlrec.utils.errors import MlrecError
 from tests.trust.mutations import mutated
 
 CI, LONG = 16, 300  # mutations of each file: at every commit, and before a release

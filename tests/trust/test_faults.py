@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from mlrec import files
 from mlrec.config import FIELDS
-from mlrec.datasets.folder import Dataset
-from mlrec.errors import MlrecError, ModelError, RunError
+from mlrec.datasets.dataset import Dataset
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
 from mlrec.runs import directory
-from mlrec.workflows.evaluate import evaluate_run
-from mlrec.workflows.predict import predict
-from mlrec.workflows.prepare import prepare
-from mlrec.workflows.stats import stats
-from mlrec.workflows.train import train
+from mlrec.utils import files
+from mlrec.utils.errors import MlrecError, ModelError, RunError
+from mlrec.workflows.data.prepare import prepare
+from mlrec.workflows.data.stats import stats
+from mlrec.workflows.deploy.predict import predict
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.train.train import train
 from tests.tiny import FAST, SIZES, make_tiny
 from tests.trust import trees
 from tests.trust.commands import Command
@@ -186,7 +186,7 @@ def relabelled(data: Path, target: Path, labels: list[str]) -> Path:
 
 def test_every_key_of_a_config_is_refused_a_wrong_type(tmp_path: Path) -> None:
     from mlrec.config import read_toml, resolve
-    from mlrec.errors import ConfigError
+    from mlrec.utils.errors import ConfigError
 
     for key in FIELDS:
         (tmp_path / "c.toml").write_text(f"{key} = {{ a = [[1979-05-27]] }}\n")

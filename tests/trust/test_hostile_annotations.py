@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mlrec.errors import MlrecError
-from mlrec.workflows.prepare import prepare
+from mlrec.utils.errors import MlrecError
+from mlrec.workflows.data.prepare import prepare
 from tests.trust import trees
 
 OK, WARNED, REFUSED = "ok", "warned", "refused"

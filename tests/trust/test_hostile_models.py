@@ -14,11 +14,11 @@ import timm
 import torch
 from torch import Tensor
 
-from mlrec.errors import ModelError
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
-from mlrec.models.reading import read_tensors
-from mlrec.workflows.importing import import_checkpoint
+from mlrec.models.safe_loading import read_tensors
+from mlrec.utils.errors import ModelError
+from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 
 KEY = "blocks.0.attn.qkv.weight"
 Change = Callable[[Tensor], Any]

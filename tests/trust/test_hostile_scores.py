@@ -15,8 +15,8 @@ import pytest
 
 from mlrec.config import read_toml, resolve
 from mlrec.datasets.manifest import Manifest
-from mlrec.errors import ConfigError, DataError, PredictionsError
-from mlrec.workflows.score import score
+from mlrec.utils.errors import ConfigError, DataError, PredictionsError
+from mlrec.workflows.evaluate.score import score
 from tests.trust import trees
 
 GOOD: dict[str, Any] = {

@@ -19,18 +19,18 @@ import torch
 from PIL import Image
 
 from mlrec.config import read_toml
-from mlrec.datasets.folder import Dataset
-from mlrec.metrics.result import Metrics
+from mlrec.datasets.dataset import Dataset
+from mlrec.metrics.evaluate import Metrics
 from mlrec.models.checkpoint import load_model
-from mlrec.models.onnxfile import OnnxModel
+from mlrec.models.onnx_file import OnnxModel
 from mlrec.predictions import Predictions
-from mlrec.progress import SILENT
 from mlrec.runs import log
 from mlrec.runs.record import RunRecord
 from mlrec.runs.tuned import Tuned
-from mlrec.training import loading, state
-from mlrec.workflows import outputs
-from mlrec.workflows.train import train
+from mlrec.training import dataloader, state
+from mlrec.utils.progress import SILENT
+from mlrec.workflows.evaluate import write_scores
+from mlrec.workflows.train.train import train
 from tests.processes import family
 from tests.tiny import FAST, make_tiny
 from tests.trust import trees
@@ -199,7 +199,7 @@ def clear(task: Task, home: Path, fresh: bool) -> None:
 
 
 def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_worker = loading._start_worker
+    start_worker = dataloader._start_worker
 
     def kill_parent(worker: int, nice: int) -> None:
         parent = os.getppid()
@@ -208,7 +208,7 @@ def test_a_loader_process_that_starts_as_its_parent_is_killed_ends(home: Path, m
             time.sleep(0.01)
         start_worker(worker, nice)
 
-    monkeypatch.setattr(loading, "_start_worker", kill_parent)
+    monkeypatch.setattr(dataloader, "_start_worker", kill_parent)
     command = start(TASKS["eval"], home)
     assert command.wait() == -signal.SIGKILL
     assert command.left_behind() == []
@@ -278,7 +278,7 @@ def check_whole(path: Path) -> None:
         if read := READERS.get(file.name) or READERS.get(file.suffix):
             read(file)
         if file.name == "eval.json":
-            scored = outputs.score(Predictions.load(file.with_name("predictions.npz")))
+            scored = write_scores.score(Predictions.load(file.with_name("predictions.npz")))
             assert scored == Metrics.load(file.with_name("metrics.json"))
         if file.name == "run.json" and RunRecord.load(file.parent).status == "finished":
             for part in ("model.safetensors", "predictions.npz", "metrics.json", "per_label.csv", "config.toml"):

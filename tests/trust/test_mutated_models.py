@@ -13,10 +13,10 @@ import torch
 from mlrec.config import Config
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
-from mlrec.progress import SILENT
 from mlrec.runs import directory
 from mlrec.training import setup, state
-from mlrec.workflows.importing import import_checkpoint
+from mlrec.utils.progress import SILENT
+from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 from tests.trust.fuzzing import CI, LONG, outlast
 
 Made = tuple[Path, Callable[[], object]]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from mlrec.config import read_toml, resolve
-from mlrec.datasets.folder import Dataset
-from mlrec.errors import Findings
-from mlrec.metrics.result import Metrics, evaluate
+from mlrec.datasets.dataset import Dataset
+from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Predictions
 from mlrec.runs import log
 from mlrec.runs.record import RunRecord, Scored
-from mlrec.workflows.prepare import prepare
-from mlrec.workflows.score import read_truth, score
+from mlrec.utils.errors import Findings
+from mlrec.workflows.data.prepare import prepare
+from mlrec.workflows.evaluate.score import read_truth, score
 from tests.trust import trees
 from tests.trust.fuzzing import CI, LONG, outlast
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mlrec.datasets.wider import LABELS
+from mlrec.datasets.readers.wider import LABELS
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <annotation><filename>{name}.jpg</filename><size><width>16</width><height>12</height><depth>3</depth></size>

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlrec import weight_packages
-from mlrec.errors import UsageError
 from mlrec.predictions import Predictions
-from mlrec.reports.gallery import Shown, draw_gallery, said_and_true
+from mlrec.reports.figures.gallery import Shown, draw_gallery, said_and_true
 from mlrec.runs.record import Run
+from mlrec.utils import weight_packages
+from mlrec.utils.errors import UsageError
 from mlrec.workflows import demo as workflow
 from mlrec.workflows.demo import Demo, _remove_earlier_runs, demo
-from mlrec.workflows.interrupt import Interrupted
+from mlrec.workflows.train.interrupt import Interrupted
 from tests.trust import trees
 
 TINY = {"img_size": 64, "epochs": 2, "batch_size": 8, "workers": 0, "threads": 1, "lr": 0.01}

@@ -19,13 +19,13 @@ import torch
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
-from mlrec.datasets import folder
-from mlrec.datasets.folder import Dataset
-from mlrec.errors import ConfigError, MlrecError
+from mlrec.datasets import dataset
+from mlrec.datasets.dataset import Dataset
+from mlrec.utils.errors import ConfigError, MlrecError
 from mlrec.workflows import doctor as workflow
 from mlrec.workflows.doctor import Check, Diagnosis, doctor
-from mlrec.workflows.interrupt import Interrupted
-from mlrec.workflows.train import train
+from mlrec.workflows.train.interrupt import Interrupted
+from mlrec.workflows.train.train import train
 from tests.tiny import make_tiny
 
 
@@ -65,7 +65,7 @@ def unscored(data: Path, root: Path) -> Path:
     """A copy of the dataset whose val has no positive label."""
     copy = Dataset.load(shutil.copytree(data, root / "unscored"))
     val = copy.manifest("val")
-    folder.write(copy.path, copy.info, [copy.manifest("train"), replace(val, targets=np.zeros_like(val.targets))])
+    dataset.write(copy.path, copy.info, [copy.manifest("train"), replace(val, targets=np.zeros_like(val.targets))])
     return copy.path
 
 
@@ -205,7 +205,7 @@ def test_a_signal_ends_it_and_is_no_finding(data: Path, tmp_path: Path, monkeypa
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("stopped at step 1", signal.SIGTERM)
 
-    monkeypatch.setattr("mlrec.workflows.train.train", stopped)
+    monkeypatch.setattr("mlrec.workflows.train.train.train", stopped)
     with pytest.raises(Interrupted, match="stopped before all was looked at") as caught:
         doctor(data, workers=0, out=tmp_path)
     assert caught.value.exit_code == 143

@@ -11,16 +11,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
-from mlrec.datasets.folder import Dataset
-from mlrec.datasets.sources import ReadOptions
-from mlrec.datasets.voc import LABELS as VOC
-from mlrec.datasets.wider import LABELS as WIDER
-from mlrec.reports.text import text
-from mlrec.workflows.evaluate import Machine, evaluate_run
-from mlrec.workflows.prepare import prepare
-from mlrec.workflows.report import report
-from mlrec.workflows.stats import stats
-from mlrec.workflows.train import train
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.datasets.readers.voc import LABELS as VOC
+from mlrec.datasets.readers.wider import LABELS as WIDER
+from mlrec.reports.render.terminal import text
+from mlrec.workflows.data.prepare import prepare
+from mlrec.workflows.data.stats import stats
+from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.report.report import report
+from mlrec.workflows.train.train import train
 from tests.tiny import FAST
 
 SEED = np.random.default_rng(0)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mlrec import weight_packages
 from mlrec.cli.app import app
-from mlrec.datasets import folder
-from mlrec.datasets.folder import Dataset, Info
+from mlrec.datasets import dataset as folder
+from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
+from mlrec.utils import weight_packages
 from mlrec.workflows import next_steps
 from mlrec.workflows.next_steps import after_prepare, train_command
 from tests.tiny import LABELS, make_tiny

@@ -1,0 +1,1 @@
+"""Statistics, splits, groups and near-duplicates of a dataset."""

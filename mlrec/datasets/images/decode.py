@@ -1,0 +1,339 @@
+"""The one image decoder: simplejpeg where it can, Pillow else, and one policy about what is an image at all.
+
+At most 89,478,485 pixels; JPEG, PNG, BMP, GIF, TIFF, WEBP; regular files only; the first frame of an animation.
+A JPEG, PNG or GIF whose end is missing is refused, even one byte short, and any file that lacks pixels. Grey and CMYK
+become RGB, 16-bit values are divided by 257, alpha is laid on white, float and 32-bit integer pixels are refused. The
+EXIF orientation is applied, and a box, which is given in coordinates of the stored image, is turned with it. Broken
+EXIF or ICC data are ignored.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.images.integrity import check_whole
+from mlrec.datasets.names import alike
+from mlrec.utils.errors import DataError, printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Decoder = Literal["fast", "pil"]
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 89_478_485
+MAX_FILE_BYTES = 1 << 30
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo",
+    ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+ORIENTATION_TAG = 0x0112
+# What libjpeg warns of although every pixel is right; all its other warnings mean damage.
+_HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+class Stored(NamedTuple):
+    """An image as it is stored: before its EXIF orientation is applied.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        animated: whether the file holds further frames or pages, which are ignored.
+    """
+
+    pixels: Pixels
+    orientation: int
+    animated: bool
+
+
+def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
+    """The image file as (H, W, 3) uint8 RGB, upright.
+
+    Args:
+        path: the image file.
+        how: "fast" as described above; "pil" gives the pixels of `Image.open(path).convert("RGB")`, which rotates
+            nothing: the paper's input path.
+
+    Raises:
+        DataError: not an image by the policy above; names the file, says what is wrong and how to mend it.
+    """
+    stored = load(path, how)
+    return upright(stored.pixels, stored.orientation)
+
+
+def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...], how: Decoder = "fast") -> Pixels:
+    """The part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    stored = load(path, how)
+    return upright(crop(stored.pixels, box), stored.orientation)
+
+
+def load(path: Path | str, how: Decoder = "fast") -> Stored:
+    """The image as stored, for those who cut several boxes from it; with `how="pil"` its orientation is always 1.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    return decode_bytes(read_image_file(path), path, how)
+
+
+def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels:
+    """Cut `box` (x, y, width, height) out of stored pixels; what lies outside the image is black, as PIL crops."""
+    x, y, width, height = (float(value) for value in box)
+    left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
+    rows, columns = pixels.shape[:2]
+    inside = pixels[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    if left >= 0 and top >= 0 and right <= columns and bottom <= rows:
+        return inside
+    canvas = np.zeros((max(bottom - top, 0), max(right - left, 0), 3), dtype=np.uint8)
+    down, across = max(-top, 0), max(-left, 0)
+    canvas[down : down + inside.shape[0], across : across + inside.shape[1]] = inside
+    return canvas
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation (1 to 8) to stored pixels; a contiguous array."""
+    return np.ascontiguousarray(_turned(pixels, orientation))
+
+
+def upright_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
+    """A mask (H, W) of a stored image, turned with it."""
+    return np.asarray(_turned(mask, orientation))
+
+
+def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom in pixels of the upright image of a box cut out of the stored one.
+
+    Args:
+        box: x, y, width, height as `crop` takes them.
+        size: width and height of the stored image.
+        orientation: EXIF, 1 to 8.
+    """
+    x, y, w, h = box
+    left, top, right, bottom = round(x), round(y), round(x + w), round(y + h)
+    width, height = size
+    if orientation >= 5:
+        left, top, right, bottom = top, left, bottom, right
+        width, height = height, width
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    if orientation in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    return left, top, right, bottom
+
+
+def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Width and height of the stored image, from its header alone.
+
+    Raises:
+        DataError: as `decode`, as far as the header tells.
+    """
+    with _metadata_ignored():
+        return _open(read_image_file(path), path).size
+
+
+def read_orientation(path: Path | str) -> int:
+    """The EXIF orientation, 1 to 8, from the header alone.
+
+    Raises:
+        DataError: as `decode`, as far as the header tells.
+    """
+    with _metadata_ignored():
+        return _orientation(_open(read_image_file(path), path))
+
+
+def read_image_file(path: Path | str) -> bytes:
+    """The content of an image file: a regular file of at most 1 GiB.
+
+    Raises:
+        DataError: missing, not a regular file, too large, unreadable.
+    """
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(path, "is not a regular file; give an image file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise _refused(path, f"has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller")
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        near = alike(Path(path))
+        remedy = f", but there is {printable(near)}; use that name" if near else ""
+        remedy = remedy or "; check the path and that the archive is unpacked"
+        raise _refused(path, f"no such image file{remedy}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise _refused(path, f"cannot be read ({printable(reason)}); check the path") from error
+
+
+def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored:
+    """Decode the content of an image file; `path` is for the message only.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    with _metadata_ignored():
+        image = _open(data, path)
+        try:
+            return _stored(image, data, how)
+        except DataError as error:
+            raise _refused(path, str(error)) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises nearly anything on damaged files
+            raise _refused(path, f"{_damage(error)}; replace the file") from error
+
+
+class _Silence:
+    """How many are decoding, and what gives the warnings back when nobody is."""
+
+    lock = threading.Lock()
+    inside = 0
+    caught = warnings.catch_warnings()
+
+
+@contextmanager
+def _metadata_ignored() -> Iterator[None]:
+    """Pillow warns of broken metadata; the pixels are what counts.
+
+    `warnings.catch_warnings` alone is not for threads: one would give back what another has silenced.
+    """
+    with _Silence.lock:
+        if not _Silence.inside:
+            _Silence.caught = warnings.catch_warnings()
+            _Silence.caught.__enter__()
+            warnings.simplefilter("ignore")
+        _Silence.inside += 1
+    try:
+        yield
+    finally:
+        with _Silence.lock:
+            _Silence.inside -= 1
+            if not _Silence.inside:
+                _Silence.caught.__exit__(None, None, None)
+
+
+def _open(data: bytes, path: Path | str) -> Image.Image:
+    """The header of the image, checked against the policy."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _refused(path, f"has over {MAX_PIXELS:,} pixels; make it smaller") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise _refused(path, _no_image(data, error)) from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _refused(path, f"{width} x {height} pixels are over the limit of {MAX_PIXELS:,}; make it smaller")
+    return image
+
+
+def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
+    jpeg = image.format in ("JPEG", "MPO")  # MPO: a JPEG with a preview or a second view behind it
+    check_whole(data, "JPEG" if jpeg else image.format)
+    if how == "pil":
+        pixels = np.asarray(image.convert("RGB"))
+    elif jpeg and image.mode in ("RGB", "L"):
+        pixels = _jpeg(image, data)
+    else:
+        if jpeg:
+            _strictly(data, "CMYK")  # for what it finds; its colours are not Pillow's
+        pixels = _to_rgb(image)
+    animated = not jpeg and bool(getattr(image, "is_animated", False))
+    return Stored(pixels, _orientation(image) if how == "fast" else 1, animated)
+
+
+def _jpeg(image: Image.Image, data: bytes) -> Pixels:
+    pixels = _strictly(data, "RGB")
+    return np.asarray(image.convert("RGB")) if pixels is None else pixels
+
+
+def _strictly(data: bytes, colours: str) -> Pixels | None:
+    """The pixels, or None where there was a warning without damage; raises ValueError for damage."""
+    import simplejpeg
+
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, strict=True)
+    except ValueError as error:
+        if any(text in str(error) for text in _HARMLESS):
+            return None
+        raise
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    from PIL import Image
+
+    image.load()
+    if image.mode in _SIXTEEN_BIT:
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        kind = "float" if image.mode == "F" else "32-bit integer"
+        raise DataError(f"has {kind} pixels, whose range is unknown; convert it to 8 or 16 bits")
+    if image.mode in _ALPHA_MODES or image.has_transparency_data:
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 - broken EXIF data say nothing about the orientation
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _no_image(data: bytes, error: Exception) -> str:
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not data:
+        return "is empty (0 bytes); replace the file"
+    if head.startswith(b"version https://git-lfs"):
+        return f"is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "is an HTML page (a login or error page?), not an image; download it again"
+    if "text" in str(error).lower() and "large" in str(error).lower():
+        return "holds compressed text that unpacks beyond all measure; replace the file"
+    return f"is no image of the formats {', '.join(FORMATS)}; replace the file"
+
+
+def _damage(error: Exception) -> str:
+    text = printable(error)
+    if "truncated" in text.lower() or "premature end" in text.lower():
+        return "truncated (the file ends before the image does)"
+    return f"damaged ({text})"
+
+
+def _refused(path: Path | str, what: str) -> DataError:
+    return DataError(f"{printable(path)}: {what}")

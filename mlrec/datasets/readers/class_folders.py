@@ -1,0 +1,220 @@
+"""Folders that are named after classes: `FOLDER/<class>/<image>`, with or without a folder per split above them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets.image_paths import Omitted, image_files, is_image
+from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label
+from mlrec.datasets.names import image_name, normal
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
+from mlrec.utils.errors import DataError, Findings, nearest, printable
+from mlrec.utils.files import read_bytes
+
+OUTSIDE = "images outside the class folders were not used"
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """One sample: the image, and the classes in whose folders it is."""
+
+    image: str
+    classes: tuple[str, ...]
+
+
+def read_folders(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
+
+    An image that is in several class folders, with the same name and content, is one sample with several labels.
+    Folders `train`, `valid` (or `val`) and `test` that hold class folders are the splits; else there is one, `all`.
+    Labels are sorted by name.
+
+    Raises:
+        DataError: no class folder with an image, or folders of which nobody can tell whether they are classes.
+    """
+    root = path.absolute()
+    if not root.is_dir():
+        raise DataError(f"{printable(root)}: no such folder; give the folder of the class folders")
+    omitted = Omitted()
+    folders_by_split = _folders_by_split(root, options.split_names, omitted, findings)
+    found = {split: _images_by_class(folders, omitted, findings) for split, folders in folders_by_split.items()}
+    omitted.warn(findings)
+    labels = tuple(sorted({label for images in found.values() for label in images}))
+    if not labels:
+        raise DataError(f"{printable(root)}: no image in a class folder; expected {printable(root)}/<class>/<image>")
+    _check_spelling(labels, root, findings)
+    manifests = []
+    for split, images in found.items():
+        photographs = _merged(root, images, findings)
+        targets = np.zeros((len(photographs), len(labels)), dtype=np.int8)
+        for row, photograph in enumerate(photographs):
+            targets[row, [labels.index(label) for label in photograph.classes]] = POSITIVE
+        names = tuple(photograph.image for photograph in photographs)
+        manifests.append(Manifest(root.name, split, root, labels, names, targets))
+    several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
+    footnotes = [f"{several:,} images that are in several class folders became one sample each, with all those labels"]
+    return Reading(root.name, manifests, {"kind": "folders", "path": str(root)}, footnotes=footnotes if several else [])
+
+
+def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
+    """The images of all class folders, in order of class and name, for a model whose `classes` are known.
+
+    A class folder is called by the class's name (for ImageNet its WordNet id, `n01440764`) or by its number from 0.
+    The columns of the targets are `classes`; each image has one class.
+
+    Raises:
+        DataError: no class folders, one that is none of the classes, or no image.
+    """
+    if not root.is_dir():
+        raise DataError(f"{printable(root)}: no such folder; give a folder with one folder a class")
+    findings = Findings()
+    folders: dict[int, Path] = {}
+    place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
+    for folder in _visible_folders(root):
+        if folder.name not in place:
+            known = f"none of the {len(classes)} classes ({classes[0]} ... {classes[-1]})"
+            findings.error(printable(folder), f"{known}, nor a number of one{nearest(folder.name, classes)}")
+        elif place[folder.name] in folders:
+            findings.error(printable(folder), f"the same class as {printable(folders[place[folder.name]].name)}")
+        else:
+            folders[place[folder.name]] = folder
+    findings.raise_errors(f"{printable(root)}: not a folder of class folders", "rename the folders")
+    root = root.absolute()
+    found = [
+        (image.relative_to(root).as_posix(), label)
+        for label, folder in sorted(folders.items())
+        for image in image_files(root / folder.name, Omitted())
+    ]
+    if not found:
+        raise DataError(f"{printable(root)}: no images in class folders; expected {printable(root)}/<class>/<image>")
+    targets = np.zeros((len(found), len(classes)), dtype=np.int8)
+    targets[np.arange(len(found)), [label for _, label in found]] = 1
+    return Manifest(root.name, "all", root, tuple(classes), tuple(name for name, _ in found), targets)
+
+
+def _visible_folders(place: Path) -> list[Path]:
+    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _folders_by_split(
+    root: Path, given: Mapping[str, str], omitted: Omitted, findings: Findings
+) -> dict[str, list[Path]]:
+    """The class folders of each split.
+
+    Raises:
+        DataError: folders named like splits that can be classes, too.
+    """
+    folders = _visible_folders(root)
+    holds_images = {folder: _images_directly_in(folder) for folder in folders}
+    named = [folder for folder in folders if known_split(folder.name) or folder.name.casefold() in given]
+    splits = [folder for folder in named if not holds_images[folder] and _visible_folders(folder)]
+    others = [folder for folder in folders if folder not in splits and next(image_files(folder, Omitted()), None)]
+    if not splits:
+        if named and len(named) == len(others):
+            raise DataError(
+                f"{printable(root)}: {', '.join(folder.name for folder in named)} are names of splits and hold images "
+                "directly, so no folder names a class; expected <split>/<class>/<image>"
+            )
+        _warn_outside(root, _images_directly_in(root), findings)
+        return {WHOLE: folders}
+    if len(splits) == 1 and any(folder not in named for folder in others):
+        other = next(folder for folder in others if folder not in named)
+        raise DataError(
+            f"{printable(root)}: '{splits[0].name}' is the name of a split, but '{printable(other.name)}' next to it "
+            "is not, so nobody can tell whether these are classes; put the splits into a folder of their own"
+        )
+    found: dict[str, list[Path]] = {}
+    names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)
+    for folder in sorted(splits, key=lambda folder: usual_order(names[folder.name])):
+        found.setdefault(names[folder.name], []).extend(_visible_folders(folder))
+    for place in [root, *others]:
+        unused = _images_directly_in(place) if place == root else list(image_files(place, omitted))
+        _warn_outside(root, unused, findings)
+    return found
+
+
+def _images_directly_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if is_image(file.name) and not file.is_dir())
+
+
+def _warn_outside(root: Path, files: Sequence[Path], findings: Findings) -> None:
+    for file in files:
+        findings.warn(OUTSIDE, file.relative_to(root).as_posix())
+
+
+def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Findings) -> dict[str, list[Path]]:
+    """The images of each class that has any, in order of their names."""
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        images = list(image_files(folder, omitted))
+        if not images:
+            findings.warn("folders without an image are no labels", str(folder))
+            continue
+        for image in images:
+            if image.parent != folder:
+                findings.warn("images in folders below a class folder have that class", f"{image} is {folder.name}")
+        found.setdefault(clean_label(folder.name, str(folder), findings), []).extend(images)
+    return found
+
+
+def _check_spelling(labels: Sequence[str], root: Path, findings: Findings) -> None:
+    """Class names that differ in case alone are an error: they are one class."""
+    folded: dict[str, str] = {}
+    for label in labels:
+        other = folded.setdefault(label.casefold(), label)
+        if other != label:
+            findings.error(
+                str(root), f"folders '{printable(other)}' and '{printable(label)}' differ in case alone; rename one"
+            )
+
+
+def _merged(root: Path, images: dict[str, list[Path]], findings: Findings) -> list[_Photograph]:
+    """The samples of one split: files of equal name and content are one, with the classes of all of them.
+
+    Equal content under different names stays apart, with a warning if the labels differ: one photograph would be both
+    positive and negative for a class.
+    """
+    identity = _identities([file for files in images.values() for file in files], findings)
+    first: dict[tuple[str, str], str] = {}
+    classes: dict[tuple[str, str], list[str]] = {}
+    for label, files in sorted(images.items()):
+        for file in files:
+            key = (normal(file.name), identity[file])
+            name = file.relative_to(root).as_posix()
+            first.setdefault(key, image_name(name, str(file), findings))
+            if label not in classes.setdefault(key, []):
+                classes[key].append(label)
+    photographs = {key: _Photograph(image, tuple(classes[key])) for key, image in first.items()}
+    twins: dict[str, _Photograph] = {}
+    for (_, content), photograph in photographs.items():
+        twin = twins.setdefault(content, photograph)
+        if twin.classes != photograph.classes:
+            findings.warn(
+                "equal images under different names have different labels; give them one name to merge them",
+                f"{twin.image} and {photograph.image}",
+            )
+    return list(photographs.values())
+
+
+def _identities(files: Sequence[Path], findings: Findings) -> dict[Path, str]:
+    """What tells the content of each file from that of all others; only files of equal size are read."""
+    by_size: dict[int, list[Path]] = {}
+    identity: dict[Path, str] = {}
+    for file in files:
+        identity[file] = str(file)
+        try:
+            by_size.setdefault(file.stat().st_size, []).append(file)
+        except OSError:
+            continue  # a broken link: reported when images are decoded
+    for file in (file for same in by_size.values() if len(same) > 1 for file in same):
+        try:
+            identity[file] = hashlib.sha256(read_bytes(file)).hexdigest()
+        except DataError as error:
+            findings.errors.append(str(error))
+    return identity

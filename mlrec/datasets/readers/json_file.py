@@ -1,0 +1,161 @@
+"""Annotation files in JSON, read as the work of strangers: quickly when they are right, with a diagnosis when not.
+
+msgspec reads and validates 335 MB in a second, but keeps the last of two equal keys in silence, and says little about
+a broken file. What it refuses is read again by the standard library, which is slow and knows line, column and record;
+files of up to 20 MB are read by it in any case, so that a key which stands twice is found in every record of them, and
+in larger ones among the outermost keys.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from mlrec.datasets.manifest import repeated
+from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.files import read_bytes
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+SMALL = 20_000_000  # bytes
+_BOM = b"\xef\xbb\xbf"
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
+
+
+def read_json(path: Path, kind: type[T], findings: Findings, *, forgiven: Collection[str] = ()) -> T:
+    """The JSON file `path` as a `kind`.
+
+    Args:
+        path: the file: UTF-8, with or without a byte order mark.
+        kind: a msgspec structure; fields of the file that it does not name are passed over.
+        findings: where warnings go.
+        forgiven: keys whose value is dropped, with a warning, where it holds NaN or an infinite number; `kind` must
+            have a default for them.
+
+    Raises:
+        DataError: the file cannot be read or does not fit; names file and place: line and column, or the record.
+    """
+    data = read_bytes(path).removeprefix(_BOM)
+    try:
+        if len(data) > SMALL and not _repeats_a_key(data, kind):
+            return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
+    except msgspec.DecodeError as error:
+        if (place := _place_of(str(error), data)) is not None:
+            raise _broken(path, data, *place) from error
+    except (UnicodeDecodeError, RecursionError):
+        pass  # told below
+    value = _read_slowly(path, data, findings, forgiven)
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value), type=kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeEncodeError) as error:
+        raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
+
+
+def _repeats_a_key(data: bytes, kind: type[msgspec.Struct]) -> bool:
+    """Whether a key of the outermost object may stand there twice: sure only where it does not."""
+    return any(data.count(b'"%s"' % name.encode()) > 1 for name in kind.__struct_encode_fields__)
+
+
+def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
+    """Line, column and fault of broken JSON, by what msgspec says; None where there may be a NaN, to be forgiven."""
+    match = _BYTE.search(told)
+    at = int(match[1]) if match else len(data)
+    if data[at : at + 1] in (b"N", b"I"):
+        return None
+    fault = "the file ends too early" if at >= len(data.rstrip()) else "unexpected character"
+    return data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at), fault
+
+
+def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
+    return DataError(
+        f"{printable(path)}: invalid JSON at line {line}, column {column}: {fault}; "
+        f"download it again ({len(data):,} bytes)"
+    )
+
+
+def _read_slowly(path: Path, data: bytes, findings: Findings, forgiven: Collection[str]) -> Any:
+    """The value, with keys of `forgiven` dropped where they hold NaN; a fault is told with its place."""
+    _refuse_other_files(path, data)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{printable(path)}: not UTF-8 (byte 0x{data[error.start]:02X} at offset {error.start}, line {line}); "
+            "save it as UTF-8"
+        ) from error
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            twice = repeated(key for key, _ in pairs)[0]
+            raise DataError(f"{printable(path)}: key '{printable(twice)}' stands twice in one object; keep one")
+        for key, value in pairs:
+            text = isinstance(value, str) and not _encodable(value)
+            if not text and not _undefined(value):
+                continue
+            where = f"{path}: {_named(record)}{key}"
+            if text:
+                raise DataError(f"{printable(where)} holds half a surrogate pair, which is no text; correct it")
+            if key not in forgiven:
+                raise DataError(f"{printable(where)} holds NaN or an infinite number; write a number")
+            findings.warn(f"{key} holds NaN or an infinite number and was ignored", where)
+            del record[key]
+        return record
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        ends = " (the file ends too early)" if error.pos >= len(text.rstrip()) else ""
+        raise _broken(path, data, error.lineno, error.colno, error.msg + ends) from error
+    except RecursionError as error:
+        raise DataError(f"{printable(path)}: nested too deeply; no annotation file is") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{printable(path)}: holds a number of absurd length; correct it") from error
+
+
+def _refuse_other_files(path: Path, data: bytes) -> None:
+    head = data[:512].lstrip().lower()
+    if not head:
+        raise DataError(f"{printable(path)}: is empty ({len(data)} bytes); download it again")
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise DataError(f"{printable(path)}: is an HTML page (a login or error page?), not JSON; download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{printable(path)}: is a Git LFS pointer, not the file; run 'git lfs pull'")
+    if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise DataError(f"{printable(path)}: is a compressed archive, not JSON; unpack it")
+
+
+def _undefined(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return isinstance(value, list) and any(_undefined(item) for item in value)
+
+
+def _encodable(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _named(record: dict[str, Any]) -> str:
+    """How a message names a record, by what it has."""
+    for key in ("id", "file_name", "name"):
+        if isinstance(record.get(key), (int, str)):
+            return f"record with {key} {record[key]}: "
+    return ""
+
+
+def _told(text: str) -> str:
+    """Msgspec's "Expected `int`, got `bool` - at `$.annotations[3].category_id`" with the place in front."""
+    place = _PLACE.match(text)
+    return printable(f"{place[2]}: {place[1]}" if place and place[2] else text)

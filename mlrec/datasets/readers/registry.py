@@ -1,0 +1,106 @@
+"""What every reader of foreign annotations takes and gives. A new source is one file and one line in `SOURCES`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.utils.errors import Findings
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user may say about a source; each reader uses what concerns it.
+
+    Attributes:
+        images: folder of the image files, where it is not found by the source's own layout.
+        annotations, splits: own COCO-style JSON files, and the split that each of them is.
+        labels: a choice of labels, in this order; for own VOC folders all names that may occur.
+        year: which year of several in one COCO folder.
+        split_names: splits of unusual names: the source's own name in lower case, and the split that it is.
+        negative, unknown: values of cells that mean negative and unknown, besides 0 and -1 (csv).
+        keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
+        seed: of the scenes, where they are drawn (shapes).
+    """
+
+    images: Path | None = None
+    annotations: tuple[Path, ...] = ()
+    splits: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
+    year: str | None = None
+    split_names: Mapping[str, str] = field(default_factory=dict)
+    negative: str | None = None
+    unknown: str | None = None
+    keep_empty: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found, before any image file is opened.
+
+    Attributes:
+        name: the default name of the data set ("voc2007").
+        manifests: one a split, boxes as annotated.
+        skipped: records left out, by reason.
+        source: what `dataset.json` keeps to read the annotations again (boxes and masks by annotation id).
+        stated_sizes: width and height that the annotations state, by image.
+        recipe: the training recipe of this source.
+        footnotes: lines that `prepare` prints.
+        published: samples that the paper counts, by split; told beside those that are kept.
+    """
+
+    name: str
+    manifests: list[Manifest]
+    source: dict[str, Any]
+    skipped: dict[str, int] = field(default_factory=dict)
+    stated_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    recipe: str = "paper"
+    footnotes: list[str] = field(default_factory=list)
+    published: dict[str, int] = field(default_factory=dict)
+
+
+Reader = Callable[[Path, ReadOptions, Findings], Reading]
+
+SOURCES: dict[str, str] = {
+    "voc2007": "mlrec.datasets.readers.voc:read_voc2007",
+    "voc2012": "mlrec.datasets.readers.voc:read_voc2012",
+    "voc": "mlrec.datasets.readers.voc_custom:read_own_voc",
+    "coco": "mlrec.datasets.readers.coco:read_coco",
+    "shapes": "mlrec.datasets.readers.shapes:read_shapes",
+    "wider": "mlrec.datasets.readers.wider:read_wider",
+    "yolo": "mlrec.datasets.readers.yolo:read_yolo",
+    "csv": "mlrec.datasets.readers.csv_labels:read_csv_labels",
+    "folders": "mlrec.datasets.readers.class_folders:read_folders",
+}
+# What concerns a reader beyond its path; `labels` concern all.
+USED: dict[str, tuple[str, ...]] = {
+    "voc": ("images", "split_names"),
+    "coco": ("images", "annotations", "splits", "split_names", "year", "keep_empty"),
+    "yolo": ("split_names",),
+    "folders": ("split_names",),
+    "shapes": ("seed",),
+    "csv": ("images", "split_names", "negative", "unknown"),
+}
+
+
+def usual_name(path: Path) -> str:
+    """The name of a data set that is called after its file, without the ending, or after its folder.
+
+    Example:
+        >>> usual_name(Path("/data/pets.csv"))
+        'pets'
+    """
+    path = path.absolute()
+    return path.name if path.is_dir() else path.stem
+
+
+def reader_of(kind: str) -> Reader:
+    """The reader of a source; its module is loaded when it is asked for."""
+    module, _, function = SOURCES[kind].partition(":")
+    reader: Reader = getattr(importlib.import_module(module), function)
+    return reader

@@ -1,0 +1,123 @@
+"""The synthetic data set `shapes`: scenes with boxes and instance masks, drawn once and stored in COCO format.
+
+Nothing after the drawing knows that it is synthetic: it is read by the COCO reader, from files, like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlrec.datasets.readers.coco import read_coco
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.scenes import CLASSES, SHAPES, TEXTURES, Scene, draw_scene
+from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.files import read_own_json, replace_folder, write_json
+from mlrec.utils.progress import SILENT, Progress
+
+NAME = "shapes"
+IMAGES = {"train": 800, "val": 400}
+YEAR = "2014"  # the layout is COCO 2014's, by which the reader finds files and splits
+MARK = "shapes.json"
+VERSION = 1  # raise it when the drawing changes: folders drawn by another version are drawn anew
+QUALITY = 92
+
+
+def read_shapes(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    """Draw the data set into `path`, unless it lies there already, and read it as COCO.
+
+    Raises:
+        DataError: `path` holds something else.
+    """
+    draw_shapes(path, seed=options.seed)
+    reading = read_coco(path, options, findings)
+    return replace(reading, name=NAME, source=reading.source | {"kind": NAME}, footnotes=[])
+
+
+def draw_shapes(
+    path: Path, *, seed: int = 0, images: Mapping[str, int] | None = None, progress: Progress = SILENT
+) -> None:
+    """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
+
+    Equal arguments draw equal scenes, each from its own generator (seed, split, number), so that a smaller set is the
+    beginning of a larger one. A folder that holds just these scenes is left as it is; one that holds others of ours
+    is replaced.
+
+    Args:
+        path: the folder.
+        seed: of the scenes.
+        images: how many a split; None takes as many as lie there, or else `IMAGES`.
+        progress: where the bar goes.
+
+    Raises:
+        DataError: the folder holds anything else.
+    """
+    path, there = path.absolute(), _mark_of(path)
+    counts = dict(images or there.get("images") or IMAGES)
+    mark = {"version": VERSION, "seed": seed, "images": counts}
+    if there == mark:
+        return
+    with replace_folder(path) as folder, progress.task("draw scenes", sum(counts.values())) as step:
+        for number, (split, count) in enumerate(counts.items()):
+            (folder / f"{split}{YEAR}").mkdir()
+            records = []
+            for k in range(count):
+                scene = draw_scene(np.random.default_rng([seed, number, k]))
+                records.append(_store(scene, folder / f"{split}{YEAR}", k))
+                step()
+            write_json(folder / "annotations" / f"instances_{split}{YEAR}.json", _instances(records))
+        write_json(folder / MARK, mark)
+
+
+def _mark_of(path: Path) -> dict[str, Any]:
+    """What `shapes.json` of the folder says; nothing where there is nothing to keep."""
+    if (path / MARK).is_file():
+        try:
+            return read_own_json(path / MARK, dict[str, Any], DataError, "draw them again")
+        except DataError:
+            return {}  # ours, and damaged
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{printable(path)}: holds something else than {NAME}; give a new or empty folder")
+    return {}
+
+
+def _store(scene: Scene, folder: Path, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Write the picture; give its COCO records: the image's, and those of its objects without an id."""
+    from PIL import Image
+    from pycocotools import mask as rle
+
+    name = f"{number:06d}.jpg"
+    Image.fromarray(scene.image).save(folder / name, quality=QUALITY)
+    height, width = scene.image.shape[:2]
+    objects = []
+    for thing in scene.objects:
+        code = rle.encode(np.asfortranarray(thing.mask, dtype=np.uint8))
+        objects.append(
+            {
+                "category_id": thing.label + 1,
+                "bbox": [float(v) for v in rle.toBbox(code)],
+                "area": int(rle.area(code)),
+                "segmentation": {"size": [height, width], "counts": code["counts"].decode("ascii")},
+                "iscrowd": 0,
+            }
+        )
+    return {"file_name": name, "width": width, "height": height}, objects
+
+
+def _instances(records: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> dict[str, Any]:
+    """The content of an `instances_*.json`; ids count from 1."""
+    annotations = [
+        {"image_id": image_id, **thing} for image_id, (_, objects) in enumerate(records, 1) for thing in objects
+    ]
+    return {
+        "info": {"description": f"mlrec {NAME}: synthetic scenes of textured shapes", "version": str(VERSION)},
+        "images": [{"id": image_id, **image} for image_id, (image, _) in enumerate(records, 1)],
+        "annotations": [{"id": k, **annotation} for k, annotation in enumerate(annotations, 1)],
+        "categories": [
+            {"id": k + 1, "name": name, "supercategory": TEXTURES[k // len(SHAPES)]} for k, name in enumerate(CLASSES)
+        ],
+    }

@@ -1,0 +1,230 @@
+"""PASCAL VOC: XML annotations, one list of image names a split.
+
+Per class, as the class lists of VOC itself (`ImageSets/Main/<class>_<split>.txt`: 1, -1, 0): an object that is not
+difficult makes it positive, only difficult ones make it unknown, none makes it negative. What an unknown label does in
+training and in scoring is not decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.image_paths import is_image
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
+from mlrec.datasets.names import image_name
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
+from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
+from mlrec.utils.errors import DataError, Findings, nearest, printable
+from mlrec.utils.files import read_text
+
+LABELS = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
+
+
+def read_voc2007(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as all readers
+    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the year's folder itself.
+
+    Raises:
+        DataError: there is no VOC2007 there.
+    """
+    root = year_folder(path, "VOC2007")
+    manifests, sizes = read_year("voc2007", root, LABELS, findings)
+    source = {"kind": "voc2007", "path": str(path.absolute()), "format": "voc"}
+    return Reading("voc2007", manifests, source, stated_sizes=sizes)
+
+
+def read_voc2012(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+    """Read VOC2012 as VOC2007. Its test images have no public labels: all unknown, listed for prediction.
+
+    Raises:
+        DataError: there is no VOC2012 there.
+    """
+    root = year_folder(path, "VOC2012")
+    manifests, sizes = read_year("voc2012", root, LABELS, findings, unlabelled=("test",))
+    source = {"kind": "voc2012", "path": str(path.absolute()), "format": "voc"}
+    return Reading("voc2012", manifests, source, stated_sizes=sizes)
+
+
+def year_folder(path: Path, year: str) -> Path:
+    """The folder that holds `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (path, path / year, path / "VOCdevkit" / year):
+        if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
+            return folder.absolute()
+    raise DataError(
+        f"{printable(path)}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder"
+    )
+
+
+def _is_other_year(name: str, year: str) -> bool:
+    """Whether a folder is called as another year of VOC is: all years are laid out alike."""
+    return name != year and re.fullmatch(r"VOC(19|20)\d\d", name) is not None
+
+
+def read_year(
+    name: str, root: Path, labels: Sequence[str], findings: Findings, *, unlabelled: Collection[str] = ()
+) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
+    """One manifest for each split that has a list, and the sizes that the annotations state, by image.
+
+    Args:
+        name: of the data set.
+        root: the folder of `Annotations`, `ImageSets` and `JPEGImages`.
+        labels: the classes, in the order of the target columns.
+        findings: where errors and warnings go.
+        unlabelled: splits whose images may lack an annotation; all their labels are then unknown, with a warning.
+    """
+    lists = read_lists(root / LISTS, findings, lambda name: (root / ANNOTATIONS / f"{name}.xml").exists())
+    needed = {image for split, images in lists.items() if split not in unlabelled for image in images}
+    annotations: dict[str, Annotation] = {}
+    for image in dict.fromkeys(image for images in lists.values() for image in images):
+        file = root / ANNOTATIONS / f"{image}.xml"
+        if image not in needed and not file.exists():
+            findings.warn("images without annotation have unknown labels and serve for prediction alone", image)
+        elif annotation := read_annotation(file, root, findings):
+            annotations[image] = annotation
+    targets = {image: targets_of(annotation, labels, findings) for image, annotation in annotations.items()}
+    if findings.errors:
+        return [], {}
+    nothing_known = [UNKNOWN] * len(labels)
+    manifests = [
+        Manifest(
+            name=name,
+            split=split,
+            root=root,
+            labels=tuple(labels),
+            images=tuple(f"{IMAGES}/{image}.jpg" for image in images),
+            targets=target_array([targets.get(image, nothing_known) for image in images], labels),
+        )
+        for split, images in lists.items()
+    ]
+    sizes = {f"{IMAGES}/{image}.jpg": found.size for image, found in annotations.items() if found.size}
+    return manifests, sizes
+
+
+def read_lists(
+    folder: Path,
+    findings: Findings,
+    is_known: Callable[[str], bool],
+    *,
+    own: bool = False,
+    given: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
+    """Image names by split, each from its own `<split>.txt`. If VOC has a list of that name, its absence is a warning.
+
+    Args:
+        folder: the folder of the lists.
+        findings: where errors and warnings go.
+        is_known: whether there is an annotation of this name; decides what a line `a.jpg` or `a 1` names.
+        own: lists of an own dataset may have names that are not VOC's; names of splits are resolved by `splitnames`.
+        given: `--splits`, see `splitnames.parse_names`.
+
+    Raises:
+        DataError: there is no list at all.
+    """
+    found = split_lists(folder, given or {})
+    files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]
+    if own and not files:
+        files = found
+    for file in found if own else ():
+        if file not in files:
+            kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
+            findings.warn(kind, str(file))
+    if not files:
+        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in USUAL)}")
+    names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
+    lists: dict[str, list[str]] = {}
+    for file in files:
+        split = names[file.stem]
+        lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings, is_known)))
+    for split in () if own else USUAL:
+        if split not in lists:
+            findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
+    return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
+
+
+def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
+    """The lists of splits, without the lists of one class that VOC has: `cat_train.txt` next to `train.txt`."""
+    files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
+    splits = {known_split(file.stem) for file in files} - {None}
+    return [
+        file
+        for file in files
+        if file.stem.casefold() in given
+        or known_split(file.stem.rpartition("_")[2]) not in splits
+        or "_" not in file.stem
+    ]
+
+
+def _list(file: Path, split: str, findings: Findings, is_known: Callable[[str], bool]) -> list[str]:
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
+    if not lines:
+        findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
+    names = []
+    for number, line in lines:
+        faults = len(findings.errors)
+        name = image_name(_stem_of(line, is_known), f"{file}: line {number}", findings)
+        if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
+            names.append(name)
+    for name in repeated(names):
+        findings.warn("images listed twice were taken once", f"{file}: {name}")
+    return list(dict.fromkeys(names))
+
+
+def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
+    """The name of an annotation that a line means: `a`, `a.jpg`, or one of them before a second column (`a  -1`)."""
+    if _is_plain(line) and is_known(line):
+        return line
+    first = re.sub(r"\s+-?[01]$", "", line)
+    for name in (line, first):
+        if is_image(name) and _is_plain(name):
+            return name.removesuffix(Path(name).suffix)
+    return first
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name stays in its folder, so that a file of that name may be looked for."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
+
+
+def targets_of(annotation: Annotation, labels: Sequence[str], findings: Findings) -> list[int]:
+    """One target a label; a class that is none of the labels is an error with the nearest name."""
+    targets = dict.fromkeys(labels, 0)
+    for number, thing in enumerate(annotation.objects, 1):
+        if not thing.label:
+            continue  # told where it was read
+        if thing.label not in targets:
+            hint = nearest(thing.label, labels)
+            what = f"class '{printable(thing.label)}' is not one of the {len(labels)} classes{hint}"
+            findings.error(f"{annotation.where}: object {number}", what)
+        elif not thing.difficult:
+            targets[thing.label] = POSITIVE
+        elif targets[thing.label] != POSITIVE:
+            targets[thing.label] = UNKNOWN
+    return list(targets.values())
+
+
+def stem_below_images(image: str) -> str:
+    """The path of an image below its folder, without the ending; its annotation has the same below `Annotations`.
+
+    Example:
+        >>> stem_below_images("JPEGImages/cam1/000001.jpg")
+        'cam1/000001'
+    """
+    return image.partition("/")[2].rpartition(".")[0]
+
+
+def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:
+    """(N, C) targets, also for N = 0."""
+    return np.array(rows, dtype=np.int8).reshape(-1, len(labels))

@@ -1,0 +1,204 @@
+"""Own images annotated in VOC's XML, as labelling tools write it: any labels, any image format, lists or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlrec.datasets.image_paths import ImageIndex, Omitted, files_below, unused_images, without_ending
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import normal
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.voc import (
+    ANNOTATIONS,
+    IMAGES,
+    LISTS,
+    read_lists,
+    split_lists,
+    stem_below_images,
+    target_array,
+    targets_of,
+)
+from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
+from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
+from mlrec.utils.errors import DataError, Findings, printable
+
+
+def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
+
+    XML files are read in all subfolders. Splits are those of `ImageSets/Main`, else there is one, `all`; if XML files
+    are in folders named like splits (`train`, `valid`, `test`), these are the splits. Labels are `options.labels`, in
+    that order, and any other name is an error; without them the names that occur, sorted. Images are in
+    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
+    their XML file; else the one image of that name below `path` is taken. What is not used is a warning.
+
+    Raises:
+        DataError: no annotations there.
+    """
+    root = path.absolute()
+    folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
+    nested = sorted(root.glob(f"*/{ANNOTATIONS}")) if folder == root else []
+    if nested:
+        raise DataError(f"{printable(root)}: no {ANNOTATIONS} here; give the folder {printable(nested[0].parent)}")
+    files = _annotation_files(folder, findings)
+    listed = bool(split_lists(root / LISTS, options.split_names))
+    if listed:
+        lists = read_lists(
+            root / LISTS, findings, lambda name: normal(name) in files, own=True, given=options.split_names
+        )
+    else:
+        lists = _by_folder(folder, files, options.split_names, findings)
+    used = {normal(stem) for stems in lists.values() for stem in stems}
+    for file in (file for stem, file in files.items() if stem not in used):
+        findings.warn("annotations of no split were not used", file.relative_to(root).as_posix())
+    annotations = {}
+    for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
+        file = files.get(normal(stem), folder / f"{stem}.xml")
+        if annotation := read_annotation(file, root, findings):
+            annotations[stem] = annotation
+    labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
+    if not labels and not findings.errors:
+        raise DataError(f"{printable(folder)}: no annotation holds an object, so there are no labels; give --labels")
+    targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
+    root, names = _images_of(root, folder, options.images, annotations, findings)
+    if findings.errors:
+        return Reading(path.name, [], {})
+    manifests = [
+        Manifest(
+            root.name,
+            split,
+            root,
+            labels,
+            tuple(names[stem] for stem in stems),
+            target_array([targets[stem] for stem in stems], labels),
+        )
+        for split, stems in lists.items()
+    ]
+    if not listed:
+        place = options.images.absolute() if options.images else _image_folder(root, folder)
+        _warn_of_other_images(root, place, names, findings)
+    sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
+    source = {"kind": "voc", "path": str(path.absolute()), "annotations": str(folder)}
+    if root == path.absolute() and _is_laid_out_as_voc(root, files, names):
+        source["format"] = "voc"  # so that objects can be read again as there
+    return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
+
+
+def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], findings: Findings) -> None:
+    """Warn of images in `place` that no annotation is about."""
+    annotated = {without_ending(name) for name in names.values()}
+    for name in unused_images(root, names.values()):
+        if (root / name).is_relative_to(place) and without_ending(name) not in annotated:
+            findings.warn("images without an annotation were left out", name)
+
+
+def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
+    """Whether every annotation is in `Annotations` under the name that its image has below the folder of images."""
+    return all(
+        files[normal(stem)] == root / ANNOTATIONS / f"{stem_below_images(name)}.xml" for stem, name in names.items()
+    )
+
+
+def _annotation_files(folder: Path, findings: Findings) -> dict[str, Path]:
+    """All XML files below `folder`, by their path below it without the ending.
+
+    Raises:
+        DataError: there is none.
+    """
+    omitted = Omitted()
+    files: dict[str, Path] = {}
+    for file in files_below(folder, omitted):
+        if file.suffix.lower() == ".xml":
+            stem = normal(file.relative_to(folder).with_suffix("").as_posix())
+            if files.setdefault(stem, file) is not file:
+                findings.error(str(file), f"has the name of {printable(files[stem].name)}; keep one of them")
+    if not files:
+        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
+    omitted.warn(findings)
+    return files
+
+
+def _by_folder(
+    folder: Path, files: Mapping[str, Path], given: Mapping[str, str], findings: Findings
+) -> dict[str, list[str]]:
+    """Annotations by split, as paths below `folder` without their ending; without a folder per split all are one."""
+    stems = [file.relative_to(folder).with_suffix("").as_posix() for file in files.values()]
+    parts: dict[str, list[str]] = {}
+    for stem in stems:
+        part, slash, _ = stem.partition("/")
+        if slash and (known_split(part) or part.casefold() in given):
+            parts.setdefault(part, []).append(stem)
+    names = resolve_names({name: str(folder / name) for name in parts}, given, findings)
+    lists: dict[str, list[str]] = {}
+    for part, inside in parts.items():
+        lists[names[part]] = lists.get(names[part], []) + inside
+    return dict(sorted(lists.items(), key=lambda item: usual_order(item[0]))) or {WHOLE: stems}
+
+
+def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:
+    """All class names that occur, sorted. Names that differ in case alone are an error: they are one class."""
+    places: dict[str, str] = {}
+    for annotation in annotations:
+        for thing in annotation.objects:
+            places.setdefault(thing.label, annotation.where)
+    folded: dict[str, str] = {}
+    for name in sorted(places):
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            findings.error(places[name], f"class '{printable(name)}' is '{printable(other)}' elsewhere; give --labels")
+    return tuple(sorted(places))
+
+
+def _image_folder(root: Path, folder: Path) -> Path:
+    return next(place for place in (root / IMAGES, root / "images", folder) if place.is_dir())
+
+
+def _images_of(
+    root: Path, folder: Path, images: Path | None, annotations: Mapping[str, Annotation], findings: Findings
+) -> tuple[Path, dict[str, str]]:
+    """The root of the image names, and the image of each annotation. Files are listed, not opened.
+
+    Args:
+        root: the folder of the data set.
+        folder: the folder of the annotations.
+        images: the folder of the images, if it was given.
+        annotations: by path below `folder`, without the ending.
+        findings: where errors and warnings go.
+    """
+    place = images.absolute() if images else _image_folder(root, folder)
+    home = root if place.is_relative_to(root) else place
+    index = ImageIndex(place)
+    wider = index if images or place == root else None  # of all images below the root: listed when needed
+    names: dict[str, str] = {}
+    for stem, annotation in annotations.items():
+        files = [place / name for name in index.find(stem)]
+        if not files:
+            wider = wider or ImageIndex(root)
+            files = [wider.root / name for name in wider.find(stem)]
+        found = sorted(file.relative_to(home).as_posix() for file in files)
+        if not found:
+            near = _nearest_image(place, stem, index.names)
+            findings.error(
+                annotation.where, f"no image of this name; its image must be called as the XML file is{near}"
+            )
+            continue
+        if len({without_ending(name) for name in found}) > 1:
+            some = ", ".join(map(printable, found[:3]))
+            findings.error(
+                annotation.where, f"several images have this name ({some}); put the XML file into its folder"
+            )
+            continue
+        if len(found) > 1:
+            kind = "of images that differ in their ending alone the first was taken"
+            findings.warn(kind, ", ".join(found[:2]))
+        names[stem] = found[0]
+    return home, names
+
+
+def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:
+    """`"; there is A.JPG"` for an image whose name differs from `stem` in capitals alone."""
+    for name in names:
+        if normal(without_ending(name)).casefold() == normal(stem).casefold():
+            return f"; there is {printable(place / name)}"
+    return ""

@@ -1,0 +1,155 @@
+"""One VOC annotation file, read as the work of a stranger: no DTD, no deep nesting, at most 10 MB."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from mlrec.datasets.manifest import clean_label
+from mlrec.datasets.names import alike, normal
+from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.files import read_bytes
+
+MAX_BYTES = 10_000_000
+MAX_DEPTH = 100
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One annotated object: its class, whether it is difficult, and xmin, ymin, xmax, ymax (1-based) if stated."""
+
+    label: str
+    difficult: bool
+    corners: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One file: its name in messages, its objects in order, width and height of the image, if stated."""
+
+    where: str
+    objects: tuple[Thing, ...]
+    size: tuple[int, int] | None
+
+
+def read_annotation(path: Path, root: Path, findings: Findings) -> Annotation | None:
+    """Read one annotation; what is wrong goes to `findings`, with the path below `root`, and nothing is returned."""
+    where = str(path.relative_to(root.parent))
+    try:
+        tree = _parse(path, where)
+    except DataError as error:
+        findings.errors.append(str(error))
+        return None
+    _check_filename(tree, path.stem, where, findings)
+    size = _size(tree)
+    nodes = tree.findall("object")
+    objects = tuple(_thing(node, f"{where}: object {k}", findings) for k, node in enumerate(nodes, 1))
+    if not nodes:
+        findings.warn("images without any object are negative for every class", where)
+    for thing in objects:
+        if thing.corners is not None and not _inside(thing.corners, size):
+            findings.warn("a box lies outside its image; the label is kept", f"{where}: '{thing.label}'")
+    return Annotation(where, objects, size)
+
+
+class _ShallowBuilder(ET.TreeBuilder):
+    """Builds the tree, but not of a file that nests elements to exhaust the stack."""
+
+    depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise DataError(f"nests elements deeper than {MAX_DEPTH}; no annotation does")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ET.Element:
+        self.depth -= 1
+        return super().end(tag)
+
+
+def _parse(path: Path, where: str) -> ET.Element:
+    if not path.exists():
+        near = alike(path)
+        remedy = f"there is {printable(near)}" if near else "unpack the archive again"
+        raise DataError(f"{printable(where)}: no such annotation, but the image is listed; {remedy}")
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{printable(where)}: larger than {MAX_BYTES:,} bytes; no annotation is")
+    content = read_bytes(path)
+    if not content.strip():
+        raise DataError(f"{printable(where)}: is empty; unpack the archive again")
+    parser = DefusedXMLParser(target=_ShallowBuilder(), forbid_dtd=True)
+    try:
+        parser.feed(content)
+        tree = parser.close()
+    except DefusedXmlException as error:
+        raise DataError(
+            f"{printable(where)}: contains a DOCTYPE, which is refused (entity attacks); remove it"
+        ) from error
+    except ET.ParseError as error:
+        line, column = error.position
+        raise DataError(
+            f"{printable(where)}: not well-formed XML at line {line}, column {column}; unpack the archive again"
+        ) from error
+    except DataError as error:
+        raise DataError(f"{printable(where)}: {error}") from error
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{printable(where)}: its text encoding is unknown or broken; save it as UTF-8") from error
+    if not isinstance(tree, ET.Element) or tree.tag != "annotation":
+        raise DataError(f"{printable(where)}: root element is not <annotation>; this is no VOC annotation")
+    return tree
+
+
+def _check_filename(tree: ET.Element, stem: str, where: str, findings: Findings) -> None:
+    name = (tree.findtext("filename") or "").strip()
+    if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
+        findings.error(where, f"<filename> '{printable(name)}' leaves the image folder; correct it")
+    elif name and normal(stem) not in _last_part(name):
+        findings.warn("<filename> names another image; the name of the XML file is used", f"{where} ('{name}')")
+
+
+def _last_part(name: str) -> tuple[str, str]:
+    """The file's own name, as folders may precede it, with and without its ending."""
+    base = normal(name).rpartition("/")[2]
+    return base, base.rpartition(".")[0]
+
+
+def _size(tree: ET.Element) -> tuple[int, int] | None:
+    width, height = (_number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+    if not (math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1):
+        return None
+    return int(width), int(height)
+
+
+def _thing(node: ET.Element, where: str, findings: Findings) -> Thing:
+    name = node.findtext("name")
+    label = clean_label(name, where, findings) if name is not None else ""
+    if name is None:
+        findings.error(where, "has no <name>; name its class")
+    difficult = (node.findtext("difficult") or "0").strip() or "0"
+    if difficult not in ("0", "1"):
+        findings.error(where, f"<difficult> is '{printable(difficult)}', expected 0 or 1")
+    numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
+    if not all(map(math.isfinite, numbers)):
+        findings.warn("an object has no box of four numbers; the label is kept", where)
+        return Thing(label, difficult == "1", None)
+    return Thing(label, difficult == "1", (numbers[0], numbers[1], numbers[2], numbers[3]))
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _inside(corners: tuple[float, float, float, float], size: tuple[int, int] | None) -> bool:
+    left, top, right, bottom = corners
+    ordered = 0 <= left <= right and 0 <= top <= bottom
+    return ordered and (size is None or (right <= size[0] and bottom <= size[1]))

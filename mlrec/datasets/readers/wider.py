@@ -1,0 +1,153 @@
+"""WIDER-Attribute: persons of a picture, each with a box and 14 attributes that are present, absent or not told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.names import image_name
+from mlrec.datasets.readers.json_file import read_json
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.utils.errors import DataError, Findings, printable
+
+LABELS = (
+    "male", "longHair", "sunglass", "hat", "tShirt", "longSleeve", "formal",
+    "shorts", "jeans", "longPants", "skirt", "faceMask", "logo", "stripe",
+)  # fmt: skip
+FOLDERS = ("Annotations", "wider_attribute_annotation", "Anno", ".")
+SPLITS = ("trainval", "test")
+IMAGES = "Image"
+PERSONS = {"trainval": 28_345, "test": 29_179}  # of the paper
+VALUES = {1: POSITIVE, -1: NEGATIVE, 0: UNKNOWN}
+_SPELLINGS = {"tshiirt": "tshirt"}  # spelt so by some copies of the annotation
+
+
+class _Target(msgspec.Struct, gc=False):
+    attribute: list[int]
+    bbox: list[float]
+
+
+class _Image(msgspec.Struct, gc=False):
+    file_name: str
+    targets: list[_Target]
+
+
+class _File(msgspec.Struct):
+    images: list[_Image]
+    attribute_id_map: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Person:
+    """One sample: its image below the root, its place in the image's list of persons, what is said of it."""
+
+    image: str
+    place: int
+    values: list[int]
+    box: list[float]
+
+
+def read_wider(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+    """Read `wider_attribute_{trainval,test}.json`; images lie in `path/Image`.
+
+    Attribute 1, -1, 0 become positive, negative, unknown. Where trainval holds images of `train/` and of `val/`, these
+    two are splits as well.
+
+    Raises:
+        DataError: no annotation file, or one that cannot be read.
+    """
+    root = path.absolute()
+    manifests = []
+    for split in SPLITS:
+        file = _annotation_file(root, f"wider_attribute_{split}.json")
+        if file is None:
+            findings.warn(f"split '{split}' is absent, because its file is missing", f"wider_attribute_{split}.json")
+            continue
+        content = read_json(file, _File, findings)
+        _check_names(content.attribute_id_map, file, findings)
+        persons = list(_persons(content.images, file, findings))
+        if split == "trainval":
+            manifests += _parts(persons, root)
+        manifests.append(_manifest(split, persons, root))
+    if not manifests:
+        raise DataError(
+            f"{printable(path)}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; check the folder"
+        )
+    published = {m.split: PERSONS[m.split] for m in manifests if m.split in PERSONS}
+    return Reading("wider", manifests, {"kind": "wider", "path": str(root)}, published=published)
+
+
+def _annotation_file(root: Path, name: str) -> Path | None:
+    found = (root / folder / name for folder in FOLDERS)
+    return next((file for file in found if file.exists()), None)
+
+
+def _check_names(named: dict[str, str], file: Path, findings: Findings) -> None:
+    """The columns must be the paper's 14 attributes in its order; case, blanks and punctuation may differ."""
+    expected = {str(k): label for k, label in enumerate(LABELS)}
+    for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
+        have, want = named.get(key), expected.get(key)
+        if have is None or want is None or _folded(have) != _folded(want):
+            shown = "missing" if have is None else f"'{printable(have)}'"
+            told = f"expected '{want}'" if want else f"expected {len(LABELS)} attributes"
+            findings.error(f"{file}: attribute_id_map[{key}]", f"is {shown}, {told}; the columns would be mixed up")
+
+
+def _folded(name: str) -> str:
+    plain = re.sub(r"[^a-z]", "", name.casefold())
+    return _SPELLINGS.get(plain, plain)
+
+
+def _persons(images: list[_Image], file: Path, findings: Findings) -> Iterator[_Person]:
+    first: dict[str, _Image] = {}
+    for number, image in enumerate(images):
+        where = f"{file}: images[{number}] ({image.file_name})"
+        name = f"{IMAGES}/{image_name(image.file_name, f'{file}: images[{number}]: file_name', findings)}"
+        earlier = first.setdefault(name, image)
+        if earlier is not image:
+            if earlier == image:
+                findings.warn("identical records were taken once", where)
+            else:
+                findings.error(where, "stands twice, with other persons; keep one")
+            continue
+        for place, target in enumerate(image.targets):
+            if values := _values(target, f"{where}: targets[{place}]", findings):
+                yield _Person(name, place, values, target.bbox)
+
+
+def _values(target: _Target, where: str, findings: Findings) -> list[int]:
+    """The 14 targets of a person, or nothing if the record does not fit."""
+    if len(target.bbox) != 4:
+        findings.error(where, f"bbox has {len(target.bbox)} numbers, expected x, y, width, height")
+    if len(target.attribute) != len(LABELS):
+        findings.error(where, f"{len(target.attribute)} attributes, expected {len(LABELS)}")
+        return []
+    for label, value in zip(LABELS, target.attribute, strict=True):
+        if value not in VALUES:
+            findings.error(where, f"attribute '{label}' is {value}; expected 1, -1 or 0 (not told)")
+    return [VALUES.get(value, UNKNOWN) for value in target.attribute] if len(target.bbox) == 4 else []
+
+
+def _parts(persons: list[_Person], root: Path) -> list[Manifest]:
+    """`train` and `val` out of trainval, by the first folder of the path, where both occur."""
+    of = {split: [p for p in persons if p.image.startswith(f"{IMAGES}/{split}/")] for split in ("train", "val")}
+    return [_manifest(split, chosen, root) for split, chosen in of.items()] if all(of.values()) else []
+
+
+def _manifest(split: str, persons: list[_Person], root: Path) -> Manifest:
+    return Manifest(
+        name="wider",
+        split=split,
+        root=root,
+        labels=LABELS,
+        images=tuple(person.image for person in persons),
+        targets=np.array([person.values for person in persons], dtype=np.int8).reshape(-1, len(LABELS)),
+        boxes=np.array([person.box for person in persons], dtype=np.float64).reshape(-1, 4),
+        sample_ids=tuple(f"{person.image}#{person.place}" for person in persons),
+    )

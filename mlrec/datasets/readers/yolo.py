@@ -1,0 +1,343 @@
+"""YOLO: `data.yaml` with class names and image lists, and one text file of boxes beside each image."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlrec.datasets.image_paths import (
+    ImageIndex,
+    Omitted,
+    files_below,
+    image_files,
+    is_image,
+    name_below,
+    unused_images,
+    without_dots,
+)
+from mlrec.datasets.images.decode import SUFFIXES
+from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
+from mlrec.datasets.names import alike, image_name, normal
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.split_names import known_split, resolve_names, usual_order
+from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.files import read_text
+
+FILE = "data.yaml"
+MAX_DEPTH = 100
+SPLITS = ("train", "val", "test")
+# Keys without images: the description itself, and what training tools keep there.
+OTHER_KEYS = frozenset(
+    {"path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow", "yaml_file"}
+)
+_FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]", re.IGNORECASE)
+
+
+def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    """Read the data set that `data.yaml` describes; `path` is that file or its folder.
+
+    `names` is a list or numbers the classes; `train`, `val` (or `valid`, ...) and `test` are folders of images or text
+    files that list them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are
+    in `labels/.../x.txt`; an image without that file is negative for every class, but a split without any such file is
+    an error. Names are used as given: a link is not replaced by its target. A label is positive if it has a box.
+
+    Raises:
+        DataError: no such file, or it does not describe a data set.
+    """
+    file = _find(path.absolute())
+    described = _load(file)
+    labels = _names(described.get("names"), file, findings)
+    if described.get("nc", len(labels)) != len(labels):
+        findings.error(
+            f"{file}", f"nc is {printable(described['nc'])}, but names has {len(labels)}; correct one of them"
+        )
+    splits = _splits(described, file, options.split_names, findings)
+    root = _root(described.get("path"), file, findings)
+    listing = _Listing(root, findings)
+    images = {split: listing.images(entries, f"{file}: {split}") for split, entries in splits.items()}
+    for split in SPLITS:
+        if split not in splits:
+            findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
+    name = file.stem if file.name != FILE else file.parent.name
+    source = {"kind": "yolo", "path": str(file)}
+    if findings.errors:
+        return Reading(name, [], source)
+    label_files = _LabelFiles(root, findings)
+    manifests = []
+    for split, names in images.items():
+        rows = label_files.targets(names, len(labels), f"{file}: {split}")
+        targets = np.array(rows, dtype=np.int8).reshape(-1, len(labels))
+        manifests.append(Manifest(root.name, split, root, labels, tuple(names), targets))
+    listing.warn_of_the_rest([image for names in images.values() for image in names])
+    return Reading(name, manifests, source)
+
+
+def _find(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = [path / FILE] if (path / FILE).exists() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+    if len(found) != 1:
+        raise DataError(f"{printable(path)}: {len(found)} YAML files and no {FILE}; give the path of the right one")
+    return found[0]
+
+
+def _load(file: Path) -> dict[str, Any]:
+    import yaml
+
+    text = read_text(file)
+    try:
+        _refuse_tricks(text, file)
+        described = yaml.safe_load(text)
+    except DataError:
+        raise
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise DataError(f"{printable(file)}: invalid YAML{where}; correct it") from error
+    if not isinstance(described, dict):
+        raise DataError(f"{printable(file)}: no YAML mapping; it needs names, train and val")
+    return described
+
+
+def _refuse_tricks(text: str, file: Path) -> None:
+    """Refuse what costs far more to read than to write, before it is read, and keys of which the last would win."""
+    import yaml
+
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
+            raise DataError(f"{printable(file)}: uses YAML aliases; write the values out")
+        opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
+        depth += opens - closes
+        if depth > MAX_DEPTH:
+            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a data set is")
+    top = yaml.compose(text, Loader=yaml.SafeLoader)
+    for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
+        if isinstance(node, yaml.MappingNode) and (twice := repeated(str(key.value) for key, _ in node.value)):
+            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' stands twice; keep one")
+
+
+def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
+    if isinstance(value, dict) and set(value) == set(range(len(value))):
+        value = [value[k] for k in range(len(value))]
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{printable(file)}: names must list the classes, or number them 0, 1, 2, ... without gaps")
+    for name in value:
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise DataError(f"{printable(file)}: names: {printable(name)} is no text to YAML; put the name in quotes")
+    labels = tuple(clean_label(str(name), f"{file}: names[{k}]", findings) for k, name in enumerate(value))
+    for name in repeated(labels):
+        findings.error(f"{file}: names", f"'{printable(name)}' stands twice; keep one")
+    return labels
+
+
+def _splits(
+    described: Mapping[Any, Any], file: Path, given: Mapping[str, str], findings: Findings
+) -> dict[str, list[Any]]:
+    """What each split's key gives: folders and lists of images. Other keys, settings apart, are a warning.
+
+    Raises:
+        DataError: no key is the name of a split.
+    """
+    keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
+    keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
+    if not any(described[key] for key in keys):
+        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
+    for key in described:
+        if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
+            findings.warn("keys that are no split were not used", f"{file}: {key}")
+    names = resolve_names({key: str(file) for key in keys}, given, findings)
+    splits: dict[str, list[Any]] = {}
+    for key in sorted(keys, key=lambda key: usual_order(names[key])):
+        value = described[key]
+        splits.setdefault(names[key], []).extend(value if isinstance(value, list) else [value])
+    return splits
+
+
+def _root(value: Any, file: Path, findings: Findings) -> Path:
+    """`path:` if it exists, as given or below the file's folder; else that folder: configurations move with data."""
+    candidates = [file.parent / str(value), Path(str(value)).absolute()] if value else []
+    for folder in candidates:
+        if _exists(folder) and folder.is_dir():
+            return without_dots(folder)
+    if value:
+        findings.warn(f"the folder that 'path' names is missing; the folder of {FILE} was used", f"{file}: {value}")
+    return file.parent
+
+
+def _exists(path: Path) -> bool:
+    """Whether `path` exists, also if it is longer than any file system takes."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+class _Listing:
+    """The images of a data set: what folders hold and lists name, as names below the root."""
+
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self._root, self._findings = root, findings
+        self._omitted = Omitted()
+        self._index: ImageIndex | None = None
+
+    def images(self, value: Any, where: str) -> list[str]:
+        """Image names below the root, out of the folders and lists that one key gives."""
+        names: list[str] = []
+        for entry in value if isinstance(value, list) else [value]:
+            place = self._place(str(entry), where)
+            if place is None:
+                continue
+            if place.is_dir():
+                files = sorted(image_files(place, self._omitted))
+                names += [file.relative_to(self._root).as_posix() for file in files]
+            else:
+                names += self._listed(place)
+        for name in repeated(names):
+            self._findings.warn("images listed twice were taken once", f"{where}: {name}")
+        return list(dict.fromkeys(names))
+
+    def warn_of_the_rest(self, used: Sequence[str]) -> None:
+        """Warn of images of no split, and of files in the folders of images that are no images."""
+        self._omitted.files = [file for file in self._omitted.files if file.suffix.lower() not in (".txt", ".cache")]
+        self._omitted.warn(self._findings)
+        for name in unused_images(self._root, used):
+            self._findings.warn("images that belong to no split were not used", name)
+
+    def _place(self, entry: str, where: str) -> Path | None:
+        """The folder or list that an entry means; `../images` of exported sets means `images`."""
+        for candidate in (self._root / entry, self._root / entry.removeprefix("../")):
+            name = name_below(self._root, candidate) if _exists(candidate) else None
+            if name is not None:
+                return self._root / name
+        near = alike(self._root / entry)
+        there = f"; there is {printable(near)}" if near else ""
+        self._findings.error(
+            where, f"'{printable(entry)}' is neither a folder nor a list below {printable(self._root)}{there}"
+        )
+        return None
+
+    def _listed(self, file: Path) -> Iterator[str]:
+        for number, line in enumerate(read_text(file).split("\n"), 1):
+            if line.strip():
+                yield self._named(line.strip(), file, f"{file}: line {number}")
+
+    def _named(self, line: str, file: Path, where: str) -> str:
+        """The image that a line of a list names: below the root, or below the folder of the list."""
+        column = None if is_image(line) else _FIRST_COLUMN.match(line)
+        written = column[1] if column else line
+        for folder in (self._root, file.parent):
+            if _exists(folder / written) and (name := name_below(self._root, folder / written)) is not None:
+                return image_name(name, where, self._findings)
+        if self._index is None:
+            self._index = ImageIndex(self._root)
+        elsewhere = ".." in written.split("/") or _exists(Path(written))
+        files = [] if elsewhere else self._index.find(written)
+        if len(files) != 1:
+            return image_name(written, where, self._findings)
+        self._findings.warn("names were matched to files that are spelled otherwise", f"{where}: {files[0]}")
+        return files[0]
+
+
+class _LabelFiles:
+    """The text files of boxes, looked up by the names of their images; folders are listed once."""
+
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self._root, self._findings = root, findings
+        self._folders: dict[Path, dict[str, str]] = {}
+
+    def targets(self, images: Sequence[str], labels: int, where: str) -> list[list[int]]:
+        """A row of targets for each image. Images of which none has a label file are an error."""
+        files = [self._of(image) for image in images]
+        if images and not any(files):
+            self._findings.error(where, self._none_found(images))
+            return [[0] * labels for _ in images]
+        return [self._row(image, file, labels) for image, file in zip(images, files, strict=True)]
+
+    def _row(self, image: str, file: Path | None, labels: int) -> list[int]:
+        row = [0] * labels
+        if file is None:
+            wanted = self._candidates(image)[0]
+            if near := alike(wanted):
+                self._findings.error(image, f"its label file is called {printable(near)}; rename it to {wanted.name}")
+            else:
+                self._findings.warn("images without a label file are negative for every class", image)
+            return row
+        for number, line in enumerate(read_text(file).split("\n"), 1):
+            if line.strip():
+                label = _class_of(line.split(), labels, f"{file}: line {number}", self._findings)
+                if label is not None:
+                    row[label] = POSITIVE
+        return row
+
+    def _of(self, image: str) -> Path | None:
+        """The label file of an image. Unicode forms do not count, capitals do."""
+        for file in self._candidates(image):
+            if file.parent not in self._folders:
+                names = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+                self._folders[file.parent] = {normal(name): name for name in names} | {name: name for name in names}
+            names_there = self._folders[file.parent]
+            name = names_there.get(file.name) or names_there.get(normal(file.name))
+            if name:
+                return file.parent / name
+        return None
+
+    def _candidates(self, image: str) -> list[Path]:
+        """Where the labels of an image can be, the usual place first.
+
+        The last folder called `images` gives way to `labels`. If there is none below the root, the root itself may be
+        in one (`path: ./images`), or the labels are next to the images.
+        """
+        file = Path(image).with_suffix(".txt")
+        inside = _with_labels(file)
+        if inside:
+            return [self._root / inside]
+        above = _with_labels(self._root / file)
+        return [*([above] if above else []), self._root / file]
+
+    def _none_found(self, images: Sequence[str]) -> str:
+        """The message on a split without any label file: where was looked, and what is there instead."""
+        looked = " or ".join(printable(file) for file in self._candidates(images[0]))
+        stems = {normal(Path(image).stem).casefold() for image in images}
+        others = (
+            file
+            for file in files_below(self._root, Omitted())
+            if file.suffix.lower() == ".txt" and normal(file.stem).casefold() in stems
+        )
+        other = next(others, None)
+        there = f"there is {printable(other)}; rename or move" if other else "no file of such a name is there; add"
+        return (
+            f"no image has a label file ({len(images):,} images), looked for {looked}, but {there} the label files, or "
+            "leave this split out"
+        )
+
+
+def _with_labels(file: Path) -> Path | None:
+    """`labels/x.txt` for `images/x.txt`, or None without a folder of that name."""
+    folders = list(file.parts[:-1])
+    if "images" not in folders:
+        return None
+    last = len(folders) - 1 - folders[::-1].index("images")
+    return Path(*folders[:last], "labels", *folders[last + 1 :], file.name)
+
+
+def _class_of(fields: Sequence[str], labels: int, where: str, findings: Findings) -> int | None:
+    """The class of one line: `class x y width height`, or `class x1 y1 x2 y2 ...` of an outline."""
+    try:
+        numbers = [float(field) for field in fields]
+    except ValueError:
+        numbers = []
+    if len(numbers) < 5 or not all(map(math.isfinite, numbers)) or not numbers[0].is_integer():
+        findings.error(where, "not 'class x y width height' in numbers; correct the line")
+        return None
+    if not 0 <= numbers[0] < labels:
+        findings.error(
+            where, f"class {numbers[0]:.0f} is not one of the {labels} classes, 0 to {labels - 1}; see names"
+        )
+        return None
+    return int(numbers[0])

@@ -1,0 +1,122 @@
+"""Names of splits: one vocabulary for all sources, in any case, written as train, val, trainval and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlrec.datasets.names import SPLIT_NAME
+from mlrec.utils.errors import Findings, UsageError, printable
+
+USUAL = ("train", "val", "trainval", "test")
+WHOLE = "all"  # the one split of a source that names none
+VOCABULARY = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "trainval": "trainval",
+    "all": WHOLE,
+    "default": WHOLE,  # CVAT's name for images of no split
+}
+NESTED = {"trainval": ("train", "val"), WHOLE: ("train", "val", "trainval")}  # the first holds the others by design
+
+
+def usual_order(split: str) -> tuple[int, str]:
+    """Sort key of split names: train, val, trainval, test, then the others by name."""
+    return (USUAL.index(split) if split in USUAL else len(USUAL), split)
+
+
+def known_split(name: str) -> str | None:
+    """The split that a name stands for, or None if the vocabulary does not have it.
+
+    Example:
+        >>> known_split("Validation"), known_split("holdout")
+        ('val', None)
+    """
+    return VOCABULARY.get(name.strip().casefold())
+
+
+def disjoint(first: str, second: str) -> bool:
+    """Whether two splits must not share an image: all pairs but trainval (or all) and its parts."""
+    return second not in NESTED.get(first, ()) and first not in NESTED.get(second, ())
+
+
+def parse_names(text: str) -> dict[str, str]:
+    """Parse `OWN=val,...` of `--splits`; own names are compared in any case.
+
+    Raises:
+        UsageError: not of that form, one name given twice, or a split that cannot be a file name.
+    """
+    names: dict[str, str] = {}
+    for pair in text.split(","):
+        own, equals, split = (part.strip() for part in pair.partition("="))
+        split = known_split(split) or split
+        if not equals or not own or not SPLIT_NAME.fullmatch(split):
+            raise UsageError(f"--splits {printable(text)}: '{printable(pair)}' is not OWN=train, OWN=val or OWN=test")
+        if own.casefold() in names:
+            raise UsageError(f"--splits {printable(text)}: names '{printable(own)}' twice; name it once")
+        names[own.casefold()] = split
+    return names
+
+
+def resolve_names(
+    places: Mapping[str, str], given: Mapping[str, str], findings: Findings, *, one_column: bool = False
+) -> dict[str, str]:
+    """The split that each name of a source is written as: by `--splits`, else by the vocabulary, else as it is.
+
+    Two names of one split are an error, because two sets of images may have been meant. `--splits` joins them. In one
+    column of a table, names that differ only in case are joined with a warning.
+
+    Args:
+        places: all names of the source, and where each was found, for messages.
+        given: `--splits`, see `parse_names`.
+        findings: where errors and warnings go.
+        one_column: the names are cells of one column.
+
+    Returns:
+        A split for each name of `places`, in that order.
+    """
+    resolved: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for own, place in places.items():
+        key = own.strip().casefold()
+        split = given.get(key) or known_split(own) or own.strip()
+        if not SPLIT_NAME.fullmatch(split):
+            findings.error(place, f"'{printable(split)}' is not a valid split name; write train, val or test")
+        elif key not in given and known_split(own) is None:
+            findings.warn(
+                "split names that are not train, val, trainval or test were kept; --splits OWN=val,... renames them",
+                f"{split} ({place})",
+            )
+        other = first.setdefault(split.casefold(), own)
+        if other != own:
+            split = resolved[other]
+            _check_joined(own, other, split, given, place, findings, one_column)
+        resolved[own] = split
+    for own in sorted(given.keys() - {name.strip().casefold() for name in places}):
+        there = ", ".join(printable(name) for name in places) or "no names of splits"
+        findings.error("--splits", f"the source has no split '{printable(own)}'; there is {there}")
+    return resolved
+
+
+def _check_joined(
+    own: str, other: str, split: str, given: Mapping[str, str], place: str, findings: Findings, one_column: bool
+) -> None:
+    """Report two names of one split, unless `--splits` gives both."""
+    keys = own.strip().casefold(), other.strip().casefold()
+    if all(key in given for key in keys):
+        return
+    if one_column and keys[0] == keys[1]:
+        if own.strip() != other.strip():
+            findings.warn("split names that differ only in case were joined", f"{other} and {own} ({place})")
+        return
+    both = ",".join(f"{printable(name.strip())}={split}" for name in (other, own))
+    findings.error(
+        place,
+        f"'{printable(own)}' and '{printable(other)}' are both split '{split}'; --splits {both} joins them, "
+        "or rename one",
+    )

@@ -1,0 +1,275 @@
+"""`evaluate`: scores and truth in, `Metrics` out; all numbers are fractions from 0 to 1, None where undefined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlrec.datasets.manifest import repeated
+from mlrec.metrics.average_precision import average_precisions
+from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
+from mlrec.metrics.frames import aligned
+from mlrec.metrics.precision_recall import Threshold, count, decide, decide_top_k, rates
+from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
+from mlrec.utils.errors import PredictionsError, UsageError, counted, printable
+from mlrec.utils.files import read_own_json, write_json
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Precision, recall and F1 of decisions: C per label then averaged, O over all labels together."""
+
+    CP: float | None
+    CR: float | None
+    CF1: float | None
+    OP: float | None
+    OR: float | None
+    OF1: float | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good scores are, and by which conventions.
+
+    Attributes:
+        mAP: mean AP over the labels that have a known positive and a known negative.
+        CP, CR, CF1, OP, OR, OF1: of the labels at or above the threshold.
+        top3: the same six of the three highest labels of each sample.
+        average_precision: by label; None for a label without a known positive or without a known negative.
+        counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
+            AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
+        conventions: the rules used.
+    """
+
+    mAP: float | None
+    CP: float | None
+    CR: float | None
+    CF1: float | None
+    OP: float | None
+    OR: float | None
+    OF1: float | None
+    top3: Rates
+    average_precision: dict[str, float | None]
+    counts: dict[str, int]
+    conventions: Conventions
+
+    @property
+    def undefined(self) -> list[str]:
+        """Labels without AP, because the truth has no positive or no negative of them."""
+        return [label for label, value in self.average_precision.items() if value is None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `metrics.json`, and what `score --json` prints."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+    def save(self, path: Path | str) -> None:
+        """Write `metrics.json`."""
+        write_json(Path(path), self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Metrics:
+        """Read `metrics.json`.
+
+        Raises:
+            PredictionsError: not such a file; says what does not fit.
+        """
+        return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
+
+
+def evaluate(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    conventions: str | Conventions = "mlrec",
+    scores: ScoreKind | None = None,
+    threshold: Threshold | None = None,
+    sample_ids: Sequence[str] | None = None,
+) -> Metrics:
+    """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
+
+    Args:
+        logits: (N, C) finite numbers of any float type, ranked in that type: logits, or probabilities in [0, 1]. Of two
+            `pandas.DataFrame`s columns and index are matched by name; an array is taken as it is.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        labels: C unique names; None takes the columns of a data frame, else "0", "1", ...
+        conventions: a name in `CONVENTIONS` or a value of your own.
+        scores: "logits" or "probabilities". None accepts only what cannot be probabilities: one value is negative.
+        threshold: a label is predicted at or above it, on the scale of the scores: one number, or one per label (C,)
+            in the order of the labels. None: logit >= 0, probability >= 0.5.
+        sample_ids: N names of the rows for error messages; None takes the index of a data frame.
+
+    Raises:
+        PredictionsError: shapes or names that differ, a NaN or infinite score (names sample and label), other targets,
+            scores of unclear kind, probabilities outside [0, 1] by more than 1e-4 (less is rounding, and clipped).
+        UsageError: no conventions of that name.
+
+    Example:
+        >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
+        1.0
+        >>> evaluate([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], scores="probabilities", threshold=0.7).OR
+        0.5
+    """
+    given, truth, names, ids = aligned(logits, targets, labels)
+    ids = ids if sample_ids is None else list(sample_ids)
+    ranked, known = checked(given, truth, names, ids)
+    kind = _kind(np.asarray(given).dtype.kind, ranked, scores)
+    if kind == "probabilities":
+        ranked, _ = clipped(ranked)
+    cut = THRESHOLDS[kind] if threshold is None else _threshold(threshold, kind, ranked.shape[1])
+    rules = replace(conventions_named(conventions), scores=kind)
+    if threshold is not None:
+        rules = replace(rules, threshold=_threshold_in_words(cut, kind))
+    return evaluate_scores(ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=ids)
+
+
+def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
+    """The kind of scores as stated, or as their values prove it."""
+    if stated is not None and stated not in THRESHOLDS:
+        raise UsageError(f"scores='{printable(stated)}': must be 'logits' or 'probabilities'")
+    if dtype == "b" and stated == "logits":
+        raise PredictionsError("scores are booleans, which are decisions, not logits; state scores='probabilities'")
+    if stated is not None:
+        return stated
+    kind = implied_kind(values) if values.size else "logits"
+    if kind is None:
+        raise PredictionsError(
+            "all scores are in [0, 1]: probabilities, or logits? State scores='probabilities' or scores='logits'"
+        )
+    return kind
+
+
+def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
+    cut = np.asarray(threshold, dtype=np.float64)
+    if cut.shape not in ((), (labels,)) or np.isnan(cut).any():
+        raise PredictionsError(f"threshold has shape {cut.shape}; give one number, or one per label ({labels},)")
+    if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
+        raise PredictionsError("a threshold of probabilities must be in 0 to 1")
+    return float(cut) if cut.ndim == 0 else cut
+
+
+def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
+    score = "p" if kind == "probabilities" else "logit"
+    return f"{score} >= {cut:g}" if isinstance(cut, float) else f"{score} >= each label's own"
+
+
+def evaluate_scores(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    *,
+    threshold: Threshold,
+    labels: Sequence[str] | None = None,
+    conventions: str | Conventions = "mlrec",
+    sample_ids: Sequence[str] | None = None,
+) -> Metrics:
+    """`evaluate` for arrays of scores of any scale, which are ranked as they are.
+
+    `threshold` is one number, or one per label (C,). `sample_ids` name the rows in error messages.
+    """
+    rules = conventions_named(conventions)
+    ranked, truth = checked(scores, targets, labels, sample_ids)
+    names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
+    precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
+    defined = [value for value in precisions if value is not None]
+    above = rates(count(decide(ranked, threshold), truth, rules), rules)
+    top = rates(count(decide_top_k(ranked, threshold, rules), truth, rules), rules)
+    return Metrics(
+        mAP=math.fsum(defined) / len(defined) if defined else None,
+        **{name: _number(value) for name, value in above.items()},
+        top3=Rates(**{name: _number(value) for name, value in top.items()}),
+        average_precision=dict(zip(names, precisions, strict=True)),
+        counts={
+            "samples": truth.shape[0],
+            "labels": truth.shape[1],
+            "positives": int(np.count_nonzero(truth == 1)),
+            "unknown": int(np.count_nonzero(truth < 0)),
+            "undefined": len(names) - len(defined),
+            **_without_negative(truth),
+        },
+        conventions=rules,
+    )
+
+
+def checked(
+    scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None = None, sample_ids: Sequence[str] | None = None
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.int8]]:
+    """Scores and targets as arrays that can be scored.
+
+    Raises:
+        PredictionsError: see `evaluate`.
+    """
+    ranked, truth = _array(scores, "logits"), _array(targets, "targets")
+    if ranked.dtype.kind in "biu":
+        ranked = ranked.astype(np.float64)
+    if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
+        raise PredictionsError(f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected (N, C) floats")
+    if truth.shape != ranked.shape:
+        raise PredictionsError(f"targets have shape {truth.shape}, logits {ranked.shape}; they must agree")
+    if labels is not None:
+        if len(labels) != ranked.shape[1]:
+            raise PredictionsError(
+                f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'column')} of logits"
+            )
+        if twice := repeated(labels):
+            raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
+    if not np.isfinite(ranked).all():
+        raise PredictionsError(_no_number(ranked, labels, sample_ids))
+    if truth.dtype.kind not in "biuf" or not ((truth == 1) | (truth == 0) | (truth == -1)).all():
+        raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
+    return ranked, truth.astype(np.int8)
+
+
+def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[str]:
+    """Why labels have no AP, one sentence per reason with the names; nothing if all have one.
+
+    Args:
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        labels: C names.
+    """
+    positive, negative = (targets == 1).any(axis=0), (targets == 0).any(axis=0)
+    reasons = {
+        "unknown in every sample": ~positive & ~negative,
+        "no known positive": ~positive & negative,
+        "no known negative, so their precision is 1 wherever they are predicted": positive & ~negative,
+    }
+    return [
+        f"no AP for {int(flags.sum())} of {len(labels)} labels, {reason}: "
+        + ", ".join(printable(label) for label, flag in zip(labels, flags, strict=True) if flag)
+        for reason, flags in reasons.items()
+        if flags.any()
+    ]
+
+
+def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
+    """The number of labels of which every known sample is positive, if there are any."""
+    number = int(np.count_nonzero((targets == 1).any(axis=0) & ~(targets == 0).any(axis=0)))
+    return {"without_negative": number} if number else {}
+
+
+def _array(values: ArrayLike, what: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that want a gradient, or in bfloat16
+        raise PredictionsError(f"{what} are no array of numbers ({printable(error)})") from error
+
+
+def _no_number(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
+    bad = np.argwhere(~np.isfinite(scores))
+    row, column = bad[0].tolist()
+    sample = f"sample '{printable(sample_ids[row])}'" if sample_ids is not None else f"sample {row}"
+    label = f"label '{printable(labels[column])}'" if labels is not None else f"label {column}"
+    kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
+    many = f"{len(bad)} NaN or infinite scores, first" if len(bad) > 1 else f"1 {kind} score"
+    return f"{many}: {sample}, {label}{' is ' + kind if len(bad) > 1 else ''}; a score must be a finite number"
+
+
+def _number(value: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,82 @@
+"""Ids of predictions matched with ids of samples: equal, or one is the unambiguous end of the path of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.utils.errors import PredictionsError, printable
+
+
+def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> NDArray[np.intp]:
+    r"""For each sample the row of its prediction.
+
+    `photos/a.jpg` matches the sample `a.jpg`, and `a.jpg` the sample `photos/a.jpg`, if no other sample matches. An
+    equal id is preferred. `\` separates folders like `/`.
+
+    Args:
+        sample_ids: N ids of the truth.
+        predicted: ids of the predictions.
+        shown: the file of the predictions, for messages.
+
+    Raises:
+        PredictionsError: an id that matches no sample or several, a sample that is predicted twice or not at all.
+    """
+    index = _Index(sample_ids)
+    row_of: dict[str, int] = {}
+    unknown = []
+    for row, name in enumerate(predicted):
+        matches = index.matches(name)
+        if len(matches) > 1:
+            several = " or ".join(f"'{printable(sample)}'" for sample in matches[:2])
+            raise PredictionsError(f"{shown}: '{printable(name)}' could be {several}; give more of its path")
+        if not matches:
+            unknown.append(name)
+        elif matches[0] in row_of:
+            other = predicted[row_of[matches[0]]]
+            raise PredictionsError(
+                f"{shown}: '{printable(matches[0])}' is scored twice, as '{printable(other)}' and '{printable(name)}'; "
+                "keep one"
+            )
+        else:
+            row_of[matches[0]] = row
+    if unknown:
+        raise PredictionsError(
+            f"{shown}: {len(unknown)} of {len(predicted)} predictions are of no sample of the truth, "
+            f"first: '{printable(unknown[0])}'"
+        )
+    missing = [sample for sample in sample_ids if sample not in row_of]
+    if missing:
+        raise PredictionsError(
+            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction, first: '{printable(missing[0])}'"
+        )
+    return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
+
+
+class _Index:
+    """Samples by their id, and by every end of its path."""
+
+    def __init__(self, sample_ids: Sequence[str]) -> None:
+        self._equal = set(sample_ids)
+        self._whole: dict[str, list[str]] = {}
+        self._ends: dict[str, list[str]] = {}
+        for sample in sample_ids:
+            for k, end in enumerate(_ends_of(sample)):
+                self._ends.setdefault(end, []).append(sample)
+                if k == 0:
+                    self._whole.setdefault(end, []).append(sample)
+
+    def matches(self, name: str) -> list[str]:
+        """The samples that a prediction of this name may be of."""
+        if name in self._equal:
+            return [name]
+        whole, *shorter = _ends_of(name)
+        return [*self._ends.get(whole, ()), *(sample for end in shorter for sample in self._whole.get(end, ()))]
+
+
+def _ends_of(path: str) -> Iterator[str]:
+    """The path and its ends, the longest first: `a/b/c`, `b/c`, `c`."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[k:]) for k in range(max(len(parts), 1)))

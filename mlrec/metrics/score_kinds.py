@@ -1,0 +1,57 @@
+"""Logits or probabilities: which of the two scores are, as stated by the caller or decided from the values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.metrics.conventions import ScoreKind
+from mlrec.utils.errors import PredictionsError
+
+TOLERANCE = 1e-4  # rounding: probabilities may lie outside of [0, 1] by that much, and are clipped
+THRESHOLDS: dict[ScoreKind, float] = {"logits": 0.0, "probabilities": 0.5}
+Floats = NDArray[np.floating[Any]]
+
+
+def implied_kind(values: Floats) -> ScoreKind | None:
+    """The kind that the values themselves prove: logits if one is negative; None if all are in [0, 1].
+
+    Both ends of [0, 1] allow for `TOLERANCE`. NaN and infinite values are ignored.
+
+    Raises:
+        PredictionsError: no value is negative and one is above 1, as in percentages.
+    """
+    low, high = _range(values)
+    if low < -TOLERANCE:
+        return "logits"
+    if high > 1 + TOLERANCE:
+        raise PredictionsError(
+            f"scores are in {low:g} to {high:g}, none of them negative: percentages? rounding? Divide percentages by "
+            "100; if these are logits, state it (--logits, or scores='logits' in Python)"
+        )
+    return None
+
+
+def clipped(probabilities: Floats) -> tuple[Floats, int]:
+    """Probabilities with rounding errors moved into [0, 1], in their own dtype, and how many were moved.
+
+    Raises:
+        PredictionsError: a value that is outside by more than `TOLERANCE`.
+    """
+    low, high = _range(probabilities)
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        value = high if high > 1 + TOLERANCE else low
+        hint = "divide percentages by 100" if low >= -TOLERANCE else "negative values are logits"
+        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
+    if low >= 0 and high <= 1:
+        return probabilities, 0
+    outside = int(np.count_nonzero((probabilities < 0) | (probabilities > 1)))
+    return np.clip(probabilities, 0, 1), outside
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    """The lowest and highest finite value; 0 and 0 if there is none."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

@@ -1,0 +1,148 @@
+"""Checkpoints of others, by the names of their tensors: what they are, and the same model here.
+
+Known namings: the paper's code (`classifier.multi_head.K.head.weight` beside a torchvision ResNet or an old timm
+ViT), mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers of torchvision or timm
+names, CutMix's among them (`fc.*` or `head.*`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import Tensor
+
+from mlrec.models.backbones import paper_weights
+from mlrec.models.classifier import Classifier, create_model
+from mlrec.models.weights import TRUNK, fit, trunk_state
+from mlrec.utils.errors import ModelError
+
+OFFICIAL, MMPRETRAIN, PLAIN = "the paper's code", "mmpretrain", "plain"
+_HEADS = {
+    OFFICIAL: re.compile(r"classifier\.multi_head\.(\d+)\.head\.weight"),
+    MMPRETRAIN: re.compile(r"head\.csra_heads\.(\d+)\.head\.weight"),
+}
+_RESNETS = {
+    ((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50, ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+}  # fmt: skip
+_VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
+
+
+@dataclass(frozen=True, eq=False)
+class Foreign:
+    """A checkpoint understood.
+
+    Attributes:
+        naming: one of the constants above.
+        family: "resnet", "vit", or "other".
+        backbone: timm name with the tag of the paper's weights, or None where the names do not tell.
+        img_size: side in pixels that the positions were made for; None where any size will do.
+        trunk: the tensors of the trunk under timm's names.
+        weight: (H, C, d) of CSRA, or (C, d) of a linear classifier; None where there is no classifier.
+        bias: (C,) of a linear classifier.
+    """
+
+    naming: str
+    family: str
+    backbone: str | None
+    img_size: int | None
+    trunk: dict[str, Tensor]
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @property
+    def heads(self) -> int:
+        """H of CSRA, 0 for a linear classifier."""
+        return 0 if self.weight is None or self.weight.ndim == 2 else self.weight.shape[0]
+
+
+def recognise(tensors: Mapping[str, Tensor]) -> Foreign:
+    """Tell naming, architecture, H, C and image size from names and shapes.
+
+    Raises:
+        ModelError: heads that do not belong together.
+    """
+    for naming, pattern in _HEADS.items():
+        found = {int(match[1]): tensor for key, tensor in tensors.items() if (match := pattern.fullmatch(key))}
+        if found:
+            rest = {key: tensor for key, tensor in tensors.items() if not pattern.fullmatch(key)}
+            return _understood(naming, rest, _stacked(found), None)
+    for name in ("fc", "head", "classifier", "head.fc"):
+        weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+        if weight is not None and bias is not None and weight.ndim == 2 and bias.shape == weight.shape[:1]:
+            rest = {key: tensor for key, tensor in tensors.items() if key not in (f"{name}.weight", f"{name}.bias")}
+            return _understood(PLAIN, rest, weight, bias)
+    return _understood(PLAIN, dict(tensors), None, None)
+
+
+def assemble(
+    foreign: Foreign, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
+) -> tuple[Classifier, list[str]]:
+    """The same model here, and the names of the tensors that it has no use for (another classifier).
+
+    Raises:
+        ModelError: the tensors do not fill `backbone`; counts matched, missing and unexpected ones.
+    """
+    assert foreign.weight is not None
+    head, heads = ("csra", foreign.heads) if foreign.heads else ("average", None)
+    model = create_model(backbone, len(labels), head, heads, lam, img_size=img_size, labels=labels)
+    trunk = trunk_state(foreign.trunk, model.backbone)
+    state = {TRUNK + key: tensor for key, tensor in trunk.items()}
+    if foreign.bias is None:
+        state["head.weight"] = foreign.weight
+    else:
+        state |= {"head.linear.weight": foreign.weight, "head.linear.bias": foreign.bias}
+    fit(model, state, source)
+    return model.eval(), sorted(set(foreign.trunk) - set(trunk))
+
+
+def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
+    """Classifiers (C, d, 1, 1) by head as one (H, C, d)."""
+    if sorted(heads) != list(range(len(heads))):
+        raise ModelError(
+            f"its heads are numbered {sorted(heads)}, expected 0 to {len(heads) - 1}; the file is incomplete"
+        )
+    shapes = {tuple(tensor.shape) for tensor in heads.values()}
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or len(shape) != 4 or shape[2:] != (1, 1):
+        raise ModelError(f"its heads have shapes {sorted(shapes)}, expected one shape (labels, channels, 1, 1)")
+    return torch.stack([heads[k].flatten(1) for k in range(len(heads))])
+
+
+def _understood(naming: str, trunk: dict[str, Tensor], weight: Tensor | None, bias: Tensor | None) -> Foreign:
+    if trunk and all(key.startswith("backbone.") for key in trunk):
+        trunk = {key.removeprefix("backbone."): tensor for key, tensor in trunk.items()}
+    if "layer1.0.conv1.weight" in trunk:
+        return Foreign(naming, "resnet", _resnet(trunk), None, trunk, weight, bias)
+    if "blocks.0.attn.qkv.weight" in trunk and "patch_embed.proj.weight" in trunk:
+        return Foreign(naming, "vit", _vit(trunk), _vit_size(trunk), trunk, weight, bias)
+    return Foreign(naming, "other", None, None, trunk, weight, bias)
+
+
+def _resnet(trunk: Mapping[str, Tensor]) -> str | None:
+    blocks = [{key.split(".")[1] for key in trunk if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)]
+    counts = (len(blocks[0]), len(blocks[1]), len(blocks[2]), len(blocks[3]))
+    depth = _RESNETS.get((counts, "layer1.0.conv3.weight" in trunk))
+    return None if depth is None else paper_weights(f"resnet{depth}")
+
+
+def _vit(trunk: Mapping[str, Tensor]) -> str | None:
+    width, patch = trunk["patch_embed.proj.weight"].shape[0], trunk["patch_embed.proj.weight"].shape[-1]
+    depth = len({key.split(".")[1] for key in trunk if key.startswith("blocks.")})
+    size = _VITS.get((width, depth))
+    name = f"vit_{size}_patch{patch}_224"
+    return paper_weights(name) if timm.is_model(name) else None
+
+
+def _vit_size(trunk: Mapping[str, Tensor]) -> int | None:
+    """The side that the positions were made for: one row a patch and one for the class token."""
+    positions = trunk.get("pos_embed")
+    if positions is None or positions.ndim != 3:
+        return None
+    side = math.isqrt(max(positions.shape[1] - 1, 0))
+    return side * int(trunk["patch_embed.proj.weight"].shape[-1]) if side * side + 1 == positions.shape[1] else None

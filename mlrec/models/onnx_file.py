@@ -1,0 +1,115 @@
+"""A model as one ONNX file that needs no other: labels and preprocessing are in its metadata.
+
+Input `images`: normalised float32 (B, 3, S, S), any B; output `logits`: float32 (B, C).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.files import write_bytes
+
+if TYPE_CHECKING:
+    from mlrec.models.classifier import Classifier
+
+KEY, FORMAT = "mlrec", "mlrec-onnx/1"
+INPUT, OUTPUT = "images", "logits"
+OPSET = 18
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """An exported model in ONNX Runtime, on the CPU.
+
+    Attributes:
+        labels: C names, in the order of the logits.
+        preprocessing: what images must be made into.
+        decode: the decoder it was trained with.
+    """
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    decode: str
+    session: Any
+
+    @classmethod
+    def load(cls, path: Path) -> OnnxModel:
+        """Open a file that `export_onnx` wrote.
+
+        Raises:
+            ModelError: no such file, not ours, or ONNX Runtime is not installed.
+        """
+        shown, runtime = printable(path), _needed("onnxruntime")
+        if not path.is_file():
+            raise ModelError(f"{shown}: no such file; export one with mlrec export")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            told = json.loads(session.get_modelmeta().custom_metadata_map.get(KEY, "{}"))
+        except Exception as error:  # the runtime raises of every kind, none of them documented
+            raise ModelError(
+                f"{shown}: ONNX Runtime cannot read it ({type(error).__name__}); export it again"
+            ) from error
+        if not isinstance(told, dict) or told.get("format") != FORMAT:
+            raise ModelError(f"{shown}: not a model that mlrec exported ({FORMAT}): its labels are not known")
+        try:
+            preprocessing = Preprocessing.from_dict(told["preprocessing"])
+            return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{shown}: its description is damaged ({printable(error)}); export it again") from error
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (B, C) of normalised images (B, 3, S, S)."""
+        found: NDArray[np.float32] = self.session.run([OUTPUT], {INPUT: images})[0]
+        return found
+
+
+def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> None:
+    """Write a model as ONNX, weights inside, the number of images free.
+
+    Raises:
+        ModelError: the model cannot be expressed, or the packages of `mlrec[onnx]` are not installed.
+    """
+    from mlrec.models.hub import quiet
+
+    onnx = _needed("onnx")
+    _needed("onnxscript")
+    size = model.preprocessing.size
+    example = torch.zeros(2, 3, size, size)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                model.float().cpu().eval(), (example,), dynamo=True, opset_version=OPSET, external_data=False,
+                input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
+            )  # fmt: skip
+    except Exception as error:  # the exporter raises of every kind
+        reason = printable(str(error).partition("\n")[0])
+        raise ModelError(f"{model.architecture.backbone}: cannot be exported to ONNX ({reason})") from error
+    assert program is not None
+    proto = program.model_proto
+    told = {
+        "format": FORMAT, "labels": model.labels, "preprocessing": model.preprocessing.to_dict(),
+        "decode": config.get("decode", "fast"),
+    }  # fmt: skip
+    onnx.helper.set_model_props(proto, {KEY: json.dumps(told, ensure_ascii=False)})
+    write_bytes(path, proto.SerializeToString())
+
+
+def _needed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ModelError(f"{name} is not installed; run pip install 'mlrec[onnx]'") from error

@@ -1,0 +1,64 @@
+"""The paper's released checkpoints: λ is in none of these files, so it is looked up here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mlrec.utils.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published checkpoint: what it was trained with, and the mAP (percent) that its authors state."""
+
+    dataset: str
+    trunk: str
+    family: str
+    heads: int
+    lam: float
+    mAP: float
+    img_size: int
+
+
+RELEASES = (
+    Release("voc2007", "ResNet-101", "resnet", 1, 0.1, 94.7, 448),
+    Release("voc2007", "ResNet-cut", "resnet", 1, 0.1, 95.2, 448),
+    Release("coco2014", "ResNet-101", "resnet", 4, 0.5, 83.3, 448),
+    Release("coco2014", "ResNet-101", "resnet", 6, 0.5, 83.5, 448),
+    Release("coco2014", "ResNet-cut", "resnet", 6, 0.4, 85.6, 448),
+    Release("coco2014", "ViT-L16", "vit", 8, 1.0, 86.5, 448),
+    Release("wider", "ViT-B16", "vit", 1, 0.3, 89.0, 224),
+    Release("wider", "ViT-L16", "vit", 1, 0.3, 90.1, 224),
+)
+
+
+def published_lam(dataset: str | None, family: str, heads: int) -> float:
+    """λ of the release for this data set, trunk family ("resnet" or "vit") and number of heads.
+
+    Raises:
+        ModelError: there is none, or there are several; all are named.
+    """
+    fitting = [
+        release for release in RELEASES if (release.dataset, release.family, release.heads) == (dataset, family, heads)
+    ]
+    values = {release.lam for release in fitting}
+    if len(values) == 1:
+        return values.pop()
+    what = f"a {family} of H = {heads} on {dataset or 'an unknown data set'}"
+    if values:
+        known = ", ".join(f"--lam {release.lam:g} for {release.trunk}" for release in fitting)
+        raise ModelError(f"λ is not in the file, and for {what} the paper has several: give {known}")
+    raise ModelError(f"λ is not in the file, and the paper has none for {what}; give --lam X")
+
+
+def fixed_lam(backbone: str, head: str) -> float:
+    """λ of Figure 1 that the paper fixes beforehand (Table 1): 0.02 for the ResNet family, 0.2 for all others.
+
+    ML-GCN counts with the others, though its trunk is a ResNet.
+
+    Args:
+        backbone: timm's name, with or without a tag.
+        head: a key of `HEADS`.
+    """
+    return 0.02 if re.match(r"resnet\d+", backbone) and head != "gcn" else 0.2

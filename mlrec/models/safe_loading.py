@@ -1,0 +1,167 @@
+"""Files of strangers that claim to be weights: plain tensors are read, nothing in them is ever executed.
+
+There is no unsafe mode. What a file really is (a web page, a pointer, an archive, a program) is told apart first.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mlrec.models.exported import onnx_file
+from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.files import MODEL_FILE
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
+PREFIXES = ("module.", "_orig_mod.")
+MOST_UNPACKED = 10  # bytes for each byte stored: of an archive's members, and of tensors that share their numbers
+
+
+def read_tensors(path: Path) -> Any:
+    """The content of a weights file: a dict of tensors, or what wraps one.
+
+    Raises:
+        ModelError: the file is missing, no weights, broken, or holds anything but plain data.
+    """
+    path = Path(path)
+    shown = printable(path)
+    head = _first_bytes(path)
+    if (kind := _not_weights(path, head)) is not None:
+        raise ModelError(f"{shown}: {kind}")
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return read_safetensors(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{shown}: {_why_refused(path)}") from error
+    except Exception as error:  # torch raises nearly anything on damaged files
+        raise ModelError(f"{shown}: broken or truncated, no readable checkpoint; fetch it again") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a `.safetensors` file; raises ModelError, in one line, if it is broken."""
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # as above
+        raise ModelError(f"{printable(path)}: broken safetensors file ({printable(error)}); fetch it again") from error
+
+
+def model_file(path: Path | str) -> Path:
+    """The weights file of a run folder or an imported folder; a file is itself."""
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        if onnx_file(path) is not None:
+            raise ModelError(
+                f"{printable(path)}: an exported ONNX model, which mlrec predict alone runs; give what it was made of"
+            )
+        raise ModelError(f"{printable(path)}: no model here; give a run, an imported folder or a .safetensors file")
+    return file
+
+
+def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
+    """The state dict in `content`: wrappers (`state_dict`, `model`, ...) and name prefixes (`module.`) taken off.
+
+    Raises:
+        ModelError: there are no named tensors in it, or one claims to be larger than the bytes it has.
+    """
+    shown = printable(source)
+    for _ in range(2):
+        inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
+        content = content if inner is None else inner
+    if not _is_dict(content):
+        raise ModelError(
+            f"{shown}: holds a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
+        )
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors or not all(isinstance(key, str) for key in tensors):
+        what = "its keys are no names" if tensors else "it holds no tensors"
+        raise ModelError(f"{shown}: {what}; save model.state_dict()")
+    for key, tensor in tensors.items():
+        _check_storage(shown, key, tensor)
+    claimed = sum(tensor.nbytes for tensor in tensors.values())
+    held = sum({(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors.values()}.values())
+    if claimed > MOST_UNPACKED * held:
+        raise ModelError(f"{shown}: its tensors claim {claimed:,} bytes but share {held:,}; refused")
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
+def _is_dict(content: Any) -> bool:
+    return isinstance(content, Mapping)
+
+
+def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        raise ModelError(f"{shown}: '{printable(key)}' is sparse, nested or quantised; only dense weights can be read")
+    if tensor.is_meta:
+        raise ModelError(f"{shown}: '{printable(key)}' has a shape but no values; save the weights themselves")
+    needed = tensor.numel() * tensor.element_size()
+    if tensor.untyped_storage().nbytes() < needed:
+        held = tensor.untyped_storage().nbytes()
+        raise ModelError(f"{shown}: '{printable(key)}' claims {needed:,} bytes but holds {held:,}; refused")
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{printable(path)}: is a folder or no regular file; give the path of a checkpoint file")
+        with path.open("rb") as stream:
+            return stream.read(512)
+    except OSError as error:
+        raise ModelError(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def _not_weights(path: Path, head: bytes) -> str | None:
+    """What the file is if it is certainly no weights file."""
+    text = head.lstrip().lower()
+    if not head:
+        return "is empty; fetch it again"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not weights: the download gave a login or error page; fetch the file itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights; run git lfs pull"
+    if not head.startswith(b"PK"):
+        return None
+    if not zipfile.is_zipfile(path):
+        return "is truncated: the archive has no end; fetch it again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # noqa: BLE001 - as above
+        return "is a damaged archive; fetch it again"
+    names, unpacked = [entry.filename for entry in entries], sum(entry.file_size for entry in entries)
+    if unpacked > MOST_UNPACKED * path.stat().st_size:
+        return f"would unpack to {unpacked:,} bytes, as no weights do; refused"
+    if any(name.endswith("constants.pkl") or "/code/" in f"/{name}" for name in names):
+        return "is a TorchScript archive, which is a program and is not run; save model.state_dict() instead"
+    if not any(name.endswith("data.pkl") for name in names):
+        return "is an ordinary zip archive, not weights; unpack it and give the checkpoint in it"
+    return None
+
+
+def _why_refused(path: Path) -> str:
+    names: list[str] = []
+    if zipfile.is_zipfile(path):
+        try:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:  # noqa: BLE001 - names in a message are worth no failure
+            names = []
+    held = f" ({', '.join(printable(name) for name in names[:3])})" if names else ""
+    return (
+        f"is no plain checkpoint: it is broken or holds Python objects{held} that could run code when loaded; "
+        "refused. Ask its author for model.state_dict()"
+    )

@@ -1,0 +1,201 @@
+"""Figures: colours that colour-blind readers can tell apart, never colour alone; drawn without a display."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.predictions import Floats
+from mlrec.reports.paper.figure5 import Series
+from mlrec.utils.errors import printable
+from mlrec.utils.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): eight colours that stay distinct in every common kind of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLES = ("-", "--", "-.", ":")
+FORMATS = ("png", "svg", "pdf")
+LONGEST_LEGEND = 44
+MOST_PANELS = 100  # labels drawn in one figure
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """What every figure is made and saved under. Names of strangers are text: `$` starts no formula."""
+    import matplotlib as mpl
+
+    settings: dict[Any, Any] = {
+        "text.parse_math": False, "svg.hashsalt": "mlrec", "svg.fonttype": "path", "pdf.fonttype": 42,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9,
+        "legend.frameon": False,
+    }  # fmt: skip
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for a sign the font lacks
+        yield
+
+
+def image(figure: Figure, kind: str = "png") -> bytes:
+    """The figure as a file's content; equal figures give equal bytes."""
+    stream = io.BytesIO()
+    stamp: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    with style():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once: another format must not move anything
+        figure.savefig(stream, format=kind, dpi=150, metadata=stamp)
+    return stream.getvalue()
+
+
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write the figure as `stem.png` and `stem.svg`; gives the paths."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
+    for path, kind in zip(paths, kinds, strict=True):
+        write_bytes(path, image(figure, kind))
+    return paths
+
+
+def sweep_figure(series: Sequence[Series], key: str) -> Figure:
+    """MAP against λ or H: one line a series, bars of one standard deviation over seeds, a ring at the peak."""
+    with style():
+        figure, axes = _figure(5.2, 3.4)
+        spread = any(point.sd for line in series for point in line.points)
+        for k, line in enumerate(series):
+            x, y = [point.x for point in line.points], [100 * point.mAP for point in line.points]
+            bars = [100 * (point.sd or 0.0) for point in line.points]
+            drawn = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": STYLES[k % 4]}
+            axes.errorbar(
+                x, y, yerr=bars if any(bars) else None, capsize=2, ms=4, lw=1.2, label=_short(line.name), **drawn
+            )
+            axes.plot([line.peak.x], [100 * line.peak.mAP], "o", ms=10, mfc="none", mec=COLOURS[k % 8])
+        axes.set(xlabel="λ" if key == "lam" else "number of heads H", ylabel="mAP, %")
+        title = "ring: the peak" + (", bars: one sd over seeds" if spread else "")
+        axes.legend(title=title, fontsize="small", title_fontsize="small")
+        return figure
+
+
+def learning_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Training loss of each epoch and mAP of each scoring, from the lines of `log.jsonl` of some runs."""
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        loss, score = figure.subplots(1, 2)
+        for k, (name, entries) in enumerate(logs.items()):
+            look = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.2, "label": _short(name)}
+            epochs = [e for e in entries if e.get("event") == "epoch"]
+            loss.plot([e["epoch"] for e in epochs], [e["loss"] for e in epochs], **look)
+            scored = [e for e in entries if e.get("event") == "scored" and e.get("mAP") is not None]
+            marker = MARKERS[k % 8]
+            score.plot([e["epoch"] for e in scored], [100 * e["mAP"] for e in scored], marker=marker, ms=4, **look)
+        loss.set(xlabel="epoch", ylabel="training loss, mean of the epoch")
+        score.set(xlabel="epoch", ylabel="mAP, %")
+        loss.legend(fontsize="x-small")
+        return figure
+
+
+def precision_recall_figure(logits: Floats, targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
+    """One small panel a label: precision against recall over all thresholds, a dot at p = 0.5.
+
+    Unknown samples are left out. Labels without a positive have no curve.
+    """
+    shown = [c for c in range(len(labels)) if (targets[:, c] == 1).any()][:MOST_PANELS]
+    with style():
+        from matplotlib.figure import Figure
+
+        wide = min(5, max(1, len(shown)))
+        high = max(1, math.ceil(len(shown) / wide))
+        figure = Figure(figsize=(1.75 * wide, 1.7 * high + 0.3), layout="constrained")
+        panels = figure.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
+        for panel in panels.flat[len(shown) :]:
+            panel.set_axis_off()
+        for panel, c in zip(panels.flat, shown, strict=False):
+            recall, precision, at_half = curve(logits[:, c], targets[:, c])
+            # held back to the point before: the area under these steps is AP
+            panel.step([0.0, *recall], [precision[0], *precision], where="pre", color=COLOURS[0], lw=1)
+            if at_half is not None:
+                panel.plot(*at_half, "o", color=COLOURS[1], ms=4)
+            panel.set_title(printable(labels[c])[:24], fontsize=8)
+            panel.set(xlim=(0, 1.02), ylim=(0, 1.05))
+        figure.supxlabel("recall", fontsize=9)
+        figure.supylabel("precision", fontsize=9)
+        return figure
+
+
+def curve(
+    scores: Floats, targets: NDArray[np.int8]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float] | None]:
+    """Recall and precision at each distinct score from the highest down, and the point of logit ≥ 0 (None: no such).
+
+    Equal scores share one step.
+    """
+    known = targets >= 0
+    scores, positive = scores[known], targets[known] == 1
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(positive[order])[last]
+    precision, recall = hits / (last + 1), hits / positive.sum()
+    above = int((scores >= 0).sum())
+    if above == 0:
+        return recall, precision, None
+    found = int(positive[scores >= 0].sum())
+    return recall, precision, (found / int(positive.sum()), found / above)
+
+
+def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
+    """AP of each label for two runs, joined by a line, the largest gain on top."""
+    both = [(label, a, b) for label, a in ours.items() if a is not None and (b := theirs.get(label)) is not None]
+    both.sort(key=lambda item: item[1] - item[2])
+    with style():
+        figure, axes = _figure(5.2, 1.2 + 0.2 * max(3, len(both)))
+        for y, (_, a, b) in enumerate(both):
+            axes.plot([100 * b, 100 * a], [y, y], color="0.6", lw=1, zorder=1)
+        places = range(len(both))
+        axes.plot([100 * b for _, _, b in both], places, "s", color=COLOURS[1], ms=4, label=_short(names[1]))
+        axes.plot([100 * a for _, a, _ in both], places, "o", color=COLOURS[0], ms=5, label=_short(names[0]))
+        axes.set_yticks(places, [printable(label)[:32] for label, _, _ in both])
+        axes.set(xlabel="AP, %", ylim=(-0.7, max(1, len(both)) - 0.3))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small")
+        return figure
+
+
+def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
+    """P(column | row): how often the column's label is positive where the row's is; blank rows have no positive."""
+    positive = (targets == 1).astype(np.float64)
+    together, each = positive.T @ positive, positive.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = together / each[:, None]
+    np.fill_diagonal(share, np.nan)
+    with style():
+        size = max(3.2, min(14.0, 1.6 + 0.19 * len(labels)))
+        figure, axes = _figure(size + 0.6, size)
+        shown = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
+        axes.grid(visible=False)
+        names = [printable(label)[:24] for label in labels]
+        axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(labels)), names, fontsize=6)
+        axes.set(xlabel="also positive", ylabel="where positive")
+        figure.colorbar(shown, ax=axes, shrink=0.8, label="share of images")
+        return figure
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the lines it names: its end is what tells runs apart."""
+    shown = printable(name)
+    return shown if len(shown) <= LONGEST_LEGEND else "…" + shown[-LONGEST_LEGEND:]
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()

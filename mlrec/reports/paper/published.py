@@ -1,0 +1,186 @@
+"""Published numbers as data: the paper's Tables 1-8, the literature beside them, and rows that a user brings."""
+
+from __future__ import annotations
+
+import csv
+import importlib.resources
+import io
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.results import METRICS, TOP3
+from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.files import read_text
+
+SCORES = (*METRICS, *(f"{key}_3" for key in TOP3), "top1")
+TEXTS = (
+    "method",
+    "dataset",
+    "block",
+    "backbone",
+    "extra_data",
+    "augmentation",
+    "head",
+    "baseline_of",
+    "convention",
+    "note",
+)
+
+
+def _shipped(name: str) -> str:
+    return importlib.resources.files("mlrec.reports").joinpath("data", name).read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published dataset in full: what own runs must match to share a block with published rows."""
+
+    name: str
+    kind: str
+    split: str
+    samples: int
+    labels: int
+    train_split: str = ""
+    train_samples: int = 0
+
+
+def paper_settings() -> dict[str, Any]:
+    """What the paper prints beside its tables: sizes of the data sets, training, the peaks of Figure 5, seconds."""
+    return tomllib.loads(_shipped("paper_settings.toml"))
+
+
+DATASETS = {
+    key: Dataset(
+        full["name"],
+        full["kind"],
+        full["test"]["split"],
+        full["test"]["samples"],
+        full["labels"],
+        full["train"]["split"],
+        full["train"]["samples"],
+    )
+    for key, full in paper_settings()["datasets"].items()
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed row.
+
+    Attributes:
+        scores: by column key, as fractions; None where nothing is printed.
+        larger_input: the row used a larger input than the table's.
+        inferred: columns that the source does not print itself.
+    """
+
+    method: str
+    dataset: str
+    scores: dict[str, float | None]
+    block: str = ""
+    backbone: str = ""
+    resolution: int | None = None
+    extra_data: str = ""
+    augmentation: str = ""
+    head: str = ""
+    heads: int | None = None
+    lam: float | None = None
+    baseline_of: str = ""
+    convention: str = ""
+    note: str = ""
+    larger_input: bool = False
+    inferred: frozenset[str] = frozenset()
+
+
+def paper_rows(table: int) -> list[Published]:
+    """The rows of one of the paper's tables, 1 to 8, in the paper's order."""
+    rows = _csv(_shipped("paper_results.csv"))
+    return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
+
+
+def literature(dataset: str) -> Table:
+    """Results beyond the paper with the source of each; none was run again here.
+
+    Raises:
+        UsageError: there are none on that data set; names those there are.
+    """
+    rows = list(_csv(_shipped("literature.csv")))
+    known = list(dict.fromkeys(row["dataset"] for row in rows))
+    if dataset not in known:
+        raise UsageError(f"no literature on '{printable(dataset)}'; there is some on {', '.join(known)}")
+    columns = (
+        Column("method", "Method", identity=True),
+        Column("backbone", "Backbone", absent=""),
+        Column("resolution", "px", "number", absent=""),
+        Column("extra_data", "Extra data", absent=""),
+        Column("mAP", "mAP", "percent"),
+        Column("protocol", "Protocol", absent=""),
+        Column("source", "Source"),
+    )
+    cells = [
+        (
+            row["method"], row["backbone"] or None, int(row["resolution"]) if row["resolution"] else None,
+            row["extra_data"] or None, float(row["mAP"]) / 100, row["protocol"] or None, row["source"],
+        )
+        for row in rows
+        if row["dataset"] == dataset
+    ]  # fmt: skip
+    note = "read in the sources named, none run again here; rows of another protocol or input are not comparable"
+    return Table(f"Literature: {dataset}", columns, tuple(Row(row) for row in cells), (note,))
+
+
+def extra_rows(path: Path) -> list[Published]:
+    """A user's rows: a CSV with `method` and `mAP` (percent, as servers print it), and others of the paper's columns.
+
+    Raises:
+        UsageError: no such columns, or a number that is no percentage.
+    """
+    rows = list(_csv(read_text(path, UsageError)))
+    shown = printable(path)
+    if not rows:
+        raise UsageError(f"{shown}: no rows; write a heading with method and mAP, then a row each")
+    missing = [name for name in ("method", "mAP") if name not in rows[0]]
+    if missing:
+        raise UsageError(f"{shown}: no column '{missing[0]}'; it needs method and mAP")
+    return [_published(row, f"{shown}, line {k}") for k, row in enumerate(rows, start=2)]
+
+
+def _csv(text: str) -> Iterable[dict[str, str]]:
+    for row in csv.DictReader(io.StringIO(text)):
+        yield {key: value or "" for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)}
+
+
+def _published(row: dict[str, str], where: str) -> Published:
+    texts = {key: row.get(key, "") for key in TEXTS}
+    resolution, heads = (_number(row, key, where) for key in ("resolution", "heads"))
+    return Published(
+        **texts,
+        scores={key: _fraction(row, key, where) for key in SCORES},
+        resolution=None if resolution is None else int(resolution),
+        heads=None if heads is None else int(heads),
+        lam=_number(row, "lam", where),
+        larger_input=row.get("larger_input") == "yes",
+        inferred=frozenset(row.get("inferred", "").split()),
+    )
+
+
+def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
+    value = _number(row, key, where)
+    if value is None:
+        return None
+    if not 1 < value <= 100:
+        raise UsageError(f"{where}: {key} = {value:g}: give percent, as it is printed (94.3)")
+    return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
+
+
+def _number(row: dict[str, str], key: str, where: str) -> float | None:
+    text = row.get(key, "").strip()
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {key} = {printable(text)}: is no number") from error

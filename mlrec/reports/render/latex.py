@@ -1,0 +1,61 @@
+"""Tables as LaTeX with booktabs rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlrec.reports.render.number_format import one_line
+from mlrec.reports.render.table import Column, Row, Table
+
+_SIGNS = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+    '"': r"\textquotedbl{}", "–": "--", "—": "---", "…": r"\ldots{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
+    "·": r"$\cdot$", "λ": r"$\lambda$", "Δ": r"$\Delta$", "†": r"$\dagger$", "≥": r"$\geq$", "≤": r"$\leq$",
+    "→": r"$\to$", "∞": r"$\infty$", "‡": r"$\ddagger$", "¶": r"\P{}",
+}  # fmt: skip
+_TABLE = str.maketrans(_SIGNS)
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """One `table` environment each, after a comment that names the packages needed."""
+    return "% \\usepackage[T1]{fontenc} \\usepackage{booktabs}\n" + "\n\n".join(_one(table) for table in tables) + "\n"
+
+
+def escape(text: str) -> str:
+    """`text` with every sign that means something to LaTeX escaped."""
+    return one_line(text).translate(_TABLE)
+
+
+def _one(table: Table) -> str:
+    columns = table.columns
+    layout = "".join("l" if column.kind == "text" else "r" for column in columns)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)}}}", rf"\begin{{tabular}}{{{layout}}}"]
+    lines += [r"\toprule", *_headings(table)]
+    for title, rows in table.groups():
+        lines.append(r"\midrule")
+        if title:
+            lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{escape(title)}}}}} \\")
+        lines += [" & ".join(_cell(row, k, column) for k, column in enumerate(columns)) + r" \\" for row in rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip{{\footnotesize {escape(note)}\par}}" for note in table.footnotes]
+    return "\n".join([*lines, r"\end{table}"])
+
+
+def _headings(table: Table) -> list[str]:
+    titles = " & ".join(escape(column.title) for column in table.columns) + r" \\"
+    if not any(column.block for column in table.columns):
+        return [titles]
+    cells, rules = [], []
+    for block, start, end in table.blocks():
+        cells.append(rf"\multicolumn{{{end - start}}}{{c}}{{{escape(block)}}}" if block else "")
+        rules += [rf"\cmidrule(lr){{{start + 1}-{end}}}"] if block else []
+    return [" & ".join(cells) + r" \\", " ".join(rules), titles]
+
+
+def _cell(row: Row, k: int, column: Column) -> str:
+    text = escape(column.show(row.cells[k]))
+    bold = rf"\textbf{{{text}}}" if k in row.best else text
+    mark = row.marks.get(k, "")
+    return rf"{bold}\textsuperscript{{{escape(mark)}}}" if mark else bold

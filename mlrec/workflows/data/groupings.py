@@ -1,0 +1,94 @@
+"""Which samples of a data set must not be torn apart by a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.analysis import near_duplicates as duplicates
+from mlrec.datasets.analysis.groups import connected, joined, numbered
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import image_name
+from mlrec.datasets.readers.csv_file import read_csv
+from mlrec.datasets.readers.csv_labels import NAME_COLUMN
+from mlrec.utils.errors import DataError, Findings, UsageError, counted, nearest, printable
+from mlrec.utils.progress import Progress
+from mlrec.workflows.data.duplicates import fingerprints
+
+
+def sample_groups(
+    dataset: Dataset,
+    manifest: Manifest,
+    *,
+    column: str | None,
+    file: Path | None,
+    near_duplicates: bool,
+    progress: Progress,
+) -> NDArray[np.intp]:
+    """The group number of each sample: its image, and what belongs to that.
+
+    Args:
+        dataset: where the fingerprints of images are kept, and which CSV it comes from.
+        manifest: one split of it.
+        column: of a CSV; images of equal values belong together.
+        file: that CSV, `filename,...`; by default the one the data set was prepared from.
+        near_duplicates: images of the same photograph belong together.
+        progress: is told what was found.
+
+    Raises:
+        UsageError: a file without a column, or a column without a file.
+        DataError: no such column, or an image without a value.
+    """
+    groupings = [numbered(manifest.images)]
+    values = _values(dataset, column, file)
+    if values is not None:
+        missing = next((image for image in manifest.images if image not in values), None)
+        if missing is not None:
+            raise DataError(f"{printable(missing)}: has no value in the column of --group; add its line")
+        groupings.append(numbered([values[image] for image in manifest.images]))
+    if near_duplicates:
+        groupings.append(_same_photographs(dataset, manifest, progress))
+    return joined(groupings)
+
+
+def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) -> NDArray[np.intp]:
+    images = list(dict.fromkeys(manifest.images))
+    prints = fingerprints(dataset.path, manifest.root, images, progress)
+    if not prints:
+        progress.say("the image files are not there: photographs that stand twice are not kept together")
+    elif len(prints) < len(images):
+        progress.warn(f"{counted(len(images) - len(prints), 'image')} cannot be read; they may stand twice")
+    pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
+    if pairs:
+        progress.say(
+            f"{counted(len(pairs), 'pair')} of images with the same photograph, kept together; mlrec duplicates "
+            f"lists them"
+        )
+    group_of = dict(zip(prints, connected(len(prints), pairs).tolist(), strict=True))
+    return numbered([group_of.get(image, image) for image in manifest.images])
+
+
+def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str, str] | None:
+    """The value of the group column for each image."""
+    if column is None:
+        if file is not None:
+            raise UsageError(f"--groups {printable(file)}: name its column with --group")
+        return None
+    if file is None and dataset.info.source.get("kind") != "csv":
+        raise UsageError("--group: the data set comes from no CSV; name a CSV filename,<column>,... with --groups")
+    place = file or Path(dataset.info.source["path"])
+    findings = Findings()
+    values: dict[str, str] = {}
+    for path in sorted(place.glob("[!.]*.csv")) if place.is_dir() else [place]:
+        table = read_csv(path, findings, drop_index=True)
+        if column not in table.columns[1:] or table.columns[0] != NAME_COLUMN:
+            hint = nearest(column, table.columns[1:])
+            raise DataError(f"{printable(path)}: no column '{printable(column)}' behind '{NAME_COLUMN}'{hint}")
+        k = table.columns.index(column)
+        for row, cells in enumerate(table.rows):
+            values[image_name(cells[0].strip(), table.where(row, 0), findings)] = cells[k].strip()
+    findings.raise_errors(f"{printable(place)} cannot be used", "correct the file")
+    return values

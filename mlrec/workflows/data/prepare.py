@@ -1,0 +1,321 @@
+"""Foreign annotations → a prepared data set: read, check everything, decode every image, write once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets import dataset as folder
+from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
+from mlrec.datasets.boxes import hold_pixels, repaired
+from mlrec.datasets.dataset import Dataset, Info
+from mlrec.datasets.image_paths import located, without_dots
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
+from mlrec.datasets.readers.registry import SOURCES, USED, Reading, ReadOptions, reader_of, usual_name
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.utils.errors import DataError, Findings, UsageError, counted, nearest, printable
+from mlrec.utils.files import check_name, replace_folder, write_text
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.data.overlap import check_overlap
+from mlrec.workflows.data.verify import Verified, note_images, verify
+
+ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
+BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What the user asked for beyond reading."""
+
+    verify: bool
+    skip_bad_images: bool
+    allow_overlap: bool
+
+
+def prepare(
+    kind: str,
+    path: Path | str,
+    *,
+    out: Path | str = "data",
+    name: str | None = None,
+    options: ReadOptions | None = None,
+    verify: bool = True,
+    skip_bad_images: bool = False,
+    allow_overlap: bool = False,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Read foreign annotations and write `out/name`: a manifest a split and `dataset.json`.
+
+    Everything is checked before anything fails. Several errors are listed in `out/name.bad.log`. Nothing half done is
+    left.
+
+    Args:
+        kind: a key of `SOURCES`.
+        path: where the annotations are; what it means is up to the reader.
+        out: the folder of prepared data sets.
+        name: of the data set; by default the source's own.
+        options: what the user says about the source.
+        verify: decode every image once; otherwise no image file is touched.
+        skip_bad_images: leave out images that cannot be decoded, with a warning, instead of failing.
+        allow_overlap: accept images that two splits share, with a warning.
+        progress: where bars and warnings go.
+
+    Raises:
+        UsageError: no such kind, or a name that is no folder name.
+        DataError: annotations or images cannot be used, or `out/name` is something else than a prepared data set.
+    """
+    if kind not in SOURCES:
+        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(SOURCES)}{nearest(kind, SOURCES)}")
+    findings = Findings()
+    options = _checked_options(kind, options or ReadOptions(), findings)
+    place = without_dots(Path(path))
+    log = _log(out, name or _usual_name(kind, place))
+    with _kept_in(log, findings, path):
+        reading = reader_of(kind)(place, options, findings)
+    target = Path(out) / (name or reading.name)
+    log = _log(out, target.name)
+    with _kept_in(log, findings, path):
+        folder.refuse_foreign(target)
+        if options.labels is not None:
+            reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
+        checks = _Checks(verify, skip_bad_images, allow_overlap)
+        annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
+        reading = _checked(replace(reading, name=target.name), checks, findings, progress)
+    info = Info(
+        name=target.name,
+        source={"kind": kind, "options": _plain(options), **reading.source},
+        recipe=reading.recipe,
+        labels=list(reading.manifests[0].labels),
+        splits={manifest.split: len(manifest) for manifest in reading.manifests},
+        skipped=reading.skipped,
+        warnings=findings.warnings,
+    )
+    with replace_folder(target) as temporary:
+        folder.write(temporary, info, reading.manifests)
+    log.unlink(missing_ok=True)
+    for split, count in reading.published.items():
+        kept = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples kept"
+        progress.say(f"{split}: {kept}; the paper counts {count:,}")
+    for line in reading.footnotes:
+        progress.say(line)
+    for warning in findings.warnings:
+        progress.warn(warning)
+    return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
+
+
+def _skipped(count: int, reason: str) -> str:
+    """`2 boxes without area`: the reason begins with what is counted, in the plural."""
+    plural, space, rest = reason.partition(" ")
+    singular = "box" if plural == "boxes" else plural.removesuffix("s")
+    return counted(count, f"{singular}{space}{rest}", reason)
+
+
+def summary(dataset: Dataset) -> Table:
+    """What was prepared, a row a split; what was left out in the footnotes."""
+    rows = []
+    for split in dataset.info.splits:
+        manifest = dataset.manifest(split)
+        positives = int(np.count_nonzero(manifest.targets == POSITIVE))
+        unknown = int(np.count_nonzero(manifest.targets == UNKNOWN))
+        samples = len(manifest)
+        rows.append(Row((split, len(set(manifest.images)), samples, round(positives / samples, 2), positives, unknown)))
+    columns = (
+        Column("split", "split"),
+        Column("images", "images", "count"),
+        Column("samples", "samples", "count"),
+        Column("labels_per_sample", "labels per sample", "mean"),
+        Column("positives", "positives", "count"),
+        Column("unknown", "unknown", "count"),
+    )
+    skipped = [f"skipped: {_skipped(count, reason)}" for reason, count in dataset.info.skipped.items()]
+    title = f"{dataset.info.name}: {counted(len(dataset.info.labels), 'label')}"
+    return Table(title, columns, tuple(rows), (*_label_lines(dataset), *skipped))
+
+
+def _label_lines(dataset: Dataset) -> list[str]:
+    """The labels that were taken, the rarest of them, and those that are never positive."""
+    labels = dataset.info.labels
+    counts = positive_counts([dataset.manifest(split) for split in dataset.info.splits]).tolist()
+    positives = {label: count for label, count in zip(labels, counts, strict=True) if count}
+    rarest = sorted(positives, key=lambda label: positives[label])[:RAREST]
+    never = [label for label, count in zip(labels, counts, strict=True) if not count]
+    lines = [f"labels: {_listed(labels)}"]
+    if len(labels) > len(rarest) and rarest:
+        lines.append(f"rarest: {', '.join(f'{printable(label)} ({positives[label]:,})' for label in rarest)}")
+    if never:
+        lines.append(f"never positive: {_listed(never)}")
+    return lines
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """All names up to 20, else how many there are and the first ten."""
+    if len(labels) <= ALL_LISTED:
+        return ", ".join(map(printable, labels))
+    return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(map(printable, labels[:FIRST_LISTED]))}"
+
+
+def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> ReadOptions:
+    """The options with label names as manifests write them; what does not concern this source is a warning."""
+    for key in _plain(options):
+        if key != "labels" and key not in USED.get(kind, ()):
+            findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
+    options = replace(
+        options,
+        images=options.images and without_dots(options.images),
+        annotations=tuple(without_dots(file) for file in options.annotations),
+    )
+    if options.labels is None:
+        return options
+    labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
+    if twice := repeated(labels):
+        raise UsageError(f"--labels names '{printable(twice[0])}' twice; name it once")
+    return replace(options, labels=labels)
+
+
+def _usual_name(kind: str, path: Path) -> str:
+    """Names the list of errors as long as the reader has not named the data set."""
+    return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
+
+
+def _log(out: Path | str, name: str) -> Path:
+    check_name(name)
+    return Path(out) / f"{name}.bad.log"
+
+
+@contextmanager
+def _kept_in(log: Path, findings: Findings, path: Path | str) -> Iterator[None]:
+    """Raise what the block found. Several errors are written to `log`; one error is in the message in full."""
+    try:
+        yield
+    except DataError as error:
+        findings.errors.append(str(error))
+    if len(findings.errors) > 1:
+        write_text(log, "".join(f"{line}\n" for line in findings.errors))
+    elif findings.errors:
+        log.unlink(missing_ok=True)  # of an earlier attempt
+    findings.raise_errors(f"{printable(path)} cannot be used", str(log))
+
+
+def _plain(options: ReadOptions) -> dict[str, object]:
+    """The options that differ from their defaults, as JSON takes them."""
+    given = {key: value for key, value in asdict(options).items() if value not in (None, False, (), {})}
+    return {key: _stored(value) for key, value in given.items()}
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_stored(one) for one in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
+
+
+def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Progress) -> Reading:
+    """The reading after all checks: labels in one order, images decoded, boxes inside them, no leak into `test`."""
+    manifests = _alike_labels([replace(manifest, name=reading.name) for manifest in reading.manifests], findings)
+    found: dict[str, Verified] = {}
+    skipped = dict(reading.skipped)
+    if not manifests:
+        raise DataError(f"{reading.name}: there is no split with a sample")
+    if checks.verify:
+        reading, manifests = _located(reading, manifests, findings)
+        names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
+        found = verify(manifests[0].root, names, progress)
+        note_images(found, reading.stated_sizes, checks.skip_bad_images, findings)
+        bad = {name for name, verified in found.items() if verified.size is None}
+        if bad and checks.skip_bad_images:
+            skipped[BAD_IMAGE] = len(bad)
+            manifests = [_without(manifest, bad) for manifest in manifests]
+    manifests = _with_repaired_boxes(manifests, found, skipped, findings)
+    check_overlap(
+        manifests, {name: verified.digest for name, verified in found.items()}, checks.allow_overlap, findings
+    )
+    for manifest in manifests:
+        _check_split(manifest, findings)
+    return replace(reading, manifests=manifests, skipped=skipped)
+
+
+def _alike_labels(manifests: Sequence[Manifest], findings: Findings) -> list[Manifest]:
+    """All splits with their columns in the order of the first; another set of labels is an error."""
+    alike = []
+    for manifest in manifests:
+        try:
+            label_order(manifest.labels, manifests[0].labels)
+            alike.append(manifest.reordered(manifests[0].labels))
+        except DataError as error:
+            findings.error(f"split '{manifest.split}'", f"{error}, as in split '{manifests[0].split}'")
+    return alike
+
+
+def _located(reading: Reading, manifests: Sequence[Manifest], findings: Findings) -> tuple[Reading, list[Manifest]]:
+    """The manifests with the names that their image files have on disk, and the reading that knows both names.
+
+    Two samples whose names turn out to be one file are an error.
+    """
+    names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
+    renamed = located(manifests[0].root, names, findings)
+    if not renamed:
+        return reading, list(manifests)
+    there = set(names)
+    for name, file in renamed.items():
+        if file in there:
+            findings.error(printable(name), f"is the file {printable(file)}, which is annotated, too; keep one of them")
+    for file in repeated(renamed.values()):
+        both = ", ".join(printable(name) for name in renamed if renamed[name] == file)
+        findings.error(printable(file), f"is meant by several names ({both}); keep one of them")
+    changed = [
+        replace(
+            manifest,
+            images=tuple(renamed.get(image, image) for image in manifest.images),
+            sample_ids=tuple(_renamed_id(sample, renamed) for sample in manifest.sample_ids),
+        )
+        for manifest in manifests
+    ]
+    sizes = {renamed.get(image, image): size for image, size in reading.stated_sizes.items()}
+    source = {**reading.source, "annotated_names": {file: name for name, file in renamed.items()}}
+    return replace(reading, stated_sizes=sizes, source=source), changed
+
+
+def _renamed_id(sample: str, renamed: dict[str, str]) -> str:
+    """A sample's id is its image, or `image#k` for a box."""
+    image, hash_, number = sample.rpartition("#")
+    return renamed.get(sample) or (renamed[image] + hash_ + number if image in renamed else sample)
+
+
+def _without(manifest: Manifest, bad: set[str]) -> Manifest:
+    return manifest.subset([k for k, image in enumerate(manifest.images) if image not in bad])
+
+
+def _with_repaired_boxes(
+    manifests: Sequence[Manifest], found: dict[str, Verified], skipped: dict[str, int], findings: Findings
+) -> list[Manifest]:
+    """The manifests with boxes that hold pixels of their images; a box that two splits have is told once."""
+    turned: dict[str, None] = {}
+    empty: dict[str, None] = {}
+    usable = []
+    for manifest in manifests:
+        if manifest.boxes is None:
+            usable.append(manifest)
+            continue
+        boxes = repaired(manifest.boxes, [found[image].size if image in found else None for image in manifest.images])
+        kept = hold_pixels(boxes)
+        turned |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)))
+        empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~kept))
+        usable.append(replace(manifest, boxes=boxes).subset(np.flatnonzero(kept)))
+    for sample in turned:
+        findings.warn("boxes whose corners stood in the other order were turned round", sample)
+    for sample in empty:
+        findings.warn("boxes without area inside their image were left out", sample)
+    if empty:
+        skipped[NO_AREA] = len(empty)
+    return usable
+
+
+def _check_split(manifest: Manifest, findings: Findings) -> None:
+    if not len(manifest):
+        findings.error(f"split '{manifest.split}'", "holds no sample; fill it or leave it out")
+        return
+    for sentence, labels in label_gaps(manifest).messages().items():
+        findings.warn(sentence, labels)

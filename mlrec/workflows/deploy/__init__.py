@@ -1,0 +1,1 @@
+"""Import of checkpoints, export of models, prediction."""

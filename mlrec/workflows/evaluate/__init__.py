@@ -1,0 +1,1 @@
+"""Evaluation: scores, λ sweeps, localization, thresholds, attention maps."""

@@ -1,0 +1,266 @@
+"""`mlrec eval --lam`: λ · maximum added to a trained model at test time (Figure 1, Table 1), every λ from one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec.datasets.objects import load_objects
+from mlrec.metrics.conventions import conventions_named
+from mlrec.metrics.evaluate import evaluate
+from mlrec.metrics.lambda_sweep import Choice, Parts, Setting, chosen_before, chosen_here, mean_precisions
+from mlrec.metrics.object_size import Stratum, by_extent, extents
+from mlrec.metrics.resamples import RESAMPLES
+from mlrec.predictions import Predictions
+from mlrec.reports.paper.figure1 import lam_table, strata_table
+from mlrec.reports.paper.table1 import FILE, Gain, LamSweep
+from mlrec.reports.render.table import Table
+from mlrec.reports.results import METRICS, image_of
+from mlrec.runs import evaluations
+from mlrec.utils import processes
+from mlrec.utils.errors import UsageError, counted
+from mlrec.utils.files import replace_folder, write_json
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.evaluate import write_scores
+from mlrec.workflows.evaluate.evaluate import Chosen, Machine, choose, config_of, record_at, run_model, seen_in_training
+
+FORMS = ("raw", "divided")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the one pass.
+
+    Attributes:
+        lams: the grid; 0 is added to it.
+        temperatures: T of the attention that λ weighs; left out, those of a CSRA head, for other heads the maximum.
+        select_on: the split that chooses λ; left out, the scored one itself, and marked so.
+        divide: store logits divided by 1 + λ; both forms are scored and recorded.
+        resamples: of the intervals; 0 for none.
+        by_size: AP by size and number of objects, too.
+    """
+
+    lams: Sequence[float]
+    temperatures: Sequence[float] = ()
+    select_on: str | None = None
+    divide: bool = False
+    resamples: int = RESAMPLES
+    by_size: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.lams or not all(lam >= 0 and math.isfinite(lam) for lam in self.lams):
+            raise UsageError(f"--lam {list(self.lams)}: give finite numbers of at least 0")
+        if not all(t > 0 for t in self.temperatures):
+            raise UsageError(f"--temperatures {list(self.temperatures)}: each above 0; inf means max")
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Every λ at every temperature, λ = 0 once and first."""
+        lams = sorted({0.0, *self.lams})
+        return [Setting(lam, k) for k in range(max(1, len(self.temperatures))) for lam in lams if lam or k == 0]
+
+
+@dataclass(frozen=True)
+class LamEvaluation:
+    """What was found, the folder it lies in, and how it is shown."""
+
+    path: Path
+    sweep: LamSweep
+    strata: list[Stratum]
+    tables: list[Table]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """For programs: that of `lambda.json`, and the strata where they were asked for."""
+        found: dict[str, Any] = msgspec.to_builtins(self.sweep)
+        return found | ({"by_extent": msgspec.to_builtins(self.strata)} if self.strata else {})
+
+
+def evaluate_lams(
+    model: Path | str | None,
+    question: Question,
+    *,
+    data: Path | str | None = None,
+    split: str | None = None,
+    labels: Sequence[str] | None = None,
+    conventions: str = "mlrec",
+    machine: Machine | None = None,
+    runs_root: Path | str = "runs",
+    data_root: Path | str = "data",
+    progress: Progress = SILENT,
+) -> LamEvaluation:
+    """Score a trained model at every λ; `lambda.json` and the predictions at the fixed λ go to a folder beside it.
+
+    Other arguments as in `evaluate_run`.
+
+    Raises:
+        MlrecError: as `evaluate_run`; a head without an average; no positive to choose by; a choice on scored images.
+    """
+    progress = progress if processes.rank() == 0 else SILENT
+    chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
+    conventions_named(conventions)
+    apart = None if question.select_on is None else _apart(chosen, question.select_on, progress)
+    predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
+    names = list(labels or predictions.labels)
+    scored = parts.columns([write_scores.column_of(name, predictions.labels) for name in names])
+    write_scores.warn_undefined(scored.targets, names, progress)
+    settings = question.settings
+    scores = mean_precisions(scored, settings, conventions)
+    options: dict[str, Any] = {
+        "groups": [image_of(sample) for sample in predictions.sample_ids], "conventions": conventions
+    }  # fmt: skip
+    if apart is None:
+        if question.resamples:
+            times = counted(question.resamples, "resample")
+            progress.say(f"repeating the choice of λ in {times}; --resamples 0 leaves it out")
+        best = chosen_here(scored, settings, scores, question.resamples, **options)
+    else:
+        selected, other, _ = _pass(apart, question, machine or Machine(), progress)
+        columns = [write_scores.column_of(name, selected.labels) for name in names]
+        there = mean_precisions(other.columns(columns), settings, conventions)
+        setting = settings[there.index(max(there))]
+        best = chosen_before(scored, setting, question.resamples, **options)
+    fixed = chosen_before(scored, Setting(_fixed(facts)), question.resamples, **options)
+    sweep = _sweep(chosen, question, scored, scores, fixed, best, facts | {"labels": names}, conventions)
+    tables = [lam_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
+    strata = (
+        _by_size(chosen, predictions.sample_ids, names, scored, fixed.setting, question.resamples)
+        if question.by_size
+        else []
+    )
+    if strata:
+        tables.append(
+            strata_table(strata, ["average", f"λ = {fixed.setting.lam:g}", _alone(facts["model"]["head"], question)])
+        )
+    found = LamEvaluation(chosen.folder("lambda"), sweep, strata, tables)
+    if processes.rank() == 0:
+        shown = parts.logits(fixed.setting, divided=question.divide)
+        final = Predictions(predictions.labels, predictions.sample_ids, shown, parts.targets, predictions.digest)
+        with replace_folder(found.path) as temporary:
+            write_scores.write_scores(temporary, final, write_scores.score(final, conventions, labels))
+            write_json(temporary / FILE, found.content)
+            own = {"config": config_of(chosen.model), "lam_at_test": True}
+            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]) | own)
+    return found
+
+
+def _apart(chosen: Chosen, split: str, progress: Progress) -> Chosen:
+    """The split that chooses; an image that is scored must not choose as well, or † would be left out wrongly."""
+    apart = chosen.on_split(split)
+    scored = set(chosen.manifest.images)
+    if shared := sum(image in scored for image in set(apart.manifest.images)):
+        raise UsageError(
+            f"--select-on {split}: {shared:,} of its images are scored, too, as part of {chosen.manifest.split}; "
+            "name a split of other images, or leave --select-on out: the choice is then marked as such"
+        )
+    if seen := seen_in_training(record_at(chosen.model), apart.manifest):
+        progress.warn(
+            f"the model was trained on {seen:,} of the {counted(len(apart.manifest), 'sample')} of {split}, "
+            f"which it knows: the "
+            "λ that is best there is not that of new images; hold a split out (mlrec split)"
+        )
+    return apart
+
+
+def _pass(
+    chosen: Chosen, question: Question, machine: Machine, progress: Progress
+) -> tuple[Predictions, Parts, dict[str, Any]]:
+    """The one pass over a split; and what the model is."""
+    from mlrec.models.checkpoint import read_metadata
+    from mlrec.training.prediction import predict_parts
+
+    one_pass = partial(predict_parts, temperatures=tuple(question.temperatures))
+    (average, added), environment = run_model(chosen.model, chosen.manifest, machine, progress, one_pass)
+    if average.targets is None:
+        raise UsageError("nothing to score")
+    model = read_metadata(chosen.model).architecture.to_dict()
+    return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
+
+
+def _alone(head: str, question: Question) -> str:
+    degrees = question.temperatures[:1]
+    return "attention alone" if head == "csra" or any(map(math.isfinite, degrees)) else "maximum alone"
+
+
+def _fixed(facts: dict[str, Any]) -> float:
+    """The λ that is fixed beforehand: that of training for CSRA, else the paper's by trunk."""
+    from mlrec.models.paper_checkpoints import fixed_lam
+
+    model = facts["model"]
+    return float(model["lam"]) if model["head"] == "csra" else fixed_lam(model["backbone"], model["head"])
+
+
+def _sweep(
+    chosen: Chosen,
+    question: Question,
+    parts: Parts,
+    scores: Sequence[float],
+    fixed: Choice,
+    best: Choice,
+    facts: dict[str, Any],
+    conventions: str,
+) -> LamSweep:
+    settings, names = question.settings, [_degree(t) for t in question.temperatures]
+    mAP = dict(zip(settings, scores, strict=True))
+    lams = sorted({setting.lam for setting in settings})
+    by_temperature = [[mAP[Setting(lam, k if lam else 0)] for lam in lams] for k in range(max(1, len(names)))]
+    three = {"zero": Setting(0.0), "fixed": fixed.setting, "best": best.setting}
+    metrics = {
+        key: {form: _numbers(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
+    }
+    scored = write_scores.scored_facts(chosen.dataset, chosen.manifest)
+    return LamSweep(
+        conventions=conventions,
+        lams=lams,
+        mAP=by_temperature[0],
+        fixed_lam=fixed.setting.lam,
+        fixed=metrics["fixed"]["raw"]["mAP"] or 0.0,
+        best_lam=best.setting.lam,
+        best=mAP[best.setting],
+        dataset=scored.dataset,
+        split=scored.split,
+        samples=scored.samples,
+        kind=scored.kind,
+        labels=facts["labels"],
+        select_split=question.select_on,
+        gain=_gain(best),
+        fixed_gain=_gain(fixed),
+        head=facts["model"]["head"],
+        backbone=facts["model"]["backbone"],
+        form=FORMS[question.divide],
+        metrics=metrics,
+        temperatures=list(names),
+        by_temperature=by_temperature if len(names) > 1 else [],
+        best_temperature=names[best.setting.temperature] if names else None,
+    )
+
+
+def _numbers(parts: Parts, setting: Setting, form: str, conventions: str) -> dict[str, float | None]:
+    found = evaluate(
+        parts.logits(setting, divided=form == "divided"), parts.targets, conventions=conventions, scores="logits"
+    )
+    return {name: getattr(found, name) for name in METRICS}
+
+
+def _gain(choice: Choice) -> Gain | None:
+    return None if choice.gain is None else Gain(choice.gain.value, choice.gain.low, choice.gain.high)
+
+
+def _degree(temperature: float) -> float | str:
+    return "inf" if math.isinf(temperature) else temperature
+
+
+def _by_size(
+    chosen: Chosen, sample_ids: Sequence[str], names: Sequence[str], parts: Parts, fixed: Setting, resamples: int
+) -> list[Stratum]:
+    """Average pooling, the fixed λ, and the maximum (the attention) alone, by size and number of objects."""
+    found = extents(load_objects(chosen.dataset, chosen.manifest.split), chosen.manifest.labels).columns(names)
+    methods = [parts.average, parts.logits(fixed), parts.added[0]]
+    groups = [image_of(sample) for sample in sample_ids]
+    return by_extent(methods, parts.targets, found, resamples=resamples, groups=groups)

@@ -1,0 +1,84 @@
+"""`mlrec eval --voc-server`: an archive as the PASCAL VOC evaluation server takes it, read back and checked."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets.readers.voc import LABELS
+from mlrec.predictions import Floats, Predictions
+from mlrec.utils.errors import PredictionsError, UsageError, printable
+from mlrec.utils.files import atomic_write
+
+SUFFIXES = (".tgz", ".tar.gz")
+KINDS = ("voc2007", "voc2012")
+
+
+def member(year: str, split: str, label: str) -> str:
+    """The file of a class; comp2 is the classification competition that allows other training data (ImageNet)."""
+    return f"results/{year}/Main/comp2_cls_{split}_{label}.txt"
+
+
+def check_name(out: Path) -> None:
+    """Raise UsageError if the server does not accept the archive's ending."""
+    if not out.name.endswith(SUFFIXES):
+        raise UsageError(f"--voc-server {printable(out)}: the server takes a {' or '.join(SUFFIXES)}")
+
+
+def check_data(kind: str, labels: Sequence[str]) -> None:
+    """Raise UsageError if the dataset is not one that the server scores; called before the model runs."""
+    if kind not in KINDS or set(labels) != set(LABELS):
+        raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {printable(kind)}; leave it out")
+
+
+def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
+    """Write one file a class with a line `<image> <confidence>` an image, and read them back.
+
+    Confidences are the logits in full float32 precision: the server ranks them, and a sigmoid would tie the largest.
+    The same predictions give the same bytes.
+
+    Args:
+        predictions: of all 20 classes.
+        out: the archive, `.tgz` or `.tar.gz`.
+        kind: of the data set, "voc2007" or "voc2012".
+        split: scored.
+
+    Raises:
+        UsageError: the data set is not VOC's, or the archive has another ending.
+        PredictionsError: what was written is not what was predicted.
+    """
+    check_data(kind, predictions.labels)
+    check_name(out)
+    year = kind.upper()
+    names = [Path(sample).stem for sample in predictions.sample_ids]
+    logits = predictions.logits.astype(np.float32)
+    with (
+        atomic_write(out) as stream,
+        gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for k, label in enumerate(predictions.labels):
+            lines = [f"{name} {value!s}\n" for name, value in zip(names, logits[:, k], strict=True)]
+            content = "".join(lines).encode("ascii")
+            entry = tarfile.TarInfo(member(year, split, label))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    _check(out, predictions.labels, names, logits, year, split)
+
+
+def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats, year: str, split: str) -> None:
+    with tarfile.open(out, "r:gz") as archive:
+        for k, label in enumerate(labels):
+            stream = archive.extractfile(member(year, split, label))
+            lines = stream.read().decode("ascii").splitlines() if stream is not None else []
+            pairs = [line.split(" ") for line in lines]
+            same = [name for name, _ in pairs] == names
+            if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
+                raise PredictionsError(f"{printable(out)}: class {label} was not written as predicted; check the disk")
+        if len(archive.getnames()) != len(labels):
+            raise PredictionsError(f"{printable(out)}: holds other files than one a class; check the disk")

@@ -1,0 +1,99 @@
+"""What a run or an evaluation leaves in its folder beside weights and record."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.metrics.conventions import conventions_named
+from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
+from mlrec.predictions import Predictions
+from mlrec.runs import directory
+from mlrec.runs.record import Scored
+from mlrec.runs.tuned import Tuned
+from mlrec.utils.errors import PredictionsError, nearest, printable
+from mlrec.utils.files import write_text
+from mlrec.utils.progress import Progress
+
+
+def scored_facts(dataset: Dataset, manifest: Manifest) -> Scored:
+    """What a record says of a split that was used."""
+    return Scored(
+        dataset=dataset.info.name,
+        kind=str(dataset.info.source.get("kind", "")),
+        split=manifest.split,
+        samples=len(manifest),
+        digest=manifest.digest,
+        path=str(dataset.path.absolute()),
+    )
+
+
+def score(
+    predictions: Predictions,
+    conventions: str = "mlrec",
+    labels: Sequence[str] | None = None,
+    tuned: Tuned | None = None,
+) -> Metrics:
+    """Metrics of predictions, of all labels or, before anything else, of some alone; by tuned thresholds where given.
+
+    Raises:
+        PredictionsError: a label that is none of the predictions'; no targets.
+    """
+    if predictions.targets is None:
+        raise PredictionsError("the predictions hold no targets; there is nothing to score")
+    names = predictions.labels if labels is None else tuple(labels)
+    columns = [column_of(name, predictions.labels) for name in names]
+    logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
+    if tuned is None:
+        return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
+    rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
+    thresholds = tuned.ordered(predictions.labels).thresholds[columns]
+    return evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+
+
+def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: Progress) -> None:
+    """Warn which labels have no AP, and why."""
+    for line in undefined_labels(targets, labels):
+        progress.warn(line)
+
+
+def column_of(name: str, labels: Sequence[str]) -> int:
+    """The place of a label.
+
+    Raises:
+        PredictionsError: there is none of that name; says which is nearest.
+    """
+    if name not in labels:
+        raise PredictionsError(f"no label '{printable(name)}'{nearest(name, labels)}")
+    return list(labels).index(name)
+
+
+def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
+    """Write `predictions.npz`, `metrics.json` and `per_label.csv` into `folder`."""
+    predictions.save(folder / directory.PREDICTIONS)
+    metrics.save(folder / directory.METRICS)
+    write_text(folder / directory.PER_LABEL, per_label(predictions, metrics))
+
+
+def per_label(predictions: Predictions, metrics: Metrics) -> str:
+    """A CSV with one line a scored label: its AP (empty where undefined) and how often it is what."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["label", "average_precision", "positives", "negatives", "unknown"])
+    targets = (
+        predictions.targets if predictions.targets is not None else np.zeros((0, len(predictions.labels)), np.int8)
+    )
+    for label, precision in metrics.average_precision.items():
+        of_label = targets[:, predictions.labels.index(label)]
+        counts = [int(np.count_nonzero(of_label == value)) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
+        shown = "'" + label if label.startswith(("=", "+", "-", "@")) else label  # else a formula to a spreadsheet
+        writer.writerow([shown, precision, *counts])
+    return stream.getvalue()

@@ -1,0 +1,54 @@
+"""`mlrec report --format html`: a report with its figures, its images worth a look, and what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlrec.config import PATHS
+from mlrec.reports.by_label import label_tables
+from mlrec.reports.figures import plots
+from mlrec.reports.render.html import Facts, Picture, page
+from mlrec.reports.settings import setting_text
+from mlrec.runs.ancestry import lineage_of
+from mlrec.runs.record import Run
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.report.figures import figures
+from mlrec.workflows.report.galleries import galleries
+from mlrec.workflows.report.report import Report
+
+MOST_RUNS = 50  # settings of more runs than that are in their folders
+
+
+def report_page(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> str:
+    """The page of a report: tables, figures, AP by label, images worth a look, settings and environment.
+
+    Args:
+        report: what it is about.
+        labels: those that the report was made of; None for all.
+        progress: where bars and notes go: the best model of each data set is run on the images that are shown.
+    """
+    drawn = figures(report.runs, report.rows, labels)
+    pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption) for one in drawn]
+    tables = [report.table, *label_tables(report.rows)]
+    worth_a_look = galleries(report, labels, progress=progress)
+    return page("mlrec report", tables, pictures, worth_a_look, [_facts(run) for run in report.runs[:MOST_RUNS]])
+
+
+def _facts(run: Run) -> Facts:
+    """What was run, as typed and as it was filled in, and on which machine."""
+    record = run.record
+    values = {"folder": str(run.path), "command": " ".join(record.command), "finished": record.finished or ""}
+    values["recipe"] = record.recipe or ""
+    for key, value in record.config.items():
+        source = record.sources.get(key, "default")
+        shown = setting_text(key, value) if key in PATHS else str(value)
+        if value is not None:
+            values[key] = shown if source == "default" else f"{shown} ({source})"
+    lineage = lineage_of(record)
+    trainings = [f"{training.dataset} {training.split}" for training in lineage.trainings]
+    values["lineage"] = ", then ".join([lineage.label, *trainings])
+    model = {key: value for key, value in record.model.items() if key != "weights"}  # in the lineage, without its path
+    for part, facts in (("model", model), ("environment", record.environment), ("seconds", record.seconds)):
+        values |= {f"{part}: {key}": str(value) for key, value in facts.items()}
+    values |= {f"warning {k}": text for k, text in enumerate(record.warnings, start=1)}
+    return Facts(run.name, {key: value for key, value in values.items() if value})

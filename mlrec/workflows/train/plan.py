@@ -1,0 +1,219 @@
+"""What a training command leaves unsaid: data set, recipe and splits, filled in and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec import recipes
+from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
+from mlrec.datasets.analysis.statistics import NOT_LEARNED, label_gaps
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
+from mlrec.utils.errors import ConfigError, DataError, UsageError, counted, printable
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.train.model_names import check_model_names
+
+PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run that is decided, before anything of it is done.
+
+    Attributes:
+        resolved: config and where each value came from; its `data` and splits are filled in.
+        paper: the recipe builds on the paper's: a bare backbone name means the paper's weights.
+        train, scored: the manifests trained on and scored.
+        select: the held-out manifest that chooses the best epoch, where one was named.
+    """
+
+    resolved: Resolved
+    paper: bool
+    dataset: Dataset
+    train: Manifest
+    scored: Manifest
+    select: Manifest | None = None
+
+    @property
+    def config(self) -> Config:
+        """The config."""
+        return self.resolved.config
+
+
+def make_plan(
+    flags: Mapping[str, Any],
+    progress: Progress,
+    *,
+    file: Path | None = None,
+    recipe: str | None = None,
+    data_root: Path = Path("data"),
+    dataset: Dataset | None = None,
+    resumed: bool = False,
+) -> Plan:
+    """Decide a run: everything the user wrote is checked before any data set is opened.
+
+    Args:
+        flags: keys of `Config` that were typed.
+        progress: is told what was filled in.
+        file: TOML with further keys; its `base` names a recipe.
+        recipe: name of a recipe; left out, the file's base, else the one that the data set names.
+        data_root: where the data set prepared last is looked for.
+        dataset: the one that the keys name, opened already.
+        resumed: the run has begun: what its model was started from is not needed any more.
+
+    Raises:
+        ConfigError: keys or values that do not fit.
+        ModelError: no such backbone, or weights that are not there.
+        DataError: no data set, or no two splits to train on and to score.
+    """
+    layers, recipe = _named_layers(flags, file, recipe)
+    named = resolve(*layers, *_recipe_layers(recipe)).config
+    data = named.data
+    if not resumed:
+        check_model_names(named)
+    if dataset is None:
+        dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
+    if data is None:
+        progress.say(f"data: {printable(dataset.path)} (prepared last; --data names another)")
+    if recipe is None:
+        recipe = dataset.info.recipe
+        progress.say(f"recipe: {printable(recipe)} (the data set's; --recipe names another)")
+    kind = str(dataset.info.source.get("kind", ""))
+    resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
+    train, scored = _splits(dataset, resolved.config, progress)
+    select = None if resolved.config.select_split is None else dataset.manifest(resolved.config.select_split)
+    _warn_of_gaps(train, [scored, *([select] if select else [])], progress)
+    config = msgspec.structs.replace(
+        resolved.config,
+        data=str(dataset.path),
+        train_split=train.split,
+        split=scored.split,
+        **_absolute_paths(resolved.config),
+    )
+    return Plan(
+        resolved=Resolved(config, resolved.sources, recipe),
+        paper=any(name.startswith("paper") for name, _ in recipes.chain(recipe)),
+        dataset=dataset,
+        train=train,
+        scored=scored,
+        select=select,
+    )
+
+
+def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progress) -> None:
+    """Warn of labels that cannot be learned, or have no AP."""
+    lines = label_gaps(train).lines(NOT_LEARNED)
+    for manifest in scored:
+        lines += label_gaps(manifest).lines()
+    for line in lines:
+        progress.warn(line)
+
+
+def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
+    """The config of what was named, before a dataset and its recipe are known.
+
+    Raises:
+        ConfigError: keys or values that do not fit.
+    """
+    layers, recipe = _named_layers(flags, file, recipe)
+    return resolve(*layers, *_recipe_layers(recipe)).config
+
+
+def _named_layers(
+    flags: Mapping[str, Any], file: Path | None, recipe: str | None
+) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
+    """The layers of flags and file, and the recipe that was named."""
+    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
+    if file is None:
+        return layers, recipe
+    tables = read_toml(file)
+    base = tables.pop(recipes.BASE, None)
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
+    return [*layers, (str(file), tables)], recipe or base
+
+
+def _absolute_paths(config: Config) -> dict[str, str]:
+    """The keys that name files, so that they name the same ones from any folder."""
+    named = {key: getattr(config, key) for key in PATHS}
+    return {
+        key: str(Path(value).absolute())
+        for key, value in named.items()
+        if value is not None and value not in PATHS[key]
+    }
+
+
+def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+    return [] if name is None else [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
+
+
+def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
+    """The manifests to train on and to score; those that were not named are told."""
+    if config.select_split is not None and config.select_split in (config.train_split, config.split):
+        raise UsageError(
+            f"--select-split {printable(config.select_split)} is trained on or scored; hold another one out"
+        )
+    there = [name for name in dataset.info.splits if name != config.select_split]
+    pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
+    if config.train_split or config.split:
+        pairs += [(config.train_split or name, config.split or name) for name in there]
+    if config.train_split and config.split:
+        return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
+    for train, scored in pairs:
+        if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
+            progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
+            return _trained_on(dataset, train), dataset.manifest(scored)
+    for name in (config.train_split, config.split):
+        if name is not None:
+            dataset.manifest(name)  # says so where there is none of that name
+    raise DataError(_why_no_splits(dataset, [name for pair in pairs for name in pair if name in there]))
+
+
+def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
+    """Why no two of the splits do: there is one only, none has a usual name, or the one to score has no positive."""
+    shown, names = printable(dataset.path), dataset.info.splits
+    empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
+    if len(names) == 1:
+        return f"{shown}: no split to score, there is only {printable(next(iter(names)))}; divide it with mlrec split"
+    if empty:
+        why = "; ".join(f"{printable(name)} {_unlabelled(dataset.manifest(name))}" for name in empty)
+        return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
+    return (
+        f"{shown}: which splits to train on and to score is open (there is {', '.join(map(printable, names))}); name "
+        "both with --train-split and --split, or divide one with mlrec split"
+    )
+
+
+def _unlabelled(manifest: Manifest) -> str:
+    if not len(manifest):
+        return "has no sample"
+    unknown = bool((manifest.targets == UNKNOWN).all())
+    samples = counted(len(manifest), "sample")
+    return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
+
+
+def default_splits(dataset: Dataset) -> tuple[str, str]:
+    """Names of the splits that are trained on and scored if none is named.
+
+    Raises:
+        DataError: there are no two such splits.
+    """
+    train, scored = _splits(dataset, Config(), SILENT)
+    return train.split, scored.split
+
+
+def _trained_on(dataset: Dataset, split: str) -> Manifest:
+    manifest = dataset.manifest(split)
+    if not len(manifest):
+        raise DataError(f"{printable(dataset.path)}: split '{printable(split)}' has no sample; nothing to train on")
+    return manifest
+
+
+def has_labels(manifest: Manifest) -> bool:
+    """Whether any sample has a positive label."""
+    return bool((manifest.targets == POSITIVE).any())

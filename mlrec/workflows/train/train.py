@@ -1,0 +1,100 @@
+"""`mlrec train`: a plan and a data set → a run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlrec.runs import directory
+from mlrec.runs.record import Run
+from mlrec.utils import processes
+from mlrec.utils.errors import RunError, printable
+from mlrec.utils.files import check_name
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.train.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from mlrec.training.features import FeatureStore
+
+
+def train(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    recipe: str | None = None,
+    out: Path | str = "runs",
+    name: str | None = None,
+    data_root: Path | str = "data",
+    command: Sequence[str] | None = None,
+    features: FeatureStore | None = None,
+    progress: Progress = SILENT,
+) -> Run:
+    """Train a model and score it; everything lies in the run folder `out/name`.
+
+    Args:
+        flags: keys of `Config`; they win over `file`, that over the recipe, that over the defaults.
+        file: TOML with keys of `Config`; its `base` names a recipe.
+        recipe: name of a recipe; left out, the file's base, else the one that the data set names.
+        out: folder of runs.
+        name: of the run folder; left out, data set, backbone and head with a number.
+        data_root: where the data set prepared last is looked for when none is named.
+        command: the command line, for the record.
+        features: of frozen trunks, kept from one run to the next.
+        progress: where bars, notes and warnings go.
+
+    Raises:
+        ConfigError: keys or values that do not fit; nothing was touched.
+        UsageError: `name` is no folder name.
+        MlrecError: data, weights or machine do not do; or training diverged.
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
+    """
+    out = Path(out)
+    if name is not None:
+        check_name(name)
+    progress = progress if processes.rank() == 0 else SILENT
+    plan = make_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
+    if name is not None:
+        directory.check_free(out / name)
+    from mlrec.workflows.train import running
+
+    def new_folder() -> Path:
+        return directory.new_run(out, name, _stem(plan))
+
+    command = list(sys.argv if command is None else command)
+    return running.run(plan, new_folder, progress, command=command, features=features)
+
+
+def resume(
+    run: Path | str,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    features: FeatureStore | None = None,
+    progress: Progress = SILENT,
+) -> Run:
+    """Go on with a run that was stopped or killed, to the same bits as if it had not been.
+
+    Args:
+        run: its folder.
+        flags: keys of `Config`; they must be what the run was started with, except for `workers` and `save_every`.
+        features: of frozen trunks, kept from one run to the next.
+        progress: where bars, notes and warnings go.
+
+    Raises:
+        RunError: nothing to resume.
+        UsageError: the run was another experiment; names what was and what is now.
+    """
+    folder = Path(run)
+    progress = progress if processes.rank() == 0 else SILENT
+    record = Run.load(folder).record
+    if record.status == "finished":
+        raise RunError(f"{printable(folder)}: is finished; nothing to resume")
+    plan = make_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe, resumed=True)
+    from mlrec.workflows.train import running
+
+    return running.run(plan, lambda: folder, progress, resumed=record, features=features)
+
+
+def _stem(plan: Plan) -> str:
+    return f"{plan.dataset.info.name}-{plan.config.backbone}-{plan.config.head}".replace("/", "-")

@@ -1,0 +1,247 @@
+"""COCO: tiny files written here, and pycocotools as the judge of what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from mlrec.datasets.readers.coco import EMPTY, read_coco
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.utils.errors import DataError, Findings, UsageError
+
+CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+
+
+def image(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "file_name": f"{number:03}.jpg", "width": 64, "height": 48} | more
+
+
+def annotation(number: int, image_id: int, category_id: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "image_id": image_id, "category_id": category_id, "bbox": [1, 1, 9, 9], "iscrowd": 0} | more
+
+
+def content(images: list[Any] | None = None, annotations: list[Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {
+        "info": {},
+        "images": [image(1), image(2)] if images is None else images,
+        "annotations": [annotation(1, 1, 3), annotation(2, 2, 1)] if annotations is None else annotations,
+        "categories": CATEGORIES,
+    } | more
+
+
+def dataset(root: Path, folder: str = "", year: str = "2017", **files: dict[str, Any]) -> Path:
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    for split, value in files.items():
+        (root / folder / f"{split}{year}").mkdir(parents=True, exist_ok=True)
+        (root / "annotations" / f"instances_{split}{year}.json").write_text(json.dumps(value))
+    return root
+
+
+def read(path: Path, **options: Any) -> tuple[Reading, Findings]:
+    findings = Findings()
+    return read_coco(path, ReadOptions(**options), findings), findings
+
+
+def test_labels_ascend_by_category_id_and_crowds_count(tmp_path: Path) -> None:
+    annotations = [annotation(1, 1, 3), annotation(2, 1, 3), annotation(3, 1, 90, iscrowd=1), annotation(4, 2, 1)]
+    reading, findings = read(dataset(tmp_path, train=content([image(2), image(1)], annotations)))
+    (manifest,) = reading.manifests
+    assert manifest.labels == ("person", "car", "toothbrush")
+    assert manifest.images == ("train2017/002.jpg", "train2017/001.jpg")
+    assert manifest.targets.tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert (reading.name, manifest.root) == ("coco2017", tmp_path)
+    assert reading.stated_sizes["train2017/001.jpg"] == (64, 48)
+    assert findings.warnings == [
+        f"split 'val' is absent, because its file is missing: {tmp_path}/annotations/instances_val2017.json"
+    ]
+    assert not findings.errors
+
+
+@settings(max_examples=30, deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(1, 6), st.sampled_from([1, 3, 90]), st.booleans()), max_size=20))
+def test_labels_are_those_of_pycocotools(tmp_path_factory: pytest.TempPathFactory, pairs: list[Any]) -> None:
+    annotations = [annotation(k, i, c, iscrowd=int(crowd)) for k, (i, c, crowd) in enumerate(pairs, 1)]
+    root = tmp_path_factory.getbasetemp() / "oracle"
+    dataset(root, train=content([image(k) for k in range(1, 7)], annotations))
+    with contextlib.redirect_stdout(io.StringIO()):
+        oracle = COCO(str(root / "annotations" / "instances_train2017.json"))
+    for keep_empty in (True, False):
+        (manifest,) = read(root, keep_empty=keep_empty)[0].manifests
+        expected = {}
+        for number in oracle.getImgIds():
+            found = {a["category_id"] for a in oracle.loadAnns(oracle.getAnnIds(imgIds=number))}
+            if found or keep_empty:
+                expected[f"train2017/{number:03}.jpg"] = [int(c in found) for c in sorted(oracle.getCatIds())]
+        assert dict(zip(manifest.images, manifest.targets.tolist(), strict=True)) == expected
+
+
+def test_images_without_annotation_are_left_out_counted_and_told(tmp_path: Path) -> None:
+    root = dataset(tmp_path, train=content([image(k) for k in (1, 2, 3, 4)]), val=content())
+    reading, _ = read(root)
+    assert [len(manifest) for manifest in reading.manifests] == [2, 2]
+    assert reading.skipped == {EMPTY: 2}
+    (line,) = reading.footnotes
+    assert line.startswith("train: 2 of 4 images have no annotation and are left out")
+    kept, _ = read(root, keep_empty=True)
+    assert [len(manifest) for manifest in kept.manifests] == [4, 2]
+    assert (kept.skipped, kept.footnotes) == ({}, [])
+
+
+def test_the_real_subset(realdata: Path) -> None:
+    reading, findings = read(realdata / "coco2014")
+    assert {m.split: m.targets.shape for m in reading.manifests} == {"train": (83, 80), "val": (101, 80)}
+    assert reading.manifests[0].labels[:3] == ("person", "bicycle", "car")
+    assert reading.manifests[0].images[0].startswith("train2014/COCO_train2014_")
+    assert reading.skipped == {EMPTY: 2}
+    assert not findings.errors
+
+
+def test_images_may_lie_one_folder_deeper(tmp_path: Path) -> None:
+    reading, _ = read(dataset(tmp_path, "images", train=content()))
+    assert reading.manifests[0].images[0] == "images/train2017/001.jpg"
+
+
+def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
+    for year in ("2014", "2017"):
+        dataset(tmp_path, year=year, train=content(), val=content())
+    with pytest.raises(DataError, match=r"holds the years 2014, 2017; choose one with --year"):
+        read(tmp_path)
+    with pytest.raises(DataError, match=r"no year '2015'"):
+        read(tmp_path, year="2015")
+    reading, _ = read(tmp_path, year="2014")
+    assert reading.name == "coco2014"
+    assert [manifest.images[0] for manifest in reading.manifests] == ["train2014/001.jpg", "val2014/001.jpg"]
+    with pytest.raises(DataError, match="or one own file with --annotations"):
+        read(tmp_path / "elsewhere")
+
+
+def test_one_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "birds.json"
+    file.write_text(json.dumps(content()))
+    (tmp_path / "photos").mkdir()
+    reading, findings = read(tmp_path, annotations=(file,), images=tmp_path / "photos", splits=("dev",))
+    (manifest,) = reading.manifests
+    assert (reading.name, manifest.split, manifest.root) == ("birds", "val", tmp_path / "photos")
+    assert manifest.images == ("001.jpg", "002.jpg")
+    assert not findings.warnings
+
+
+def test_own_files_one_a_split(tmp_path: Path) -> None:
+    files = (tmp_path / "val.json", tmp_path / "more.json")
+    for file, number in zip(files, (1, 2), strict=True):
+        file.write_text(json.dumps(content([image(number)], [annotation(1, number, 3)])))
+    reading, _ = read(tmp_path, annotations=files, splits=("val", "train"))
+    assert reading.name == tmp_path.name
+    assert {m.split: m.images for m in reading.manifests} == {"val": ("001.jpg",), "train": ("002.jpg",)}
+    by_name, _ = read(tmp_path, annotations=files)
+    assert [m.split for m in by_name.manifests] == ["val", "all"]
+    for splits, message in (
+        (("train",), "2 --annotations and 1 --split"),
+        (("train", "train"), "two --annotations are of split 'train'"),
+        (("train", "../val"), "'../val' is no name of a split"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read(tmp_path, annotations=files, splits=splits)
+    with pytest.raises(UsageError, match="--split says what --annotations is"):
+        read(tmp_path, splits=("train",))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"annotations": [annotation(17, 9, 3)]}, 'annotations[0] (id 17): image_id 9 is not in "images"'),
+        ({"annotations": [annotation(17, 1, 77)]}, 'annotations[0] (id 17): category_id 77 is not in "categories"'),
+        ({"annotations": [annotation(17, 1, 3), annotation(17, 2, 3)]}, "annotations[1]: id 17 stands twice"),
+        ({"images": []}, "\"images\" is empty: no images in split 'train'"),
+        (
+            {"images": [image(1), image(2), image(1, file_name="x.jpg")]},
+            "images[2]: id 1 stands twice with other content",
+        ),
+        (
+            {"images": [image(1), image(2), image(3, file_name="./001.jpg")]},
+            "train2017/001.jpg stands under two image ids",
+        ),
+        (
+            {"images": [image(1), image(2, file_name="../../x.jpg")]},
+            "images[1] (id 2): file_name: '../../x.jpg' leaves",
+        ),
+        ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is absolute"),
+        ({"images": [image(1), image(2, file_name="a\n\x1b[2J")]}, "'a\\n\\x1b[2J' holds a control character"),
+        ({"categories": [*CATEGORIES, {"id": 5, "name": "car"}]}, "'car' is the name of two categories"),
+        ({"categories": [*CATEGORIES, {"id": 3, "name": "bus"}]}, "categories[3]: id 3 stands twice"),
+        ({"images": [image(2**70)]}, "images[0].id"),
+    ],
+)
+def test_a_bad_record_is_one_line_that_names_file_and_record(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    whole = content(annotations=[]) | change if "images" in change else content() | change
+    _, findings = read(dataset(tmp_path, train=whole, val=content()))
+    (error,) = findings.errors
+    assert "instances_train2017.json" in error
+    assert said in error
+    assert error.isprintable()
+
+
+def test_no_categories_at_all(tmp_path: Path) -> None:
+    _, findings = read(dataset(tmp_path, train=content(annotations=[], categories=[])))
+    assert any('"categories" is empty' in error for error in findings.errors)
+
+
+def test_faults_of_all_files_are_told(tmp_path: Path) -> None:
+    root = dataset(tmp_path, train=content(), val=content(annotations=[annotation(1, 8, 3), annotation(2, 9, 77)]))
+    (root / "annotations" / "instances_train2017.json").write_text('{"images": [')
+    _, findings = read(root)
+    assert len(findings.errors) == 4
+    assert "instances_train2017.json: invalid JSON" in findings.errors[0]
+
+
+def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path) -> None:
+    whole = content(
+        images=[image(1), image(2), image(1)],
+        annotations=[annotation(1, 1, 3), annotation(1, 1, 3), annotation(2, 2, 1, bbox=[float("nan")] * 4)],
+        categories=[{"id": 1, "name": "person "}, *CATEGORIES[::2]],
+    )
+    reading, findings = read(dataset(tmp_path, train=whole, val=content()))
+    assert not findings.errors
+    assert reading.manifests[0].labels == ("person", "car", "toothbrush")
+    assert reading.manifests[0].targets.tolist() == [[0, 1, 0], [1, 0, 0]]
+    kinds = [line.partition(":")[0] for line in findings.warnings]
+    assert kinds == [
+        "bbox holds NaN or an infinite number and was ignored",
+        "identical records were taken once",
+        "blanks around a label name were stripped",
+        "an annotation id stands twice, for one image and category",
+    ]
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    root = dataset(tmp_path, train=content(), val=content())
+    before = read(root)[0].manifests[0].digest
+    file = root / "annotations" / "instances_train2017.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read(root)[0].manifests[0].digest == before
+    assert np.array_equal(read(root)[0].manifests[0].targets, [[0, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("content_of_file", "followed"),
+    [("store\n", True), ("store/../store", True), ("../elsewhere", False), ("/etc", False), (".", False), ("", False)],
+)
+def test_a_link_that_git_wrote_as_a_file_is_followed_inside_the_root(
+    tmp_path: Path, content_of_file: str, followed: bool
+) -> None:
+    root = dataset(tmp_path / "root", train=content())
+    (tmp_path / "elsewhere").mkdir()
+    (root / "train2017").rename(root / "store")
+    (root / "train2017").write_text(content_of_file)
+    reading, findings = read(root)
+    assert reading.manifests[0].images[0] == ("store/001.jpg" if followed else "train2017/001.jpg")
+    assert any("names another folder" in line and "train2017" in line for line in findings.warnings) == followed

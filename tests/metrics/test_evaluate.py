@@ -1,0 +1,120 @@
+"""`evaluate` and `Metrics`: the contract, what is refused, what is stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec import Metrics, MlrecError, evaluate
+from mlrec.metrics.conventions import CONVENTIONS, Conventions, differences
+from mlrec.metrics.evaluate import evaluate_scores
+from mlrec.utils.errors import PredictionsError, UsageError
+from tests.metrics.scoring_oracles import random_case
+
+LOGITS, TARGETS = random_case(1, unknown=True, samples=20, labels=4)
+
+
+def test_stored_object(tmp_path: Path) -> None:
+    metrics = evaluate(LOGITS, TARGETS, labels=["a", "b", "c", "d"], conventions="csra")
+    metrics.save(tmp_path / "metrics.json")
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(stored) == [
+        "mAP", "CP", "CR", "CF1", "OP", "OR", "OF1", "top3", "average_precision", "counts", "conventions",
+    ]  # fmt: skip
+    assert list(stored["top3"]) == ["CP", "CR", "CF1", "OP", "OR", "OF1"]
+    assert list(stored["average_precision"]) == ["a", "b", "c", "d"]
+    assert list(stored["counts"]) == ["samples", "labels", "positives", "unknown", "undefined"]
+    assert stored["conventions"]["name"] == "csra"
+    assert stored["mAP"] == metrics.mAP
+    assert Metrics.load(tmp_path / "metrics.json") == metrics
+
+
+def test_undefined_is_null(tmp_path: Path) -> None:
+    metrics = evaluate(LOGITS, np.zeros_like(TARGETS))
+    metrics.save(tmp_path / "metrics.json")
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert stored["mAP"] is None
+    assert stored["average_precision"] == {"0": None, "1": None, "2": None, "3": None}
+    assert Metrics.load(tmp_path / "metrics.json") == metrics
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"mAP": 1}', '{"mAP": "x"}', "\x00"])
+def test_a_file_that_is_no_metrics_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(PredictionsError, match="not a metrics file"):
+        Metrics.load(tmp_path / "metrics.json")
+
+
+def test_labels_are_numbered_when_not_named() -> None:
+    assert list(evaluate(LOGITS, TARGETS).average_precision) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_named(value: float) -> None:
+    logits = LOGITS.copy()
+    logits[7, 2] = value
+    with pytest.raises(MlrecError, match=r"1 (NaN|infinite) score: sample 7, label 'c'"):
+        evaluate(logits, TARGETS, labels=list("abcd"))
+    ids = [f"img{k}.jpg" for k in range(20)]
+    with pytest.raises(MlrecError, match=r"sample 'img7\.jpg', label 2"):
+        evaluate_scores(logits, TARGETS, threshold=0.0, sample_ids=ids)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "labels", "told"),
+    [
+        (LOGITS[0], TARGETS[0], None, "expected"),
+        (LOGITS[:, :0], TARGETS[:, :0], None, "expected"),
+        (LOGITS.astype(str), TARGETS, None, "dtype"),
+        (LOGITS, TARGETS[:, :3], None, "must agree"),
+        (LOGITS, TARGETS * 2, None, "1 (positive), 0 (negative) or -1 (unknown)"),
+        (LOGITS, np.where(TARGETS == 1, np.nan, 0), None, "targets must be"),
+        ([[1.0, 2.0], [3.0]], [[1, 0], [0, 1]], None, "logits are no array of numbers"),
+        (LOGITS, [[1, 0], [1]], None, "targets are no array of numbers"),
+        (LOGITS, TARGETS, ["a", "b"], "2 label names for 4 columns"),
+        (LOGITS, TARGETS, ["a", "b", "b", "c"], "'b' is named twice"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(logits, targets, labels, told: str) -> None:
+    with pytest.raises(PredictionsError) as caught:
+        evaluate(logits, targets, labels=labels)
+    assert told in str(caught.value)
+
+
+def test_whole_numbers_booleans_and_lists_are_scored() -> None:
+    assert evaluate([[2], [-3]], [[True], [False]]).mAP == 1.0
+
+
+def test_unknown_conventions_name_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'csra-wider'"):
+        evaluate(LOGITS, TARGETS, conventions="csra_wider")
+
+
+def test_own_conventions() -> None:
+    own = Conventions("mine", average_precision="envelope", class_f1="mean")
+    assert evaluate(LOGITS, TARGETS, conventions=own).mAP == evaluate(LOGITS, TARGETS, conventions="voc2010").mAP
+
+
+def test_each_named_convention_is_under_its_name_and_differs_from_the_default() -> None:
+    assert all(name == rules.name for name, rules in CONVENTIONS.items())
+    told = {name: differences(CONVENTIONS["mlrec"], rules) for name, rules in CONVENTIONS.items()}
+    assert told == {
+        "mlrec": [],
+        "csra": ["phantom"],
+        "csra-wider": ["unknown_in_counts", "phantom"],
+        "macro-f1": ["class_f1"],
+        "voc2010": ["average_precision"],
+        "voc2007-11pt": ["average_precision"],
+        "topk-pure": ["top_k"],
+    }
+    assert len({rules.in_words().partition(": ")[2] for rules in CONVENTIONS.values()}) == len(CONVENTIONS)
+
+
+def test_input_is_left_as_it_was() -> None:
+    logits, targets = LOGITS.copy(), TARGETS.copy()
+    evaluate(logits, targets, conventions="topk-pure")
+    assert (logits == LOGITS).all()
+    assert (targets == TARGETS).all()

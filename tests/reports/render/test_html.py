@@ -1,0 +1,116 @@
+"""The page: whole in itself, harmless whatever a name is, and working in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mlrec.reports.render.html import Card, Facts, Gallery, Picture, Section, page
+from mlrec.reports.render.table import Column, Row, Table
+
+EVIL = "<script>document.title='taken'</script>\"'>&{{7*7}}"
+TABLE = Table(
+    EVIL,
+    (
+        Column("method", "Method"),
+        Column("mAP", "mAP", "percent", ranked=True),
+        Column("CP", "CP", "percent", block="All"),
+    ),
+    (
+        Row((EVIL, 0.5, None), "one"),
+        Row(("b", 0.9, 0.25), "one", marks={1: "†"}),
+        Row(("c", 0.7, 0.5), "one"),
+        Row(("alone", 0.1, None), "two"),
+    ),
+    (EVIL,),
+).with_best()
+PIXEL = Picture(b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "image/svg+xml", EVIL)
+PAGE = page(
+    EVIL,
+    [TABLE],
+    [PIXEL],
+    [Gallery(EVIL, EVIL, (Section(EVIL, (Card(EVIL, (EVIL,), PIXEL, (PIXEL,)), Card("gone"))),), PIXEL)],
+    [Facts(EVIL, {EVIL: EVIL})],
+)
+
+
+class Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read() -> Reader:
+    reader = Reader()
+    reader.feed(PAGE)
+    assert reader.open == []
+    return reader
+
+
+def test_names_are_text_wherever_they_stand():
+    assert [tag for tag, _ in read().tags].count("script") == 1
+    assert "{{7*7}}" in PAGE
+    assert ">49" not in PAGE
+    for _, attributes in read().tags:
+        assert not any(name.startswith("on") for name in attributes)
+
+
+def test_nothing_comes_from_elsewhere():
+    for tag, attributes in read().tags:
+        for name in ("src", "href", "action", "srcset", "data"):
+            if name in attributes:
+                assert (tag, name) == ("img", "src")
+                assert str(attributes[name]).startswith("data:image/")
+    assert "@import" not in PAGE
+    assert not re.search(r"url\(", PAGE)
+    policy = next(a["content"] for tag, a in read().tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_cells_carry_their_numbers_and_the_best_is_bold():
+    assert '<td data-value="0.9"><strong>90.0</strong><sup>†</sup></td>' in PAGE
+    assert '<td data-value="">–</td>' in PAGE
+    assert PAGE.count("<tbody>") == 2
+    assert "no image at hand" in PAGE
+
+
+CHECK = """
+<script>
+addEventListener("load", () => {
+  const rows = () => [...document.querySelectorAll(".wide tbody tr:not(.group)")];
+  const cells = k => rows().map(row => row.cells[k].dataset.value);
+  const told = [document.title.startsWith("<script>") ? "title kept" : "title taken"];
+  const buttons = document.querySelectorAll("thead button");
+  buttons[1].click(); told.push(cells(1).join());
+  buttons[1].click(); told.push(cells(1).join());
+  buttons[2].click(); told.push(cells(2).join());
+  document.body.textContent = "told: " + told.join(" | ");
+});
+</script></body>
+"""
+
+
+def test_a_browser_sorts_within_blocks_and_reports_no_error(tmp_path: Path, browse: Callable[[Path], str]):
+    file = tmp_path / "page.html"
+    file.write_text(PAGE.replace("</body>", CHECK), encoding="utf-8")
+    assert "told: title kept | 0.9,0.7,0.5,0.1 | 0.5,0.7,0.9,0.1 | 0.5,0.25,," in browse(file)
+
+
+def test_an_error_on_the_page_would_be_seen(tmp_path: Path, browse: Callable[[Path], str]):
+    file = tmp_path / "page.html"
+    file.write_text(PAGE.replace("</body>", "<img src='https://example.org/x.png'></body>"), encoding="utf-8")
+    with pytest.raises(AssertionError, match="Content Security Policy"):
+        browse(file)

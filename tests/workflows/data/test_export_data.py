@@ -1,0 +1,149 @@
+"""Round trips: what is exported and prepared again is the same data set, to the digest."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from typer.testing import CliRunner
+
+from mlrec.cli.app import app
+from mlrec.datasets.dataset import Dataset, Info, write
+from mlrec.datasets.export import as_coco, as_csv
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.utils.errors import DataError
+from mlrec.workflows.data.export_data import export_data
+from mlrec.workflows.data.prepare import prepare
+
+LABELS = ("cat, tame", 'the "dog"', "=1+1", "ünïcode", "-1")
+
+
+def dataset(root: Path, *, unknown: bool = False, boxes: bool = False) -> Path:
+    rng = np.random.default_rng(0)
+    manifests = []
+    for split, size in (("train", 9), ("test", 4)):
+        targets = rng.integers(-1 if unknown else 0, 2, (size, 5)).astype(np.int8)
+        targets[0] = 0
+        names = tuple(f"{split}/a, b {k}.jpg" for k in range(size))
+        given = np.ones((size, 4)) if boxes else None
+        ids = tuple(f"{name}#0" for name in names) if boxes else ()
+        manifests.append(Manifest("odd", split, root, LABELS, names, targets, given, ids))
+    path = root / "data/odd"
+    path.mkdir(parents=True)
+    write(path, Info("odd", {"kind": "csv"}, "paper", list(LABELS), {"train": 9, "test": 4}), manifests)
+    return path
+
+
+def test_csv_brings_back_everything(tmp_path: Path) -> None:
+    path = dataset(tmp_path, unknown=True)
+    folder, command = export_data(path, out=tmp_path / "out")
+    assert command == f"mlrec prepare csv {folder} --images {tmp_path}"
+    back = prepare("csv", folder, out=tmp_path / "again", options=ReadOptions(images=tmp_path), verify=False)
+    for split in ("train", "test"):
+        assert back.manifest(split).digest == Dataset.load(path).manifest(split).digest
+        assert back.manifest(split).root == tmp_path
+
+
+def test_coco_brings_back_everything_and_pycocotools_reads_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = dataset(tmp_path)
+    folder, command = export_data(path, format_="coco", out=tmp_path / "out")
+    words = [*shlex.split(command)[1:], "--out", str(tmp_path / "again"), "--no-verify"]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    back = Dataset.load(tmp_path / "again/out")
+    for split in ("train", "test"):
+        manifest = Dataset.load(path).manifest(split)
+        assert back.manifest(split).root == manifest.root
+        assert back.manifest(split).digest == manifest.digest
+        coco = COCO(str(folder / f"{split}.json"))
+        for k, label in enumerate(LABELS):
+            (category,) = coco.getCatIds(catNms=[label])
+            positive = {coco.imgs[i]["file_name"] for i in coco.getImgIds(catIds=[category])}
+            assert positive == {name for name, t in zip(manifest.images, manifest.targets[:, k], strict=True) if t == 1}
+    capsys.readouterr()
+
+
+def test_a_real_data_set_comes_back(realdata: Path, tmp_path: Path) -> None:
+    prepared = prepare("voc2007", realdata / "voc/VOCdevkit", out=tmp_path / "data", verify=False)
+    folder, _ = export_data(prepared.path, out=tmp_path / "out")
+    options = ReadOptions(images=prepared.manifest("test").root)
+    back = prepare("csv", folder, out=tmp_path / "data", name="back", options=options, verify=False)
+    assert back.info.splits == prepared.info.splits
+    for split in prepared.info.splits:
+        assert back.manifest(split).digest == prepared.manifest(split).digest
+
+
+def test_coco_cannot_say_unknown(tmp_path: Path) -> None:
+    path = dataset(tmp_path, unknown=True)
+    with pytest.raises(DataError, match=r"are unknown, which COCO cannot say.*--unknown negative"):
+        export_data(path, format_="coco", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    folder, _ = export_data(path, format_="coco", out=tmp_path / "out", unknown_as_negative=True, splits=["test"])
+    content = json.loads((folder / "test.json").read_text())
+    assert len(content["annotations"]) == (Dataset.load(path).manifest("test").targets == 1).sum()
+    assert [file.name for file in folder.iterdir()] == ["test.json"]
+
+
+@pytest.mark.parametrize("format_", ["csv", "coco"])
+def test_boxes_are_refused(tmp_path: Path, format_: str) -> None:
+    with pytest.raises(DataError, match="samples are boxes"):
+        export_data(dataset(tmp_path, boxes=True), format_=format_, out=tmp_path / "out")  # type: ignore[arg-type]
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").touch()
+    with pytest.raises(DataError, match="exists already"):
+        export_data(dataset(tmp_path), out=tmp_path / "out")
+
+
+def test_a_label_with_the_name_of_a_column_is_refused() -> None:
+    manifest = Manifest("x", "all", Path("/x"), ("split",), ("a.jpg",), np.zeros((1, 1), np.int8))
+    with pytest.raises(DataError, match="a label is called 'split'"):
+        as_csv(manifest)
+    assert as_coco(manifest)["categories"] == [{"id": 1, "name": "split"}]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(
+        st.text("aZ ,;\"'\t=é中-1", min_size=1, max_size=5).map(str.strip).filter(bool),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    ),
+    data=st.data(),
+)
+def test_any_names_survive(tmp_path_factory: pytest.TempPathFactory, labels: list[str], data: st.DataObject) -> None:
+    names = data.draw(
+        st.lists(
+            st.text("ab,\" é'", min_size=1, max_size=6).map(str.strip).filter(bool), min_size=1, max_size=4, unique=True
+        )
+    )
+    targets = np.array(
+        data.draw(
+            st.lists(
+                st.lists(st.sampled_from([1, 0]), min_size=len(labels), max_size=len(labels)),
+                min_size=len(names),
+                max_size=len(names),
+            )
+        ),
+        np.int8,
+    )
+    root = tmp_path_factory.mktemp("x")
+    (root / "d").mkdir()
+    write(
+        root / "d",
+        Info("d", {}, "paper", labels, {"all": len(names)}),
+        [Manifest("d", "all", root, tuple(labels), tuple(names), targets)],
+    )
+    export_data(root / "d", out=root / "csv")  # raises if it does not come back the same
+    export_data(root / "d", out=root / "coco", format_="coco")

@@ -1,0 +1,88 @@
+"""`mlrec stats` on small data sets, and its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrec.datasets import dataset as folder
+from mlrec.datasets.dataset import Info
+from mlrec.datasets.manifest import Manifest
+from mlrec.predictions import Predictions
+from mlrec.reports.dataset_statistics import tables
+from mlrec.reports.figures.dataset_figure import draw
+from mlrec.reports.render.terminal import text
+from mlrec.utils.errors import UsageError
+from mlrec.workflows.data.stats import stats
+
+LABELS = ("cat", "do$g", "person")
+
+
+def dataset(root: Path, *, boxes: bool = False) -> Path:
+    rng = np.random.default_rng(0)
+    manifests = []
+    for split, size in (("train", 60), ("test", 40)):
+        targets = (rng.random((size, 3)) < [0.5, 0.3, 0.4]).astype(np.int8)
+        targets[:, 0] |= targets[:, 1]  # do$g never without cat
+        names = tuple(f"{split}{k}.png" for k in range(size))
+        if boxes:
+            names = tuple(f"{split}{k // 2}.png" for k in range(size))
+        given = np.tile([[0.0, 0, 20, 20], [0, 0, 50, 50], [0, 0, 100, 100], [0, 0, 10, 10]], (size // 4, 1))
+        ids = tuple(f"{name}#{k % 2}" for k, name in enumerate(names))
+        manifests.append(
+            Manifest("pets", split, root, LABELS, names, targets, given if boxes else None, ids if boxes else ())
+        )
+    path = root / "data/pets"
+    path.mkdir(parents=True)
+    folder.write(path, Info("pets", {"kind": "csv"}, "paper", list(LABELS), {"train": 60, "test": 40}), manifests)
+    return path
+
+
+def test_what_is_worth_knowing_is_told(tmp_path: Path) -> None:
+    for k in range(3):
+        Image.new("RGB", (40 + k, 30)).save(tmp_path / f"train{k}.png")
+    found = stats(dataset(tmp_path))
+    shown = text(tables(found))
+    assert "do$g never without cat" in shown
+    assert "prevalence alike, train → test" in shown
+    assert "mAP on test (40 images)" in shown
+    assert "if every label has AP 80" in shown
+    assert "images: median 41 x 30 pixels, 40 to 42 wide" in shown
+    assert "few positives in test" in shown
+    content = found.to_dict()
+    assert content["splits"][0]["positives"][0] / 60 == content["splits"][0]["prevalence"][0]
+    assert content["cooccurrence"][1][0] == content["cooccurrence"][1][1]
+
+
+def test_persons_count_as_samples_and_boxes_have_sizes(tmp_path: Path) -> None:
+    found = stats(dataset(tmp_path, boxes=True))
+    assert [(split.images, split.samples) for split in found.splits] == [(30, 60), (20, 40)]
+    assert found.object_sizes == {"small": 50, "medium": 25, "large": 25}
+
+
+def test_predictions_measure_the_power_line(tmp_path: Path) -> None:
+    path = dataset(tmp_path)
+    test = folder.Dataset.load(path).manifest("test")
+    noise = np.random.default_rng(1).normal(size=test.targets.shape)
+    Predictions(test.labels, test.sample_ids, test.targets + noise, test.targets).save(tmp_path / "predictions.npz")
+    power = stats(path, predictions=tmp_path / "predictions.npz").power
+    assert power is not None
+    assert power.basis.startswith("bootstrap of predictions.npz, mAP ")
+    assert 0 < power.half_width < 0.5
+
+
+def test_an_assumed_ap_in_percent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        stats(dataset(tmp_path), assumed_ap=80)
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    found = stats(dataset(tmp_path))
+    draw(found, tmp_path / "pets.png")
+    with Image.open(tmp_path / "pets.png") as picture:
+        assert min(picture.size) > 500
+    with pytest.raises(UsageError, match=r"--picture .*unknown ending; write a .png, .svg, .pdf file"):
+        draw(found, tmp_path / "pets.txt")

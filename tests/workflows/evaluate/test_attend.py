@@ -1,0 +1,125 @@
+"""Pictures of maps: the right maps, of the right labels, under names that are safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from mlrec.cli.app import app
+from mlrec.datasets.images.decode import upright, upright_box
+from mlrec.datasets.listing import Item, items_of
+from mlrec.models.checkpoint import save_model
+from mlrec.models.classifier import create_model
+from mlrec.utils.errors import DataError, PredictionsError, UsageError
+from mlrec.workflows.evaluate.attend import SHEET, attend, look
+from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.pictures import FileNames, picture_of
+
+HERE = Machine(workers=0, device="cpu")
+LABELS = ["cat", "dog", "a/b", "owl"]
+TRUNKS = {"test_efficientnet": 64, "test_vit": 160}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, found = tmp_path_factory.mktemp("attend"), {}
+    torch.manual_seed(0)
+    for name, size in TRUNKS.items():
+        for head, heads in (("csra", 4), ("average", None)):
+            model = create_model(name, 4, head, heads, 0.5, img_size=size, labels=LABELS).eval()
+            found[f"{name}-{head}"] = folder / f"{name}-{head}.safetensors"
+            save_model(found[f"{name}-{head}"], model, {})
+    return found
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "wide one.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 110, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("head", ["csra", "average"])
+def test_maps_add_up_to_the_logits_of_what_is_shown(
+    models: dict[str, Path], photo: Path, trunk: str, head: str
+) -> None:
+    (one,) = look(models[f"{trunk}-{head}"], items_of([str(photo)]), machine=HERE)
+    assert len(one.labels) == 3
+    assert list(one.probabilities) == sorted(one.probabilities, reverse=True)
+    logits = one.maps.sum(axis=(1, 2)).astype(float)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), one.probabilities, atol=1e-5)
+
+
+def test_labels_and_heads_by_name(models: dict[str, Path], photo: Path) -> None:
+    csra, average = models["test_efficientnet-csra"], models["test_efficientnet-average"]
+    items = list(items_of([str(photo)]))
+    (one,) = look(csra, items, labels=["owl", "cat"], temperature=float("inf"), machine=HERE)
+    assert one.labels == ("owl", "cat")
+    assert sorted(one.maps[0].ravel())[-2:] == [0.0, 1.0]
+    (soft,) = look(csra, items, temperature=2.0, machine=HERE)
+    np.testing.assert_allclose(soft.maps.sum(axis=(1, 2)), 1, atol=1e-5)
+    with pytest.raises(PredictionsError, match="did you mean 'owl'"):
+        look(csra, items, labels=["owls"], machine=HERE)
+    with pytest.raises(UsageError, match="heads have T = 1, 2, 4, inf"):
+        look(csra, items, temperature=3.0, machine=HERE)
+    with pytest.raises(UsageError, match="no attention"):
+        look(average, items, temperature=1.0, machine=HERE)
+
+
+def test_pictures_and_sheet_are_written_and_bad_images_told_at_the_end(
+    models: dict[str, Path], photo: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.touch()
+    items = [
+        Item(str(photo), photo),
+        Item(str(bad), bad),
+        Item("../../escape", photo, (10, 5, 60, 40)),
+        Item("sheet", photo, (10, 5, 60, 40)),
+    ]
+    with pytest.raises(DataError, match=r"bad\.png"):
+        attend(models["test_efficientnet-csra"], items, out=tmp_path / "out", machine=HERE)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"wide_one.png.png", "escape.png", "sheet-2.png", SHEET}
+    for name in written:
+        Image.open(tmp_path / "out" / name).verify()
+
+
+def test_the_command(models: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(f"filename,x,y,width,height\n{photo},5,5,40,40\n")
+    common = ["attend", "--run", str(models["test_vit-csra"]), "--out", str(tmp_path / "out"), "--workers", "0"]
+    for arguments in ([str(photo), "--label", "dog", "--head", "inf"], ["--boxes", str(boxes), "--top", "1"]):
+        result = CliRunner().invoke(app, [*common, *arguments])
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-1] == str(tmp_path / "out" / SHEET)
+    assert isinstance(CliRunner().invoke(app, common).exception, UsageError)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_box_is_found_again_in_the_upright_picture(orientation: int) -> None:
+    stored = np.zeros((40, 70, 3), np.uint8)
+    stored[5:20, 30:60] = 255
+    left, top, right, bottom = upright_box((30, 5, 30, 15), (70, 40), orientation)
+    turned = upright(stored, orientation)
+    assert (turned[top:bottom, left:right] == 255).all()
+    assert turned.sum() == stored.sum()
+
+
+def test_the_box_shrinks_with_the_picture(photo: Path) -> None:
+    pixels, box = picture_of(Item("x", photo, (22, 10, 44, 20)), 55)
+    assert pixels.shape == (25, 55, 3)
+    assert box == (11, 5, 33, 15)
+    assert picture_of(Item("x", photo), 55)[1] is None
+
+
+def test_file_names_stay_apart() -> None:
+    names = FileNames()
+    items = [Item("a/x.jpg", Path("a/x.jpg")), Item("b/X.jpg", Path("b/X.jpg")), Item("..", Path("c"))]
+    assert [names.of(item) for item in items] == ["x.jpg.png", "X.jpg-2.png", "image.png"]

@@ -1,0 +1,184 @@
+"""`mlrec score`: truths of every kind, the real scores' published numbers, the command itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec import Manifest, evaluate
+from mlrec.datasets import dataset
+from mlrec.metrics.evaluate import evaluate_scores
+from mlrec.reports.render.terminal import text
+from mlrec.reports.scores_table import scored_tables
+from mlrec.utils.errors import DataError, MlrecError, UsageError
+from mlrec.workflows.evaluate.score import score
+
+PREDICTIONS = "filename,cat,dog\n1.jpg,0.9,0.2\n2.jpg,0.1,0.8\n3.jpg,0.7,0.6\n"
+TRUTH = "filename,dog,cat\n3.jpg,0,1\n1.jpg,-1,1\n2.jpg,1,0\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "pred.csv").write_text(PREDICTIONS)
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    targets = np.array([[1, -1], [0, 1], [1, 0]], dtype=np.int8)
+    manifest = Manifest("pets", "test", tmp_path, ("cat", "dog"), ("1.jpg", "2.jpg", "3.jpg"), targets)
+    (tmp_path / "pets").mkdir()
+    info = dataset.Info("pets", {"kind": "csv"}, "paper", ["cat", "dog"], {"val": 2, "test": 3})
+    dataset.write(tmp_path / "pets", info, [manifest.subset([0, 1], "val"), manifest])
+    return tmp_path
+
+
+def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
+    by_csv = score(files / "pred.csv", files / "truth.csv")
+    assert by_csv.counts == {"samples": 3, "labels": 2, "positives": 3, "unknown": 1, "undefined": 0}
+    assert by_csv.OP == 0.75
+    by_manifest = score(files / "pred.csv", files / "pets/test.jsonl")
+    by_folder = score(files / "pred.csv", files / "pets", split="test")
+    assert by_manifest == by_folder
+    assert by_manifest.average_precision == {name: by_csv.average_precision[name] for name in ("cat", "dog")}
+    assert (by_manifest.mAP, by_manifest.top3) == (by_csv.mAP, by_csv.top3)
+
+
+def test_splits_are_chosen(files: Path) -> None:
+    with pytest.raises(UsageError, match="holds the splits val, test; choose with --split"):
+        score(files / "pred.csv", files / "pets")
+    with pytest.raises(DataError, match="no split 'train'"):
+        score(files / "pred.csv", files / "pets", split="train")
+    with pytest.raises(DataError, match="no split 'val'; there is test"):
+        score(files / "pred.csv", files / "pets/test.jsonl", split="val")
+    with pytest.raises(MlrecError, match=r"first: '3\.jpg'"):
+        score(files / "pred.csv", files / "pets", split="val")
+    with pytest.raises(UsageError, match="--split chooses a part of TRUTH"):
+        score(files / "pred.csv", split="val")
+
+
+def test_labels_restrict_both_sides(files: Path) -> None:
+    (files / "more.csv").write_text(TRUTH.replace("filename,", "filename,age,").replace(".jpg,", ".jpg,37,"))
+    for truth in ("truth.csv", "more.csv", "pets/test.jsonl"):
+        assert list(score(files / "pred.csv", files / truth, labels=["dog"]).average_precision) == ["dog"]
+    with pytest.raises(MlrecError, match=r"test\.jsonl: no label 'dgo'; did you mean 'dog'"):
+        score(files / "pred.csv", files / "pets/test.jsonl", labels=["dgo"])
+
+
+def test_the_real_scores_give_their_published_numbers(realdata: Path) -> None:
+    expected = {
+        "resnet18": (0.844564, 0.8803, 0.6834, 0.7695, 0.9084, 0.7148, 0.8000),
+        "resnet50": (0.877404, 0.8825, 0.7562, 0.8144, 0.9025, 0.7806, 0.8372),
+    }
+    for model, (mAP, *rest) in expected.items():
+        metrics = score(realdata / f"scores/{model}_predictions.csv", realdata / "scores/truth.csv")
+        assert metrics.mAP == pytest.approx(mAP, abs=5e-7)
+        told = [metrics.CP, metrics.CR, metrics.CF1, metrics.OP, metrics.OR, metrics.OF1]
+        assert told == pytest.approx(rest, abs=5e-5)
+
+
+def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
+    metrics = evaluate_scores([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]], threshold=0.5, labels=["cat", "dog"])
+    shown = text(scored_tables(metrics, title="pred.csv", top3=True))
+    assert "100.0" in shown
+    assert "Top-3" in shown
+    assert "no AP for 1 of 2 labels, without a known positive or without a known negative: dog" in shown
+    assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
+    assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
+
+
+def test_where_no_label_is_known_nothing_is_shown_as_scored() -> None:
+    tables = scored_tables(evaluate([[1.0, -1.0]], [[-1, -1]]), title="pred.csv", top3=True)
+    assert set(tables[0].rows[0].cells) == {None}
+    assert "no label of any sample is known, so there is nothing to score" in text(tables)
+
+
+@pytest.mark.parametrize("name", ["pred.csv", "truth.csv", "pred.npz"])
+def test_a_damaged_file_is_scored_or_refused_in_one_line(files: Path, name: str) -> None:
+    arrays = {"logits": np.ones((3, 2)), "sample_ids": ["1.jpg", "2.jpg", "3.jpg"], "labels": ["cat", "dog"]}
+    np.savez_compressed(files / "pred.npz", **arrays)
+    good = (files / name).read_bytes()
+    dice = random.Random(name)
+    refused: list[str] = []
+    for _ in range(100):
+        damaged = bytearray(good)
+        place = dice.randrange(len(good))
+        end = place + dice.randrange(1, 20)
+        match dice.randrange(4):
+            case 0:
+                del damaged[place:]
+            case 1:
+                damaged[place] ^= 1 << dice.randrange(8)
+            case 2:
+                del damaged[place:end]
+            case _:
+                damaged[place:place] = good[place:end]
+        (files / name).write_bytes(damaged)
+        try:
+            score(files / ("pred.npz" if name == "pred.npz" else "pred.csv"), files / "truth.csv")
+        except MlrecError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert not any("\n" in message for message in refused)
+
+
+def test_the_command_needs_neither_torch_nor_pandas(files: Path) -> None:
+    code = (
+        "import sys; from mlrec.cli.app import main\n"
+        "sys.argv = ['mlrec', 'score', 'pred.csv', 'truth.csv', '--probabilities', '--json']\n"
+        "try: main()\n"
+        "finally: print(*[m for m in ('torch', 'pandas', 'timm', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=files, capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert json.loads(done.stdout) == score(files / "pred.csv", files / "truth.csv").to_dict()
+
+
+def run_score(files: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlrec", "score", "pred.csv", "truth.csv", *flags]
+    return subprocess.run(command, cwd=files, capture_output=True, text=True, check=False)
+
+
+def test_the_kind_of_scores_is_decided_aloud_or_stated(files: Path) -> None:
+    silent = run_score(files, "--probabilities")
+    assert (silent.returncode, silent.stderr) == (0, "")
+    decided = run_score(files)
+    assert decided.stdout == silent.stdout
+    assert decided.stderr.startswith("pred.csv: all scores are in [0, 1]: taken as probabilities")
+    assert "scores are probabilities, threshold p >= 0.5" in decided.stdout
+    logits = run_score(files, "--logits")
+    assert "scores are logits, threshold p >= 0.5" in logits.stdout
+    assert logits.stderr == ""
+    both = run_score(files, "--logits", "--probabilities")
+    assert (both.returncode, both.stdout) == (2, "")
+    (files / "pred.csv").write_text("filename,cat,dog\n1.jpg,90,20\n2.jpg,10,80\n3.jpg,70,60\n")
+    percent = run_score(files)
+    assert (percent.returncode, percent.stdout) == (1, "")
+    assert percent.stderr.startswith("error: pred.csv: scores are in 10 to 90, none of them negative: percentages?")
+
+
+def test_labels_without_ap_are_named_with_the_reason(files: Path) -> None:
+    (files / "truth.csv").write_text("filename,dog,cat\n3.jpg,-1,1\n1.jpg,-1,1\n2.jpg,-1,1\n")
+    done = run_score(files, "--probabilities")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: no AP for 1 of 2 labels, unknown in every sample: dog",
+        "warning: no AP for 1 of 2 labels, no known negative, so their precision is 1 wherever they are predicted: cat",
+    ]
+    assert "¶ 1 label without a known negative" in done.stdout
+
+
+def test_a_fault_ends_the_command_with_one_line(files: Path) -> None:
+    (files / "pred.csv").write_text(PREDICTIONS + "1.jpg,0.9,0.2\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlrec", "score", "pred.csv", "truth.csv"],
+        cwd=files, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: pred.csv: '1.jpg' is scored twice, on lines 2 and 5; keep one\n"

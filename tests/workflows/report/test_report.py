@@ -1,0 +1,188 @@
+"""`mlrec report` from run folders to text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mlrec.cli.app import app
+from mlrec.metrics.evaluate import evaluate
+from mlrec.reports.render.formats import FORMATS, SUFFIXES, format_of
+from mlrec.utils.errors import RunError, UsageError
+from mlrec.workflows.report.report import label_report, report, runs_at
+from tests.reports.builders import write_run
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "mlrec", "report", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def test_all_finished_runs_and_no_others(tmp_path):
+    write_run(tmp_path / "runs", "done")
+    write_run(tmp_path / "runs" / "study", "deep", config={"lam": 0.3})
+    write_run(tmp_path / "runs", "stopped", status="interrupted")
+    table = report(root=tmp_path / "runs").table
+    assert [row.cells[-1] for row in table.rows] == ["done", "deep"]
+
+
+def test_runs_are_named_one_by_one_or_by_folder_and_counted_once(tmp_path):
+    one = write_run(tmp_path / "runs", "one")
+    write_run(tmp_path / "runs", "two")
+    assert [run.path.name for run in runs_at([one])] == ["one"]
+    assert len(runs_at([one, tmp_path / "runs"])) == 2
+
+
+def test_what_is_missing_or_unfinished_is_told(tmp_path):
+    with pytest.raises(RunError, match=r"no finished run under .*; run mlrec train"):
+        report(root=tmp_path / "runs")
+    stopped = write_run(tmp_path, "stopped", status="interrupted")
+    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume it"):
+        report([stopped])
+
+
+def test_every_format_of_the_same_runs(tmp_path):
+    write_run(tmp_path / "runs", "done")
+    tables = [report(root=tmp_path / "runs").table]
+    assert set(FORMATS) == {"table", "md", "latex", "csv", "json"}
+    for name, draw in FORMATS.items():
+        assert "ResNet" in draw(tables), name
+
+
+def test_tables_score_anew_and_options_that_do_not_go_together_are_refused(tmp_path):
+    write_run(tmp_path / "runs", "coco", kind="coco", dataset="coco2014", conventions="mlrec")
+    four = report(root=tmp_path / "runs", table=4)
+    assert four.rows[0].conventions == "csra"
+    assert any("not comparable with MS-COCO 2014, 4 of 40,137 samples" in row.group for row in four.table.rows)
+    assert report(root=tmp_path / "nothing", table=2).rows == []
+    with pytest.raises(RunError, match="no CSRA runs that differ in λ alone"):
+        report(root=tmp_path / "runs", figure=5)
+    for options in ({"table": 9}, {"figure": 4}, {"extra": tmp_path}, {"table": 4, "conventions": "csra"}):
+        with pytest.raises(UsageError):
+            report(root=tmp_path / "runs", **options)
+
+
+def test_intervals_hold_the_value_and_a_row_of_seeds_draws_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((80, 4)) < 0.4).astype(np.int8)
+    for k in range(3):
+        noise = rng.normal(size=targets.shape)
+        write_run(tmp_path / "runs", f"s{k}", config={"seed": k}, logits=targets + noise, targets=targets)
+    one = report(root=tmp_path / "runs", intervals=True)
+    keys = [column.key for column in one.table.columns]
+    low, value, high = (one.table.rows[0].cells[keys.index(key)] for key in ("mAP_low", "mAP", "mAP_high"))
+    assert low < value < high
+    assert len(report(root=tmp_path / "runs", each=True).table.rows) == 3
+
+
+def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((90, 4)) < [0.1, 0.5, 0.6, 0.7]).astype(np.int8)
+    for k in range(2):
+        write_run(
+            tmp_path / "runs", f"s{k}", config={"seed": k}, logits=targets + rng.normal(size=(90, 4)), targets=targets
+        )
+    (plain,) = label_report(root=tmp_path / "runs")
+    (bounded,) = label_report(root=tmp_path / "runs", intervals=True)
+    assert [column.key for column in plain.columns] == ["label", "ap0"]
+    assert [column.key for column in bounded.columns] == ["label", "positives", "ap0", "ap0_low", "ap0_high"]
+    assert [row.cells[2] for row in bounded.rows] == [row.cells[1] for row in plain.rows]
+    for c, row in enumerate(bounded.rows):
+        each = [evaluate(run.predictions().logits, targets).average_precision[str(c)] for run in runs_at([tmp_path])]
+        assert row.cells[2] == pytest.approx(np.mean(each))
+        assert 0 <= row.cells[3] < row.cells[2] < row.cells[4] <= 1
+        assert bool(row.marks) == (row.cells[1] < 30) == (c == 0)
+    assert "fewer than 30 positives" in bounded.footnotes[-1]
+
+
+def test_flags_that_would_be_ignored_are_refused(tmp_path):
+    for wrong, why in (
+        (["--table", "6", "--figure", "5"], "--table and --figure: one at a time"),
+        (["--by-size", "--intervals"], "--intervals does not go with --by-size"),
+        (["--truth", "t.csv"], "--truth goes with --compare"),
+        (["--compare", "a", "b", "--plots", "p"], "--plots does not go with --compare"),
+    ):
+        done = cli(*wrong, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert why in done.stderr
+
+
+def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
+    write_run(tmp_path / "runs", "done")
+    done = cli("--format", "json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["rows"][0]["run"] == "done"
+    assert cli("--out", "t.tex", cwd=tmp_path).returncode == 0
+    assert r"\toprule" in (tmp_path / "t.tex").read_text()
+    wrong = cli("--format", "docx", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "choose one of table, md, latex, csv, json" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--out", "r.pdf"], "--out r.pdf: unknown ending; write a .txt, .md, .tex, .csv, .json, .html file"),
+        (["--out", "r"], "--out r: unknown ending"),
+        (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown ending"),
+        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: that ending is json's"),
+    ],
+)
+def test_a_file_whose_name_and_content_disagree_is_refused(tmp_path, options, why):
+    write_run(tmp_path / "runs", "done")
+    done = CliRunner().invoke(app, ["report", *options, "--runs-root", str(tmp_path / "runs")])
+    assert (type(done.exception), done.stdout) == (UsageError, "")
+    assert why in str(done.exception)
+    assert not Path(options[1]).exists()
+
+
+@pytest.mark.parametrize("ending", SUFFIXES)
+def test_each_ending_is_written_in_its_format(tmp_path, ending):
+    assert format_of(None, Path(f"r{ending}")) == format_of(None, Path(f"r{ending.upper()}")) == SUFFIXES[ending]
+    assert format_of(SUFFIXES[ending], Path("/dev/stdout")) == SUFFIXES[ending]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["stats", "{data}", "--picture", "p.txt"], ["duplicates", "{data}", "--sheet", "p.pdf"]],
+)
+def test_pictures_of_unknown_endings_are_refused_before_the_work(tmp_path, command):
+    done = CliRunner().invoke(app, [part.format(data=tmp_path / "none") for part in command])
+    assert type(done.exception) is UsageError
+    assert "unknown ending; write a .png" in str(done.exception)
+
+
+def test_a_hundred_runs_take_less_than_a_second_without_torch(tmp_path):
+    for k in range(100):
+        write_run(tmp_path / "runs", f"r{k:03d}", config={"lam": k / 100})
+    code = (
+        "import sys, time, pathlib; t = time.process_time()\n"
+        "from mlrec.workflows.report.report import report\nfrom mlrec.reports.render.formats import FORMATS\n"
+        "FORMATS['table']([report(root=pathlib.Path('runs')).table])\n"
+        "print(time.process_time() - t); print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    best = min(_timed(code, tmp_path) for _ in range(2))
+    assert best < 1.0
+
+
+def _timed(code: str, cwd: Path) -> float:
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120, check=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    seconds, modules = done.stdout.splitlines()
+    assert modules == "False False"
+    return float(seconds)
