@@ -5,7 +5,7 @@
     python benchmarks/evaluation.py data/voc2007 --device cuda          # resnet101 at 448 px on a GPU
 
 The plain loop is that of plain.py, scored by scikit-learn; it has as many loader processes as mlrec. The head is
-trained first, on cached features of the training split, so that mAP means something where the trunk's weights do: those
+trained first, on cached features of the training split, so that mAP means something where the backbone's weights do: those
 of resnet101 are random. Images per second include decoding, the model and scoring, in alternation. Each side has a
 process of its own, mlrec's with the settings of its commands.
 """
@@ -98,7 +98,7 @@ def ratios(rates: dict[str, list[float]], fast: str, slow: str) -> list[float]:
 
 
 def trained(manifest: Manifest, config: Config, device: torch.device) -> Classifier:
-    """CSRA on the frozen trunk, 20 epochs on cached features."""
+    """CSRA on the frozen backbone, 20 epochs on cached features."""
     model = setup.build_model(config, manifest, paper=False)
     features = compute_features(model, manifest, config, device=device)
     loss, optimizer = loss_function(config, manifest), torch.optim.AdamW(model.head.parameters(), lr=3e-3)

@@ -46,7 +46,7 @@ class Bench:
     Attributes:
         device: what is checked.
         small: models and images that a CPU runs in seconds.
-        folder: for data sets and runs.
+        folder: for datasets and runs.
         photos: folder of JPEGs; None = images are drawn.
         end: when the time is up, by the monotonic clock.
     """

@@ -187,7 +187,7 @@ def logits(folder: Path) -> NDArray[np.float32]:
 def predict_and_eval(bench: Bench) -> Iterator[Finding]:
     """`eval` repeats what training scored, `predict` what `eval` did."""
     from mlrec.workflows.deploy.predict import predict
-    from mlrec.workflows.evaluate.evaluate import Machine
+    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 
     model = bench.folder / "runs" / "evaluated"
     mlrec(bench, train_words(bench, model.name, backbones(bench)[0], epochs=1))
@@ -201,7 +201,7 @@ def predict_and_eval(bench: Bench) -> Iterator[Finding]:
         same = precision == "auto"
         name = f"eval --precision {precision}: largest difference from the logits that training scored"
         yield name, f"{largest:.1e}", "0" if same else "", largest == 0 if same else None
-        machine = Machine(device=bench.device.type, precision=precision, batch_size=size)
+        machine = RuntimeOptions(device=bench.device.type, precision=precision, batch_size=size)
         found = np.array([prediction.probabilities for prediction in predict(model, str(split), machine=machine)])
         expected = 1 / (1 + np.exp(-evaluated.astype(np.float64)))
         largest = float(np.abs(found - expected).max())

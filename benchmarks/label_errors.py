@@ -2,7 +2,7 @@
 
     python benchmarks/label_errors.py DATA [--share 0.05] [--seeds 0,1,2] [--labels a,b] [--folds 5] [--work DIR]
 
-DATA is a prepared data set with images. A seeded share of its known labels is flipped (of `trainval`, else of `all`,
+DATA is a prepared dataset with images. A seeded share of its known labels is flipped (of `trainval`, else of `all`,
 else of `train`), the heads are trained on folds of the flipped labels, and the first k labels by doubt are looked at,
 k = number flipped. Printed: the share of these that were flipped, for all labels and for each kind, beside chance.
 """

@@ -18,11 +18,11 @@ from paired import describe_machine, ratio_interval
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import evaluate
-from mlrec.metrics.lambda_sweep import Parts, Setting, chosen_here, mean_precisions
+from mlrec.metrics.lambda_sweep import LambdaSetting, Parts, chosen_here, mean_precisions
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.training.prediction import predict, predict_parts
 
-SETTINGS = [Setting(k / 100) for k in range(101)]
+SETTINGS = [LambdaSetting(k / 100) for k in range(101)]
 
 
 def main() -> None:

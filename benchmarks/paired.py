@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["AS_MLREC", "SIDES", "Side", "Turn", "describe_machine", "ratio_interval", "tell", "timed"]
 
 T = TypeVar("T")
-AS_MLREC = {"GOMP_SPINCOUNT": processes.LOOKS}  # what mlrec's commands put into their environment
+AS_MLREC = {"GOMP_SPINCOUNT": processes.SPIN_COUNT}  # what mlrec's commands put into their environment
 
 # What is measured by device: backbone, side of the images, precision.
 SIDES: dict[str, tuple[str, int, Precision]] = {

@@ -3,7 +3,7 @@
     python benchmarks/prepare.py
 
 The annotations are drawn: 82,783 images, 605,000 annotations of 80 categories with polygons, which make about 335 MB.
-What is measured is the whole process, from the start of Python to the written data set.
+What is measured is the whole process, from the start of Python to the written dataset.
 """
 
 from __future__ import annotations

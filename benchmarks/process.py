@@ -66,10 +66,10 @@ def steps(args: argparse.Namespace, keep: bool) -> Iterator[None]:
     import timm
     import torch
 
-    from mlrec.utils.processes import keep_memory
+    from mlrec.utils.processes import keep_freed_memory
 
     if keep:
-        keep_memory()
+        keep_freed_memory()
 
     torch.set_num_threads(args.threads)
     model = timm.create_model(args.backbone, num_classes=20).to(memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ from mlrec.datasets.analysis.groups import numbered
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.utils.errors import Findings
+from mlrec.utils.errors import ValidationReport
 
 WAYS = {"val 0.2": [0.8, 0.2], "5 folds": [0.2] * 5}
 
@@ -31,7 +31,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{'labels':34s} {'split':20s} {'mlrec':>8s} {'random':>8s} {'ratio':>6s} {'seconds':>8s}")
     for path in asked.labels:
-        targets = read_csv_labels(path, ReadOptions(), Findings()).manifests[0].targets
+        targets = read_csv_labels(path, ReadOptions(), ValidationReport()).manifests[0].targets
         some = np.random.default_rng(0).integers(0, len(targets) // 3, len(targets))
         for name, groups in (("", np.arange(len(targets))), (" in groups", numbered(some.tolist()))):
             for way, shares in WAYS.items():

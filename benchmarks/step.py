@@ -3,7 +3,7 @@
     python benchmarks/step.py --device cuda            # resnet101 at 448 px: the figures of the paper's Table
     python benchmarks/step.py                          # tf_efficientnet_lite0 at 224 px on a CPU
 
-A batch of random pixels lies on the device; both models have the same trunk. Times are of alternating steps. Peak
+A batch of random pixels lies on the device; both models have the same backbone. Times are of alternating steps. Peak
 memory is that of the paper's setting on COCO, 80 labels, six heads, λ = 0.5, batches of 16, beside the reference:
 float32, contiguous memory, one convolution a head (see plain.py).
 """

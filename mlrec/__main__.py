@@ -17,7 +17,7 @@ def main() -> None:
     from mlrec.cli.app import main as run
     from mlrec.utils import processes
 
-    processes.share_cores()
+    processes.set_idle_policy()
     run()
 
 

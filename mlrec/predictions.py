@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import repeated
+from mlrec.datasets.manifest import duplicates_in
 from mlrec.utils.errors import PredictionsError, counted, printable
 from mlrec.utils.files import atomic_write, check_regular
 
@@ -54,7 +54,7 @@ class Predictions:
         if targets is not None and (targets.shape != self.logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
             raise PredictionsError("targets must be 1, 0 or -1, one for each of the logits")
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
-            if twice := repeated(names):
+            if twice := duplicates_in(names):
                 raise PredictionsError(f"{what} '{printable(twice[0])}' stands twice; keep one")
 
     def save(self, path: Path) -> None:
@@ -136,7 +136,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     entries = [(entry.filename.removesuffix(".npy"), entry) for entry in archive.infolist()]
     entries = [(name, entry) for name, entry in entries if name in ARRAYS]
-    if twice := repeated(name for name, _ in entries):
+    if twice := duplicates_in(name for name, _ in entries):
         raise PredictionsError(f"{printable(path)}: array '{twice[0]}' stands twice; keep one")
     unpacked = sum(entry.file_size for _, entry in entries)
     if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):

@@ -15,7 +15,7 @@ import pytest
 from mlrec import __version__
 from mlrec.cli import app as cli
 from mlrec.utils.errors import ConfigError, DataError, MlrecError
-from mlrec.utils.signals import Signalled
+from mlrec.utils.signals import SignalReceived
 from tests.processes import started
 
 
@@ -69,8 +69,8 @@ def test_commands_of_one_process_are_refused_under_torchrun(
         (MlrecError("disk is full"), 1, "error: disk is full"),
         (DataError("a.xml: no object; add one"), 1, "error: a.xml: no object; add one"),
         (ConfigError("lr = 'x': expected a number"), 2, "error: lr = 'x': expected a number"),
-        (Signalled(signal.SIGINT), 130, "error: interrupted"),
-        (Signalled(signal.SIGTERM), 143, "error: terminated"),
+        (SignalReceived(signal.SIGINT), 130, "error: interrupted"),
+        (SignalReceived(signal.SIGTERM), 143, "error: terminated"),
         (MemoryError(), 1, "error: out of memory; use a smaller --batch-size, fewer --workers, or more of it"),
         (
             PermissionError(13, "Permission denied", "runs"),

@@ -150,13 +150,13 @@ def test_the_python_quick_start_runs_as_printed() -> None:
 
 def test_the_reader_of_the_how_to_reads(tmp_path: Path) -> None:
     from mlrec.datasets.readers.registry import ReadOptions
-    from mlrec.utils.errors import Findings
+    from mlrec.utils.errors import ValidationReport
 
     for name in ("cat/a.jpg", "dog/b.jpg", "dog/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     read = run_block(blocks(DOCS / "how-to" / "add-a-dataset.md", "python")[0])["read_folders"]
-    findings = Findings()
+    findings = ValidationReport()
     manifest = read(tmp_path, ReadOptions(), findings).manifests[0]
     assert (manifest.labels, manifest.images) == (("cat", "dog"), ("cat/a.jpg", "dog/b.jpg"))
     assert manifest.targets.tolist() == [[1, 0], [0, 1]]

@@ -1,4 +1,4 @@
-"""A data set small enough to train on within a test: which of three colours a picture shows."""
+"""A dataset small enough to train on within a test: which of three colours a picture shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlrec.datasets.manifest import Manifest
 
 LABELS = ("blue", "green", "red")
 SIZES = {"train": 13, "val": 9}
-# flags under which a run takes a second: no hub, a small trunk, one thread's worth of work
+# flags under which a run takes a second: no hub, a small backbone, one thread's worth of work
 FAST = {
     "backbone": "test_efficientnet", "pretrained": False, "img_size": 32, "batch_size": 4, "epochs": 2, "workers": 0,
     "device": "cpu", "warmup_epochs": 0.0, "lr": 0.02,
@@ -21,7 +21,7 @@ FAST = {
 
 
 def make_tiny(root: Path, name: str = "tiny") -> Path:
-    """Write pictures and manifests below `root`; returns the folder of the prepared data set."""
+    """Write pictures and manifests below `root`; returns the folder of the prepared dataset."""
     pictures, target = root / "pictures", root / "data" / name
     pictures.mkdir(parents=True)
     target.mkdir(parents=True)

@@ -66,9 +66,9 @@ def _options(
 ) -> None:
     if debug:
         os.environ["MLREC_DEBUG"] = "1"
-    if processes.world() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
+    if processes.world_size() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
         raise UsageError(
-            f"mlrec {ctx.invoked_subcommand} runs in one process, but {processes.world()} were started (WORLD_SIZE); "
+            f"mlrec {ctx.invoked_subcommand} runs in one process, but {processes.world_size()} were started (WORLD_SIZE); "
             f"start it without torchrun, which is for {' and '.join(DISTRIBUTED)}"
         )
 
@@ -90,9 +90,9 @@ def main() -> None:
             signals.raise_lost()  # where it left a module half made, say, this error is no news
             _restore(before)  # one line: a signal from here on adds none
             code = _flushed(_told(problem))
-    except signals.Signalled as signalled:  # in the command, or in the moment after it
+    except signals.SignalReceived as signalled:  # in the command, or in the moment after it
         _restore(before)
-        signals.arrived()
+        signals.handled()
         number = signalled.args[0]
         console.error("interrupted" if number == signal.SIGINT else "terminated")
         code = _flushed(128 + number)
@@ -136,7 +136,7 @@ def _restore(before: Mapping[signal.Signals, Any]) -> None:
 def _stop(number: int, _frame: FrameType | None) -> None:
     """End the command, removing temporaries; a second signal ends it as it stands."""
     signal.signal(number, signal.SIG_DFL)
-    signals.leave(number)
+    signals.raise_signal(number)
 
 
 def _reader_left() -> bool:

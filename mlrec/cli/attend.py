@@ -41,7 +41,7 @@ def attend(
     """
     from mlrec.datasets.listing import boxes_of, items_of
     from mlrec.workflows.evaluate import attend as workflow
-    from mlrec.workflows.evaluate.evaluate import Machine
+    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 
     if bool(paths) == bool(boxes):
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
@@ -54,7 +54,7 @@ def attend(
         top=top,
         temperature=head,
         out=out,
-        machine=Machine(batch_size, workers, device, precision),
+        machine=RuntimeOptions(batch_size, workers, device, precision),
         progress=terminal,
     )
     console.result("\n".join(map(str, written)))

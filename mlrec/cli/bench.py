@@ -23,17 +23,17 @@ def bench(
     precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")] = False,
 ) -> None:
-    """Time a step of evaluation and of training with each head on the same trunk, in alternation.
+    """Time a step of evaluation and of training with each head on the same backbone, in alternation.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """
     if what != "head":
         raise UsageError(f"bench {printable(what)}: what can be timed is: head")
     numbers = options.whole_numbers(heads, "--heads", 1)
-    from mlrec.workflows.evaluate.evaluate import Machine
+    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
     from mlrec.workflows.train.bench import bench_head
 
-    machine = Machine(batch_size, None, device, precision)
+    machine = RuntimeOptions(batch_size, None, device, precision)
     found = bench_head(
         backbone, numbers, num_labels=num_labels, img_size=img_size, steps=steps, machine=machine,
         progress=console.Terminal(),

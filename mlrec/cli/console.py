@@ -46,10 +46,10 @@ def result(text: str) -> None:
 
 def result_tables(tables: Sequence[Table]) -> None:
     """Print tables on stdout: folded to its width and the best in bold on a terminal, else whole and plain."""
-    from mlrec.reports.render.terminal import text
+    from mlrec.reports.render.terminal import render_text
 
     terminal = sys.stdout.isatty()
-    result(text(tables, styled=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
+    result(render_text(tables, styled=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
 
 
 def result_json(value: Any) -> None:
@@ -70,7 +70,7 @@ def _line(text: str, style: str) -> None:
 
 
 def printable_keep_length(text: str) -> Iterator[str]:
-    """`text` with control characters escaped; unlike `printable`, never cut: whole sentences pass here."""
+    """`render_text` with control characters escaped; unlike `printable`, never cut: whole sentences pass here."""
     for char in text:
         yield char if char.isprintable() else printable(char)
 

@@ -14,7 +14,7 @@ from mlrec.utils.files import check_ending
 
 def duplicates(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
     ] = None,
     alike: Annotated[
         float, typer.Option(help="Correlation of thumbnails from which on two images are the same.", min=0.5, max=1.0)

@@ -78,11 +78,11 @@ def evaluate(
     """
     from mlrec.reports.scores_table import scored_tables
     from mlrec.runs import directory
-    from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+    from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
     from mlrec.workflows.evaluate.localize import localize as run_localize
     from mlrec.workflows.evaluate.voc_server import check_name
 
-    terminal, machine = console.Terminal(), Machine(batch_size, workers, device, precision)
+    terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision)
     lams = parse_numbers("0" if lam is None else lam, "--lam")
     if backbone is not None:
         if model or split or labels or top3 or tuned or localize or by_size or select_on or voc_server:
@@ -103,11 +103,11 @@ def evaluate(
     if lam is not None or by_size:
         if localize or tuned or voc_server is not None:
             raise UsageError("--lam and --by-size go by themselves: leave --localize, --tuned and --voc-server out")
-        from mlrec.workflows.evaluate.lambda_sweep import Question, evaluate_lams
+        from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 
         degrees = parse_numbers(temperatures, "--temperatures") if temperatures else ()
-        question = Question(lams, degrees, select_on, divide, resamples, by_size)
-        swept = evaluate_lams(
+        question = LambdaSweepConfig(lams, degrees, select_on, divide, resamples, by_size)
+        swept = lambda_sweep(
             model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
             machine=machine, runs_root=runs_root, progress=terminal,
         )  # fmt: skip

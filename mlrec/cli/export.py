@@ -20,7 +20,7 @@ def export(
     to: Annotated[
         Path | None, typer.Option("--out", help="The folder [default: export-FORM beside the model].")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Data set to check it on [default: the run's own].")] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset to check it on [default: the run's own].")] = None,
     split: Annotated[str | None, typer.Option(help="Split to check it on [default: the run's].")] = None,
     images: Annotated[int, typer.Option(help="Images to check it on.", min=1)] = 64,
     json: options.Json = False,
@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write a folder to deploy: the model, its labels and preprocessing, tuned thresholds, a model card.
 
-    The exported model is run beside the one it was made from, on images of the data set; where the logits differ by
+    The exported model is run beside the one it was made from, on images of the dataset; where the logits differ by
     more than 1e-4 nothing is written. mlrec predict --run FOLDER runs it, of ONNX without timm.
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx

@@ -12,7 +12,7 @@ from mlrec.cli import console, options
 
 def export_data(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
     ] = None,
     format_: Annotated[Literal["csv", "coco"], typer.Option("--format", help="csv, or COCO-style JSON.")] = "csv",
     out: Annotated[Path | None, typer.Option(help="The folder to make [default: NAME-FORMAT].")] = None,
@@ -21,7 +21,7 @@ def export_data(
         Literal["keep", "negative"], typer.Option(help="Write unknown labels as they are, or as negative ones.")
     ] = "keep",
 ) -> None:
-    """Write a prepared data set for other tools: one file a split. Prepared again from there, nothing has changed.
+    """Write a prepared dataset for other tools: one file a split. Prepared again from there, nothing has changed.
 
     Example: mlrec export-data data/voc2007 --format csv
     """

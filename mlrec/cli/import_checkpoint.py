@@ -18,7 +18,7 @@ def import_(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="voc2007, coco2014, wider, or a prepared data set [default: by number of labels]."),
+        typer.Option(help="voc2007, coco2014, wider, or a prepared dataset [default: by number of labels]."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: imported/NAME of the file].")] = None,
     backbone: Annotated[str | None, typer.Option(help="timm name, where the names in the file do not tell.")] = None,

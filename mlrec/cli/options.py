@@ -25,7 +25,7 @@ Labels = Annotated[
     ),
 ]
 Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
-Data = Annotated[Path | None, typer.Option(help="Folder of a prepared data set [default: the one prepared last].")]
+Data = Annotated[Path | None, typer.Option(help="Folder of a prepared dataset [default: the one prepared last].")]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds that mlrec tune left beside the model.")]
 Out = Annotated[Path, typer.Option(help="Folder that run folders are made in.")]
 RunsRoot = Annotated[Path, typer.Option(help="Where runs lie when none is named.")]

@@ -39,7 +39,7 @@ def predict(
     from mlrec.reports.render.prediction_rows import LINES, csv_header
     from mlrec.workflows.deploy.predict import Gallery, open_scorer, with_tuned
     from mlrec.workflows.deploy.predict import predict as workflow
-    from mlrec.workflows.evaluate.evaluate import Machine
+    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 
     if tuned and threshold is not None:
         raise UsageError("--tuned brings its own thresholds; leave --threshold out")
@@ -47,7 +47,7 @@ def predict(
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
     terminal, bad = console.Terminal(), 0
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
-    machine = Machine(batch_size, workers, device, precision)
+    machine = RuntimeOptions(batch_size, workers, device, precision)
     model = options.model_or_last(run, runs_root, terminal)
     scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)
     gallery = Gallery(save_images, scorer.decode) if save_images else None

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.datasets.readers.registry import SOURCES, ReadOptions
+from mlrec.datasets.readers.registry import READERS, ReadOptions
 from mlrec.datasets.split_names import parse_names
 from mlrec.utils.errors import UsageError
 
-Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(SOURCES)}.", metavar="KIND")]
+Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(READERS)}.", metavar="KIND")]
 Source = Annotated[
     Path | None,
     typer.Argument(
@@ -26,8 +26,8 @@ Source = Annotated[
 def prepare(
     kind: Kind,
     path: Source = None,
-    out: Annotated[Path, typer.Option(help="Folder of prepared data sets.")] = Path("data"),
-    name: Annotated[str | None, typer.Option(help="Name of the data set [default: the source's own].")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of prepared datasets.")] = Path("data"),
+    name: Annotated[str | None, typer.Option(help="Name of the dataset [default: the source's own].")] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not touch the image files.")] = False,
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded, with a warning.")
@@ -63,7 +63,7 @@ def prepare(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Turn annotations into a data set that train and eval read; every image is decoded once.
+    """Turn annotations into a dataset that train and eval read; every image is decoded once.
 
     Example: mlrec prepare voc2007 VOCdevkit
     """

@@ -41,7 +41,7 @@ def report(
         Path | None, typer.Option(help="With --table: CSV of further rows (method, mAP in percent), of a test server.")
     ] = None,
     literature: Annotated[
-        str | None, typer.Option(help="Show published results beyond the paper on this data set.", metavar="DATASET")
+        str | None, typer.Option(help="Show published results beyond the paper on this dataset.", metavar="DATASET")
     ] = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Show 95 % bootstrap intervals of mAP, CF1 and OF1, or of each AP.")
@@ -161,12 +161,12 @@ def _plot(made: Report, labels: Sequence[str] | None, folder: Path, terminal: co
 def _drawn(tables: Sequence[Table], name: str, out: Path | None) -> str:
     from mlrec.reports.render.formats import FORMATS
     from mlrec.reports.render.html import page
-    from mlrec.reports.render.terminal import text
+    from mlrec.reports.render.terminal import render_text
 
     if name == "html":
         return page(tables[0].title, tables)
     if name == "table" and out is None and sys.stdout.isatty():
-        return text(tables, styled=True, columns=shutil.get_terminal_size().columns)
+        return render_text(tables, styled=True, columns=shutil.get_terminal_size().columns)
     return FORMATS[name](tables)
 
 

@@ -19,7 +19,7 @@ def score(
     ],
     truth: Annotated[
         Path | None,
-        typer.Argument(help="The truth: a .csv, a manifest, or a prepared data set.", metavar="TRUTH"),
+        typer.Argument(help="The truth: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Scores of the .csv are logits.")] = False,
     probabilities: Annotated[

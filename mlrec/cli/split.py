@@ -12,7 +12,7 @@ from mlrec.cli import console, options
 
 def split(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
     ] = None,
     val: Annotated[float, typer.Option(help="Share of the samples that is held out.")] = 0.2,
     folds: Annotated[int | None, typer.Option(help="Make so many folds instead: fold0-train, fold0-val, ...")] = None,
@@ -20,7 +20,7 @@ def split(
         str | None, typer.Option(help="Column whose equal values stay together: a patient, a film.")
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(help="CSV of that column [default: the one the data set was prepared from].")
+        Path | None, typer.Option(help="CSV of that column [default: the one the dataset was prepared from].")
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="The split to divide [default: trainval, else all, else train].")
@@ -34,7 +34,7 @@ def split(
 ) -> None:
     """Hold out a validation split, or make folds, in which every label keeps its prevalence; test is never touched.
 
-    Adds train and val (or the folds) to the data set. Persons of one image, equal values of --group, and images of the
+    Adds train and val (or the folds) to the dataset. Persons of one image, equal values of --group, and images of the
     same photograph stay together.
 
     Example: mlrec split data/pets --val 0.2 --group patient

@@ -13,7 +13,7 @@ from mlrec.utils.files import check_ending
 
 def stats(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared data set [default: the one prepared last].")
+        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
     ] = None,
     ap: Annotated[float, typer.Option(help="AP of every label that the power line assumes.")] = 0.8,
     predictions: Annotated[
@@ -23,7 +23,7 @@ def stats(
     picture: Annotated[Path | None, typer.Option(help="Draw it, too: a .png, .svg or .pdf file.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Look at a data set: labels, shifts between splits, what comes together, and how much a test on it can tell.
+    """Look at a dataset: labels, shifts between splits, what comes together, and how much a test on it can tell.
 
     Example: mlrec stats data/voc2007 --picture voc2007.png
     """

@@ -117,7 +117,7 @@ def _shown(
 
     The mAP is that of all labels; `scored` says so if the last table is of some.
     """
-    from mlrec.reports.render.terminal import text
+    from mlrec.reports.render.terminal import render_text
     from mlrec.sweeps.progress import progress_table
 
     states: tuple[TrialState, ...] = ()
@@ -125,7 +125,11 @@ def _shown(
     with terminal.live() as draw:
         for states in looks:
             if draw is not None:
-                draw(text([progress_table(title, states)], styled=True, columns=shutil.get_terminal_size().columns))
+                draw(
+                    render_text(
+                        [progress_table(title, states)], styled=True, columns=shutil.get_terminal_size().columns
+                    )
+                )
                 continue
             for state in states:
                 name, news = state.trial.name, _news(state, scored)

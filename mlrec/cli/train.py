@@ -14,7 +14,7 @@ from mlrec.utils.errors import UsageError
 if TYPE_CHECKING:
     from mlrec.runs.record import Run
 
-Recipe = Annotated[str | None, typer.Option(help="Name of a recipe [default: the data set's]; see mlrec recipes.")]
+Recipe = Annotated[str | None, typer.Option(help="Name of a recipe [default: the dataset's]; see mlrec recipes.")]
 File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; `base` in it names a recipe.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run's folder [default: data, backbone, head, a number].")]
@@ -39,7 +39,7 @@ def train(
     compare: Compare = False,
     seeds: Seeds = None,
 ) -> None:
-    """Train a model on a prepared data set and score it; a flag wins over --config, that over the recipe.
+    """Train a model on a prepared dataset and score it; a flag wins over --config, that over the recipe.
 
     Example: mlrec train --data data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
@@ -77,8 +77,8 @@ def train(
 def _tell(run: Run) -> None:
     """Show a run as a report does; of several processes only the first speaks."""
     from mlrec.reports.results import result_of
-    from mlrec.reports.runs_table import overview
+    from mlrec.reports.runs_table import runs_table
 
     if processes.rank() == 0:
-        console.result_tables([overview([result_of(run)], title=run.record.name)])
+        console.result_tables([runs_table([result_of(run)], title=run.record.name)])
         console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")

@@ -42,7 +42,7 @@ def tune(
     """
     from mlrec.reports.threshold_report import by_label, effect
     from mlrec.workflows.evaluate import tune as workflow
-    from mlrec.workflows.evaluate.evaluate import Machine
+    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 
     terminal = console.Terminal()
     found = workflow.tune(
@@ -52,7 +52,7 @@ def tune(
         target=target,
         precision=min_precision,
         least=least,
-        machine=Machine(batch_size, workers, device, precision),
+        machine=RuntimeOptions(batch_size, workers, device, precision),
         runs_root=runs_root,
         progress=terminal,
     )

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 def inside(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:
     """One box as far as it lies in its image; one that does not gets width or height 0."""
-    x, y, w, h = repaired(np.array([box], dtype=np.float64), [(width, height)])[0].tolist()
+    x, y, w, h = clip_boxes(np.array([box], dtype=np.float64), [(width, height)])[0].tolist()
     return x, y, w, h
 
 
-def repaired(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
+def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
     """Boxes with positive width and height, inside their image; one that has no area there gets width or height 0.
 
     A negative width or height means that the corners were given in the other order.
@@ -31,7 +31,7 @@ def repaired(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]
     return np.concatenate([near, far - near], axis=1)
 
 
-def hold_pixels(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+def non_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of the (N, 4) boxes are at least a pixel wide and high once their corners are rounded, as a crop does."""
     near, far = np.rint(boxes[:, :2]), np.rint(boxes[:, :2] + boxes[:, 2:])
     return (far[:, 0] > near[:, 0]) & (far[:, 1] > near[:, 1])

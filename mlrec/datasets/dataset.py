@@ -39,7 +39,7 @@ class Info(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set.
+    """A prepared dataset.
 
     Attributes:
         path: its folder.
@@ -53,7 +53,7 @@ class Dataset:
 
     @classmethod
     def load(cls, path: Path | str) -> Dataset:
-        """Open the folder of a prepared data set.
+        """Open the folder of a prepared dataset.
 
         Raises:
             DataError: the folder is missing or was not written by `mlrec prepare`.
@@ -62,20 +62,20 @@ class Dataset:
         if not (path / DATASET_FILE).is_file():
             known = [entry.parent.name for entry in path.absolute().parent.glob(f"[!.]*/{DATASET_FILE}")]
             raise DataError(
-                f"{printable(path)}: no prepared data set here{nearest(path.name, known)}; run mlrec prepare first"
+                f"{printable(path)}: no prepared dataset here{nearest(path.name, known)}; run mlrec prepare first"
             )
         return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "remove the folder and prepare it again"))
 
     @classmethod
     def latest(cls, root: Path | str = "data") -> Dataset:
-        """The data set prepared last under `root`.
+        """The dataset prepared last under `root`.
 
         Raises:
             DataError: there is none.
         """
         found = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
         if not found:
-            raise DataError(f"no prepared data set under {printable(root)}; run mlrec prepare, or name one with --data")
+            raise DataError(f"no prepared dataset under {printable(root)}; run mlrec prepare, or name one with --data")
         return cls.load(found[-1].parent)
 
     def manifest(self, split: str) -> Manifest:
@@ -104,7 +104,7 @@ def refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / DATASET_FILE).is_file():
-        raise DataError(f"{printable(folder)}: exists and is no prepared data set; remove it or choose another --name")
+        raise DataError(f"{printable(folder)}: exists and is no prepared dataset; remove it or choose another --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
         if not own or entry.is_dir():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.names import normal
-from mlrec.utils.errors import Findings, printable
+from mlrec.utils.errors import ValidationReport, printable
 
 KINDS_SHOWN = 5
 
@@ -53,7 +53,7 @@ class Omitted:
                          f"({', '.join(shown)}), first {first}")  # fmt: skip
         return "; ".join([*parts, *self.folders])
 
-    def warn(self, findings: Findings) -> None:
+    def warn(self, findings: ValidationReport) -> None:
         """Report what was not taken as one warning."""
         if text := self.describe():
             findings.warn("not everything in the folders of images was taken", text)
@@ -218,7 +218,7 @@ def _ends_with(file: str, tail: str) -> bool:
     return any(f"/{path}".endswith(f"/{tail}") for path in (file, without_ending(file)))
 
 
-def located(root: Path, names: Sequence[str], findings: Findings) -> dict[str, str]:
+def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dict[str, str]:
     """The names of files that are called otherwise than in the annotation, by the name in the annotation.
 
     Names of files that are there are left out, as are names for which there is no file, or no single one: those are

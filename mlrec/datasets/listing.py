@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.boxes import hold_pixels
+from mlrec.datasets.boxes import non_empty
 from mlrec.datasets.image_paths import Omitted, image_files, matching_images
 from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import alike
 from mlrec.datasets.readers.csv_file import CsvFile, read_csv
-from mlrec.utils.errors import DataError, Findings, UsageError, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, printable
 
 Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")
@@ -45,7 +45,7 @@ def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) 
     Raises:
         UsageError: paths that do not exist, and folders or globs without an image; raised before the first image.
     """
-    findings, found = Findings(), []
+    findings, found = ValidationReport(), []
     for path in paths:
         try:
             found.append(_found(path, report))
@@ -63,7 +63,7 @@ def boxes_of(file: Path) -> list[Item]:
     Raises:
         DataError: columns or numbers that do not fit; all of them are told.
     """
-    findings = Findings()
+    findings = ValidationReport()
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
@@ -81,7 +81,7 @@ def boxes_of(file: Path) -> list[Item]:
     return items
 
 
-def _box(table: CsvFile, row: int, findings: Findings) -> Box | None:
+def _box(table: CsvFile, row: int, findings: ValidationReport) -> Box | None:
     numbers = []
     for name in BOX_COLUMNS:
         column = table.columns.index(name)
@@ -92,7 +92,7 @@ def _box(table: CsvFile, row: int, findings: Findings) -> Box | None:
             findings.error(table.where(row, column), f"'{printable(text)}' is no number")
             return None
     x, y, width, height = numbers
-    if not all(map(math.isfinite, numbers)) or not hold_pixels(np.array([numbers])).all():
+    if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
         findings.error(table.where(row), "the box is empty; x, y, width, height are pixels, from 0")
         return None
     return x, y, width, height

@@ -1,6 +1,6 @@
-"""`Manifest`: one split of one data set, in the one format everything else reads.
+"""`Manifest`: one split of one dataset, in the one format everything else reads.
 
-A JSONL file: line 1 names the data set, the split, the root folder and the labels; then one sample a line.
+A JSONL file: line 1 names the dataset, the split, the root folder and the labels; then one sample a line.
 Targets say what the annotation says and nothing more: 1 positive, 0 negative, -1 unknown. What an unknown label
 does in training (config) and in scoring (conventions) is decided elsewhere.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.names import holds_control, image_name
-from mlrec.utils.errors import DataError, Findings, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 from mlrec.utils.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
@@ -49,7 +49,7 @@ class Manifest:
     """One split: N samples, C labels.
 
     Attributes:
-        name, split: the data set ("voc2007") and its part ("test").
+        name, split: the dataset ("voc2007") and its part ("test").
         root: absolute folder that `images` are relative to.
         labels: C label names, in the order of the target columns.
         images: N paths below `root`, as they lie on disk; several samples may share one (persons of a picture).
@@ -151,24 +151,24 @@ class Manifest:
         path = Path(path)
         lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines()
         if not lines:
-            raise DataError(f"{printable(path)}: empty; prepare the data set again")
+            raise DataError(f"{printable(path)}: empty; prepare the dataset again")
         header = _decode(_Header, lines[0], path, 1)
         if header.format != FORMAT:
             raise DataError(f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}")
-        if duplicates := repeated(header.labels):
+        if duplicates := duplicates_in(header.labels):
             raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is named twice")
         decoder = msgspec.json.Decoder(_Line)
         samples = [_decode(decoder, line, path, k) for k, line in enumerate(lines[1:], 2) if line.strip()]
-        findings = Findings()
+        findings = ValidationReport()
         for k, sample in enumerate(samples, 2):
             image_name(sample.image, f"{path}: line {k}", findings)
         targets = _targets(samples, header.labels, path, findings)
-        for name in repeated([sample.id or sample.image for sample in samples]):
+        for name in duplicates_in([sample.id or sample.image for sample in samples]):
             findings.error(f"{path}", f"sample id '{printable(name)}' stands twice")
         boxed = [sample for sample in samples if sample.box is not None]
         if boxed and len(boxed) != len(samples):
             findings.error(f"{path}", "some samples have a box and some have none")
-        findings.raise_errors(f"{printable(path)}: not a valid manifest", "prepare the data set again")
+        findings.raise_errors(f"{printable(path)}: not a valid manifest", "prepare the dataset again")
         return cls(
             name=header.name,
             split=header.split,
@@ -217,7 +217,7 @@ def label_order(have: Sequence[str], want: Sequence[str]) -> NDArray[np.intp]:
     return np.array([position[name] for name in want], dtype=np.intp)
 
 
-def clean_label(name: str, where: str, findings: Findings) -> str:
+def clean_label(name: str, where: str, findings: ValidationReport) -> str:
     """A label name without surrounding blanks and in Unicode form NFC; each change is a warning."""
     stripped = name.strip()
     if stripped != name:
@@ -232,7 +232,7 @@ def clean_label(name: str, where: str, findings: Findings) -> str:
     return normal
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def duplicates_in(names: Iterable[str]) -> list[str]:
     """Names that stand more than once, each once, in order of their second appearance."""
     seen: set[str] = set()
     twice: dict[str, None] = {}
@@ -252,10 +252,12 @@ def _decode(kind: Any, line: bytes, path: Path, number: int) -> Any:
     try:
         return kind.decode(line) if isinstance(kind, msgspec.json.Decoder) else msgspec.json.decode(line, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{printable(path)}: line {number}: {printable(error)}; prepare the data set again") from error
+        raise DataError(f"{printable(path)}: line {number}: {printable(error)}; prepare the dataset again") from error
 
 
-def _targets(samples: Sequence[_Line], labels: Sequence[str], path: Path, findings: Findings) -> NDArray[np.int8]:
+def _targets(
+    samples: Sequence[_Line], labels: Sequence[str], path: Path, findings: ValidationReport
+) -> NDArray[np.int8]:
     column = {name: k for k, name in enumerate(labels)}
     targets = np.zeros((len(samples), len(labels)), dtype=np.int8)
     for row, sample in enumerate(samples):

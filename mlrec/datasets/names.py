@@ -8,7 +8,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from mlrec.utils.errors import Findings, printable
+from mlrec.utils.errors import ValidationReport, printable
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
@@ -16,7 +16,7 @@ _USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # nothing to check in 
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 
 
-def image_name(name: str, where: str, findings: Findings) -> str:
+def image_name(name: str, where: str, findings: ValidationReport) -> str:
     """`name` as a plain path below the root of the images (`./a//b.jpg` becomes `a/b.jpg`).
 
     An absolute path, a drive, a URL, `..`, a control character or a name that no file system takes is an error in

@@ -1,4 +1,4 @@
-"""The objects behind the labels: boxes and masks, read again from the annotations a data set was prepared from.
+"""The objects behind the labels: boxes and masks, read again from the annotations a dataset was prepared from.
 
 Needed by what asks where and how large a label is: AP by object size, localisation of attention. A manifest holds
 image-level labels only, so the files that `dataset.json` names must still be there.
@@ -21,7 +21,7 @@ from mlrec.datasets.readers.coco import Category, Id, Image, categories, image_p
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.voc import ANNOTATIONS, stem_below_images
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Objects:
             raise DataError(f"annotation {self.ids[k]}: segmentation cannot be used ({printable(error)})") from error
 
 
-class _Annotation(msgspec.Struct, gc=False):
+class _ObjectAnnotation(msgspec.Struct, gc=False):
     image_id: Id
     category_id: Id
     id: Id | None = None
@@ -82,9 +82,9 @@ class _Annotation(msgspec.Struct, gc=False):
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _File(msgspec.Struct):
+class _ObjectsFile(msgspec.Struct):
     images: list[Image]
-    annotations: list[_Annotation]
+    annotations: list[_ObjectAnnotation]
     categories: list[Category]
 
 
@@ -96,7 +96,7 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     """
     manifest = dataset.manifest(split)
     source = dataset.info.source
-    findings = Findings()
+    findings = ValidationReport()
     if source.get("format") == "voc":
         objects = _voc(manifest, findings)
     elif source.get("format") == "coco":
@@ -104,14 +104,14 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
         as_annotated = replace(manifest, images=tuple(annotated))
         objects = _coco(as_annotated, Path(source["annotations"][split]), source["folders"][split], findings)
     else:
-        needed = "a COCO data set, or VOC's with Annotations and JPEGImages"
+        needed = "a COCO dataset, or VOC's with Annotations and JPEGImages"
         kind = printable(source.get("kind", "this source"))
         raise DataError(f"{printable(dataset.path)}: {kind} annotates no objects as it lies there; needed is {needed}")
-    findings.raise_errors(f"{printable(dataset.path)}: objects cannot be read", "prepare the data set again")
+    findings.raise_errors(f"{printable(dataset.path)}: objects cannot be read", "prepare the dataset again")
     return objects
 
 
-def _voc(manifest: Manifest, findings: Findings) -> list[Objects]:
+def _voc(manifest: Manifest, findings: ValidationReport) -> list[Objects]:
     column = {label: k for k, label in enumerate(manifest.labels)}
     objects = []
     for image in manifest.images:
@@ -139,13 +139,13 @@ def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:
     )
 
 
-def _coco(manifest: Manifest, path: Path, folder: str, findings: Findings) -> list[Objects]:
-    file = read_json(path, _File, findings, forgiven=("bbox", "segmentation", "area"))
+def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationReport) -> list[Objects]:
+    file = read_json(path, _ObjectsFile, findings, forgiven=("bbox", "segmentation", "area"))
     labels, ids = categories(file.categories, path, findings)
     column = {
         key: manifest.labels.index(label) for key, label in zip(ids, labels, strict=True) if label in manifest.labels
     }
-    by_image: dict[int, list[_Annotation]] = {}
+    by_image: dict[int, list[_ObjectAnnotation]] = {}
     for annotation in file.annotations:
         if annotation.category_id in column and annotation.bbox is not None:
             by_image.setdefault(annotation.image_id, []).append(annotation)
@@ -153,7 +153,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: Findings) -> li
     objects = []
     for name in manifest.images:
         if name not in images:
-            findings.error(f"{path}", f"{printable(name)} is not there any more; prepare the data set again")
+            findings.error(f"{path}", f"{printable(name)} is not there any more; prepare the dataset again")
             continue
         image = images[name]
         size = (int(image.width), int(image.height)) if image.width and image.height else None
@@ -161,7 +161,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: Findings) -> li
     return objects
 
 
-def _of_coco(annotations: Sequence[_Annotation], column: dict[int, int], size: tuple[int, int] | None) -> Objects:
+def _of_coco(annotations: Sequence[_ObjectAnnotation], column: dict[int, int], size: tuple[int, int] | None) -> Objects:
     boxes = np.array([found.bbox for found in annotations], dtype=np.float64).reshape(-1, 4)
     stated = np.array([np.nan if found.area is None else found.area for found in annotations], dtype=np.float64)
     return Objects(

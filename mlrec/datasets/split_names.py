@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlrec.datasets.names import SPLIT_NAME
-from mlrec.utils.errors import Findings, UsageError, printable
+from mlrec.utils.errors import UsageError, ValidationReport, printable
 
 USUAL = ("train", "val", "trainval", "test")
 WHOLE = "all"  # the one split of a source that names none
@@ -64,7 +64,7 @@ def parse_names(text: str) -> dict[str, str]:
 
 
 def resolve_names(
-    places: Mapping[str, str], given: Mapping[str, str], findings: Findings, *, one_column: bool = False
+    places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
     """The split that each name of a source is written as: by `--splits`, else by the vocabulary, else as it is.
 
@@ -104,7 +104,7 @@ def resolve_names(
 
 
 def _check_joined(
-    own: str, other: str, split: str, given: Mapping[str, str], place: str, findings: Findings, one_column: bool
+    own: str, other: str, split: str, given: Mapping[str, str], place: str, findings: ValidationReport, one_column: bool
 ) -> None:
     """Report two names of one split, unless `--splits` gives both."""
     keys = own.strip().casefold(), other.strip().casefold()

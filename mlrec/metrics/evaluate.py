@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.datasets.manifest import repeated
+from mlrec.datasets.manifest import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.frames import aligned
@@ -218,7 +218,7 @@ def checked(
             raise PredictionsError(
                 f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'column')} of logits"
             )
-        if twice := repeated(labels):
+        if twice := duplicates_in(labels):
             raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
     if not np.isfinite(ranked).all():
         raise PredictionsError(_no_number(ranked, labels, sample_ids))

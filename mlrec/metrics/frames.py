@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.datasets.manifest import repeated
+from mlrec.datasets.manifest import duplicates_in
 from mlrec.utils.errors import PredictionsError, printable
 
 SHOWN = 3  # names in a message
@@ -61,7 +61,7 @@ def _is_table(table: Any, what: str) -> bool:
 
 def _check_unique(frame: Any, what: str) -> None:
     for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
-        if twice := repeated(map(str, names)):
+        if twice := duplicates_in(map(str, names)):
             raise PredictionsError(f"the {where} of {what} hold '{printable(twice[0])}' more than once; keep one")
 
 

@@ -20,7 +20,7 @@ _EQUAL = 1e-6  # a probability this close to a threshold reaches it
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LikelyError:
     """One label of one sample.
 
     Attributes:
@@ -36,10 +36,10 @@ class Suspect:
     label: int
     given: int
     probability: float
-    doubt: float
+    error_score: float
 
 
-def suspects(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = None) -> list[Suspect]:
+def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = None) -> list[LikelyError]:
     """Known labels by doubt, the most doubtful first; equal ones in the order of samples and labels.
 
     If the probabilities of a model trained on other samples are right, the doubt is the probability that the
@@ -57,12 +57,12 @@ def suspects(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = No
     for place in order[:most].tolist():
         sample, label = divmod(place, values.shape[1])
         found.append(
-            Suspect(
+            LikelyError(
                 sample=sample,
                 label=label,
                 given=int(targets[sample, label]),
                 probability=float(_sigmoid(values[sample, label])),
-                doubt=float(_sigmoid(signed[sample, label])),
+                error_score=float(_sigmoid(signed[sample, label])),
             )
         )
     return found
@@ -91,7 +91,7 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     sure of a label does not accuse all of its positives, as one threshold of 0.5 would. An annotation is one to review
     if the model is confident of the other value, and finds it more probable. The shares of confident annotations that
     contradict, and that agree, give the expected number of errors. Within a label the annotations to review are the
-    first of `suspects`.
+    first of `likely_errors`.
 
     Args:
         logits: (N, C) of a model that was not trained on these samples.
@@ -138,7 +138,7 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
     return [int(k) for k in np.argsort(-means, kind="stable") if known[k]][:most]
 
 
-def precision_at(found: Sequence[Suspect], wrong: NDArray[np.bool_], k: int) -> float:
+def precision_at(found: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
     """Share of the first k suspects that are in `wrong` (N, C): to measure the ranking where errors were planted."""
     return float(np.mean([wrong[suspect.sample, suspect.label] for suspect in found[:k]]))
 

@@ -15,7 +15,7 @@ from mlrec.metrics.intervals import Interval
 from mlrec.utils.errors import PredictionsError
 
 
-class Setting(NamedTuple):
+class LambdaSetting(NamedTuple):
     """λ, and the position of the temperature among those that were kept."""
 
     lam: float
@@ -36,7 +36,7 @@ class Parts:
     added: tuple[NDArray[np.floating[Any]], ...]
     targets: NDArray[np.int8]
 
-    def logits(self, setting: Setting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
+    def logits(self, setting: LambdaSetting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
         """The paper's Figure 1, average + λ · maximum; `divided` by 1 + λ, of the size that the model was trained for.
 
         Dividing changes neither a ranking nor a sign, so no metric at p >= 0.5, but every other probability: raw logits
@@ -50,7 +50,7 @@ class Parts:
         return Parts(self.average[:, columns], tuple(part[:, columns] for part in self.added), self.targets[:, columns])
 
 
-def mean_precisions(parts: Parts, settings: Sequence[Setting], conventions: str) -> list[float]:
+def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions: str) -> list[float]:
     """The mAP at each setting.
 
     Raises:
@@ -76,12 +76,12 @@ class Choice:
         gain: difference of mAP and its 95 % interval; None where none was asked for.
     """
 
-    setting: Setting
+    setting: LambdaSetting
     gain: Interval | None
 
 
 def chosen_here(
-    parts: Parts, settings: Sequence[Setting], scores: Sequence[float], resamples: int, **options: Any
+    parts: Parts, settings: Sequence[LambdaSetting], scores: Sequence[float], resamples: int, **options: Any
 ) -> Choice:
     """The setting of the highest mAP on the very samples it is scored on, the first of equals.
 
@@ -92,12 +92,12 @@ def chosen_here(
     if not resamples:
         return Choice(settings[place], None)
     best = best_of(
-        _Lazily(parts, settings), settings.index(Setting(0.0)), parts.targets, resamples=resamples, **options
+        _Lazily(parts, settings), settings.index(LambdaSetting(0.0)), parts.targets, resamples=resamples, **options
     )
-    return Choice(settings[place], replace(best.gain, value=scores[place] - scores[settings.index(Setting(0.0))]))
+    return Choice(settings[place], replace(best.gain, value=scores[place] - scores[settings.index(LambdaSetting(0.0))]))
 
 
-def chosen_before(parts: Parts, setting: Setting, resamples: int, **options: Any) -> Choice:
+def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
     """A setting that was chosen elsewhere or beforehand, against λ = 0 on the same resamples."""
     gain = (
         paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)
@@ -110,7 +110,7 @@ def chosen_before(parts: Parts, setting: Setting, resamples: int, **options: Any
 class _Lazily(Sequence[Any]):
     """The logits of each setting, made when asked for: a hundred of them at a time would fill the memory."""
 
-    def __init__(self, parts: Parts, settings: Sequence[Setting]) -> None:
+    def __init__(self, parts: Parts, settings: Sequence[LambdaSetting]) -> None:
         self.parts, self.settings = parts, settings
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ SIZES = (("small, < 2 % of the image", 0.02), ("medium, 2-10 %", 0.1), ("large, 
 
 
 @dataclass(frozen=True)
-class Pair:
+class LabeledMap:
     """A label that an image shows, and how its map did. NaN is undefined.
 
     Attributes:
@@ -62,7 +62,7 @@ def judge(
     objects: Sequence[Mask],
     ignored: Mask,
     tolerance: float = TOLERANCE,
-) -> Pair:
+) -> LabeledMap:
     """Compare the maps of one label with its objects.
 
     Args:
@@ -82,7 +82,7 @@ def judge(
     peak = np.unravel_index(int(contributions.argmax()), grid)
     cover, left_out = covered(found, grid), covered(neither, grid)
     even = np.ones(grid) / contributions.size
-    return Pair(
+    return LabeledMap(
         sample=sample,
         label=label,
         area=max(float(mask.mean()) for mask in objects),

@@ -60,7 +60,7 @@ def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
 
 
 @dataclass(frozen=True)
-class Stratum:
+class SizeBin:
     """Positives of one kind against all negatives.
 
     Attributes:
@@ -78,14 +78,14 @@ class Stratum:
     gains: tuple[Interval | None, ...]
 
 
-def by_extent(
+def ap_by_size(
     methods: Sequence[Runs],
     targets: NDArray[np.int8],
     found: Extents,
     *,
     resamples: int,
     **options: Any,
-) -> list[Stratum]:
+) -> list[SizeBin]:
     """The mAP of each method in each stratum, positives of the others left out.
 
     Strata have different shares of positives, on which AP depends: methods may be compared in a row, rows may not.
@@ -120,13 +120,13 @@ def _stratum(
     targets: NDArray[np.int8],
     resamples: int,
     options: dict[str, Any],
-) -> Stratum:
+) -> SizeBin:
     positive = targets == POSITIVE
     gains = tuple(
         paired_difference(logits, methods[0], targets, resamples=resamples, **options) if resamples else None
         for logits in methods[1:]
     )
-    return Stratum(
+    return SizeBin(
         kind=kind,
         name=name,
         pairs=int(positive.sum()),

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest, clean_label, label_order, repeated
+from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_order
 from mlrec.datasets.readers.csv_file import CsvFile, is_number, read_csv
 from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.metrics.id_matching import rows_of
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
-from mlrec.utils.errors import DataError, Findings, PredictionsError, nearest, printable
+from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, nearest, printable
 from mlrec.utils.files import read_text
 
 OUTSIDE = "negative scores: all were taken as logits; mlrec score --logits states it without this warning"
@@ -114,7 +114,7 @@ class Scores:
 
 
 def read_scores(
-    path: Path, findings: Findings, *, kind: ScoreKind | None = None, labels: Sequence[str] | None = None
+    path: Path, findings: ValidationReport, *, kind: ScoreKind | None = None, labels: Sequence[str] | None = None
 ) -> Scores:
     """Read scores from an `.npz` (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
 
@@ -152,7 +152,7 @@ def read_scores(
     raise PredictionsError(f"{printable(path)}: scores must be an .npz, a .csv or a .jsonl file")
 
 
-def _of_kind(scores: Scores, stated: ScoreKind | None, findings: Findings) -> Scores:
+def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
     """The scores with their kind; probabilities within [0, 1]."""
     try:
         kind = implied_kind(scores.values) if stated is None else stated
@@ -169,14 +169,14 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: Findings) -> Sc
     return replace(scores, values=values, kind="probabilities", note=note)
 
 
-def _read_csv_scores(path: Path, findings: Findings, labels: Sequence[str] | None) -> Scores:
+def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
     """The numbers of a CSV, their kind still open."""
     file = read_csv(path, findings, PredictionsError)
     ids = tuple(cells[0].strip() for cells in file.rows)
     for row, name in enumerate(ids):
         if not name:
             findings.error(file.where(row, 0), "is empty; give the id of a sample")
-    for name in repeated(ids):
+    for name in duplicates_in(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
     known = file.columns[2:] if file.columns[:2] == SAID else file.columns[1:]
@@ -190,7 +190,7 @@ def _read_csv_scores(path: Path, findings: Findings, labels: Sequence[str] | Non
     return Scores(path, tuple(names), ids, values, "probabilities")
 
 
-def _read_jsonl_scores(path: Path, findings: Findings) -> Scores:
+def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
     """The lines `{"id": ..., "scores": {label: probability}}` of `mlrec predict --format jsonl`."""
     lines = [(k, line) for k, line in enumerate(read_text(path, PredictionsError).split("\n"), start=1) if line.strip()]
     ids: list[str] = []
@@ -210,14 +210,14 @@ def _read_jsonl_scores(path: Path, findings: Findings) -> Scores:
         raise PredictionsError(f"{printable(path)}: empty; it needs one line for each sample")
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
-    if twice := repeated(ids):
+    if twice := duplicates_in(ids):
         raise PredictionsError(f"{printable(path)}: '{printable(twice[0])}' is scored twice; keep one")
     return Scores(path, labels, tuple(ids), np.array(rows, dtype=np.float64), "probabilities")
 
 
 def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if twice := repeated(key for key, _ in pairs):
+        if twice := duplicates_in(key for key, _ in pairs):
             raise PredictionsError(f"{where}: '{printable(twice[0])}' is given twice; keep one")
         return dict(pairs)
 
@@ -236,14 +236,14 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     return record["id"], scores
 
 
-def one_line(findings: Findings, kind: type[PredictionsError | DataError]) -> None:
+def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError]) -> None:
     """Raise the first error found, with the number of the others."""
     if findings.errors:
         more = len(findings.errors) - 1
         raise kind(findings.errors[0] + (f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""))
 
 
-def _numbers(file: CsvFile, columns: Sequence[int], findings: Findings) -> NDArray[np.float64]:
+def _numbers(file: CsvFile, columns: Sequence[int], findings: ValidationReport) -> NDArray[np.float64]:
     values = np.zeros((len(file.rows), len(columns)))
     for row, cells in enumerate(file.rows):
         texts = [cells[column] for column in columns]

@@ -1,4 +1,4 @@
-"""Any timm model with a spatial map as a trunk: images → features (B, d, h, w)."""
+"""Any timm model with a spatial map as a backbone: images → features (B, d, h, w)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Backbone(nn.Module):
         pretrained: fetch the weights of that tag; never replaced by random ones.
 
     Attributes:
-        trunk: the timm model.
+        backbone: the timm model.
         name: the name with the tag of the pretrained weights.
         num_features: d.
         origin: what was matched where the weights came from a file.
@@ -40,7 +40,7 @@ class Backbone(nn.Module):
         ModelError: unknown name, no spatial map, an input size that it cannot take, or weights out of reach.
     """
 
-    trunk: Any
+    timm_model: Any
 
     def __init__(self, name: str, img_size: int | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ class Backbone(nn.Module):
         options = {"num_classes": 0} | ({"img_size": size} if settings.fixed_input_size else {})
         self.origin = ""
         self.name = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
-        self.trunk = build(name, settings, options, pretrained)
-        self.num_features = int(self.trunk.num_features)
+        self.timm_model = build(name, settings, options, pretrained)
+        self.num_features = int(self.timm_model.num_features)
         self.preprocessing = Preprocessing(
             size,
             tuple(settings.mean),
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
             ModelError: images of another size, for a model that takes one size only.
         """
         try:
-            output = self.trunk.forward_features(images)
+            output = self.timm_model.forward_features(images)
         except AssertionError as error:  # of timm's models that are built for one size
             if tuple(images.shape[-2:]) == (self.preprocessing.size,) * 2:
                 raise
@@ -88,16 +88,16 @@ class Backbone(nn.Module):
             ModelError: timm does not have that for this backbone.
         """
         try:
-            self.trunk.set_grad_checkpointing(enable)
+            self.timm_model.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError, NotImplementedError) as error:
             raise ModelError(f"backbone '{printable(self.name)}' has no gradient checkpointing in timm") from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
-        """The trunk's output, whatever its layout, as (B, d, h, w)."""
+        """The backbone's output, whatever its layout, as (B, d, h, w)."""
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             raise _no_map(self.name)
         if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if getattr(self.trunk, "output_fmt", "NCHW") == "NHWC" else output
+            return output.permute(0, 3, 1, 2) if getattr(self.timm_model, "output_fmt", "NCHW") == "NHWC" else output
         tokens = output[:, self._prefix_tokens :]
         height, width = _grid(tokens.shape[1], size)
         if height * width != tokens.shape[1] or height < size[0] // self._reduction:
@@ -106,17 +106,19 @@ class Backbone(nn.Module):
 
     @property
     def _prefix_tokens(self) -> int:
-        known = getattr(self.trunk, "num_prefix_tokens", None)
-        own = (name for name, _ in self.trunk.named_parameters(recurse=False))
+        known = getattr(self.timm_model, "num_prefix_tokens", None)
+        own = (name for name, _ in self.timm_model.named_parameters(recurse=False))
         return int(any(name.startswith("cls_token") for name in own)) if known is None else int(known)
 
     @property
     def _reduction(self) -> int:
-        stages = getattr(self.trunk, "feature_info", None) or ()
+        stages = getattr(self.timm_model, "feature_info", None) or ()
         return max((int(stage["reduction"]) for stage in stages), default=1)
 
     def _normed(self, features: Tensor) -> Tensor:
-        norm = getattr(self.trunk, "fc_norm", None) or getattr(getattr(self.trunk, "head", None), "norm", None)
+        norm = getattr(self.timm_model, "fc_norm", None) or getattr(
+            getattr(self.timm_model, "head", None), "norm", None
+        )
         if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
             return features
         if any(parameter.numel() != features.shape[1] for parameter in norm.parameters()):
@@ -178,7 +180,7 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        # In all of these ways timm's trunks refuse a size, or turn out to have no map.
+        # In all of these ways timm's backbones refuse a size, or turn out to have no map.
         why = printable(error) or type(error).__name__
         raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({why})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):

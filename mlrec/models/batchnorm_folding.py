@@ -16,17 +16,17 @@ CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # these alone: others make their weights
 NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # the last two: after --sync-bn
 
 
-def folded(trunk: nn.Module, image: Tensor) -> nn.Module:
-    """A copy of `trunk` in eval mode, in which no batch norm is left that takes what a convolution makes.
+def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
+    """A copy of `backbone` in eval mode, in which no batch norm is left that takes what a convolution makes.
 
     γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. Which norm takes the output of which convolution is seen
     in a pass over `image`. Where something else takes it, too, the copy would give other features: it stays as it was.
 
     Args:
-        trunk: a module of one input and one output, in float32, that runs its norms and looks no further into them.
+        backbone: a module of one input and one output, in float32, that runs its norms and looks no further into them.
         image: an input of the size to come.
     """
-    made = copy.deepcopy(trunk).eval()
+    made = copy.deepcopy(backbone).eval()
     with torch.inference_mode(False), torch.no_grad():
         pairs, expected = _pairs(made, image)
         for convolution, norm in pairs:
@@ -40,11 +40,11 @@ def folded(trunk: nn.Module, image: Tensor) -> nn.Module:
                 nn.Sequential(*((norm.drop, norm.act) if isinstance(norm, BatchNormAct2d | SyncBatchNormAct) else ())),
             )
         same = (made(image) - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
-    return made if same else copy.deepcopy(trunk).eval()
+    return made if same else copy.deepcopy(backbone).eval()
 
 
-def _pairs(trunk: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
-    """Convolutions and the norms that take their output as it is, each run once; and what the trunk gives."""
+def _pairs(backbone: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
+    """Convolutions and the norms that take their output as it is, each run once; and what the backbone gives."""
     runs: list[nn.Module] = []
     outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # kept: no other tensor takes the place of one
     found: list[tuple[nn.Conv2d, Any]] = []
@@ -57,18 +57,18 @@ def _pairs(trunk: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]]
         runs.append(convolution)
         outputs.append((output, output._version, convolution))
 
-    modules = list(trunk.modules())
+    modules = list(backbone.modules())
     hooks = [module.register_forward_pre_hook(before) for module in modules if type(module) in NORMS]
     hooks += [module.register_forward_hook(after) for module in modules if type(module) in CONVOLUTIONS]
-    features: Tensor = trunk(image)
+    features: Tensor = backbone(image)
     for hook in hooks:
         hook.remove()
     once = [(c, norm) for c, norm in found if runs.count(c) == runs.count(norm) == 1 and norm.running_mean is not None]
     return once, features
 
 
-def _replace(trunk: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for parent in trunk.modules():
+def _replace(backbone: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for parent in backbone.modules():
         for name, child in parent.named_children():
             if child is old:
                 setattr(parent, name, new)

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 
 from mlrec.datasets.images.decode import Decoder
-from mlrec.datasets.manifest import repeated
+from mlrec.datasets.manifest import duplicates_in
 from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
@@ -79,7 +79,7 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
 def load_model(path: Path | str) -> Classifier:
     """The model of a run folder, an imported folder or a `.safetensors` file, on the CPU in eval mode.
 
-    It takes normalised images (B, 3, H, W), of any size that its trunk takes, and gives logits (B, C).
+    It takes normalised images (B, 3, H, W), of any size that its backbone takes, and gives logits (B, C).
 
     Raises:
         ModelError: no model there, not one of mlrec's, damaged, or weights that do not fit its own description.
@@ -151,7 +151,7 @@ def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessin
 def _check(metadata: Metadata) -> None:
     """Raise ValueError for what no training writes, before memory is taken for it."""
     built, images = metadata.architecture, metadata.preprocessing
-    if twice := repeated(metadata.labels):
+    if twice := duplicates_in(metadata.labels):
         raise ValueError(f"label '{twice[0]}' twice")
     numbers = (built.lam, built.head_dropout, built.logit_scale, *images.mean, *images.std)
     checks = {
@@ -169,6 +169,6 @@ def _check(metadata: Metadata) -> None:
 def _build(metadata: Metadata) -> Classifier:
     built = metadata.architecture
     # without the tag: another timm may have dropped it, and what it says is in the metadata
-    trunk = Backbone(built.backbone.partition(".")[0], built.img_size)
-    trunk.name = built.backbone
-    return Classifier(trunk, built.build_head(trunk.num_features), metadata.labels, metadata.preprocessing, built)
+    backbone = Backbone(built.backbone.partition(".")[0], built.img_size)
+    backbone.name = built.backbone
+    return Classifier(backbone, built.build_head(backbone.num_features), metadata.labels, metadata.preprocessing, built)

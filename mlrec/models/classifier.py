@@ -1,4 +1,4 @@
-"""`Classifier`: a trunk and a head, with the labels and the preprocessing they were trained for."""
+"""`Classifier`: a backbone and a head, with the labels and the preprocessing they were trained for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mlrec.datasets.manifest import repeated
+from mlrec.datasets.manifest import duplicates_in
 from mlrec.models.backbones import Backbone
 from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head
@@ -28,7 +28,7 @@ class Architecture:
     Attributes:
         backbone: the timm name with its tag.
         heads, temperatures: agree with each other; both are kept.
-        img_size: side in pixels that the trunk was built for.
+        img_size: side in pixels that the backbone was built for.
         pooling, word_dim: of the gcn head.
     """
 
@@ -46,7 +46,7 @@ class Architecture:
     word_dim: int | None = None
 
     def build_head(self, in_features: int) -> Head:
-        """The head, freshly drawn, for features of a trunk."""
+        """The head, freshly drawn, for features of a backbone."""
         return create_head(
             self.head,
             in_features,
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of normalised `images` (B, 3, H, W).
 
-        Under autocast the trunk alone is computed in half precision: a score rounded to bf16 has 256 values an octave.
+        Under autocast the backbone alone is computed in half precision: a score rounded to bf16 has 256 values an octave.
         """
         features: Tensor = self.backbone(images)
         if torch.is_autocast_enabled(features.device.type):
@@ -148,31 +148,31 @@ def create_model(
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:
         raise ModelError(f"{counted(len(names), 'label name')} for num_labels = {num_labels}; give as many")
-    if twice := repeated(names):
+    if twice := duplicates_in(names):
         raise ModelError(f"label '{printable(twice[0])}' is named twice")
     degrees = resolve_temperatures(heads, temperatures)
-    trunk = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
+    backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
-        trunk.origin = load_backbone_weights(trunk, weights)
+        backbone_module.origin = load_backbone_weights(backbone_module, weights)
     architecture = Architecture(
-        backbone=trunk.name,
+        backbone=backbone_module.name,
         num_labels=num_labels,
         head=head,
         heads=len(degrees),
         lam=lam,
         normalize=normalize,
         temperatures=degrees,
-        img_size=trunk.preprocessing.size,
+        img_size=backbone_module.preprocessing.size,
         head_dropout=head_dropout,
         logit_scale=logit_scale,
         pooling=pooling,
         word_dim=None if graph is None else graph.words.shape[1],
     )
-    top = architecture.build_head(trunk.num_features)
+    top = architecture.build_head(backbone_module.num_features)
     if isinstance(top, GraphConvolution):
         if graph is None:
             raise ModelError(
                 "the gcn head needs the graph of the labels; make it with label_graph from training targets"
             )
         top.set_graph(graph)
-    return Classifier(trunk, top, names, trunk.preprocessing, architecture)
+    return Classifier(backbone_module, top, names, backbone_module.preprocessing, architecture)

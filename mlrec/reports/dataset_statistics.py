@@ -1,4 +1,4 @@
-"""What a data set holds, as tables and sentences."""
+"""What a dataset holds, as tables and sentences."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DataStatistics:
     """All of it.
 
     Attributes:
-        name: of the data set.
+        name: of the dataset.
         labels: C names.
         splits: every split.
         compared: names of the splits that do not hold one another.

@@ -41,13 +41,13 @@ class Card:
 def model_card(card: Card) -> str:
     """The card as Markdown."""
     built, pixels = card.architecture, card.preprocessing
-    trunk = str(built["backbone"]).partition(".")[0]  # its weights are its own by now, not those of a tag
-    name = card.record.name if card.record else f"{trunk} {built['head']}"
+    backbone = str(built["backbone"]).partition(".")[0]  # its weights are its own by now, not those of a tag
+    name = card.record.name if card.record else f"{backbone} {built['head']}"
     size = pixels["size"]
     parts = [
         f"# {escape(name)}",
         f"Says which of {counted(len(card.labels), 'label')} an image shows; several may hold, or none.",
-        f"- model: `{card.file}`, {escape(trunk)}, head {escape(_head(built))}\n"
+        f"- model: `{card.file}`, {escape(backbone)}, head {escape(_head(built))}\n"
         f"- input: RGB, the whole image squashed to {size} x {size} ({pixels['interpolation']}, antialiased), "
         f"pixel / 255, minus {pixels['mean']}, divided by {pixels['std']}\n"
         f"- output: a logit a label; probability = sigmoid(logit); said where logit >= {_said(card.tuned)}\n"

@@ -36,11 +36,11 @@ class Result:
     Attributes:
         paths: the run folders, one for each seed, and their names.
         rules: the conventions in words.
-        trunk: timm's name of the backbone, with the tag of its weights where known.
+        backbone: timm's name of the backbone, with the tag of its weights where known.
         values: by column key: mAP CP ... OF1, CP_3 ... OF1_3, as fractions; None is undefined.
         spread: standard deviation of mAP over the seeds, None for one.
         best_epoch: highest mAP of an epoch that was chosen on the scored split, None where nobody looked.
-        extra: what the weights were trained on besides ImageNet and this data set, "" for nothing.
+        extra: what the weights were trained on besides ImageNet and this dataset, "" for nothing.
         lineage: Where the starting weights come from.
         train: What it was trained on; None for a model that was trained elsewhere.
         settings: What the numbers depend on besides the method, see `settings.settings_of`.
@@ -59,7 +59,7 @@ class Result:
     rules: str
     method: str
     backbone: str
-    trunk: str
+    timm_name: str
     resolution: int | None
     extra: str
     values: Mapping[str, float | None]
@@ -193,7 +193,7 @@ def over_seeds(results: Iterable[Result]) -> list[Result]:
 
 def _method_key(result: Result) -> str:
     method = {key: result.config.get(key) for key in METHOD}
-    return repr((sorted(method.items()), sorted(result.settings.items()), result.lineage.sha256, result.trunk))
+    return repr((sorted(method.items()), sorted(result.settings.items()), result.lineage.sha256, result.timm_name))
 
 
 def _mean(seeds: Sequence[Result]) -> Result:
@@ -241,7 +241,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
         rules=metrics.conventions.in_words(),
         method=method_name(config, cutmix=lineage.is_cutmix),
         backbone=backbone_name(config, cutmix=lineage.is_cutmix),
-        trunk=str(record.model.get("backbone") or record.config.get("backbone", "")),
+        timm_name=str(record.model.get("backbone") or record.config.get("backbone", "")),
         resolution=_resolution(record),
         extra=lineage.extra_data(training_of(record.train) if record.train else None),
         values=values,

@@ -46,7 +46,7 @@ COLUMNS = (
 ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES), "run")
 
 
-def overview(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
+def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
     """One row a result, grouped by what makes numbers comparable, the best of each group marked.
 
     `intervals` holds, by `Result.paths`, the 95 % interval of mAP, CF1 and OF1.
@@ -85,7 +85,7 @@ def heading(result: Result, among: Sequence[Result]) -> str:
 
 
 def differences(results: Sequence[Result]) -> list[str]:
-    """For each data set and split in more than one group, one sentence: what its groups differ in."""
+    """For each dataset and split in more than one group, one sentence: what its groups differ in."""
     told = []
     for dataset, split in dict.fromkeys((r.dataset, r.split) for r in results):
         rows = [r for r in results if (r.dataset, r.split) == (dataset, split)]
@@ -121,7 +121,7 @@ def _cells(
     several = len(result.names) > 1
     known: dict[str, Cell] = {
         "method": result.method,
-        "backbone": result.trunk,
+        "backbone": result.timm_name,
         "resolution": result.resolution,
         "heads": result.heads,
         "lam": result.lam,

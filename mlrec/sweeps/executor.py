@@ -93,7 +93,7 @@ class SweepExecutor:
         """Open the queue and count workers and earlier failures."""
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}: at least 1")
-        if processes.world() > 1:
+        if processes.world_size() > 1:
             raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
         self._queue = TrialQueue(self._storage(), self.plan.folder)
         self._queue.release()  # what a command that was killed here left running

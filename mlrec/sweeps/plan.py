@@ -15,7 +15,7 @@ from mlrec.utils.files import check_name
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.split import split
 from mlrec.workflows.train import run_record
-from mlrec.workflows.train.plan import Plan, make_plan
+from mlrec.workflows.train.plan import TrainPlan, resolve_plan
 
 HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
@@ -45,7 +45,7 @@ class SweepPlan:
     title: str
     notes: Sequence[str]
     folder: Path
-    base: Plan
+    base: TrainPlan
     file: Path | None
     recipe: str | None
     settings: Sequence[Setting]
@@ -96,7 +96,7 @@ class SweepPlan:
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
         """Check the configuration of a trial, and name it after everything that changes its result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
-        run = make_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
+        run = resolve_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
         identity = run_record.identity(run)
         identity["config"] = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
         named = f"{label}-tune" if stage == "tune" else label
@@ -147,7 +147,7 @@ def plan_sweep(
     if study is not None:
         studies.check(study)
         csra = {**studies.DEFAULTS[study], **fixed, "head": "csra"}
-        named = studies.study(study, make_plan(csra, SILENT, **layers).config)
+        named = studies.study(study, resolve_plan(csra, SILENT, **layers).config)
     seeds = seeds or axes.pop("seed", None) or (studies.SEEDS if study else [fixed.get("seed", 0)])
     axes = {key: list(values) for key, values in {**named.axes, **axes}.items()}
     tune_axes = tune_axes or {key: list(values) for key, values in named.tune.items()}
@@ -157,7 +157,7 @@ def plan_sweep(
         raise UsageError("--tune excludes --folds: it holds out a part of the training split itself; use --seeds")
     if trials is not None:
         _check_search(trials, axes, study, bool(tune_axes or folds or len(seeds) > 1))
-    base = make_plan({**named.defaults, **fixed}, progress, **layers)
+    base = resolve_plan({**named.defaults, **fixed}, progress, **layers)
     splits, pool = _splits(base, folds, progress)
     swept = [*axes, *tune_axes]
     plan = SweepPlan(
@@ -201,7 +201,7 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
 
 
 def _settings(
-    study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: Plan
+    study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: TrainPlan
 ) -> list[Setting]:
     """Cross the study's variants with the axes; of settings with equal flags the first is kept."""
     common = {**study.defaults, **fixed, "data": base.config.data}
@@ -224,7 +224,7 @@ def _check_trials(plan: SweepPlan) -> None:
             plan.search_trial({key: value})
 
 
-def _splits(base: Plan, folds: int | None, progress: Progress) -> tuple[list[tuple[str, str]], str | None]:
+def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[list[tuple[str, str]], str | None]:
     """Return the pairs of splits to train on and to score, and the split that they are parts of."""
     if folds is None:
         return [(base.train.split, base.scored.split)], None
@@ -236,13 +236,13 @@ def _splits(base: Plan, folds: int | None, progress: Progress) -> tuple[list[tup
     return pairs, pool
 
 
-def _with_manifests(base: Plan, pairs: Sequence[tuple[str, str]]) -> Dataset:
+def _with_manifests(base: TrainPlan, pairs: Sequence[tuple[str, str]]) -> Dataset:
     """Open the dataset again, because splits may have been added, and read the manifests of `pairs`."""
     dataset = Dataset.load(base.dataset.path)
     return replace(dataset, loaded={name: dataset.manifest(name) for pair in pairs for name in pair})
 
 
-def _held_out(base: Plan, progress: Progress) -> tuple[str, str]:
+def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
     """Return the splits to tune on: the source's own train and val, or parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):

@@ -221,7 +221,7 @@ def _heading(setting: SettingResult) -> str:
     return (
         f"{result.dataset} {split} · {count} {'sample' if count == '1' else 'samples'} · "
         f"{counted(len(result.labels), 'label')} · conventions {result.conventions}"
-        f" · {result.trunk}, {result.resolution} px"
+        f" · {result.backbone}, {result.resolution} px"
     )
 
 

@@ -28,7 +28,7 @@ from mlrec.utils.progress import Silent
 from mlrec.workflows.train.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from mlrec.training.features import FeatureStore
+    from mlrec.training.features import FeatureCache
 
 # Trials that agree in these keys share the features of their frozen backbone; the store compares the other keys.
 BACKBONE = ("backbone", "weights", "init", "pretrained", "img_size", "normalization", "decode", "data", "precision")
@@ -89,7 +89,7 @@ class Worker:
         self.exit_code: int | None = None
         self._task = task
         self._backbone = ""
-        self._features: FeatureStore | None = None
+        self._features: FeatureCache | None = None
 
     def train(self, name: str) -> float | None:
         """Train a trial, or resume it; return its mAP, None if it is another worker's or was interrupted.
@@ -161,16 +161,16 @@ class Worker:
             workers = share
         return {key: number for key, number in (("threads", threads), ("workers", workers)) if number is not None}
 
-    def _features_for(self, trial: Trial) -> FeatureStore:
+    def _features_for(self, trial: Trial) -> FeatureCache:
         """Return the store of the trial before, unless the backbone is another."""
         from mlrec.datasets.dataset import Dataset
-        from mlrec.training.features import FeatureStore
+        from mlrec.training.features import FeatureCache
 
         backbone = repr([trial.flags.get(key) for key in BACKBONE])
         if self._features is None or backbone != self._backbone:
             pool = self._task.plan.pool
             whole = Dataset.load(trial.flags["data"]).manifest(pool) if pool else None
-            self._backbone, self._features = backbone, FeatureStore(whole)
+            self._backbone, self._features = backbone, FeatureCache(whole)
         return self._features
 
 

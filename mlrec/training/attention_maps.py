@@ -14,7 +14,7 @@ from mlrec.models.heads import Head
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
+class HeadMaps:
     """Of B images and C labels.
 
     Attributes:
@@ -30,12 +30,12 @@ class Maps:
     attention: NDArray[np.float32] | None
 
 
-def read_maps(head: Head, features: Tensor) -> Maps:
+def read_maps(head: Head, features: Tensor) -> HeadMaps:
     """Run a head on `features` (B, d, h, w) that lie on its device."""
     features = features.to(torch.float32)
     shape = (len(features), -1, *features.shape[-2:])
     with torch.inference_mode():
-        return Maps(
+        return HeadMaps(
             logits=head(features).cpu().numpy(),
             scores=head.location_scores(features).reshape(shape).cpu().numpy(),
             contributions=head.contributions(features).reshape(shape).cpu().numpy(),

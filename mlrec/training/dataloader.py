@@ -32,7 +32,7 @@ from mlrec.utils import signals
 from mlrec.utils.errors import DataError, MlrecError, counted, printable
 from mlrec.utils.processes import own_cores
 from mlrec.utils.progress import Progress
-from mlrec.utils.threads import mapped
+from mlrec.utils.threads import thread_map
 
 try:
     import resource
@@ -114,7 +114,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         if get_worker_info() is not None:
             yield map(decoded, names)
             return
-        with mapped(decoded, names, threads=own_cores(), ahead=own_cores()) as loaded:
+        with thread_map(decoded, names, threads=own_cores(), ahead=own_cores()) as loaded:
             yield loaded
 
     def _fill(self, images: Tensor, places: list[int], key: BatchKey, stored: Stored, path: Path) -> None:
@@ -173,7 +173,7 @@ def run(
         generator=torch.Generator(),  # else the loader draws from torch's own stream, which dropout uses
     )
     try:
-        with signals.held():
+        with signals.blocked_signals():
             made = iter(loader)
         for batch in made:
             if isinstance(batch, MlrecError):

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from mlrec.utils.errors import UsageError, printable
-from mlrec.utils.processes import keep_memory, local_world
+from mlrec.utils.processes import keep_freed_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -94,7 +94,7 @@ def prepare_device(device: torch.device, precision: Precision, threads: int | No
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if device.type == "cpu":
-        keep_memory()
+        keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
 

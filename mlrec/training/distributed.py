@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlrec.utils.errors import MlrecError, UsageError
-from mlrec.utils.processes import rank, world
+from mlrec.utils.processes import rank, world_size
 
 TIMEOUT = timedelta(minutes=30)  # of a collective: a process that decodes its last batches may be late
 DOWNLOAD_TIMEOUT = timedelta(hours=6)  # of the first process of a machine, in `first_on_machine`
@@ -41,12 +41,12 @@ def joined(device: torch.device) -> Iterator[None]:
     What ends the block with an error is marked `speaks`: true in the process that failed first, so that the job
     ends with one message and not with one of each process.
     """
-    if world() == 1:
+    if world_size() == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    shared, number, processes = next(rendezvous("env://", rank(), world(), timeout=TIMEOUT))
+    shared, number, processes = next(rendezvous("env://", rank(), world_size(), timeout=TIMEOUT))
     # A process may join again for its next run.
     own = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
     _stores.append(own)
@@ -77,7 +77,7 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
     properties = torch.cuda.get_device_properties(device)
     own = str(getattr(properties, "uuid", f"{platform.node()} {device.index}"))
     store.set(f"gpu-{rank()}", own)
-    sharing = [k for k in range(world()) if store.get(f"gpu-{k}").decode() == own]
+    sharing = [k for k in range(world_size()) if store.get(f"gpu-{k}").decode() == own]
     if len(sharing) > 1:
         raise UsageError(
             f"processes {', '.join(map(str, sharing))} use the same GPU ({properties.name}); "
@@ -88,7 +88,7 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
 @contextmanager
 def first_on_machine() -> Iterator[None]:
     """Let the first process of each machine run the block before the others, which then find what it downloaded."""
-    if world() == 1:
+    if world_size() == 1:
         yield
         return
     key = f"done-{platform.node()}"
@@ -104,9 +104,9 @@ def first_on_machine() -> Iterator[None]:
 
 def mean(values: Tensor) -> Tensor:
     """The mean over processes, element by element."""
-    if world() > 1:
+    if world_size() > 1:
         distributed.all_reduce(values)
-        values /= world()
+        values /= world_size()
     return values
 
 
@@ -117,10 +117,10 @@ def store() -> Any:
 
 def gather(values: Tensor) -> list[Tensor]:
     """The tensors of all processes, which have one shape and dtype, by rank; sent as bytes, so no bit changes."""
-    if world() == 1:
+    if world_size() == 1:
         return [values]
     content = values.contiguous().view(torch.uint8)
-    parts = [torch.empty_like(content) for _ in range(world())]
+    parts = [torch.empty_like(content) for _ in range(world_size())]
     distributed.all_gather(parts, content)
     return [part.view(values.dtype) for part in parts]
 
@@ -142,7 +142,7 @@ class SharedFlag:
 
     def exchange(self, flag: bool) -> bool:
         """Called by every process once per step, with its own flag; returns the common one of an earlier step."""
-        if world() == 1:
+        if world_size() == 1:
             return flag
         shared = torch.full((), float(flag), device=self._device)
         done = distributed.all_reduce(shared, distributed.ReduceOp.MAX, async_op=True)
@@ -170,7 +170,7 @@ def average_batch_norm(module: nn.Module) -> None:
     """
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
     buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-    if world() == 1 or not buffers:
+    if world_size() == 1 or not buffers:
         return
     joined = mean(torch.cat([buffer.flatten() for buffer in buffers]))
     parts = torch.split(joined, [buffer.numel() for buffer in buffers])

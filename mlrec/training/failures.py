@@ -44,7 +44,7 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
             ) from error
         if is_out_of_memory(error):
             raise RunError(_training_advice(config, device, precision)) from error
-        if processes.world() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
+        if processes.world_size() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
             raise RunError(
                 "another process of this job ended; its message says why (killed without one: lack of memory, likely)"
             ) from error
@@ -90,7 +90,7 @@ def memory_explained(
 
 def _training_advice(config: Config, device: torch.device, precision: Precision) -> str:
     """What ran out, at which sizes, and the smallest change that needs less."""
-    world = processes.world()
+    world = processes.world_size()
     own = max(1, config.batch_size // world)  # samples of a step in this process
     batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")
     ways = []

@@ -1,6 +1,6 @@
-"""Features of a frozen trunk, computed once and kept in memory: a head then trains in seconds.
+"""Features of a frozen backbone, computed once and kept in memory: a head then trains in seconds.
 
-The trunk is in eval mode: BatchNorm normalises by its stored statistics, which do not change, and nothing is dropped.
+The backbone is in eval mode: BatchNorm normalises by its stored statistics, which do not change, and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ VIEWS = (
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the trunk makes of the N samples of a manifest.
+    """What the backbone makes of the N samples of a manifest.
 
     Attributes:
         manifest: whose samples they are.
-        values: (k, N, d, h, w) on the CPU, in the dtype the trunk computes in; k = 1 plain or k augmented copies.
+        values: (k, N, d, h, w) on the CPU, in the dtype the backbone computes in; k = 1 plain or k augmented copies.
     """
 
     manifest: Manifest
@@ -58,7 +58,7 @@ def compute_features(
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Features:
-    """Run the trunk once over all samples: their plain views, or `config.feature_copies` augmented ones.
+    """Run the backbone once over all samples: their plain views, or `config.feature_copies` augmented ones.
 
     Copy k holds the views that training would show in epoch k. The model is moved to `device` and left in eval mode.
     Of several processes each computes its share of the batches, and those of one machine hold the result once. A batch
@@ -73,12 +73,12 @@ def compute_features(
     epochs: list[int | None] = list(range(config.feature_copies)) or [None]
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
-    rank, world = processes.rank(), processes.world()
+    rank, world = processes.rank(), processes.world_size()
     rounds = [keys[first : first + world] for first in range(0, len(keys), world)]
     own = [shared[min(rank, len(shared) - 1)] for shared in rounds]  # in the last one some repeat the last batch
     batches = run(images, own, largest=size, workers=config.workers, total=len(own), progress=progress, device=device)
     values = None
-    with progress.task("features of the frozen trunk", len(epochs) * len(manifest)) as step:
+    with progress.task("features of the frozen backbone", len(epochs) * len(manifest)) as step:
         for shared, batch in zip(rounds, batches, strict=True):
             outputs = distributed.gather(opened.features(batch.images))
             if values is None:
@@ -94,8 +94,8 @@ def compute_features(
     return Features(manifest, values)
 
 
-class FeatureStore:
-    """Features by trunk and samples: runs that differ in their heads alone, and scorings of one run, share them.
+class FeatureCache:
+    """Features by backbone and samples: runs that differ in their heads alone, and scorings of one run, share them.
 
     Args:
         whole: samples of which those asked for may be a part (the folds of a split): their plain views are computed
@@ -166,7 +166,7 @@ def _holds(whole: Manifest, part: Manifest) -> bool:
 
 
 def _digest(model: Classifier) -> str:
-    """SHA-256 of the trunk's weights and buffers."""
+    """SHA-256 of the backbone's weights and buffers."""
     content = hashlib.sha256()
     for name, tensor in model.backbone.state_dict().items():
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -178,7 +178,7 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> 
     need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
     if free is not None and need > free:
         raise MlrecError(
-            f"the features of the frozen trunk need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
+            f"the features of the frozen backbone need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
             "fewer --feature-copies, a smaller --img-size, --precision bf16, or train without --freeze-backbone"
         )
     progress.say(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")

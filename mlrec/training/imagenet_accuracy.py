@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mlrec.datasets.images.decode import Pixels
 from mlrec.datasets.manifest import Manifest
-from mlrec.models.imagenet import Published
+from mlrec.models.imagenet import ImageNetClassifier
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.dataloader import Batch, ImageBatches, run
 from mlrec.training.devices import prepare_device
@@ -57,7 +57,7 @@ class PublishedViews(ImageBatches):
 
 
 def count_hits(
-    classifier: Published,
+    classifier: ImageNetClassifier,
     manifest: Manifest,
     lams: Sequence[float],
     *,
@@ -69,7 +69,7 @@ def count_hits(
     """Classify every image at every λ; λ = 0 is compared with the published logits on the first batch.
 
     Raises:
-        ModelError: they differ, see `Published.check`.
+        ModelError: they differ, see `ImageNetClassifier.check`.
         DataError: an image that cannot be read, by its name.
         RunError: memory runs out.
     """

@@ -16,7 +16,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.transforms import VIEWS, Decode, filled
 from mlrec.utils.errors import DataError, printable
 from mlrec.utils.processes import own_cores
-from mlrec.utils.threads import AHEAD, mapped
+from mlrec.utils.threads import AHEAD, thread_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def load_stream(
     def load_view(item: Item) -> tuple[Item, Tensor | DataError]:
         return item, view_of(item, preprocessing, decode)
 
-    with mapped(load_view, items, threads=max(number, 1), ahead=number * AHEAD + batch_size) as views:
+    with thread_map(load_view, items, threads=max(number, 1), ahead=number * AHEAD + batch_size) as views:
         full = 0
         for batch in _batched(views, batch_size):
             full = full or len(batch)

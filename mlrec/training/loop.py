@@ -25,7 +25,7 @@ from mlrec.training.state import State
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError, printable
 
-LOOK_EVERY = 20  # steps between two looks at what a GPU has computed; looking waits for it
+SYNC_EVERY = 20  # steps between two looks at what a GPU has computed; looking waits for it
 MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out
 NAMED = 3  # samples of a batch whose loss is no number
 
@@ -36,7 +36,7 @@ class Steps:
 
     Attributes:
         loss: mean over these steps.
-        lr: the trunk's, of the last of them.
+        lr: the backbone's, of the last of them.
         grad_norm: of the last of them, over all parameters, before clipping.
         waited: seconds in which these steps waited for their batches.
         stopped: `stopping` said so; in all processes at the same step.
@@ -70,7 +70,7 @@ class Network:
     """What is trained, on its device.
 
     Attributes:
-        module: inputs → logits: the model, or its head where the trunk is frozen, wrapped for several processes or
+        module: inputs → logits: the model, or its head where the backbone is frozen, wrapped for several processes or
             compiled.
         inputs: what a batch holds → what `module` takes: normalised images, or features as they are.
     """
@@ -144,8 +144,8 @@ def fit(
             window.norms.append(norm)
             window.lrs.append(lr)
             stopped = flag.exchange(stopping())
-            if stopped or _look_is_due(state, network.device, config, steps_per_epoch):
-                yield replace(_look(state, window, network.precision, sample_ids), stopped=stopped)
+            if stopped or _sync_is_due(state, network.device, config, steps_per_epoch):
+                yield replace(sync_metrics(state, window, network.precision, sample_ids), stopped=stopped)
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
@@ -154,7 +154,7 @@ def fit(
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns loss and gradient norm, on the device, without waiting for it."""
     parts = min(config.accum, len(batch.samples))
-    full = math.ceil(config.batch_size / processes.world() / config.accum)
+    full = math.ceil(config.batch_size / processes.world_size() / config.accum)
     images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
     total = torch.zeros((), device=network.device)
     for k in range(parts):
@@ -213,13 +213,13 @@ def _batch_norm_kept(module: nn.Module, config: Config) -> Iterator[None]:
         buffer.copy_(value)
 
 
-def _look_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
-    every = 1 if device.type == "cpu" else LOOK_EVERY
+def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
+    every = 1 if device.type == "cpu" else SYNC_EVERY
     saving = config.save_every and state.step % config.save_every == 0
     return bool(state.step % every == 0 or state.batch == steps_per_epoch or saving)
 
 
-def _look(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
+def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
     """Fetch the window's losses and norms from the device, the one wait of many steps, and check them."""
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()

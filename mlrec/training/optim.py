@@ -13,7 +13,7 @@ from mlrec.config import Config
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
-    """The trunk's learning rate of a step; the head's is `head_lr_mult` times that.
+    """The backbone's learning rate of a step; the head's is `head_lr_mult` times that.
 
     Args:
         step: optimiser steps done before this one, from 0.
@@ -33,15 +33,15 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Give every group its share of the trunk's learning rate `lr`."""
+    """Give every group its share of the backbone's learning rate `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_mult"]
 
 
 def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
-    """The optimiser over all parameters that want a gradient, in groups by trunk or head, decayed or not.
+    """The optimiser over all parameters that want a gradient, in groups by backbone or head, decayed or not.
 
-    A model's head is its submodule `head`; everything else is trunk.
+    A model's head is its submodule `head`; everything else is backbone.
     """
     groups = parameter_groups(model, config)
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for group in groups for parameter in group["params"])

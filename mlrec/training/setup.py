@@ -116,10 +116,10 @@ def layout(config: Config, device: torch.device) -> torch.memory_format:
 
 
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
-    """What `fit` calls: the model, or its head alone where the trunk is frozen, for one process or several."""
+    """What `fit` calls: the model, or its head alone where the backbone is frozen, for one process or several."""
     model = state.model
     module: nn.Module = model.head if config.freeze_backbone else model
-    if processes.world() > 1:
+    if processes.world_size() > 1:
         module = distributed.parallel(module, device, sync_bn=config.sync_bn)
     if config.compile:
         module.compile()
@@ -131,7 +131,7 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
     def features(cached: Tensor) -> Tensor:
         return cached.to(torch.float32)
 
-    if config.freeze_backbone:  # a head is computed in float32, whatever its trunk was
+    if config.freeze_backbone:  # a head is computed in float32, whatever its backbone was
         return Network(module, features, device, "fp32")
     return Network(module, inputs, device, precision)
 
@@ -142,9 +142,9 @@ def per_process(config: Config) -> int:
     Raises:
         UsageError: the batch does not divide into the processes.
     """
-    share, rest = divmod(config.batch_size, processes.world())
+    share, rest = divmod(config.batch_size, processes.world_size())
     if rest or not share:
-        raise UsageError(f"--batch-size {config.batch_size} does not divide into {processes.world()} processes")
+        raise UsageError(f"--batch-size {config.batch_size} does not divide into {processes.world_size()} processes")
     return share
 
 

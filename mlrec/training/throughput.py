@@ -60,7 +60,7 @@ class Meter:
         peak = peak_flops(gpu, precision)
         if peak is None or frozen:
             return cls(device, None, None)
-        return cls(device, training_flops(model), peak * processes.world())
+        return cls(device, training_flops(model), peak * processes.world_size())
 
     def entry(self, images_per_second: float, waited: float) -> dict[str, float | None]:
         """The values of a line of `log.jsonl`.
@@ -99,8 +99,8 @@ def training_flops(model: Classifier) -> int | None:
     size = model.preprocessing.size
     try:
         empty = copy.deepcopy(model).to("meta").train()
-        if hasattr(empty.backbone.trunk, "set_grad_checkpointing"):
-            empty.backbone.trunk.set_grad_checkpointing(False)  # what is done twice counts once
+        if hasattr(empty.backbone.timm_model, "set_grad_checkpointing"):
+            empty.backbone.timm_model.set_grad_checkpointing(False)  # what is done twice counts once
         images = torch.empty(2, 3, size, size, device="meta")
         with FlopCounterMode(display=False) as counter:
             loss: torch.Tensor = nn.functional.softplus(empty.head(empty.backbone(images))).mean()

@@ -1,4 +1,4 @@
-"""Seconds of a step with each head on one trunk, in alternation: whatever else the machine does meets all of them."""
+"""Seconds of a step with each head on one backbone, in alternation: whatever else the machine does meets all of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def time_heads(
         batch_size: images a step.
         steps: measurements of each, after two that warm up.
         device: where.
-        precision: of the trunk; heads are computed in float32, as in training.
+        precision: of the backbone; heads are computed in float32, as in training.
         progress: where the bar goes.
 
     Returns:
@@ -55,8 +55,11 @@ def time_heads(
     """
     prepare_device(device, precision)
     torch.manual_seed(0)
-    trunk = Backbone(backbone, img_size).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    tops = [create_head(**kind, in_features=trunk.num_features, num_labels=num_labels).to(device) for kind in heads]
+    backbone_module = Backbone(backbone, img_size).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tops = [
+        create_head(**kind, in_features=backbone_module.num_features, num_labels=num_labels).to(device)
+        for kind in heads
+    ]
     images = torch.randn(batch_size, 3, img_size, img_size, device=device).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (batch_size, num_labels), device=device).float()
     found = [Seconds([], []) for _ in tops]
@@ -64,27 +67,34 @@ def time_heads(
         for k in range(steps + 2):
             for head, seconds in zip(tops, found, strict=True):
                 with memory_explained("--batch-size", device, precision, batch_size=batch_size, size=img_size):
-                    measured = [_seconds(trunk, head, images, wanted, device, precision) for wanted in (None, targets)]
+                    measured = [
+                        _seconds(backbone_module, head, images, wanted, device, precision) for wanted in (None, targets)
+                    ]
                 if k >= 2:
                     seconds.forward.append(measured[0])
                     seconds.training.append(measured[1])
                 step()
-    return trunk.preprocessing.size, found
+    return backbone_module.preprocessing.size, found
 
 
 def _seconds(
-    trunk: Backbone, head: nn.Module, images: Tensor, targets: Tensor | None, device: torch.device, precision: Precision
+    backbone_module: Backbone,
+    head: nn.Module,
+    images: Tensor,
+    targets: Tensor | None,
+    device: torch.device,
+    precision: Precision,
 ) -> float:
     """One training step, or without targets one forward pass for evaluation."""
     training = targets is not None
-    for module in (trunk, head):
+    for module in (backbone_module, head):
         module.train(training)
         module.zero_grad(set_to_none=True)
     _wait(device)
     begun = time.perf_counter()
     with torch.set_grad_enabled(training):
         with autocast(device, precision):
-            features = trunk(images)
+            features = backbone_module(images)
         logits = head(features.to(torch.float32))
         if targets is not None:
             nn.functional.binary_cross_entropy_with_logits(logits, targets).backward()  # type: ignore[no-untyped-call]

@@ -108,7 +108,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 @dataclass
-class Findings:
+class ValidationReport:
     """What a check found: errors, all collected before failing, and warnings, aggregated by kind.
 
     A reader reports record by record; the workflow raises once, and stores the warnings with its result.

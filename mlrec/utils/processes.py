@@ -6,8 +6,8 @@ import ctypes
 import os
 import sys
 
-LOOKS = "10000"  # of a thread that waits, before it sleeps
-KEPT = 2**30
+SPIN_COUNT = "10000"  # of a thread that waits, before it sleeps
+KEPT_BYTES = 2**30
 OLD_LIMIT = 2**25  # the largest block that glibc before 2.35 takes from memory it keeps
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
@@ -17,14 +17,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes work together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world() -> int:
     """Number of processes that work together on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def cores() -> int:
@@ -37,7 +37,7 @@ def own_cores() -> int:
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def share_cores() -> None:
+def set_idle_policy() -> None:
     """Let threads that wait for one another sleep soon; to be called before torch is imported.
 
     By default they look again and again, and where others use the cores, too, hold the core of the one they wait for.
@@ -45,11 +45,11 @@ def share_cores() -> None:
     better. Processes that this one starts inherit it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", LOOKS)
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
-def keep_memory() -> None:
-    """Let glibc keep freed memory, `KEPT` bytes at most, for the tensors to come; elsewhere nothing.
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory, `KEPT_BYTES` bytes at most, for the tensors to come; elsewhere nothing.
 
     By default it gives every large block back to the kernel, which fills the next one with zeros, page by page; what
     that costs stands in docs/performance.md. Whoever sets GLIBC_TUNABLES or MALLOC_... knows better.
@@ -58,8 +58,8 @@ def keep_memory() -> None:
     if sys.platform == "linux" and not told:
         set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
         if set_option is not None:
-            set_option(M_MMAP_THRESHOLD, KEPT) or set_option(M_MMAP_THRESHOLD, OLD_LIMIT)
-            set_option(M_TRIM_THRESHOLD, KEPT)
+            set_option(M_MMAP_THRESHOLD, KEPT_BYTES) or set_option(M_MMAP_THRESHOLD, OLD_LIMIT)
+            set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def launcher() -> str:
@@ -67,8 +67,8 @@ def launcher() -> str:
 
     On several machines only whoever started them knows the options of torchrun.
     """
-    if world() == 1:
+    if world_size() == 1:
         return "mlrec"
     here = local_world()
-    options = f"--nproc-per-node {here}" if here == world() else f"[as before, {world()} processes in all]"
+    options = f"--nproc-per-node {here}" if here == world_size() else f"[as before, {world_size()} processes in all]"
     return f"torchrun {options} -m mlrec"

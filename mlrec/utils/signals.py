@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 
-class Signalled(BaseException):
+class SignalReceived(BaseException):
     """A signal with the number `args[0]`; `except Exception` does not catch it."""
 
 
@@ -29,25 +29,25 @@ class _State:
 _state = _State()
 
 
-def leave(number: int) -> NoReturn:
-    """Raise `Signalled` from a signal handler, and remember it until `arrived` is called."""
+def raise_signal(number: int) -> NoReturn:
+    """Raise `SignalReceived` from a signal handler, and remember it until `handled` is called."""
     _state.pending = number
-    raise Signalled(number)
+    raise SignalReceived(number)
 
 
 def raise_lost() -> None:
-    """Raise `Signalled` if a signal came that was not handled."""
+    """Raise `SignalReceived` if a signal came that was not handled."""
     if _state.pending is not None:
-        raise Signalled(_state.pending)
+        raise SignalReceived(_state.pending)
 
 
-def arrived() -> None:
+def handled() -> None:
     """Note that the exception was caught by the code that ends the work: it is not raised again."""
     _state.pending = None
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def blocked_signals() -> Iterator[None]:
     """Delay SIGINT and SIGTERM until the block, which forks processes, has ended; they stay blocked in those processes.
 
     Python catches all exceptions while a process is forked, so one that a handler raises there would be lost. Blocking

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def mapped(
+def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int | None = None
 ) -> Iterator[Iterator[Result]]:
     """The results of `function` in the order of `items`; when the block ends, however, no thread works on.

@@ -31,7 +31,7 @@ RECIPE = "demo"
 HEADS = ("average", "csra")
 SHOWN = 12
 WEIGHTS = "efficientnet-lite0"
-# Without ImageNet weights a frozen trunk has nothing to give: a tiny one is trained whole instead.
+# Without ImageNet weights a frozen backbone has nothing to give: a tiny one is trained whole instead.
 FROM_SCRATCH = {
     "backbone": "test_resnet", "weights": None, "pretrained": False, "freeze_backbone": False, "img_size": 128,
     "epochs": 5,
@@ -73,7 +73,7 @@ def demo(
     """
     if len(set(seeds)) < 2:
         raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")
-    from mlrec.training.features import FeatureStore
+    from mlrec.training.features import FeatureCache
 
     out = Path(out)
     _remove_earlier_runs(out / "runs")
@@ -88,7 +88,7 @@ def demo(
         )
         given = FROM_SCRATCH
     given = {**given, **(flags or {}), "data": str(dataset.path)}
-    store, runs = FeatureStore(), {head: list[Run]() for head in HEADS}
+    store, runs = FeatureCache(), {head: list[Run]() for head in HEADS}
     with progress.task("train heads", len(HEADS) * len(seeds)) as step:
         for seed in seeds:
             for head in HEADS:

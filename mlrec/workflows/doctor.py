@@ -1,4 +1,4 @@
-"""`mlrec doctor`: is this machine, and this data set, fit to train on? Tried, not guessed: a short real training."""
+"""`mlrec doctor`: is this machine, and this dataset, fit to train on? Tried, not guessed: a short real training."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError, counted, printable
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.train.interrupt import Interrupted, stopped_says
-from mlrec.workflows.train.plan import Plan, make_plan, named_config
+from mlrec.workflows.train.plan import TrainPlan, named_config, resolve_plan
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
 NO_DATA = "no dataset is prepared"
 SMALL_DISK, SMALL_SHARED = 5e9, 1e9  # bytes; Docker gives 64 MB of shared memory
-NO_DISK = 1e8  # less holds the checkpoints of no trunk but the smallest
+NO_DISK = 1e8  # less holds the checkpoints of no backbone but the smallest
 IMAGES_TRIED, SAMPLES_TRAINED = 32, 16
 # of the short training: no weights to fetch, a few seconds on any machine
 SHORT = {
@@ -103,7 +103,7 @@ def doctor(
         file: TOML file of keys, as `train` takes it.
         recipe: Name of a recipe, as `train` takes it.
         out: where runs would go.
-        data_root: where the data set prepared last is looked for.
+        data_root: where the dataset prepared last is looked for.
         progress: is shown each check.
 
     Raises:
@@ -114,7 +114,7 @@ def doctor(
     config = named_config(given, file, recipe)
     checks: list[Check] = []
     dataset: list[Dataset] = []
-    plans: list[Plan] = []
+    plans: list[TrainPlan] = []
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("packages", _packages),
         ("device", lambda: _device(config.device)),
@@ -276,21 +276,21 @@ def _overlap(manifests: dict[str, Manifest]) -> str:
 
 
 def _settings(
-    flags: Mapping[str, Any], file: Path | None, recipe: str | None, found: list[Dataset], plans: list[Plan]
+    flags: Mapping[str, Any], file: Path | None, recipe: str | None, found: list[Dataset], plans: list[TrainPlan]
 ) -> Iterator[Check]:
     """The run that `train` would start, resolved by the same functions."""
     if not found:
         return
     from mlrec.workflows.train.running import resolve_runtime
 
-    plan = make_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
+    plan = resolve_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
     resolve_runtime(plan)
     plans.append(plan)
     name = printable(plan.resolved.recipe)
     yield Check("settings", "ok", f"recipe {name}: train on {plan.train.split}, score {plan.scored.split}")
 
 
-def _weights(plans: list[Plan]) -> Iterator[Check]:
+def _weights(plans: list[TrainPlan]) -> Iterator[Check]:
     """The model that `train` would build; weights of the hub are looked for, others are read."""
     if not plans:
         return
@@ -337,7 +337,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
 
 
 def _little(dataset: Dataset | None, scratch: Path) -> Path:
-    """A data set of a few samples: of a real one its first split with positives, else drawn."""
+    """A dataset of a few samples: of a real one its first split with positives, else drawn."""
     if dataset is None:
         manifest = _drawn(scratch / "pictures")
     else:

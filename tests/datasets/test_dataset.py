@@ -1,4 +1,4 @@
-"""The folder of a prepared data set."""
+"""The folder of a prepared dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_the_latest_is_the_one_prepared_last(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no prepared data set under"):
+    with pytest.raises(DataError, match="no prepared dataset under"):
         Dataset.latest(tmp_path)
     for seconds, name in ((3, "a"), (9, "b"), (5, "c")):
         written(tmp_path / name, name)
@@ -44,7 +44,7 @@ def test_the_latest_is_the_one_prepared_last(tmp_path: Path) -> None:
 
 def test_what_is_missing_or_broken_is_told_in_one_line(tmp_path: Path) -> None:
     dataset = written(tmp_path / "voc2007")
-    with pytest.raises(DataError, match=r"no prepared data set here; did you mean 'voc2007'\?"):
+    with pytest.raises(DataError, match=r"no prepared dataset here; did you mean 'voc2007'\?"):
         Dataset.load(tmp_path / "voc207")
     with pytest.raises(DataError, match="no split 'test'; there are all"):
         dataset.manifest("test")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlrec.datasets.manifest import Manifest, clean_label, label_order, repeated
-from mlrec.utils.errors import DataError, Findings
+from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_order
+from mlrec.utils.errors import DataError, ValidationReport
 
 HEADER = '{"format":"mlrec-manifest/1","name":"voc2007","split":"test","root":"/data","labels":["cat","dog","ü"]}'
 
@@ -147,7 +147,7 @@ def test_shapes_must_agree(change: dict[str, Any]) -> None:
 
 
 def test_label_names_are_cleaned_with_a_warning() -> None:
-    findings = Findings()
+    findings = ValidationReport()
     assert clean_label("dog", "f", findings) == "dog"
     assert not findings.warnings
     assert clean_label(" e\u0301 ", "f", findings) == "\u00e9"
@@ -157,7 +157,7 @@ def test_label_names_are_cleaned_with_a_warning() -> None:
 
 
 def test_repeated_names_come_once_each() -> None:
-    assert repeated(["a", "b", "a", "c", "b", "a"]) == ["a", "b"]
+    assert duplicates_in(["a", "b", "a", "c", "b", "a"]) == ["a", "b"]
 
 
 def test_a_line_is_json_that_any_program_reads(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlrec.datasets.names import image_name
-from mlrec.utils.errors import Findings
+from mlrec.utils.errors import ValidationReport
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from mlrec.utils.errors import Findings
     [("a.jpg", "a.jpg"), ("./a//b.jpg", "a/b.jpg"), ("ü [red] x.jpg", "ü [red] x.jpg"), ("a..b/c.jpg", "a..b/c.jpg")],
 )
 def test_a_good_name_gets_its_one_spelling(name: str, plain: str) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     assert image_name(name, "f", findings) == plain
     assert not findings.errors
 
@@ -39,7 +39,7 @@ def test_a_good_name_gets_its_one_spelling(name: str, plain: str) -> None:
     ],
 )
 def test_a_bad_name_is_an_error_that_can_be_printed(name: str, fault: str) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     image_name(name, "labels.csv: line 2", findings)
     (error,) = findings.errors
     assert fault in error

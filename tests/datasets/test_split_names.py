@@ -11,7 +11,7 @@ import pytest
 
 from mlrec.datasets.readers.registry import Reading, ReadOptions, reader_of
 from mlrec.datasets.split_names import disjoint, known_split, parse_names, resolve_names
-from mlrec.utils.errors import DataError, Findings, UsageError
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 
 BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
 XML = f"<annotation><object><name>cat</name>{BOX}</object></annotation>"
@@ -89,8 +89,8 @@ EACH = pytest.mark.parametrize(("kind", "make"), SOURCES.values(), ids=SOURCES)
 JOINABLE = [SOURCES[name] for name in ("csv column", "voc lists", "voc folders", "yolo keys")]
 
 
-def read(kind: str, path: Path, splits: str = "") -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(kind: str, path: Path, splits: str = "") -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     options = ReadOptions(split_names=parse_names(splits) if splits else {})
     return reader_of(kind)(path, options, findings), findings
 
@@ -201,7 +201,7 @@ def test_all_pairs_but_a_whole_and_its_parts_are_disjoint() -> None:
 
 def test_a_name_is_known_in_any_case_and_others_are_not() -> None:
     assert [known_split(name) for name in (" VALID ", "Default", "minival", "")] == ["val", "all", None, None]
-    findings = Findings()
+    findings = ValidationReport()
     assert resolve_names({"../x": "labels.csv"}, {}, findings) == {"../x": "../x"}
     assert findings.errors == ["labels.csv: '../x' is not a valid split name; write train, val or test"]
 

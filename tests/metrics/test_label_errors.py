@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mlrec.metrics.label_errors import hardest, precision_at, suspects, to_review
+from mlrec.metrics.label_errors import hardest, likely_errors, precision_at, to_review
 
 
 def test_by_hand() -> None:
     logits = np.array([[2.0, -3.0], [-1.0, 0.5]])
     targets = np.array([[1, 0], [1, -1]], dtype=np.int8)
-    found = suspects(logits, targets)
+    found = likely_errors(logits, targets)
     assert [(s.sample, s.label, s.given) for s in found] == [(1, 0, 1), (0, 0, 1), (0, 1, 0)]
     assert found[0].probability == pytest.approx(1 / (1 + np.e))
-    assert found[0].doubt == pytest.approx(1 - found[0].probability)
-    assert found[2].doubt == pytest.approx(found[2].probability)
+    assert found[0].error_score == pytest.approx(1 - found[0].probability)
+    assert found[2].error_score == pytest.approx(found[2].probability)
 
 
 @given(
@@ -32,18 +32,18 @@ def test_by_hand() -> None:
     arrays(np.int8, (5, 3), elements=st.sampled_from([1, 0, -1])),
 )
 def test_doubts_fall_and_unknown_labels_are_nobodys_error(logits: np.ndarray, targets: np.ndarray) -> None:
-    found = suspects(logits, targets)
+    found = likely_errors(logits, targets)
     assert len({(s.sample, s.label) for s in found}) == len(found) == (targets != -1).sum()
-    assert all(a.doubt >= b.doubt for a, b in itertools.pairwise(found))
+    assert all(a.error_score >= b.error_score for a, b in itertools.pairwise(found))
     for suspect in found:
         assert targets[suspect.sample, suspect.label] == suspect.given
         expected = suspect.probability if suspect.given == 0 else 1 - suspect.probability
-        assert suspect.doubt == pytest.approx(expected, abs=1e-12)
-    assert suspects(logits, targets, most=2) == found[:2]
+        assert suspect.error_score == pytest.approx(expected, abs=1e-12)
+    assert likely_errors(logits, targets, most=2) == found[:2]
 
 
 def test_precision_at_k() -> None:
-    found = suspects(np.array([[3.0, -2.0, 1.0]]), np.array([[0, 0, 0]], dtype=np.int8))
+    found = likely_errors(np.array([[3.0, -2.0, 1.0]]), np.array([[0, 0, 0]], dtype=np.int8))
     wrong = np.array([[True, True, False]])
     assert [precision_at(found, wrong, k) for k in (1, 2, 3)] == pytest.approx([1, 1 / 2, 2 / 3])
 
@@ -103,7 +103,7 @@ def test_a_timid_model_does_not_accuse_all_positives() -> None:
 
 def test_what_is_listed_is_the_head_of_the_ranking() -> None:
     logits, targets, _ = planted(1)
-    review, found = to_review(logits, targets), suspects(logits, targets)
+    review, found = to_review(logits, targets), likely_errors(logits, targets)
     for label, value in itertools.product((0, 1), (0, 1)):
         flags = [review.flags[s.sample, s.label] for s in found if (s.label, s.given) == (label, value)]
         assert flags == sorted(flags, reverse=True)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mlrec.datasets.objects import Objects
-from mlrec.metrics.object_size import MANY, NUMBERS, SIZES, Extents, by_extent, extents
+from mlrec.metrics.object_size import MANY, NUMBERS, SIZES, Extents, ap_by_size, extents
 
 
 def objects(*found: tuple[int, float, bool, bool], size: tuple[int, int] | None = (10, 10)) -> Objects:
@@ -40,7 +40,7 @@ def test_strata_take_their_own_positives_and_all_negatives() -> None:
     share = np.where(targets == 1, rng.random((200, 2)) ** 3, np.nan)
     number = np.where(targets == 1, rng.integers(1, 8, (200, 2)), 0)
     first, second = (rng.normal(size=(200, 2)) + targets for _ in range(2))
-    strata = by_extent([first, second], targets, Extents(("a", "b"), share, number), resamples=50)
+    strata = ap_by_size([first, second], targets, Extents(("a", "b"), share, number), resamples=50)
     assert [s.name for s in strata] == [name for name, _, _ in (*SIZES, *NUMBERS)]
     assert sum(s.pairs for s in strata if s.kind == "size") == (targets == 1).sum()
     assert sum(s.pairs for s in strata if s.kind == "number") == (targets == 1).sum()
@@ -58,7 +58,7 @@ def test_strata_take_their_own_positives_and_all_negatives() -> None:
 def test_a_stratum_without_positives_is_undefined() -> None:
     targets = np.array([[1], [0]], dtype=np.int8)
     found = Extents(("a",), np.array([[0.5], [np.nan]]), np.array([[1], [0]]))
-    strata = by_extent([np.array([[1.0], [0.0]])], targets, found, resamples=0)
+    strata = ap_by_size([np.array([[1.0], [0.0]])], targets, found, resamples=0)
     assert [s.mAP[0] for s in strata] == [None, None, None, 1.0, 1.0, None, None]
 
 
@@ -67,8 +67,8 @@ def test_a_method_of_several_seeds_is_their_mean() -> None:
     targets = (rng.random((80, 2)) < 0.5).astype(np.int8)
     found = Extents(("a", "b"), np.where(targets == 1, 0.5, np.nan), targets.astype(np.int64))
     base, *runs = (rng.normal(size=(80, 2)) + targets for _ in range(4))
-    alone = [by_extent([base, run], targets, found, resamples=50)[3] for run in runs]
-    together = by_extent([base, runs], targets, found, resamples=50)[3]
+    alone = [ap_by_size([base, run], targets, found, resamples=50)[3] for run in runs]
+    together = ap_by_size([base, runs], targets, found, resamples=50)[3]
     assert together.mAP == pytest.approx((alone[0].mAP[0], np.mean([s.mAP[1] for s in alone])))
     assert together.gains[0] is not None
     assert together.gains[0].seeds == (3, 1)

@@ -11,7 +11,7 @@ import pytest
 from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.power import expected_half_width, images_needed
 from mlrec.metrics.scores import read_scores
-from mlrec.utils.errors import Findings
+from mlrec.utils.errors import ValidationReport
 from mlrec.workflows.evaluate.score import read_truth
 
 
@@ -25,9 +25,9 @@ def test_by_hand() -> None:
 
 
 def test_it_errs_on_the_safe_side_of_the_bootstrap(realdata: Path) -> None:
-    truth = read_truth(realdata / "scores/truth.csv", None, None, Findings())
+    truth = read_truth(realdata / "scores/truth.csv", None, None, ValidationReport())
     for name in ("resnet18", "resnet50"):
-        scores = read_scores(realdata / f"scores/{name}_predictions.csv", Findings()).against(truth)
+        scores = read_scores(realdata / f"scores/{name}_predictions.csv", ValidationReport()).against(truth)
         interval = mAP_interval(scores.values, truth.targets, threshold=0.5, resamples=300)
         assert interval is not None
         expected = expected_half_width(np.sum(truth.targets == 1, axis=0).tolist(), interval.value)

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, recall_score
 from mlrec import MlrecError, evaluate
 from mlrec.metrics.scores import CLIPPED, DECIDED, INSIDE, OUTSIDE, read_scores
 from mlrec.predictions import probabilities_of
-from mlrec.utils.errors import Findings, PredictionsError, UsageError
+from mlrec.utils.errors import PredictionsError, UsageError, ValidationReport
 from tests.metrics.scoring_oracles import random_case
 
 LOGITS, TARGETS = random_case(3, samples=40, labels=4)
@@ -91,7 +91,7 @@ def test_another_kind_is_refused() -> None:
 
 def read(tmp_path, rows: str, **options):
     (tmp_path / "p.csv").write_text("filename,cat,dog\n" + rows)
-    findings = Findings()
+    findings = ValidationReport()
     return read_scores(tmp_path / "p.csv", findings, **options), findings.warnings
 
 
@@ -114,10 +114,10 @@ def test_the_kind_of_a_csv(tmp_path) -> None:
 
 def test_an_npz_holds_logits_and_warns_of_probabilities(tmp_path) -> None:
     np.savez(tmp_path / "p.npz", logits=np.array([[0.5, 1.0]]), sample_ids=["1"], labels=["cat", "dog"])
-    findings = Findings()
+    findings = ValidationReport()
     assert read_scores(tmp_path / "p.npz", findings).kind == "logits"
     assert findings.warnings == [f"{INSIDE}: {tmp_path / 'p.npz'}"]
-    findings = Findings()
+    findings = ValidationReport()
     read_scores(tmp_path / "p.npz", findings, kind="logits")
     assert not findings.warnings
     with pytest.raises(PredictionsError, match=r"an \.npz holds logits"):

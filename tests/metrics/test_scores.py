@@ -9,7 +9,7 @@ import pytest
 
 from mlrec import Manifest
 from mlrec.metrics.scores import OUTSIDE, read_scores
-from mlrec.utils.errors import Findings, PredictionsError
+from mlrec.utils.errors import PredictionsError, ValidationReport
 
 TRUTH = Manifest(
     name="pets",
@@ -28,7 +28,7 @@ def stored(tmp_path: Path, text: str) -> Path:
 
 def told(tmp_path: Path, text: str, **options) -> str:
     with pytest.raises(PredictionsError) as caught:
-        read_scores(stored(tmp_path, text), Findings(), **options).against(TRUTH).evaluate()
+        read_scores(stored(tmp_path, text), ValidationReport(), **options).against(TRUTH).evaluate()
     message = str(caught.value)
     assert "\n" not in message
     return message.partition("pred.csv")[2]
@@ -36,7 +36,7 @@ def told(tmp_path: Path, text: str, **options) -> str:
 
 def test_rows_and_columns_are_matched_by_name(tmp_path: Path) -> None:
     scores = read_scores(
-        stored(tmp_path, "filename,dog,cat\nb/2.jpg,0.1,0.2\n1.jpg,0.3,0.4\na/2.jpg,0.5,0.6\n"), Findings()
+        stored(tmp_path, "filename,dog,cat\nb/2.jpg,0.1,0.2\n1.jpg,0.3,0.4\na/2.jpg,0.5,0.6\n"), ValidationReport()
     )
     joined = scores.against(TRUTH)
     assert joined.labels == ("cat", "dog")
@@ -80,7 +80,7 @@ def test_other_labels_are_told(tmp_path: Path) -> None:
 
 
 def test_probabilities_are_ranked_as_given_and_logits_are_told(tmp_path: Path) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     rows = "filename,cat,dog\n1.jpg,1,0.5\na/2.jpg,0.9999999999,0\nb/2.jpg,1,0\n"
     metrics = read_scores(stored(tmp_path, rows), findings).against(TRUTH).evaluate()
     assert metrics.average_precision["cat"] == 1.0
@@ -95,7 +95,7 @@ def test_probabilities_are_ranked_as_given_and_logits_are_told(tmp_path: Path) -
 
 def test_restricted_to_labels_before_anything_else(tmp_path: Path) -> None:
     path = stored(tmp_path, "filename,note,dog,cat\n1.jpg,x,0.2,0.4\n")
-    scores = read_scores(path, Findings(), labels=["cat"])
+    scores = read_scores(path, ValidationReport(), labels=["cat"])
     assert (scores.labels, scores.values.tolist()) == (("cat",), [[0.4]])
 
 
@@ -103,17 +103,17 @@ def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
     path = tmp_path / "pred.npz"
     logits, targets = np.array([[0.4, 0.2], [0.1, 0.3]]), np.array([[1, 0], [0, 1]], dtype=np.int8)
     np.savez(path, logits=logits, targets=targets, sample_ids=["1", "2"], labels=["cat", "dog"])
-    scores = read_scores(path, Findings())
+    scores = read_scores(path, ValidationReport())
     assert scores.threshold == 0.0
     assert scores.evaluate().mAP == 1.0
-    assert list(read_scores(path, Findings(), labels=["dog"]).evaluate().average_precision) == ["dog"]
+    assert list(read_scores(path, ValidationReport(), labels=["dog"]).evaluate().average_precision) == ["dog"]
     np.savez(path, logits=logits, sample_ids=["1", "2"], labels=["cat", "dog"])
     with pytest.raises(PredictionsError, match="holds no targets; give the truth"):
-        read_scores(path, Findings()).evaluate()
+        read_scores(path, ValidationReport()).evaluate()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match=r"must be an \.npz, a \.csv or a \.jsonl"):
-        read_scores(tmp_path / "pred.parquet", Findings())
+        read_scores(tmp_path / "pred.parquet", ValidationReport())
     with pytest.raises(PredictionsError, match="cannot be read"):
-        read_scores(tmp_path / "none.csv", Findings())
+        read_scores(tmp_path / "none.csv", ValidationReport())

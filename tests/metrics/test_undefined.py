@@ -10,7 +10,7 @@ from mlrec import evaluate
 from mlrec.metrics.conventions import CONVENTIONS
 from mlrec.metrics.evaluate import undefined_labels
 from mlrec.metrics.thresholds import find_thresholds
-from mlrec.reports.render.terminal import text
+from mlrec.reports.render.terminal import render_text
 from mlrec.reports.scores_table import scored_tables
 
 LABELS = ["both", "positives", "negatives", "unknown"]
@@ -63,7 +63,7 @@ def test_positives_alone_are_marked() -> None:
     hundred = [k for k, cell in enumerate(main.rows[0].cells) if cell == 1.0]
     assert hundred
     assert set(hundred) <= set(main.rows[0].marks)
-    shown = text([main, by_label])
+    shown = render_text([main, by_label])
     assert "100.0¶" in shown
     assert "¶ 2 labels without a known negative: any prediction of them counts as right" in shown
     assert "no AP for 2 of 2 labels, without a known positive or without a known negative: 0, 1" in shown

@@ -52,14 +52,14 @@ def test_map_of(name: str, size: int, channels: int, side: int) -> None:
 
 def reference(backbone: Backbone, images: Tensor) -> Tensor:
     """The map by timm's `forward_intermediates`, and its own head, pooling one location at a time, where it norms."""
-    trunk = backbone.trunk
-    norms_itself = type(trunk).__name__ not in ("Hiera", "MambaOut")
-    expected = trunk.forward_intermediates(
+    backbone = backbone.timm_model
+    norms_itself = type(backbone).__name__ not in ("Hiera", "MambaOut")
+    expected = backbone.forward_intermediates(
         images, indices=1, norm=norms_itself, output_fmt="NCHW", intermediates_only=True
     )[-1]
     if expected.shape[1] != backbone.num_features:  # taken before the last convolution
-        expected = trunk.forward_features(images)
-    if type(trunk).__name__ not in ("ConvNeXt", "MambaOut", "Hiera", "VisionTransformer"):
+        expected = backbone.forward_features(images)
+    if type(backbone).__name__ not in ("ConvNeXt", "MambaOut", "Hiera", "VisionTransformer"):
         return expected
     return normed_by_own_head(backbone, expected)
 
@@ -69,14 +69,14 @@ def normed_by_own_head(backbone: Backbone, features: Tensor) -> Tensor:
     for y in range(features.shape[2]):
         for x in range(features.shape[3]):
             location = features[:, :, y, x]
-            if isinstance(backbone.trunk, timm.models.ConvNeXt):
-                rows.append(backbone.trunk.forward_head(location[..., None, None], pre_logits=True))
-            elif type(backbone.trunk).__name__ == "MambaOut":
-                rows.append(backbone.trunk.head.norm(location))
-            elif type(backbone.trunk).__name__ == "Hiera":
-                rows.append(backbone.trunk.forward_head(location[:, None], pre_logits=True))
+            if isinstance(backbone.timm_model, timm.models.ConvNeXt):
+                rows.append(backbone.timm_model.forward_head(location[..., None, None], pre_logits=True))
+            elif type(backbone.timm_model).__name__ == "MambaOut":
+                rows.append(backbone.timm_model.head.norm(location))
+            elif type(backbone.timm_model).__name__ == "Hiera":
+                rows.append(backbone.timm_model.forward_head(location[:, None], pre_logits=True))
             else:
-                rows.append(backbone.trunk.fc_norm(location))
+                rows.append(backbone.timm_model.fc_norm(location))
     return torch.stack(rows, dim=-1).reshape(features.shape)
 
 
@@ -84,19 +84,19 @@ def test_a_norm_inside_the_classifier_is_left_alone_and_a_class_token_of_any_nam
     for name, size, side in (("inception_next_atto", 64, 2), ("coat_lite_tiny", 224, 7)):
         backbone, images = Backbone(name, size).eval(), torch.randn(1, 3, size, size)
         with torch.no_grad():
-            features, output = backbone(images), backbone.trunk.forward_features(images)
+            features, output = backbone(images), backbone.timm_model.forward_features(images)
         assert backbone.grid == (side, side)
         assert torch.equal(features, output if output.ndim == 4 else output[:, 1:].mT.unflatten(2, (side, side)))
 
 
 def test_parameters_that_the_map_does_not_depend_on_are_frozen() -> None:
     frozen = [name for name, p in Backbone("mobilenetv3_small_050", 64).named_parameters() if not p.requires_grad]
-    assert frozen == ["trunk.conv_head.weight", "trunk.conv_head.bias"]
+    assert frozen == ["backbone.conv_head.weight", "backbone.conv_head.bias"]
     assert all(p.requires_grad for p in Backbone("resnet18", 64).parameters())
 
 
 @pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
-def test_a_trunk_is_built_where_gradients_are_switched_off(without_gradients: type) -> None:
+def test_a_backbone_is_built_where_gradients_are_switched_off(without_gradients: type) -> None:
     with without_gradients():
         backbone = Backbone("mobilenetv3_small_050", 64).eval()
         assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, 288, 2, 2)
@@ -112,7 +112,7 @@ def test_preprocessing_is_that_of_the_tag() -> None:
 def test_a_gradient_reaches_the_first_layer() -> None:
     backbone = Backbone("test_vit", 64)
     backbone(torch.randn(1, 3, 64, 64)).sum().backward()
-    assert backbone.trunk.patch_embed.proj.weight.grad.abs().sum() > 0
+    assert backbone.timm_model.patch_embed.proj.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", ["crossvit_tiny_240", "pit_ti_224"])
@@ -135,7 +135,7 @@ def test_unknown_names_are_told_with_the_nearest(name: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("hiera_tiny_224", 100), ("test_resnet", 0), ("test_resnet", -1)])
-def test_a_size_that_the_trunk_cannot_take_is_told(name: str, size: int) -> None:
+def test_a_size_that_the_backbone_cannot_take_is_told(name: str, size: int) -> None:
     with pytest.raises(ModelError, match=f"{name}.* {size} "):
         Backbone(name, size)
 

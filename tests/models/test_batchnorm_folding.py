@@ -1,4 +1,4 @@
-"""Folding changes what is computed, not what comes out: against the unfolded trunk, with norms that do something."""
+"""Folding changes what is computed, not what comes out: against the unfolded backbone, with norms that do something."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mlrec.models.backbones import Backbone
 from mlrec.models.batchnorm_folding import NORMS, folded
 
 
-def stirred(trunk: nn.Module) -> nn.Module:
+def stirred(backbone: nn.Module) -> nn.Module:
     """The same module, its norms as after a training."""
     torch.manual_seed(1)
-    for module in trunk.modules():
+    for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
@@ -23,11 +23,11 @@ def stirred(trunk: nn.Module) -> nn.Module:
             assert module.running_var is not None
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
-    return trunk.eval()
+    return backbone.eval()
 
 
-def norms(trunk: nn.Module) -> int:
-    return sum(type(module) in NORMS for module in trunk.modules())
+def norms(backbone: nn.Module) -> int:
+    return sum(type(module) in NORMS for module in backbone.modules())
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def norms(trunk: nn.Module) -> int:
         ("test_vit", 160, 0),
     ],
 )
-def test_features_stay_the_same_and_the_trunk_as_it_was(name: str, size: int, left: int) -> None:
-    trunk = stirred(Backbone(name, size))
-    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+def test_features_stay_the_same_and_the_backbone_as_it_was(name: str, size: int, left: int) -> None:
+    backbone = stirred(Backbone(name, size))
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
     image = torch.randn(2, 3, size, size)
-    made = folded(trunk, image[:1])
+    made = folded(backbone, image[:1])
     assert norms(made) == left
     with torch.no_grad():
-        expected = trunk(image)
+        expected = backbone(image)
         torch.testing.assert_close(made(image), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
-    assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.modules())
 
 
@@ -81,22 +81,22 @@ def run_twice(convolution: nn.Conv2d, norm: nn.BatchNorm2d, image: Tensor) -> Te
 
 @pytest.mark.parametrize("way", [used_elsewhere, changed_in_place, run_twice])
 def test_what_cannot_be_folded_is_left(way: Callable[[nn.Conv2d, nn.BatchNorm2d, Tensor], Tensor]) -> None:
-    trunk, image = stirred(Two(way)), torch.randn(1, 3, 8, 8)
-    made = folded(trunk, image)
+    backbone, image = stirred(Two(way)), torch.randn(1, 3, 8, 8)
+    made = folded(backbone, image)
     assert norms(made) == 1
     with torch.no_grad():
-        torch.testing.assert_close(made(image), trunk(image))
+        torch.testing.assert_close(made(image), backbone(image))
 
 
 def test_a_norm_of_each_batch_is_left() -> None:
-    trunk = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False))
-    assert norms(folded(trunk, torch.randn(1, 3, 8, 8))) == 1
+    backbone = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False))
+    assert norms(folded(backbone, torch.randn(1, 3, 8, 8))) == 1
 
 
 def test_in_inference_mode_as_well() -> None:
-    trunk = stirred(nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.ReLU()))
+    backbone = stirred(nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.ReLU()))
     with torch.inference_mode():
-        made = folded(trunk, torch.randn(1, 3, 8, 8))
+        made = folded(backbone, torch.randn(1, 3, 8, 8))
     assert norms(made) == 0
 
 

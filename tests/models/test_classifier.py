@@ -12,14 +12,14 @@ from mlrec.models.preprocessing import NORMALIZATIONS, Preprocessing
 from mlrec.utils.errors import ModelError
 
 
-def test_forward_is_the_head_of_the_trunk() -> None:
+def test_forward_is_the_head_of_the_backbone() -> None:
     model = mlrec.create_model("test_vit", 4, heads=2, lam=0.3).eval()
     images = torch.randn(2, 3, 160, 160)
     assert torch.equal(model(images), model.head(model.backbone(images)))
     assert model.labels == ("0", "1", "2", "3")
 
 
-def test_options_reach_head_and_trunk() -> None:
+def test_options_reach_head_and_backbone() -> None:
     model = mlrec.create_model(
         "test_resnet", 4, lam=0.3, normalize=False, temperatures=[2.0, math.inf], img_size=96, head_dropout=0.25
     )

@@ -10,13 +10,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mlrec.models.imagenet import Published, published_classifier
+from mlrec.models.imagenet import ImageNetClassifier, imagenet_classifier
 from mlrec.utils.errors import ModelError
 
 
-def made(name: str) -> tuple[Published, torch.Tensor]:
+def made(name: str) -> tuple[ImageNetClassifier, torch.Tensor]:
     torch.manual_seed(0)
-    published = published_classifier(name, pretrained=False)
+    published = imagenet_classifier(name, pretrained=False)
     size = published.data["input_size"][-1]
     return published, torch.randn(2, 3, size, size)
 
@@ -64,8 +64,8 @@ def test_classes_are_imagenets_and_weights_come_from_a_file(tmp_path: Path) -> N
     torch.manual_seed(1)
     other = timm.create_model("test_resnet", pretrained=False)
     save_file(other.state_dict(), tmp_path / "w.safetensors")
-    published = published_classifier("test_resnet", weights=tmp_path / "w.safetensors")
+    published = imagenet_classifier("test_resnet", weights=tmp_path / "w.safetensors")
     assert torch.equal(published.model.get_classifier().weight, other.get_classifier().weight)
     assert published.classes[:2] == ("n01440764", "n01443537")
     with pytest.raises(ModelError, match="another architecture"):
-        published_classifier("test_efficientnet", weights=tmp_path / "w.safetensors")
+        imagenet_classifier("test_efficientnet", weights=tmp_path / "w.safetensors")

@@ -26,7 +26,7 @@ def made(name: str) -> Classifier:
     torch.manual_seed(0)
     backbone, options = CASES[name]
     model = create_model(backbone, 5, labels=["a", "b", "c", "d", 'é "q"'], **options)  # type: ignore[arg-type]
-    for module in model.modules():  # else every image looks alike to a trunk that was never trained
+    for module in model.modules():  # else every image looks alike to a backbone that was never trained
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
     return model.eval()

@@ -1,4 +1,4 @@
-"""Trunk weights from packages and files: everything matches or nothing is touched."""
+"""Backbone weights from packages and files: everything matches or nothing is touched."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_packaged_weights_fill_timms_model_one_to_one(name: str, tensors: int) -
 def test_packaged_weights_reach_the_model_and_are_no_noise() -> None:
     model = mlrec.create_model("tf_efficientnet_lite0", 5, weights="efficientnet-lite0")
     assert (model.preprocessing.mean, model.preprocessing.interpolation) == ((0.5, 0.5, 0.5), "bicubic")
-    assert model.backbone.trunk.bn1.running_var.std() > 0.1  # 1 for every channel where nothing was loaded
+    assert model.backbone.timm_model.bn1.running_var.std() > 0.1  # 1 for every channel where nothing was loaded
 
 
 def test_an_absent_package_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_packaged_weights_of_another_backbone_are_refused() -> None:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_timm_file_fills_the_trunk_without_its_classifier(tmp_path: Path, wrapped: bool) -> None:
+def test_a_timm_file_fills_the_backbone_without_its_classifier(tmp_path: Path, wrapped: bool) -> None:
     torch.manual_seed(1)
     source = timm.create_model("test_resnet", num_classes=7)
     state = source.state_dict()
@@ -67,12 +67,12 @@ def test_a_timm_file_fills_the_trunk_without_its_classifier(tmp_path: Path, wrap
     torch.save(content, tmp_path / "w.pth")
     backbone = Backbone("test_resnet", 64)
     told = load_backbone_weights(backbone, tmp_path / "w.pth")
-    assert all(torch.equal(value, state[key]) for key, value in backbone.trunk.state_dict().items())
+    assert all(torch.equal(value, state[key]) for key, value in backbone.timm_model.state_dict().items())
     assert f"{len(state) - 2} of {len(state) - 2} tensors" in told
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "."])
-def test_a_model_of_ours_gives_its_trunk_to_another_head(tmp_path: Path, name: str) -> None:
+def test_a_model_of_ours_gives_its_backbone_to_another_head(tmp_path: Path, name: str) -> None:
     torch.manual_seed(2)
     first = mlrec.create_model("test_resnet", 5, img_size=64)
     save_model(tmp_path / "model.safetensors", first, {})
@@ -81,7 +81,7 @@ def test_a_model_of_ours_gives_its_trunk_to_another_head(tmp_path: Path, name: s
     assert all(torch.equal(value, theirs[key]) for key, value in second.backbone.state_dict().items())
 
 
-def test_weights_of_another_trunk_touch_nothing(tmp_path: Path) -> None:
+def test_weights_of_another_backbone_touch_nothing(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
     backbone = Backbone("test_resnet", 64)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
@@ -100,14 +100,14 @@ def test_positions_are_resampled_to_the_image_size(tmp_path: Path, name: str) ->
     same, larger = Backbone(name, 224), Backbone(name, 448)
     for backbone in (same, larger):
         load_backbone_weights(backbone, tmp_path / "w.pth")
-    assert torch.equal(same.trunk.pos_embed, native.pos_embed)
-    assert torch.equal(larger.trunk.pos_embed[:, :prefix], native.pos_embed[:, :prefix])
+    assert torch.equal(same.timm_model.pos_embed, native.pos_embed)
+    assert torch.equal(larger.timm_model.pos_embed[:, :prefix], native.pos_embed[:, :prefix])
     grid = native.pos_embed[:, prefix:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
     expected = interpolate(grid, size=(28, 28), mode="bicubic", antialias=True).flatten(2).transpose(1, 2)
-    torch.testing.assert_close(larger.trunk.pos_embed[:, prefix:], expected)
+    torch.testing.assert_close(larger.timm_model.pos_embed[:, prefix:], expected)
 
 
 def test_positions_at_the_native_size_are_the_very_same() -> None:
     backbone = Backbone("test_vit", 160)
     positions = torch.randn(1, 101, 64)
-    assert resampled_positions(positions, backbone.trunk.pos_embed, backbone) is positions
+    assert resampled_positions(positions, backbone.timm_model.pos_embed, backbone) is positions

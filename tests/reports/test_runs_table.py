@@ -11,7 +11,7 @@ from mlrec.lineage import Lineage
 from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import over_seeds, rescored, result_of
-from mlrec.reports.runs_table import overview
+from mlrec.reports.runs_table import runs_table
 from mlrec.runs.record import Run, Scored
 from mlrec.utils.errors import PredictionsError
 from tests.reports.builders import LABELS, SCORES, TARGETS, logits_of, write_run
@@ -30,7 +30,7 @@ def results(*paths, **options):
 
 def test_a_run_is_a_row_with_its_stored_numbers(tmp_path):
     (result,) = results(write_run(tmp_path, "one", config={"heads": 6, "lam": 0.5}))
-    table = overview([result])
+    table = runs_table([result])
     assert cells(table, "method") == ["ResNet-101 + CSRA"]
     assert (cells(table, "heads"), cells(table, "lam"), cells(table, "resolution")) == ([6], [0.5], [448])
     assert cells(table, "CP") == [pytest.approx(0.41667, abs=1e-5)]
@@ -74,7 +74,7 @@ def test_runs_equal_but_for_the_seed_become_one_row_of_means(tmp_path):
     scores = [result.values["mAP"] for result in singles]
     assert merged[0].values["mAP"] == pytest.approx(statistics.mean(scores))
     assert merged[0].spread == pytest.approx(statistics.stdev(scores))
-    table = overview(merged)
+    table = runs_table(merged)
     assert sorted(str(n) for n in cells(table, "seeds")) == ["3", "None"]
     assert sorted(str(s) for s in cells(table, "settings")) == ["lr 0.01", "lr 0.3"]
     assert any(note.startswith("n: runs equal but for the seed") for note in table.footnotes)
@@ -91,7 +91,7 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
         write_run(tmp_path, "coco", config={"init": "runs/coco-1"}),
         write_run(tmp_path, "elsewhere", dataset="other"),
     ]
-    table = overview(results(*paths))
+    table = runs_table(results(*paths))
     groups = {title: len(rows) for title, rows in table.groups()}
     assert sorted(groups.values()) == [1, 1, 1, 1, 1, 1, 2]
     (why,) = [note for note in table.footnotes if "must not be compared" in note]
@@ -106,7 +106,7 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
 def test_the_best_epoch_on_the_scored_split_carries_the_dagger(tmp_path):
     chosen = write_run(tmp_path, "chosen", best={"epoch": 3, "split": "test", "mAP": 0.9})
     held_out = write_run(tmp_path, "held", best={"epoch": 3, "split": "val", "mAP": 0.95}, config={"lam": 1.0})
-    table = overview(results(chosen, held_out))
+    table = runs_table(results(chosen, held_out))
     assert cells(table, "best_epoch") == [0.9, None]
     assert [list(row.marks.values()) for row in table.rows] == [["†"], []]
     assert any(note.startswith("† the epoch was chosen on the scored split") for note in table.footnotes)
@@ -117,7 +117,7 @@ def test_notes_are_footnotes_told_once(tmp_path):
         write_run(tmp_path, name, notes=["frozen, no augmentation"], config={"lam": lam})
         for name, lam in (("a", 1), ("b", 2))
     ]
-    table = overview(results(*paths))
+    table = runs_table(results(*paths))
     assert [row.marks[0] for row in table.rows] == ["a", "a"]
     assert table.footnotes[0] == "a frozen, no augmentation"
 
@@ -149,7 +149,7 @@ def test_settings_that_differ_between_methods_are_shown(tmp_path):
     base = write_run(tmp_path, "base", config={"head": "average", "epochs": 40, "lr": 0.02})
     csra = write_run(tmp_path, "csra")
     random = write_run(tmp_path, "random", config={"pretrained": False})
-    table = overview(results(base, csra, random))
+    table = runs_table(results(base, csra, random))
     shown = dict(zip(cells(table, "run"), cells(table, "settings"), strict=True))
     assert shown == {
         "base": "epochs 40, head_lr_mult 1, lr 0.02, weights tv_in1k",
@@ -160,7 +160,7 @@ def test_settings_that_differ_between_methods_are_shown(tmp_path):
 
 def test_a_weights_file_is_named_without_its_folder(tmp_path):
     files = [write_run(tmp_path, name, config={"weights": f"/home/me/{name}.pth"}) for name in "ab"]
-    table = overview(results(*files))
+    table = runs_table(results(*files))
     assert sorted(cells(table, "extra_data")) == ["unknown (a.pth)", "unknown (b.pth)"]
     assert "/home/me" not in FORMATS["json"]([table])
 
@@ -168,7 +168,7 @@ def test_a_weights_file_is_named_without_its_folder(tmp_path):
 def test_a_model_trained_elsewhere_claims_no_settings(tmp_path):
     lineage = Lineage(weights="voc.pth", origin="unknown")
     theirs = write_run(tmp_path, "theirs", train=None, lineage=lineage)
-    table = overview(results(theirs, write_run(tmp_path, "ours")))
+    table = runs_table(results(theirs, write_run(tmp_path, "ours")))
     shown = dict(zip(cells(table, "run"), cells(table, "settings"), strict=True))
     assert shown == {"theirs": "training unknown, weights voc.pth (unknown origin)", "ours": None}
 

@@ -1,4 +1,4 @@
-"""A small data set of pictures on disk, and a small model."""
+"""A small dataset of pictures on disk, and a small model."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from mlrec.runs.record import Run
 from mlrec.training import distributed
 from mlrec.utils.errors import UsageError
 from mlrec.utils.files import sha256
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
 from mlrec.workflows.train.train import resume, train
 from tests.processes import run
 from tests.tiny import FAST, LABELS, make_tiny
@@ -198,14 +198,14 @@ def digests(run: Path, processes: int) -> list[str]:
 def test_predictions_are_the_same_bytes_for_any_number_of_processes(pair: Run, splits: Path) -> None:
     by_two = digests(pair.path, 2)
     for name in NAMES:
-        machine = Machine(batch_size=4, workers=0, device="cpu")
+        machine = RuntimeOptions(batch_size=4, workers=0, device="cpu")
         evaluate_run(pair.path, data=splits, split=name, machine=machine)
     assert digests(pair.path, 1) == by_two
 
 
 @pytest.mark.long
 def test_predictions_are_the_same_bytes_for_three_processes(pair: Run, splits: Path, tmp_path: Path) -> None:
-    machine = Machine(batch_size=4, workers=0, device="cpu")
+    machine = RuntimeOptions(batch_size=4, workers=0, device="cpu")
     for name in NAMES:
         evaluate_run(pair.path, data=splits, split=name, machine=machine)
     alone = digests(pair.path, 1)

@@ -14,8 +14,8 @@ from mlrec.training.devices import Precision
 from mlrec.training.failures import explained, memory_explained
 from mlrec.utils.errors import RunError, is_out_of_memory
 from mlrec.workflows.deploy.predict import predict
-from mlrec.workflows.evaluate.attend import look
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.attend import compute_maps
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, make_tiny
 
@@ -145,11 +145,11 @@ def test_scoring_within_training_names_its_own_flag(
 
 def test_scoring_commands_name_their_flag(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlrec.training.inference.normalize", full)
-    here, images = Machine(workers=0, device="cpu"), data / "val.jsonl"
+    here, images = RuntimeOptions(workers=0, device="cpu"), data / "val.jsonl"
     for command in (
         lambda: evaluate_run(run, machine=here),
         lambda: list(predict(run, images, machine=here)),
-        lambda: look(run, items_of([str(images)]), machine=here),
+        lambda: compute_maps(run, items_of([str(images)]), machine=here),
     ):
         with pytest.raises(RunError, match=r"at 4 images of 32 px per batch; try --batch-size 2 or --precision bf16"):
             command()

@@ -1,4 +1,4 @@
-"""Cached features of a frozen trunk."""
+"""Cached features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def config(**keys: object) -> Config:
     return Config(**({"batch_size": 4, "img_size": 32, "workers": 0, "seed": 5} | keys))  # type: ignore[arg-type]
 
 
-def test_the_trunk_is_in_eval_mode_and_keeps_its_buffers(pictures: Manifest, model: Classifier) -> None:
+def test_the_backbone_is_in_eval_mode_and_keeps_its_buffers(pictures: Manifest, model: Classifier) -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     made = compute_features(model.train(), pictures, config(), device=CPU)
@@ -120,27 +120,27 @@ def test_a_store_computes_once_what_only_the_head_tells_apart(
     computed = []
     monkeypatch.setattr(caching, "compute_features", lambda *a, **k: computed.append(1) or compute_features(*a, **k))
 
-    def trunk(seed: int, head: str) -> Classifier:
+    def backbone(seed: int, head: str) -> Classifier:
         torch.manual_seed(seed)
         return create_model("test_resnet", 3, head, img_size=32)
 
-    store = caching.FeatureStore()
-    first = store.of(trunk(0, "csra"), pictures, config(), device=CPU)
-    assert store.of(trunk(0, "average"), pictures, config(seed=6), device=CPU) is first
+    store = caching.FeatureCache()
+    first = store.of(backbone(0, "csra"), pictures, config(), device=CPU)
+    assert store.of(backbone(0, "average"), pictures, config(seed=6), device=CPU) is first
     assert len(computed) == 1
-    store.of(trunk(1, "csra"), pictures, config(), device=CPU)
-    store.of(trunk(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
-    store.of(trunk(0, "csra"), pictures, config(decode="pil"), device=CPU)
+    store.of(backbone(1, "csra"), pictures, config(), device=CPU)
+    store.of(backbone(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
+    store.of(backbone(0, "csra"), pictures, config(decode="pil"), device=CPU)
     assert len(computed) == 4
-    augmented = store.of(trunk(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
-    assert store.of(trunk(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented
+    augmented = store.of(backbone(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
+    assert store.of(backbone(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented
 
 
 def test_parts_of_a_whole_are_cut_out_of_it(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
     monkeypatch.setattr(caching, "compute_features", lambda *a, **k: computed.append(1) or compute_features(*a, **k))
     model = create_model("test_resnet", 3, "average", img_size=32)
-    store = caching.FeatureStore(whole=pictures)
+    store = caching.FeatureCache(whole=pictures)
     for rows in ([4, 1, 2], [0, 3]):
         part = pictures.subset(rows, "fold")
         cut = store.of(model, part, config(), device=CPU)

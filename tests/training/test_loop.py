@@ -63,8 +63,8 @@ def weights(model: nn.Module) -> Tensor:
 def test_two_epochs_are_those_of_a_loop_written_out_by_hand() -> None:
     state, events = run(PLAIN, batches(6), 3)
     model = setup.build_model(PLAIN, DATA, paper=False)
-    trunk, head = [p for p in model.backbone.parameters() if p.requires_grad], list(model.head.parameters())
-    optimizer = torch.optim.SGD([{"params": head}, {"params": trunk}], lr=0.1, momentum=0.9, weight_decay=1e-4)
+    backbone, head = [p for p in model.backbone.parameters() if p.requires_grad], list(model.head.parameters())
+    optimizer = torch.optim.SGD([{"params": head}, {"params": backbone}], lr=0.1, momentum=0.9, weight_decay=1e-4)
     losses = []
     model.train()
     for k, batch in enumerate(batches(6)):
@@ -126,7 +126,7 @@ def test_recomputed_activations_train_the_same_network(backbone: str, accum: int
     recomputed, others = run(
         changed(grad_checkpointing=True, backbone=backbone, epochs=1, accum=accum, ema=True), batches(3), 3
     )
-    assert recomputed.model.backbone.trunk.grad_checkpointing
+    assert recomputed.model.backbone.timm_model.grad_checkpointing
     assert events == others
     for state, other in ((usual.model, recomputed.model), (usual.scored, recomputed.scored)):
         for (key, value), again in zip(state.state_dict().items(), other.state_dict().values(), strict=True):
@@ -139,7 +139,7 @@ def test_a_backbone_without_checkpointing_is_refused(monkeypatch: pytest.MonkeyP
     def refuse(enable: bool) -> None:
         raise AssertionError("gradient checkpointing not supported")
 
-    monkeypatch.setattr(model.backbone.trunk, "set_grad_checkpointing", refuse)
+    monkeypatch.setattr(model.backbone.timm_model, "set_grad_checkpointing", refuse)
     with pytest.raises(ModelError, match="has no gradient checkpointing in timm"):
         model.backbone.checkpoint_gradients()
 
@@ -250,7 +250,7 @@ def test_dropouts_masks_follow_seed_epoch_and_step_alone() -> None:
     assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
 
 
-def test_a_frozen_trunk_does_not_move_and_keeps_its_statistics() -> None:
+def test_a_frozen_backbone_does_not_move_and_keeps_its_statistics() -> None:
     config = changed(freeze_backbone=True, epochs=1)
     state, network = made(config)
     before = {k: v.clone() for k, v in state.model.backbone.state_dict().items()}
@@ -306,7 +306,7 @@ def test_steps_that_an_fp16_scaler_leaves_out_are_borne_up_to_fifty_in_a_row() -
     def look(norm: float) -> None:
         state.step += 1
         window = loop._Window([torch.tensor(0.5)], [torch.tensor(norm)], [0.1], [torch.arange(4)])
-        loop._look(state, window, "fp16")
+        loop.sync_metrics(state, window, "fp16")
 
     for _ in range(50):
         look(math.inf)

@@ -69,7 +69,7 @@ def test_groups_hold_every_parameter_once_with_its_multiplier() -> None:
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in model.parameters()}
 
 
-def test_no_decay_spares_vectors_and_a_frozen_trunk_has_no_group() -> None:
+def test_no_decay_spares_vectors_and_a_frozen_backbone_has_no_group() -> None:
     model = Tiny()
     groups = parameter_groups(model, Config(no_decay=True, weight_decay=0.1))
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.0, 3), (0.1, 1), (0.0, 1), (0.1, 1)]

@@ -1,4 +1,4 @@
-"""Every recipe takes a training step, with its smallest sibling trunk here and with its own in the long run."""
+"""Every recipe takes a training step, with its smallest sibling backbone here and with its own in the long run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def written(name: str) -> Config:
-    """The recipe on the data set that its name begins with."""
+    """The recipe on the dataset that its name begins with."""
     kind = {"coco": "coco", "wider": "wider"}.get(name.partition("-")[0], "voc2007")
     return resolve(*recipes.chain(name), source_kind=kind).config
 
@@ -61,14 +61,14 @@ def takes_a_step(config: Config, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_takes_a_step_with_a_small_trunk(name: str) -> None:
+def test_every_recipe_takes_a_step_with_a_small_backbone(name: str) -> None:
     config = config_of(name)
     takes_a_step(msgspec.structs.replace(config, backbone=SMALLEST[config.backbone], img_size=32), 32)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_takes_a_step_with_its_own_trunk(name: str) -> None:
+def test_every_recipe_takes_a_step_with_its_own_backbone(name: str) -> None:
     config = config_of(name)
     takes_a_step(config, config.img_size)
 

@@ -225,7 +225,7 @@ def test_files_named_from_another_folder_are_found_again_and_other_weights_refus
     assert resume(folder).record.status == "finished"
 
 
-def test_a_frozen_trunk_is_not_written_with_each_short_epoch(
+def test_a_frozen_backbone_is_not_written_with_each_short_epoch(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = {**HARD, "data": str(data), "save_every": 0, "freeze_backbone": True, "feature_copies": 2, "epochs": 4}

@@ -89,7 +89,7 @@ def test_the_optimiser_is_fused_where_torch_has_that(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("device", "due"), [(CPU, True), (CUDA, False), (MPS, False)])
 def test_losses_are_fetched_from_a_gpu_of_any_kind_rarely(device: torch.device, due: bool) -> None:
     state = SimpleNamespace(step=3, batch=3)
-    assert loop._look_is_due(state, device, Config(), 100) is due  # type: ignore[arg-type]
+    assert loop._sync_is_due(state, device, Config(), 100) is due  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("device", "waits"), [(CPU, 0), (CUDA, 1), (MPS, 1)])

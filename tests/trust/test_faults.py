@@ -169,7 +169,7 @@ def test_other_labels_are_refused_with_the_difference(home: Path, tmp_path: Path
 
 
 def relabelled(data: Path, target: Path, labels: list[str]) -> Path:
-    """A copy of a prepared data set whose labels stand in this order, or are called so."""
+    """A copy of a prepared dataset whose labels stand in this order, or are called so."""
     shutil.copytree(data, target)
     have = Dataset.load(data).info.labels
     names = {old: old if old in labels else next(new for new in labels if new not in have) for old in have}

@@ -1,4 +1,4 @@
-"""One thing wrong with a right data set: refused in one line that names it, or prepared with a word about it."""
+"""One thing wrong with a right dataset: refused in one line that names it, or prepared with a word about it."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def test_one_thing_wrong(kind: str, spoil: Spoil, expected: str, named: str, tmp
 
 
 def outcome(kind: str, folder: Path, spoil: Spoil) -> tuple[str, str]:
-    """What `prepare` does with a data set that was spoilt, and what it says."""
+    """What `prepare` does with a dataset that was spoilt, and what it says."""
     root = KINDS[kind][0](folder / "in")
     spoil(root)
     source, file = SOURCE.get(kind, (kind, "."))

@@ -105,7 +105,7 @@ def test_other_precisions_are_taken(kind: torch.dtype, weights: dict[str, Tensor
     torch.save({**weights, KEY: weights[KEY].to(kind)}, tmp_path / "model.pt")
     import_checkpoint(tmp_path / "model.pt", out=tmp_path / "out", backbone="test_vit")
     torch.testing.assert_close(
-        load_model(tmp_path / "out").state_dict()[f"backbone.trunk.{KEY}"], weights[KEY].to(kind).float()
+        load_model(tmp_path / "out").state_dict()[f"backbone.timm_model.{KEY}"], weights[KEY].to(kind).float()
     )
 
 

@@ -14,7 +14,7 @@ from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Predictions
 from mlrec.runs import log
 from mlrec.runs.record import RunRecord, Scored
-from mlrec.utils.errors import Findings
+from mlrec.utils.errors import ValidationReport
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.score import read_truth, score
 from tests.trust import trees
@@ -76,7 +76,7 @@ def scores(root: Path) -> Made:
 
 def truth(root: Path) -> Made:
     trees.csv(root)
-    return root / "labels.csv", lambda: read_truth(root / "labels.csv", None, None, Findings())
+    return root / "labels.csv", lambda: read_truth(root / "labels.csv", None, None, ValidationReport())
 
 
 def config(root: Path) -> Made:

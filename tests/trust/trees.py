@@ -1,4 +1,4 @@
-"""Small right data sets of every kind, for tests to spoil: COCO, VOC, WIDER, YOLO and CSV, two to four images each."""
+"""Small right datasets of every kind, for tests to spoil: COCO, VOC, WIDER, YOLO and CSV, two to four images each."""
 
 from __future__ import annotations
 

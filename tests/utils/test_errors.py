@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlrec.utils import errors
-from mlrec.utils.errors import ConfigError, DataError, Findings, MlrecError, counted, nearest, printable
+from mlrec.utils.errors import ConfigError, DataError, MlrecError, ValidationReport, counted, nearest, printable
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_nearest_known_name_is_offered(name: str, hint: str) -> None:
 
 
 def test_one_error_is_one_line() -> None:
-    findings = Findings()
+    findings = ValidationReport()
     findings.raise_errors("nothing wrong", "log")
     findings.error("a.xml: object 1", "class 'Dog' is unknown")
     with pytest.raises(DataError) as caught:
@@ -59,7 +59,7 @@ def test_one_error_is_one_line() -> None:
 
 @pytest.mark.parametrize(("count", "last"), [(3, "  (list: X.log)"), (14, "  ... and 4 more (full list: X.log)")])
 def test_several_errors_are_a_heading_and_up_to_ten_lines(count: int, last: str) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     for k in range(count):
         findings.error(f"line {k}", "wrong\nindeed"[:5])
     with pytest.raises(ConfigError) as caught:
@@ -70,7 +70,7 @@ def test_several_errors_are_a_heading_and_up_to_ten_lines(count: int, last: str)
 
 
 def test_errors_that_nobody_keeps_name_no_list() -> None:
-    findings = Findings()
+    findings = ValidationReport()
     for k in range(12):
         findings.error("here", f"{k}")
     with pytest.raises(DataError) as caught:
@@ -79,7 +79,7 @@ def test_errors_that_nobody_keeps_name_no_list() -> None:
 
 
 def test_warnings_are_one_line_a_kind_with_count_and_first_record() -> None:
-    findings = Findings()
+    findings = ValidationReport()
     for name in ("b.jpg", "a.jpg", "c\n.jpg"):
         findings.warn("listed twice", name)
     findings.warn("no object", "d\x1b.xml")

@@ -12,7 +12,7 @@ import pytest
 
 from mlrec.cli.console import Terminal
 from mlrec.utils import signals
-from mlrec.utils.signals import Signalled
+from mlrec.utils.signals import SignalReceived
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -22,11 +22,11 @@ def leaving() -> Iterator[None]:
     """Both signals end the work while the test runs."""
 
     def handler(number: int, _: FrameType | None) -> None:
-        signals.leave(number)
+        signals.raise_signal(number)
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signals.arrived()
+    signals.handled()
     for number, previous in before.items():
         signal.signal(number, previous)
 
@@ -45,10 +45,10 @@ def lose(number: int) -> None:
 
 @BOTH
 def test_a_signal_is_an_exception(number: signal.Signals, leaving: None) -> None:
-    with pytest.raises(Signalled) as raised:
+    with pytest.raises(SignalReceived) as raised:
         interrupted_work(number)
     assert raised.value.args == (number,)
-    signals.arrived()
+    signals.handled()
     signals.raise_lost()
 
 
@@ -56,7 +56,7 @@ def test_a_signal_is_an_exception(number: signal.Signals, leaving: None) -> None
 def test_a_dropped_signal_is_raised_at_the_end_of_the_command(number: signal.Signals, leaving: None) -> None:
     signals.raise_lost()
     lose(number)
-    with pytest.raises(Signalled) as raised:
+    with pytest.raises(SignalReceived) as raised:
         signals.raise_lost()
     assert raised.value.args == (number,)
 
@@ -65,7 +65,7 @@ def test_a_dropped_signal_is_raised_at_the_next_step_of_a_bar(leaving: None) -> 
     with Terminal().task("images", 3) as step:
         step()
         lose(signal.SIGTERM)
-        with pytest.raises(Signalled):
+        with pytest.raises(SignalReceived):
             step()
 
 
@@ -77,7 +77,7 @@ def test_python_itself_drops_it(leaving: None) -> None:
     watch = weakref.ref(gone, lambda _: interrupted_work(signal.SIGTERM))
     del gone
     assert watch() is None
-    with pytest.raises(Signalled):
+    with pytest.raises(SignalReceived):
         signals.raise_lost()
 
 
@@ -90,7 +90,7 @@ def test_signals_wait_until_processes_are_forked_and_stay_blocked_in_those(numbe
 
     before = signal.signal(number, answered)
     try:
-        with signals.held():
+        with signals.blocked_signals():
             os.kill(os.getpid(), number)
             child = os.fork()
             if not child:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from mlrec.datasets.images.decode import _metadata_ignored
-from mlrec.utils.threads import mapped
+from mlrec.utils.threads import thread_map
 
 
 def test_results_come_in_order_whatever_finishes_first() -> None:
@@ -19,13 +19,13 @@ def test_results_come_in_order_whatever_finishes_first() -> None:
         time.sleep(0.002 * (k % 2 == 0))
         return k * k
 
-    with mapped(slow_when_even, range(40), threads=4) as results:
+    with thread_map(slow_when_even, range(40), threads=4) as results:
         assert list(results) == [k * k for k in range(40)]
 
 
 def test_items_are_read_only_a_few_ahead() -> None:
     items = iter(range(1000))
-    with mapped(abs, items, threads=2, ahead=6) as results:
+    with thread_map(abs, items, threads=2, ahead=6) as results:
         assert next(results) == 0
     assert next(items) == 7
 
@@ -46,14 +46,14 @@ def test_what_waits_is_dropped_when_the_block_ends_and_no_thread_stays(monkeypat
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", end)
     before = threading.active_count()
-    with mapped(hold, range(100), threads=1, ahead=9) as results:
+    with thread_map(hold, range(100), threads=1, ahead=9) as results:
         next(results)
     assert begun in ([0], [0, 1])
     assert threading.active_count() == before
 
 
 def test_an_error_is_that_of_the_first_item_that_has_one() -> None:
-    with pytest.raises(ZeroDivisionError), mapped(lambda k: 1 // k, [1, 0, "x"], threads=2) as results:  # type: ignore[operator]
+    with pytest.raises(ZeroDivisionError), thread_map(lambda k: 1 // k, [1, 0, "x"], threads=2) as results:  # type: ignore[operator]
         list(results)
 
 

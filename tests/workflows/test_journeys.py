@@ -15,10 +15,10 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.voc import LABELS as VOC
 from mlrec.datasets.readers.wider import LABELS as WIDER
-from mlrec.reports.render.terminal import text
+from mlrec.reports.render.terminal import render_text
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.data.stats import stats
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
 from mlrec.workflows.report.report import report
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST
@@ -93,10 +93,10 @@ def test_prepare_train_eval_report(kind: str, tmp_path: Path) -> None:
     flags = {**FAST, "data": str(dataset.path), "epochs": 1}
     run = train(flags, out=tmp_path / "runs")
     assert (run.record.config["train_split"], run.record.config["split"]) == (trained, scored)
-    found = evaluate_run(run.path, machine=Machine(workers=0, device="cpu"))
+    found = evaluate_run(run.path, machine=RuntimeOptions(workers=0, device="cpu"))
     assert found.metrics == run.metrics()
     assert found.predictions.logits.shape == (len(dataset.manifest(scored)), labels)
-    assert dataset.info.name in text([report([run.path]).table])
+    assert dataset.info.name in render_text([report([run.path]).table])
     assert stats(dataset.path).labels == dataset.manifest(scored).labels
 
 

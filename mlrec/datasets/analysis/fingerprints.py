@@ -1,4 +1,4 @@
-"""Fingerprints of image files, kept in the folder of a data set so that each file is read once."""
+"""Fingerprints of image files, kept in the folder of a dataset so that each file is read once."""
 
 from __future__ import annotations
 

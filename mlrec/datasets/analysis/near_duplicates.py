@@ -29,7 +29,7 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
-class Pair:
+class DuplicatePair:
     """Two images, as positions, that are the same: `exact` in content, or alike by their correlation."""
 
     first: int
@@ -55,14 +55,14 @@ def fingerprint(path: Path | str) -> Fingerprint:
     return Fingerprint(hashlib.sha256(data).hexdigest(), np.asarray(small))
 
 
-def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Pair]:
+def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[DuplicatePair]:
     """All pairs of images that are the same, the first position smaller than the second, in order.
 
     Thumbnails are compared by their correlation, which brightness and contrast do not change. A nearly plain one is
     compared by content alone.
     """
     found = [
-        Pair(i, j, fingerprints[i].digest == fingerprints[j].digest, correlation)
+        DuplicatePair(i, j, fingerprints[i].digest == fingerprints[j].digest, correlation)
         for i, j, correlation in _alike([print_.thumbnail for print_ in fingerprints], alike)
     ]
     seen = {(pair.first, pair.second) for pair in found}
@@ -70,7 +70,7 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Pai
     for position, print_ in enumerate(fingerprints):
         earlier = first.setdefault(print_.digest, position)
         if earlier != position and (earlier, position) not in seen:
-            found.append(Pair(earlier, position, True, 1.0))
+            found.append(DuplicatePair(earlier, position, True, 1.0))
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 

@@ -1,4 +1,4 @@
-"""Parts of a data set in which every label keeps its prevalence, and groups of samples stay together."""
+"""Parts of a dataset in which every label keeps its prevalence, and groups of samples stay together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a data set holds: labels by split, shifts between splits, labels that come together, sizes."""
+"""What a dataset holds: labels by split, shifts between splits, labels that come together, sizes."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def label_gaps(manifest: Manifest) -> LabelGaps:
 def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     """Labels whose prevalence differs between two splits, the clearest first.
 
-    Two-proportion z-test, 5 % over all labels together (Bonferroni): on two random splits one such data set in twenty
+    Two-proportion z-test, 5 % over all labels together (Bonferroni): on two random splits one such dataset in twenty
     shows any.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))

@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label
 from mlrec.datasets.names import image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, Findings, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 from mlrec.utils.files import read_bytes
 
 OUTSIDE = "images outside the class folders were not used"
@@ -28,7 +28,7 @@ class _Photograph:
     classes: tuple[str, ...]
 
 
-def read_folders(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
 
     An image that is in several class folders, with the same name and content, is one sample with several labels.
@@ -73,7 +73,7 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     """
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give a folder with one folder a class")
-    findings = Findings()
+    findings = ValidationReport()
     folders: dict[int, Path] = {}
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
     for folder in _visible_folders(root):
@@ -103,7 +103,7 @@ def _visible_folders(place: Path) -> list[Path]:
 
 
 def _folders_by_split(
-    root: Path, given: Mapping[str, str], omitted: Omitted, findings: Findings
+    root: Path, given: Mapping[str, str], omitted: Omitted, findings: ValidationReport
 ) -> dict[str, list[Path]]:
     """The class folders of each split.
 
@@ -143,12 +143,12 @@ def _images_directly_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if is_image(file.name) and not file.is_dir())
 
 
-def _warn_outside(root: Path, files: Sequence[Path], findings: Findings) -> None:
+def _warn_outside(root: Path, files: Sequence[Path], findings: ValidationReport) -> None:
     for file in files:
         findings.warn(OUTSIDE, file.relative_to(root).as_posix())
 
 
-def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Findings) -> dict[str, list[Path]]:
+def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: ValidationReport) -> dict[str, list[Path]]:
     """The images of each class that has any, in order of their names."""
     found: dict[str, list[Path]] = {}
     for folder in folders:
@@ -163,7 +163,7 @@ def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Findin
     return found
 
 
-def _check_spelling(labels: Sequence[str], root: Path, findings: Findings) -> None:
+def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationReport) -> None:
     """Class names that differ in case alone are an error: they are one class."""
     folded: dict[str, str] = {}
     for label in labels:
@@ -174,7 +174,7 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: Findings) -> No
             )
 
 
-def _merged(root: Path, images: dict[str, list[Path]], findings: Findings) -> list[_Photograph]:
+def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:
     """The samples of one split: files of equal name and content are one, with the classes of all of them.
 
     Equal content under different names stays apart, with a warning if the labels differ: one photograph would be both
@@ -202,7 +202,7 @@ def _merged(root: Path, images: dict[str, list[Path]], findings: Findings) -> li
     return list(photographs.values())
 
 
-def _identities(files: Sequence[Path], findings: Findings) -> dict[Path, str]:
+def _identities(files: Sequence[Path], findings: ValidationReport) -> dict[Path, str]:
     """What tells the content of each file from that of all others; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     identity: dict[Path, str] = {}

@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
+from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, duplicates_in
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.coco_layout import Part, find_parts
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.utils.errors import DataError, Findings, counted, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, printable
 
 EMPTY = "images without any annotation"
 MAY_BE_NAN = ("bbox", "segmentation", "area")  # an image's labels do not depend on these
@@ -50,16 +50,16 @@ class _Annotation(msgspec.Struct, gc=False):
     id: Id | None = None
 
 
-class _File(msgspec.Struct):
+class _CocoFile(msgspec.Struct):
     images: list[Image]
     annotations: list[_Annotation]
     categories: list[Category]
 
 
-def read_coco(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below `path/images`.
 
-    Of an own data set the files `options.annotations` are read, each as one of `options.splits`, with their images
+    Of an own dataset the files `options.annotations` are read, each as one of `options.splits`, with their images
     below `options.images` (default: `path`).
 
     Raises:
@@ -72,7 +72,7 @@ def read_coco(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     left_out = 0
     for part in parts:
         try:
-            file = read_json(part.file, _File, findings, forgiven=MAY_BE_NAN)
+            file = read_json(part.file, _CocoFile, findings, forgiven=MAY_BE_NAN)
         except DataError as error:
             findings.errors.append(str(error))
             continue
@@ -99,14 +99,14 @@ def read_coco(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     return Reading(name, manifests, source, {EMPTY: left_out} if left_out else {}, sizes, footnotes=footnotes)
 
 
-def image_path(folder: str, file_name: str, where: str, findings: Findings) -> str:
+def image_path(folder: str, file_name: str, where: str, findings: ValidationReport) -> str:
     """The path below the root of an image that `images` names `file_name`."""
     name = image_name(file_name, where, findings)
     return f"{folder}/{name}" if folder else name
 
 
 def _manifest(
-    name: str, part: Part, file: _File, findings: Findings
+    name: str, part: Part, file: _CocoFile, findings: ValidationReport
 ) -> tuple[Manifest, dict[str, tuple[int, int]], NDArray[np.bool_]]:
     """All images of one file, the sizes it states, and which images have an annotation."""
     images = _images(file.images, part, findings)
@@ -115,7 +115,7 @@ def _manifest(
         image_path(part.folder, image.file_name, f"{part.file}: images[{k}] (id {image.id}): file_name", findings)
         for k, image in enumerate(images)
     ]
-    for path in repeated(paths):
+    for path in duplicates_in(paths):
         findings.error(f"{part.file}", f"{printable(path)} stands under two image ids, which splits its labels")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
@@ -132,7 +132,7 @@ def _manifest(
     return manifest, sizes, annotated
 
 
-def _images(images: Sequence[Image], part: Part, findings: Findings) -> list[Image]:
+def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> list[Image]:
     """The images, those that stand there twice once."""
     if not images:
         findings.error(f"{part.file}", f"\"images\" is empty: no images in split '{part.split}'")
@@ -148,7 +148,7 @@ def _images(images: Sequence[Image], part: Part, findings: Findings) -> list[Ima
     return list(by_id.values())
 
 
-def categories(entries: Sequence[Category], file: Path, findings: Findings) -> tuple[list[str], list[int]]:
+def categories(entries: Sequence[Category], file: Path, findings: ValidationReport) -> tuple[list[str], list[int]]:
     """Label names and category ids, in ascending order of the ids."""
     by_id: dict[int, Category] = {}
     for k, entry in enumerate(entries):
@@ -162,7 +162,7 @@ def categories(entries: Sequence[Category], file: Path, findings: Findings) -> t
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:
         findings.error(f"{file}", '"categories" is empty; it must name the labels')
-    for label in repeated(labels):
+    for label in duplicates_in(labels):
         findings.error(f"{file}: categories", f"'{printable(label)}' is the name of two categories; rename one")
     return labels, ids
 
@@ -172,7 +172,7 @@ def _places(
     image_ids: Sequence[int],
     category_ids: Sequence[int],
     part: Part,
-    findings: Findings,
+    findings: ValidationReport,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Row and column of each annotation; one that points nowhere is an error."""
     count = len(annotations)
@@ -200,7 +200,7 @@ def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np
     return order[places], ordered[places] == ids
 
 
-def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: Findings) -> None:
+def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: ValidationReport) -> None:
     ids = [found.id for found in annotations if found.id is not None]
     if len(set(ids)) == len(ids):
         return

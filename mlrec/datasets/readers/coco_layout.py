@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below
-from mlrec.datasets.manifest import repeated
+from mlrec.datasets.manifest import duplicates_in
 from mlrec.datasets.names import SPLIT_NAME
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, usual_order
-from mlrec.utils.errors import DataError, Findings, UsageError, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, printable
 
 EXPECTED = ("train", "val")
 LONGEST_LINK = 4096  # bytes of a path
@@ -23,7 +23,7 @@ _NAME = re.compile(r"(?P<split>.+?)[_-]?(?P<year>\d{4})?")
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its annotation file, the root of the data set, and the folder of its images below that ("" = root)."""
+    """One split: its annotation file, the root of the dataset, and the folder of its images below that ("" = root)."""
 
     split: str
     file: Path
@@ -31,8 +31,8 @@ class Part:
     folder: str
 
 
-def find_parts(path: Path, options: ReadOptions, findings: Findings) -> tuple[str, list[Part]]:
-    """The default name of the data set and its splits.
+def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
+    """The default name of the dataset and its splits.
 
     Raises:
         DataError: no annotation file, or several years and none chosen.
@@ -82,13 +82,13 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"--split '{printable(split)}' is no name of a split; write train, val or test")
-    if twice := repeated(splits):
+    if twice := duplicates_in(splits):
         raise UsageError(f"two --annotations are of split '{printable(twice[0])}'; give a --split for each, in order")
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
     return files[0].stem if len(files) == 1 else root.name, parts
 
 
-def _years(folder: Path, given: Mapping[str, str], findings: Findings) -> dict[str, dict[str, Path]]:
+def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -> dict[str, dict[str, Path]]:
     """Annotation files by year ("" for none) and split; two of one split and year are an error."""
     files = [file for file in sorted(folder.glob("[!.]*.json")) if _split_of(file, given) is not None]
     years: dict[str, dict[str, Path]] = {}
@@ -103,7 +103,7 @@ def _years(folder: Path, given: Mapping[str, str], findings: Findings) -> dict[s
     return years
 
 
-def _warn_of_other_files(folder: Path, known: Collection[Path], findings: Findings) -> None:
+def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:
     """Warn of annotation files that no split is read from; the official ones of other tasks are no instances."""
     for file in files_below(folder, Omitted()):
         if file.suffix.lower() == ".json" and file not in known and not _OTHER_TASK.match(file.name):
@@ -122,7 +122,7 @@ def _named(file: Path) -> tuple[str, str]:
     return (match["split"].casefold(), match["year"] or "") if match else ("", "")
 
 
-def _image_folder(root: Path, split: str, year: str, findings: Findings) -> str:
+def _image_folder(root: Path, split: str, year: str, findings: ValidationReport) -> str:
     usual = f"{split}{year}"
     for folder in (usual, f"images/{usual}", *_other_spellings(root, split, year)):
         if (root / folder).is_dir():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
 from mlrec.datasets.readers.csv_file import CsvFile, is_number
-from mlrec.utils.errors import DataError, Findings, UsageError, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest, printable
 
 SPLIT_COLUMN = "split"
 METADATA = ("fold", "split", "id", "index", "width", "height")
@@ -38,7 +38,9 @@ def cell_meanings(negative: str | None, unknown: str | None) -> dict[float | str
     return meanings
 
 
-def split_column(file: CsvFile, chosen: Sequence[str] | None, given: Iterable[str], findings: Findings) -> int | None:
+def split_column(
+    file: CsvFile, chosen: Sequence[str] | None, given: Iterable[str], findings: ValidationReport
+) -> int | None:
     """The column of split names, or None. A column `split` of numbers names no splits, unless `--splits` names them.
 
     Args:
@@ -66,7 +68,7 @@ def split_column(file: CsvFile, chosen: Sequence[str] | None, given: Iterable[st
     return None
 
 
-def label_columns(file: CsvFile, chosen: Sequence[str] | None, findings: Findings) -> list[int]:
+def label_columns(file: CsvFile, chosen: Sequence[str] | None, findings: ValidationReport) -> list[int]:
     """The columns of labels: those of `--labels`, else all but the first and metadata.
 
     Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are) are left out

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from mlrec.datasets.manifest import clean_label, repeated
-from mlrec.utils.errors import DataError, Findings, MlrecError, printable
+from mlrec.datasets.manifest import clean_label, duplicates_in
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
 from mlrec.utils.files import read_text
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
@@ -48,7 +48,7 @@ class CsvFile:
 
 
 def read_csv(
-    path: Path, findings: Findings, kind: type[MlrecError] = DataError, *, drop_index: bool = False
+    path: Path, findings: ValidationReport, kind: type[MlrecError] = DataError, *, drop_index: bool = False
 ) -> CsvFile:
     """Read a comma-separated file: UTF-8 with or without byte order mark, any line ends, blank lines left out.
 
@@ -74,7 +74,7 @@ def read_csv(
     columns = tuple(
         clean_label(name, f"{path}: line {header_line}, column {k}", findings) for k, name in enumerate(header, 1)
     )
-    for name in repeated(columns):
+    for name in duplicates_in(columns):
         findings.error(f"{path}", f"column '{printable(name)}' stands twice; keep one")
     rows, lines = [], []
     for line, cells in records:
@@ -113,7 +113,7 @@ def _records(text: str, path: Path, kind: type[MlrecError]) -> Iterator[tuple[in
 
 
 def _without_index(
-    header: list[str], records: list[tuple[int, list[str]]], path: Path, findings: Findings
+    header: list[str], records: list[tuple[int, list[str]]], path: Path, findings: ValidationReport
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The table without its first column that has no name, if that numbers the records."""
     index = next((k for k, name in enumerate(header) if _is_unnamed(name)), None)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import NEGATIVE, Manifest, repeated
+from mlrec.datasets.manifest import NEGATIVE, Manifest, duplicates_in
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.columns import SPLIT_COLUMN, cell_key, cell_meanings, label_columns, split_column
 from mlrec.datasets.readers.csv_file import CsvFile, read_csv
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 
 OTHER_TABLES = (".tsv", ".txt", ".xls", ".xlsx", ".json", ".jsonl", ".parquet")
 NAME_COLUMN = "filename"
@@ -35,7 +35,7 @@ class _Table:
     targets: NDArray[np.int8]
 
 
-def read_csv_labels(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a CSV file, or a folder that holds one `<split>.csv` per split.
 
     A file's splits are those of its column `split`, or the one split `all`; so are those of the only file of a folder
@@ -67,7 +67,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: Findings) -> Rea
     return Reading(usual_name(path), manifests=sorted(manifests, key=lambda m: usual_order(m.split)), source=source)
 
 
-def _tables(folder: Path, findings: Findings) -> list[Path]:
+def _tables(folder: Path, findings: ValidationReport) -> list[Path]:
     """The CSV files of a folder, one per split; tables of other kinds are a warning."""
     visible = [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
     for file in sorted(visible):
@@ -76,7 +76,7 @@ def _tables(folder: Path, findings: Findings) -> list[Path]:
     return sorted((f for f in visible if f.suffix.lower() == ".csv"), key=lambda file: usual_order(file.stem))
 
 
-def _readable(paths: Sequence[Path], findings: Findings) -> list[CsvFile]:
+def _readable(paths: Sequence[Path], findings: ValidationReport) -> list[CsvFile]:
     """The files, read; of several, each one that cannot be read is an error of its own."""
     files = []
     for path in paths:
@@ -89,7 +89,7 @@ def _readable(paths: Sequence[Path], findings: Findings) -> list[CsvFile]:
     return files
 
 
-def _read(path: Path, findings: Findings) -> CsvFile:
+def _read(path: Path, findings: ValidationReport) -> CsvFile:
     file = read_csv(path, findings, drop_index=True)
     if file.columns[0] != NAME_COLUMN:
         first = printable(file.columns[0])
@@ -101,7 +101,7 @@ def _names_split(stem: str, options: ReadOptions) -> bool:
     return known_split(stem) is not None or stem.casefold() in options.split_names
 
 
-def _splits_of_files(files: Sequence[CsvFile], options: ReadOptions, findings: Findings) -> list[list[str]]:
+def _splits_of_files(files: Sequence[CsvFile], options: ReadOptions, findings: ValidationReport) -> list[list[str]]:
     """The split of each row of each file: one split per file, named after it."""
     for file in files:
         if split_column(file, options.labels, (), findings) is not None:
@@ -111,12 +111,12 @@ def _splits_of_files(files: Sequence[CsvFile], options: ReadOptions, findings: F
     names = resolve_names({file.path.stem: str(file.path) for file in files}, options.split_names, findings)
     splits = [names[file.path.stem] for file in files]
     if not findings.errors:
-        for split in repeated(splits):
+        for split in duplicates_in(splits):
             findings.error("--splits", f"two files are of split '{printable(split)}'; join the files")
     return [[split] * len(file.rows) for split, file in zip(splits, files, strict=True)]
 
 
-def _splits_of_rows(file: CsvFile, options: ReadOptions, findings: Findings) -> list[list[str]]:
+def _splits_of_rows(file: CsvFile, options: ReadOptions, findings: ValidationReport) -> list[list[str]]:
     """The split of each row of the one file, by its column of splits."""
     column = split_column(file, options.labels, options.split_names, findings)
     if column is None:
@@ -135,7 +135,7 @@ def _table(
     splits: list[str],
     options: ReadOptions,
     meanings: Mapping[float | str, int],
-    findings: Findings,
+    findings: ValidationReport,
 ) -> _Table:
     """One file with its labels, targets and splits, identical records once."""
     columns = label_columns(file, options.labels, findings)
@@ -148,7 +148,7 @@ def _table(
 
 
 def _targets(
-    file: CsvFile, columns: Sequence[int], meanings: Mapping[float | str, int], findings: Findings
+    file: CsvFile, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
 ) -> NDArray[np.int8]:
     targets = np.zeros((len(file.rows), len(columns)), dtype=np.int8)
     usual = {text: meanings[cell_key(text)] for text in USUAL_CELLS}
@@ -161,7 +161,9 @@ def _targets(
     return targets
 
 
-def _value(file: CsvFile, row: int, column: int, meanings: Mapping[float | str, int], findings: Findings) -> int:
+def _value(
+    file: CsvFile, row: int, column: int, meanings: Mapping[float | str, int], findings: ValidationReport
+) -> int:
     text = file.rows[row][column].strip()
     value = meanings.get(cell_key(text))
     if value is not None:
@@ -174,7 +176,7 @@ def _value(file: CsvFile, row: int, column: int, meanings: Mapping[float | str, 
     return NEGATIVE
 
 
-def _check_minus_one(tables: Sequence[_Table], options: ReadOptions, findings: Findings) -> None:
+def _check_minus_one(tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport) -> None:
     """Report tables in which -1, or 0, may mean something else than it was taken for."""
     given = {cell_key(text) for text in (options.negative, options.unknown) if text is not None}
     held = {value for table in tables for value in table.values}
@@ -189,7 +191,7 @@ def _check_minus_one(tables: Sequence[_Table], options: ReadOptions, findings: F
         findings.warn("0 is negative, too, beside the value of --negative", f"{file}; --unknown 0 makes it unknown")
 
 
-def _without_repeats(table: _Table, findings: Findings) -> _Table:
+def _without_repeats(table: _Table, findings: ValidationReport) -> _Table:
     """Identical records once, with a warning; an image with different labels in two records is an error."""
     first: dict[str, int] = {}
     seen: set[tuple[str, str]] = set()

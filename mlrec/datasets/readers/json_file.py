@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.manifest import repeated
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.datasets.manifest import duplicates_in
+from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_bytes
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -29,7 +29,7 @@ _BYTE = re.compile(r"\(byte (\d+)\)")
 _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
 
 
-def read_json(path: Path, kind: type[T], findings: Findings, *, forgiven: Collection[str] = ()) -> T:
+def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven: Collection[str] = ()) -> T:
     """The JSON file `path` as a `kind`.
 
     Args:
@@ -82,7 +82,7 @@ def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> Data
     )
 
 
-def _read_slowly(path: Path, data: bytes, findings: Findings, forgiven: Collection[str]) -> Any:
+def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: Collection[str]) -> Any:
     """The value, with keys of `forgiven` dropped where they hold NaN; a fault is told with its place."""
     _refuse_other_files(path, data)
     try:
@@ -97,7 +97,7 @@ def _read_slowly(path: Path, data: bytes, findings: Findings, forgiven: Collecti
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         if len(record) < len(pairs):
-            twice = repeated(key for key, _ in pairs)[0]
+            twice = duplicates_in(key for key, _ in pairs)[0]
             raise DataError(f"{printable(path)}: key '{printable(twice)}' stands twice in one object; keep one")
         for key, value in pairs:
             text = isinstance(value, str) and not _encodable(value)

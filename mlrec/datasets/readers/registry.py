@@ -1,4 +1,4 @@
-"""What every reader of foreign annotations takes and gives. A new source is one file and one line in `SOURCES`."""
+"""What every reader of foreign annotations takes and gives. A new source is one file and one line in `READERS`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.datasets.manifest import Manifest
-from mlrec.utils.errors import Findings
+from mlrec.utils.errors import ValidationReport
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Reading:
     """What a reader found, before any image file is opened.
 
     Attributes:
-        name: the default name of the data set ("voc2007").
+        name: the default name of the dataset ("voc2007").
         manifests: one a split, boxes as annotated.
         skipped: records left out, by reason.
         source: what `dataset.json` keeps to read the annotations again (boxes and masks by annotation id).
@@ -64,9 +64,9 @@ class Reading:
     published: dict[str, int] = field(default_factory=dict)
 
 
-Reader = Callable[[Path, ReadOptions, Findings], Reading]
+Reader = Callable[[Path, ReadOptions, ValidationReport], Reading]
 
-SOURCES: dict[str, str] = {
+READERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:read_voc2007",
     "voc2012": "mlrec.datasets.readers.voc:read_voc2012",
     "voc": "mlrec.datasets.readers.voc_custom:read_own_voc",
@@ -89,7 +89,7 @@ USED: dict[str, tuple[str, ...]] = {
 
 
 def usual_name(path: Path) -> str:
-    """The name of a data set that is called after its file, without the ending, or after its folder.
+    """The name of a dataset that is called after its file, without the ending, or after its folder.
 
     Example:
         >>> usual_name(Path("/data/pets.csv"))
@@ -101,6 +101,6 @@ def usual_name(path: Path) -> str:
 
 def reader_of(kind: str) -> Reader:
     """The reader of a source; its module is loaded when it is asked for."""
-    module, _, function = SOURCES[kind].partition(":")
+    module, _, function = READERS[kind].partition(":")
     reader: Reader = getattr(importlib.import_module(module), function)
     return reader

@@ -1,4 +1,4 @@
-"""The synthetic data set `shapes`: scenes with boxes and instance masks, drawn once and stored in COCO format.
+"""The synthetic dataset `shapes`: scenes with boxes and instance masks, drawn once and stored in COCO format.
 
 Nothing after the drawing knows that it is synthetic: it is read by the COCO reader, from files, like any other.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.scenes import CLASSES, SHAPES, TEXTURES, Scene, draw_scene
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_own_json, replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 
@@ -27,8 +27,8 @@ VERSION = 1  # raise it when the drawing changes: folders drawn by another versi
 QUALITY = 92
 
 
-def read_shapes(path: Path, options: ReadOptions, findings: Findings) -> Reading:
-    """Draw the data set into `path`, unless it lies there already, and read it as COCO.
+def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Draw the dataset into `path`, unless it lies there already, and read it as COCO.
 
     Raises:
         DataError: `path` holds something else.

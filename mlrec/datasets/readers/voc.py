@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, repeated
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, duplicates_in
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, Findings, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 from mlrec.utils.files import read_text
 
 LABELS = (
@@ -30,7 +30,7 @@ LABELS = (
 LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
-def read_voc2007(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as all readers
+def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as all readers
     """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the year's folder itself.
 
     Raises:
@@ -42,7 +42,7 @@ def read_voc2007(path: Path, options: ReadOptions, findings: Findings) -> Readin
     return Reading("voc2007", manifests, source, stated_sizes=sizes)
 
 
-def read_voc2012(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
     """Read VOC2012 as VOC2007. Its test images have no public labels: all unknown, listed for prediction.
 
     Raises:
@@ -74,12 +74,12 @@ def _is_other_year(name: str, year: str) -> bool:
 
 
 def read_year(
-    name: str, root: Path, labels: Sequence[str], findings: Findings, *, unlabelled: Collection[str] = ()
+    name: str, root: Path, labels: Sequence[str], findings: ValidationReport, *, unlabelled: Collection[str] = ()
 ) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
     """One manifest for each split that has a list, and the sizes that the annotations state, by image.
 
     Args:
-        name: of the data set.
+        name: of the dataset.
         root: the folder of `Annotations`, `ImageSets` and `JPEGImages`.
         labels: the classes, in the order of the target columns.
         findings: where errors and warnings go.
@@ -115,7 +115,7 @@ def read_year(
 
 def read_lists(
     folder: Path,
-    findings: Findings,
+    findings: ValidationReport,
     is_known: Callable[[str], bool],
     *,
     own: bool = False,
@@ -167,7 +167,7 @@ def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
     ]
 
 
-def _list(file: Path, split: str, findings: Findings, is_known: Callable[[str], bool]) -> list[str]:
+def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable[[str], bool]) -> list[str]:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
     if not lines:
         findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
@@ -177,7 +177,7 @@ def _list(file: Path, split: str, findings: Findings, is_known: Callable[[str], 
         name = image_name(_stem_of(line, is_known), f"{file}: line {number}", findings)
         if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
             names.append(name)
-    for name in repeated(names):
+    for name in duplicates_in(names):
         findings.warn("images listed twice were taken once", f"{file}: {name}")
     return list(dict.fromkeys(names))
 
@@ -198,7 +198,7 @@ def _is_plain(name: str) -> bool:
     return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
-def targets_of(annotation: Annotation, labels: Sequence[str], findings: Findings) -> list[int]:
+def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
     """One target a label; a class that is none of the labels is an error with the nearest name."""
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):

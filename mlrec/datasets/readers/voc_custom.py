@@ -21,10 +21,10 @@ from mlrec.datasets.readers.voc import (
 )
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 
 
-def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
     XML files are read in all subfolders. Splits are those of `ImageSets/Main`, else there is one, `all`; if XML files
@@ -85,7 +85,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: Findings) -> Readin
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
-def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], findings: Findings) -> None:
+def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], findings: ValidationReport) -> None:
     """Warn of images in `place` that no annotation is about."""
     annotated = {without_ending(name) for name in names.values()}
     for name in unused_images(root, names.values()):
@@ -100,7 +100,7 @@ def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[st
     )
 
 
-def _annotation_files(folder: Path, findings: Findings) -> dict[str, Path]:
+def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Path]:
     """All XML files below `folder`, by their path below it without the ending.
 
     Raises:
@@ -120,7 +120,7 @@ def _annotation_files(folder: Path, findings: Findings) -> dict[str, Path]:
 
 
 def _by_folder(
-    folder: Path, files: Mapping[str, Path], given: Mapping[str, str], findings: Findings
+    folder: Path, files: Mapping[str, Path], given: Mapping[str, str], findings: ValidationReport
 ) -> dict[str, list[str]]:
     """Annotations by split, as paths below `folder` without their ending; without a folder per split all are one."""
     stems = [file.relative_to(folder).with_suffix("").as_posix() for file in files.values()]
@@ -136,7 +136,7 @@ def _by_folder(
     return dict(sorted(lists.items(), key=lambda item: usual_order(item[0]))) or {WHOLE: stems}
 
 
-def _collected(annotations: Sequence[Annotation], findings: Findings) -> tuple[str, ...]:
+def _collected(annotations: Sequence[Annotation], findings: ValidationReport) -> tuple[str, ...]:
     """All class names that occur, sorted. Names that differ in case alone are an error: they are one class."""
     places: dict[str, str] = {}
     for annotation in annotations:
@@ -155,12 +155,12 @@ def _image_folder(root: Path, folder: Path) -> Path:
 
 
 def _images_of(
-    root: Path, folder: Path, images: Path | None, annotations: Mapping[str, Annotation], findings: Findings
+    root: Path, folder: Path, images: Path | None, annotations: Mapping[str, Annotation], findings: ValidationReport
 ) -> tuple[Path, dict[str, str]]:
     """The root of the image names, and the image of each annotation. Files are listed, not opened.
 
     Args:
-        root: the folder of the data set.
+        root: the folder of the dataset.
         folder: the folder of the annotations.
         images: the folder of the images, if it was given.
         annotations: by path below `folder`, without the ending.

@@ -12,7 +12,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from mlrec.datasets.manifest import clean_label
 from mlrec.datasets.names import alike, normal
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_bytes
 
 MAX_BYTES = 10_000_000
@@ -38,7 +38,7 @@ class Annotation:
     size: tuple[int, int] | None
 
 
-def read_annotation(path: Path, root: Path, findings: Findings) -> Annotation | None:
+def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annotation | None:
     """Read one annotation; what is wrong goes to `findings`, with the path below `root`, and nothing is returned."""
     where = str(path.relative_to(root.parent))
     try:
@@ -106,7 +106,7 @@ def _parse(path: Path, where: str) -> ET.Element:
     return tree
 
 
-def _check_filename(tree: ET.Element, stem: str, where: str, findings: Findings) -> None:
+def _check_filename(tree: ET.Element, stem: str, where: str, findings: ValidationReport) -> None:
     name = (tree.findtext("filename") or "").strip()
     if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
         findings.error(where, f"<filename> '{printable(name)}' leaves the image folder; correct it")
@@ -127,7 +127,7 @@ def _size(tree: ET.Element) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _thing(node: ET.Element, where: str, findings: Findings) -> Thing:
+def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     name = node.findtext("name")
     label = clean_label(name, where, findings) if name is not None else ""
     if name is None:

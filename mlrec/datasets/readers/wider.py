@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 
 LABELS = (
     "male", "longHair", "sunglass", "hat", "tShirt", "longSleeve", "formal",
@@ -38,7 +38,7 @@ class _Image(msgspec.Struct, gc=False):
     targets: list[_Target]
 
 
-class _File(msgspec.Struct):
+class _WiderFile(msgspec.Struct):
     images: list[_Image]
     attribute_id_map: dict[str, str]
 
@@ -53,7 +53,7 @@ class _Person:
     box: list[float]
 
 
-def read_wider(path: Path, options: ReadOptions, findings: Findings) -> Reading:  # noqa: ARG001 - as every reader
+def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
     """Read `wider_attribute_{trainval,test}.json`; images lie in `path/Image`.
 
     Attribute 1, -1, 0 become positive, negative, unknown. Where trainval holds images of `train/` and of `val/`, these
@@ -69,7 +69,7 @@ def read_wider(path: Path, options: ReadOptions, findings: Findings) -> Reading:
         if file is None:
             findings.warn(f"split '{split}' is absent, because its file is missing", f"wider_attribute_{split}.json")
             continue
-        content = read_json(file, _File, findings)
+        content = read_json(file, _WiderFile, findings)
         _check_names(content.attribute_id_map, file, findings)
         persons = list(_persons(content.images, file, findings))
         if split == "trainval":
@@ -88,7 +88,7 @@ def _annotation_file(root: Path, name: str) -> Path | None:
     return next((file for file in found if file.exists()), None)
 
 
-def _check_names(named: dict[str, str], file: Path, findings: Findings) -> None:
+def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) -> None:
     """The columns must be the paper's 14 attributes in its order; case, blanks and punctuation may differ."""
     expected = {str(k): label for k, label in enumerate(LABELS)}
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
@@ -104,7 +104,7 @@ def _folded(name: str) -> str:
     return _SPELLINGS.get(plain, plain)
 
 
-def _persons(images: list[_Image], file: Path, findings: Findings) -> Iterator[_Person]:
+def _persons(images: list[_Image], file: Path, findings: ValidationReport) -> Iterator[_Person]:
     first: dict[str, _Image] = {}
     for number, image in enumerate(images):
         where = f"{file}: images[{number}] ({image.file_name})"
@@ -121,7 +121,7 @@ def _persons(images: list[_Image], file: Path, findings: Findings) -> Iterator[_
                 yield _Person(name, place, values, target.bbox)
 
 
-def _values(target: _Target, where: str, findings: Findings) -> list[int]:
+def _values(target: _Target, where: str, findings: ValidationReport) -> list[int]:
     """The 14 targets of a person, or nothing if the record does not fit."""
     if len(target.bbox) != 4:
         findings.error(where, f"bbox has {len(target.bbox)} numbers, expected x, y, width, height")

@@ -21,11 +21,11 @@ from mlrec.datasets.image_paths import (
     without_dots,
 )
 from mlrec.datasets.images.decode import SUFFIXES
-from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, repeated
+from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, duplicates_in
 from mlrec.datasets.names import alike, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_text
 
 FILE = "data.yaml"
@@ -38,8 +38,8 @@ OTHER_KEYS = frozenset(
 _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]", re.IGNORECASE)
 
 
-def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:
-    """Read the data set that `data.yaml` describes; `path` is that file or its folder.
+def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read the dataset that `data.yaml` describes; `path` is that file or its folder.
 
     `names` is a list or numbers the classes; `train`, `val` (or `valid`, ...) and `test` are folders of images or text
     files that list them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are
@@ -47,7 +47,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: Findings) -> Reading:
     an error. Names are used as given: a link is not replaced by its target. A label is positive if it has a box.
 
     Raises:
-        DataError: no such file, or it does not describe a data set.
+        DataError: no such file, or it does not describe a dataset.
     """
     file = _find(path.absolute())
     described = _load(file)
@@ -115,14 +115,14 @@ def _refuse_tricks(text: str, file: Path) -> None:
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes
         if depth > MAX_DEPTH:
-            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a data set is")
+            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
-        if isinstance(node, yaml.MappingNode) and (twice := repeated(str(key.value) for key, _ in node.value)):
+        if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
             raise DataError(f"{printable(file)}: key '{printable(twice[0])}' stands twice; keep one")
 
 
-def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
+def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...]:
     if isinstance(value, dict) and set(value) == set(range(len(value))):
         value = [value[k] for k in range(len(value))]
     if not isinstance(value, list) or not value:
@@ -131,13 +131,13 @@ def _names(value: Any, file: Path, findings: Findings) -> tuple[str, ...]:
         if not isinstance(name, str | int) or isinstance(name, bool):
             raise DataError(f"{printable(file)}: names: {printable(name)} is no text to YAML; put the name in quotes")
     labels = tuple(clean_label(str(name), f"{file}: names[{k}]", findings) for k, name in enumerate(value))
-    for name in repeated(labels):
+    for name in duplicates_in(labels):
         findings.error(f"{file}: names", f"'{printable(name)}' stands twice; keep one")
     return labels
 
 
 def _splits(
-    described: Mapping[Any, Any], file: Path, given: Mapping[str, str], findings: Findings
+    described: Mapping[Any, Any], file: Path, given: Mapping[str, str], findings: ValidationReport
 ) -> dict[str, list[Any]]:
     """What each split's key gives: folders and lists of images. Other keys, settings apart, are a warning.
 
@@ -159,7 +159,7 @@ def _splits(
     return splits
 
 
-def _root(value: Any, file: Path, findings: Findings) -> Path:
+def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
     """`path:` if it exists, as given or below the file's folder; else that folder: configurations move with data."""
     candidates = [file.parent / str(value), Path(str(value)).absolute()] if value else []
     for folder in candidates:
@@ -179,9 +179,9 @@ def _exists(path: Path) -> bool:
 
 
 class _Listing:
-    """The images of a data set: what folders hold and lists name, as names below the root."""
+    """The images of a dataset: what folders hold and lists name, as names below the root."""
 
-    def __init__(self, root: Path, findings: Findings) -> None:
+    def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
         self._omitted = Omitted()
         self._index: ImageIndex | None = None
@@ -198,7 +198,7 @@ class _Listing:
                 names += [file.relative_to(self._root).as_posix() for file in files]
             else:
                 names += self._listed(place)
-        for name in repeated(names):
+        for name in duplicates_in(names):
             self._findings.warn("images listed twice were taken once", f"{where}: {name}")
         return list(dict.fromkeys(names))
 
@@ -247,7 +247,7 @@ class _Listing:
 class _LabelFiles:
     """The text files of boxes, looked up by the names of their images; folders are listed once."""
 
-    def __init__(self, root: Path, findings: Findings) -> None:
+    def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
         self._folders: dict[Path, dict[str, str]] = {}
 
@@ -326,7 +326,7 @@ def _with_labels(file: Path) -> Path | None:
     return Path(*folders[:last], "labels", *folders[last + 1 :], file.name)
 
 
-def _class_of(fields: Sequence[str], labels: int, where: str, findings: Findings) -> int | None:
+def _class_of(fields: Sequence[str], labels: int, where: str, findings: ValidationReport) -> int | None:
     """The class of one line: `class x y width height`, or `class x1 y1 x2 y2 ...` of an outline."""
     try:
         numbers = [float(field) for field in fields]

@@ -32,14 +32,14 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Line:
+class SheetRow:
     """Pictures that belong together, below a heading where there is one."""
 
     heading: str
     tiles: tuple[Tile, ...]
 
 
-def write_sheet(lines: Sequence[Line], path: Path) -> int:
+def write_sheet(lines: Sequence[SheetRow], path: Path) -> int:
     """Draw `lines` into the PNG file `path`; those that no sheet can hold are left out. How many pictures it shows."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -69,7 +69,7 @@ def write_sheet(lines: Sequence[Line], path: Path) -> int:
     return sum(len(tiles) for _, tiles in shown)
 
 
-def _rows(lines: Sequence[Line]) -> Iterator[tuple[str, tuple[Tile, ...]]]:
+def _rows(lines: Sequence[SheetRow]) -> Iterator[tuple[str, tuple[Tile, ...]]]:
     for line in lines:
         for start in range(0, len(line.tiles), COLUMNS):
             yield line.heading if start == 0 else "", line.tiles[start : start + COLUMNS]

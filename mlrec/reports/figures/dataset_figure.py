@@ -1,4 +1,4 @@
-"""A data set as one picture: labels, labels per image, what comes together."""
+"""A dataset as one picture: labels, labels per image, what comes together."""
 
 from __future__ import annotations
 

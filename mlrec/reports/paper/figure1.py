@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlrec.metrics.intervals import Interval
-from mlrec.metrics.object_size import Stratum
+from mlrec.metrics.object_size import SizeBin
 from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LamSweep
 from mlrec.reports.render.number_format import Cell, shown
 from mlrec.reports.render.table import Column, Row, Table
@@ -57,8 +57,8 @@ def _row(sweep: LamSweep, key: str, name: str, lam: float, temperature: float | 
     return Row((name, lam, *degree, found["mAP"], found["CF1"], found["OF1"], difference, between))
 
 
-def strata_table(
-    strata: Sequence[Stratum],
+def size_table(
+    strata: Sequence[SizeBin],
     names: Sequence[str],
     title: str = "AP by size and number",
     *,
@@ -87,7 +87,7 @@ def _seeds_note(seeds: Sequence[int]) -> str:
     return "intervals are about these trained models, not about the methods: other seeds may differ more"
 
 
-def _compared(stratum: Stratum) -> list[Cell]:
+def _compared(stratum: SizeBin) -> list[Cell]:
     cells: list[Cell] = []
     for mAP, gain in zip(stratum.mAP[1:], stratum.gains, strict=True):
         cells += [mAP, None if gain is None else gain.value, _between(gain)]

@@ -13,7 +13,7 @@ from mlrec.reports.settings import NOT_THE_METHOD
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One setting: λ or H, mAP as a fraction (the mean of n seeds), its standard deviation over seeds, its interval."""
 
     x: float
@@ -29,10 +29,10 @@ class Series:
 
     name: str
     group: str
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
 
     @property
-    def peak(self) -> Point:
+    def peak(self) -> CurvePoint:
         """The point of the highest mAP, the first of equals."""
         return max(self.points, key=lambda point: point.mAP)
 
@@ -49,7 +49,7 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
         along.setdefault((_other_settings(result, key), result.block), []).append(result)
     found = []
     for members in along.values():
-        points: dict[float, Point] = {}
+        points: dict[float, CurvePoint] = {}
         for point in sorted((_point(r, key, intervals or {}) for r in members), key=lambda p: (p.x, -p.n)):
             points.setdefault(point.x, point)
         if len(points) > 1:
@@ -87,10 +87,10 @@ def _other_settings(result: Result, key: str) -> str:
     return repr((config, sorted(result.settings.items())))  # settings: weights and training data, too
 
 
-def _point(result: Result, key: str, intervals: Intervals) -> Point:
+def _point(result: Result, key: str, intervals: Intervals) -> CurvePoint:
     x = result.lam if key == "lam" else result.heads
     bounds = intervals.get(result.paths, {}).get("mAP")
-    return Point(float(x or 0), result.values["mAP"] or 0.0, result.spread, len(result.paths), bounds)
+    return CurvePoint(float(x or 0), result.values["mAP"] or 0.0, result.spread, len(result.paths), bounds)
 
 
 def _name(result: Result, key: str) -> str:

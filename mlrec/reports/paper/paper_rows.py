@@ -1,4 +1,4 @@
-"""`Line`: a row of one of the paper's tables before it is drawn, printed by others or measured here."""
+"""`PaperRow`: a row of one of the paper's tables before it is drawn, printed by others or measured here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mlrec.lineage import PAPER_TAGS
 from mlrec.reports.paper.method_names import CUTMIX, METHODS, variation
-from mlrec.reports.paper.published import DATASETS, Published
+from mlrec.reports.paper.published import DATASETS, PublishedRow
 from mlrec.reports.results import Result
 from mlrec.reports.settings import STAND_IN, beside_paper
 from mlrec.utils.errors import counted
@@ -18,7 +18,7 @@ Source = Literal["paper", "given", "own"]
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class PaperRow:
     """What a row says. Lines of one `group` may be compared with each other, others may not.
 
     Attributes:
@@ -56,13 +56,13 @@ class Line:
         return self.scores.get("mAP")
 
 
-def of_published(row: Published, source: Source, dataset: str, resolution: int) -> Line:
+def of_published(row: PublishedRow, source: Source, dataset: str, resolution: int) -> PaperRow:
     """A printed row of the table on `dataset` at `resolution` pixels."""
     larger = "larger input" if row.larger_input else ""
     # the server's AP is the convention of all of Table 3
     other = f"other conventions: {row.convention}" if row.convention and dataset != "voc2012" else ""
     pixels = f"{row.resolution} px" if row.resolution not in (None, resolution) else ""
-    return Line(
+    return PaperRow(
         source=source,
         group=_group(dataset, resolution, row.block, [larger, pixels, _extra(row.extra_data), other]),
         method=METHODS.get(row.method, row.method),
@@ -81,7 +81,7 @@ def of_published(row: Published, source: Source, dataset: str, resolution: int) 
     )
 
 
-def of_result(result: Result, dataset: str, resolution: int) -> Line:
+def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """A run of our own, in the printed rows' group only if it was trained and scored as they were.
 
     That is: by the paper's recipe or one that is declared equivalent, from its weights, on its training split, and
@@ -106,7 +106,7 @@ def of_result(result: Result, dataset: str, resolution: int) -> Line:
         group = _group(dataset, resolution, _block(dataset, result), [pixels, extra, other])
         settings = ", ".join(differences) or (f"recipe {recipe}" if recipe not in ("", "paper") else "")
         notes += (STAND_IN,) if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2] else ()
-    return Line(
+    return PaperRow(
         source="own",
         group=group,
         method=result.method,

@@ -36,7 +36,7 @@ def _shipped(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class PaperDataset:
     """A published dataset in full: what own runs must match to share a block with published rows."""
 
     name: str
@@ -49,12 +49,12 @@ class Dataset:
 
 
 def paper_settings() -> dict[str, Any]:
-    """What the paper prints beside its tables: sizes of the data sets, training, the peaks of Figure 5, seconds."""
+    """What the paper prints beside its tables: sizes of the datasets, training, the peaks of Figure 5, seconds."""
     return tomllib.loads(_shipped("paper_settings.toml"))
 
 
 DATASETS = {
-    key: Dataset(
+    key: PaperDataset(
         full["name"],
         full["kind"],
         full["test"]["split"],
@@ -68,7 +68,7 @@ DATASETS = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRow:
     """One printed row.
 
     Attributes:
@@ -95,7 +95,7 @@ class Published:
     inferred: frozenset[str] = frozenset()
 
 
-def paper_rows(table: int) -> list[Published]:
+def paper_rows(table: int) -> list[PublishedRow]:
     """The rows of one of the paper's tables, 1 to 8, in the paper's order."""
     rows = _csv(_shipped("paper_results.csv"))
     return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
@@ -105,7 +105,7 @@ def literature(dataset: str) -> Table:
     """Results beyond the paper with the source of each; none was run again here.
 
     Raises:
-        UsageError: there are none on that data set; names those there are.
+        UsageError: there are none on that dataset; names those there are.
     """
     rows = list(_csv(_shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
@@ -132,7 +132,7 @@ def literature(dataset: str) -> Table:
     return Table(f"Literature: {dataset}", columns, tuple(Row(row) for row in cells), (note,))
 
 
-def extra_rows(path: Path) -> list[Published]:
+def extra_rows(path: Path) -> list[PublishedRow]:
     """A user's rows: a CSV with `method` and `mAP` (percent, as servers print it), and others of the paper's columns.
 
     Raises:
@@ -153,10 +153,10 @@ def _csv(text: str) -> Iterable[dict[str, str]]:
         yield {key: value or "" for key, value in row.items() if isinstance(key, str) and not isinstance(value, list)}
 
 
-def _published(row: dict[str, str], where: str) -> Published:
+def _published(row: dict[str, str], where: str) -> PublishedRow:
     texts = {key: row.get(key, "") for key in TEXTS}
     resolution, heads = (_number(row, key, where) for key in ("resolution", "heads"))
-    return Published(
+    return PublishedRow(
         **texts,
         scores={key: _fraction(row, key, where) for key in SCORES},
         resolution=None if resolution is None else int(resolution),

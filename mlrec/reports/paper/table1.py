@@ -16,7 +16,7 @@ import msgspec
 
 from mlrec.reports.paper.method_names import METHODS
 from mlrec.reports.paper.paper_rows import training_beside_paper, why_apart
-from mlrec.reports.paper.published import DATASETS, Published, paper_rows
+from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
 from mlrec.reports.render.number_format import Cell
 from mlrec.reports.render.table import INFERRED, INFERRED_NOTE, Column, Row, Table
 from mlrec.reports.results import Result
@@ -133,7 +133,7 @@ def sweeps_of(folder: Path) -> dict[Path, LamSweep]:
 
 
 def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
-    """The paper's rows, three printed numbers each, and own ones below the data set they belong to.
+    """The paper's rows, three printed numbers each, and own ones below the dataset they belong to.
 
     Args:
         own: sweeps of trained models.
@@ -149,11 +149,11 @@ def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
     return Table(TITLE, COLUMNS, tuple(ordered), (*NOTES, *bounded)).without_empty_columns(keep)
 
 
-def _model(row: Published) -> tuple[str, str, int | None]:
+def _model(row: PublishedRow) -> tuple[str, str, int | None]:
     return (row.dataset, row.method, row.resolution)
 
 
-def _printed(rows: Sequence[Published]) -> Row:
+def _printed(rows: Sequence[PublishedRow]) -> Row:
     """The baseline, the best λ and the fixed λ of one model."""
     first = rows[0]
     key = "top1" if first.dataset == "imagenet" else "mAP"
@@ -222,7 +222,7 @@ def cells_of(
 
 
 def group_of(dataset: str) -> str:
-    """The heading of the paper's rows on a data set."""
+    """The heading of the paper's rows on a dataset."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"
     full = DATASETS[dataset]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mlrec.metrics.conventions import conventions_named
-from mlrec.reports.paper.paper_rows import Line, of_published, of_result
-from mlrec.reports.paper.published import DATASETS, Published, paper_rows
+from mlrec.reports.paper.paper_rows import PaperRow, of_published, of_result
+from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
 from mlrec.reports.render.number_format import Cell
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
@@ -78,7 +78,7 @@ AGAINST = {
 
 
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
-    """Whether a run is a row of a table: the right head, and the table's data set unless it was named by hand."""
+    """Whether a run is a row of a table: the right head, and the table's dataset unless it was named by hand."""
     table, head = TABLES[number], record.config.get("head")
     if number == 3 or (table.heads and head not in table.heads):
         return False
@@ -89,7 +89,7 @@ def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
 
 
 def paper_table(
-    number: int, results: Sequence[Result], given: Sequence[Published] = (), *, intervals: Intervals | None = None
+    number: int, results: Sequence[Result], given: Sequence[PublishedRow] = (), *, intervals: Intervals | None = None
 ) -> Table:
     """Own rows beside the paper's.
 
@@ -155,12 +155,12 @@ class Baseline:
         other_head_lr: Its head learned at another rate, as recipe paper sets it for each head.
     """
 
-    line: Line | None = None
+    line: PaperRow | None = None
     refused: str = ""
     other_head_lr: bool = False
 
 
-def _baseline(line: Line, among: Sequence[Line], table: PaperTable) -> Baseline:
+def _baseline(line: PaperRow, among: Sequence[PaperRow], table: PaperTable) -> Baseline:
     """The best line of the same group and source that differs from `line` in the method alone."""
     peers = [
         other
@@ -183,14 +183,14 @@ def _baseline(line: Line, among: Sequence[Line], table: PaperTable) -> Baseline:
     return Baseline(refused=f"no Δ for {line.run}: {closest.run} differs from it in more than the method ({keys})")
 
 
-def _differing(line: Line, other: Line) -> list[str]:
+def _differing(line: PaperRow, other: PaperRow) -> list[str]:
     """Settings in which own lines differ besides the method; printed lines have none that are known."""
     if line.source != "own":
         return []
     return alike_but_for_method(line.facts, other.facts, line.kind)
 
 
-def _with_settings(line: Line, among: Sequence[Line]) -> Line:
+def _with_settings(line: PaperRow, among: Sequence[PaperRow]) -> PaperRow:
     """The line with its settings: differences from the paper, or from own lines in a group without printed rows."""
     group = [other for other in among if other.group == line.group]
     if line.source != "own" or line.settings or any(other.source != "own" for other in group):
@@ -198,7 +198,7 @@ def _with_settings(line: Line, among: Sequence[Line]) -> Line:
     return replace(line, settings=shown_beside(without_head(line.facts), [without_head(o.facts) for o in group]))
 
 
-def _is_baseline(other: Line, line: Line, table: PaperTable) -> bool:
+def _is_baseline(other: PaperRow, line: PaperRow, table: PaperTable) -> bool:
     if table.against == "average":
         pooled = other.head == "average" and line.head != "average"
         return pooled or (_is_unattended(other) and line.head != "average" and not _is_unattended(line))
@@ -207,12 +207,14 @@ def _is_baseline(other: Line, line: Line, table: PaperTable) -> bool:
     return other.normalize and not line.normalize and (other.heads, other.variation) == (line.heads, line.variation)
 
 
-def _is_unattended(line: Line) -> bool:
+def _is_unattended(line: PaperRow) -> bool:
     """CSRA with λ = 0: average pooling with CSRA's normalised classifier."""
     return line.head == "csra" and line.lam == 0
 
 
-def _cells(columns: Sequence[Column], line: Line, baseline: Line | None, intervals: Intervals) -> tuple[Cell, ...]:
+def _cells(
+    columns: Sequence[Column], line: PaperRow, baseline: PaperRow | None, intervals: Intervals
+) -> tuple[Cell, ...]:
     known: dict[str, Cell] = {
         "method": line.method,
         "source": line.source,
@@ -232,7 +234,7 @@ def _cells(columns: Sequence[Column], line: Line, baseline: Line | None, interva
     return tuple(known.get(column.key) for column in columns)
 
 
-def _marks(columns: Sequence[Column], line: Line, notes: dict[str, str]) -> dict[int, str]:
+def _marks(columns: Sequence[Column], line: PaperRow, notes: dict[str, str]) -> dict[int, str]:
     place = {column.key: k for k, column in enumerate(columns)}
     marks = {place[key]: INFERRED for key in sorted(line.inferred) if key in place}
     if line.notes:
@@ -243,7 +245,7 @@ def _marks(columns: Sequence[Column], line: Line, notes: dict[str, str]) -> dict
 
 
 def _footnotes(
-    table: PaperTable, lines: Sequence[Line], notes: dict[str, str], differences: Sequence[str]
+    table: PaperTable, lines: Sequence[PaperRow], notes: dict[str, str], differences: Sequence[str]
 ) -> tuple[str, ...]:
     """Footnotes; `differences` are those about Δ."""
     told = [f"{mark} {note}" for note, mark in notes.items()]

@@ -17,7 +17,7 @@ from mlrec.reports.render.latex import latex
 from mlrec.reports.render.markdown import markdown
 from mlrec.reports.render.number_format import Cell
 from mlrec.reports.render.table import Table
-from mlrec.reports.render.terminal import text
+from mlrec.reports.render.terminal import render_text
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.files import check_ending
 
@@ -64,7 +64,7 @@ def _harmless(cell: Cell) -> Cell:
 
 
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "table": text,
+    "table": render_text,
     "md": markdown,
     "latex": latex,
     "csv": csv_text,

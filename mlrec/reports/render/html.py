@@ -32,7 +32,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Card:
+class SummaryCard:
     """A sample in a gallery.
 
     Attributes:
@@ -53,11 +53,11 @@ class Section:
     """Cards below a heading, or below none."""
 
     title: str
-    cards: tuple[Card, ...]
+    cards: tuple[SummaryCard, ...]
 
 
 @dataclass(frozen=True)
-class Gallery:
+class PageGallery:
     """Samples worth looking at, under a heading and a sentence that says why; with the scale of their maps."""
 
     title: str
@@ -78,7 +78,7 @@ def page(
     title: str,
     tables: Sequence[Table],
     figures: Sequence[Picture] = (),
-    galleries: Sequence[Gallery] = (),
+    galleries: Sequence[PageGallery] = (),
     facts: Sequence[Facts] = (),
 ) -> str:
     """The page as text. Every name is escaped; the page's own policy forbids anything from elsewhere."""

@@ -15,7 +15,7 @@ Parts = Sequence[tuple[str, str]]  # of a row: for each column what is aligned, 
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 
-def text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None) -> str:
+def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None) -> str:
     """Tables one below the other.
 
     The best of a group is bold when `styled` (ANSI), else marked with an asterisk. A table wider than `columns` is

@@ -1,1 +1,1 @@
-"""Workflows on data sets: prepare, split, stats, duplicates, export."""
+"""Workflows on datasets: prepare, split, stats, duplicates, export."""

@@ -16,16 +16,16 @@ from mlrec.datasets.analysis.groups import connected
 from mlrec.datasets.analysis.near_duplicates import ALIKE, Fingerprint
 from mlrec.datasets.dataset import FINGERPRINTS_FILE, Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.reports.figures.contact_sheet import Line, Tile
+from mlrec.reports.figures.contact_sheet import SheetRow, Tile
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, counted
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.utils.threads import mapped
+from mlrec.utils.threads import thread_map
 
 
 @dataclass(frozen=True)
 class Twin:
-    """Two image files of one data set that show the same photograph.
+    """Two image files of one dataset that show the same photograph.
 
     Attributes:
         first, second: their paths below the root.
@@ -64,15 +64,15 @@ class Twins:
 
 
 def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress: Progress = SILENT) -> Twins:
-    """Compare all images of a data set with each other.
+    """Compare all images of a dataset with each other.
 
     Args:
-        data: folder of a prepared data set; the one prepared last where None.
+        data: folder of a prepared dataset; the one prepared last where None.
         alike: correlation of thumbnails from which on two images are the same, 0 to 1.
         progress: shows the reading of the images.
 
     Raises:
-        DataError: no such data set, or not one of its images can be read.
+        DataError: no such dataset, or not one of its images can be read.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
@@ -101,7 +101,7 @@ def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progr
     """The fingerprint of each image that can be read, by name; those of unchanged files are kept in `folder`."""
     kept = Kept.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
-    with progress.task("reading images", len(kept.missing)) as step, mapped(read, kept.missing) as results:
+    with progress.task("reading images", len(kept.missing)) as step, thread_map(read, kept.missing) as results:
         for name, found in zip(kept.missing, results, strict=True):
             if found is not None:
                 kept.prints[name] = found
@@ -151,12 +151,12 @@ def summary(twins: Twins) -> Table:
     return Table(f"{twins.name}: photographs that stand twice", columns, tuple(rows), tuple(notes))
 
 
-def pages(twins: Twins) -> list[Line]:
+def pages(twins: Twins) -> list[SheetRow]:
     """The contact sheet: a line of pictures for each group of twins."""
     splits = {twin.first: twin.first_splits for twin in twins.pairs}
     splits |= {twin.second: twin.second_splits for twin in twins.pairs}
     return [
-        Line("", tuple(Tile(twins.root / name, f"{name} ({', '.join(splits[name])})") for name in group))
+        SheetRow("", tuple(Tile(twins.root / name, f"{name} ({', '.join(splits[name])})") for name in group))
         for group in twins.groups
     ]
 

@@ -1,4 +1,4 @@
-"""`mlrec export-data`: a prepared data set for other tools. Prepared again from there, it is the same to the digest."""
+"""`mlrec export-data`: a prepared dataset for other tools. Prepared again from there, it is the same to the digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.utils.errors import DataError, Findings, MlrecError, printable
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
 from mlrec.utils.files import replace_folder, write_json, write_text
 
 Format = Literal["csv", "coco"]
@@ -31,7 +31,7 @@ def export_data(
     """Write one file a split into a new folder, and read it back to be sure.
 
     Args:
-        data: folder of a prepared data set; the one prepared last where None.
+        data: folder of a prepared dataset; the one prepared last where None.
         format_: `csv` gives `<split>.csv`, which `prepare csv FOLDER --images ROOT` reads; `coco` gives
             `<split>.json`, which `prepare coco ROOT --annotations FILE --split SPLIT --keep-empty` reads, both flags
             once for each file.
@@ -40,10 +40,10 @@ def export_data(
         unknown_as_negative: write unknown labels as negative ones.
 
     Returns:
-        The folder, and the command that prepares the data set from it.
+        The folder, and the command that prepares the dataset from it.
 
     Raises:
-        DataError: the format cannot say what the data set holds, or the folder is there already.
+        DataError: the format cannot say what the dataset holds, or the folder is there already.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
@@ -65,7 +65,7 @@ def export_data(
 
 def _write_csv(folder: Path, manifest: Manifest) -> Manifest:
     write_text(folder / f"{manifest.split}.csv", as_csv(manifest))
-    reading = read_csv_labels(folder / f"{manifest.split}.csv", ReadOptions(), Findings())
+    reading = read_csv_labels(folder / f"{manifest.split}.csv", ReadOptions(), ValidationReport())
     return reading.manifests[0]
 
 
@@ -73,7 +73,7 @@ def _write_coco(folder: Path, manifest: Manifest) -> Manifest:
     file = folder / f"{manifest.split}.json"
     write_json(file, as_coco(manifest))
     options = ReadOptions(annotations=(file,), splits=(manifest.split,), keep_empty=True)
-    return read_coco(folder, options, Findings()).manifests[0]
+    return read_coco(folder, options, ValidationReport()).manifests[0]
 
 
 def _read_again(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which samples of a data set must not be torn apart by a split."""
+"""Which samples of a dataset must not be torn apart by a split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.csv_file import read_csv
 from mlrec.datasets.readers.csv_labels import NAME_COLUMN
-from mlrec.utils.errors import DataError, Findings, UsageError, counted, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
 from mlrec.utils.progress import Progress
 from mlrec.workflows.data.duplicates import fingerprints
 
@@ -34,7 +34,7 @@ def sample_groups(
         dataset: where the fingerprints of images are kept, and which CSV it comes from.
         manifest: one split of it.
         column: of a CSV; images of equal values belong together.
-        file: that CSV, `filename,...`; by default the one the data set was prepared from.
+        file: that CSV, `filename,...`; by default the one the dataset was prepared from.
         near_duplicates: images of the same photograph belong together.
         progress: is told what was found.
 
@@ -78,9 +78,9 @@ def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str
             raise UsageError(f"--groups {printable(file)}: name its column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
-        raise UsageError("--group: the data set comes from no CSV; name a CSV filename,<column>,... with --groups")
+        raise UsageError("--group: the dataset comes from no CSV; name a CSV filename,<column>,... with --groups")
     place = file or Path(dataset.info.source["path"])
-    findings = Findings()
+    findings = ValidationReport()
     values: dict[str, str] = {}
     for path in sorted(place.glob("[!.]*.csv")) if place.is_dir() else [place]:
         table = read_csv(path, findings, drop_index=True)

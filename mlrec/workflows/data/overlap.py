@@ -7,10 +7,12 @@ from itertools import combinations
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
-from mlrec.utils.errors import Findings, printable
+from mlrec.utils.errors import ValidationReport, printable
 
 
-def check_overlap(manifests: Sequence[Manifest], digests: Mapping[str, str], allowed: bool, findings: Findings) -> None:
+def check_overlap(
+    manifests: Sequence[Manifest], digests: Mapping[str, str], allowed: bool, findings: ValidationReport
+) -> None:
     """Report images that two splits share but must not: an error, or a warning if `allowed`.
 
     All pairs of splits are compared, except for those of which one holds the other by design, see

@@ -1,4 +1,4 @@
-"""Foreign annotations → a prepared data set: read, check everything, decode every image, write once."""
+"""Foreign annotations → a prepared dataset: read, check everything, decode every image, write once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
-from mlrec.datasets.boxes import hold_pixels, repaired
+from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, label_order, repeated
-from mlrec.datasets.readers.registry import SOURCES, USED, Reading, ReadOptions, reader_of, usual_name
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, label_order
+from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.utils.errors import DataError, Findings, UsageError, counted, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import check_name, replace_folder, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.overlap import check_overlap
@@ -54,10 +54,10 @@ def prepare(
     left.
 
     Args:
-        kind: a key of `SOURCES`.
+        kind: a key of `READERS`.
         path: where the annotations are; what it means is up to the reader.
-        out: the folder of prepared data sets.
-        name: of the data set; by default the source's own.
+        out: the folder of prepared datasets.
+        name: of the dataset; by default the source's own.
         options: what the user says about the source.
         verify: decode every image once; otherwise no image file is touched.
         skip_bad_images: leave out images that cannot be decoded, with a warning, instead of failing.
@@ -66,11 +66,11 @@ def prepare(
 
     Raises:
         UsageError: no such kind, or a name that is no folder name.
-        DataError: annotations or images cannot be used, or `out/name` is something else than a prepared data set.
+        DataError: annotations or images cannot be used, or `out/name` is something else than a prepared dataset.
     """
-    if kind not in SOURCES:
-        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(SOURCES)}{nearest(kind, SOURCES)}")
-    findings = Findings()
+    if kind not in READERS:
+        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(READERS)}{nearest(kind, READERS)}")
+    findings = ValidationReport()
     options = _checked_options(kind, options or ReadOptions(), findings)
     place = without_dots(Path(path))
     log = _log(out, name or _usual_name(kind, place))
@@ -158,7 +158,7 @@ def _listed(labels: Sequence[str]) -> str:
     return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(map(printable, labels[:FIRST_LISTED]))}"
 
 
-def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> ReadOptions:
+def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport) -> ReadOptions:
     """The options with label names as manifests write them; what does not concern this source is a warning."""
     for key in _plain(options):
         if key != "labels" and key not in USED.get(kind, ()):
@@ -171,13 +171,13 @@ def _checked_options(kind: str, options: ReadOptions, findings: Findings) -> Rea
     if options.labels is None:
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
-    if twice := repeated(labels):
+    if twice := duplicates_in(labels):
         raise UsageError(f"--labels names '{printable(twice[0])}' twice; name it once")
     return replace(options, labels=labels)
 
 
 def _usual_name(kind: str, path: Path) -> str:
-    """Names the list of errors as long as the reader has not named the data set."""
+    """Names the list of errors as long as the reader has not named the dataset."""
     return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
@@ -187,7 +187,7 @@ def _log(out: Path | str, name: str) -> Path:
 
 
 @contextmanager
-def _kept_in(log: Path, findings: Findings, path: Path | str) -> Iterator[None]:
+def _kept_in(log: Path, findings: ValidationReport, path: Path | str) -> Iterator[None]:
     """Raise what the block found. Several errors are written to `log`; one error is in the message in full."""
     try:
         yield
@@ -212,7 +212,7 @@ def _stored(value: object) -> object:
     return str(value.absolute()) if isinstance(value, Path) else value
 
 
-def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Progress) -> Reading:
+def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:
     """The reading after all checks: labels in one order, images decoded, boxes inside them, no leak into `test`."""
     manifests = _alike_labels([replace(manifest, name=reading.name) for manifest in reading.manifests], findings)
     found: dict[str, Verified] = {}
@@ -237,7 +237,7 @@ def _checked(reading: Reading, checks: _Checks, findings: Findings, progress: Pr
     return replace(reading, manifests=manifests, skipped=skipped)
 
 
-def _alike_labels(manifests: Sequence[Manifest], findings: Findings) -> list[Manifest]:
+def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
     """All splits with their columns in the order of the first; another set of labels is an error."""
     alike = []
     for manifest in manifests:
@@ -249,7 +249,9 @@ def _alike_labels(manifests: Sequence[Manifest], findings: Findings) -> list[Man
     return alike
 
 
-def _located(reading: Reading, manifests: Sequence[Manifest], findings: Findings) -> tuple[Reading, list[Manifest]]:
+def _located(
+    reading: Reading, manifests: Sequence[Manifest], findings: ValidationReport
+) -> tuple[Reading, list[Manifest]]:
     """The manifests with the names that their image files have on disk, and the reading that knows both names.
 
     Two samples whose names turn out to be one file are an error.
@@ -262,7 +264,7 @@ def _located(reading: Reading, manifests: Sequence[Manifest], findings: Findings
     for name, file in renamed.items():
         if file in there:
             findings.error(printable(name), f"is the file {printable(file)}, which is annotated, too; keep one of them")
-    for file in repeated(renamed.values()):
+    for file in duplicates_in(renamed.values()):
         both = ", ".join(printable(name) for name in renamed if renamed[name] == file)
         findings.error(printable(file), f"is meant by several names ({both}); keep one of them")
     changed = [
@@ -289,7 +291,7 @@ def _without(manifest: Manifest, bad: set[str]) -> Manifest:
 
 
 def _with_repaired_boxes(
-    manifests: Sequence[Manifest], found: dict[str, Verified], skipped: dict[str, int], findings: Findings
+    manifests: Sequence[Manifest], found: dict[str, Verified], skipped: dict[str, int], findings: ValidationReport
 ) -> list[Manifest]:
     """The manifests with boxes that hold pixels of their images; a box that two splits have is told once."""
     turned: dict[str, None] = {}
@@ -299,8 +301,8 @@ def _with_repaired_boxes(
         if manifest.boxes is None:
             usable.append(manifest)
             continue
-        boxes = repaired(manifest.boxes, [found[image].size if image in found else None for image in manifest.images])
-        kept = hold_pixels(boxes)
+        boxes = clip_boxes(manifest.boxes, [found[image].size if image in found else None for image in manifest.images])
+        kept = non_empty(boxes)
         turned |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)))
         empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~kept))
         usable.append(replace(manifest, boxes=boxes).subset(np.flatnonzero(kept)))
@@ -313,7 +315,7 @@ def _with_repaired_boxes(
     return usable
 
 
-def _check_split(manifest: Manifest, findings: Findings) -> None:
+def _check_split(manifest: Manifest, findings: ValidationReport) -> None:
     if not len(manifest):
         findings.error(f"split '{manifest.split}'", "holds no sample; fill it or leave it out")
         return

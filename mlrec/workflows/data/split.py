@@ -72,18 +72,18 @@ def split(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewSplits:
-    """Divide one split of a data set, and add the parts to it.
+    """Divide one split of a dataset, and add the parts to it.
 
     The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... Where the pool is `train` itself
     and is divided in two, it is kept whole as `trainval`. `test` is never touched. Persons of one image, samples that
     share a value of `group`, and images that show the same photograph come into one part.
 
     Args:
-        data: folder of a prepared data set; the one prepared last where None.
+        data: folder of a prepared dataset; the one prepared last where None.
         val: share of the samples that is held out.
         folds: make so many folds instead, each sample held out in one of them.
         group: column of `groups_file` whose equal values belong together.
-        groups_file: CSV `filename,...`; by default the one that the data set was prepared from.
+        groups_file: CSV `filename,...`; by default the one that the dataset was prepared from.
         pool: the split to divide; by default trainval, else all, else train.
         prefix: put before the names of the new splits.
         near_duplicates: look at the images, where they are there, for the same photograph twice.
@@ -92,7 +92,7 @@ def split(
 
     Raises:
         UsageError: shares, folds or a pool that make no sense, or names that are already taken.
-        DataError: no such data set, split or column.
+        DataError: no such dataset, split or column.
     """
     if folds is None and not 0 < val < 1:
         raise UsageError(f"--val {val}: give the share that is held out, between 0 and 1")

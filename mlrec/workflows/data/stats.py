@@ -1,4 +1,4 @@
-"""`mlrec stats`: look at a data set before anything is trained on it."""
+"""`mlrec stats`: look at a dataset before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.power import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.reports.dataset_statistics import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
-from mlrec.utils.errors import DataError, Findings, UsageError
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import report_findings
 
@@ -34,17 +34,17 @@ def stats(
     objects: bool = False,
     progress: Progress = SILENT,
 ) -> DataStatistics:
-    """What the data set in the folder `data` holds.
+    """What the dataset in the folder `data` holds.
 
     Args:
-        data: a prepared data set; the one prepared last where None.
+        data: a prepared dataset; the one prepared last where None.
         assumed_ap: the AP of every label, 0 to 1, assumed in the power line.
         predictions: scores of the tested split, whose bootstrap interval then makes the power line.
         objects: read boxes and masks again from the annotations (COCO, VOC); boxes of persons are known anyway.
         progress: is told warnings.
 
     Raises:
-        MlrecError: no such data set, or predictions that do not fit it.
+        MlrecError: no such dataset, or predictions that do not fit it.
     """
     if not 0 < assumed_ap < 1:
         raise UsageError(f"--ap {assumed_ap}: give a fraction between 0 and 1, such as 0.8")
@@ -95,7 +95,7 @@ def _power(manifest: Manifest, assumed: float, predictions: Path | None, progres
         half = expected_half_width(((manifest.targets == POSITIVE).sum(axis=0) * ranked).tolist(), assumed)
         basis = f"if every label has AP {100 * assumed:g}"
     else:
-        findings = Findings()
+        findings = ValidationReport()
         scores = read_scores(predictions, findings).against(manifest)
         one_line(findings, DataError)
         report_findings([scores], findings, progress)
@@ -113,7 +113,7 @@ def _image_sizes(manifests: Sequence[Manifest]) -> tuple[list[int], list[int]]:
         root, image = there[k]
         try:
             found.append(decode.read_size(root / image))
-        except DataError:  # a data set may be looked at without its images
+        except DataError:  # a dataset may be looked at without its images
             continue
     return [width for width, _ in found], [height for _, height in found]
 

@@ -1,4 +1,4 @@
-"""Decode every image of a data set once, on all cores, before anything is trained on it."""
+"""Decode every image of a dataset once, on all cores, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.images import decode
-from mlrec.utils.errors import DataError, Findings, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.progress import Progress
-from mlrec.utils.threads import mapped
+from mlrec.utils.threads import thread_map
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def verify(root: Path, names: Sequence[str], progress: Progress) -> dict[str, Ve
     """Decode the image files `names` below `root`; what each told, by name."""
     check = partial(verify_image, root)
     found: dict[str, Verified] = {}
-    with progress.task("decoding images", len(names)) as step, mapped(check, names) as results:
+    with progress.task("decoding images", len(names)) as step, thread_map(check, names) as results:
         for name, verified in zip(names, results, strict=True):
             found[name] = verified
             step()
@@ -50,7 +50,7 @@ def verify_image(root: Path, name: str) -> Verified:
     """Read and decode one image file below `root`."""
     path = root / name
     if _leaves(path, root):
-        return Verified(None, fault=f"{printable(path)}: is a link that leaves the data set; copy the file there")
+        return Verified(None, fault=f"{printable(path)}: is a link that leaves the dataset; copy the file there")
     try:
         data = decode.read_image_file(path)
         stored = decode.decode_bytes(data, path)
@@ -68,7 +68,7 @@ def _digest(pixels: NDArray[np.uint8]) -> str:
 
 
 def note_images(
-    found: Mapping[str, Verified], stated: Mapping[str, tuple[int, int]], skip_bad: bool, findings: Findings
+    found: Mapping[str, Verified], stated: Mapping[str, tuple[int, int]], skip_bad: bool, findings: ValidationReport
 ) -> None:
     """Tell `findings` of unusable images (errors, or warnings with `skip_bad`), animations and wrong stated sizes."""
     for name, verified in found.items():

@@ -22,7 +22,7 @@ from mlrec.runs.tuned import Tuned, tuned_file
 from mlrec.utils.errors import DataError, ModelError, RunError, counted, printable
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import choose
+from mlrec.workflows.evaluate.evaluate import resolve_eval_target
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -94,7 +94,7 @@ def export(
         split: left out, the one that the run was scored on.
         images: how many to check on.
         runs_root: where the last finished run is looked for.
-        data_root: where the data set prepared last is looked for.
+        data_root: where the dataset prepared last is looked for.
         progress: where notes and warnings go.
 
     Raises:
@@ -148,7 +148,9 @@ def _chosen(
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")
     try:
-        found = choose(model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress)
+        found = resolve_eval_target(
+            model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress
+        )
     except DataError:
         if data is not None or split is not None:
             raise

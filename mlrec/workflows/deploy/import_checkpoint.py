@@ -19,7 +19,7 @@ from mlrec.workflows.train.lineage import file_lineage
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
-    from mlrec.models.external_checkpoint import Foreign
+    from mlrec.models.external_checkpoint import ExternalCheckpoint
 
 KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "voc2007": voc.LABELS,
@@ -72,17 +72,17 @@ def import_checkpoint(
     Args:
         checkpoint: the paper's, mmpretrain's, CutMix's, torchvision's or timm's file.
         out: folder to make; left out, `imported/` and the file's stem.
-        lam: λ, which no file holds; left out, the published one for data set, trunk and heads.
-        dataset: voc2007, coco2014, wider or a prepared data set's folder; left out, by the number of labels.
+        lam: λ, which no file holds; left out, the published one for dataset, backbone and heads.
+        dataset: voc2007, coco2014, wider or a prepared dataset's folder; left out, by the number of labels.
         backbone: timm name, needed where the tensors' names do not tell.
-        img_size: side in pixels; left out, that of the positions, else 448, else the trunk's own.
+        img_size: side in pixels; left out, that of the positions, else 448, else the backbone's own.
         normalization: a key of `NORMALIZATIONS` or "weights"; left out, what the makers of the file used.
         progress: told what was filled in.
 
     Raises:
         ModelError: no plain weights, an unknown naming, λ unknown, or tensors that do not fit.
     """
-    from mlrec.models.external_checkpoint import assemble, recognise
+    from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped
     from mlrec.models.weights import check_finite
 
@@ -96,7 +96,7 @@ def import_checkpoint(
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))
-        foreign = recognise(tensors)
+        foreign = recognize(tensors)
         name = _backbone(foreign, backbone)
         labels, known = _labels(foreign, dataset, progress)
         lam = _lam(foreign, known, lam, progress)
@@ -108,7 +108,7 @@ def import_checkpoint(
     _preprocess(model, foreign, normalization)
     _write(out, model, checkpoint, foreign.naming, normalization)
     built = model.architecture
-    matched = len(foreign.trunk) - len(unused) + max(foreign.heads, 1 if foreign.bias is None else 2)
+    matched = len(foreign.backbone_tensors) - len(unused) + max(foreign.heads, 1 if foreign.bias is None else 2)
     return Imported(
         out,
         foreign.naming,
@@ -123,24 +123,26 @@ def import_checkpoint(
     )
 
 
-def _backbone(foreign: Foreign, asked: str | None) -> str:
-    from mlrec.models.weights import TRUNK
+def _backbone(foreign: ExternalCheckpoint, asked: str | None) -> str:
+    from mlrec.models.weights import BACKBONE_PREFIX
 
-    if any(key.startswith(TRUNK) for key in foreign.trunk):
+    if any(key.startswith(BACKBONE_PREFIX) for key in foreign.backbone_tensors):
         raise ModelError("is a model of mlrec already; eval, predict, attend and export take it as it is")
     if foreign.weight is None and foreign.family != "other":
-        raise ModelError("holds a trunk without a classifier; start training from it with mlrec train --weights FILE")
-    if (name := asked or foreign.backbone) is None or foreign.weight is None:
-        first = printable(next(iter(foreign.trunk), ""))
         raise ModelError(
-            f"{counted(len(foreign.trunk), 'tensor')} under names of no known model (0 matched, first '{first}'); "
+            "holds a backbone without a classifier; start training from it with mlrec train --weights FILE"
+        )
+    if (name := asked or foreign.backbone) is None or foreign.weight is None:
+        first = printable(next(iter(foreign.backbone_tensors), ""))
+        raise ModelError(
+            f"{counted(len(foreign.backbone_tensors), 'tensor')} under names of no known model (0 matched, first '{first}'); "
             "if it is a timm model, say which with --backbone NAME"
         )
     return name
 
 
-def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[tuple[str, ...], str | None]:
-    """Label names, and the data set that the published λ is looked up by."""
+def _labels(foreign: ExternalCheckpoint, dataset: str | None, progress: Progress) -> tuple[tuple[str, ...], str | None]:
+    """Label names, and the dataset that the published λ is looked up by."""
     assert foreign.weight is not None
     count = foreign.weight.shape[-2]
     if not count:
@@ -164,7 +166,7 @@ def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[
             progress.say(f"labels in the order of {known}, as its makers have it, not in that of {printable(dataset)}")
     else:
         raise UsageError(
-            f"--dataset {printable(dataset)}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared data set"
+            f"--dataset {printable(dataset)}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset"
         )
     if len(labels) != count:
         raise ModelError(
@@ -174,7 +176,7 @@ def _labels(foreign: Foreign, dataset: str | None, progress: Progress) -> tuple[
     return labels, known
 
 
-def _lam(foreign: Foreign, known: str | None, asked: float | None, progress: Progress) -> float:
+def _lam(foreign: ExternalCheckpoint, known: str | None, asked: float | None, progress: Progress) -> float:
     from mlrec.models.paper_checkpoints import published_lam
 
     if not foreign.heads:
@@ -190,7 +192,7 @@ def _lam(foreign: Foreign, known: str | None, asked: float | None, progress: Pro
     return lam
 
 
-def _normalization(foreign: Foreign, known: str | None, progress: Progress) -> str:
+def _normalization(foreign: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
     """What its makers fed: the paper's code [0, 1] except on WIDER, mmpretrain's file [0, 1], others their own."""
     if not foreign.heads:
         if foreign.family == "vit":
@@ -202,7 +204,7 @@ def _normalization(foreign: Foreign, known: str | None, progress: Progress) -> s
     return "half" if known == "wider" else "unit"
 
 
-def _preprocess(model: Classifier, foreign: Foreign, normalization: str) -> None:
+def _preprocess(model: Classifier, foreign: ExternalCheckpoint, normalization: str) -> None:
     own = model.preprocessing.normalized(normalization)
     model.preprocessing = replace(own, interpolation="bilinear") if foreign.heads else own
 

@@ -20,7 +20,7 @@ from mlrec.runs.tuned import Tuned
 from mlrec.utils.errors import DataError, MlrecError
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import BATCH, Machine
+from mlrec.workflows.evaluate.evaluate import BATCH, RuntimeOptions
 from mlrec.workflows.evaluate.pictures import FileNames, picture_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def predict(
     *,
     threshold: float | NDArray[np.float64] = 0.5,
     top: int | None = None,
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     on_error: Callable[[Item, DataError], None] | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Prediction]:
@@ -100,12 +100,12 @@ def predict(
         UsageError: a path that is not there.
         ModelError: no model there.
     """
-    machine = machine or Machine()
+    machine = machine or RuntimeOptions()
     scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
     return _predictions(scorer, _items(images, progress), threshold, top, machine, on_error or _raise, progress)
 
 
-def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) -> Scorer:
+def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None = None) -> Scorer:
     """The scorer that a model is on this machine.
 
     Raises:
@@ -117,7 +117,7 @@ def open_scorer(model: Classifier | Path | str, machine: Machine | None = None) 
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.inference import open_on
 
-    machine = machine or Machine()
+    machine = machine or RuntimeOptions()
     if isinstance(model, (str, Path)):
         metadata, loaded, device = read_metadata(model), load_model(model), machine.device
         decode, size = metadata.decode, machine.batch_size_for(metadata.config)
@@ -171,7 +171,7 @@ def _predictions(
     items: Iterator[Item],
     threshold: float | NDArray[np.float64],
     top: int | None,
-    machine: Machine,
+    machine: RuntimeOptions,
     on_error: Callable[[Item, DataError], None],
     progress: Progress,
 ) -> Iterator[Prediction]:

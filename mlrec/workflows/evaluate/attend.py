@@ -15,10 +15,10 @@ from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import Panel, Range, Strip, draw_strips, outlined, overlaid
-from mlrec.utils.errors import DataError, Findings, UsageError, counted
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.pictures import FileNames, picture_of
 from mlrec.workflows.evaluate.write_scores import column_of
 
@@ -28,7 +28,7 @@ TOP = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class AttentionMaps:
     """The chosen maps of one image.
 
     Attributes:
@@ -53,7 +53,7 @@ def attend(
     top: int = TOP,
     temperature: float | None = None,
     out: Path | str = "attention",
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
     """Draw each image beside the maps of some labels, and all of them on a sheet; the files, the sheet last.
@@ -73,8 +73,8 @@ def attend(
         PredictionsError: no label has that name.
         DataError: images that cannot be read; all others have been drawn.
     """
-    out, findings = Path(out), Findings()
-    looks = look(
+    out, findings = Path(out), ValidationReport()
+    looks = compute_maps(
         model, items, labels=labels, top=top, temperature=temperature, machine=machine, findings=findings,
         progress=progress,
     )  # fmt: skip
@@ -97,24 +97,24 @@ def attend(
     return written
 
 
-def look(
+def compute_maps(
     model: Path | str,
     items: Iterable[Item],
     *,
     labels: Sequence[str] | None = None,
     top: int = TOP,
     temperature: float | None = None,
-    machine: Machine | None = None,
-    findings: Findings | None = None,
+    machine: RuntimeOptions | None = None,
+    findings: ValidationReport | None = None,
     progress: Progress = SILENT,
-) -> list[Look]:
+) -> list[AttentionMaps]:
     """The maps that `attend` draws; an image that cannot be read goes to `findings`, or is an error without them."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.inference import open_on
     from mlrec.training.inference_loader import load_stream
 
-    machine = machine or Machine()
+    machine = machine or RuntimeOptions()
     metadata = read_metadata(model)
     wanted = None if labels is None else [column_of(name, metadata.labels) for name in labels]
     head = None
@@ -139,13 +139,15 @@ def look(
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
                     names = tuple(metadata.labels[k] for k in columns)
                     looks.append(
-                        Look(item, names, probabilities_of(logits[columns]), values[columns].copy(), metadata.decode)
+                        AttentionMaps(
+                            item, names, probabilities_of(logits[columns]), values[columns].copy(), metadata.decode
+                        )
                     )
             step(len(batch.items))
     return looks
 
 
-def strip(look: Look, colours: Range, side: int) -> Strip:
+def strip(look: AttentionMaps, colours: Range, side: int) -> Strip:
     """The image, its box drawn, and beside it each map with the label and its probability."""
     small, box = picture_of(look.item, side, look.decode)
     original = small if box is None else outlined(small, box)
@@ -175,7 +177,7 @@ def _head_of(temperature: float, known: Sequence[float]) -> int:
     )
 
 
-def _readable(error: DataError | None, findings: Findings | None) -> bool:
+def _readable(error: DataError | None, findings: ValidationReport | None) -> bool:
     if error is None:
         return True
     if findings is None:

@@ -1,4 +1,4 @@
-"""`mlrec eval`: a trained model and a data set → predictions and metrics."""
+"""`mlrec eval`: a trained model and a dataset → predictions and metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = 16  # images per batch for a model without a config
 
 
 @dataclass(frozen=True)
-class Machine:
+class RuntimeOptions:
     """How a model is run; None and "auto" leave it to what the model was trained with, and to the machine."""
 
     batch_size: int | None = None
@@ -76,7 +76,7 @@ def evaluate_run(
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
     tuned: bool = False,
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     voc_server: Path | None = None,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
@@ -86,7 +86,7 @@ def evaluate_run(
 
     Args:
         model: folder of a run or of an imported model, or a `.safetensors`; left out, the run that finished last.
-        data: folder of a prepared data set; left out, the run's own, else the one prepared last.
+        data: folder of a prepared dataset; left out, the run's own, else the one prepared last.
         split: left out, the one that the run was scored on, else `test` or `val`.
         labels: score these alone.
         conventions: how to score.
@@ -94,14 +94,16 @@ def evaluate_run(
         machine: how to run the model.
         voc_server: archive for the PASCAL VOC evaluation server, written too.
         runs_root: where the last finished run is looked for.
-        data_root: where the data set prepared last is looked for.
+        data_root: where the dataset prepared last is looked for.
         progress: where bars, notes and warnings go.
 
     Raises:
         MlrecError: no model, no data, labels that differ from the model's, images that cannot be read.
     """
     progress = progress if processes.rank() == 0 else SILENT
-    chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
+    chosen = resolve_eval_target(
+        model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress
+    )
     conventions_named(conventions)
     kind = str(chosen.dataset.info.source.get("kind"))
     if voc_server is not None:  # before what may take hours
@@ -109,7 +111,7 @@ def evaluate_run(
         check_data(kind, chosen.manifest.labels)
     thresholds = _thresholds(chosen, progress) if tuned else None
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
-    predictions, environment = _predict(path, manifest, machine or Machine(), progress)
+    predictions, environment = _predict(path, manifest, machine or RuntimeOptions(), progress)
     metrics = write_scores.score(predictions, conventions, labels, thresholds)
     columns = [predictions.labels.index(name) for name in metrics.average_precision]
     assert predictions.targets is not None
@@ -128,7 +130,7 @@ def evaluate_run(
 
 
 @dataclass(frozen=True)
-class Chosen:
+class EvalTarget:
     """A model, the split to score it on, and warnings: what has changed since the training, labels without an AP."""
 
     model: Path
@@ -141,8 +143,8 @@ class Chosen:
         name = f"{what}-{self.manifest.name}-{self.manifest.split}"
         return self.model / name if self.model.is_dir() else self.model.with_name(f"{self.model.stem}-{name}")
 
-    def on_split(self, split: str) -> Chosen:
-        """The same model on another split of the same data set."""
+    def on_split(self, split: str) -> EvalTarget:
+        """The same model on another split of the same dataset."""
         return replace(self, manifest=self.dataset.manifest(split), changes=[])
 
     def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +158,7 @@ class Chosen:
         }
 
 
-def choose(
+def resolve_eval_target(
     model: Path | str | None,
     data: Path | str | None,
     split: str | None,
@@ -165,7 +167,7 @@ def choose(
     runs_root: Path | str,
     data_root: Path | str,
     progress: Progress,
-) -> Chosen:
+) -> EvalTarget:
     """What was named, and for the rest what `evaluate_run` says; what was filled in, and what has changed, is told."""
     if model is None:
         model = latest_run(runs_root).path
@@ -179,7 +181,7 @@ def choose(
     changes = [*_changes(record, manifest), *gaps.lines()]
     for change in changes:
         progress.warn(change)
-    return Chosen(path, dataset, manifest, changes)
+    return EvalTarget(path, dataset, manifest, changes)
 
 
 def record_at(model: Path) -> RunRecord | None:
@@ -242,7 +244,7 @@ def _origin(model: Path) -> dict[str, Any]:
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
-def _thresholds(chosen: Chosen, progress: Progress) -> Tuned:
+def _thresholds(chosen: EvalTarget, progress: Progress) -> Tuned:
     """The tuned thresholds of a model, with a warning where they were chosen on what is scored."""
     tuned = Tuned.load(chosen.model)
     if tuned.digest == chosen.manifest.digest:
@@ -253,7 +255,7 @@ def _thresholds(chosen: Chosen, progress: Progress) -> Tuned:
 
 
 def _predict(
-    path: Path, manifest: Manifest, machine: Machine, progress: Progress
+    path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
     """The model's logits of the manifest, columns in the model's order; and the environment they were made in."""
     from mlrec.training.prediction import predict
@@ -262,7 +264,7 @@ def _predict(
 
 
 def run_model(
-    path: Path, manifest: Manifest, machine: Machine, progress: Progress, one_pass: Callable[..., T]
+    path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress, one_pass: Callable[..., T]
 ) -> tuple[T, dict[str, Any]]:
     """What `one_pass`, `predict` or its like, makes of the model and the manifest, columns in the model's order.
 
@@ -294,6 +296,6 @@ def run_model(
             decode=metadata.decode,
             progress=progress,
             rank=processes.rank(),
-            world=processes.world(),
+            world=processes.world_size(),
         )
     return made, environment(device, precision)

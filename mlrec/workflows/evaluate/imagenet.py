@@ -20,7 +20,7 @@ from mlrec.utils.errors import UsageError, counted, printable
 from mlrec.utils.files import write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.weight_packages import check_weights_name
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.train.model_names import check_backbone_name
 
 
@@ -46,7 +46,7 @@ def evaluate_published(
     lams: Sequence[float] = (0.0,),
     weights: str | Path | None = None,
     pretrained: bool = False,
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     out: Path = Path("runs"),
     progress: Progress = SILENT,
 ) -> PublishedEvaluation:
@@ -58,7 +58,7 @@ def evaluate_published(
     Args:
         backbone: a timm name; a bare one means the weights of the paper.
         data: the folder; a class folder is called by its WordNet id or by its number.
-        lams: the grid; 0 and the λ that the paper fixes for this trunk are added.
+        lams: the grid; 0 and the λ that the paper fixes for this backbone are added.
         weights: a file, or a package of `packaged`, instead of the hub's weights.
         pretrained: fetch the weights from the hub.
         machine: how to run; the precision is float32 always.
@@ -76,13 +76,13 @@ def evaluate_published(
         check_weights_name(str(weights))
     if data is None:
         raise UsageError("--backbone: give the images with --data FOLDER, a folder with one folder a class")
-    from mlrec.models.imagenet import published_classifier
+    from mlrec.models.imagenet import imagenet_classifier
     from mlrec.models.paper_checkpoints import fixed_lam
     from mlrec.training.devices import resolve_device
     from mlrec.training.imagenet_accuracy import count_hits
 
-    how = machine or Machine()
-    classifier = published_classifier(backbone, weights=weights, pretrained=pretrained)
+    how = machine or RuntimeOptions()
+    classifier = imagenet_classifier(backbone, weights=weights, pretrained=pretrained)
     manifest = read_class_folders(data, classifier.classes)
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.metrics.label_errors import Review, Suspect, suspects, to_review
+from mlrec.metrics.label_errors import LikelyError, Review, likely_errors, to_review
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.predictions import Predictions
-from mlrec.reports.figures.contact_sheet import Line, Tile, write_sheet
+from mlrec.reports.figures.contact_sheet import SheetRow, Tile, write_sheet
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.runs import directory
-from mlrec.utils.errors import DataError, Findings, UsageError, counted, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, printable
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.split import MADE, split
@@ -35,16 +35,16 @@ TILES = 6  # pictures a label and kind on the contact sheet
 
 
 @dataclass(frozen=True)
-class Doubts:
+class LabelErrors:
     """All annotations of `manifest` by doubt, which of them to review, and the folder of the written files."""
 
     manifest: Manifest
-    found: list[Suspect]
+    found: list[LikelyError]
     review: Review
     folder: Path
 
     @property
-    def to_review(self) -> list[Suspect]:
+    def to_review(self) -> list[LikelyError]:
         """The annotations to review, the most doubtful first."""
         return [s for s in self.found if self.review.flags[s.sample, s.label]]
 
@@ -59,15 +59,15 @@ def label_errors(
     recipe: str = RECIPE,
     out: Path = Path("label-errors"),
     progress: Progress = SILENT,
-) -> Doubts:
+) -> LabelErrors:
     """Rank the annotations to review, and write them as a CSV and a contact sheet into `out`.
 
     Without `predictions` a head is trained on each fold, with a frozen backbone whose features are computed once, and
     each sample is judged by the model that has not seen it. The folds are those that `mlrec split --folds` made, or are
-    made now. How many annotations are listed follows from thresholds of each label, see `suspects.to_review`.
+    made now. How many annotations are listed follows from thresholds of each label, see `likely_errors.to_review`.
 
     Args:
-        data: folder of a prepared data set; the one prepared last where None.
+        data: folder of a prepared dataset; the one prepared last where None.
         predictions: scores of `split_name` by a model that was not trained on it: nothing is trained then.
         split_name: the split that was predicted; by default `test`, else `val`.
         folds: how many; by default those that are there, else 5.
@@ -77,7 +77,7 @@ def label_errors(
         progress: where bars and notes go.
 
     Raises:
-        MlrecError: no such data set, predictions that do not fit, or a training that fails.
+        MlrecError: no such dataset, predictions that do not fit, or a training that fails.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     if predictions is None:
@@ -86,12 +86,12 @@ def label_errors(
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         manifest = dataset.manifest(split_name or ("test" if "test" in dataset.info.splits else "val"))
-        findings = Findings()
+        findings = ValidationReport()
         scores = read_scores(predictions, findings).against(manifest)
         one_line(findings, DataError)
         report_findings([scores], findings, progress)
         logits = scores.logits
-    doubts = Doubts(manifest, suspects(logits, manifest.targets), to_review(logits, manifest.targets), out)
+    doubts = LabelErrors(manifest, likely_errors(logits, manifest.targets), to_review(logits, manifest.targets), out)
     _warn_unjudged(doubts, progress)
     write_text(out / TABLE, _table(doubts))
     shown = write_sheet(_lines(doubts), out / SHEET)
@@ -100,7 +100,7 @@ def label_errors(
     return doubts
 
 
-def _warn_unjudged(doubts: Doubts, progress: Progress) -> None:
+def _warn_unjudged(doubts: LabelErrors, progress: Progress) -> None:
     """Name the labels of which nothing can be estimated."""
     names = [name for name, enough in zip(doubts.manifest.labels, doubts.review.enough, strict=True) if not enough]
     if names:
@@ -114,9 +114,9 @@ def _out_of_fold(
     """The divided split, and the logits of each of its samples by the fold that held it out."""
     dataset, held_out = _folds(dataset, folds, progress)
     pool = dataset.manifest(dataset.info.source[MADE][held_out[0]])
-    from mlrec.training.features import FeatureStore
+    from mlrec.training.features import FeatureCache
 
-    features = FeatureStore(whole=pool)
+    features = FeatureCache(whole=pool)
     settings = {"freeze_backbone": True, "unknown": "ignore", **flags, "data": str(dataset.path)}
     row = {sample: k for k, sample in enumerate(pool.sample_ids)}
     logits = np.full(pool.targets.shape, np.nan)
@@ -148,7 +148,7 @@ def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dat
     return dataset, there
 
 
-def _table(doubts: Doubts) -> str:
+def _table(doubts: LabelErrors) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["filename", "label", "given", "probability", "doubt"])
@@ -159,13 +159,13 @@ def _table(doubts: Doubts) -> str:
                 doubts.manifest.labels[suspect.label],
                 suspect.given,
                 f"{suspect.probability:.4f}",
-                f"{suspect.doubt:.4f}",
+                f"{suspect.error_score:.4f}",
             ]
         )
     return stream.getvalue()
 
 
-def _lines(doubts: Doubts) -> list[Line]:
+def _lines(doubts: LabelErrors) -> list[SheetRow]:
     """For each label the positives to review, then the negatives to review, the most doubtful first."""
     lines = []
     found = doubts.to_review
@@ -173,17 +173,17 @@ def _lines(doubts: Doubts) -> list[Line]:
         for given, heading in ((1, f"{name}: given, to review"), (0, f"{name}: not given, to review")):
             chosen = [s for s in found if (s.label, s.given) == (label, given)][:TILES]
             if chosen:
-                lines.append(Line(heading, tuple(_tile(doubts.manifest, suspect) for suspect in chosen)))
+                lines.append(SheetRow(heading, tuple(_tile(doubts.manifest, suspect) for suspect in chosen)))
     return lines
 
 
-def _tile(manifest: Manifest, suspect: Suspect) -> Tile:
+def _tile(manifest: Manifest, suspect: LikelyError) -> Tile:
     box = None if manifest.boxes is None else tuple(manifest.boxes[suspect.sample].tolist())
     caption = f"{100 * suspect.probability:.1f} %  {manifest.sample_ids[suspect.sample]}"
     return Tile(manifest.path_of(suspect.sample), caption, box)
 
 
-def summary(doubts: Doubts) -> Table:
+def summary(doubts: LabelErrors) -> Table:
     """For each label how many annotations to review, given and not given, and how many errors are expected."""
     review, targets = doubts.review, doubts.manifest.targets
     rows = []

@@ -14,11 +14,11 @@ import msgspec
 from mlrec.datasets.objects import load_objects
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import evaluate
-from mlrec.metrics.lambda_sweep import Choice, Parts, Setting, chosen_before, chosen_here, mean_precisions
-from mlrec.metrics.object_size import Stratum, by_extent, extents
+from mlrec.metrics.lambda_sweep import Choice, LambdaSetting, Parts, chosen_before, chosen_here, mean_precisions
+from mlrec.metrics.object_size import SizeBin, ap_by_size, extents
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.predictions import Predictions
-from mlrec.reports.paper.figure1 import lam_table, strata_table
+from mlrec.reports.paper.figure1 import lam_table, size_table
 from mlrec.reports.paper.table1 import FILE, Gain, LamSweep
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import METRICS, image_of
@@ -28,13 +28,21 @@ from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate import write_scores
-from mlrec.workflows.evaluate.evaluate import Chosen, Machine, choose, config_of, record_at, run_model, seen_in_training
+from mlrec.workflows.evaluate.evaluate import (
+    EvalTarget,
+    RuntimeOptions,
+    config_of,
+    record_at,
+    resolve_eval_target,
+    run_model,
+    seen_in_training,
+)
 
 FORMS = ("raw", "divided")
 
 
 @dataclass(frozen=True)
-class Question:
+class LambdaSweepConfig:
     """What is asked of the one pass.
 
     Attributes:
@@ -60,19 +68,19 @@ class Question:
             raise UsageError(f"--temperatures {list(self.temperatures)}: each above 0; inf means max")
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[LambdaSetting]:
         """Every λ at every temperature, λ = 0 once and first."""
         lams = sorted({0.0, *self.lams})
-        return [Setting(lam, k) for k in range(max(1, len(self.temperatures))) for lam in lams if lam or k == 0]
+        return [LambdaSetting(lam, k) for k in range(max(1, len(self.temperatures))) for lam in lams if lam or k == 0]
 
 
 @dataclass(frozen=True)
-class LamEvaluation:
+class LambdaSweep:
     """What was found, the folder it lies in, and how it is shown."""
 
     path: Path
     sweep: LamSweep
-    strata: list[Stratum]
+    strata: list[SizeBin]
     tables: list[Table]
 
     @property
@@ -82,19 +90,19 @@ class LamEvaluation:
         return found | ({"by_extent": msgspec.to_builtins(self.strata)} if self.strata else {})
 
 
-def evaluate_lams(
+def lambda_sweep(
     model: Path | str | None,
-    question: Question,
+    question: LambdaSweepConfig,
     *,
     data: Path | str | None = None,
     split: str | None = None,
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
-) -> LamEvaluation:
+) -> LambdaSweep:
     """Score a trained model at every λ; `lambda.json` and the predictions at the fixed λ go to a folder beside it.
 
     Other arguments as in `evaluate_run`.
@@ -103,10 +111,12 @@ def evaluate_lams(
         MlrecError: as `evaluate_run`; a head without an average; no positive to choose by; a choice on scored images.
     """
     progress = progress if processes.rank() == 0 else SILENT
-    chosen = choose(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress)
+    chosen = resolve_eval_target(
+        model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress
+    )
     conventions_named(conventions)
     apart = None if question.select_on is None else _apart(chosen, question.select_on, progress)
-    predictions, parts, facts = _pass(chosen, question, machine or Machine(), progress)
+    predictions, parts, facts = _pass(chosen, question, machine or RuntimeOptions(), progress)
     names = list(labels or predictions.labels)
     scored = parts.columns([write_scores.column_of(name, predictions.labels) for name in names])
     write_scores.warn_undefined(scored.targets, names, progress)
@@ -121,12 +131,12 @@ def evaluate_lams(
             progress.say(f"repeating the choice of λ in {times}; --resamples 0 leaves it out")
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
-        selected, other, _ = _pass(apart, question, machine or Machine(), progress)
+        selected, other, _ = _pass(apart, question, machine or RuntimeOptions(), progress)
         columns = [write_scores.column_of(name, selected.labels) for name in names]
         there = mean_precisions(other.columns(columns), settings, conventions)
         setting = settings[there.index(max(there))]
         best = chosen_before(scored, setting, question.resamples, **options)
-    fixed = chosen_before(scored, Setting(_fixed(facts)), question.resamples, **options)
+    fixed = chosen_before(scored, LambdaSetting(_fixed(facts)), question.resamples, **options)
     sweep = _sweep(chosen, question, scored, scores, fixed, best, facts | {"labels": names}, conventions)
     tables = [lam_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
     strata = (
@@ -136,9 +146,9 @@ def evaluate_lams(
     )
     if strata:
         tables.append(
-            strata_table(strata, ["average", f"λ = {fixed.setting.lam:g}", _alone(facts["model"]["head"], question)])
+            size_table(strata, ["average", f"λ = {fixed.setting.lam:g}", _alone(facts["model"]["head"], question)])
         )
-    found = LamEvaluation(chosen.folder("lambda"), sweep, strata, tables)
+    found = LambdaSweep(chosen.folder("lambda"), sweep, strata, tables)
     if processes.rank() == 0:
         shown = parts.logits(fixed.setting, divided=question.divide)
         final = Predictions(predictions.labels, predictions.sample_ids, shown, parts.targets, predictions.digest)
@@ -150,7 +160,7 @@ def evaluate_lams(
     return found
 
 
-def _apart(chosen: Chosen, split: str, progress: Progress) -> Chosen:
+def _apart(chosen: EvalTarget, split: str, progress: Progress) -> EvalTarget:
     """The split that chooses; an image that is scored must not choose as well, or † would be left out wrongly."""
     apart = chosen.on_split(split)
     scored = set(chosen.manifest.images)
@@ -169,7 +179,7 @@ def _apart(chosen: Chosen, split: str, progress: Progress) -> Chosen:
 
 
 def _pass(
-    chosen: Chosen, question: Question, machine: Machine, progress: Progress
+    chosen: EvalTarget, question: LambdaSweepConfig, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, Parts, dict[str, Any]]:
     """The one pass over a split; and what the model is."""
     from mlrec.models.checkpoint import read_metadata
@@ -183,13 +193,13 @@ def _pass(
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
 
 
-def _alone(head: str, question: Question) -> str:
+def _alone(head: str, question: LambdaSweepConfig) -> str:
     degrees = question.temperatures[:1]
     return "attention alone" if head == "csra" or any(map(math.isfinite, degrees)) else "maximum alone"
 
 
 def _fixed(facts: dict[str, Any]) -> float:
-    """The λ that is fixed beforehand: that of training for CSRA, else the paper's by trunk."""
+    """The λ that is fixed beforehand: that of training for CSRA, else the paper's by backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]
@@ -197,8 +207,8 @@ def _fixed(facts: dict[str, Any]) -> float:
 
 
 def _sweep(
-    chosen: Chosen,
-    question: Question,
+    chosen: EvalTarget,
+    question: LambdaSweepConfig,
     parts: Parts,
     scores: Sequence[float],
     fixed: Choice,
@@ -209,8 +219,8 @@ def _sweep(
     settings, names = question.settings, [_degree(t) for t in question.temperatures]
     mAP = dict(zip(settings, scores, strict=True))
     lams = sorted({setting.lam for setting in settings})
-    by_temperature = [[mAP[Setting(lam, k if lam else 0)] for lam in lams] for k in range(max(1, len(names)))]
-    three = {"zero": Setting(0.0), "fixed": fixed.setting, "best": best.setting}
+    by_temperature = [[mAP[LambdaSetting(lam, k if lam else 0)] for lam in lams] for k in range(max(1, len(names)))]
+    three = {"zero": LambdaSetting(0.0), "fixed": fixed.setting, "best": best.setting}
     metrics = {
         key: {form: _numbers(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
     }
@@ -241,7 +251,7 @@ def _sweep(
     )
 
 
-def _numbers(parts: Parts, setting: Setting, form: str, conventions: str) -> dict[str, float | None]:
+def _numbers(parts: Parts, setting: LambdaSetting, form: str, conventions: str) -> dict[str, float | None]:
     found = evaluate(
         parts.logits(setting, divided=form == "divided"), parts.targets, conventions=conventions, scores="logits"
     )
@@ -257,10 +267,15 @@ def _degree(temperature: float) -> float | str:
 
 
 def _by_size(
-    chosen: Chosen, sample_ids: Sequence[str], names: Sequence[str], parts: Parts, fixed: Setting, resamples: int
-) -> list[Stratum]:
+    chosen: EvalTarget,
+    sample_ids: Sequence[str],
+    names: Sequence[str],
+    parts: Parts,
+    fixed: LambdaSetting,
+    resamples: int,
+) -> list[SizeBin]:
     """Average pooling, the fixed λ, and the maximum (the attention) alone, by size and number of objects."""
     found = extents(load_objects(chosen.dataset, chosen.manifest.split), chosen.manifest.labels).columns(names)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
     groups = [image_of(sample) for sample in sample_ids]
-    return by_extent(methods, parts.targets, found, resamples=resamples, groups=groups)
+    return ap_by_size(methods, parts.targets, found, resamples=resamples, groups=groups)

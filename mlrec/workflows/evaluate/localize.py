@@ -21,8 +21,8 @@ from mlrec.metrics.localization import (
     MEASURES,
     SIZES,
     TOLERANCE,
+    LabeledMap,
     Mask,
-    Pair,
     effective_locations,
     judge,
     mean_intervals,
@@ -32,7 +32,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import DataError, UsageError, printable
 from mlrec.utils.files import write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import Evaluation, Machine
+from mlrec.workflows.evaluate.evaluate import Evaluation, RuntimeOptions
 
 RESULT, PAIRS = "localization.json", "localization.csv"
 ALL = "all"
@@ -63,7 +63,7 @@ class Localization:
     name: str
     tolerance: float
     grid: tuple[int, int]
-    pairs: list[Pair]
+    pairs: list[LabeledMap]
     groups: list[list[Group]]
     sharpness: dict[str, float]
 
@@ -93,7 +93,11 @@ class Localization:
 
 
 def localize(
-    found: Evaluation, *, tolerance: float = TOLERANCE, machine: Machine | None = None, progress: Progress = SILENT
+    found: Evaluation,
+    *,
+    tolerance: float = TOLERANCE,
+    machine: RuntimeOptions | None = None,
+    progress: Progress = SILENT,
 ) -> Localization:
     """Compare the maps of an evaluated model with the objects of the split, and write what came out beside it.
 
@@ -104,19 +108,19 @@ def localize(
         progress: where bars and notes go.
 
     Raises:
-        DataError: the data set has no objects, or none of a label that the model knows.
+        DataError: the dataset has no objects, or none of a label that the model knows.
     """
-    if processes.world() > 1:
+    if processes.world_size() > 1:
         raise UsageError("--localize works in one process; run it without torchrun")
     manifest = found.dataset.manifest(found.split)
     columns = [manifest.labels.index(label) for label in found.predictions.labels]
     asked = {manifest.labels.index(label) for label in found.metrics.average_precision}
     turned = not _sees_stored_pixels(found.model)
     objects = load_objects(found.dataset, found.split)
-    pairs: list[Pair] = []
+    pairs: list[LabeledMap] = []
     spread: list[NDArray[np.float64]] = []
     grid = (0, 0)
-    for sample, scores, contributions, attention in _maps(found.model, manifest, machine or Machine(), progress):
+    for sample, scores, contributions, attention in _maps(found.model, manifest, machine or RuntimeOptions(), progress):
         grid = scores.shape[-2:]
         masks = _masks(manifest.path_of(sample), objects[sample], turned=turned)
         for k, column in enumerate(columns):
@@ -146,7 +150,7 @@ def localize(
     return result
 
 
-def _maps(path: Path, manifest: Manifest, machine: Machine, progress: Progress) -> Iterator[tuple[Any, ...]]:
+def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress) -> Iterator[tuple[Any, ...]]:
     """For each sample its place, scores, contributions and attention."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
@@ -198,7 +202,7 @@ def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[i
     return of_label
 
 
-def _groups(pairs: Sequence[Pair], labels: Sequence[str]) -> list[list[Group]]:
+def _groups(pairs: Sequence[LabeledMap], labels: Sequence[str]) -> list[list[Group]]:
     bounds = [low for low, _ in zip((0.0, *(edge for _, edge in SIZES)), SIZES, strict=False)]
     by_size = [
         _group(name, [pair for pair in pairs if low <= pair.area < high])
@@ -208,7 +212,7 @@ def _groups(pairs: Sequence[Pair], labels: Sequence[str]) -> list[list[Group]]:
     return [[_group(ALL, pairs)], *[[g for g in block if g.pairs] for block in (by_size, by_label)]]
 
 
-def _group(name: str, pairs: Sequence[Pair]) -> Group:
+def _group(name: str, pairs: Sequence[LabeledMap]) -> Group:
     if not pairs:
         return Group(name, 0, {})
     values = np.array([[getattr(pair, key) for key in MEASURES] for pair in pairs], dtype=np.float64)
@@ -273,10 +277,10 @@ def _sharpness_table(found: Localization) -> Table:
     return Table("How sharp the attention is", columns, rows, (of,))
 
 
-def _csv(pairs: Sequence[Pair], manifest: Manifest) -> str:
+def _csv(pairs: Sequence[LabeledMap], manifest: Manifest) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["id", *(field.name for field in fields(Pair)[1:])])
+    writer.writerow(["id", *(field.name for field in fields(LabeledMap)[1:])])
     for pair in pairs:
         _, _, *values = astuple(pair)
         shown = ["" if value != value else f"{value:.6g}" for value in values]

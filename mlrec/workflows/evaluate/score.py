@@ -13,7 +13,7 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
-from mlrec.utils.errors import DataError, Findings, PredictionsError, UsageError, nearest, printable
+from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, nearest, printable
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.write_scores import warn_undefined
 
@@ -33,7 +33,7 @@ def score(
     Args:
         predictions: an `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`, or
             the output of `mlrec predict` (`.csv` or `.jsonl`).
-        truth: a CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared data set; None
+        truth: a CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared dataset; None
             takes the targets of the `.npz`.
         split: which split, if the truth holds several.
         kind: "logits" or "probabilities". None decides by the values of a CSV: logits if one is negative,
@@ -46,7 +46,7 @@ def score(
         MlrecError: files that cannot be read, or do not fit each other.
     """
     rules = conventions_named(conventions)
-    findings = Findings()
+    findings = ValidationReport()
     if truth is None and split is not None:
         raise UsageError("--split chooses a part of TRUTH; give the truth as a second argument")
     against = None if truth is None else read_truth(truth, split, labels, findings)
@@ -60,7 +60,7 @@ def score(
     return metrics
 
 
-def report_findings(read: Sequence[Scores], findings: Findings, progress: Progress) -> None:
+def report_findings(read: Sequence[Scores], findings: ValidationReport, progress: Progress) -> None:
     """Print the warnings about files of scores, and how the kind of their scores was decided."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
         progress.say(note)
@@ -68,7 +68,7 @@ def report_findings(read: Sequence[Scores], findings: Findings, progress: Progre
         progress.warn(line)
 
 
-def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: Findings) -> Manifest:
+def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:
     """The manifest of a truth, restricted to `labels`.
 
     Raises:

@@ -23,14 +23,21 @@ from mlrec.runs.tuned import Tuned, TunedLabel
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import Chosen, Machine, choose, evaluate_run, record_at, seen_in_training
+from mlrec.workflows.evaluate.evaluate import (
+    EvalTarget,
+    RuntimeOptions,
+    evaluate_run,
+    record_at,
+    resolve_eval_target,
+    seen_in_training,
+)
 
 FOLDS = 5
 Tuner = Callable[[Predictions], Tuned]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ThresholdReport:
     """How decisions and probabilities of a split do.
 
     Attributes:
@@ -47,12 +54,12 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TuneResult:
     """What was chosen, where it was written, and what it changes."""
 
     file: Path
     tuned: Tuned
-    judged: list[Judged]
+    judged: list[ThresholdReport]
 
     def to_dict(self) -> dict[str, Any]:
         """What `tune --json` prints."""
@@ -68,11 +75,11 @@ def tune(
     target: str = "CF1",
     precision: float | None = None,
     least: int = LEAST_POSITIVES,
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
-) -> Tuning:
+) -> TuneResult:
     """Choose thresholds and calibrate; written as `thresholds.json` beside the model, used where `--tuned` asks.
 
     Predictions of the split that an evaluation left beside the model are used as they are, without torch.
@@ -86,7 +93,7 @@ def tune(
         least: labels with fewer positives take the common threshold and slope.
         machine: how to run the model, where its predictions are not there yet.
         runs_root: where the last finished run is looked for.
-        data_root: where the data set prepared last is looked for.
+        data_root: where the dataset prepared last is looked for.
         progress: where bars, notes and warnings go.
 
     Raises:
@@ -100,7 +107,9 @@ def tune(
     elif target_named(target) == "precision":
         raise UsageError("target precision: say which, with --min-precision 0.9")
     aim = target_named(target)
-    chosen = choose(model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress)
+    chosen = resolve_eval_target(
+        model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress
+    )
     record = record_at(chosen.model)
     trained_on = _told_overlaps(chosen, record, progress)
     predictions = _predictions(chosen, record, machine, progress)
@@ -113,11 +122,11 @@ def tune(
     tuned = tuner(predictions)
     judged = _cross_fitted(predictions, tuner, f"{chosen.manifest.name} {split}")
     _told_effect(judged, aim, progress)
-    return Tuning(tuned.save(chosen.model), tuned, [*judged, *_reported(chosen, record, tuned)])
+    return TuneResult(tuned.save(chosen.model), tuned, [*judged, *_reported(chosen, record, tuned)])
 
 
 def _tuned(
-    predictions: Predictions, chosen: Chosen, target: Any, precision: float | None, least: int, trained_on: int
+    predictions: Predictions, chosen: EvalTarget, target: Any, precision: float | None, least: int, trained_on: int
 ) -> Tuned:
     assert predictions.targets is not None
     found = find_thresholds(predictions.logits, predictions.targets, target, precision=precision or 0.0, least=least)
@@ -143,7 +152,7 @@ def _tuned(
     )
 
 
-def _told_overlaps(chosen: Chosen, record: RunRecord | None, progress: Progress) -> int:
+def _told_overlaps(chosen: EvalTarget, record: RunRecord | None, progress: Progress) -> int:
     """Warn where the split is the reported one, or was trained on; returns how many of its samples were."""
     name, split = chosen.manifest.name, chosen.manifest.split
     scored = record.scored if record else None
@@ -162,7 +171,9 @@ def _told_overlaps(chosen: Chosen, record: RunRecord | None, progress: Progress)
     return both
 
 
-def _predictions(chosen: Chosen, record: RunRecord | None, machine: Machine | None, progress: Progress) -> Predictions:
+def _predictions(
+    chosen: EvalTarget, record: RunRecord | None, machine: RuntimeOptions | None, progress: Progress
+) -> Predictions:
     """Predictions of the split: those of the run or of an evaluation where they fit, else made now."""
     folder, manifest = chosen.folder("eval"), chosen.manifest
     own = record is not None and record.scored is not None and record.scored.digest == manifest.digest
@@ -179,7 +190,7 @@ def _predictions(chosen: Chosen, record: RunRecord | None, machine: Machine | No
     ).predictions
 
 
-def _told_effect(judged: list[Judged], target: str, progress: Progress) -> None:
+def _told_effect(judged: list[ThresholdReport], target: str, progress: Progress) -> None:
     """Warn where the target is missed on samples that did not choose."""
     before, after = (part.rates.get(target) for part in judged)
     if before is not None and after is not None and after <= before:
@@ -189,7 +200,7 @@ def _told_effect(judged: list[Judged], target: str, progress: Progress) -> None:
         )
 
 
-def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Judged]:
+def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
     """Before and after on the split itself; after: each fifth with what the other four choose."""
     assert predictions.targets is not None
     said = np.zeros(predictions.logits.shape, dtype=np.bool_)
@@ -205,7 +216,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Jud
     ]
 
 
-def _reported(chosen: Chosen, record: RunRecord | None, tuned: Tuned) -> list[Judged]:
+def _reported(chosen: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
     """Before and after on the split that the run reports, where that is another one."""
     scored, file = record.scored if record else None, chosen.model / directory.PREDICTIONS
     if scored is None or scored.digest == chosen.manifest.digest or not file.is_file():
@@ -227,14 +238,14 @@ def _reported(chosen: Chosen, record: RunRecord | None, tuned: Tuned) -> list[Ju
 
 def _judged(
     on: str, how: str, said: NDArray[np.bool_], logits: NDArray[np.floating[Any]], targets: NDArray[np.int8]
-) -> Judged:
+) -> ThresholdReport:
     found = {}
     for name, rules in (("mlrec", RATES), ("macro-f1", ("CF1",))):
         values = rates(count(said, targets, CONVENTIONS[name]), CONVENTIONS[name])
         for rule in rules:
             value = float(values[rule])
             found[rule if name == "mlrec" else "F1"] = None if np.isnan(value) else value
-    return Judged(on, how, found, reliability(logits, targets))
+    return ThresholdReport(on, how, found, reliability(logits, targets))
 
 
 def _folds(sample_ids: tuple[str, ...]) -> Iterator[NDArray[np.bool_]]:

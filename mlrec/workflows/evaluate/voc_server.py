@@ -45,11 +45,11 @@ def write_server_archive(predictions: Predictions, out: Path, *, kind: str, spli
     Args:
         predictions: of all 20 classes.
         out: the archive, `.tgz` or `.tar.gz`.
-        kind: of the data set, "voc2007" or "voc2012".
+        kind: of the dataset, "voc2007" or "voc2012".
         split: scored.
 
     Raises:
-        UsageError: the data set is not VOC's, or the archive has another ending.
+        UsageError: the dataset is not VOC's, or the archive has another ending.
         PredictionsError: what was written is not what was predicted.
     """
     check_data(kind, predictions.labels)

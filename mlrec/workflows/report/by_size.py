@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.objects import load_objects
-from mlrec.metrics.object_size import by_extent, extents
+from mlrec.metrics.object_size import ap_by_size, extents
 from mlrec.metrics.resamples import RESAMPLES
-from mlrec.reports.paper.figure1 import strata_table
+from mlrec.reports.paper.figure1 import size_table
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import image_of, over_seeds, result_of, scores_and_truth
 from mlrec.utils.errors import RunError, printable
@@ -28,7 +28,7 @@ def size_report(
     Runs equal but for the seed are one method: its AP is their mean, and its intervals draw seeds, too.
 
     Args:
-        paths: run folders, or folders of them, scored on one split of a data set that annotates objects.
+        paths: run folders, or folders of them, scored on one split of a dataset that annotates objects.
         root: where runs lie when none is named.
         labels: these alone.
         resamples: of the intervals of the differences, paired over images.
@@ -52,8 +52,8 @@ def size_report(
     rows = over_seeds(result_of(run) for run in runs)
     methods = [[scores_and_truth(by_path[path], names)[0] for path in row.paths] for row in rows]
     groups = [image_of(sample) for sample in first.predictions().sample_ids]
-    strata = by_extent(methods, targets, found, resamples=resamples, groups=groups)
+    strata = ap_by_size(methods, targets, found, resamples=resamples, groups=groups)
     title = f"AP by size and number of objects: {scored.dataset} {scored.split}"
     called = [row.called for row in rows]
     shown = called if len(set(called)) == len(called) else [f"{row.called} ({row.run})" for row in rows]
-    return strata_table(strata, shown, title, seeds=[len(row.paths) for row in rows])
+    return size_table(strata, shown, title, seeds=[len(row.paths) for row in rows])

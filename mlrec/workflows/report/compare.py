@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.manifest import Manifest, repeated
+from mlrec.datasets.manifest import Manifest, duplicates_in
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.id_matching import rows_of
@@ -19,7 +19,7 @@ from mlrec.reports.render.table import Table
 from mlrec.reports.results import image_of
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord
-from mlrec.utils.errors import Findings, PredictionsError, counted, printable
+from mlrec.utils.errors import PredictionsError, ValidationReport, counted, printable
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import read_truth, report_findings
 from mlrec.workflows.evaluate.write_scores import warn_undefined
@@ -63,9 +63,9 @@ def compare_runs(
     Raises:
         PredictionsError: the two were not made on the same samples, labels and truth.
     """
-    findings = Findings()
+    findings = ValidationReport()
     for side in (ours, theirs):
-        if twice := repeated([str(path.resolve()) for path in side]):
+        if twice := duplicates_in([str(path.resolve()) for path in side]):
             raise PredictionsError(f"{printable(twice[0])}: stands twice on one side; it would count as two seeds")
     a, b = ([_given(path, findings, labels) for path in paths] for paths in (ours, theirs))
     known = {given.conventions for given in (*a, *b)}
@@ -85,7 +85,7 @@ def compare_runs(
     return comparison_tables(sides[0], sides[1], comparison, bootstrap, what=what)
 
 
-def _given(path: Path, findings: Findings, labels: Sequence[str] | None) -> _Given:
+def _given(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> _Given:
     if not path.is_dir():
         return _Given(str(path), read_scores(path, findings, labels=labels), None, "")
     metrics = path / directory.METRICS

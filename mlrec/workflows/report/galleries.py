@@ -1,4 +1,4 @@
-"""The images of a report that are worth a look, with what the best model of each data set sees in them."""
+"""The images of a report that are worth a look, with what the best model of each dataset sees in them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images.decode import Decoder, decode, decode_box
 from mlrec.datasets.listing import Item
 from mlrec.datasets.manifest import Manifest
-from mlrec.metrics.label_errors import DOUBTFUL, Review, Suspect, hardest, suspects, to_review
+from mlrec.metrics.label_errors import DOUBTFUL, LikelyError, Review, hardest, likely_errors, to_review
 from mlrec.predictions import Floats
 from mlrec.reports.figures.overlays import Pixels, Range, draw_strips, overlaid, shrunk
-from mlrec.reports.render.html import Card, Gallery, Picture, Section
+from mlrec.reports.render.html import PageGallery, Picture, Section, SummaryCard
 from mlrec.reports.render.number_format import percent
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.runs.record import Run
-from mlrec.utils.errors import Findings, MlrecError
+from mlrec.utils.errors import MlrecError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.attend import look, meaning
+from mlrec.workflows.evaluate.attend import compute_maps, meaning
 from mlrec.workflows.report.report import Report
 
 HARDEST, WORST = 24, 3  # images, and at most so many labels of each
@@ -57,26 +57,26 @@ class _Album:
             return None
         return Picture(draw_strips([], self.colours)[0], "image/png", f"colours: {self.colours.meaning}")
 
-    def card(self, sample: int, found: Sequence[Suspect]) -> Card:
+    def card(self, sample: int, found: Sequence[LikelyError]) -> SummaryCard:
         """A sample with some of its labels, and the map of each."""
         name, lines, pixels = self.ids[sample], tuple(map(self._line, found)), self.pictures.get(sample)
         if pixels is None:
-            return Card(name, lines)
+            return SummaryCard(name, lines)
         if self.colours is None or not all((sample, one.label) in self.maps for one in found):
-            return Card(name, lines, _jpeg(pixels))
+            return SummaryCard(name, lines, _jpeg(pixels))
         maps = tuple(
             _jpeg(overlaid(pixels, self.maps[sample, one.label], self.colours), line)
             for one, line in zip(found, lines, strict=True)
         )
-        return Card(name, (), _jpeg(pixels), maps)
+        return SummaryCard(name, (), _jpeg(pixels), maps)
 
-    def _line(self, one: Suspect) -> str:
+    def _line(self, one: LikelyError) -> str:
         said = "labelled" if one.given else "not labelled"
         return f"{self.names[one.label]}: {said}, {percent(one.probability)} %"
 
 
-def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[Gallery]:
-    """The hardest images of each data set by its best run of a report, and the annotations to review of each label.
+def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[PageGallery]:
+    """The hardest images of each dataset by its best run of a report, and the annotations to review of each label.
 
     Args:
         report: whose best runs they are.
@@ -96,8 +96,8 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
     ]
 
 
-def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: Progress) -> list[Gallery]:
-    """Those of one run; `where` tells its data set in the titles."""
+def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: Progress) -> list[PageGallery]:
+    """Those of one run; `where` tells its dataset in the titles."""
     logits, targets, names = scores_and_truth(run, labels)
     hard = [(sample, _of_sample(logits, targets, sample)) for sample in hardest(logits, targets, HARDEST)]
     review = to_review(logits, targets)
@@ -107,7 +107,7 @@ def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: 
     cards = tuple(album.card(sample, found) for sample, found in hard)
     why = "The highest mean loss over all labels; of each the labels that the model and the annotation disagree on."
     why += " Maps: what each place of the image adds to the label's logit." if album.maps else ""
-    shown = [Gallery(f"Hardest images of {run.name}{where}", why, (Section("", cards),), album.scale)]
+    shown = [PageGallery(f"Hardest images of {run.name}{where}", why, (Section("", cards),), album.scale)]
     if doubted:
         why = (
             f"The model confidently contradicts {int(review.flags.sum()):,} annotations, by thresholds of each label; "
@@ -118,33 +118,33 @@ def _galleries_of(run: Run, where: str, labels: Sequence[str] | None, progress: 
             Section(names[label], tuple(album.card(one.sample, [one]) for one in found))
             for label, found in doubted.items()
         )
-        shown.append(Gallery(f"Annotations to review{where}", why, sections, album.scale))
+        shown.append(PageGallery(f"Annotations to review{where}", why, sections, album.scale))
     return shown
 
 
-def _of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) -> list[Suspect]:
+def _of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) -> list[LikelyError]:
     """The labels of a sample that the model doubts, at most three; the one it doubts most in any case."""
     row = slice(sample, sample + 1)
-    first, *others = suspects(logits[row], targets[row], WORST)
-    return [replace(one, sample=sample) for one in (first, *(one for one in others if one.doubt >= DOUBTFUL))]
+    first, *others = likely_errors(logits[row], targets[row], WORST)
+    return [replace(one, sample=sample) for one in (first, *(one for one in others if one.error_score >= DOUBTFUL))]
 
 
-def _by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[Suspect]]:
+def _by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[LikelyError]]:
     """By label the annotations to review, the most doubtful first; of many labels those that are doubted most."""
     count = targets.shape[1]
     each = min(max(MOST // count, 1), PER_LABEL)
-    found: dict[int, list[Suspect]] = {}
+    found: dict[int, list[LikelyError]] = {}
     for label in range(count):
         rows = np.flatnonzero(review.flags[:, label])
-        ranked = suspects(logits[rows, label : label + 1], targets[rows, label : label + 1], each)
+        ranked = likely_errors(logits[rows, label : label + 1], targets[rows, label : label + 1], each)
         doubted = [replace(one, sample=int(rows[one.sample])) for one in ranked]
         if doubted:
             found[label] = [replace(one, label=label) for one in doubted]
-    most = sorted(found, key=lambda label: -found[label][0].doubt)[: MOST // each]
+    most = sorted(found, key=lambda label: -found[label][0].error_score)[: MOST // each]
     return {label: found[label] for label in sorted(most)}
 
 
-def _album(run: Run, names: tuple[str, ...], seen: Sequence[Suspect], progress: Progress) -> _Album:
+def _album(run: Run, names: tuple[str, ...], seen: Sequence[LikelyError], progress: Progress) -> _Album:
     ids, manifest = run.predictions().sample_ids, _manifest(run)
     pictures: dict[int, Pixels] = {}
     maps: dict[tuple[int, int], Map] = {}
@@ -177,7 +177,9 @@ def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: P
     if not items:
         return {}
     try:
-        looks = look(run.model or run.path, items.values(), labels=names, findings=Findings(), progress=progress)
+        looks = compute_maps(
+            run.model or run.path, items.values(), labels=names, findings=ValidationReport(), progress=progress
+        )
     except MlrecError as error:
         progress.warn(f"no maps on the page: {error}")
         return {}

@@ -25,7 +25,7 @@ def report_page(report: Report, labels: Sequence[str] | None = None, *, progress
     Args:
         report: what it is about.
         labels: those that the report was made of; None for all.
-        progress: where bars and notes go: the best model of each data set is run on the images that are shown.
+        progress: where bars and notes go: the best model of each dataset is run on the images that are shown.
     """
     drawn = figures(report.runs, report.rows, labels)
     pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption) for one in drawn]

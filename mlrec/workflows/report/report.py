@@ -21,7 +21,7 @@ from mlrec.reports.paper.table1 import table_1
 from mlrec.reports.paper.tables import TABLES, belongs, paper_table
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
-from mlrec.reports.runs_table import overview
+from mlrec.reports.runs_table import runs_table
 from mlrec.runs import directory
 from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import Run, finished_runs
@@ -118,7 +118,7 @@ def report(
     elif table is not None:
         drawn = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
     else:
-        drawn = overview(rows, intervals=bounds)
+        drawn = runs_table(rows, intervals=bounds)
     return Report(drawn, chosen, rows)
 
 

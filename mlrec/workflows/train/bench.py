@@ -12,7 +12,7 @@ from mlrec.reports.paper.published import paper_settings
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 
 COLUMNS = (
     Column("head", "Head", identity=True),
@@ -54,7 +54,7 @@ def bench_head(
     num_labels: int = 80,
     img_size: int = 448,
     steps: int = 10,
-    machine: Machine | None = None,
+    machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
     """Time whole models that differ in the head alone: average pooling, and CSRA with each H.
@@ -77,7 +77,7 @@ def bench_head(
 
     if steps < 1 or not heads:
         raise UsageError("bench head: at least one step and one H")
-    how = machine or Machine()
+    how = machine or RuntimeOptions()
     device = resolve_device(how.device)
     precision = resolve_precision(how.precision, device)
     kinds: list[dict[str, Any]] = [{"name": "average"}, *({"name": "csra", "heads": h, "lam": 0.5} for h in heads)]
@@ -127,6 +127,4 @@ def _printed() -> str:
         for name in ("training", "test")
         for without, with_csra in [timing[name]]
     ]
-    return (
-        f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; trunk and GPU not stated, loading of images included"
-    )
+    return f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU not stated, loading of images included"

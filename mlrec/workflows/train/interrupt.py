@@ -11,7 +11,7 @@ from types import FrameType
 
 from mlrec.utils import signals
 from mlrec.utils.errors import MlrecError
-from mlrec.utils.signals import Signalled
+from mlrec.utils.signals import SignalReceived
 
 
 class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
@@ -45,7 +45,7 @@ class Stop:
             os._exit(128 + number)
         self.number = number
         if self._at_once:
-            signals.leave(number)
+            signals.raise_signal(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -61,7 +61,7 @@ class Stop:
         finally:
             self._at_once = False
             if self.number is not None:
-                raise Signalled(self.number)  # whatever became of the first
+                raise SignalReceived(self.number)  # whatever became of the first
 
 
 @contextmanager

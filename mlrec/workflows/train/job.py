@@ -15,7 +15,7 @@ from mlrec.predictions import Predictions
 from mlrec.runs import directory, log
 from mlrec.runs.record import RunRecord, Status
 from mlrec.training.checkpoint_writer import CheckpointWriter
-from mlrec.training.features import FeatureStore
+from mlrec.training.features import FeatureCache
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss
 from mlrec.training.state import State
@@ -26,9 +26,9 @@ from mlrec.utils.progress import Progress
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.interrupt import Interrupted, Stop
-from mlrec.workflows.train.plan import Plan
+from mlrec.workflows.train.plan import TrainPlan
 
-PAUSE = 5.0  # seconds between the checkpoints of a frozen trunk's head, signals and --save-every apart
+PAUSE = 5.0  # seconds between the checkpoints of a frozen backbone's head, signals and --save-every apart
 
 
 @dataclass
@@ -38,14 +38,14 @@ class Job:
     Attributes:
         loss: what is minimised.
         identity: what a resumed run must agree with.
-        features: of frozen trunks, of this run and of others before it.
+        features: of frozen backbones, of this run and of others before it.
         meter: of its speed.
         saved: when the newest checkpoint was written, by the monotonic clock.
         writer: of checkpoints.
         board: where numbers are drawn besides `log.jsonl`.
     """
 
-    plan: Plan
+    plan: TrainPlan
     state: State
     network: Network
     loss: Loss
@@ -53,7 +53,7 @@ class Job:
     record: RunRecord
     stop: Stop
     progress: Progress
-    features: FeatureStore
+    features: FeatureCache
     meter: Meter
     folder: Path | None = None
     saved: float = 0.0

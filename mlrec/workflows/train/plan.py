@@ -1,4 +1,4 @@
-"""What a training command leaves unsaid: data set, recipe and splits, filled in and told."""
+"""What a training command leaves unsaid: dataset, recipe and splits, filled in and told."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """A training run that is decided, before anything of it is done.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
         return self.resolved.config
 
 
-def make_plan(
+def resolve_plan(
     flags: Mapping[str, Any],
     progress: Progress,
     *,
@@ -54,22 +54,22 @@ def make_plan(
     data_root: Path = Path("data"),
     dataset: Dataset | None = None,
     resumed: bool = False,
-) -> Plan:
-    """Decide a run: everything the user wrote is checked before any data set is opened.
+) -> TrainPlan:
+    """Decide a run: everything the user wrote is checked before any dataset is opened.
 
     Args:
         flags: keys of `Config` that were typed.
         progress: is told what was filled in.
         file: TOML with further keys; its `base` names a recipe.
-        recipe: name of a recipe; left out, the file's base, else the one that the data set names.
-        data_root: where the data set prepared last is looked for.
+        recipe: name of a recipe; left out, the file's base, else the one that the dataset names.
+        data_root: where the dataset prepared last is looked for.
         dataset: the one that the keys name, opened already.
         resumed: the run has begun: what its model was started from is not needed any more.
 
     Raises:
         ConfigError: keys or values that do not fit.
         ModelError: no such backbone, or weights that are not there.
-        DataError: no data set, or no two splits to train on and to score.
+        DataError: no dataset, or no two splits to train on and to score.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config
@@ -82,7 +82,7 @@ def make_plan(
         progress.say(f"data: {printable(dataset.path)} (prepared last; --data names another)")
     if recipe is None:
         recipe = dataset.info.recipe
-        progress.say(f"recipe: {printable(recipe)} (the data set's; --recipe names another)")
+        progress.say(f"recipe: {printable(recipe)} (the dataset's; --recipe names another)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     train, scored = _splits(dataset, resolved.config, progress)
@@ -95,7 +95,7 @@ def make_plan(
         split=scored.split,
         **_absolute_paths(resolved.config),
     )
-    return Plan(
+    return TrainPlan(
         resolved=Resolved(config, resolved.sources, recipe),
         paper=any(name.startswith("paper") for name, _ in recipes.chain(recipe)),
         dataset=dataset,

@@ -23,7 +23,7 @@ from mlrec.utils.errors import ConfigError, UsageError, printable
 from mlrec.utils.files import read_text, write_text
 from mlrec.workflows.evaluate.write_scores import scored_facts
 from mlrec.workflows.train.lineage import starting_lineage
-from mlrec.workflows.train.plan import Plan
+from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def plain(config: Config) -> dict[str, Any]:
     return values
 
 
-def write_config(folder: Path, plan: Plan) -> None:
+def write_config(folder: Path, plan: TrainPlan) -> None:
     """Write `config.toml`: every key that has a value, so that the file repeats the run."""
     import tomli_w
 
@@ -54,7 +54,7 @@ def write_config(folder: Path, plan: Plan) -> None:
 
 
 def started(
-    plan: Plan,
+    plan: TrainPlan,
     folder: Path | None,
     model: Classifier,
     device: torch.device,
@@ -82,7 +82,7 @@ def started(
     )
 
 
-def updated(record: RunRecord, status: Status, state: State, plan: Plan) -> RunRecord:
+def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) -> RunRecord:
     """The record at another moment of its run."""
     return msgspec.structs.replace(
         record,
@@ -93,7 +93,7 @@ def updated(record: RunRecord, status: Status, state: State, plan: Plan) -> RunR
     )
 
 
-def best_epoch(history: Sequence[Mapping[str, Any]], plan: Plan) -> dict[str, Any] | None:
+def best_epoch(history: Sequence[Mapping[str, Any]], plan: TrainPlan) -> dict[str, Any] | None:
     """The epoch with the highest mAP on the selection split, or on the scored one where epochs were scored on it."""
     split = plan.scored.split if plan.select is None else plan.select.split
     scored = [entry for entry in history if entry["split"] == split and entry["mAP"] is not None]
@@ -102,7 +102,7 @@ def best_epoch(history: Sequence[Mapping[str, Any]], plan: Plan) -> dict[str, An
     return dict(max(scored, key=lambda entry: (entry["mAP"], -entry["epoch"]))) if scored else None
 
 
-def patience_is_out(history: Sequence[Mapping[str, Any]], plan: Plan) -> bool:
+def patience_is_out(history: Sequence[Mapping[str, Any]], plan: TrainPlan) -> bool:
     """Whether the selection split's mAP has not risen for `patience` epochs."""
     best = best_epoch(history, plan)
     if not plan.config.patience or plan.select is None or best is None:
@@ -111,7 +111,7 @@ def patience_is_out(history: Sequence[Mapping[str, Any]], plan: Plan) -> bool:
     return bool(newest - best["epoch"] >= plan.config.patience)
 
 
-def identity(plan: Plan) -> dict[str, Any]:
+def identity(plan: TrainPlan) -> dict[str, Any]:
     """What a resumed run must agree with.
 
     Raises:
@@ -122,7 +122,7 @@ def identity(plan: Plan) -> dict[str, Any]:
         "labels": list(plan.train.labels),
         "train": plan.train.digest,
         "scored": plan.scored.digest,
-        "processes": processes.world(),
+        "processes": processes.world_size(),
     }
     if plan.config.pos_weight not in PATHS["pos_weight"]:
         content = read_text(Path(plan.config.pos_weight), ConfigError)
@@ -174,7 +174,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     return {
         "mlrec": __version__, "python": platform.python_version(), **packages, "machine": platform.machine(),
         "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
-        "processes": processes.world(), **gpu,
+        "processes": processes.world_size(), **gpu,
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from mlrec.training.dataloader import Batch
 from mlrec.training.devices import Precision, resolve_device, resolve_precision
 from mlrec.training.duration import seconds_per_image, training_seconds
 from mlrec.training.failures import explained
-from mlrec.training.features import Features, FeatureStore, feature_batches, on_device_if_it_fits
+from mlrec.training.features import FeatureCache, Features, feature_batches, on_device_if_it_fits
 from mlrec.training.learning_curves import draw_curves
 from mlrec.training.loop import Epoch, Event, Steps, fit
 from mlrec.training.losses import Loss, loss_function
@@ -33,14 +33,14 @@ from mlrec.training.throughput import Meter
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import Progress, Step
-from mlrec.utils.signals import Signalled
+from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.next_steps import quick
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.interrupt import deferred_signals
 from mlrec.workflows.train.job import Job
 from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
-from mlrec.workflows.train.plan import Plan
+from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
     import torch
@@ -51,13 +51,13 @@ LONG = 600.0  # seconds of training on a CPU that are announced
 
 
 def run(
-    plan: Plan,
+    plan: TrainPlan,
     make_folder: Callable[[], Path],
     progress: Progress,
     *,
     command: Sequence[str] = (),
     resumed: RunRecord | None = None,
-    features: FeatureStore | None = None,
+    features: FeatureCache | None = None,
 ) -> Run:
     """Train to the end and write the run folder.
 
@@ -67,7 +67,7 @@ def run(
         progress: where bars, notes and warnings go.
         command: the command line, for the record.
         resumed: the record of the run that is gone on with.
-        features: of frozen trunks, from runs before this one.
+        features: of frozen backbones, from runs before this one.
     """
     config = plan.config
     device, precision, loss = resolve_runtime(plan)
@@ -79,11 +79,11 @@ def run(
         ExitStack() as held,
     ):  # fmt: skip
         each = setup.per_process(config)
-        spread = f", {each} samples in each of {processes.world()} processes" if processes.world() > 1 else ""
+        spread = f", {each} samples in each of {processes.world_size()} processes" if processes.world_size() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
         with distributed.first_on_machine():
             model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)
-        if resumed is not None:  # where it began with another run's trunk, that is not needed any more
+        if resumed is not None:  # where it began with another run's backbone, that is not needed any more
             model.preprocessing = Preprocessing.from_dict(resumed.model["preprocessing"])
         if model.backbone.origin:
             progress.say(f"weights: {model.backbone.origin}")
@@ -107,13 +107,13 @@ def run(
         record = resumed or run_record.started(plan, folder, model, device, precision, command)
         if resumed is None and (warning := unknown_origin(record)) is not None:
             progress.warn(warning)
-        store = FeatureStore() if features is None else features
+        store = FeatureCache() if features is None else features
         own = folder if first else None
         meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
         return _course(Job(plan, training, network, loss, identity, record, stop, progress, store, meter, own))
 
 
-def resolve_runtime(plan: Plan) -> tuple[torch.device, Precision, Loss]:
+def resolve_runtime(plan: TrainPlan) -> tuple[torch.device, Precision, Loss]:
     """Device, precision and loss of a run, as `train` uses them and `doctor` checks them.
 
     Raises:
@@ -125,14 +125,18 @@ def resolve_runtime(plan: Plan) -> tuple[torch.device, Precision, Loss]:
     return device, resolve_precision(plan.config.precision, device), loss_function(plan.config, plan.train)
 
 
-def _announce(plan: Plan, model: Classifier, device: torch.device, precision: Precision, progress: Progress) -> None:
+def _announce(
+    plan: TrainPlan, model: Classifier, device: torch.device, precision: Precision, progress: Progress
+) -> None:
     """Warn how long a training of the whole model will take on a CPU if it is long, with the quick alternative."""
     config = plan.config
     if config.freeze_backbone:
         return
     scorings = config.epochs // config.eval_every if config.eval_every else 1
     each = seconds_per_image(model, device, precision)
-    seconds = training_seconds(each, len(plan.train), len(plan.scored), config.epochs, scorings) / processes.world()
+    seconds = (
+        training_seconds(each, len(plan.train), len(plan.scored), config.epochs, scorings) / processes.world_size()
+    )
     if seconds < LONG:
         return
     same = f"mlrec train --data {shlex.quote(str(plan.dataset.path))} --train-split {shlex.quote(plan.train.split)}"
@@ -150,8 +154,8 @@ def _course(job: Job) -> Run:
         if job.folder is not None:
             _write(job, job.folder, predictions)
         job.finish()
-    except Signalled as signalled:
-        signals.arrived()
+    except SignalReceived as signalled:
+        signals.handled()
         job.writer.wait()
         job.note("interrupted")
         raise job.interrupted(signalled.args[0]) from None
@@ -166,7 +170,7 @@ def _course(job: Job) -> Run:
 def _train(job: Job) -> Predictions:
     """The epochs; returns the predictions of the last one on the scored split."""
     config = job.config
-    steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world())
+    steps = steps_per_epoch(len(job.plan.train), config.batch_size, processes.world_size())
     with closing(cast(Generator[Batch], _batches(job))) as batches:
         names = job.plan.train.sample_ids
         events = fit(
@@ -204,7 +208,7 @@ def _epoch(job: Job, events: Iterator[Event], steps_per_epoch: int, number: int)
             if event.stopped or (config.save_every and event.step % config.save_every == 0):
                 job.save()
             if event.stopped:
-                raise Signalled(job.stop.number or signal.SIGTERM)  # where another process was told
+                raise SignalReceived(job.stop.number or signal.SIGTERM)  # where another process was told
 
 
 def _tell(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
@@ -213,7 +217,7 @@ def _tell(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
     left = run_record.duration(each * (job.config.epochs * steps_per_epoch - event.step))
     speed = job.config.batch_size / each
     facts = f"loss {event.loss:.4f}, lr {event.lr:.2g}, {speed:.1f} images/s, run {left} left"
-    advance(event.samples * processes.world(), facts)
+    advance(event.samples * processes.world_size(), facts)
     job.log(
         "steps", epoch=event.epoch + 1, step=event.step, loss=run_record.number(event.loss), lr=event.lr,
         grad_norm=run_record.number(event.grad_norm), **job.meter.entry(speed, event.waited),
@@ -221,9 +225,9 @@ def _tell(job: Job, event: Steps, advance: Step, steps_per_epoch: int) -> None:
 
 
 def _batches(job: Job) -> Iterator[Batch]:
-    """Batches from where the state stands to the end, of images or of a frozen trunk's features."""
+    """Batches from where the state stands to the end, of images or of a frozen backbone's features."""
     config, place = job.config, {"epoch": job.state.epoch, "start": job.state.batch}
-    place |= {"epochs": config.epochs - job.state.epoch, "rank": processes.rank(), "world": processes.world()}
+    place |= {"epochs": config.epochs - job.state.epoch, "rank": processes.rank(), "world": processes.world_size()}
     if config.freeze_backbone:
         features = on_device_if_it_fits(_features(job, job.plan.train, config), job.network.device)
         return feature_batches(features, config, **place)
@@ -233,7 +237,7 @@ def _batches(job: Job) -> Iterator[Batch]:
 
 
 def _features(job: Job, manifest: Manifest, config: Config) -> Features:
-    """What the frozen trunk makes of a split, computed if no run did so before."""
+    """What the frozen backbone makes of a split, computed if no run did so before."""
     with job.timed("features"), job.stop.at_once():
         return job.features.of(
             job.state.model, manifest, config, device=job.network.device, precision=_precision(job),
@@ -272,7 +276,7 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
             precision=_precision(job), decode=config.decode, progress=job.progress,
-            rank=processes.rank(), world=processes.world(), batch_flag="--eval-batch-size",
+            rank=processes.rank(), world=processes.world_size(), batch_flag="--eval-batch-size",
         )  # fmt: skip
     setup.lay_out(model, config)
     return predictions

@@ -1,4 +1,4 @@
-"""`mlrec train`: a plan and a data set → a run folder."""
+"""`mlrec train`: a plan and a dataset → a run folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mlrec.utils import processes
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import check_name
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.train.plan import Plan, make_plan
+from mlrec.workflows.train.plan import TrainPlan, resolve_plan
 
 if TYPE_CHECKING:
-    from mlrec.training.features import FeatureStore
+    from mlrec.training.features import FeatureCache
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
     name: str | None = None,
     data_root: Path | str = "data",
     command: Sequence[str] | None = None,
-    features: FeatureStore | None = None,
+    features: FeatureCache | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Train a model and score it; everything lies in the run folder `out/name`.
@@ -36,12 +36,12 @@ def train(
     Args:
         flags: keys of `Config`; they win over `file`, that over the recipe, that over the defaults.
         file: TOML with keys of `Config`; its `base` names a recipe.
-        recipe: name of a recipe; left out, the file's base, else the one that the data set names.
+        recipe: name of a recipe; left out, the file's base, else the one that the dataset names.
         out: folder of runs.
-        name: of the run folder; left out, data set, backbone and head with a number.
-        data_root: where the data set prepared last is looked for when none is named.
+        name: of the run folder; left out, dataset, backbone and head with a number.
+        data_root: where the dataset prepared last is looked for when none is named.
         command: the command line, for the record.
-        features: of frozen trunks, kept from one run to the next.
+        features: of frozen backbones, kept from one run to the next.
         progress: where bars, notes and warnings go.
 
     Raises:
@@ -54,7 +54,7 @@ def train(
     if name is not None:
         check_name(name)
     progress = progress if processes.rank() == 0 else SILENT
-    plan = make_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
+    plan = resolve_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None:
         directory.check_free(out / name)
     from mlrec.workflows.train import running
@@ -70,7 +70,7 @@ def resume(
     run: Path | str,
     flags: Mapping[str, Any] | None = None,
     *,
-    features: FeatureStore | None = None,
+    features: FeatureCache | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Go on with a run that was stopped or killed, to the same bits as if it had not been.
@@ -78,7 +78,7 @@ def resume(
     Args:
         run: its folder.
         flags: keys of `Config`; they must be what the run was started with, except for `workers` and `save_every`.
-        features: of frozen trunks, kept from one run to the next.
+        features: of frozen backbones, kept from one run to the next.
         progress: where bars, notes and warnings go.
 
     Raises:
@@ -90,11 +90,11 @@ def resume(
     record = Run.load(folder).record
     if record.status == "finished":
         raise RunError(f"{printable(folder)}: is finished; nothing to resume")
-    plan = make_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe, resumed=True)
+    plan = resolve_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe, resumed=True)
     from mlrec.workflows.train import running
 
     return running.run(plan, lambda: folder, progress, resumed=record, features=features)
 
 
-def _stem(plan: Plan) -> str:
+def _stem(plan: TrainPlan) -> str:
     return f"{plan.dataset.info.name}-{plan.config.backbone}-{plan.config.head}".replace("/", "-")

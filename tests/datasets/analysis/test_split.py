@@ -16,7 +16,7 @@ from mlrec.datasets.analysis.split import prevalence_error, random_parts, strati
 from mlrec.datasets.analysis.stratification import iterative
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.utils.errors import Findings, UsageError
+from mlrec.utils.errors import UsageError, ValidationReport
 
 
 def labels(samples: int, seed: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_prevalence_error_by_hand() -> None:
 @pytest.mark.parametrize("grouped", [False, True])
 def test_real_labels_are_split_five_times_closer_than_at_random(realdata: Path, name: str, grouped: bool) -> None:
     path = realdata / f"labels/{name}_labels.csv"
-    targets = read_csv_labels(path, ReadOptions(), Findings()).manifests[0].targets
+    targets = read_csv_labels(path, ReadOptions(), ValidationReport()).manifests[0].targets
     samples = len(targets)
     groups = (
         numbered(np.random.default_rng(0).integers(0, samples // 3, samples).tolist())

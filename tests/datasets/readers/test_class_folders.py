@@ -8,7 +8,7 @@ import pytest
 
 from mlrec.datasets.readers.class_folders import read_folders
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -18,8 +18,8 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def read(root: Path) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(root: Path) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_folders(root, ReadOptions(), findings), findings
 
 

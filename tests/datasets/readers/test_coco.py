@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from mlrec.datasets.readers.coco import EMPTY, read_coco
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.utils.errors import DataError, Findings, UsageError
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
 
@@ -46,8 +46,8 @@ def dataset(root: Path, folder: str = "", year: str = "2017", **files: dict[str,
     return root
 
 
-def read(path: Path, **options: Any) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(path: Path, **options: Any) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_coco(path, ReadOptions(**options), findings), findings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlrec.datasets.readers.csv_file import read_csv
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 
 def write(tmp_path: Path, content: bytes) -> Path:
@@ -24,7 +24,7 @@ def write(tmp_path: Path, content: bytes) -> Path:
     ],
 )
 def test_encodings_line_ends_and_quotes(tmp_path: Path, content: bytes) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     table = read_csv(write(tmp_path, content), findings)
     assert table.columns == ("filename", "cat", "dog")
     assert table.rows == (["a.jpg", "1", "0"], ["b.jpg", "0", "-1"])
@@ -34,7 +34,7 @@ def test_encodings_line_ends_and_quotes(tmp_path: Path, content: bytes) -> None:
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
-    table = read_csv(write(tmp_path, b'filename,cat\n\n"a\nb.jpg",1\n  \nc.jpg,0\n'), Findings())
+    table = read_csv(write(tmp_path, b'filename,cat\n\n"a\nb.jpg",1\n  \nc.jpg,0\n'), ValidationReport())
     assert table.rows == (["a\nb.jpg", "1"], ["c.jpg", "0"])
     assert table.lines == (3, 6)
     assert table.where(1, 1) == f"{tmp_path}/labels.csv: line 6, column 'cat'"
@@ -57,16 +57,16 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
 )
 def test_what_makes_the_whole_file_unreadable(tmp_path: Path, content: bytes, told: str) -> None:
     with pytest.raises(DataError, match=r"labels\.csv") as caught:
-        read_csv(write(tmp_path, content), Findings())
+        read_csv(write(tmp_path, content), ValidationReport())
     assert told in str(caught.value)
 
 
 def test_labels_may_be_numbers_under_a_named_first_column(tmp_path: Path) -> None:
-    assert read_csv(write(tmp_path, b"filename,0,1\na.jpg,1,0\n"), Findings()).columns == ("filename", "0", "1")
+    assert read_csv(write(tmp_path, b"filename,0,1\na.jpg,1,0\n"), ValidationReport()).columns == ("filename", "0", "1")
 
 
 def test_ragged_records_and_columns_named_twice_are_all_collected(tmp_path: Path) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     content = b"filename,cat, cat\na.jpg,1\nb.jpg,0,1\nc,jpg,0,5,0,25\n"
     table = read_csv(write(tmp_path, content), findings)
     assert [row[0] for row in table.rows] == ["b.jpg"]

@@ -10,7 +10,7 @@ import pytest
 
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.utils.errors import DataError, Findings, UsageError
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 
 PLAIN = """\
 filename,cat,dog,person
@@ -20,8 +20,8 @@ c.jpg,0,0,0
 """
 
 
-def read(path: Path, **options: object) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(path: Path, **options: object) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_csv_labels(path, ReadOptions(**options), findings), findings  # type: ignore[arg-type]
 
 
@@ -171,7 +171,7 @@ def test_complete_label_tables_are_read_as_they_stand(realdata: Path, name: str)
     assert np.array_equal(manifest.targets, np.array([row[1:] for row in rows], dtype=int))
 
 
-def read_text_of(folder: Path, text: str, **options: object) -> tuple[Reading, Findings]:
+def read_text_of(folder: Path, text: str, **options: object) -> tuple[Reading, ValidationReport]:
     return read(write(folder, text), **options)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mlrec.datasets.readers import json_file
 from mlrec.datasets.readers.json_file import read_json
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 
 class Box(msgspec.Struct):
@@ -22,9 +22,9 @@ class Boxes(msgspec.Struct):
     boxes: list[Box]
 
 
-def read(path: Path, content: str | bytes) -> tuple[Boxes, Findings]:
+def read(path: Path, content: str | bytes) -> tuple[Boxes, ValidationReport]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    findings = Findings()
+    findings = ValidationReport()
     return read_json(path, Boxes, findings, forgiven=("bbox",)), findings
 
 

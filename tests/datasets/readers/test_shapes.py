@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.scenes import CLASSES, draw_scene
 from mlrec.datasets.readers.shapes import draw_shapes, read_shapes
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 IMAGES = {"train": 12, "val": 6}
 
@@ -87,7 +87,7 @@ def test_a_folder_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def test_the_reader_gives_what_pycocotools_reads(folder: Path) -> None:
-    findings = Findings()
+    findings = ValidationReport()
     reading = read_shapes(folder, ReadOptions(seed=5), findings)
     assert (reading.name, reading.source["kind"]) == ("shapes", "shapes")
     assert not findings.errors

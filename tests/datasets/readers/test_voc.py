@@ -11,7 +11,7 @@ import pytest
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc import LABELS, read_voc2007
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 
 def thing(name: str, difficult: int | None = 0, box: str = "", more: str = "") -> str:
@@ -39,8 +39,8 @@ def devkit(root: Path, files: Mapping[str, str | bytes], lists: Mapping[str, Seq
     return root / "VOCdevkit"
 
 
-def read(path: Path) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(path: Path) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_voc2007(path, ReadOptions(), findings), findings
 
 

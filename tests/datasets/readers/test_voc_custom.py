@@ -9,7 +9,7 @@ import pytest
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc import LABELS, read_voc2012
 from mlrec.datasets.readers.voc_custom import read_own_voc
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
 PART = f"<part><name>head</name>{BOX}</part>"
@@ -36,8 +36,8 @@ def tree(root: Path, annotations: dict[str, str], lists: dict[str, str] | None =
     return root
 
 
-def read(root: Path, *labels: str) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(root: Path, *labels: str) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_own_voc(root, ReadOptions(labels=labels or None), findings), findings
 
 
@@ -115,7 +115,7 @@ def test_images_elsewhere_become_the_root(tmp_path: Path) -> None:
     root = tree(tmp_path / "labels", {"a": xml("dog")})
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures/a.jpg").touch()
-    reading = read_own_voc(root, ReadOptions(images=tmp_path / "pictures"), Findings())
+    reading = read_own_voc(root, ReadOptions(images=tmp_path / "pictures"), ValidationReport())
     assert (reading.manifests[0].root, reading.manifests[0].images) == (tmp_path / "pictures", ("a.jpg",))
 
 
@@ -154,7 +154,7 @@ def test_voc2012_lists_test_images_for_prediction(tmp_path: Path) -> None:
     annotations = {"2008_000002": xml("tvmonitor"), "2008_000003": xml("person", "train?"), "2009_000001": xml("dog")}
     lists = {"train": "2008_000002", "val": "2008_000003", "trainval": "2008_000002 2008_000003", "test": "2008_000001"}
     tree(tmp_path / "VOCdevkit/VOC2012", annotations, lists)  # one annotation more than is listed, as in the archive
-    findings = Findings()
+    findings = ValidationReport()
     reading = read_voc2012(tmp_path / "VOCdevkit", ReadOptions(), findings)
     splits = {m.split: m for m in reading.manifests}
     assert not findings.errors
@@ -171,7 +171,7 @@ def test_voc2012_lists_test_images_for_prediction(tmp_path: Path) -> None:
 
 def test_voc2012_training_images_need_their_annotation(tmp_path: Path) -> None:
     tree(tmp_path / "VOC2012", {"2008_000002": xml("dog")}, {"train": "2008_000002 2008_000003"})
-    findings = Findings()
+    findings = ValidationReport()
     read_voc2012(tmp_path, ReadOptions(), findings)
     assert "2008_000003.xml: no such annotation" in findings.errors[0]
 

@@ -11,7 +11,7 @@ import pytest
 
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.wider import LABELS, read_wider
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 NAMES = ["Male", "longHair", "sunglass", "Hat", "Tshiirt", "longSleeve", "formal", "shorts", "jeans", "longPants"]
 NAMES += ["skirt", "faceMask", "logo", "stripe"]
@@ -50,8 +50,8 @@ def tree(root: Path, trainval: Any = TRAINVAL, test: Any = TEST, folder: str = "
     return root
 
 
-def read(root: Path) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(root: Path) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_wider(root, ReadOptions(), findings), findings
 
 

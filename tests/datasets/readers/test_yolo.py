@@ -1,4 +1,4 @@
-"""YOLO data sets, as literal trees."""
+"""YOLO datasets, as literal trees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.yolo import read_yolo
-from mlrec.utils.errors import DataError, Findings
+from mlrec.utils.errors import DataError, ValidationReport
 
 YAML = """\
 path: .
@@ -40,8 +40,8 @@ def tree(root: Path, yaml: str = YAML) -> Path:
     return root
 
 
-def read(path: Path) -> tuple[Reading, Findings]:
-    findings = Findings()
+def read(path: Path) -> tuple[Reading, ValidationReport]:
+    findings = ValidationReport()
     return read_yolo(path, ReadOptions(), findings), findings
 
 

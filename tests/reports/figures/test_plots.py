@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
 from mlrec.reports.figures import plots
-from mlrec.reports.paper.figure5 import Point, Series
+from mlrec.reports.paper.figure5 import CurvePoint, Series
 
 RNG = np.random.default_rng(3)
 TARGETS = (RNG.random((60, 4)) < 0.4).astype(np.int8)
@@ -36,7 +36,7 @@ def test_unknown_samples_are_no_part_of_a_curve():
 
 
 def figures():
-    series = [Series(LABELS[0], "g", (Point(0, 0.5, 0.1, 3), Point(0.1, 0.6, None, 1)))]
+    series = [Series(LABELS[0], "g", (CurvePoint(0, 0.5, 0.1, 3), CurvePoint(0.1, 0.6, None, 1)))]
     log = [{"event": "epoch", "epoch": 0, "loss": 1.0}, {"event": "scored", "epoch": 0, "mAP": 0.5}]
     ap = dict(zip(LABELS, (0.1, 0.9, None, 0.5), strict=True))
     return {

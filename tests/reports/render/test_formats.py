@@ -11,7 +11,7 @@ import pytest
 from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.number_format import percent, shown
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.reports.render.terminal import text, width
+from mlrec.reports.render.terminal import render_text, width
 
 COLUMNS = (
     Column("method", "Method", identity=True),
@@ -58,13 +58,15 @@ def test_a_row_of_another_length_is_refused():
 
 def test_a_block_has_room_for_its_heading():
     columns = (Column("a", "a"), Column("b", "b", block="a long heading"), Column("c", "c", block="a long heading"))
-    lines = text([Table("t", (*columns, Column("d", "d", block="x")), (Row(("1", "2", "3", "4")),))]).splitlines()
+    lines = render_text(
+        [Table("t", (*columns, Column("d", "d", block="x")), (Row(("1", "2", "3", "4")),))]
+    ).splitlines()
     assert lines[2:4] == ["    a long heading    x", "a  b              c  d"]
 
 
 def test_terminal_text():
     rule = "─" * 44
-    assert text([TABLE]) == "\n".join(
+    assert render_text([TABLE]) == "\n".join(
         [
             "Toy",
             rule,
@@ -87,22 +89,22 @@ def test_terminal_text():
 
 def test_terminal_columns_are_aligned_also_under_wide_names():
     rows = (Row(("漢字", 0.5)), Row(("abcdef", 1.0)))
-    lines = text([Table("t", (Column("n", "n"), Column("v", "v", "percent")), rows)]).splitlines()
+    lines = render_text([Table("t", (Column("n", "n"), Column("v", "v", "percent")), rows)]).splitlines()
     assert lines[4:6] == ["漢字     50.0", "abcdef  100.0"]
     assert {width(line) for line in lines[4:6]} == {13}
 
 
 def test_bold_on_a_terminal_asterisk_elsewhere():
-    assert "\x1b[1m83.5\x1b[0m†" in text([TABLE], styled=True)
-    assert "best of its block" not in text([TABLE], styled=True)
+    assert "\x1b[1m83.5\x1b[0m†" in render_text([TABLE], styled=True)
+    assert "best of its block" not in render_text([TABLE], styled=True)
 
 
 def test_a_table_too_wide_is_folded_with_its_names_repeated():
-    folded = text([TABLE], columns=36)
+    folded = render_text([TABLE], columns=36)
     assert folded.count("ResNet-101 + CSRA") == folded.count("Method") == 3
     assert folded.count("a note") == 1
     assert max(map(width, folded.splitlines())) <= 36
-    assert text([TABLE], columns=500) == text([TABLE])
+    assert render_text([TABLE], columns=500) == render_text([TABLE])
 
 
 def test_markdown_bolds_the_best_and_has_a_cell_for_every_column():

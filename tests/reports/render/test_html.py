@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlrec.reports.render.html import Card, Facts, Gallery, Picture, Section, page
+from mlrec.reports.render.html import Facts, PageGallery, Picture, Section, SummaryCard, page
 from mlrec.reports.render.table import Column, Row, Table
 
 EVIL = "<script>document.title='taken'</script>\"'>&{{7*7}}"
@@ -33,7 +33,11 @@ PAGE = page(
     EVIL,
     [TABLE],
     [PIXEL],
-    [Gallery(EVIL, EVIL, (Section(EVIL, (Card(EVIL, (EVIL,), PIXEL, (PIXEL,)), Card("gone"))),), PIXEL)],
+    [
+        PageGallery(
+            EVIL, EVIL, (Section(EVIL, (SummaryCard(EVIL, (EVIL,), PIXEL, (PIXEL,)), SummaryCard("gone"))),), PIXEL
+        )
+    ],
     [Facts(EVIL, {EVIL: EVIL})],
 )
 

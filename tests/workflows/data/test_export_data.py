@@ -1,4 +1,4 @@
-"""Round trips: what is exported and prepared again is the same data set, to the digest."""
+"""Round trips: what is exported and prepared again is the same dataset, to the digest."""
 
 from __future__ import annotations
 

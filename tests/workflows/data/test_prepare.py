@@ -21,8 +21,8 @@ from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images.decode import decode_box
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.readers.registry import SOURCES, Reading, ReadOptions, reader_of
-from mlrec.utils.errors import DataError, Findings, UsageError
+from mlrec.datasets.readers.registry import READERS, Reading, ReadOptions, reader_of
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.workflows.data import prepare as workflow
 from mlrec.workflows.data.duplicates import find_duplicates
 from mlrec.workflows.data.prepare import prepare, summary
@@ -36,7 +36,7 @@ def photograph(path: Path, seed: int, size: tuple[int, int] = (16, 12)) -> None:
 
 
 def csv(root: Path, rows: str = "a.jpg,1,0\nb.jpg,0,1\nc.jpg,-1,1\n", header: str = "filename,cat,dog\n") -> Path:
-    """A CSV data set of images a, b, c, ...; what `rows` does not name is not drawn."""
+    """A CSV dataset of images a, b, c, ...; what `rows` does not name is not drawn."""
     for seed, row in enumerate(rows.splitlines()):
         photograph(root / row.partition(",")[0], seed)
     (root / "pets.csv").write_text(header + rows)
@@ -121,7 +121,7 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
     foreign = tmp_path / "data" / "thesis"
     foreign.mkdir()
     (foreign / "chapter.tex").touch()
-    with pytest.raises(DataError, match="exists and is no prepared data set; remove it or choose another --name"):
+    with pytest.raises(DataError, match="exists and is no prepared dataset; remove it or choose another --name"):
         prepare("csv", source, out=tmp_path / "data", name="thesis")
     assert left(foreign) == ["chapter.tex"]
 
@@ -231,7 +231,7 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     for name in ("train", "val"):
         (tmp_path / f"{name}.csv").write_text("name,cat\na.jpg,1\n")
     (tmp_path / "test.xlsx").write_bytes(b"")
-    findings = Findings()
+    findings = ValidationReport()
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
     assert findings.warnings == [f"tables that are no .csv files were not used: {tmp_path}/test.xlsx"]
@@ -269,7 +269,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_a_link_to_a_folder_is_not(tmp
     assert len(prepare("csv", source, out=tmp_path / "data").manifest("all")) == 2
     shutil.move(tmp_path / "set" / "a.jpg", tmp_path / "a.jpg")
     (tmp_path / "set" / "a.jpg").symlink_to(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg: is a link that leaves the data set"):
+    with pytest.raises(DataError, match=r"a\.jpg: is a link that leaves the dataset"):
         prepare("csv", source, out=tmp_path / "data")
 
 
@@ -356,10 +356,10 @@ def source_of_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reading
     reading = people(tmp_path)
     del reading.manifests[1]
 
-    def read(path: Path, options: ReadOptions, findings: Findings) -> Reading:
+    def read(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
         return reading
 
-    monkeypatch.setitem(SOURCES, "people", "")
+    monkeypatch.setitem(READERS, "people", "")
     monkeypatch.setattr(workflow, "reader_of", lambda kind: read)
     return reading
 
@@ -423,7 +423,7 @@ def test_a_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
 
 
 def many(root: Path, count: int, size: tuple[int, int] = (40, 30)) -> Path:
-    """A data set of so many links to one image."""
+    """A dataset of so many links to one image."""
     photograph(root / "0.jpg", 0, size)
     for k in range(1, count):
         os.link(root / "0.jpg", root / f"{k}.jpg")

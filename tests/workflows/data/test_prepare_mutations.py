@@ -43,7 +43,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 @pytest.fixture
 def devkit(tmp_path: Path) -> Path:
-    """One image that is a VOC and a COCO data set at once."""
+    """One image that is a VOC and a COCO dataset at once."""
     for folder in ("VOC2007/Annotations", "VOC2007/ImageSets/Main", "VOC2007/JPEGImages", "annotations", "train2017"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "VOC2007/ImageSets/Main/train.txt").write_text("1\n")

@@ -1,4 +1,4 @@
-"""`mlrec split`: what it adds to a data set, and what it never touches."""
+"""`mlrec split`: what it adds to a dataset, and what it never touches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlrec.workflows.data.split import split
 
 
 def dataset(root: Path, *splits: str, patients: bool = False, samples: int = 80) -> Path:
-    """A CSV data set without image files; 20 samples of every patient."""
+    """A CSV dataset without image files; 20 samples of every patient."""
     rng = np.random.default_rng(0)
     lines = ["filename,split,patient,cat,dog"]
     for name in splits:

@@ -1,4 +1,4 @@
-"""`mlrec stats` on small data sets, and its picture."""
+"""`mlrec stats` on small datasets, and its picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.predictions import Predictions
 from mlrec.reports.dataset_statistics import tables
 from mlrec.reports.figures.dataset_figure import draw
-from mlrec.reports.render.terminal import text
+from mlrec.reports.render.terminal import render_text
 from mlrec.utils.errors import UsageError
 from mlrec.workflows.data.stats import stats
 
@@ -45,7 +45,7 @@ def test_what_is_worth_knowing_is_told(tmp_path: Path) -> None:
     for k in range(3):
         Image.new("RGB", (40 + k, 30)).save(tmp_path / f"train{k}.png")
     found = stats(dataset(tmp_path))
-    shown = text(tables(found))
+    shown = render_text(tables(found))
     assert "do$g never without cat" in shown
     assert "prevalence alike, train → test" in shown
     assert "mAP on test (40 images)" in shown

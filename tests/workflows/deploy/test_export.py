@@ -22,12 +22,12 @@ from mlrec.utils.errors import ModelError, RunError
 from mlrec.utils.files import sha256
 from mlrec.workflows.deploy.export import Exported, export
 from mlrec.workflows.deploy.predict import predict
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.tune import tune
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 
-HERE = Machine(workers=0, device="cpu")
+HERE = RuntimeOptions(workers=0, device="cpu")
 WITHOUT_TIMM = """
 import sys
 sys.modules["timm"] = None

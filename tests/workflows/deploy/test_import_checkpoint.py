@@ -130,10 +130,10 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_a_trunk_alone_is_pointed_to_training(tmp_path: Path) -> None:
-    torch.save(oracles.resnet_state(18), tmp_path / "trunk.pth")
+def test_a_backbone_alone_is_pointed_to_training(tmp_path: Path) -> None:
+    torch.save(oracles.resnet_state(18), tmp_path / "backbone.pth")
     with pytest.raises(ModelError, match="mlrec train --weights FILE"):
-        import_checkpoint(tmp_path / "trunk.pth", out=tmp_path / "out")
+        import_checkpoint(tmp_path / "backbone.pth", out=tmp_path / "out")
 
 
 def test_names_of_no_known_model_are_told_with_a_count(tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.reports.render.prediction_rows import LINES, csv_header
 from mlrec.runs.record import Run
-from mlrec.utils.errors import DataError, Findings, MlrecError, UsageError
+from mlrec.utils.errors import DataError, MlrecError, UsageError, ValidationReport
 from mlrec.workflows.deploy.predict import Prediction, Scorer, predict
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 
-HERE = Machine(batch_size=4, workers=2, device="cpu")
+HERE = RuntimeOptions(batch_size=4, workers=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_lines_keep_what_a_ranking_needs(form: str, tmp_path: Path) -> None:
     high, low = 1 - 1e-9, 1 - 2e-9
     lines = [*([csv_header(["cat"])] if form == "csv" else []), LINES[form]("1", [], {"cat": high})]
     (tmp_path / f"p.{form}").write_text("\n".join([*lines, LINES[form]("2", ["cat"], {"cat": low})]) + "\n")
-    assert read_scores(tmp_path / f"p.{form}", Findings()).values.tolist() == [[high], [low]]
+    assert read_scores(tmp_path / f"p.{form}", ValidationReport()).values.tolist() == [[high], [low]]
 
 
 @pytest.mark.parametrize(
@@ -241,5 +241,5 @@ def test_lines_keep_what_a_ranking_needs(form: str, tmp_path: Path) -> None:
 def test_damaged_lines_are_told(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(text)
     with pytest.raises(MlrecError) as caught:
-        read_scores(tmp_path / "p.jsonl", Findings())
+        read_scores(tmp_path / "p.jsonl", ValidationReport())
     assert told in str(caught.value)

@@ -16,20 +16,20 @@ from mlrec.datasets.listing import Item, items_of
 from mlrec.models.checkpoint import save_model
 from mlrec.models.classifier import create_model
 from mlrec.utils.errors import DataError, PredictionsError, UsageError
-from mlrec.workflows.evaluate.attend import SHEET, attend, look
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.attend import SHEET, attend, compute_maps
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.pictures import FileNames, picture_of
 
-HERE = Machine(workers=0, device="cpu")
+HERE = RuntimeOptions(workers=0, device="cpu")
 LABELS = ["cat", "dog", "a/b", "owl"]
-TRUNKS = {"test_efficientnet": 64, "test_vit": 160}
+BACKBONES = {"test_efficientnet": 64, "test_vit": 160}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, found = tmp_path_factory.mktemp("attend"), {}
     torch.manual_seed(0)
-    for name, size in TRUNKS.items():
+    for name, size in BACKBONES.items():
         for head, heads in (("csra", 4), ("average", None)):
             model = create_model(name, 4, head, heads, 0.5, img_size=size, labels=LABELS).eval()
             found[f"{name}-{head}"] = folder / f"{name}-{head}.safetensors"
@@ -44,12 +44,12 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", ["csra", "average"])
 def test_maps_add_up_to_the_logits_of_what_is_shown(
-    models: dict[str, Path], photo: Path, trunk: str, head: str
+    models: dict[str, Path], photo: Path, backbone: str, head: str
 ) -> None:
-    (one,) = look(models[f"{trunk}-{head}"], items_of([str(photo)]), machine=HERE)
+    (one,) = compute_maps(models[f"{backbone}-{head}"], items_of([str(photo)]), machine=HERE)
     assert len(one.labels) == 3
     assert list(one.probabilities) == sorted(one.probabilities, reverse=True)
     logits = one.maps.sum(axis=(1, 2)).astype(float)
@@ -59,17 +59,17 @@ def test_maps_add_up_to_the_logits_of_what_is_shown(
 def test_labels_and_heads_by_name(models: dict[str, Path], photo: Path) -> None:
     csra, average = models["test_efficientnet-csra"], models["test_efficientnet-average"]
     items = list(items_of([str(photo)]))
-    (one,) = look(csra, items, labels=["owl", "cat"], temperature=float("inf"), machine=HERE)
+    (one,) = compute_maps(csra, items, labels=["owl", "cat"], temperature=float("inf"), machine=HERE)
     assert one.labels == ("owl", "cat")
     assert sorted(one.maps[0].ravel())[-2:] == [0.0, 1.0]
-    (soft,) = look(csra, items, temperature=2.0, machine=HERE)
+    (soft,) = compute_maps(csra, items, temperature=2.0, machine=HERE)
     np.testing.assert_allclose(soft.maps.sum(axis=(1, 2)), 1, atol=1e-5)
     with pytest.raises(PredictionsError, match="did you mean 'owl'"):
-        look(csra, items, labels=["owls"], machine=HERE)
+        compute_maps(csra, items, labels=["owls"], machine=HERE)
     with pytest.raises(UsageError, match="heads have T = 1, 2, 4, inf"):
-        look(csra, items, temperature=3.0, machine=HERE)
+        compute_maps(csra, items, temperature=3.0, machine=HERE)
     with pytest.raises(UsageError, match="no attention"):
-        look(average, items, temperature=1.0, machine=HERE)
+        compute_maps(average, items, temperature=1.0, machine=HERE)
 
 
 def test_pictures_and_sheet_are_written_and_bad_images_told_at_the_end(

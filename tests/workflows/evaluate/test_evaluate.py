@@ -21,14 +21,14 @@ from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
 from mlrec.utils.progress import Silent
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
-from mlrec.workflows.evaluate.lambda_sweep import Question, evaluate_lams
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report, runs_at
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 
-HERE = Machine(workers=0, device="cpu")
+HERE = RuntimeOptions(workers=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_an_archive_for_the_voc_server_holds_the_predictions(
 
 
 def test_other_batch_sizes_change_logits_little_and_map_less(run: Run) -> None:
-    single = evaluate_run(run.path, machine=Machine(batch_size=1, workers=0, device="cpu"))
+    single = evaluate_run(run.path, machine=RuntimeOptions(batch_size=1, workers=0, device="cpu"))
     assert np.allclose(single.predictions.logits, run.predictions().logits, atol=1e-4)
     assert single.metrics.mAP == pytest.approx(run.metrics().mAP, abs=1e-6)
 
@@ -182,13 +182,13 @@ def test_an_evaluated_model_that_was_not_trained_here_is_a_row_of_reports(run: R
     with pytest.raises(RunError, match="an imported model that mlrec eval has scored"):
         report([model])
     scored = evaluate_run(model, data=data, machine=HERE)
-    evaluate_lams(model, Question([0.0, 0.5], resamples=0), data=data, machine=HERE)  # of another λ: no row
+    lambda_sweep(model, LambdaSweepConfig([0.0, 0.5], resamples=0), data=data, machine=HERE)  # of another λ: no row
     for place in (scored.path, model, model.parent):
         found = report([place])
         (row,) = found.rows
         assert (row.run, row.head, row.lam, row.resolution) == ("official", "csra", 0.1, 32)
         assert row.values["mAP"] == scored.metrics.mAP == run.metrics().mAP
-        assert row.trunk == "test_efficientnet"
+        assert row.backbone == "test_efficientnet"
     assert "Hardest images of official" in report_page(found)
     swept = model / "lambda-tiny-val"
     for named in ([swept], [model], [model.parent], []):

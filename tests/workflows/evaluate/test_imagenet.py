@@ -21,7 +21,7 @@ from mlrec.metrics.imagenet_accuracy import accuracy_gains
 from mlrec.reports.paper.imagenet import AccuracySweep, accuracy_table
 from mlrec.reports.paper.table1 import BOUNDED_NOTE
 from mlrec.utils.errors import DataError, ModelError, UsageError
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.imagenet import evaluate_published
 from mlrec.workflows.report.report import report
 
@@ -74,7 +74,7 @@ def test_top1_and_top5_at_every_lam_are_those_of_a_plain_loop(folder: Path, tmp_
 
     found = evaluate_published(
         "test_resnet", folder, lams=[0.5, 3.0], weights=tmp_path / "w.safetensors", out=tmp_path / "runs",
-        machine=Machine(batch_size=4, workers=0, device="cpu"),
+        machine=RuntimeOptions(batch_size=4, workers=0, device="cpu"),
     ).sweep  # fmt: skip
     true = torch.tensor([label for _, label in images])[:, None]
     for k, lam in enumerate([0.0, 0.2, 0.5, 3.0]):
@@ -105,7 +105,7 @@ def test_a_class_token_gets_a_row_of_its_own(folder: Path, tmp_path: Path) -> No
     torch.manual_seed(0)
     save_file(timm.create_model("test_vit", pretrained=False).state_dict(), tmp_path / "w.safetensors")
     found = evaluate_published(
-        "test_vit", folder, weights=tmp_path / "w.safetensors", out=tmp_path, machine=Machine(4, 0, "cpu")
+        "test_vit", folder, weights=tmp_path / "w.safetensors", out=tmp_path, machine=RuntimeOptions(4, 0, "cpu")
     )
     assert [row.cells[0] for row in found.table.rows][:2] == ["as published", "mean over patches"]
     assert any("class token" in note for note in accuracy_table(found.sweep).footnotes)

@@ -15,10 +15,10 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.label_errors import to_review
 from mlrec.metrics.scores import read_scores
 from mlrec.predictions import Predictions, probabilities_of
-from mlrec.utils.errors import Findings, UsageError
+from mlrec.utils.errors import UsageError, ValidationReport
 from mlrec.utils.progress import SILENT
 from mlrec.workflows.data.prepare import prepare
-from mlrec.workflows.evaluate.label_errors import SHEET, TABLE, Doubts, label_errors, summary
+from mlrec.workflows.evaluate.label_errors import SHEET, TABLE, LabelErrors, label_errors, summary
 from mlrec.workflows.evaluate.score import read_truth
 
 SAMPLES, WRONG = 48, {(5, 0), (20, 1), (33, 0)}
@@ -100,7 +100,7 @@ def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path) 
         filter_by="confident_learning", n_jobs=1,
     )  # fmt: skip
     assert np.flatnonzero(theirs).tolist() == [first]
-    assert sum(s.doubt >= 0.5 for s in doubts.found) > 20
+    assert sum(s.error_score >= 0.5 for s in doubts.found) > 20
     assert any("taken as probabilities" in text for text in said)
 
 
@@ -108,14 +108,14 @@ def test_labels_of_which_nothing_can_be_estimated_are_named(tmp_path: Path) -> N
     path = colours(tmp_path)
     manifest = Dataset.load(path).manifest("all")
     review = to_review(np.where(manifest.targets == 1, -3.0, 3.0), np.ones_like(manifest.targets))
-    table = summary(Doubts(replace(manifest, targets=np.ones_like(manifest.targets)), [], review, tmp_path))
+    table = summary(LabelErrors(replace(manifest, targets=np.ones_like(manifest.targets)), [], review, tmp_path))
     assert [row.cells for row in table.rows] == [("red", 0, None, 0, None), ("blue", 0, None, 0, None)]
 
 
 def test_on_real_scores_the_list_is_cleanlabs(realdata: Path) -> None:
     """ResNet-18 on VOC2012 val: 396 of the `person` labels have p < 0.5, of which 104 are listed."""
-    scored = read_scores(realdata / "scores/resnet18_predictions.csv", Findings())
-    truth = read_truth(realdata / "scores/truth.csv", None, None, Findings())
+    scored = read_scores(realdata / "scores/resnet18_predictions.csv", ValidationReport())
+    truth = read_truth(realdata / "scores/truth.csv", None, None, ValidationReport())
     scores = scored.against(truth)
     review = to_review(scores.logits, truth.targets)
     column = truth.labels.index("person")

@@ -18,14 +18,14 @@ from mlrec.reports.paper.table1 import sweeps_of
 from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, ModelError, RunError, UsageError
 from mlrec.workflows.data.prepare import prepare
-from mlrec.workflows.evaluate.evaluate import Machine
-from mlrec.workflows.evaluate.lambda_sweep import Question, evaluate_lams
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 from mlrec.workflows.report.by_size import size_report
 from mlrec.workflows.report.report import report
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 
-HERE = Machine(workers=0, device="cpu")
+HERE = RuntimeOptions(workers=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def run(data: Path) -> Run:
 
 
 def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
-    found = evaluate_lams(run.path, Question([0.5, 0.2, 1.0], resamples=50), machine=HERE)
+    found = lambda_sweep(run.path, LambdaSweepConfig([0.5, 0.2, 1.0], resamples=50), machine=HERE)
     sweep = found.sweep
     assert sweep.lams == [0.0, 0.2, 0.5, 1.0]
     assert sweep.mAP[0] == run.metrics().mAP == sweep.metrics["zero"]["raw"]["mAP"]
@@ -56,30 +56,30 @@ def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
     assert sweep.labels == list(LABELS)
     fixed = Predictions.load(found.path / "predictions.npz")
     assert json.loads((found.path / "metrics.json").read_text())["mAP"] == pytest.approx(sweep.fixed)
-    zero = evaluate_lams(run.path, Question([0.0], resamples=0, divide=True), machine=HERE)
+    zero = lambda_sweep(run.path, LambdaSweepConfig([0.0], resamples=0, divide=True), machine=HERE)
     divided = Predictions.load(zero.path / "predictions.npz")
     assert np.allclose(divided.logits * 1.2, fixed.logits, atol=1e-5)
     assert zero.sweep.form == "divided"
 
 
 def test_another_split_chooses_and_the_table_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    question = Question([0.5, 1.0], select_on="train", resamples=50)
-    found = evaluate_lams(run.path, question, machine=HERE, progress=Terminal())
+    question = LambdaSweepConfig([0.5, 1.0], select_on="train", resamples=50)
+    found = lambda_sweep(run.path, question, machine=HERE, progress=Terminal())
     assert "warning: the model was trained on 13 of the 13 samples of train" in capsys.readouterr().err
     assert found.sweep.select_split == "train"
     own = [row for row in report([run.path], table=1).table.rows if row.cells[1] == "own"]
     assert [row.marks for row in own] == [{}]
     assert "best on train" in [row.cells[0] for row in found.tables[0].rows]
     with pytest.raises(DataError, match="no split 'tset'"):
-        evaluate_lams(run.path, Question([0.5], select_on="tset"), machine=HERE)
+        lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="tset"), machine=HERE)
     with pytest.raises(UsageError, match="--select-on val: 9 of its images are scored, too"):
-        evaluate_lams(run.path, Question([0.5], select_on="val"), machine=HERE)
+        lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="val"), machine=HERE)
 
 
 def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(data: Path) -> None:
     run = run_with(data, head="csra", heads=1, lam=0.3)
-    question = Question([0.1, 0.3], temperatures=(1.0, math.inf), resamples=0)
-    found = evaluate_lams(run.path, question, machine=HERE)
+    question = LambdaSweepConfig([0.1, 0.3], temperatures=(1.0, math.inf), resamples=0)
+    found = lambda_sweep(run.path, question, machine=HERE)
     assert found.sweep.fixed_lam == 0.3
     assert found.sweep.fixed == pytest.approx(run.metrics().mAP)
     assert [len(row) for row in found.sweep.by_temperature] == [3, 3]
@@ -87,7 +87,7 @@ def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(d
     assert any("at test time alone" in note for note in found.tables[0].footnotes)
     assert [row.cells[2] for row in found.tables[0].rows][:2] == ["1", "1"]
     with pytest.raises(ModelError, match="spatial head has no average"):
-        evaluate_lams(run_with(data, head="spatial").path, Question([0.1]), machine=HERE)
+        lambda_sweep(run_with(data, head="spatial").path, LambdaSweepConfig([0.1]), machine=HERE)
 
 
 def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp
         train({**FAST, "data": str(data), "epochs": 1, "head": "average", "seed": seed}, out=tmp_path)
         for seed in (0, 1)
     ]
-    found = [evaluate_lams(run.path, Question([0.5], resamples=50), machine=HERE) for run in runs]
+    found = [lambda_sweep(run.path, LambdaSweepConfig([0.5], resamples=50), machine=HERE) for run in runs]
     table = report([tmp_path], table=1).table
     (own,) = [row for row in table.rows if row.cells[1] == "own"]
     cells = dict(zip([column.key for column in table.columns], own.cells, strict=True))
@@ -111,11 +111,11 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
     draw_shapes(tmp_path / "shapes", images={"train": 24, "val": 24})
     dataset = prepare("shapes", tmp_path / "shapes", out=tmp_path / "data")
     trained = run_with(dataset.path, head="average")
-    found = evaluate_lams(trained.path, Question([0.0], by_size=True, resamples=20), machine=HERE)
+    found = lambda_sweep(trained.path, LambdaSweepConfig([0.0], by_size=True, resamples=20), machine=HERE)
     assert len(found.strata) == 7
     assert sum(s.pairs for s in found.strata if s.kind == "size") == trained.metrics().counts["positives"]
     few = [label for label, value in trained.metrics().average_precision.items() if value is not None][:2]
-    alone = evaluate_lams(trained.path, Question([0.0], by_size=True, resamples=0), labels=few, machine=HERE)
+    alone = lambda_sweep(trained.path, LambdaSweepConfig([0.0], by_size=True, resamples=0), labels=few, machine=HERE)
     assert max(s.labels for s in alone.strata) <= 2
     csra = run_with(dataset.path, head="csra")
     table = size_report([trained.path, csra.path], resamples=100)
@@ -133,13 +133,13 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
         size_report([trained.path, run.path])
     assert "by_extent" in json.loads((found.path / "lambda.json").read_text())
     with pytest.raises(DataError, match="annotates no objects"):
-        evaluate_lams(run.path, Question([0.0], by_size=True, resamples=0), machine=HERE)
+        lambda_sweep(run.path, LambdaSweepConfig([0.0], by_size=True, resamples=0), machine=HERE)
 
 
 @pytest.mark.parametrize("question", [{"lams": [-1.0]}, {"lams": []}, {"lams": [0.1], "temperatures": (0.0,)}])
 def test_what_is_no_grid_is_refused(question: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        Question(**question)  # type: ignore[arg-type]
+        LambdaSweepConfig(**question)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("flags", [["--lam", "0.1", "--localize"], ["--by-size", "--tuned"]])

@@ -26,13 +26,13 @@ from mlrec.training.transforms import normalize, tensors
 from mlrec.utils.errors import DataError
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.deploy.predict import predict
-from mlrec.workflows.evaluate.attend import look
-from mlrec.workflows.evaluate.evaluate import Evaluation, Machine, evaluate_run
+from mlrec.workflows.evaluate.attend import compute_maps
+from mlrec.workflows.evaluate.evaluate import Evaluation, RuntimeOptions, evaluate_run
 from mlrec.workflows.evaluate.localize import Localization, _masks, localize
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, make_tiny
 
-HERE = Machine(workers=0, device="cpu")
+HERE = RuntimeOptions(workers=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_all_commands_run_the_same_batches_through_the_same_prepared_model(
     for command in (
         lambda: evaluate_run(found.model, machine=HERE),
         lambda: list(predict(found.model, manifest, machine=HERE)),
-        lambda: look(found.model, items_of([str(manifest)]), machine=HERE),
+        lambda: compute_maps(found.model, items_of([str(manifest)]), machine=HERE),
         lambda: localize(found, machine=HERE),
     ):
         calls.clear()

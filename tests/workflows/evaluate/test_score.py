@@ -15,7 +15,7 @@ import pytest
 from mlrec import Manifest, evaluate
 from mlrec.datasets import dataset
 from mlrec.metrics.evaluate import evaluate_scores
-from mlrec.reports.render.terminal import text
+from mlrec.reports.render.terminal import render_text
 from mlrec.reports.scores_table import scored_tables
 from mlrec.utils.errors import DataError, MlrecError, UsageError
 from mlrec.workflows.evaluate.score import score
@@ -82,18 +82,18 @@ def test_the_real_scores_give_their_published_numbers(realdata: Path) -> None:
 
 def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     metrics = evaluate_scores([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]], threshold=0.5, labels=["cat", "dog"])
-    shown = text(scored_tables(metrics, title="pred.csv", top3=True))
+    shown = render_text(scored_tables(metrics, title="pred.csv", top3=True))
     assert "100.0" in shown
     assert "Top-3" in shown
     assert "no AP for 1 of 2 labels, without a known positive or without a known negative: dog" in shown
     assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
-    assert "Top-3 ┄" not in text(scored_tables(metrics, title="pred.csv"))
+    assert "Top-3 ┄" not in render_text(scored_tables(metrics, title="pred.csv"))
 
 
 def test_where_no_label_is_known_nothing_is_shown_as_scored() -> None:
     tables = scored_tables(evaluate([[1.0, -1.0]], [[-1, -1]]), title="pred.csv", top3=True)
     assert set(tables[0].rows[0].cells) == {None}
-    assert "no label of any sample is known, so there is nothing to score" in text(tables)
+    assert "no label of any sample is known, so there is nothing to score" in render_text(tables)
 
 
 @pytest.mark.parametrize("name", ["pred.csv", "truth.csv", "pred.npz"])

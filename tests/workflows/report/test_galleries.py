@@ -17,7 +17,7 @@ from PIL import Image
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images.decode import decode
 from mlrec.models.checkpoint import load_model
-from mlrec.reports.render.html import Gallery
+from mlrec.reports.render.html import PageGallery
 from mlrec.runs.record import Run
 from mlrec.training.transforms import normalize, tensors
 from mlrec.workflows.report import galleries as workflow
@@ -135,7 +135,7 @@ def test_the_page_of_a_real_run_opens_in_a_browser(run: Run, tmp_path: Path, bro
     assert "\\x" not in document, "nothing of ours is escaped"
     assert document.count("contribution to the logit") == 2
     images = re.findall(r"data:image/jpeg;base64,([^\"]+)", document)
-    shown: list[Gallery] = galleries(report([run.path]))
+    shown: list[PageGallery] = galleries(report([run.path]))
     cards = [card for gallery in shown for section in gallery.sections for card in section.cards]
     assert len(images) == sum(1 + len(card.maps) for card in cards)
     assert Image.open(io.BytesIO(base64.b64decode(images[1]))).size == (44, 36)

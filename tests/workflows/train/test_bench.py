@@ -6,10 +6,10 @@ import pytest
 
 from mlrec.metrics.intervals import median_interval
 from mlrec.utils.errors import ModelError, UsageError
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.train.bench import bench_head
 
-HERE = Machine(batch_size=2, device="cpu")
+HERE = RuntimeOptions(batch_size=2, device="cpu")
 
 
 def test_heads_stand_beside_average_pooling() -> None:

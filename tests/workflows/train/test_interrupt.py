@@ -10,7 +10,7 @@ import pytest
 
 from mlrec.utils import signals
 from mlrec.utils.errors import MlrecError
-from mlrec.utils.signals import Signalled
+from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.train.interrupt import Interrupted, deferred_signals, stopped_says
 
 
@@ -19,7 +19,7 @@ def test_a_signal_ends_work_at_once_and_other_work_later() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.number == signal.SIGTERM
         done = []
-        with pytest.raises(Signalled), stop.at_once():
+        with pytest.raises(SignalReceived), stop.at_once():
             done.append("in vain")
         assert not done
     assert stop.number == signal.SIGTERM
@@ -34,9 +34,9 @@ def test_no_library_can_keep_a_signal_from_ending_the_work(then: Exception | Non
             raise then
 
     with deferred_signals() as stop:
-        with pytest.raises(Signalled) as raised, stop.at_once():
+        with pytest.raises(SignalReceived) as raised, stop.at_once():
             work()
-        signals.arrived()
+        signals.handled()
     assert raised.value.args == (signal.SIGINT,)
 
 

@@ -14,7 +14,7 @@ from mlrec.config import Config
 from mlrec.lineage import Lineage
 from mlrec.models.checkpoint import read_metadata
 from mlrec.reports.results import result_of
-from mlrec.reports.runs_table import overview
+from mlrec.reports.runs_table import runs_table
 from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import Run, RunRecord
 from mlrec.utils.progress import SILENT, Progress, Silent
@@ -175,7 +175,7 @@ def test_a_run_from_a_file_is_marked(home: Path, tmp_path: Path) -> None:
     told = run(home, "told", "own", **flags, weights_origin="openimages")
     assert result_of(plain).extra == "unknown (somewhere.pth)"
     assert result_of(told).extra == "openimages"
-    table = overview([result_of(plain), result_of(told)])
+    table = runs_table([result_of(plain), result_of(told)])
     assert len({row.group for row in table.rows}) == 2
     assert not any(str(tmp_path) in str(cell) for row in table.rows for cell in row.cells)
 

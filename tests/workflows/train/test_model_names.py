@@ -12,7 +12,7 @@ import timm
 
 from mlrec.config import Config
 from mlrec.utils.errors import ConfigError, ModelError
-from mlrec.workflows.evaluate.evaluate import Machine
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.train import model_names
 from mlrec.workflows.train.model_names import check_backbone_name, check_model_names
 
@@ -74,4 +74,4 @@ def test_weights_that_are_no_file_are_named_with_the_packages(tmp_path: Path) ->
 @pytest.mark.parametrize("options", [{"device": "gpu"}, {"precision": "fp8"}])
 def test_how_a_model_is_run_is_checked_where_it_is_written(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options.values()))):
-        Machine(**options)  # type: ignore[arg-type]
+        RuntimeOptions(**options)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ from mlrec.training.prediction import predict
 from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
 from mlrec.utils.progress import SILENT, Silent, Step
 from mlrec.workflows.train.interrupt import Interrupted
-from mlrec.workflows.train.plan import make_plan
+from mlrec.workflows.train.plan import resolve_plan
 from mlrec.workflows.train.train import resume, train
 from tests.tiny import FAST, LABELS, make_tiny
 
@@ -180,7 +180,7 @@ def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(data: Pa
 def test_what_was_left_unsaid_is_filled_in_and_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data.parents[1])
     told = Told()
-    plan = make_plan({}, told)
+    plan = resolve_plan({}, told)
     assert (plan.config.data, plan.config.train_split, plan.config.split) == ("data/tiny", "train", "val")
     assert plan.resolved.recipe == "paper"
     assert plan.paper
@@ -202,7 +202,7 @@ def test_what_was_left_unsaid_is_filled_in_and_told(data: Path, monkeypatch: pyt
 )
 def test_splits(splits: tuple[str, ...], flags: dict[str, Any], expected: tuple[str, str], tmp_path: Path) -> None:
     dataset(tmp_path, splits)
-    plan = make_plan({"data": str(tmp_path), **flags}, SILENT)
+    plan = resolve_plan({"data": str(tmp_path), **flags}, SILENT)
     assert (plan.train.split, plan.scored.split) == expected
 
 
@@ -236,7 +236,7 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> No
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", list(labels), dict.fromkeys(parts, 2)), made)
     told = Told()
-    make_plan({"data": str(tmp_path), "select_split": "select"}, told)
+    resolve_plan({"data": str(tmp_path), "select_split": "select"}, told)
     unlearned, unscored = "so a model trained on it cannot learn them", "so their AP is undefined there"
     assert [line for line in told.lines if line.startswith("split '")] == [
         f"split 'train' has no positive for 1 of 4 labels, {unlearned}: none",
@@ -250,9 +250,9 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> No
 def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
     dataset(tmp_path, ("all",))
     with pytest.raises(DataError, match="mlrec split"):
-        make_plan({"data": str(tmp_path)}, SILENT)
+        resolve_plan({"data": str(tmp_path)}, SILENT)
     with pytest.raises(DataError, match="no split 'tset'"):
-        make_plan({"data": str(tmp_path), "split": "tset"}, SILENT)
+        resolve_plan({"data": str(tmp_path), "split": "tset"}, SILENT)
 
 
 @pytest.mark.parametrize(
@@ -273,16 +273,16 @@ def test_why_no_two_splits_do_is_named(splits: tuple[str, ...], told: str, tmp_p
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
     with pytest.raises(DataError, match=told):
-        make_plan({"data": str(tmp_path)}, SILENT)
+        resolve_plan({"data": str(tmp_path)}, SILENT)
 
 
 def test_the_recipe_follows_the_data_set_and_flags_and_files_win(tmp_path: Path) -> None:
     dataset(tmp_path, ("trainval", "test"), source="wider")
-    plan = make_plan({"data": str(tmp_path)}, SILENT)
+    plan = resolve_plan({"data": str(tmp_path)}, SILENT)
     assert (plan.config.batch_size, plan.config.img_size, plan.config.head_lr_mult) == (64, 224, 10)
     file = tmp_path / "my.toml"
     file.write_text('base = "paper-code"\nimg_size = 96\nbatch_size = 8\n')
-    plan = make_plan({"data": str(tmp_path), "batch_size": 4}, SILENT, file=file)
+    plan = resolve_plan({"data": str(tmp_path), "batch_size": 4}, SILENT, file=file)
     assert (plan.config.batch_size, plan.config.img_size, plan.config.normalization) == (4, 96, "half")
     assert plan.resolved.sources["img_size"] == str(file)
     assert plan.resolved.recipe == "paper-code"
@@ -297,7 +297,7 @@ def test_every_head_trains(data: Path, tmp_path: Path, head: str) -> None:
 def test_a_config_error_comes_before_any_data_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'lr'"):
         train({"learning_rat": 1}, data_root=tmp_path / "absent", out=tmp_path / "runs")
-    with pytest.raises(DataError, match="no prepared data set"):
+    with pytest.raises(DataError, match="no prepared dataset"):
         train({}, data_root=tmp_path / "absent", out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
@@ -359,7 +359,7 @@ def test_an_image_that_cannot_be_read_names_it_and_the_run_resumes_once_it_can(t
     assert resume(tmp_path / "run").record.status == "finished"
 
 
-def test_a_run_starts_from_the_trunk_of_another_with_a_new_head(data: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_backbone_of_another_with_a_new_head(data: Path, tmp_path: Path) -> None:
     told = Told()
     first = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
     flags = {**FAST, "data": str(data), "init": str(first.path), "epochs": 1, "lr": 1e-30, "freeze_backbone": True}
@@ -371,7 +371,7 @@ def test_a_run_starts_from_the_trunk_of_another_with_a_new_head(data: Path, tmp_
     assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in told.lines)
 
 
-def test_a_trunk_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_path: Path) -> None:
+def test_a_backbone_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_path: Path) -> None:
     flags = {**FAST, "data": str(data), "epochs": 1, "freeze_backbone": True}
     first = train({**flags, "normalization": "unit"}, out=tmp_path, name="first")
     assert load_model(first.path).preprocessing.mean == (0, 0, 0)
@@ -383,7 +383,7 @@ def test_a_trunk_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_pat
 
 
 def of_one_image(root: Path) -> Path:
-    """The tiny data set with one image to train on."""
+    """The tiny dataset with one image to train on."""
     dataset = Dataset.load(make_tiny(root))
     single, scored = dataset.manifest("train").subset([0]), dataset.manifest("val")
     folder.write(
