@@ -40,7 +40,7 @@ def score(
 
     Example: mlrec score predictions.csv truth.csv --top3
     """
-    from mlrec.reports.scores_table import scored_tables
+    from mlrec.reports.runs_table import scored_tables
     from mlrec.workflows.evaluate import score as workflow
 
     if logits and probabilities:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.utils.errors import ModelError, printable
-from mlrec.utils.files import write_bytes
+from mlrec.utils.files import MODEL_FILE, write_bytes
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -113,3 +113,17 @@ def _needed(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ModelError(f"{name} is not installed; run pip install 'mlrec[onnx]'") from error
+
+
+ONNX = "model.onnx"
+BUNDLE = "bundle.json"
+CARD = "README.md"
+
+
+def onnx_file(model: Path | str) -> Path | None:
+    """The ONNX model that a path means: the file itself, or that of a bundle; None where it means another model."""
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return path
+    file = path / ONNX
+    return file if file.is_file() and not (path / MODEL_FILE).is_file() else None

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mlrec.models.exported import onnx_file
+from mlrec.models.onnx_file import onnx_file
 from mlrec.utils.errors import ModelError, printable
 from mlrec.utils.files import MODEL_FILE
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlrec.metrics.significance import FEW_POSITIVES, LabelInterval
-from mlrec.reports.render.number_format import Cell
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 

@@ -14,8 +14,7 @@ from mlrec.metrics.intervals import Interval
 from mlrec.metrics.significance import LabelTest, tests_of
 from mlrec.predictions import Floats
 from mlrec.reports.by_label import FEW, FEW_NOTE
-from mlrec.reports.render.number_format import UNDEFINED, percent
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import UNDEFINED, Column, Row, Table, percent
 from mlrec.utils.errors import counted
 
 ALPHA = 0.05

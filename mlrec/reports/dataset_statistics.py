@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.analysis.statistics import Implication, Shift, Sizes, SplitStatistics
-from mlrec.reports.render.number_format import percent
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Column, Row, Table, percent
 from mlrec.utils.errors import counted
 
 WANTED = 0.005  # the half width of mAP's interval that one would like: 0.5 points

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlrec.metrics.evaluate import Metrics
 from mlrec.reports.render.markdown import escape, markdown
-from mlrec.reports.scores_table import scored_tables
+from mlrec.reports.runs_table import scored_tables
 from mlrec.runs.ancestry import lineage_of
 from mlrec.runs.record import RunRecord
 from mlrec.runs.tuned import THRESHOLDS, Tuned

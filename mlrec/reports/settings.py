@@ -12,7 +12,7 @@ import msgspec
 from mlrec import recipes
 from mlrec.config import FIELDS, PATHS, resolve
 from mlrec.lineage import CUTMIX_TAG, Lineage
-from mlrec.reports.render.number_format import UNDEFINED
+from mlrec.reports.render.table import UNDEFINED
 from mlrec.runs.ancestry import training_of
 from mlrec.runs.record import Scored
 

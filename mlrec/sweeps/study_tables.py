@@ -12,8 +12,7 @@ from typing import Any
 from mlrec.config import PATHS
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
-from mlrec.reports.render.number_format import Cell
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result, image_of, result_of, scores_and_truth
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text

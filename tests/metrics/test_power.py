@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlrec.metrics.bootstrap import mAP_interval
-from mlrec.metrics.power import expected_half_width, images_needed
+from mlrec.metrics.intervals import expected_half_width, images_needed
 from mlrec.metrics.scores import read_scores
 from mlrec.utils.errors import ValidationReport
 from mlrec.workflows.evaluate.score import read_truth

@@ -11,7 +11,7 @@ from mlrec.metrics.conventions import CONVENTIONS
 from mlrec.metrics.evaluate import undefined_labels
 from mlrec.metrics.thresholds import find_thresholds
 from mlrec.reports.render.terminal import render_text
-from mlrec.reports.scores_table import scored_tables
+from mlrec.reports.runs_table import scored_tables
 
 LABELS = ["both", "positives", "negatives", "unknown"]
 SCORES = np.array([[2.0, 1.0, -1.0, 1.0], [1.0, -2.0, -1.0, 1.0], [-1.0, 3.0, 1.0, 1.0], [3.0, 1.0, -4.0, 1.0]])

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.object_size import SizeBin
 from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LamSweep
-from mlrec.reports.render.number_format import Cell, shown
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Cell, Column, Row, Table, shown
 from mlrec.utils.errors import counted
 
 RETRAINED = "λ and T are changed at test time alone, on one trained model: another question than training with each"

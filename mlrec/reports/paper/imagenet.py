@@ -9,8 +9,7 @@ import msgspec
 from mlrec.reports.paper.method_names import backbone_name
 from mlrec.reports.paper.published import paper_rows
 from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, cells_of, group_of
-from mlrec.reports.render.number_format import shown
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Column, Row, Table, shown
 from mlrec.reports.settings import PAPER_WEIGHTS
 from mlrec.utils.errors import RunError, counted, printable
 from mlrec.utils.files import read_bytes

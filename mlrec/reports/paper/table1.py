@@ -17,8 +17,7 @@ import msgspec
 from mlrec.reports.paper.method_names import METHODS
 from mlrec.reports.paper.paper_rows import training_beside_paper, why_apart
 from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
-from mlrec.reports.render.number_format import Cell
-from mlrec.reports.render.table import INFERRED, INFERRED_NOTE, Column, Row, Table
+from mlrec.reports.render.table import INFERRED, INFERRED_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import Result
 from mlrec.utils.errors import RunError, counted
 from mlrec.utils.files import read_own_json

@@ -9,8 +9,7 @@ from typing import Literal
 from mlrec.metrics.conventions import conventions_named
 from mlrec.reports.paper.paper_rows import PaperRow, of_published, of_result
 from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
-from mlrec.reports.render.number_format import Cell
-from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Column, Row, Table
+from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE, BOUNDS, SCORES, Intervals, bounds_of, note_marks
 from mlrec.reports.settings import alike_but_for_method, shown_beside, without_head

@@ -15,8 +15,7 @@ from typing import Any
 
 from mlrec.reports.render.latex import latex
 from mlrec.reports.render.markdown import markdown
-from mlrec.reports.render.number_format import Cell
-from mlrec.reports.render.table import Table
+from mlrec.reports.render.table import Cell, Table
 from mlrec.reports.render.terminal import render_text
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.files import check_ending

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlrec import __version__
-from mlrec.reports.render.number_format import one_line
-from mlrec.reports.render.table import Table
+from mlrec.reports.render.table import Table, one_line
 
 if TYPE_CHECKING:
     from jinja2 import Template

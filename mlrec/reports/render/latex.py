@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlrec.reports.render.number_format import one_line
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Column, Row, Table, one_line
 
 _SIGNS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from mlrec.reports.render.number_format import one_line
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Column, Row, Table, one_line
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 

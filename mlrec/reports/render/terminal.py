@@ -6,8 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlrec.reports.render.number_format import one_line
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Column, Row, Table, one_line
 
 GAP = "  "
 BEST = "*"

@@ -20,8 +20,7 @@ from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import check_name, replace_folder, write_text
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.data.overlap import check_overlap
-from mlrec.workflows.data.verify import Verified, note_images, verify
+from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
 ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
 BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"

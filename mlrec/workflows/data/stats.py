@@ -14,7 +14,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images import decode
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.metrics.bootstrap import mAP_interval
-from mlrec.metrics.power import expected_half_width, images_needed
+from mlrec.metrics.intervals import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.reports.dataset_statistics import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
 from mlrec.utils.errors import DataError, UsageError, ValidationReport

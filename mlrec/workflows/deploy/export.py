@@ -14,7 +14,7 @@ from mlrec import __version__
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import evaluate
-from mlrec.models.exported import BUNDLE, CARD, ONNX
+from mlrec.models.onnx_file import BUNDLE, CARD, ONNX
 from mlrec.reports.model_card import Card, model_card
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord

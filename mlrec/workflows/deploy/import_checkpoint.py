@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from mlrec.datasets.dataset import DATASET_FILE, Dataset
-from mlrec.datasets.readers import coco_labels, voc, wider
+from mlrec.datasets.readers import coco_layout, voc, wider
 from mlrec.models.preprocessing import NORMALIZATIONS
 from mlrec.utils.errors import ModelError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "voc2007": voc.LABELS,
-    "coco2014": coco_labels.LABELS,
+    "coco2014": coco_layout.LABELS,
     "wider": wider.LABELS,
 }
 LICENCES = {

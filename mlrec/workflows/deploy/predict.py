@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item, items_of
-from mlrec.models.exported import onnx_file
+from mlrec.models.onnx_file import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
-from mlrec.reports.figures.overlays import Panel, Strip, draw_strips, outlined
+from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strips, outlined, picture_of
 from mlrec.runs.tuned import Tuned
 from mlrec.utils.errors import DataError, MlrecError
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import BATCH, RuntimeOptions
-from mlrec.workflows.evaluate.pictures import FileNames, picture_of
 
 if TYPE_CHECKING:
     from torch import Tensor

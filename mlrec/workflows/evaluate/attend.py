@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
 from mlrec.predictions import probabilities_of
-from mlrec.reports.figures.overlays import Panel, Range, Strip, draw_strips, outlined, overlaid
+from mlrec.reports.figures.overlays import FileNames, Panel, Range, Strip, draw_strips, outlined, overlaid, picture_of
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import RuntimeOptions
-from mlrec.workflows.evaluate.pictures import FileNames, picture_of
 from mlrec.workflows.evaluate.write_scores import column_of
 
 SHEET = "sheet.png"

@@ -18,7 +18,7 @@ from mlrec.metrics.label_errors import DOUBTFUL, LikelyError, Review, hardest, l
 from mlrec.predictions import Floats
 from mlrec.reports.figures.overlays import Pixels, Range, draw_strips, overlaid, shrunk
 from mlrec.reports.render.html import PageGallery, Picture, Section, SummaryCard
-from mlrec.reports.render.number_format import percent
+from mlrec.reports.render.table import percent
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.runs.record import Run
 from mlrec.utils.errors import MlrecError, ValidationReport

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.metrics.bootstrap import metric_intervals
+from mlrec.metrics.bootstrap import metric_intervals, paired_seeds
 from mlrec.metrics.significance import label_intervals
-from mlrec.predictions import Floats
+from mlrec.predictions import Floats, Predictions
 from mlrec.reports.by_label import label_tables
 from mlrec.reports.paper.figure5 import figure5_note, series_of, series_table
 from mlrec.reports.paper.imagenet import FILE, AccuracySweep, accuracy_row
 from mlrec.reports.paper.published import extra_rows
-from mlrec.reports.paper.table1 import table_1
+from mlrec.reports.paper.table1 import Gain, LamSweep, Own, sweeps_of, table_1
 from mlrec.reports.paper.tables import TABLES, belongs, paper_table
 from mlrec.reports.render.table import Table
-from mlrec.reports.results import Result, image_of, over_seeds, result_of, scores_and_truth
+from mlrec.reports.results import Result, columns_of, image_of, over_seeds, result_of, scores_and_truth
 from mlrec.reports.runs_table import runs_table
 from mlrec.runs import directory
 from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import Run, finished_runs
 from mlrec.runs.sweep_file import without_tuning
 from mlrec.utils.errors import RunError, UsageError, printable
-from mlrec.workflows.report.lambda_rows import lam_rows
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
@@ -195,3 +194,39 @@ def _stored(
     predicted = [scores_and_truth(run, labels) for run in own]
     groups = [image_of(sample) for sample in own[0].predictions().sample_ids]
     return [logits for logits, _, _ in predicted], predicted[0][1], {"groups": groups, "conventions": row.conventions}
+
+
+Found = tuple[Path, Path, LamSweep]  # the run, the folder of the sweep, and what it holds
+
+
+def lam_rows(result: Result) -> Iterator[Own]:
+    """The sweeps of a method: those that ask the same of every seed in one row."""
+    alike: dict[object, list[Found]] = {}
+    for run in result.paths:
+        for folder, sweep in sweeps_of(run).items():
+            key = (sweep.dataset, sweep.split, sweep.samples, sweep.conventions, *sweep.labels, sweep.select_split,
+                   sweep.fixed_lam, *sweep.lams, *sweep.temperatures)  # fmt: skip
+            alike.setdefault(key, []).append((run, folder, sweep))
+    for found in alike.values():
+        runs = tuple(run for run, _, _ in found)
+        names = tuple(result.names[result.paths.index(run)] for run in runs)
+        gain = found[0][2].fixed_gain if len(found) == 1 else _gain(found)
+        yield Own(replace(result, paths=runs, names=names), tuple(sweep for _, _, sweep in found), gain)
+
+
+def _gain(found: Sequence[Found]) -> Gain | None:
+    """The fixed λ against none over several seeds, from stored predictions; None where those of λ = 0 are not there."""
+    if found[0][2].head == "csra":  # its run was scored at the λ of training
+        return None
+    pairs = [
+        (Predictions.load(folder / directory.PREDICTIONS), Predictions.load(run / directory.PREDICTIONS))
+        for run, folder, _ in found
+    ]
+    first, sweep = pairs[0][0], found[0][2]
+    if first.targets is None or any(one.digest != first.digest for pair in pairs for one in pair):
+        return None
+    columns = columns_of(first.labels, sweep.labels or first.labels, str(found[0][1]))
+    fixed, zero = ([one.logits[:, columns] for one in side] for side in zip(*pairs, strict=True))
+    groups = [image_of(sample) for sample in first.sample_ids]
+    between = paired_seeds(fixed, zero, first.targets[:, columns], groups=groups, conventions=sweep.conventions)
+    return None if between is None else Gain(between.value, between.low, between.high)

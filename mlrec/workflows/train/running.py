@@ -16,6 +16,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
+from mlrec.reports.figures.plots import draw_curves
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
 from mlrec.training import distributed, setup, state
@@ -25,7 +26,6 @@ from mlrec.training.devices import Precision, resolve_device, resolve_precision
 from mlrec.training.duration import seconds_per_image, training_seconds
 from mlrec.training.failures import explained
 from mlrec.training.features import FeatureCache, Features, feature_batches, on_device_if_it_fits
-from mlrec.training.learning_curves import draw_curves
 from mlrec.training.loop import Epoch, Event, Steps, fit
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.prediction import predict, predict_features

@@ -9,8 +9,7 @@ import json
 import pytest
 
 from mlrec.reports.render.formats import FORMATS
-from mlrec.reports.render.number_format import percent, shown
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Column, Row, Table, percent, shown
 from mlrec.reports.render.terminal import render_text, width
 
 COLUMNS = (

@@ -15,10 +15,10 @@ from mlrec.datasets.images.decode import upright, upright_box
 from mlrec.datasets.listing import Item, items_of
 from mlrec.models.checkpoint import save_model
 from mlrec.models.classifier import create_model
+from mlrec.reports.figures.overlays import FileNames, picture_of
 from mlrec.utils.errors import DataError, PredictionsError, UsageError
 from mlrec.workflows.evaluate.attend import SHEET, attend, compute_maps
 from mlrec.workflows.evaluate.evaluate import RuntimeOptions
-from mlrec.workflows.evaluate.pictures import FileNames, picture_of
 
 HERE = RuntimeOptions(workers=0, device="cpu")
 LABELS = ["cat", "dog", "a/b", "owl"]

@@ -16,7 +16,7 @@ from mlrec import Manifest, evaluate
 from mlrec.datasets import dataset
 from mlrec.metrics.evaluate import evaluate_scores
 from mlrec.reports.render.terminal import render_text
-from mlrec.reports.scores_table import scored_tables
+from mlrec.reports.runs_table import scored_tables
 from mlrec.utils.errors import DataError, MlrecError, UsageError
 from mlrec.workflows.evaluate.score import score
 
