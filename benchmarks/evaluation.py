@@ -5,7 +5,7 @@
     python benchmarks/evaluation.py data/voc2007 --device cuda          # resnet101 at 448 px on a GPU
 
 The plain loop is that of plain.py, scored by scikit-learn; it has as many loader processes as mlrec. The head is
-trained first, on cached features of the training split, so that mAP means something where the backbone's weights do: those
+trained first, on cached features of the training split, so that mAP means something if the backbone's weights do: those
 of resnet101 are random. Images per second include decoding, the model and scoring, in alternation. Each side has a
 process of its own, mlrec's with the settings of its commands.
 """

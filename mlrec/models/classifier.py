@@ -95,7 +95,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of normalised `images` (B, 3, H, W).
 
-        Under autocast the backbone alone is computed in half precision: a score rounded to bf16 has 256 values an octave.
+        Under autocast only the backbone is computed in half precision: a score in bf16 has 256 values per octave.
         """
         features: Tensor = self.backbone(images)
         if torch.is_autocast_enabled(features.device.type):

@@ -1,6 +1,6 @@
 """Features of a frozen backbone, computed once and kept in memory: a head then trains in seconds.
 
-The backbone is in eval mode: BatchNorm normalises by its stored statistics, which do not change, and nothing is dropped.
+The backbone is in eval mode: BatchNorm uses its stored statistics, which do not change, and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> 
     need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
     if free is not None and need > free:
         raise MlrecError(
-            f"the features of the frozen backbone need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
+            f"features of the frozen backbone need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
             "fewer --feature-copies, a smaller --img-size, --precision bf16, or train without --freeze-backbone"
         )
     progress.say(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")

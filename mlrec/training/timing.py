@@ -1,4 +1,4 @@
-"""Seconds of a step with each head on one backbone, in alternation: whatever else the machine does meets all of them."""
+"""Seconds of a step with each head on one backbone, in alternation, so that other load affects all of them."""
 
 from __future__ import annotations
 

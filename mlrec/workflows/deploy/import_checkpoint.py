@@ -135,7 +135,7 @@ def _backbone(foreign: ExternalCheckpoint, asked: str | None) -> str:
     if (name := asked or foreign.backbone) is None or foreign.weight is None:
         first = printable(next(iter(foreign.backbone_tensors), ""))
         raise ModelError(
-            f"{counted(len(foreign.backbone_tensors), 'tensor')} under names of no known model (0 matched, first '{first}'); "
+            f"{counted(len(foreign.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
             "if it is a timm model, say which with --backbone NAME"
         )
     return name

@@ -127,4 +127,4 @@ def _printed() -> str:
         for name in ("training", "test")
         for without, with_csra in [timing[name]]
     ]
-    return f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU not stated, loading of images included"
+    return f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU not stated, with image loading"

@@ -141,7 +141,7 @@ def _announce(
         return
     same = f"mlrec train --data {shlex.quote(str(plan.dataset.path))} --train-split {shlex.quote(plan.train.split)}"
     progress.warn(
-        f"training {config.backbone} at {config.img_size} px on this CPU will take about {run_record.duration(seconds)} "
+        f"training {config.backbone} at {config.img_size} px on this CPU takes about {run_record.duration(seconds)} "
         f"({each:.2g} s per image forward); in minutes: {quick(f'{same} --split {shlex.quote(plan.scored.split)}')}"
     )
 
