@@ -19,7 +19,7 @@ from mlrec.training import setup
 from mlrec.training.batches import Batch
 from mlrec.training.devices import Precision, autocast
 from mlrec.training.distributed import parallel, synchronized_batch_norm
-from mlrec.training.inference import features_of
+from mlrec.training.inference import open_on
 from mlrec.training.loop import Network, train_step
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.state import State
@@ -104,7 +104,7 @@ def outcome(model: Classifier, config: Config, device: torch.device, precision: 
     batch = random_batch(config, device)
     state.model.eval()
     with torch.inference_mode():
-        logits = state.model.head(features_of(state.model, device, precision)(batch.images).float()).float().cpu()
+        logits = open_on(state.model, device, precision).run(batch.images, state.model.head).cpu()
     network.module.train()
     with autocast(device, precision):
         output = network.module(network.inputs(batch.images))

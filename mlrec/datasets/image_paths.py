@@ -141,7 +141,8 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
 def _matches_at_any_depth(pattern: Path, omitted: Omitted) -> Iterator[Path]:
     depth = pattern.parts.index("**")
     start = str(Path(*pattern.parts[:depth]))
-    below = re.compile("".join(map(_as_regex, pattern.parts[depth:])).removesuffix("/"))
+    parts = pattern.parts[depth:] if pattern.parts[-1] != "**" else (*pattern.parts[depth:], "*")
+    below = re.compile("".join(map(_as_regex, parts)).removesuffix("/"))
     folders = sorted(glob.glob(start)) if glob.has_magic(start) else [start]  # noqa: PTH207
     for folder in folders:
         for file in files_below(Path(folder), omitted):

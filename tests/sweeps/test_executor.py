@@ -179,7 +179,7 @@ def test_the_study_compare_trains_four_rows_that_differ_in_head_lambda_and_its_l
     assert all(config == rest[0] for config in rest)
     tables = comparison_tables(tmp_path / "compare")
     assert [table.title.partition(": ")[0] for table in tables] == [f"A = {CSRA}, B = {label}" for label in STEPS]
-    assert all("n = 1 and 1 runs" in "\n".join(table.footnotes) for table in tables)
+    assert all("n = 1 and 1 run" in "\n".join(table.footnotes) for table in tables)
 
 
 def test_a_sweep_has_one_worker_per_gpu_unless_a_device_or_a_number_is_named(

@@ -52,13 +52,14 @@ resume(sys.argv[1])
 """
 EVALUATE = """
 import sys
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
 for split in sys.argv[4:]:
-    evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=Machine(batch_size=4, workers=0, device="cpu"))
+    machine = RuntimeOptions(batch_size=4, workers=0, device="cpu")
+    evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=machine)
 """
 DIE = """
 import os, sys
-from mlrec import processes
+from mlrec.utils import processes
 from mlrec.utils.errors import DataError
 from mlrec.training import loop
 real, steps = loop.train_step, []
@@ -79,7 +80,7 @@ TOGETHER = """
 import json, sys, time
 from pathlib import Path
 import torch
-from mlrec import processes
+from mlrec.utils import processes
 from mlrec.training import distributed
 
 rank, device, found = processes.rank(), torch.device("cpu"), {}
@@ -109,17 +110,17 @@ FEATURES = """
 import json, sys
 from pathlib import Path
 import torch
-from mlrec import processes
+from mlrec.utils import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import create_model
 from mlrec.training import distributed, features, inference
 
-seen, real = [], features.features_of
-def counting(*given):
-    extract = real(*given)
-    return lambda images: seen.append(len(images)) or extract(images)
-features.features_of = counting
+seen, real = [], inference.InferenceModel.features
+def counting(self, images):
+    seen.append(len(images))
+    return real(self, images)
+inference.InferenceModel.features = counting
 device, manifest = torch.device("cpu"), Manifest.load(Path(sys.argv[1]))
 torch.manual_seed(0)
 model = create_model("test_resnet", 3, img_size=32)

@@ -96,7 +96,7 @@ def record(root: Path) -> Made:
 
 
 def metrics(root: Path) -> Made:
-    evaluate(np.eye(3), np.eye(3, dtype=np.int8)).save(root / "metrics.json")
+    evaluate(np.eye(3), np.eye(3, dtype=np.int8), scores="probabilities").save(root / "metrics.json")
     return root / "metrics.json", lambda: Metrics.load(root / "metrics.json")
 
 

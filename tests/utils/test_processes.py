@@ -35,8 +35,8 @@ def test_the_launcher_starts_as_many_processes_again(
 def test_memory_that_was_freed_is_used_again_unless_the_user_says_so(given: dict[str, str], kept: bool) -> None:
     script = """
 import resource
-from mlrec import processes
-processes.keep_memory()
+from mlrec.utils import processes
+processes.keep_freed_memory()
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     b"1" * 40_000_000

@@ -56,6 +56,8 @@ def split_column(
         raise DataError(f"{printable(file.path)}: two columns are called '{SPLIT_COLUMN}'; rename one")
     column = names[0]
     cells = {cells[column] for cells in file.rows}
+    if not cells:
+        return column
     named = {cell.strip().casefold() for cell in cells} & set(given)
     if named or not all(is_number(cell) or cell_key(cell) in MEANINGS for cell in cells):
         return column

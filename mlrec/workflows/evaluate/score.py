@@ -77,7 +77,9 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
     """
     path = Path(path)
     if path.suffix.lower() == ".csv" and not path.is_dir():
-        reading = read_csv_labels(path, ReadOptions(labels=None if labels is None else tuple(labels)), findings)
+        # In a truth -1 is unknown, as documented. Without any 0 no label has an AP, which is a warning.
+        options = ReadOptions(labels=None if labels is None else tuple(labels), unknown="-1")
+        reading = read_csv_labels(path, options, findings)
         one_line(findings, DataError)
         splits = {manifest.split: manifest for manifest in reading.manifests}
         return splits[_choose(path, split, splits)]

@@ -83,7 +83,7 @@ def test_a_real_data_set_comes_back(realdata: Path, tmp_path: Path) -> None:
 
 def test_coco_cannot_say_unknown(tmp_path: Path) -> None:
     path = dataset(tmp_path, unknown=True)
-    with pytest.raises(DataError, match=r"are unknown, which COCO cannot say.*--unknown negative"):
+    with pytest.raises(DataError, match=r"unknown labels, which COCO cannot say.*--unknown negative"):
         export_data(path, format_="coco", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder, _ = export_data(path, format_="coco", out=tmp_path / "out", unknown_as_negative=True, splits=["test"])
