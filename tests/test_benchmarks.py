@@ -15,6 +15,7 @@ import torch
 
 from tests import processes
 from tests.tiny import make_tiny
+from tests.tiny import make_tiny
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--backbone", "test_resnet", "--img-size", "32"]
@@ -129,3 +130,19 @@ def test_a_check_that_breaks_or_comes_too_late_is_a_row(monkeypatch: pytest.Monk
     late = gpu.Bench(torch.device("cpu"), True, tmp_path, None, time.monotonic())
     assert [row.verdict for row in gpu.run("one", late)] == ["not run"]
     assert gpu.table([gpu.Row("a", "1", "2", "pass")]).splitlines()[-1] == "| a | 1 | 2 | pass |"
+
+
+@pytest.mark.long
+def test_the_comparison_for_a_gpu_runs_small_on_a_cpu_and_resumes(tmp_path: Path) -> None:
+    data, out = make_tiny(tmp_path), tmp_path / "out"
+    script, paths = FOLDER / "gpu_compare.py", {"PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), str(data), "--small", "--out", str(out)]
+    for seconds in ("20", "1500"):  # the first is stopped by its time limit, the second finishes its runs
+        done = processes.run([*command, "--seconds", seconds], timeout=1800, text=True, env=os.environ | paths)
+        assert done.returncode == 0, done.stdout + done.stderr
+    tables = (out / "tables.md").read_text()
+    for study in ("tiny-resnet50-scratch", "tiny-lite0"):
+        rows = tables.partition(f"## {study}\n")[2].partition("\n## ")[0]
+        assert all(f"| {row} | " in rows for row in ("baseline", "baseline, CSRA's head lr", "CSRA, λ = 0", "CSRA")), (
+            rows
+        )
