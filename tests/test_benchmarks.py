@@ -15,7 +15,6 @@ import torch
 
 from tests import processes
 from tests.tiny import make_tiny
-from tests.tiny import make_tiny
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = ["--backbone", "test_resnet", "--img-size", "32"]
