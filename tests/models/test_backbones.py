@@ -52,14 +52,14 @@ def test_map_of(name: str, size: int, channels: int, side: int) -> None:
 
 def reference(backbone: Backbone, images: Tensor) -> Tensor:
     """The map by timm's `forward_intermediates`, and its own head, pooling one location at a time, where it norms."""
-    backbone = backbone.timm_model
-    norms_itself = type(backbone).__name__ not in ("Hiera", "MambaOut")
-    expected = backbone.forward_intermediates(
+    model = backbone.timm_model
+    norms_itself = type(model).__name__ not in ("Hiera", "MambaOut")
+    expected = model.forward_intermediates(
         images, indices=1, norm=norms_itself, output_fmt="NCHW", intermediates_only=True
     )[-1]
     if expected.shape[1] != backbone.num_features:  # taken before the last convolution
-        expected = backbone.forward_features(images)
-    if type(backbone).__name__ not in ("ConvNeXt", "MambaOut", "Hiera", "VisionTransformer"):
+        expected = model.forward_features(images)
+    if type(model).__name__ not in ("ConvNeXt", "MambaOut", "Hiera", "VisionTransformer"):
         return expected
     return normed_by_own_head(backbone, expected)
 
@@ -91,7 +91,7 @@ def test_a_norm_inside_the_classifier_is_left_alone_and_a_class_token_of_any_nam
 
 def test_parameters_that_the_map_does_not_depend_on_are_frozen() -> None:
     frozen = [name for name, p in Backbone("mobilenetv3_small_050", 64).named_parameters() if not p.requires_grad]
-    assert frozen == ["backbone.conv_head.weight", "backbone.conv_head.bias"]
+    assert frozen == ["timm_model.conv_head.weight", "timm_model.conv_head.bias"]
     assert all(p.requires_grad for p in Backbone("resnet18", 64).parameters())
 
 

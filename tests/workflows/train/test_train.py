@@ -424,7 +424,7 @@ def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
     train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
     # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
     (line,) = [line for line in told.lines if "on this CPU" in line]
-    assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
+    assert "training test_efficientnet at 32 px on this CPU takes about 2.4 h" in line
     assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
     for other in ({"freeze_backbone": True}, {"img_size": 33}):
         if "img_size" in other:
@@ -465,8 +465,8 @@ def test_the_bar_of_each_epoch_shows_its_number(data: Path, tmp_path: Path) -> N
 
 
 def test_the_bars_of_a_resumed_run_go_on_counting(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):  # four steps an epoch: the sixth is in the second
-        train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(6))
+    with pytest.raises(Interrupted):  # three steps per epoch: the fourth is in the second
+        train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(4))
     bars = Named()
     resume(tmp_path / "run", progress=bars)
     assert [name for name in bars.names if name.startswith("epoch")] == ["epoch 2/4", "epoch 3/4", "epoch 4/4"]
