@@ -86,7 +86,7 @@ def test_two_epochs_are_those_of_a_loop_written_out_by_hand() -> None:
 
 def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where losses are fetched rarely too, as on a GPU: here once per epoch."""
-    monkeypatch.setattr(loop, "_look_is_due", lambda state, device, config, steps: state.batch == steps)
+    monkeypatch.setattr(loop, "_sync_is_due", lambda state, device, config, steps: state.batch == steps)
     state, network = made(PLAIN)
     events = fit(
         state, network, iter(batches(6)), mean_loss, PLAIN, steps_per_epoch=3, stopping=lambda: state.step == 2
@@ -277,7 +277,7 @@ def test_half_precision_on_the_processor_trains_too() -> None:
 
 def test_where_looking_costs_time_several_steps_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
     _, single = run(PLAIN, batches(10), 5)
-    monkeypatch.setattr(loop, "_look_is_due", lambda state, *_: state.step % 3 == 0 or state.batch == 5)
+    monkeypatch.setattr(loop, "_sync_is_due", lambda state, *_: state.step % 3 == 0 or state.batch == 5)
     state, together = run(PLAIN, batches(10), 5)
     steps = [e for e in together if isinstance(e, Steps)]
     assert [(e.step, e.steps, e.samples) for e in steps] == [(3, 3, 12), (5, 2, 8), (6, 1, 4), (9, 3, 12), (10, 1, 4)]
@@ -290,7 +290,7 @@ def test_where_looking_costs_time_several_steps_are_looked_at_together(monkeypat
 
 
 def test_a_broken_step_is_named_even_when_it_is_looked_at_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_look_is_due", lambda state, *_: state.batch == 5)
+    monkeypatch.setattr(loop, "_sync_is_due", lambda state, *_: state.batch == 5)
     state, network = made(PLAIN)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
