@@ -17,7 +17,6 @@ from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
 from mlrec.training.devices import Precision, prepare_device, resolve_device, resolve_precision
-from mlrec.training.ema import WeightAverage
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.optim import make_optimizer
@@ -107,7 +106,11 @@ def resume_note(config: Config, device: torch.device) -> str | None:
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
     """The state before the first step, on the device."""
     lay_out(model.to(device), config)
-    ema = WeightAverage(model, config.ema_decay) if config.ema else None
+    ema = None
+    if config.ema:
+        from mlrec.training.ema import WeightAverage  # imports timm's utilities
+
+        ema = WeightAverage(model, config.ema_decay)
     return State(model, make_optimizer(model, config), GradScaler(device.type, enabled=precision == "fp16"), ema)
 
 

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 from torch.amp.grad_scaler import GradScaler
@@ -19,10 +19,12 @@ from torch.optim import Optimizer
 
 from mlrec.models.classifier import Classifier
 from mlrec.runs import directory
-from mlrec.training.ema import WeightAverage
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import atomic_write
 from mlrec.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from mlrec.training.ema import WeightAverage
 
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest

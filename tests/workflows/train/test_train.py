@@ -465,8 +465,8 @@ def test_the_bar_of_each_epoch_shows_its_number(data: Path, tmp_path: Path) -> N
 
 
 def test_the_bars_of_a_resumed_run_go_on_counting(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):  # four steps an epoch: the sixth is in the second
-        train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(6))
+    with pytest.raises(Interrupted):  # three steps per epoch: the fourth is in the second epoch
+        train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(4))
     bars = Named()
     resume(tmp_path / "run", progress=bars)
     assert [name for name in bars.names if name.startswith("epoch")] == ["epoch 2/4", "epoch 3/4", "epoch 4/4"]
