@@ -187,7 +187,7 @@ def logits(folder: Path) -> NDArray[np.float32]:
 def predict_and_eval(bench: Bench) -> Iterator[Finding]:
     """`eval` repeats what training scored, `predict` what `eval` did."""
     from mlrec.workflows.deploy.predict import predict
-    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+    from mlrec.workflows.runtime import RuntimeOptions
 
     model = bench.folder / "runs" / "evaluated"
     mlrec(bench, train_words(bench, model.name, backbones(bench)[0], epochs=1))

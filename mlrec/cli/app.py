@@ -30,6 +30,19 @@ class _Untold(Exception):  # noqa: N818 - it carries an error
 
 
 class _Group(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Click's
+        """Return the names of all commands, without importing them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Import the module of a command when it is first needed: a run of one command imports no other."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module, _, function = COMMANDS[cmd_name].partition(":")
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+            single.command(cmd_name)(getattr(importlib.import_module(f"mlrec.cli.{module}"), function))
+            self.commands[cmd_name] = typer.main.get_command(single)
+        return self.commands.get(cmd_name)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command, and keep from Typer what it would not tell."""
         try:
@@ -210,12 +223,3 @@ COMMANDS: dict[str, str] = {
     "train": "train:train",
     "tune": "tune:tune",
 }
-
-
-def _register() -> None:
-    for name, home in COMMANDS.items():
-        module, _, function = home.partition(":")
-        app.command(name)(getattr(importlib.import_module(f"mlrec.cli.{module}"), function))
-
-
-_register()

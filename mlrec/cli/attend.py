@@ -41,7 +41,7 @@ def attend(
     """
     from mlrec.datasets.listing import boxes_of, items_of
     from mlrec.workflows.evaluate import attend as workflow
-    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+    from mlrec.workflows.runtime import RuntimeOptions
 
     if bool(paths) == bool(boxes):
         raise UsageError("give images, folders or globs, or --boxes FILE, and not both")

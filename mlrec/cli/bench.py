@@ -30,7 +30,7 @@ def bench(
     if what != "head":
         raise UsageError(f"bench {printable(what)}: what can be timed is: head")
     numbers = options.whole_numbers(heads, "--heads", 1)
-    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+    from mlrec.workflows.runtime import RuntimeOptions
     from mlrec.workflows.train.bench import bench_head
 
     machine = RuntimeOptions(batch_size, None, device, precision)

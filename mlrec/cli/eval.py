@@ -78,9 +78,10 @@ def evaluate(
     """
     from mlrec.reports.runs_table import scored_tables
     from mlrec.runs import directory
-    from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+    from mlrec.workflows.evaluate.evaluate import evaluate_run
     from mlrec.workflows.evaluate.localize import localize as run_localize
     from mlrec.workflows.evaluate.voc_server import check_name
+    from mlrec.workflows.runtime import RuntimeOptions
 
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision)
     lams = parse_numbers("0" if lam is None else lam, "--lam")

@@ -39,7 +39,7 @@ def predict(
     from mlrec.reports.render.prediction_rows import LINES, csv_header
     from mlrec.workflows.deploy.predict import Gallery, open_scorer, with_tuned
     from mlrec.workflows.deploy.predict import predict as workflow
-    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+    from mlrec.workflows.runtime import RuntimeOptions
 
     if tuned and threshold is not None:
         raise UsageError("--tuned brings its own thresholds; leave --threshold out")

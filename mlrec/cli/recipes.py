@@ -25,16 +25,15 @@ def recipes(
     Example: mlrec recipes copy paper my.toml && mlrec train --config my.toml
     """
     from mlrec import recipes as stored
-    from mlrec.workflows.train import recipes as workflow
 
     if action not in ACTIONS:
         raise UsageError(f"mlrec recipes {printable(action)}: there is {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")
     if action == "list":
-        width = max(len(entry) for entry, _ in workflow.listed())
-        console.result("\n".join(f"{entry:{width}}  {title}" for entry, title in workflow.listed()))
+        width = max(map(len, stored.names()))
+        console.result("\n".join(f"{entry:{width}}  {stored.title(entry)}" for entry in stored.names()))
     elif name is None:
         raise UsageError(f"mlrec recipes {action}: name a recipe: {', '.join(stored.names())}")
     elif action == "show":
         console.result(stored.text(name))
     else:
-        console.result(f"written to {workflow.copy(name, path)}; use it with mlrec train --config")
+        console.result(f"written to {stored.copy(name, path)}; use it with mlrec train --config")

@@ -42,7 +42,7 @@ def tune(
     """
     from mlrec.reports.threshold_report import by_label, effect
     from mlrec.workflows.evaluate import tune as workflow
-    from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+    from mlrec.workflows.runtime import RuntimeOptions
 
     terminal = console.Terminal()
     found = workflow.tune(

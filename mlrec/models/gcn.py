@@ -15,7 +15,6 @@ from torch.nn.functional import leaky_relu
 
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.models.csra import at_least_float32, channel_dropout, check_features
-from mlrec.models.word_vectors import read_vectors
 from mlrec.utils.errors import ModelError, nearest, printable
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
@@ -115,7 +114,12 @@ class GraphConvolution(nn.Module):
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
     """The graph of a training split: `targets` (N, C) of 1, 0, -1, and word vectors from a file, or one-hot."""
-    words = np.eye(len(labels), dtype=np.float32) if word_vectors is None else read_vectors(Path(word_vectors), labels)
+    if word_vectors is None:
+        words = np.eye(len(labels), dtype=np.float32)
+    else:
+        from mlrec.models.word_vectors import read_vectors
+
+        words = read_vectors(Path(word_vectors), labels)
     return LabelGraph(adjacency(targets), words)
 
 

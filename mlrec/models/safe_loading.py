@@ -17,7 +17,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mlrec.models.onnx_file import onnx_file
 from mlrec.utils.errors import ModelError, printable
 from mlrec.utils.files import MODEL_FILE
 
@@ -62,6 +61,8 @@ def model_file(path: Path | str) -> Path:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
+        from mlrec.models.onnx_file import onnx_file
+
         if onnx_file(path) is not None:
             raise ModelError(
                 f"{printable(path)}: an exported ONNX model, which mlrec predict alone runs; give what it was made of"

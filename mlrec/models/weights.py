@@ -11,7 +11,6 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from mlrec.models import package_weights
 from mlrec.models.backbones import Backbone
 from mlrec.models.safe_loading import model_file, read_tensors, unwrapped
 from mlrec.utils.errors import ModelError, counted, printable
@@ -32,7 +31,9 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     """
     check_weights_name(str(source))
     if str(source) in PACKAGES:
-        state = package_weights.read_weights(str(source), backbone)
+        from mlrec.models.package_weights import read_weights
+
+        state = read_weights(str(source), backbone)
     else:
         file = model_file(source) if Path(source).is_dir() else Path(source)
         state = backbone_state(unwrapped(read_tensors(file), str(file)), backbone)

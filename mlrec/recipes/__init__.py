@@ -7,26 +7,28 @@ from __future__ import annotations
 
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from mlrec import config
-from mlrec.utils.errors import ConfigError, nearest, printable
+from mlrec.utils.errors import ConfigError, UsageError, nearest, printable
+from mlrec.utils.files import write_text
 
 BASE = "base"
 Tables = dict[str, Any]
 
 
 def names() -> list[str]:
-    """The names of all recipes, the paper's own first."""
+    """Return the names of all recipes, the paper's first."""
     found = [entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml")]
     return sorted(found, key=lambda name: (not name.startswith("paper"), name))
 
 
 def text(name: str) -> str:
-    """The recipe as it lies in the package, comments and all.
+    """Return the TOML of a recipe, with its comments.
 
     Raises:
-        ConfigError: there is no recipe of that name.
+        ConfigError: There is no recipe of that name.
     """
     if name not in names():
         raise ConfigError(f"no recipe '{printable(name)}'{nearest(name, names())}; mlrec recipes list names them")
@@ -34,21 +36,40 @@ def text(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """The first line of the recipe's opening comment."""
+    """Return the first line of the recipe's comment."""
     return text(name).splitlines()[0].lstrip("# ").rstrip()
 
 
-def chain(name: str) -> list[tuple[str, Tables]]:
-    """The recipe and what it is based on, the strongest first, as (name, tables with `base` taken out).
+def copy(name: str, path: Path | None = None) -> Path:
+    """Write a recipe to a file for `mlrec train --config`; returns its path.
+
+    Args:
+        name: Name of a recipe.
+        path: New file [default: NAME.toml].
 
     Raises:
-        ConfigError: there is no such recipe, or the bases run in a circle.
+        ConfigError: There is no recipe of that name.
+        UsageError: The file exists.
+    """
+    path = path or Path(f"{name}.toml")
+    content = text(name)
+    if path.exists():
+        raise UsageError(f"{printable(path)}: exists already; give another file")
+    write_text(path, content)
+    return path
+
+
+def chain(name: str) -> list[tuple[str, Tables]]:
+    """Return the recipe and its bases, the strongest first, as (name, tables without `base`).
+
+    Raises:
+        ConfigError: There is no recipe of that name, or the bases form a cycle.
     """
     layers: list[tuple[str, Tables]] = []
     following: Any = name
     while following is not None:
         if following in [known for known, _ in layers]:
-            raise ConfigError(f"recipe {printable(name)}: its bases run in a circle")
+            raise ConfigError(f"recipe {printable(name)}: its bases form a cycle")
         tables = config.parse_toml(text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def append(folder: Path, event: str, **values: Any) -> None:
     path, line = folder / directory.LOG, json.dumps({"event": event, **values}, allow_nan=False) + "\n"
     with writing(path, len(line)), path.open("a", encoding="utf-8", newline="\n") as stream:
         stream.write(line)
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return the value, or None for NaN and infinity, which JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:

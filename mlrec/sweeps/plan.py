@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mlrec.datasets.dataset import Dataset
 from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
@@ -97,7 +99,7 @@ class SweepPlan:
         """Check the configuration of a trial, and name it after everything that changes its result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         run = resolve_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
-        identity = run_record.identity(run)
+        identity = msgspec.to_builtins(run_record.identity(run))
         identity["config"] = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
         named = f"{label}-tune" if stage == "tune" else label
         return Trial(run_name(named, values, identity), label, values, flags, stage)

@@ -106,7 +106,7 @@ class FeatureCache:
         self._whole = whole
         self._kept: dict[tuple[object, ...], Features] = {}
 
-    def of(
+    def get_or_compute(
         self,
         model: Classifier,
         manifest: Manifest,
@@ -122,7 +122,7 @@ class FeatureCache:
         if whole is not None and whole is not manifest and not config.feature_copies and _holds(whole, manifest):
             place = {sample: k for k, sample in enumerate(whole.sample_ids)}
             chosen = torch.tensor([place[sample] for sample in manifest.sample_ids])
-            return Features(manifest, self.of(model, whole, config, **how).values[:, chosen])  # type: ignore[arg-type]
+            return Features(manifest, self.get_or_compute(model, whole, config, **how).values[:, chosen])  # type: ignore[arg-type]
         views = [getattr(config, name) for name in VIEWS] if config.feature_copies else []
         key = (
             _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.decode, device, precision,

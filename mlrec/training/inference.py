@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mlrec.models.batchnorm_folding import CONVOLUTIONS, NORMS, folded
 from mlrec.models.classifier import Classifier
 from mlrec.training.devices import HALF, Precision, autocast, prepare_device, resolve_device, resolve_precision
 from mlrec.training.failures import memory_explained
@@ -114,6 +113,8 @@ def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.d
         device: CPU or CUDA.
         dtype: what autocast computes in.
     """
+    from mlrec.models.batchnorm_folding import CONVOLUTIONS, NORMS, folded
+
     if any(type(module) in NORMS for module in backbone.modules()):
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
         backbone = folded(backbone, image)

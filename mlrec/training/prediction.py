@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,14 +13,15 @@ from torch import Tensor
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
-from mlrec.models.residual import residual_parts
 from mlrec.predictions import Predictions
 from mlrec.training.batches import eval_batches
-from mlrec.training.features import Features
 from mlrec.training.inference import open_on
 from mlrec.training.transforms import Decode, filled
 from mlrec.utils.errors import MlrecError, printable
 from mlrec.utils.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from mlrec.training.features import Features
 
 
 def predict(
@@ -69,6 +70,8 @@ def predict_parts(
     Raises:
         MlrecError: as `predict`; a head whose logits λ does not weigh.
     """
+    from mlrec.models.residual import residual_parts
+
     parts = read_features(
         model, manifest, lambda features: residual_parts(model.head, features, temperatures),
         1 + max(1, len(temperatures)), **how,

@@ -16,14 +16,26 @@ from mlrec.models.checkpoint import stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
-from mlrec.training.devices import Precision, prepare_device
-from mlrec.training.ema import WeightAverage
+from mlrec.training.devices import Precision, prepare_device, resolve_device, resolve_precision
 from mlrec.training.loop import Network
+from mlrec.training.losses import Loss, loss_function
 from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
 from mlrec.training.transforms import normalize
 from mlrec.utils import processes
 from mlrec.utils.errors import UsageError
+
+
+def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
+    """Return device, precision and loss of a run on the training split `manifest`.
+
+    Raises:
+        UsageError: This machine lacks the device or precision, or the batch size is not divisible by the processes.
+        ConfigError: The file of label weights is invalid.
+    """
+    device = resolve_device(config.device)
+    per_process(config)
+    return device, resolve_precision(config.precision, device), loss_function(config, manifest)
 
 
 def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool = False) -> Classifier:
@@ -94,7 +106,11 @@ def resume_note(config: Config, device: torch.device) -> str | None:
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
     """The state before the first step, on the device."""
     lay_out(model.to(device), config)
-    ema = WeightAverage(model, config.ema_decay) if config.ema else None
+    ema = None
+    if config.ema:
+        from mlrec.training.ema import WeightAverage  # imports timm's utilities
+
+        ema = WeightAverage(model, config.ema_decay)
     return State(model, make_optimizer(model, config), GradScaler(device.type, enabled=precision == "fp16"), ema)
 
 

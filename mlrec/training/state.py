@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 from torch.amp.grad_scaler import GradScaler
@@ -19,14 +19,25 @@ from torch.optim import Optimizer
 
 from mlrec.models.classifier import Classifier
 from mlrec.runs import directory
-from mlrec.training.ema import WeightAverage
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import atomic_write
 from mlrec.utils.progress import Progress
 
+if TYPE_CHECKING:
+    from mlrec.training.ema import WeightAverage
+
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
-_COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "history", "seconds")
+_COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "seconds")
+
+
+@dataclass(frozen=True)
+class EpochScore:
+    """mAP of a split after an epoch, counted from 1; None if no label has an AP."""
+
+    epoch: int
+    split: str
+    mAP: float | None
 
 
 @dataclass
@@ -39,7 +50,7 @@ class State:
         step: optimiser steps done.
         loss_sum: of the steps of this epoch.
         skipped: steps in a row that the fp16 scaler left out.
-        history: one entry a scored epoch: `epoch`, `split`, `mAP`.
+        history: Scores of the epochs evaluated so far.
         seconds: spent so far, by part.
         saved: the step of the newest checkpoint.
     """
@@ -53,7 +64,7 @@ class State:
     step: int = 0
     loss_sum: float = 0.0
     skipped: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochScore] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     saved: int | None = None
 
@@ -80,6 +91,7 @@ class State:
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "history": [asdict(score) for score in self.history],
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
@@ -93,7 +105,7 @@ class State:
         Raises:
             RunError: it lacks something or holds something unknown; nothing is ever left out in silence.
         """
-        expected = {"model", "ema", "optimizer", "scaler", *_COUNTERS}
+        expected = {"model", "ema", "optimizer", "scaler", "history", *_COUNTERS}
         if odd := sorted(expected.symmetric_difference(content)):
             raise RunError(f"checkpoint: {', '.join(map(printable, odd))} missing or unknown; train anew")
         try:
@@ -108,6 +120,7 @@ class State:
             raise RunError(f"checkpoint does not fit the model ({reason}); train anew") from error
         for name in _COUNTERS:
             setattr(self, name, content[name])
+        self.history = [EpochScore(**score) for score in content["history"]]
         self.saved = self.step
 
 

@@ -281,10 +281,10 @@ def _settings(
     """The run that `train` would start, resolved by the same functions."""
     if not found:
         return
-    from mlrec.workflows.train.running import resolve_runtime
+    from mlrec.training.setup import resolve_runtime
 
     plan = resolve_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
-    resolve_runtime(plan)
+    resolve_runtime(plan.config, plan.train)
     plans.append(plan)
     name = printable(plan.resolved.recipe)
     yield Check("settings", "ok", f"recipe {name}: train on {plan.train.split}, score {plan.scored.split}")

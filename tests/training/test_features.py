@@ -125,15 +125,15 @@ def test_a_store_computes_once_what_only_the_head_tells_apart(
         return create_model("test_resnet", 3, head, img_size=32)
 
     store = caching.FeatureCache()
-    first = store.of(backbone(0, "csra"), pictures, config(), device=CPU)
-    assert store.of(backbone(0, "average"), pictures, config(seed=6), device=CPU) is first
+    first = store.get_or_compute(backbone(0, "csra"), pictures, config(), device=CPU)
+    assert store.get_or_compute(backbone(0, "average"), pictures, config(seed=6), device=CPU) is first
     assert len(computed) == 1
-    store.of(backbone(1, "csra"), pictures, config(), device=CPU)
-    store.of(backbone(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
-    store.of(backbone(0, "csra"), pictures, config(decode="pil"), device=CPU)
+    store.get_or_compute(backbone(1, "csra"), pictures, config(), device=CPU)
+    store.get_or_compute(backbone(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
+    store.get_or_compute(backbone(0, "csra"), pictures, config(decode="pil"), device=CPU)
     assert len(computed) == 4
-    augmented = store.of(backbone(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
-    assert store.of(backbone(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented
+    augmented = store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
+    assert store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented
 
 
 def test_parts_of_a_whole_are_cut_out_of_it(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,10 +143,12 @@ def test_parts_of_a_whole_are_cut_out_of_it(pictures: Manifest, monkeypatch: pyt
     store = caching.FeatureCache(whole=pictures)
     for rows in ([4, 1, 2], [0, 3]):
         part = pictures.subset(rows, "fold")
-        cut = store.of(model, part, config(), device=CPU)
+        cut = store.get_or_compute(model, part, config(), device=CPU)
         assert cut.manifest is part
         whole = compute_features(model, pictures, config(), device=CPU).values
         torch.testing.assert_close(cut.values, whole[:, rows], rtol=0, atol=0)
     assert len(computed) == 1
-    store.of(model, pictures.subset([1]), config(feature_copies=2), device=CPU)  # views are drawn by position
+    store.get_or_compute(
+        model, pictures.subset([1]), config(feature_copies=2), device=CPU
+    )  # views are drawn by position
     assert len(computed) == 2

@@ -28,7 +28,7 @@ from mlrec.training import state
 from mlrec.utils.errors import MlrecError, RunError, UsageError
 from mlrec.utils.files import sha256
 from mlrec.utils.progress import SILENT, Silent, Step
-from mlrec.workflows.train import job
+from mlrec.workflows.train import trainer
 from mlrec.workflows.train.train import resume, train
 from tests.processes import started
 from tests.tiny import FAST, LABELS, make_tiny
@@ -237,7 +237,7 @@ def test_a_frozen_backbone_is_not_written_with_each_short_epoch(
         written.append(arguments[1].step)
 
     monkeypatch.setattr(state, "save", counted)
-    monkeypatch.setattr(job, "PAUSE", 1e9)
+    monkeypatch.setattr(trainer, "HEAD_SAVE_INTERVAL", 1e9)
     whole = fingerprint(train(flags, out=tmp_path, name="whole").path)
     assert written == [0]
     # Eight calls for the features to train on, three steps, three calls for those to score, and five steps more.
@@ -245,7 +245,7 @@ def test_a_frozen_backbone_is_not_written_with_each_short_epoch(
     assert max(entry["step"] for entry in log.entries(folder)) == 7
     assert fingerprint(resume(folder).path) == whole
     written.clear()
-    monkeypatch.setattr(job, "PAUSE", 0)
+    monkeypatch.setattr(trainer, "HEAD_SAVE_INTERVAL", 0)
     train(flags, out=tmp_path, name="patient")
     assert written == [0, 3, 6, 9, 12]
 

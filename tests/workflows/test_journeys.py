@@ -18,8 +18,9 @@ from mlrec.datasets.readers.wider import LABELS as WIDER
 from mlrec.reports.render.terminal import render_text
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.data.stats import stats
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.report.report import report
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST
 

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.predictions import Floats
-from mlrec.reports.paper.figure5 import Series
 from mlrec.utils.errors import printable
 from mlrec.utils.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from mlrec.reports.paper.figure5 import Series
 
 # Okabe and Ito (2008): eight colours that stay distinct in every common kind of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

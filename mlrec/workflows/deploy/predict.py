@@ -20,7 +20,7 @@ from mlrec.runs.tuned import Tuned
 from mlrec.utils.errors import DataError, MlrecError
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import BATCH, RuntimeOptions
+from mlrec.workflows.runtime import BATCH_SIZE, RuntimeOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ class Scorer:
     preprocessing: Preprocessing
     logits: Callable[[Tensor], NDArray[np.floating[Any]]]
     decode: Decoder = "fast"
-    batch_size: int = BATCH
+    batch_size: int = BATCH_SIZE
 
 
 @dataclass(frozen=True, eq=False)

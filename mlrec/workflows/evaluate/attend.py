@@ -18,8 +18,8 @@ from mlrec.reports.figures.overlays import FileNames, Panel, Range, Strip, draw_
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.write_scores import column_of
+from mlrec.workflows.runtime import RuntimeOptions
 
 SHEET = "sheet.png"
 SIDE, SHEET_SIDE = 360, 200  # pixels of a picture's longer side

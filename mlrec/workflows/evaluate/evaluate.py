@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from mlrec.config import check_values
 from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
@@ -18,6 +17,7 @@ from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
 from mlrec.runs.ancestry import lineage_at
+from mlrec.runs.environment import environment
 from mlrec.runs.evaluations import FILE
 from mlrec.runs.record import RunRecord, latest_run
 from mlrec.runs.tuned import Tuned
@@ -27,27 +27,9 @@ from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
+from mlrec.workflows.runtime import RuntimeOptions
 
 T = TypeVar("T")
-BATCH = 16  # images per batch for a model without a config
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """How a model is run; None and "auto" leave it to what the model was trained with, and to the machine."""
-
-    batch_size: int | None = None
-    workers: int | None = None
-    device: str = "auto"
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_values("flag", {"device": self.device, "precision": self.precision})
-
-    def batch_size_for(self, config: Mapping[str, Any]) -> int:
-        """Batch size for a model trained with `config`: as asked for, else that of its training, in every command."""
-        sizes = (self.batch_size, config.get("eval_batch_size"), config.get("batch_size"))
-        return next((size for size in sizes if isinstance(size, int) and size >= 1), BATCH)
 
 
 @dataclass(frozen=True)
@@ -111,7 +93,7 @@ def evaluate_run(
         check_data(kind, chosen.manifest.labels)
     thresholds = _thresholds(chosen, progress) if tuned else None
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
-    predictions, environment = _predict(path, manifest, machine or RuntimeOptions(), progress)
+    predictions, conditions = _predict(path, manifest, machine or RuntimeOptions(), progress)
     metrics = write_scores.score(predictions, conventions, labels, thresholds)
     columns = [predictions.labels.index(name) for name in metrics.average_precision]
     assert predictions.targets is not None
@@ -121,7 +103,7 @@ def evaluate_run(
         return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
     with replace_folder(folder) as temporary:  # predictions and metrics of one evaluation, never of two
         write_scores.write_scores(temporary, predictions, metrics)
-        facts = chosen.facts(list(metrics.average_precision), environment)
+        facts = chosen.facts(list(metrics.average_precision), conditions)
         write_json(temporary / FILE, facts if tuned else facts | _origin(path))
     if voc_server is not None:
         write_server_archive(predictions, voc_server, kind=kind, split=manifest.split)
@@ -274,7 +256,6 @@ def run_model(
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training import distributed
     from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.workflows.train.run_record import environment
 
     device = resolve_device(machine.device)
     precision = resolve_precision(machine.precision, device)

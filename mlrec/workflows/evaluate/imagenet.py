@@ -20,7 +20,7 @@ from mlrec.utils.errors import UsageError, counted, printable
 from mlrec.utils.files import write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.weight_packages import check_weights_name
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.model_names import check_backbone_name
 
 

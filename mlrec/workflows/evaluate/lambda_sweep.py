@@ -30,13 +30,13 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.evaluate import (
     EvalTarget,
-    RuntimeOptions,
     config_of,
     record_at,
     resolve_eval_target,
     run_model,
     seen_in_training,
 )
+from mlrec.workflows.runtime import RuntimeOptions
 
 FORMS = ("raw", "divided")
 

@@ -32,7 +32,8 @@ from mlrec.utils import processes
 from mlrec.utils.errors import DataError, UsageError, printable
 from mlrec.utils.files import write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import Evaluation, RuntimeOptions
+from mlrec.workflows.evaluate.evaluate import Evaluation
+from mlrec.workflows.runtime import RuntimeOptions
 
 RESULT, PAIRS = "localization.json", "localization.csv"
 ALL = "all"

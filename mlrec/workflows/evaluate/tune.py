@@ -23,14 +23,8 @@ from mlrec.runs.tuned import Tuned, TunedLabel
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import (
-    EvalTarget,
-    RuntimeOptions,
-    evaluate_run,
-    record_at,
-    resolve_eval_target,
-    seen_in_training,
-)
+from mlrec.workflows.evaluate.evaluate import EvalTarget, evaluate_run, record_at, resolve_eval_target, seen_in_training
+from mlrec.workflows.runtime import RuntimeOptions
 
 FOLDS = 5
 Tuner = Callable[[Predictions], Tuned]

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,12 @@ from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
 from mlrec.runs.record import Scored
-from mlrec.runs.tuned import Tuned
 from mlrec.utils.errors import PredictionsError, nearest, printable
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from mlrec.runs.tuned import Tuned
 
 
 def scored_facts(dataset: Dataset, manifest: Manifest) -> Scored:

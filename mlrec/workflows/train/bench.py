@@ -12,7 +12,7 @@ from mlrec.reports.paper.published import paper_settings
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+from mlrec.workflows.runtime import RuntimeOptions
 
 COLUMNS = (
     Column("head", "Head", identity=True),
@@ -71,9 +71,9 @@ def bench_head(
     Raises:
         MlrecError: unknown backbone, or H without temperatures in the paper.
     """
+    from mlrec.runs.environment import environment
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.timing import time_heads
-    from mlrec.workflows.train.run_record import environment
 
     if steps < 1 or not heads:
         raise UsageError("bench head: at least one step and one H")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlrec import __version__
 from mlrec.config import PATHS, Config
 from mlrec.runs import directory
+from mlrec.runs.environment import environment
 from mlrec.runs.record import RunRecord, Status
 from mlrec.utils import processes
 from mlrec.utils.errors import ConfigError, UsageError, printable
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from mlrec.models.classifier import Classifier
     from mlrec.training.devices import Precision
-    from mlrec.training.state import State
+    from mlrec.training.state import EpochScore, State
 
 # Keys that a resumed run may change. `data` may move, its digest may not; `other_machine` warns of device and threads.
 FREE = ("data", "workers", "save_every", "tensorboard", "device", "threads")
@@ -83,63 +82,90 @@ def started(
 
 
 def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) -> RunRecord:
-    """The record at another moment of its run."""
+    """Return the record with the current status, times and best epoch of its run."""
+    best = best_epoch(state.history, plan)
     return msgspec.structs.replace(
         record,
         status=status,
         finished=_now() if status == "finished" else None,
         seconds={part: round(seconds, 3) for part, seconds in state.seconds.items()},
-        best=best_epoch(state.history, plan),
+        best=None if best is None else asdict(best),
     )
 
 
-def best_epoch(history: Sequence[Mapping[str, Any]], plan: TrainPlan) -> dict[str, Any] | None:
-    """The epoch with the highest mAP on the selection split, or on the scored one where epochs were scored on it."""
-    split = plan.scored.split if plan.select is None else plan.select.split
-    scored = [entry for entry in history if entry["split"] == split and entry["mAP"] is not None]
+def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
+    """Return the first epoch with the highest mAP on the selection split, or without one on the scored split.
+
+    None if no epoch was evaluated to choose between: without a selection split, `eval_every` is needed.
+    """
     if plan.select is None and not plan.config.eval_every:
         return None
-    return dict(max(scored, key=lambda entry: (entry["mAP"], -entry["epoch"]))) if scored else None
+    split = plan.scored.split if plan.select is None else plan.select.split
+    candidates = [score for score in history if score.split == split and score.mAP is not None]
+    if not candidates:
+        return None
+    return max(candidates, key=lambda score: (score.mAP or 0.0, -score.epoch))
 
 
-def patience_is_out(history: Sequence[Mapping[str, Any]], plan: TrainPlan) -> bool:
-    """Whether the selection split's mAP has not risen for `patience` epochs."""
+def patience_is_out(history: Sequence[EpochScore], plan: TrainPlan) -> bool:
+    """Return whether the mAP of the selection split has not risen for `patience` epochs."""
     best = best_epoch(history, plan)
     if not plan.config.patience or plan.select is None or best is None:
         return False
-    newest = max(entry["epoch"] for entry in history if entry["split"] == plan.select.split)
-    return bool(newest - best["epoch"] >= plan.config.patience)
+    newest = max(score.epoch for score in history if score.split == plan.select.split)
+    return newest - best.epoch >= plan.config.patience
 
 
-def identity(plan: TrainPlan) -> dict[str, Any]:
-    """What a resumed run must agree with.
+class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a resumed run must have in common with the run that was started.
+
+    Attributes:
+        config: Every key of the config.
+        labels: Labels of the training split, in order.
+        train, scored: Digests of the manifests.
+        processes: Number of processes.
+        weights: SHA-256 of the `pos_weight` file; None without one.
+    """
+
+    config: dict[str, Any]
+    labels: list[str]
+    train: str
+    scored: str
+    processes: int
+    weights: str | None = None
+
+
+def identity(plan: TrainPlan) -> RunIdentity:
+    """Return the identity of a run.
 
     Raises:
-        ConfigError: the file of `pos_weight` cannot be read; other files are not read again by a run that goes on.
+        ConfigError: The file of `pos_weight` cannot be read. A resumed run reads no other file again.
     """
-    same: dict[str, Any] = {
-        "config": plain(plan.config),
-        "labels": list(plan.train.labels),
-        "train": plan.train.digest,
-        "scored": plan.scored.digest,
-        "processes": processes.world_size(),
-    }
+    weights = None
     if plan.config.pos_weight not in PATHS["pos_weight"]:
         content = read_text(Path(plan.config.pos_weight), ConfigError)
-        same["weights"] = hashlib.sha256(content.encode()).hexdigest()
-    return same
+        weights = hashlib.sha256(content.encode()).hexdigest()
+    return RunIdentity(
+        config=plain(plan.config),
+        labels=list(plan.train.labels),
+        train=plan.train.digest,
+        scored=plan.scored.digest,
+        processes=processes.world_size(),
+        weights=weights,
+    )
 
 
-def check_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with another experiment.
+def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
+    """Check that a checkpoint was written by the run that is to be resumed.
 
     Args:
-        was: an `identity`, or that part of one which is known.
-        now: the whole identity.
+        was: Identity stored in the checkpoint; keys that an earlier version did not store are not compared.
+        identity: Identity of the run now.
 
     Raises:
-        UsageError: names each difference, what was and what is now.
+        UsageError: The identities differ; one line per difference, with both values.
     """
+    now: dict[str, Any] = msgspec.to_builtins(identity)
     names = {
         "train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes",
         "weights": "content of the pos_weight file",
@@ -165,30 +191,12 @@ def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return f"the run goes on, but not to the bits it would have had: {printable('; '.join(changed))}"
 
 
-def environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions and machine, for whoever repeats the numbers."""
-    import torch
-
-    gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda} if device.type == "cuda" else {}
-    packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
-    return {
-        "mlrec": __version__, "python": platform.python_version(), **packages, "machine": platform.machine(),
-        "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
-        "processes": processes.world_size(), **gpu,
-    }  # fmt: skip
-
-
 def little_room(folder: Path, checkpoint: int) -> str | None:
     """A warning where two checkpoints, of `checkpoint` bytes each, hardly fit onto the disk beside the weights."""
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
         return None
     return f"{printable(folder)}: {free / 1e6:,.0f} MB free; a run keeps two checkpoints of {checkpoint / 1e6:,.0f} MB"
-
-
-def number(value: float) -> float | None:
-    """`value`, or None where JSON has no number for it."""
-    return value if math.isfinite(value) else None
 
 
 def duration(seconds: float) -> str:

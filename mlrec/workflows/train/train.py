@@ -13,7 +13,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import check_name
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.train.plan import TrainPlan, resolve_plan
+from mlrec.workflows.train.plan import resolve_plan
 
 if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache
@@ -57,13 +57,10 @@ def train(
     plan = resolve_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None:
         directory.check_free(out / name)
-    from mlrec.workflows.train import running
-
-    def new_folder() -> Path:
-        return directory.new_run(out, name, _stem(plan))
+    from mlrec.workflows.train.trainer import Trainer  # imports torch, which takes seconds
 
     command = list(sys.argv if command is None else command)
-    return running.run(plan, new_folder, progress, command=command, features=features)
+    return Trainer(plan, progress, out=out, name=name, command=command, features=features).run()
 
 
 def resume(
@@ -87,14 +84,16 @@ def resume(
     """
     folder = Path(run)
     progress = progress if processes.rank() == 0 else SILENT
-    record = Run.load(folder).record
-    if record.status == "finished":
+    unfinished = Run.load(folder)
+    if unfinished.record.status == "finished":
         raise RunError(f"{printable(folder)}: is finished; nothing to resume")
-    plan = resolve_plan(dict(flags or {}), progress, file=folder / directory.CONFIG, recipe=record.recipe, resumed=True)
-    from mlrec.workflows.train import running
+    plan = resolve_plan(
+        dict(flags or {}),
+        progress,
+        file=folder / directory.CONFIG,
+        recipe=unfinished.record.recipe,
+        resumed=True,
+    )
+    from mlrec.workflows.train.trainer import Trainer  # imports torch, which takes seconds
 
-    return running.run(plan, lambda: folder, progress, resumed=record, features=features)
-
-
-def _stem(plan: TrainPlan) -> str:
-    return f"{plan.dataset.info.name}-{plan.config.backbone}-{plan.config.head}".replace("/", "-")
+    return Trainer(plan, progress, resumed=unfinished, features=features).run()

@@ -22,8 +22,8 @@ from mlrec.utils.errors import ModelError, RunError
 from mlrec.utils.files import sha256
 from mlrec.workflows.deploy.export import Exported, export
 from mlrec.workflows.deploy.predict import predict
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.tune import tune
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 

@@ -27,7 +27,8 @@ from mlrec.reports.render.prediction_rows import LINES, csv_header
 from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, MlrecError, UsageError, ValidationReport
 from mlrec.workflows.deploy.predict import Prediction, Scorer, predict
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 

@@ -18,7 +18,7 @@ from mlrec.models.classifier import create_model
 from mlrec.reports.figures.overlays import FileNames, picture_of
 from mlrec.utils.errors import DataError, PredictionsError, UsageError
 from mlrec.workflows.evaluate.attend import SHEET, attend, compute_maps
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+from mlrec.workflows.runtime import RuntimeOptions
 
 HERE = RuntimeOptions(workers=0, device="cpu")
 LABELS = ["cat", "dog", "a/b", "owl"]

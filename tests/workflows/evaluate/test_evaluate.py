@@ -21,10 +21,11 @@ from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
 from mlrec.utils.progress import Silent
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report, runs_at
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 

@@ -21,9 +21,9 @@ from mlrec.metrics.imagenet_accuracy import accuracy_gains
 from mlrec.reports.paper.imagenet import AccuracySweep, accuracy_table
 from mlrec.reports.paper.table1 import BOUNDED_NOTE
 from mlrec.utils.errors import DataError, ModelError, UsageError
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.imagenet import evaluate_published
 from mlrec.workflows.report.report import report
+from mlrec.workflows.runtime import RuntimeOptions
 
 CLASSES = {"n01440764": 0, "999": 999, "7": 7}
 

@@ -18,10 +18,10 @@ from mlrec.reports.paper.table1 import sweeps_of
 from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, ModelError, RunError, UsageError
 from mlrec.workflows.data.prepare import prepare
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 from mlrec.workflows.report.by_size import size_report
 from mlrec.workflows.report.report import report
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 

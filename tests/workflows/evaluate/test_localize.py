@@ -27,8 +27,9 @@ from mlrec.utils.errors import DataError
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.deploy.predict import predict
 from mlrec.workflows.evaluate.attend import compute_maps
-from mlrec.workflows.evaluate.evaluate import Evaluation, RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import Evaluation, evaluate_run
 from mlrec.workflows.evaluate.localize import Localization, _masks, localize
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, make_tiny
 

@@ -20,8 +20,9 @@ from mlrec.utils.errors import RunError, UsageError
 from mlrec.utils.files import write_json
 from mlrec.utils.progress import Silent
 from mlrec.workflows.deploy.predict import open_scorer, predict, with_tuned
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.tune import tune
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
 

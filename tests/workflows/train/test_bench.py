@@ -6,7 +6,7 @@ import pytest
 
 from mlrec.metrics.intervals import median_interval
 from mlrec.utils.errors import ModelError, UsageError
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.bench import bench_head
 
 HERE = RuntimeOptions(batch_size=2, device="cpu")

@@ -12,7 +12,7 @@ import timm
 
 from mlrec.config import Config
 from mlrec.utils.errors import ConfigError, ModelError
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions
+from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train import model_names
 from mlrec.workflows.train.model_names import check_backbone_name, check_model_names
 

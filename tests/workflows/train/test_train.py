@@ -29,8 +29,8 @@ from mlrec.reports.results import result_of
 from mlrec.runs import directory, log
 from mlrec.runs.record import Run, RunRecord
 from mlrec.training import state
-from mlrec.training.duration import seconds_per_image
 from mlrec.training.prediction import predict
+from mlrec.training.throughput import seconds_per_image
 from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
 from mlrec.utils.progress import SILENT, Silent, Step
 from mlrec.workflows.train.interrupt import Interrupted
@@ -419,7 +419,7 @@ def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlrec.utils.weight_packages.installed", lambda _: True)
-    monkeypatch.setattr("mlrec.workflows.train.running.seconds_per_image", lambda *_: 100.0)
+    monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 100.0)
     told = Told()
     train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
     # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
@@ -428,7 +428,7 @@ def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
     assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
     for other in ({"freeze_backbone": True}, {"img_size": 33}):
         if "img_size" in other:
-            monkeypatch.setattr("mlrec.workflows.train.running.seconds_per_image", lambda *_: 0.01)
+            monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 0.01)
         told = Told()
         train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path, progress=told)
         assert not any("on this CPU" in line for line in told.lines)
@@ -465,7 +465,7 @@ def test_the_bar_of_each_epoch_shows_its_number(data: Path, tmp_path: Path) -> N
 
 
 def test_the_bars_of_a_resumed_run_go_on_counting(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):  # three steps per epoch: the fourth is in the second
+    with pytest.raises(Interrupted):  # three steps per epoch: the fourth is in the second epoch
         train({**FAST, "data": str(data), "epochs": 4}, out=tmp_path, name="run", progress=Signalling(4))
     bars = Named()
     resume(tmp_path / "run", progress=bars)

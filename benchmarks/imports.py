@@ -1,0 +1,119 @@
+"""How much of the package `mlrec train` uses: modules that it imports, and files in which it calls a function.
+
+    python benchmarks/imports.py                        # synthetic images, a small backbone, two epochs
+    python benchmarks/imports.py --data data/voc2007    # a prepared dataset
+    python benchmarks/imports.py --list                 # also the names
+
+The command runs in a process of its own, as the console script does. The call story is the set of files that a reader
+of the run passes. Calls made while a module is imported (decorators, tables of constants) are not part of it, and
+`mlrec/utils` is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LABELS = ("blue", "green", "red")
+SIZES = {"train": 12, "val": 8}
+SMALL = ["--backbone", "test_efficientnet", "--no-pretrained", "--img-size", "32", "--batch-size", "4"]
+SMALL += ["--epochs", "2", "--workers", "0", "--device", "cpu"]
+
+# Runs a command line and writes what it used to the file `sys.argv[1]`, also where the command ends with SystemExit.
+TRACED = """
+import json, sys, threading
+from pathlib import Path
+
+report, sys.argv = sys.argv[1], ["mlrec", *sys.argv[2:]]
+import mlrec
+
+root = str(Path(mlrec.__file__).parent)
+files, FUNCTION = set(), 0x1  # CO_OPTIMIZED: not the body of a module or a class
+
+def importing(frame):
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+def on_call(frame, event, argument):
+    code = frame.f_code
+    if event != "call" or code.co_filename in files or not code.co_filename.startswith(root):
+        return
+    if code.co_flags & FUNCTION and not importing(frame):
+        files.add(code.co_filename)
+
+from mlrec.__main__ import main
+
+threading.setprofile(on_call)
+sys.setprofile(on_call)
+try:
+    main()
+finally:
+    sys.setprofile(None)
+    modules = sorted(name for name in sys.modules if name == "mlrec" or name.startswith("mlrec."))
+    folders = [name for name in modules if hasattr(sys.modules[name], "__path__") and name != "mlrec.recipes"]
+    names = sorted(str(Path(name).relative_to(root)) for name in files)
+    Path(report).write_text(json.dumps({"modules": modules, "folders": folders, "files": names}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="Folder of a prepared dataset [default: synthetic images].")
+    parser.add_argument("--list", action="store_true", help="Print the names of modules and files.")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data = make_dataset(folder) if args.data is None else args.data.absolute()
+        usage = trace(folder, ["train", "--data", str(data), "--name", "run", *SMALL])
+    modules, files = usage["modules"], usage["files"]
+    story = [name for name in files if not name.startswith("utils/")]
+    content = [name for name in modules if name not in usage["folders"] and not name.startswith("mlrec.utils.")]
+    print(f"mlrec train imports {len(modules)} modules: {len(content)} without folders (`__init__`) and mlrec.utils")
+    print(f"mlrec train calls functions in {len(story)} files outside of utils, {len(files)} in all")
+    if args.list:
+        print("modules:", *modules, sep="\n  ")
+        print("files:", *files, sep="\n  ")
+
+
+def trace(folder: Path, arguments: list[str]) -> dict[str, list[str]]:
+    """Run a command in `folder` and return the modules it imported and the files it called functions in."""
+    report = folder / "usage.json"
+    subprocess.run([sys.executable, "-c", TRACED, str(report), *arguments], cwd=folder, check=True, capture_output=True)
+    usage: dict[str, list[str]] = json.loads(report.read_text())
+    return usage
+
+
+def make_dataset(folder: Path) -> Path:
+    """Write small images with coloured squares and prepare them as a dataset with two splits."""
+    rng = np.random.default_rng(0)
+    with (folder / "tiny.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["filename", *LABELS, "split"])
+        for split, count in SIZES.items():
+            for k in range(count):
+                row = rng.integers(0, 2, 3)
+                row[k % 3] = 1
+                pixels = rng.integers(0, 60, (36, 44, 3), dtype=np.uint8)
+                for channel in np.flatnonzero(row):
+                    pixels[4:24, 14 * channel : 14 * channel + 12, 2 - channel] = 255
+                Image.fromarray(pixels).save(folder / f"{split}{k}.png")
+                writer.writerow([f"{split}{k}.png", *row, split])
+    subprocess.run(
+        [sys.executable, "-m", "mlrec", "prepare", "csv", "tiny.csv"], cwd=folder, check=True, capture_output=True
+    )
+    return folder / "data" / "tiny"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,466 @@
+"""`Trainer`: one training run, from its plan to the files of its run folder. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.models.checkpoint import save_model
+from mlrec.models.preprocessing import Preprocessing
+from mlrec.predictions import Predictions
+from mlrec.runs import directory, log
+from mlrec.runs.environment import environment
+from mlrec.runs.record import Run, RunRecord, Status
+from mlrec.training import distributed, setup, state
+from mlrec.training.batches import steps_per_epoch, train_batches
+from mlrec.training.checkpoint_writer import CheckpointWriter
+from mlrec.training.dataloader import Batch
+from mlrec.training.failures import explained
+from mlrec.training.loop import Epoch, Event, Network, Steps, fit
+from mlrec.training.prediction import predict, predict_features
+from mlrec.training.state import EpochScore, State
+from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
+from mlrec.utils import processes, signals
+from mlrec.utils.errors import MlrecError
+from mlrec.utils.progress import Progress, Step
+from mlrec.utils.signals import SignalReceived
+from mlrec.workflows.evaluate import write_scores
+from mlrec.workflows.train import run_record
+from mlrec.workflows.train.interrupt import Interrupted, Stop, deferred_signals
+from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
+from mlrec.workflows.train.plan import TrainPlan
+
+if TYPE_CHECKING:
+    from mlrec.models.classifier import Classifier
+    from mlrec.training.features import FeatureCache, Features
+    from mlrec.training.tensorboard import Board
+
+HEAD_SAVE_INTERVAL = 5.0  # seconds between checkpoints after epochs with a frozen backbone; an epoch may take less
+LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives the estimate
+
+
+class Trainer:
+    """A training run in this process.
+
+    `run` calls `setup`, `start`, `train` and `finish`; `train` calls `train_epoch`, `save_checkpoint` and `evaluate`.
+    With several processes each has a trainer; only the first one has a folder and writes files.
+
+    Args:
+        plan: Config, dataset and splits.
+        progress: Receiver of bars, notes and warnings.
+        out: Folder of runs, in which a new run makes its folder.
+        name: Name of the new folder [default: dataset, backbone and head with a number].
+        command: Command line, for the record.
+        resumed: Run to resume; it keeps its folder.
+        features: Cache of frozen backbones' features, shared with other runs.
+
+    Raises:
+        UsageError: This machine lacks the device or precision, or the batch size is not divisible by the processes.
+        ConfigError: A file of the config is invalid.
+    """
+
+    # Set by `setup`.
+    state: State
+    network: Network
+    meter: Meter
+    record: RunRecord
+
+    def __init__(
+        self,
+        plan: TrainPlan,
+        progress: Progress,
+        *,
+        out: Path = Path("runs"),
+        name: str | None = None,
+        command: Sequence[str] = (),
+        resumed: Run | None = None,
+        features: FeatureCache | None = None,
+    ) -> None:
+        self.plan, self.config, self.progress = plan, plan.config, progress
+        self.out, self.name, self.command = out, name, command
+        self.resumed = resumed
+        self.features = features
+        self.device, self.precision, self.loss = setup.resolve_runtime(plan.config, plan.train)
+        self.identity = run_record.identity(plan)
+        self.stop = Stop()
+        self.writer = CheckpointWriter()
+        self.folder: Path | None = None  # stays None in all processes but the first
+        self.board: Board | None = None
+        self.saved_at = 0.0  # when the newest checkpoint was written, by the monotonic clock
+
+    def run(self) -> Run:
+        """Train to the end and write the run folder.
+
+        Raises:
+            MlrecError: Weights, data or machine do not allow the run, or the loss is NaN or infinite.
+            Interrupted: SIGINT or SIGTERM; the run can be resumed.
+        """
+        setup.prepare_process(self.config, self.device, self.precision)
+        with (
+            distributed.joined(self.device),
+            deferred_signals() as self.stop,
+            explained(self.config, self.device, self.precision),
+            ExitStack() as folder_lock,
+        ):
+            self.setup(folder_lock)
+            try:
+                self.start()
+                predictions = self.train()
+                self.finish(predictions)
+            except SignalReceived as received:
+                signals.handled()
+                self.writer.wait()
+                self.save_record("interrupted")
+                raise self.interrupted(received.args[0]) from None
+            except BaseException:
+                with suppress(MlrecError):  # the first error is the one to report
+                    self.writer.wait()
+                self.save_record("failed")
+                raise
+        return Run(self.folder or Path(), self.record)
+
+    # Setup: from the plan to a model on its device and a locked run folder.
+
+    def setup(self, folder_lock: ExitStack) -> None:
+        """Build model, optimizer and network, open the run folder, and restore the checkpoint of a resumed run.
+
+        Args:
+            folder_lock: Stack that holds the lock of the folder until the run ends.
+        """
+        config, device, precision, progress = self.config, self.device, self.precision, self.progress
+        samples, world = setup.per_process(config), processes.world_size()
+        share = f", {samples} samples in each of {world} processes" if world > 1 else ""
+        progress.say(f"device: {device}, precision {precision}{share}")
+
+        # 1. The model. A resumed run fills it from its checkpoint, so its starting weights need not exist any more.
+        with distributed.first_on_machine():  # one process downloads weights, the others find them in the cache
+            model = setup.build_model(config, self.plan.train, paper=self.plan.paper, empty=self.resumed is not None)
+        if self.resumed is not None:
+            model.preprocessing = Preprocessing.from_dict(self.resumed.record.model["preprocessing"])
+        if model.backbone.origin:
+            progress.say(f"weights: {model.backbone.origin}")
+
+        # 2. Optimizer, gradient scaler and averaged weights.
+        self.state = setup.make_state(model, config, device, precision)
+        if self.resumed is None:
+            self.warn_long_training(model)
+
+        # 3. The folder, made only now: what can be refused was refused before.
+        folder = self.open_folder()
+        if processes.rank() == 0 and folder is not None:
+            folder_lock.enter_context(directory.locked(folder))
+            self.folder = folder
+
+        # 4. The checkpoint. All processes read it.
+        if self.resumed is not None and folder is not None:
+            self.restore(folder, self.resumed.record)
+
+        # 5. What depends on the final weights and the folder.
+        self.network = setup.make_network(self.state, config, device, precision)
+        if self.resumed is not None:
+            self.record = self.resumed.record
+        else:
+            self.record = run_record.started(self.plan, folder, model, device, precision, self.command)
+            self.warn(unknown_origin(self.record))
+        self.meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
+
+    def open_folder(self) -> Path | None:
+        """Return the folder of the run; a new one is made by the first process only."""
+        if self.resumed is not None:
+            return self.resumed.path
+        if processes.rank() != 0:
+            return None
+        stem = f"{self.plan.dataset.info.name}-{self.config.backbone}-{self.config.head}".replace("/", "-")
+        return directory.new_run(self.out, self.name, stem)
+
+    def restore(self, folder: Path, record: RunRecord) -> None:
+        """Restore the newest checkpoint of a run, and warn if the resumed run will not be bit-exact."""
+        saved_identity, content = state.load(folder, self.progress)
+        run_record.check_same(saved_identity, self.identity)
+        self.state.restore(content)
+        now = environment(self.device, self.precision)
+        self.warn(run_record.other_machine(record.environment, now))
+        self.warn(setup.resume_note(self.config, self.device))
+
+    def warn_long_training(self, model: Classifier) -> None:
+        """Warn if training the whole model on this CPU takes long."""
+        config, plan = self.config, self.plan
+        if self.device.type != "cpu" or config.freeze_backbone:
+            return
+        evaluations = config.epochs // config.eval_every if config.eval_every else 1
+        per_image = seconds_per_image(model, self.device, self.precision)
+        seconds = training_seconds(per_image, len(plan.train), len(plan.scored), config.epochs, evaluations)
+        seconds /= processes.world_size()
+        if seconds >= LONG_TRAINING:
+            from mlrec.workflows.next_steps import long_training
+
+            self.progress.warn(long_training(plan, seconds, per_image))
+
+    def start(self) -> None:
+        """Write the files that exist before the first step, and rewind the log of a resumed run."""
+        if self.folder is None:
+            return
+        run_record.write_config(self.folder, self.plan)
+        self.warn(run_record.little_room(self.folder, self.state.nbytes))
+        if self.state.saved is None:
+            (self.folder / directory.RESUME).unlink(missing_ok=True)  # of a run that was killed here before
+            self.save_checkpoint()
+            self.writer.wait()  # a run that is killed in its first epoch can be resumed, also without a model hub
+        self.save_record("running")
+        log.rewind(self.folder, self.state.step)
+        if self.config.tensorboard:
+            from mlrec.training.tensorboard import open_board
+
+            self.board = open_board(self.folder, self.state.step)
+
+    # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
+
+    def train(self) -> Predictions:
+        """Run all epochs that are left; returns the predictions of the scored split after the last one."""
+        steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
+        with closing(cast(Generator[Batch], self.batches())) as batches:
+            events = fit(
+                self.state,
+                self.network,
+                batches,
+                self.loss,
+                self.config,
+                steps_per_epoch=steps,
+                sample_ids=self.plan.train.sample_ids,
+                stopping=lambda: self.stop.number is not None,
+            )
+            # The state counts an epoch when the next one begins, so that a run that was interrupted between two
+            # epochs evaluates the first of them after it is resumed.
+            epoch = self.state.epoch + 1
+            while True:
+                self.train_epoch(events, epoch, steps)
+                self.save_epoch_checkpoint()
+                predictions = self.evaluate(epoch)
+                if predictions is not None:
+                    return predictions
+                epoch += 1
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches of images, or of a frozen backbone's features, from the state's position to the last epoch."""
+        config, start = self.config, self.state
+        rank, world = processes.rank(), processes.world_size()
+        epochs = config.epochs - start.epoch
+        if config.freeze_backbone:
+            from mlrec.training.features import feature_batches, on_device_if_it_fits
+
+            features = on_device_if_it_fits(self.backbone_features(self.plan.train), self.device)
+            return feature_batches(
+                features, config, epoch=start.epoch, start=start.batch, epochs=epochs, rank=rank, world=world
+            )
+        return train_batches(
+            self.plan.train,
+            config,
+            start.model.preprocessing,
+            epoch=start.epoch,
+            start=start.batch,
+            epochs=epochs,
+            rank=rank,
+            world=world,
+            progress=self.progress,
+            device=self.device,
+        )
+
+    def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> None:
+        """Run the steps up to the end of an epoch; show and log them, and save every `save_every` steps.
+
+        Raises:
+            SignalReceived: A signal came; the step in which it came is done and saved.
+        """
+        with self.progress.task(f"epoch {epoch}/{self.config.epochs}", len(self.plan.train)) as advance:
+            while True:
+                with self.timed("train"):
+                    event = next(events)
+                if isinstance(event, Epoch):
+                    self.log("epoch", epoch=epoch, step=event.step, loss=event.loss)
+                    return
+                self.report_steps(event, advance, steps_per_epoch)
+                if event.stopped or (self.config.save_every and event.step % self.config.save_every == 0):
+                    self.save_checkpoint()
+                if event.stopped:  # without a number, another process received the signal
+                    raise SignalReceived(self.stop.number or signal.SIGTERM)
+
+    def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
+        """Show loss, learning rate, speed and remaining time next to the bar, and log them."""
+        seconds_per_step = self.state.seconds["train"] / steps.step
+        steps_left = self.config.epochs * steps_per_epoch - steps.step
+        images_per_second = self.config.batch_size / seconds_per_step
+        left = run_record.duration(seconds_per_step * steps_left)
+        advance(
+            steps.samples * processes.world_size(),
+            f"loss {steps.loss:.4f}, lr {steps.lr:.2g}, {images_per_second:.1f} images/s, run {left} left",
+        )
+        self.log(
+            "steps",
+            epoch=steps.epoch + 1,
+            step=steps.step,
+            loss=log.finite_or_none(steps.loss),
+            lr=steps.lr,
+            grad_norm=log.finite_or_none(steps.grad_norm),
+            **self.meter.entry(images_per_second, steps.waited),
+        )
+
+    # Evaluation.
+
+    def evaluate(self, epoch: int) -> Predictions | None:
+        """Evaluate the splits that are due after an epoch; returns the scored split's predictions after the last one.
+
+        The selection split decides which epoch is the best, and with `patience` when training stops early.
+        """
+        plan, config = self.plan, self.config
+        last = epoch == config.epochs
+        due = last or bool(config.eval_every and epoch % config.eval_every == 0)
+        if plan.select is not None and (due or not config.eval_every):
+            best = self.add_score(epoch, plan.select.split, self.predict(plan.select))
+            if best:
+                self.save_model(directory.BEST)
+            last = last or run_record.patience_is_out(self.state.history, plan)
+        if not (due or last):
+            return None
+        predictions = self.predict(plan.scored)
+        self.add_score(epoch, plan.scored.split, predictions)
+        return predictions if last else None
+
+    def predict(self, manifest: Manifest) -> Predictions:
+        """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
+        config, model = self.config, self.state.scored
+        batch_size = config.eval_batch_size or setup.per_process(config)
+        if config.freeze_backbone:
+            features = self.backbone_features(manifest, feature_copies=0, eval_batch_size=batch_size)
+            with self.timed("eval"):
+                return predict_features(model, features, batch_size=batch_size)
+        self.writer.wait()  # loader processes are forked now: no thread may hold a lock meanwhile
+        with self.timed("eval"), self.stop.at_once():
+            predictions = predict(
+                model,
+                manifest,
+                batch_size=batch_size,
+                workers=config.workers,
+                device=str(self.device),
+                precision=self.precision,
+                decode=config.decode,
+                progress=self.progress,
+                rank=processes.rank(),
+                world=processes.world_size(),
+                batch_flag="--eval-batch-size",
+            )
+        setup.lay_out(model, config)  # prediction changed the memory format
+        return predictions
+
+    def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
+        """Return the frozen backbone's features of a split, computed unless a run did so before.
+
+        Args:
+            manifest: The split.
+            **changes: Keys of the config that differ for this split.
+        """
+        from mlrec.training.features import FeatureCache
+
+        config = msgspec.structs.replace(self.config, **changes)
+        if self.features is None:
+            self.features = FeatureCache()
+        with self.timed("features"), self.stop.at_once():
+            return self.features.get_or_compute(
+                self.state.model,
+                manifest,
+                config,
+                device=self.device,
+                precision=self.precision,
+                progress=self.progress,
+            )
+
+    def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
+        """Add the mAP of an epoch to the history and the log; returns whether it is the best so far on that split."""
+        mAP = write_scores.score(predictions).mAP
+        entry = EpochScore(epoch, split, mAP)
+        others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
+        self.state.history = [*others, entry]
+        self.log("scored", step=self.state.step, **asdict(entry))
+        shown = "undefined" if mAP is None else f"{100 * mAP:.1f} %"
+        self.progress.say(f"epoch {epoch}: mAP {shown} on {split}")
+        return all((mAP or 0.0) > (score.mAP or 0.0) for score in others if score.split == split)
+
+    # Files of the run folder. Only the first process has one.
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint in the background."""
+        if self.folder is not None:
+            self.writer.start(self.folder, self.state, msgspec.to_builtins(self.identity))
+            self.saved_at = time.monotonic()
+
+    def save_epoch_checkpoint(self) -> None:
+        """Write a checkpoint after an epoch, unless a head alone is trained and the last one is seconds old."""
+        if not self.config.freeze_backbone or time.monotonic() - self.saved_at >= HEAD_SAVE_INTERVAL:
+            self.save_checkpoint()
+
+    def save_model(self, name: str) -> None:
+        """Write the scored model as a weights file with its config and lineage."""
+        if self.folder is not None:
+            values = run_record.plain(self.config)
+            save_model(self.folder / name, self.state.scored, values, trained_lineage(self.record))
+
+    def save_record(self, status: Status) -> None:
+        """Write `run.json` with the current status, times and best epoch."""
+        self.record = run_record.updated(self.record, status, self.state, self.plan)
+        if self.folder is not None:
+            self.record.save(self.folder)
+
+    def log(self, event: str, **values: Any) -> None:
+        """Add a line to `log.jsonl`, and its numbers to TensorBoard."""
+        if self.folder is not None:
+            log.append(self.folder, event, **values)
+        if self.board is not None:
+            from mlrec.training.tensorboard import draw
+
+            draw(self.board, event, **values)
+
+    def finish(self, predictions: Predictions) -> None:
+        """Write scores, weights, learning curves and the final record; delete the checkpoints."""
+        from mlrec.reports.figures.plots import draw_curves  # imports matplotlib
+
+        if self.folder is not None:
+            write_scores.write_scores(self.folder, predictions, write_scores.score(predictions))
+            if predictions.targets is not None:
+                write_scores.warn_undefined(predictions.targets, predictions.labels, self.progress)
+            self.save_model(directory.MODEL)
+            draw_curves(log.entries(self.folder), self.folder / directory.CURVES)
+        if self.board is not None:
+            self.board.close()
+        self.writer.wait()
+        self.save_record("finished")
+        if self.folder is not None:
+            for name in (directory.RESUME, directory.RESUME_PREVIOUS):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def interrupted(self, number: int) -> Interrupted:
+        """Return the error with which a run ends that the signal with this number stopped."""
+        position = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
+        command = f"{processes.launcher()} train --resume {shlex.quote(str(self.folder))}"
+        return Interrupted(f"{position}; resume: {command}", number)
+
+    def warn(self, warning: str | None) -> None:
+        """Show a warning if there is one."""
+        if warning is not None:
+            self.progress.warn(warning)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the seconds of the block to this part of the run's time."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.state.seconds[part] = self.state.seconds.get(part, 0.0) + time.monotonic() - started
