@@ -275,7 +275,7 @@ def _predict(job: Job, manifest: Manifest) -> Predictions:
     with job.timed("eval"), job.stop.at_once():
         predictions = predict(
             model, manifest, batch_size=size, workers=config.workers, device=str(job.network.device),
-            precision=_precision(job), decode=config.decode, progress=job.progress,
+            precision=_precision(job), decode=config.image_backend, progress=job.progress,
             rank=processes.rank(), world=processes.world_size(), batch_flag="--eval-batch-size",
         )  # fmt: skip
     setup.lay_out(model, config)

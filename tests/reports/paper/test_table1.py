@@ -60,7 +60,7 @@ FULL = SWEEP | {"kind": "wider", "samples": 29179, "labels": LABELS}
         ({"samples": 500}, {}, "500 of 29,179 samples of test"),
         ({"conventions": "voc2007-11pt"}, {}, "conventions voc2007-11pt"),
         ({}, {"img_size": 448}, "448 px"),
-        ({}, {"init": "runs/coco"}, "extra data unknown (coco)"),
+        ({}, {"init_from": "runs/coco"}, "extra data unknown (coco)"),
     ],
 )
 def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, config, why):
