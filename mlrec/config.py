@@ -415,7 +415,7 @@ def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
         if not _is_overlay(key, value):
             yield from _fault(where, key, value)
             continue
-        known = {*READERS, "voc2012", "wider"} if key == "data" else _choices("head")
+        known = {*READERS, "voc2012", "wider"} if key == "data" else choices("head")
         for name, table in value.items():
             if name not in known or not isinstance(table, Mapping):
                 yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
@@ -439,8 +439,8 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         msgspec.convert(value, TYPES[key], strict=True)
     except msgspec.ValidationError as error:
         reason = str(error)
-        if isinstance(value, str) and (choices := _choices(key)):
-            reason = f"expected one of {', '.join(choices)}{nearest(value, choices)}"
+        if isinstance(value, str) and choices(key):
+            reason = f"expected one of {', '.join(choices(key))}{nearest(value, choices(key))}"
         elif isinstance(value, str) and "regex" in reason:
             description = description_of(key).rstrip(".")
             reason = f"expected {description[:1].lower()}{description[1:]}"
@@ -448,7 +448,7 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _choices(key: str) -> tuple[str, ...]:
+def choices(key: str) -> tuple[str, ...]:
     """The choices of a key whose type is `Literal`, otherwise none."""
     kind = typing.get_args(TYPES[key])[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
