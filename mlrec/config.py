@@ -310,7 +310,7 @@ def parse_value(key: str, text: str) -> Any:
     return text
 
 
-def value_kind(key: str) -> type:
+def value_kind(key: str) -> Any:
     """Type of the values of `key`: bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
 
     Example:
@@ -332,12 +332,12 @@ def _kind_of(annotation: Any) -> Any:
 
 def description_of(key: str) -> str:
     """Help text of a key."""
-    return next(meta.description for meta in TYPES[key].__metadata__ if meta.description)
+    return str(next(meta.description for meta in TYPES[key].__metadata__ if meta.description))
 
 
 def panel_of(key: str) -> str:
     """Help panel of a key, one of `PANELS`."""
-    return next(meta.extra["panel"] for meta in TYPES[key].__metadata__ if meta.extra)
+    return str(next(meta.extra["panel"] for meta in TYPES[key].__metadata__ if meta.extra))
 
 
 def nearest_key(key: str) -> str:

@@ -31,12 +31,12 @@ class _Unreported(Exception):  # noqa: N818 - it carries an error
 
 
 class _Group(HelpGroup):
-    def main(self, *args: Any, standalone_mode: bool = True, **settings: Any) -> Any:
+    def main(self, *args: Any, **settings: Any) -> Any:
         """Run the program; wrong usage ends in one line, as every other error."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **settings)
+        if not settings.get("standalone_mode", True):
+            return super().main(*args, **settings)
         try:
-            code = super().main(*args, standalone_mode=False, **settings)
+            code = super().main(*args, **{**settings, "standalone_mode": False})
         except Exception as problem:
             if not hasattr(problem, "format_message"):  # an error that is not about usage
                 raise

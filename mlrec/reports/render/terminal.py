@@ -57,7 +57,7 @@ def _folded(table: Table, columns: int) -> list[Table]:
     parts: list[list[int]] = [[]]
     for _, start, end in table.blocks():
         span = [k for k in range(start, end) if k not in names]
-        if parts[-1] and sum(sizes[k] for k in {*names, *parts[-1], *span}) - len(GAP) > columns:
+        if parts[-1] and sum(sizes[k] for k in {*names, *parts[-1], *span}) > columns:
             parts.append([])
         parts[-1] += span
     folded = [table.only(sorted({*names, *part})) for part in parts]

@@ -47,7 +47,7 @@ def test_a_name_of_a_model_registered_elsewhere_is_left_to_timm(monkeypatch: pyt
         ["train", "--weights", "efficientnet-lite7"],
         ["train", "--init-from", "nowhere"],
         ["eval", "--device", "gpu"],
-        ["eval", "--backbone", "resnet18", "--weights", "efficientnet-lite7"],
+        ["imagenet", "--backbone", "resnet18", "--weights", "efficientnet-lite7"],
         ["eval", "--precision", "fp8"],
         ["doctor", "--device", "gpu"],
     ],
