@@ -214,7 +214,7 @@ def two_processes(bench: Bench) -> Iterator[Finding]:
     script = bench.folder / "two.py"
     script.write_text(TWO_ON_ONE_GPU if bench.cuda else "from mlrec.__main__ import main\nmain()\n")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script))
-    keys = {"precision": "fp32", "ema": True, "accum": 2 if not bench.small else 1, "epochs": 1}
+    keys = {"precision": "fp32", "ema": True, "grad_accum_steps": 2 if not bench.small else 1, "epochs": 1}
     for name, launcher in (("one", ("-m", "mlrec")), ("two", torchrun)):
         mlrec(bench, train_words(bench, name, backbones(bench)[1], **keys), launcher)
     losses = []

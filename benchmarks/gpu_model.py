@@ -54,7 +54,14 @@ def config_of(bench: Bench, backbone: str = "", size: int = 0, batch: int = 0, *
     """A config; by default that of the paper's Table, or of a model that a CPU runs in no time."""
     usual = ("test_resnet", 64, 4) if bench.small else ("resnet101", 448, 16)
     given = {"backbone": backbone or usual[0], "img_size": size or usual[1], "batch_size": batch or usual[2]}
-    fixed = {"pretrained": False, "schedule": "constant", "lr": 1e-3, "heads": 8, "lam": 1.0, "normalization": "half"}
+    fixed = {
+        "pretrained": False,
+        "lr_schedule": "constant",
+        "lr": 1e-3,
+        "heads": 8,
+        "lam": 1.0,
+        "normalization": "half",
+    }
     return Config(**(fixed | given | keys))  # type: ignore[arg-type]
 
 
@@ -116,7 +123,7 @@ def outcome(model: Classifier, config: Config, device: torch.device, precision: 
 def no_waiting(bench: Bench) -> Iterator[Finding]:
     """No operation inside a step waits for the device."""
     ways: list[tuple[Precision, dict[str, object]]] = [
-        ("bf16", {"ema": True, "clip_grad": 1.0, "accum": 2}),
+        ("bf16", {"ema": True, "clip_grad": 1.0, "grad_accum_steps": 2}),
         ("fp16", {"clip_grad": 1.0}),
         ("bf16", {"loss": "asl", "pos_weight": "auto", "unknown": "ignore", "head_dropout": 0.5}),
     ]

@@ -45,7 +45,7 @@ def main() -> None:
     device, (backbone, size, precision) = torch.device(args.device), SIDES[args.device]
     config = Config(
         backbone=args.backbone or backbone, img_size=args.img_size or size, heads=8, lam=1.0, pretrained=False,
-        batch_size=args.batch_size, schedule="constant", lr=1e-3,
+        batch_size=args.batch_size, lr_schedule="constant", lr=1e-3,
     )  # fmt: skip
     labels = tuple(map(str, range(args.labels)))
     manifest = Manifest("random", "train", Path(), labels, ("x.jpg",), np.zeros((1, len(labels)), np.int8))

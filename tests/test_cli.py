@@ -71,11 +71,15 @@ def test_commands_of_one_process_are_refused_under_torchrun(
         (ConfigError("lr = 'x': expected a number"), 2, "error: lr = 'x': expected a number"),
         (SignalReceived(signal.SIGINT), 130, "error: interrupted"),
         (SignalReceived(signal.SIGTERM), 143, "error: terminated"),
-        (MemoryError(), 1, "error: out of memory; use a smaller --batch-size, fewer --workers, or more of it"),
+        (
+            MemoryError(),
+            1,
+            "error: out of memory; use a smaller --batch-size, fewer --workers, or a machine with more memory",
+        ),
         (
             PermissionError(13, "Permission denied", "runs"),
             1,
-            "error: runs: Permission denied; check path, permissions and space on the disk",
+            "error: runs: Permission denied; check path, permissions and disk space",
         ),
     ],
 )
@@ -147,7 +151,7 @@ def test_a_library_that_is_not_installed_is_no_bug(
 ) -> None:
     cli.console._console.cache_clear()
     assert end(monkeypatch, raising(ModuleNotFoundError("no", name="torch.nn")), tmp_path) == 1
-    assert capsys.readouterr().err.startswith("error: torch is not installed, and this command needs it; ")
+    assert capsys.readouterr().err.startswith("error: torch is not installed, but this command needs it; ")
     assert end(monkeypatch, raising(ModuleNotFoundError("no", name="mlrec.gone")), tmp_path) == 1
     assert "bug in mlrec" in capsys.readouterr().err
 

@@ -65,7 +65,7 @@ def test_a_flat_key_of_a_stronger_layer_beats_the_overlay_of_a_weaker_one() -> N
         ({"heads": 2, "temperatures": [1.0]}, "heads = 2 but 1 temperatures"),
         ({"temperatures": [1.0, -1.0]}, "above 0"),
         ({"heads": 3}, "my.toml: heads = 3: the paper's heads are 1, 2, 4, 6, 8; for another number give temperatures"),
-        ({"batch_size": 5, "accum": 2}, "does not divide into accum = 2"),
+        ({"batch_size": 5, "grad_accum_steps": 2}, "is not divisible by grad_accum_steps = 2"),
         ({"feature_copies": 2}, "feature_copies needs freeze_backbone"),
         ({"data": {"wyder": {"lr": 1.0}}}, "[data.wyder]: unknown; did you mean 'wider'?"),
         ({"head": {"csra": {"lr": -1.0}}}, "[head.csra]: lr = -1.0"),
@@ -176,15 +176,15 @@ def test_the_paper_recipe_holds_the_papers_numbers() -> None:
     layers = [(f"recipe {part}", tables) for part, tables in recipes.chain("paper")]
     voc = resolve(*layers, source_kind="voc2007").config
     assert (voc.batch_size, voc.img_size, voc.epochs, voc.lr, voc.momentum) == (16, 448, 30, 0.01, 0.9)
-    assert (voc.weight_decay, voc.head_lr_mult, voc.step_epochs, voc.warmup_epochs) == (1e-4, 10, 4, 2)
+    assert (voc.weight_decay, voc.head_lr_mult, voc.lr_step_epochs, voc.warmup_epochs) == (1e-4, 10, 4, 2)
     wider = resolve(("flag", {"head": "average"}), *layers, source_kind="wider").config
-    assert (wider.batch_size, wider.img_size, wider.head_lr_mult, wider.step_epochs) == (64, 224, 1, 5)
+    assert (wider.batch_size, wider.img_size, wider.head_lr_mult, wider.lr_step_epochs) == (64, 224, 1, 5)
 
 
 def test_the_codes_recipe_differs_where_the_code_does() -> None:
     layers = [(f"recipe {part}", tables) for part, tables in recipes.chain("paper-code")]
     wider = resolve(("flag", {"head": "average"}), *layers, source_kind="wider").config
-    assert (wider.batch_size, wider.crop, wider.normalization, wider.decode) == (16, False, "half", "pil")
+    assert (wider.batch_size, wider.crop, wider.normalization, wider.image_backend) == (16, False, "half", "pil")
     assert (wider.head_lr_mult, wider.warmup_from_zero) == (10, True)
     assert resolve(*layers, source_kind="coco").config.normalization == "unit"
 

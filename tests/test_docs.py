@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mlrec.cli.app import COMMANDS, app
-from mlrec.config import FIELDS
+from mlrec.config import FIELDS, PANELS, panel_of
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -31,10 +32,15 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 
 @cache
-def help_of(command: str) -> str:
-    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}, terminal_width=200)
+def help_of(command: str, width: int = 200) -> str:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": str(width)}, terminal_width=width)
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def parameters_of(command: str) -> list[Any]:
+    """The visible flags and arguments of a command, from Typer."""
+    return [parameter for parameter in get_command(app).commands[command].params if not parameter.hidden]
 
 
 def command_lines() -> Iterator[tuple[str, str]]:
@@ -62,7 +68,9 @@ def test_the_reference_of_commands_has_every_command_and_option(hooks: ModuleTyp
     for command in COMMANDS:
         assert f"## `mlrec {command}`" in text
         section = text.partition(f"## `mlrec {command}`")[2].partition("\n## ")[0]
-        for flag in re.findall(r"(?m)^ +(--[a-z][\w-]*)", help_of(command)):
+        flags = {flag for parameter in parameters_of(command) for flag in parameter.opts if flag.startswith("--")}
+        assert flags
+        for flag in flags:
             assert flag in section, (command, flag)
 
 
@@ -91,8 +99,51 @@ def test_every_command_is_documented_with_an_example(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_says_what_it_does(command: str) -> None:
-    bare = re.findall(r"^  (--?[\w-]+(?:, --?[\w-]+)*(?: <[\w ]+>| [A-Z]\S*)?) *$", help_of(command), re.MULTILINE)
-    assert not bare
+    text = " ".join(help_of(command).replace("│", " ").split())
+    for parameter in parameters_of(command):
+        assert parameter.help, parameter.name
+        assert " ".join(parameter.help.split()) in text, parameter.name
+        for flag in (*parameter.opts, *parameter.secondary_opts):
+            assert not flag.startswith("-") or re.search(rf" {flag}[ ,]", text), flag
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns_without_cut_or_broken_words(command: str) -> None:
+    narrow = help_of(command, 80)
+    assert all(len(line.rstrip()) <= 80 for line in narrow.splitlines())
+    assert "…" not in narrow
+    assert "<" not in narrow.partition("Example:")[0]  # no types of the program, such as <list[str]>
+    wide = set(help_of(command).replace("│", " ").split())
+    broken = {word for word in narrow.replace("│", " ").split() if word not in wide and not set(word) <= set("─╭╮╰╯")}
+    assert not broken
+
+
+def test_the_summaries_of_commands_are_whole_sentences_on_one_line() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    for command in COMMANDS:
+        assert re.search(rf"(?m)^│ {command} +[A-Z][^│]*\. *│$", result.output), command
+
+
+def test_flags_of_training_are_in_the_panels_of_their_keys() -> None:
+    titles = re.findall(r"(?m)^╭─ (\w+) ─", help_of("train"))
+    assert titles == ["Arguments", "Options", *PANELS]
+    for key in FIELDS:
+        panel = help_of("train").partition(f"╭─ {panel_of(key)} ─")[2].partition("╰")[0]
+        assert re.search(rf"--{key.replace('_', '-')}[ ,]", panel), key
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_take_one_dataset_take_it_as_argument_and_as_flag(command: str) -> None:
+    parameters = parameters_of(command)
+    by_argument = any(p.metavar == "DATA" and p.param_type_name == "argument" for p in parameters)
+    by_flag = any("--data" in p.opts for p in parameters)
+    takes_a_model = command in ("eval", "lambda-sweep", "tune", "export")  # as its argument
+    assert by_argument == (by_flag and not takes_a_model)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_prints_json(command: str) -> None:
+    assert "json" in {parameter.name for parameter in parameters_of(command)}
 
 
 def test_commands_in_the_docs_exist_and_take_these_flags() -> None:

@@ -1,4 +1,4 @@
-"""`mlrec`: the command line. One file a command; what goes wrong ends here, in one line and an exit code."""
+"""`mlrec`: the command line. One file per command; every error ends here, in one line and an exit code."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from mlrec import __version__
 from mlrec.cli import console
+from mlrec.cli.help import HelpCommand, HelpGroup, set_metavars
+from mlrec.renamed import current_arguments
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory, printable
 
 CRASH_LOG = "mlrec-crash.log"
-DISTRIBUTED = ("train", "eval")  # commands in which the processes of torchrun work together
+DISTRIBUTED = ("train", "eval", "lambda-sweep")  # commands that run in the processes of torchrun together
 
 
-class _Untold(Exception):  # noqa: N818 - it carries an error
-    """A broken pipe or an early end of a file: Typer would end the first unsaid, the second with 'Aborted.'"""
+class _Unreported(Exception):  # noqa: N818 - it carries an error
+    """A broken pipe or an early end of a file: Typer ends the first without a message, the second with 'Aborted.'"""
 
 
-class _Group(TyperGroup):
+class _Group(HelpGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Click's
         """Return the names of all commands, without importing them."""
         return list(COMMANDS)
@@ -37,25 +38,47 @@ class _Group(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """Import the module of a command when it is first needed: a run of one command imports no other."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
-            module, _, function = COMMANDS[cmd_name].partition(":")
+            panel, place = COMMANDS[cmd_name]
+            module, _, name = place.partition(":")
+            function = getattr(importlib.import_module(f"mlrec.cli.{module}"), name)
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-            single.command(cmd_name)(getattr(importlib.import_module(f"mlrec.cli.{module}"), function))
+            single.command(cmd_name, cls=HelpCommand, rich_help_panel=panel)(set_metavars(function))
             self.commands[cmd_name] = typer.main.get_command(single)
         return self.commands.get(cmd_name)
 
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the program; wrong usage ends in one line, as every other error."""
+        if not settings.get("standalone_mode", True):
+            return super().main(*args, **settings)
+        try:
+            code = super().main(*args, **{**settings, "standalone_mode": False})
+        except Exception as problem:
+            if not hasattr(problem, "format_message"):  # an error that is not about usage
+                raise
+            sys.exit(_report_usage(problem))
+        sys.exit(code)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; old names of commands and flags are replaced, with a warning."""
+        arguments, warnings = current_arguments(args)
+        for warning in warnings:
+            console.Terminal().warn(warning)
+        return super().resolve_command(ctx, arguments)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and keep from Typer what it would not tell."""
+        """Run a command, and keep errors from Typer that it would not report."""
         try:
             return super().invoke(ctx)
         except (BrokenPipeError, EOFError) as problem:
-            raise _Untold(problem) from problem
+            raise _Unreported(problem) from problem
 
 
 app = typer.Typer(
     name="mlrec",
     cls=_Group,
-    help="Multi-label image recognition with class-specific residual attention.\n\n"
-    "Start: mlrec demo · mlrec prepare voc2007 VOCdevkit · mlrec train · mlrec eval --top3 · mlrec report",
+    help="Multi-label image recognition with class-specific residual attention (CSRA).\n\n"
+    "Start with mlrec demo, or with mlrec prepare, mlrec train, mlrec eval and mlrec report.\n\n"
+    "Example: mlrec prepare voc2007 VOCdevkit && mlrec train && mlrec eval --top3",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -63,8 +86,19 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _report_usage(problem: Any) -> int:
+    """Report wrong usage in one line; returns the exit code."""
+    command = problem.ctx.command_path if problem.ctx else "mlrec"
+    if problem.__class__.__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(problem.ctx.get_help() + "\n")
+    else:
+        text = " ".join(problem.format_message().split())
+        console.error(f"{text[:1].lower()}{text[1:].rstrip('.')}; see {command} --help")
+    return int(problem.exit_code)
+
+
+def _version(requested: bool) -> None:
+    if requested:
         console.result(f"mlrec {__version__}")
         raise typer.Exit
 
@@ -99,10 +133,10 @@ def main() -> None:
             signals.raise_lost()
             code = _flushed(code)
             _restore(before)
-        except Exception as problem:  # noqa: BLE001 - told, whatever it is
-            signals.raise_lost()  # where it left a module half made, say, this error is no news
-            _restore(before)  # one line: a signal from here on adds none
-            code = _flushed(_told(problem))
+        except Exception as problem:  # noqa: BLE001 - every error is reported
+            signals.raise_lost()  # a lost signal may be the cause, for example of a module half imported
+            _restore(before)  # a signal from here on adds no second line
+            code = _flushed(_reported(problem))
     except signals.SignalReceived as signalled:  # in the command, or in the moment after it
         _restore(before)
         signals.handled()
@@ -121,19 +155,19 @@ def _command() -> int | str | None:
     return 0
 
 
-def _told(problem: Exception) -> int:
-    """Tell an error in a line; its exit code."""
+def _reported(problem: Exception) -> int:
+    """Report an error in one line; returns the exit code."""
     if isinstance(problem, MlrecError):
         if os.environ.get("MLREC_DEBUG"):
             traceback.print_exception(problem)
         if getattr(problem, "speaks", processes.rank() == 0):
             console.error(str(problem))
         return problem.exit_code
-    if isinstance(problem, _Untold):
+    if isinstance(problem, _Unreported):
         cause = problem.args[0]
         return 1 if isinstance(cause, BrokenPipeError) and _reader_left() else _crashed(cause)
     if is_out_of_memory(problem):
-        console.error("out of memory; use a smaller --batch-size, fewer --workers, or more of it")
+        console.error("out of memory; use a smaller --batch-size, fewer --workers, or a machine with more memory")
         return 1
     if isinstance(problem, ModuleNotFoundError):
         return _not_installed(problem)
@@ -141,19 +175,19 @@ def _told(problem: Exception) -> int:
 
 
 def _restore(before: Mapping[signal.Signals, Any]) -> None:
-    """From here on a signal ends the process as it ends any other."""
+    """Restore the default handlers: from here on a signal ends the process as usual."""
     for number, handler in before.items():
         signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """End the command, removing temporaries; a second signal ends it as it stands."""
+    """End the command and remove temporary files; a second signal ends it at once."""
     signal.signal(number, signal.SIG_DFL)
     signals.raise_signal(number)
 
 
 def _reader_left() -> bool:
-    """Whether stdout or stderr is a pipe that nobody reads any more, as after `| head -1`."""
+    """Whether stdout or stderr is a pipe without a reader, as after `| head -1`."""
     ends = select.poll()
     for number in (1, 2):
         ends.register(number, 0)
@@ -164,16 +198,16 @@ def _no_access(problem: OSError) -> int:
     if os.environ.get("MLREC_DEBUG"):
         traceback.print_exception(problem)
     where = f"{printable(problem.filename)}: " if problem.filename is not None else ""
-    console.error(f"{where}{printable(problem.strerror)}; check path, permissions and space on the disk")
+    console.error(f"{where}{printable(problem.strerror)}; check path, permissions and disk space")
     return 1
 
 
 def _not_installed(problem: ModuleNotFoundError) -> int:
-    """A library that mlrec depends on is not there."""
+    """Report that a dependency of mlrec is not installed."""
     name = (problem.name or "").partition(".")[0]
     if name in ("", "mlrec"):
         return _crashed(problem)
-    console.error(f"{printable(name)} is not installed, and this command needs it; install mlrec with its dependencies")
+    console.error(f"{printable(name)} is not installed, but this command needs it; install mlrec with its dependencies")
     return 1
 
 
@@ -183,15 +217,15 @@ def _crashed(problem: Exception) -> int:
         sys.stderr.write(text)
     try:
         Path(CRASH_LOG).write_text(text, encoding="utf-8", errors="backslashreplace")
-        told = f"details in {CRASH_LOG}"
+        details = f"details in {CRASH_LOG}"
     except OSError:
-        told = "run again with mlrec --debug to see where"
-    console.error(f"this is a bug in mlrec ({type(problem).__name__}: {printable(problem)}); {told}")
+        details = "run again with mlrec --debug for the traceback"
+    console.error(f"this is a bug in mlrec ({type(problem).__name__}: {printable(problem)}); {details}")
     return 1
 
 
 def _flushed(code: int | str | None) -> int | str | None:
-    """Flush stdout here: a reader that left early must not cause noise when the interpreter shuts down."""
+    """Flush stdout: a reader that left early must not cause messages when the interpreter shuts down."""
     try:
         sys.stdout.flush()
     except OSError as problem:
@@ -200,26 +234,29 @@ def _flushed(code: int | str | None) -> int | str | None:
     return code
 
 
-# One line a command: the name, and the function that is it. The functions import what they need when they run.
-COMMANDS: dict[str, str] = {
-    "attend": "attend:attend",
-    "bench": "bench:bench",
-    "demo": "demo:demo",
-    "doctor": "doctor:doctor",
-    "eval": "eval:evaluate",
-    "import": "import_checkpoint:import_",
-    "duplicates": "duplicates:duplicates",
-    "export": "export:export",
-    "export-data": "export_data:export_data",
-    "label-errors": "label_errors:label_errors",
-    "predict": "predict:predict",
-    "prepare": "prepare:prepare",
-    "recipes": "recipes:recipes",
-    "report": "report:report",
-    "score": "score:score",
-    "split": "split:split",
-    "stats": "stats:stats",
-    "sweep": "sweep:sweep",
-    "train": "train:train",
-    "tune": "tune:tune",
+# Commands by help panel: the name, its module and function, which import what they need when they run.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("Get started", "demo:demo"),
+    "doctor": ("Get started", "doctor:doctor"),
+    "prepare": ("Data", "prepare:prepare"),
+    "stats": ("Data", "stats:stats"),
+    "split": ("Data", "split:split"),
+    "duplicates": ("Data", "duplicates:duplicates"),
+    "label-errors": ("Data", "label_errors:label_errors"),
+    "export-data": ("Data", "export_data:export_data"),
+    "train": ("Training", "train:train"),
+    "sweep": ("Training", "sweep:sweep"),
+    "recipes": ("Training", "recipes:recipes"),
+    "bench": ("Training", "bench:bench"),
+    "eval": ("Evaluation", "eval:evaluate"),
+    "score": ("Evaluation", "score:score"),
+    "tune": ("Evaluation", "tune:tune"),
+    "lambda-sweep": ("Evaluation", "lambda_sweep:lambda_sweep"),
+    "imagenet": ("Evaluation", "imagenet:imagenet"),
+    "report": ("Evaluation", "report:report"),
+    "compare": ("Evaluation", "compare:compare"),
+    "attend": ("Evaluation", "attend:attend"),
+    "import": ("Deployment", "import_checkpoint:import_"),
+    "predict": ("Deployment", "predict:predict"),
+    "export": ("Deployment", "export:export"),
 }

@@ -15,27 +15,30 @@ def attend(
     paths: options.Images = None,
     run: options.Model = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Whose map to draw; repeatable [default: the most probable labels].")
-    ] = None,
-    top: Annotated[int, typer.Option(help="How many labels, where none is named.", min=1)] = 3,
-    head: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
-            help="Attention of the head of this temperature (inf: max) instead of contributions.", metavar="T"
+            help="Label whose heat map to draw; repeatable [default: the most probable labels].", metavar="LABEL"
         ),
     ] = None,
+    top: Annotated[int, typer.Option(help="Number of labels, if --label is not given.", min=1)] = 3,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Temperature of the head whose attention is drawn (inf: max) instead of contributions."),
+    ] = None,
     boxes: options.Boxes = None,
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("attention"),
-    batch_size: Annotated[int | None, typer.Option(help="Images per batch [default: the training's].", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("attention"),
+    batch_size: options.BatchSize = None,
+    workers: options.DecodeThreads = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    json: options.Json = False,
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
-    """Show what in an image speaks for a label: a picture for each image, and all of them on one sheet.
+    """Draw heat maps of labels on images.
 
-    Drawn is what each location adds to the label's logit, over all heads: it sums to the logit. With --head it is the
-    attention of one head, which sums to 1. Colours mean the same on all pictures of one call.
+    Writes one figure per image, and a contact sheet of all. A heat map shows what each location adds to the label's
+    logit, over all heads; it sums to the logit. With --temperature it shows the attention of one head, which sums to 1.
+    All figures of one call share one colour scale.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """
@@ -44,7 +47,7 @@ def attend(
     from mlrec.workflows.runtime import RuntimeOptions
 
     if bool(paths) == bool(boxes):
-        raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
+        raise UsageError("give images, folders or globs, or --boxes FILE, but not both")
     terminal = console.Terminal()
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     written = workflow.attend(
@@ -52,9 +55,13 @@ def attend(
         items,
         labels=label or None,
         top=top,
-        temperature=head,
+        temperature=temperature,
         out=out,
         machine=RuntimeOptions(batch_size, workers, device, precision),
         progress=terminal,
     )
-    console.result("\n".join(map(str, written)))
+    if json:
+        console.result_json({"files": [str(path) for path in written]})
+    else:
+        console.result("\n".join(map(str, written)))
+        terminal.say("next: mlrec eval --localize measures the heat maps")

@@ -44,16 +44,29 @@ def result(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def result_tables(tables: Sequence[Table]) -> None:
-    """Print tables on stdout: folded to its width and the best in bold on a terminal, else whole and plain."""
+def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
+    """Print tables on stdout: fitted to a terminal, with the best in bold; otherwise whole and plain.
+
+    Args:
+        tables: Tables to print.
+        full: Print all columns and footnotes, also on a narrow terminal.
+    """
     from mlrec.reports.render.terminal import render_text
 
     terminal = sys.stdout.isatty()
-    result(render_text(tables, styled=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
+    columns = shutil.get_terminal_size().columns if terminal else None
+    result(render_text(tables, styled=terminal, columns=columns, full=full))
+
+
+def tables_as_data(tables: Sequence[Table]) -> list[Any]:
+    """Tables as JSON holds them: title, columns, rows by key, footnotes."""
+    from mlrec.reports.render.formats import json_text
+
+    return [json.loads(json_text([table])) for table in tables]
 
 
 def result_json(value: Any) -> None:
-    """Print a result for programs: JSON on stdout, `null` for what is undefined."""
+    """Print a result for programs: JSON on stdout, with `null` for undefined values."""
     result(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
@@ -70,7 +83,7 @@ def _line(text: str, style: str) -> None:
 
 
 def printable_keep_length(text: str) -> Iterator[str]:
-    """`render_text` with control characters escaped; unlike `printable`, never cut: whole sentences pass here."""
+    """Escape control characters; unlike `printable`, nothing is cut, since whole sentences are printed."""
     for char in text:
         yield char if char.isprintable() else printable(char)
 
@@ -88,7 +101,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the advance of one task; a step raises a signal that Python dropped on its way."""
+        """Show the progress of one task; a step raises a signal that Python lost."""
         drawn = self._bar if _console(stderr=True).is_terminal else self._lines
         with drawn(name, total) as advance:
 
@@ -122,7 +135,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """A function that draws a text over the one it drew before; None where there is no terminal to draw on."""
+        """A function that replaces the text it drew before; None if stderr is not a terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return
@@ -141,7 +154,7 @@ class Terminal:
             nonlocal count, told, told_count
             count += done
             now = time.monotonic()
-            # 5 % of a short task passes in a moment: never more than one line in two seconds
+            # 5 % of a short task takes no time: at most one line every two seconds
             share = (count - told_count) / total if total else 0.0
             if now - told < PLAIN_SECONDS and not (share >= PLAIN_SHARE and now - told >= 2.0):
                 return

@@ -10,14 +10,16 @@ import typer
 
 from mlrec.cli import console, options
 
-Seeds = Annotated[str, typer.Option(help="Train each head with these seeds.", metavar="A,B,...")]
-
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
-    seeds: Seeds = "0,1,2",
+    out: Annotated[Path, typer.Option(help="Folder of all files of the demo.")] = Path("demo"),
+    seeds: options.Seeds = "0,1,2",
+    json: options.Json = False,
+    full: options.Full = False,
 ) -> None:
-    """Show the whole way on synthetic scenes, offline: CSRA beside average pooling, and how sure the difference is.
+    """Run the demo: CSRA compared with average pooling.
+
+    Trains on synthetic scenes, offline, and prints the difference with its interval.
 
     Example: mlrec demo --seeds 0,1,2,3,4
     """
@@ -25,8 +27,12 @@ def demo(
 
     numbers = options.whole_numbers(seeds, "--seeds")
     begun = time.monotonic()
-    made = workflow.demo(out, seeds=numbers, progress=console.Terminal())
-    console.result_tables(made.tables)
-    width = max(len(str(path)) for path in made.files)
-    console.result("\n".join(f"{path!s:{width}}  {what}" for path, what in made.files.items()))
-    console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, for your own photographs")
+    result = workflow.demo(out, seeds=numbers, progress=console.Terminal())
+    if json:
+        files = {str(path): text for path, text in result.files.items()}
+        console.result_json({"tables": console.tables_as_data(result.tables), "files": files})
+        return
+    console.result_tables(result.tables, full=full)
+    width = max(len(str(path)) for path in result.files)
+    console.result("\n".join(f"{path!s:{width}}  {text}" for path, text in result.files.items()))
+    console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, for your own images")

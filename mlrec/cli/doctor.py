@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from mlrec.cli import console, options
-from mlrec.cli.train import File, Recipe, Settings
+from mlrec.cli.train import File, Recipe
 
 
 @options.with_config_flags
@@ -16,14 +16,15 @@ def doctor(
     flags: dict[str, Any],
     recipe: Recipe = None,
     config: File = None,
-    settings: Settings = None,
+    settings: options.Settings = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
 ) -> None:
-    """Check that this machine can train with these settings: packages, device, disk, data, weights, a short training.
+    """Check that this machine can train with these settings.
 
-    Takes the flags of mlrec train and resolves splits, device and weights as it does. Weights are looked for on the
-    hub but not downloaded. Nothing is left behind. The exit code is 1 if mlrec train would refuse, 0 otherwise.
+    Checks packages, device, disk, data and weights, and runs a short training. Takes the flags of mlrec train and
+    resolves splits, device and weights as it does. Weights are looked up on the hub but not downloaded. No file is
+    left. The exit code is 1 if mlrec train would refuse, otherwise 0.
 
     Example: mlrec doctor --data data/voc2007
     """
@@ -31,13 +32,13 @@ def doctor(
     from mlrec.workflows import doctor as workflow
 
     flags = options.with_settings(settings, flags)
-    found = workflow.doctor(flags=flags, file=config, recipe=recipe, out=out, progress=console.Terminal())
+    report = workflow.doctor(flags=flags, file=config, recipe=recipe, out=out, progress=console.Terminal())
     if json:
-        console.result_json(found.to_dict())
+        console.result_json(report.to_dict())
     else:
         columns = (Column("name", "Check"), Column("verdict", ""), Column("found", "Found"))
-        rows = tuple(Row((check.name, check.verdict, check.found)) for check in found.checks)
-        todo = tuple(f"{check.name}: {check.advice}" for check in found.checks if check.advice)
-        console.result_tables([Table(found.in_words(), columns, rows, todo)])
-    if found.verdict == "error":
+        rows = tuple(Row((check.name, check.verdict, check.found)) for check in report.checks)
+        todo = tuple(f"{check.name}: {check.advice}" for check in report.checks if check.advice)
+        console.result_tables([Table(report.in_words(), columns, rows, todo)])
+    if report.verdict == "error":
         raise typer.Exit(1)

@@ -13,29 +13,32 @@ from mlrec.utils.files import check_ending
 
 
 def duplicates(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
-    ] = None,
-    alike: Annotated[
-        float, typer.Option(help="Correlation of thumbnails from which on two images are the same.", min=0.5, max=1.0)
+    dataset: options.Dataset = None,
+    data: options.DataFlag = None,
+    min_similarity: Annotated[
+        float, typer.Option(help="Smallest correlation of thumbnails of near-duplicates.", min=0.5, max=1.0)
     ] = 0.97,
-    sheet: Annotated[Path | None, typer.Option(help="Draw the groups on a contact sheet: a .png file.")] = None,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Contact sheet of the groups to write: a .png file.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Find photographs that stand twice: the same file, or the same picture re-encoded or resized; leaks first.
+    """Find duplicate and near-duplicate images.
 
-    Example: mlrec duplicates data/voc2007 --sheet twins.png
+    Near-duplicates are re-encoded or resized copies. Leaks between splits are listed first.
+
+    Example: mlrec duplicates data/voc2007 --contact-sheet twins.png
     """
     from mlrec.reports.figures.contact_sheet import SUFFIXES, write_sheet
     from mlrec.workflows.data import duplicates as workflow
 
     terminal = console.Terminal()
-    if sheet is not None:
-        check_ending(sheet, SUFFIXES, "--sheet")
-    twins = workflow.find_duplicates(data, alike=alike, progress=terminal)
-    if sheet is not None and twins.groups:
-        count = write_sheet(workflow.pages(twins), sheet)
-        terminal.say(f"contact sheet: {sheet} ({counted(count, 'image')})")
+    if contact_sheet is not None:
+        check_ending(contact_sheet, SUFFIXES, "--contact-sheet")
+    twins = workflow.find_duplicates(options.one_dataset(dataset, data), alike=min_similarity, progress=terminal)
+    if contact_sheet is not None and twins.groups:
+        count = write_sheet(workflow.pages(twins), contact_sheet)
+        terminal.say(f"contact sheet: {contact_sheet} ({counted(count, 'image')})")
     if json:
         console.result_json(twins.to_dict())
         return

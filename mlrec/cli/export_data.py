@@ -11,24 +11,35 @@ from mlrec.cli import console, options
 
 
 def export_data(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
-    ] = None,
-    format_: Annotated[Literal["csv", "coco"], typer.Option("--format", help="csv, or COCO-style JSON.")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="The folder to make [default: NAME-FORMAT].")] = None,
-    splits: Annotated[str | None, typer.Option(help="These splits only.", metavar="A,B,...")] = None,
+    dataset: options.Dataset = None,
+    data: options.DataFlag = None,
+    format_: Annotated[
+        Literal["csv", "coco"], typer.Option("--format", help="Output format: csv, or COCO-style JSON.")
+    ] = "csv",
+    out: Annotated[Path | None, typer.Option(help="Folder to write [default: NAME-FORMAT].")] = None,
+    splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
     unknown: Annotated[
-        Literal["keep", "negative"], typer.Option(help="Write unknown labels as they are, or as negative ones.")
+        Literal["keep", "negative"], typer.Option(help="Unknown labels: kept, or written as negative.")
     ] = "keep",
+    json: options.Json = False,
 ) -> None:
-    """Write a prepared dataset for other tools: one file a split. Prepared again from there, nothing has changed.
+    """Export a prepared dataset for other tools.
+
+    Writes one file per split. mlrec prepare reads them back without any change.
 
     Example: mlrec export-data data/voc2007 --format csv
     """
     from mlrec.workflows.data.export_data import export_data as export
 
     target, command = export(
-        data, format_=format_, out=out, splits=options.names(splits), unknown_as_negative=unknown == "negative"
+        options.one_dataset(dataset, data),
+        format_=format_,
+        out=out,
+        splits=options.names(splits),
+        unknown_as_negative=unknown == "negative",
     )
-    console.result(f"written to {target}; back again with:")
+    if json:
+        console.result_json({"path": str(target), "command": command})
+        return
+    console.result(f"written to {target}; read it back with:")
     console.result(f"  {command}")

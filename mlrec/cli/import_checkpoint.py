@@ -7,34 +7,36 @@ from typing import Annotated
 
 import typer
 
-from mlrec.cli import console
+from mlrec.cli import console, options
 from mlrec.config import LARGEST_IMAGE
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="The file of weights.", metavar="CHECKPOINT")],
+    checkpoint: Annotated[Path, typer.Argument(help="File of weights.", metavar="CHECKPOINT")],
     lam: Annotated[
-        float | None, typer.Option(help="λ, which no file holds [default: the published one].", min=0)
+        float | None, typer.Option(help="λ, which is not in the file [default: the published one].", min=0)
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="voc2007, coco2014, wider, or a prepared dataset [default: by number of labels]."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: imported/NAME of the file].")] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm name, where the names in the file do not tell.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="timm name, if it cannot be found from the file.")] = None,
     img_size: Annotated[
         int | None, typer.Option(help="Side of the input in pixels [default: as trained].", min=1, max=LARGEST_IMAGE)
     ] = None,
     normalization: Annotated[
-        str | None, typer.Option(help="weights, unit, half or imagenet [default: as its makers used].")
+        str | None, typer.Option(help="weights, unit, half or imagenet [default: as published].", metavar="NAME")
     ] = None,
+    json: options.Json = False,
 ) -> None:
-    """Bring a checkpoint of the paper's code, mmpretrain, CutMix, torchvision or timm into mlrec's own form.
+    """Import a third-party checkpoint.
 
-    Plain tensors are read and nothing in the file is ever run. Heads, labels, depth and image size are found from
-    names and shapes. The folder written works with eval, predict, attend and export.
+    Reads checkpoints of the paper's code, mmpretrain, CutMix, torchvision and timm. No code in the file is run. Heads,
+    labels, depth and image size are found from names and shapes. eval, predict, attend and
+    export take the result.
 
-    Example: mlrec import resnet101_voc07_head1_lam0.1_94.7.pth --dataset voc2007 --out official
+    Example: mlrec import resnet101_voc07_head1_lam0.1_94.7.pth --dataset voc2007
     """
     from mlrec.workflows.deploy import import_checkpoint
 
@@ -48,5 +50,8 @@ def import_(
         normalization=normalization,
         progress=console.Terminal(),
     )
+    if json:
+        console.result_json(dict(import_checkpoint.summary(imported)))
+        return
     for name, value in import_checkpoint.summary(imported):
         console.result(f"{name:<11} {value}")

@@ -13,23 +13,24 @@ from mlrec.cli import console, options
 @options.with_config_flags
 def label_errors(
     flags: dict[str, Any],
-    folds: Annotated[int | None, typer.Option(help="How many folds [default: those that are there, else 5].")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds [default: those of the dataset, otherwise 5].")
+    ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Scores of --split by a model not trained on it; then nothing is trained.")
+        Path | None, typer.Option(help="Scores of --split by a model that was not trained on it; nothing is trained.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Recipe of the training.")] = "demo",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the list, the contact sheet and the folds' runs.")] = Path(
+    recipe: Annotated[str, typer.Option(help="Name of a recipe.", metavar="NAME")] = "demo",
+    settings: options.Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder of the list, the contact sheet and the runs of the folds.")] = Path(
         "label-errors"
     ),
+    json: options.Json = False,
 ) -> None:
-    """Find annotations to review: each sample is judged by a model that has not seen it.
+    """Find label errors in a dataset.
 
-    Trains a head on each fold (of mlrec split --folds, or made now), with a frozen backbone whose features are computed
-    once, and ranks the annotations that the held-out predictions contradict. Thresholds of each label (confident
-    learning) decide how many are listed, and how many errors are expected.
+    Trains one head per fold (of mlrec split --folds, or made now) on features of a frozen backbone, and ranks the
+    annotations that held-out predictions contradict. The number of listed annotations and of expected errors follows
+    from thresholds of each label (confident learning).
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """
@@ -37,7 +38,7 @@ def label_errors(
 
     given = options.with_settings(settings, flags)
     data, split = given.pop("data", None), given.pop("split", None)
-    doubts = workflow.label_errors(
+    errors = workflow.label_errors(
         None if data is None else Path(data),
         predictions=predictions,
         split_name=split,
@@ -47,4 +48,8 @@ def label_errors(
         out=out,
         progress=console.Terminal(),
     )
-    console.result_tables([workflow.summary(doubts)])
+    table = workflow.summary(errors)
+    if json:
+        console.result_json(console.tables_as_data([table])[0])
+        return
+    console.result_tables([table])

@@ -1,49 +1,101 @@
-"""Flags that several commands share, and the flags of `Config`, made from its fields."""
+"""Flags that several commands share, and the flags of `Config`, which are made from its fields."""
 
 from __future__ import annotations
 
 import inspect
-import typing
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from mlrec import config
+from mlrec.cli import console
+from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.progress import Progress
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and only that.")]
-Top3 = Annotated[bool, typer.Option("--top3", help="Show the metrics of the three highest labels, too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
+Full = Annotated[bool, typer.Option("--full", help="Print all columns and footnotes, also on a narrow terminal.")]
+Top3 = Annotated[bool, typer.Option("--top3", help="Metrics of the three highest labels as well.")]
 Labels = Annotated[
     str | None,
-    typer.Option(
-        help='Score these labels only: a,b,c; a name that holds a comma in quotes: "a,b",c.', metavar="A,B,..."
-    ),
+    typer.Option(help='Labels to score; a name with a comma is quoted: "a,b",c.', metavar="A,B,..."),
 ]
-Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
-Data = Annotated[Path | None, typer.Option(help="Folder of a prepared dataset [default: the one prepared last].")]
-Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds that mlrec tune left beside the model.")]
-Out = Annotated[Path, typer.Option(help="Folder that run folders are made in.")]
-RunsRoot = Annotated[Path, typer.Option(help="Where runs lie when none is named.")]
+Conventions = Annotated[
+    str, typer.Option(help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, ...", metavar="NAME")
+]
+Dataset = Annotated[
+    Path | None,
+    typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].", metavar="DATA"),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of a prepared dataset [default: the run's, or the one prepared last].")
+]
+DataFlag = Annotated[Path | None, typer.Option("--data", help="Folder of a prepared dataset; the same as DATA.")]
+Tuned = Annotated[bool, typer.Option("--tuned", help="Thresholds and calibration that mlrec tune wrote.")]
+Out = Annotated[Path, typer.Option(help="Folder of runs.", rich_help_panel="Output")]
+RunsRoot = Annotated[Path, typer.Option(help="Folder in which the last run is looked up.")]
+Seeds = Annotated[str, typer.Option(help="Random seeds, one run each.", metavar="A,B,...")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A config key and its value; repeatable.", metavar="KEY=VALUE")
+]
+Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables intervals).", min=0)]
 
 Images = Annotated[
     list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or a split's .jsonl.")
 ]
+TrainedModel = Annotated[
+    Path | None,
+    typer.Argument(help="Run folder, imported model, or .safetensors file [default: the last run].", metavar="RUN"),
+]
 Model = Annotated[
     Path | None,
-    typer.Option("--run", help="Folder of a run or of an imported model, or a model file [default: the last run]."),
+    typer.Option("--run", help="Run folder, imported model, or model file [default: the last run]."),
 ]
 Boxes = Annotated[
-    Path | None, typer.Option(help="CSV of filename,x,y,width,height[,id]: look at these boxes, not at whole images.")
+    Path | None, typer.Option(help="CSV of filename,x,y,width,height[,id]: boxes to classify instead of images.")
 ]
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Samples per step [default: as in training].", min=1, rich_help_panel="System"),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Dataloader workers [default: one per CPU core with a GPU, otherwise 0].",
+        min=0,
+        rich_help_panel="System",
+    ),
+]
+DecodeThreads = Annotated[
+    int | None,
+    typer.Option("--workers", help="Decoding threads [default: by CPU cores].", min=0, rich_help_panel="System"),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel="System")
+]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.", metavar="NAME", rich_help_panel="System")
+]
+
+
+def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
+    """The dataset, which is given as an argument or with --data.
+
+    Raises:
+        UsageError: Both are given, and differ.
+    """
+    if argument is not None and flag is not None and argument != flag:
+        raise UsageError(f"DATA {printable(argument)} and --data {printable(flag)}: give one of them")
+    return flag if argument is None else argument
 
 
 def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
-    """The model that was named, or the run that finished last, which is told."""
+    """The named model, or the run that finished last; its path is printed."""
     if model is not None:
         return model
     from mlrec.runs.record import latest_run
@@ -54,47 +106,53 @@ def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """`a,b,c` as a list of names, normalised as in manifests; None stays None. A name with a comma is quoted."""
+    """Parse `a,b,c` into names, normalized as in manifests; None stays None. A name with a comma is quoted."""
     if text is None:
         return None
     return [unicodedata.normalize("NFC", name) for name in config.parse_names(text)]
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
-    """`a,b,c` or `start:stop:step` as whole numbers of at least `least`; `flag` is what an error calls them."""
+    """Parse `a,b,c` or `start:stop:step` into whole numbers of at least `least`; errors quote `flag`."""
     numbers = config.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"{flag} {printable(text)}: a number stands there twice")
+        raise UsageError(f"{flag} {printable(text)}: duplicate number")
     return [int(number) for number in numbers]
 
 
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
-    """Give `command` one flag for each key of `Config`; those that were given reach it as the dict `flags`.
+    """Add to `command` the argument DATA and one flag for each key of `Config`.
 
-    Their values are parsed, or texts `as_typed` for a command that takes several for a key.
+    Flags that were given are passed as the dict `flags`: parsed, or as texts if `as_typed`, for a command that takes
+    several values per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
-    parsed = {name: _flag(name, info) for name, info in config.TYPES.items()}
+    dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)
+    keys = {name: _flag(name) for name in config.FIELDS}
+    parameters = [dataset, *own, *keys.values()]
 
-    def run(**given: Any) -> None:
-        flags = {key: given.pop(key) for key in parsed}
-        typed = {key: value for key, value in flags.items() if value is not None}
-        command(**given, flags=typed if as_typed else {key: _value(key, value) for key, value in typed.items()})
+    def run(dataset: Path | None, **given: Any) -> None:
+        typed = {key: given.pop(key) for key in keys}
+        flags = {key: value for key, value in typed.items() if value is not None}
+        data = one_dataset(dataset, None if flags.get("data") is None else Path(flags["data"]))
+        if data is not None:
+            flags["data"] = flags.get("data", str(data))
+        command(**given, flags=flags if as_typed else {key: _value(key, value) for key, value in flags.items()})
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
-    run.__signature__ = inspect.Signature([*own, *parsed.values()])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in [*own, *parsed.values()]}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
 
 def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """The values of `--set key=value` texts and of flags; a flag wins, but the value that it replaces is checked, too.
+    """The values of `--set key=value` texts and of flags; a flag wins, but the value it replaces is checked as well.
 
     Raises:
-        ConfigError: a key or a value of a setting that does not fit.
+        ConfigError: Unknown key or invalid value.
     """
     values = {key: config.parse_value(key, text) for key, text in pairs(settings or [], "--set").items()}
     config.check_values("--set", values)
@@ -102,15 +160,19 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
 
 
 def pairs(settings: list[str], flag: str) -> dict[str, str]:
-    """`key=value` texts as a dict of texts; `flag` is what an error calls them."""
+    """Parse `key=value` texts; old key names are replaced, with a warning. Errors quote `flag`."""
     texts: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise UsageError(f"{flag} {printable(setting)}: write key=value")
-        if key.strip() in texts:
-            raise UsageError(f"{flag} {printable(setting)}: the key is set twice; leave one out")
-        texts[key.strip()] = text.strip()
+        typed = {key.strip(): text.strip()}
+        for old, new, _ in old_keys(typed):
+            console.Terminal().warn(f"{flag}: {key_warning(old, new)}")
+        for name, value in current_keys(typed).items():
+            if name in texts:
+                raise UsageError(f"{flag} {printable(setting)}: the key is set twice; leave one out")
+            texts[name] = value
     return texts
 
 
@@ -118,35 +180,36 @@ def _value(key: str, value: Any) -> Any:
     return config.parse_value(key, value) if isinstance(value, str) else value
 
 
-def _flag(name: str, annotated: Any) -> inspect.Parameter:
-    kind, *metas = typing.get_args(annotated)
-    text = next(meta.description for meta in metas if meta.description) + _default_of(name)
-    flag = f"--{name.replace('_', '-')}"
-    if kind is bool:
-        option = typer.Option(f"{flag}/--no-{name.replace('_', '-')}", help=text, show_default=False)
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, option]
-        )
-    option = typer.Option(flag, help=text, show_default=False, metavar=_metavar(kind))
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
-    )
+def _flag(key: str) -> inspect.Parameter:
+    """The flag of a key of `Config`, without a default of its own."""
+    name = f"--{key.replace('_', '-')}"
+    aliases = [f"--{alias.replace('_', '-')}" for alias, target in ALIASES.items() if target == key]
+    text = config.description_of(key).removesuffix(".") + _default_of(key) + "."
+    settings: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": config.panel_of(key)}
+    kind: Any
+    if config.value_kind(key) is bool:
+        kind, option = bool | None, typer.Option(f"{name}/--no-{key.replace('_', '-')}", **settings)
+    else:
+        kind, option = str | None, typer.Option(name, *aliases, metavar=_metavar(key), **settings)
+    return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
-def _default_of(name: str) -> str:
-    default = config.FIELDS[name].default
+def _default_of(key: str) -> str:
+    default = config.FIELDS[key].default
     if default is None or default is msgspec.NODEFAULT:
         return ""
     if isinstance(default, tuple):
-        default = ",".join(f"{v:g}" for v in default)
-    return f" [default: {str(default).lower() if isinstance(default, bool) else default}]"
+        default = ",".join(f"{number:.3g}" for number in default)
+    if isinstance(default, bool):
+        default = "on" if default else "off"
+    return f" [default: {default}]"
 
 
-def _metavar(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return "|".join(typing.get_args(kind))
-    text = str(kind)
-    for word, shown in (("list[float]", "A,B,..."), ("tuple[float", "A,B"), ("int", "N"), ("float", "X")):
-        if word in text:
-            return shown
-    return "TEXT"
+def _metavar(key: str) -> str:
+    """What the value of a key is, as people read it."""
+    choices = config.choices(key)
+    if choices:
+        return "|".join(choices)
+    if key in (*config.PATHS, "data"):
+        return "PATH"
+    return {list: "A,B,...", tuple: "A,B", int: "INT", float: "FLOAT"}.get(config.value_kind(key), "TEXT")

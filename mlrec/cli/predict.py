@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlrec.cli import console, options
-from mlrec.utils.errors import DataError, UsageError, printable
+from mlrec.utils.errors import DataError, UsageError, counted, printable
 
 
 def predict(
@@ -16,24 +16,26 @@ def predict(
     run: options.Model = None,
     boxes: options.Boxes = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Say labels of at least this probability [default: 0.5].", min=0, max=1)
+        float | None, typer.Option(help="Smallest probability of a predicted label [default: 0.5].", min=0, max=1)
     ] = None,
     tuned: options.Tuned = False,
-    top: Annotated[int | None, typer.Option(help="Say the N most probable labels instead.", min=1)] = None,
-    form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="Form of the result.")] = "csv",
-    save_images: Annotated[Path | None, typer.Option(help="Write each image with its labels into this folder.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per batch [default: the training's].", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode [default: by the cores].", min=0)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
+    top: Annotated[int | None, typer.Option(help="Number of most probable labels to predict instead.", min=1)] = None,
+    form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="Output format.")] = "csv",
+    json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl: one JSON object per line.")] = False,
+    save_images: Annotated[Path | None, typer.Option(help="Folder for the images with their labels.")] = None,
+    batch_size: options.BatchSize = None,
+    workers: options.DecodeThreads = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
-    """Say what images show: a line an image on stdout, in the order given, with labels and all probabilities.
+    """Predict labels for images.
 
-    An image that cannot be read is told on stderr and has no line; the exit code is then 1. With --boxes each box is
-    looked at by itself. With --tuned labels are said by their own thresholds, and probabilities are calibrated.
+    Writes one line per image to stdout, in input order, with labels and all probabilities. Unreadable images are
+    reported on stderr and skipped; the exit code is then 1. With --boxes each box is classified by itself. With --tuned
+    each label has its own threshold, and probabilities are calibrated.
 
-    Example: mlrec predict photos 'more/*.jpg' --run runs/voc2007-resnet101-csra-1 > predictions.csv
+    Example: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv
     """
     from mlrec.datasets.listing import boxes_of, items_of
     from mlrec.reports.render.prediction_rows import LINES, csv_header
@@ -42,28 +44,33 @@ def predict(
     from mlrec.workflows.runtime import RuntimeOptions
 
     if tuned and threshold is not None:
-        raise UsageError("--tuned brings its own thresholds; leave --threshold out")
+        raise UsageError("--tuned has its own thresholds; leave --threshold out")
     if bool(paths) == bool(boxes):
-        raise UsageError("give images, folders or globs, or --boxes FILE, and not both")
-    terminal, bad = console.Terminal(), 0
+        raise UsageError("give images, folders or globs, or --boxes FILE, but not both")
+    if json:
+        form = "jsonl"
+    terminal, unreadable = console.Terminal(), 0
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     machine = RuntimeOptions(batch_size, workers, device, precision)
     model = options.model_or_last(run, runs_root, terminal)
     scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)
     gallery = Gallery(save_images, scorer.decode) if save_images else None
 
-    def told(_: object, error: DataError) -> None:
-        nonlocal bad
-        bad += 1
+    def report_error(_: object, error: DataError) -> None:
+        nonlocal unreadable
+        unreadable += 1
         terminal.warn(str(error))
 
     if form == "csv":
         console.result(csv_header(scorer.labels))
-    for found in workflow(scorer, items, threshold=least, top=top, machine=machine, on_error=told, progress=terminal):
-        console.result(LINES[form](found.id, found.said, found.scores))
+    predicted = workflow(
+        scorer, items, threshold=least, top=top, machine=machine, on_error=report_error, progress=terminal
+    )
+    for prediction in predicted:
+        console.result(LINES[form](prediction.id, prediction.said, prediction.scores))
         if gallery:
-            gallery.add(found)
-    if bad:
-        raise DataError(f"{bad} image{'s' if bad > 1 else ''} could not be read (named above); the others are done")
+            gallery.add(prediction)
+    if unreadable:
+        raise DataError(f"{counted(unreadable, 'image')} could not be read (named above); the others are done")
     if save_images:
         terminal.say(f"images with their labels in {printable(save_images)}")

@@ -12,11 +12,11 @@ from mlrec.datasets.readers.registry import READERS, ReadOptions
 from mlrec.datasets.split_names import parse_names
 from mlrec.utils.errors import UsageError
 
-Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(READERS)}.", metavar="KIND")]
+Kind = Annotated[str, typer.Argument(help=f"Kind of annotations: {', '.join(READERS)}.", metavar="KIND")]
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="Where it is: the devkit, the folder, the file [not needed with --annotations].",
+        help="Devkit, folder or file [not needed with --annotations].",
         metavar="PATH",
         show_default=False,
     ),
@@ -28,42 +28,44 @@ def prepare(
     path: Source = None,
     out: Annotated[Path, typer.Option(help="Folder of prepared datasets.")] = Path("data"),
     name: Annotated[str | None, typer.Option(help="Name of the dataset [default: the source's own].")] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not touch the image files.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the image files.")] = False,
     skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded, with a warning.")
+        bool, typer.Option("--skip-bad-images", help="Skip images that cannot be decoded, with a warning.")
     ] = False,
     keep_empty: Annotated[
-        bool, typer.Option("--keep-empty", help="coco: keep images without any annotation, as negatives.")
+        bool, typer.Option("--keep-empty", help="coco: images without any annotation are kept, as negatives.")
     ] = False,
-    year: Annotated[str | None, typer.Option(help="coco: which year of several in one folder.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, where they are elsewhere.")] = None,
+    year: Annotated[str | None, typer.Option(help="coco: year, if a folder has several.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, if they are elsewhere.")] = None,
     annotations: Annotated[
-        list[Path] | None, typer.Option(help="coco: an own annotation file; repeatable, one a split.")
+        list[Path] | None, typer.Option(help="coco: annotation file; repeatable, one per split.", metavar="PATH")
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option(help="coco: the split that --annotations is; one for each, in order.")
+        list[str] | None, typer.Option(help="coco: split of each --annotations, in the same order.", metavar="SPLIT")
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Label names, where the source does not name them, or a choice.", metavar="A,B,..."),
+        typer.Option(help="Label names, if the source does not name them, or a selection.", metavar="A,B,..."),
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option(help="Splits with unusual names, as in learning=train,holdout=test.", metavar="OWN=val,..."),
+        typer.Option(help="Splits with other names, such as learning=train,holdout=test.", metavar="OWN=val,..."),
     ] = None,
     negative: Annotated[
-        str | None, typer.Option(help="csv: value that means negative, besides 0.", metavar="VALUE")
+        str | None, typer.Option(help="csv: value that means negative, in addition to 0.", metavar="VALUE")
     ] = None,
     unknown: Annotated[
-        str | None, typer.Option(help="csv: value that means unknown, besides -1.", metavar="VALUE")
+        str | None, typer.Option(help="csv: value that means unknown, in addition to -1.", metavar="VALUE")
     ] = None,
-    seed: Annotated[int, typer.Option(help="shapes: seed of the scenes.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="shapes: random seed of the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Accept images that are in two splits, with a warning.")
+        bool, typer.Option("--allow-overlap", help="Images in two splits are accepted, with a warning.")
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Turn annotations into a dataset that train and eval read; every image is decoded once.
+    """Prepare a dataset from annotations.
+
+    The result is read by all other commands. Every image is decoded once as a check.
 
     Example: mlrec prepare voc2007 VOCdevkit
     """
@@ -103,11 +105,11 @@ def prepare(
 
 
 def _place(path: Path | None, annotations: list[Path] | None, images: Path | None) -> Path:
-    """PATH, which need not be given where --annotations says it all."""
+    """PATH, which may be left out if --annotations is given."""
     if path is not None:
         return path
     if not annotations:
-        raise UsageError("PATH is missing: say where the annotations are, as in mlrec prepare voc2007 VOCdevkit")
+        raise UsageError("PATH is missing: give the place of the annotations, as in mlrec prepare voc2007 VOCdevkit")
     return images or annotations[0].absolute().parent
 
 

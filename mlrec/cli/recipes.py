@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlrec.cli import console
+from mlrec.cli import console, options
 from mlrec.utils.errors import UsageError, nearest, printable
 
 ACTIONS = ("list", "show", "copy")
@@ -15,25 +15,38 @@ ACTIONS = ("list", "show", "copy")
 
 def recipes(
     action: Annotated[str, typer.Argument(help="list, show or copy.", metavar="ACTION")] = "list",
-    name: Annotated[str | None, typer.Argument(help="Name of a recipe.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a recipe.", metavar="NAME")] = None,
     path: Annotated[
-        Path | None, typer.Argument(help="File to copy it to [default: NAME.toml].", metavar="FILE")
+        Path | None, typer.Argument(help="File to write with copy [default: NAME.toml].", metavar="FILE")
     ] = None,
+    json: options.Json = False,
 ) -> None:
-    """List the training recipes, show one, or copy one to change it.
+    """List, show or copy training recipes.
 
     Example: mlrec recipes copy paper my.toml && mlrec train --config my.toml
     """
     from mlrec import recipes as stored
 
     if action not in ACTIONS:
-        raise UsageError(f"mlrec recipes {printable(action)}: there is {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")
+        raise UsageError(f"mlrec recipes {printable(action)}: use {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")
     if action == "list":
-        width = max(map(len, stored.names()))
-        console.result("\n".join(f"{entry:{width}}  {stored.title(entry)}" for entry in stored.names()))
+        listed = [(entry, stored.title(entry)) for entry in stored.names()]
+        if json:
+            console.result_json([{"name": entry, "title": title} for entry, title in listed])
+            return
+        width = max(len(entry) for entry, _ in listed)
+        console.result("\n".join(f"{entry:{width}}  {title}" for entry, title in listed))
     elif name is None:
         raise UsageError(f"mlrec recipes {action}: name a recipe: {', '.join(stored.names())}")
     elif action == "show":
-        console.result(stored.text(name))
+        text = stored.text(name)
+        if json:
+            console.result_json({"name": name, "text": text})
+        else:
+            console.result(text)
     else:
-        console.result(f"written to {stored.copy(name, path)}; use it with mlrec train --config")
+        file = stored.copy(name, path)
+        if json:
+            console.result_json({"name": name, "file": str(file)})
+        else:
+            console.result(f"written to {file}; next: mlrec train --config {printable(file)}")

@@ -19,7 +19,7 @@ def score(
     ],
     truth: Annotated[
         Path | None,
-        typer.Argument(help="The truth: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
+        typer.Argument(help="Truth: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Scores of the .csv are logits.")] = False,
     probabilities: Annotated[
@@ -30,8 +30,11 @@ def score(
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     json: options.Json = False,
+    full: options.Full = False,
 ) -> None:
-    """Score predictions of any model: mAP, CP CR CF1 OP OR OF1, AP per label, and the conventions.
+    """Score predictions of any model.
+
+    Prints mAP, CP, CR, CF1, OP, OR, OF1 and AP per label.
 
     A CSV has the sample in its first column and one label in each other column: filename,cat,dog. The output of mlrec
     predict is read as well. The truth holds 1, 0 and -1 (unknown). Columns and rows are matched by name; photos/a.jpg
@@ -58,4 +61,4 @@ def score(
     if json:
         console.result_json(metrics.to_dict())
         return
-    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3))
+    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3), full=full)

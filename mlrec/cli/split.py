@@ -11,39 +11,40 @@ from mlrec.cli import console, options
 
 
 def split(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
+    dataset: options.Dataset = None,
+    data: options.DataFlag = None,
+    val: Annotated[float, typer.Option(help="Fraction of samples to hold out.")] = 0.2,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds to make instead: fold0-train, fold0-val, ...")
     ] = None,
-    val: Annotated[float, typer.Option(help="Share of the samples that is held out.")] = 0.2,
-    folds: Annotated[int | None, typer.Option(help="Make so many folds instead: fold0-train, fold0-val, ...")] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column whose equal values stay together: a patient, a film.")
+        str | None, typer.Option(help="Column whose equal values stay in one split, such as a patient.")
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(help="CSV of that column [default: the one the dataset was prepared from].")
+        Path | None, typer.Option(help="CSV with the column [default: the one that the dataset was prepared from].")
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", help="The split to divide [default: trainval, else all, else train].")
+        str | None, typer.Option("--from", help="Split to divide [default: trainval, all or train].")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Put before the names of the new splits.")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix of the names of the new splits.")] = "",
     no_duplicates: Annotated[
-        bool, typer.Option("--no-duplicates", help="Do not look at the images for the same photograph twice.")
+        bool, typer.Option("--no-duplicates", help="Skip the search for near-duplicate images.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Another seed, another division.", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**32 - 1)] = 0,
     json: options.Json = False,
 ) -> None:
-    """Hold out a validation split, or make folds, in which every label keeps its prevalence; test is never touched.
+    """Split a dataset into train and val, or folds.
 
-    Adds train and val (or the folds) to the dataset. Persons of one image, equal values of --group, and images of the
-    same photograph stay together.
+    Every label keeps its prevalence; test is not changed. Persons of one image, equal values of --group, and
+    near-duplicates stay in one split.
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """
     from mlrec.workflows.data import split as workflow
     from mlrec.workflows.next_steps import train_command
 
-    made = workflow.split(
-        data,
+    result = workflow.split(
+        options.one_dataset(dataset, data),
         val=val,
         folds=folds,
         group=group,
@@ -55,8 +56,8 @@ def split(
         progress=console.Terminal(),
     )
     if json:
-        console.result_json(made.to_dict())
+        console.result_json(result.to_dict())
         return
-    console.result_tables([workflow.summary(made)])
-    train, held_out = list(made.sizes)[:2]  # of several folds the first
-    console.result(f"written to {made.dataset.path}; next: {train_command(made.dataset, train, held_out)}")
+    console.result_tables([workflow.summary(result)])
+    train, held_out = list(result.sizes)[:2]  # of several folds the first
+    console.result(f"written to {result.dataset.path}; next: {train_command(result.dataset, train, held_out)}")

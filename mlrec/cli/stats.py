@@ -12,34 +12,38 @@ from mlrec.utils.files import check_ending
 
 
 def stats(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
-    ] = None,
-    ap: Annotated[float, typer.Option(help="AP of every label that the power line assumes.")] = 0.8,
+    dataset: options.Dataset = None,
+    data: options.DataFlag = None,
+    ap: Annotated[float, typer.Option(help="AP of every label that the power analysis assumes.")] = 0.8,
     predictions: Annotated[
-        Path | None, typer.Option(help="Scores of the tested split (.npz or .csv): the power line measures instead.")
+        Path | None,
+        typer.Option(help="Scores of the test split (.npz or .csv) for the power analysis instead of --ap."),
     ] = None,
-    objects: Annotated[bool, typer.Option("--objects", help="Read boxes and masks again for object sizes.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Draw it, too: a .png, .svg or .pdf file.")] = None,
+    objects: Annotated[bool, typer.Option("--objects", help="Object sizes, from boxes and masks.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Figure to write: a .png, .svg or .pdf file.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Look at a dataset: labels, shifts between splits, what comes together, and how much a test on it can tell.
+    """Print statistics of a dataset.
 
-    Example: mlrec stats data/voc2007 --picture voc2007.png
+    Labels, shifts between splits, co-occurrence of labels, and the differences that a test on it can detect.
+
+    Example: mlrec stats data/voc2007 --figure voc2007.png
     """
     from mlrec.reports.dataset_statistics import tables
     from mlrec.workflows.data import stats as workflow
 
     terminal = console.Terminal()
-    if picture is not None:
+    if figure is not None:
         from mlrec.reports.figures.dataset_figure import SUFFIXES, draw
 
-        check_ending(picture, SUFFIXES, "--picture")
-    found = workflow.stats(data, assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal)
-    if picture is not None:
-        draw(found, picture)
-        terminal.say(f"picture: {picture}")
+        check_ending(figure, SUFFIXES, "--figure")
+    statistics = workflow.stats(
+        options.one_dataset(dataset, data), assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal
+    )
+    if figure is not None:
+        draw(statistics, figure)
+        terminal.say(f"figure: {figure}")
     if json:
-        console.result_json(found.to_dict())
+        console.result_json(statistics.to_dict())
         return
-    console.result_tables(tables(found))
+    console.result_tables(tables(statistics))

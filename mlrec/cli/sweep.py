@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def sweep(
     flags: dict[str, Any],
     study: Annotated[
-        str | None, typer.Option(help="One of the paper's studies: table6, table7, table8, figure5 or compare.")
+        str | None, typer.Option(help="Study of the paper: table6, table7, table8, figure5 or compare.", metavar="NAME")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Key and values, as key=v1,v2; repeatable.")
+        list[str] | None, typer.Option("--set", help="Config key and its values; repeatable.", metavar="KEY=A,B")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds of each setting.", metavar="A,B")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Random seeds of each setting.", metavar="A,B,...")] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds of the training split for each setting.")] = None,
     trials: Annotated[
         int | None,
@@ -35,9 +35,11 @@ def sweep(
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="Key and values, as for --set; each setting gets the best on data held out from training."),
+        typer.Option(help="Key and values to choose from for each setting, on held-out data.", metavar="KEY=A,B"),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Name of a recipe [default: the dataset's].")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a recipe [default: the dataset's].", metavar="NAME")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of keys for all runs.")] = None,
     out: options.Out = Path("runs"),
     name: Annotated[
@@ -50,19 +52,23 @@ def sweep(
         str | None,
         typer.Option(help="Optuna database URL, or journal file [default: an SQLite file in the sweep's folder]."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and about how long it takes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and an estimate of its duration.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Start runs again that failed twice and were given up.")
+        bool, typer.Option("--retry-failed", help="Runs that failed twice are started again.")
     ] = False,
     labels: options.Labels = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add 95 % intervals of mAP and of its differences to the last table.")
+        bool, typer.Option("--intervals", help="95 % intervals of mAP and of its differences in the table.")
     ] = False,
+    json: options.Json = False,
+    full: options.Full = False,
 ) -> None:
-    """Train a grid of settings, one run each; every flag of mlrec train takes several values, a,b,c or start:stop:step.
+    """Train a grid of settings, one run each.
 
-    The same command, started again or on another machine, trains what is missing and resumes what was interrupted. Runs
-    that are finished stay as they are. A run that fails does not stop the others.
+    Every flag of mlrec train takes several values, as a,b,c or start:stop:step.
+
+    The same command, started again or on another machine, trains what is missing and resumes what was interrupted.
+    Finished runs are kept. A run that fails does not stop the others.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
@@ -81,15 +87,25 @@ def sweep(
     )  # fmt: skip
     executor = SweepExecutor(plan, jobs, storage, retry_failed, options.names(labels))
     if dry_run:
-        console.result_tables([dry_run_table(plan, executor.current_states(), jobs=jobs or 1)])
+        table = dry_run_table(plan, executor.current_states(), jobs=jobs or 1)
+        if json:
+            console.result_json(console.tables_as_data([table])[0])
+        else:
+            console.result_tables([table], full=full)
         return
-    run_and_show(executor, terminal, intervals=intervals, compared=study == "compare")
+    run_and_show(executor, terminal, intervals=intervals, compared=study == "compare", json=json, full=full)
 
 
 def run_and_show(
-    executor: SweepExecutor, terminal: console.Terminal, *, intervals: bool = False, compared: bool = False
+    executor: SweepExecutor,
+    terminal: console.Terminal,
+    *,
+    intervals: bool = False,
+    compared: bool = False,
+    json: bool = False,
+    full: bool = False,
 ) -> None:
-    """Carry out a sweep, draw its progress, and print its tables; `compared` adds those of the study "compare"."""
+    """Run a sweep, draw its progress, and print its tables; `compared` adds those of the study "compare"."""
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report
     from mlrec.workflows.train.interrupt import Interrupted
@@ -102,18 +118,24 @@ def run_and_show(
         raise typer.Exit(stopped.exit_code) from None
     if any(state.status == "finished" for state in states):
         tables = [study_report(folder, labels=labels, intervals=intervals)]
-        console.result_tables(tables + (comparison_tables(folder, labels) if compared else []))
-        console.result(f"runs in {folder}; to show this table again: mlrec report --study {folder}")
-    if failed := failures(states):
-        hint = "(the same command tries again what failed once, --retry-failed what failed twice)"
+        if compared:
+            tables += comparison_tables(folder, labels)
+        if json:
+            console.result_json({"folder": str(folder), "tables": console.tables_as_data(tables)})
+        else:
+            console.result_tables(tables, full=full)
+            console.result(f"runs in {folder}; to print this table again: mlrec report --study {folder}")
+    failed = failures(states)
+    if failed:
+        hint = "(the same command retries what failed once; --retry-failed also what failed twice)"
         heading = f"{len(failed)} of {counted(len(states), 'run')} failed:"
         raise RunError("\n".join([heading, *(f"  {line}" for line in failed), hint]))
 
 
 def _shown(
-    title: str, looks: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
+    title: str, updates: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
 ) -> tuple[TrialState, ...]:
-    """Draw the states while the runs go on; without a terminal, print one line for each run that ends.
+    """Draw the states while runs are training; without a terminal, print one line for each run that ends.
 
     The mAP is that of all labels; `scored` says so if the last table is of some.
     """
@@ -123,7 +145,7 @@ def _shown(
     states: tuple[TrialState, ...] = ()
     printed: dict[str, str] = {}
     with terminal.live() as draw:
-        for states in looks:
+        for states in updates:
             if draw is not None:
                 draw(
                     render_text(
@@ -141,9 +163,9 @@ def _shown(
 
 
 def _news(state: TrialState, scored: str) -> str:
-    """Return what is worth a line if no table is drawn; "" for nothing."""
+    """The line to print if no table is drawn; "" for none."""
     if state.status == "finished":
         return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %{scored}"
     if state.status == "failed":
         return "failed"
-    return f"{state.error}; it is tried again" if state.error else ""
+    return f"{state.error}; retrying" if state.error else ""

@@ -14,17 +14,21 @@ from mlrec.utils.errors import UsageError
 if TYPE_CHECKING:
     from mlrec.runs.record import Run
 
-Recipe = Annotated[str | None, typer.Option(help="Name of a recipe [default: the dataset's]; see mlrec recipes.")]
+Recipe = Annotated[
+    str | None, typer.Option(help="Name of a recipe [default: the dataset's]; see mlrec recipes.", metavar="NAME")
+]
 File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; `base` in it names a recipe.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")]
-Name = Annotated[str | None, typer.Option(help="Name of the run's folder [default: data, backbone, head, a number].")]
+Name = Annotated[
+    str | None,
+    typer.Option(help="Name of the run folder [default: data, backbone, head, a number].", rich_help_panel="Output"),
+]
 Resume = Annotated[
-    Path | None, typer.Option(help="Resume this run (bit-exact; on CUDA with --deterministic).", metavar="RUN")
+    Path | None, typer.Option(help="Run to resume (bit-exact; on CUDA with --deterministic).", metavar="RUN")
 ]
 Compare = Annotated[
-    bool, typer.Option("--compare", help="Short for mlrec sweep --study compare: four rows, one recipe.")
+    bool, typer.Option("--compare", help="Comparison of CSRA with its baseline; short for mlrec sweep --study compare.")
 ]
-Seeds = Annotated[str | None, typer.Option(help="Seeds of --compare [default: the one seed].", metavar="A,B,...")]
+Seeds = Annotated[str | None, typer.Option(help="Random seeds of --compare [default: --seed].", metavar="A,B,...")]
 
 
 @options.with_config_flags
@@ -32,16 +36,20 @@ def train(
     flags: dict[str, Any],
     recipe: Recipe = None,
     config: File = None,
-    settings: Settings = None,
+    settings: options.Settings = None,
     out: options.Out = Path("runs"),
     name: Name = None,
     resume: Resume = None,
     compare: Compare = False,
     seeds: Seeds = None,
+    json: options.Json = False,
+    full: options.Full = False,
 ) -> None:
-    """Train a model on a prepared dataset and score it; a flag wins over --config, that over the recipe.
+    """Train a model and evaluate it.
 
-    Example: mlrec train --data data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
+    A flag wins over --config, that over the recipe. See mlrec doctor for a check of data, weights and machine.
+
+    Example: mlrec train data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
     from mlrec.workflows.train import train as workflow
     from mlrec.workflows.train.interrupt import Interrupted
@@ -61,24 +69,28 @@ def train(
         plan = plan_sweep(
             flags, study="compare", seeds=numbers, file=config, recipe=recipe, out=out, name=name, progress=terminal
         )
-        run_and_show(SweepExecutor(plan), terminal, compared=True)
+        run_and_show(SweepExecutor(plan), terminal, compared=True, json=json, full=full)
         return
     try:
         if resume is not None:
-            _tell(workflow.resume(resume, flags, progress=terminal))
+            run = workflow.resume(resume, flags, progress=terminal)
         else:
-            _tell(workflow.train(flags, file=config, recipe=recipe, out=out, name=name, progress=terminal))
+            run = workflow.train(flags, file=config, recipe=recipe, out=out, name=name, progress=terminal)
     except Interrupted as stopped:
         if processes.rank() == 0:
             terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
+    if processes.rank() == 0:  # of several processes only the first prints
+        _print_run(run, json, full)
 
 
-def _tell(run: Run) -> None:
-    """Show a run as a report does; of several processes only the first speaks."""
+def _print_run(run: Run, json: bool, full: bool) -> None:
+    """Print a run as a report does."""
     from mlrec.reports.results import result_of
     from mlrec.reports.runs_table import runs_table
 
-    if processes.rank() == 0:
-        console.result_tables([runs_table([result_of(run)], title=run.record.name)])
+    if json:
+        console.result_json({"run": str(run.path), "metrics": run.metrics().to_dict()})
+    else:
+        console.result_tables([runs_table([result_of(run)], title=run.record.name)], full=full)
         console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")

@@ -11,32 +11,33 @@ from mlrec.cli import console, options
 
 
 def tune(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of a run or of an imported model, or a .safetensors [default: the last run]."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split to choose on; not the one whose numbers you report.")] = "val",
+    model: options.TrainedModel = None,
+    split: Annotated[str, typer.Option(help="Split to tune on; not the one that you report.")] = "val",
     data: options.Data = None,
-    target: Annotated[str, typer.Option(help="CF1, OF1 or F1 (each label's own).")] = "CF1",
+    target: Annotated[
+        str, typer.Option(help="Metric to maximize: CF1, OF1 or F1 (of each label).", metavar="METRIC")
+    ] = "CF1",
     min_precision: Annotated[
-        float | None, typer.Option(help="Instead: the highest recall at which each label has this precision.")
+        float | None, typer.Option(help="Precision of each label, at which recall is maximized instead.")
     ] = None,
     least: Annotated[
-        int, typer.Option("--min-positives", help="Labels with fewer take the threshold of all labels.", min=1)
+        int,
+        typer.Option(
+            "--min-positives", help="Number of positives below which a label takes the common threshold.", min=1
+        ),
     ] = 20,
     json: options.Json = False,
-    batch_size: Annotated[int | None, typer.Option(help="Samples a step [default: the training's].", min=1)] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Loader processes [default: one a core beside a GPU, else none].", min=0)
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
-    """Choose each label's threshold and calibrate its probabilities, on a split that you do not report.
+    """Tune the threshold of each label and calibrate probabilities.
 
-    Written as thresholds.json beside the model; predict --tuned and eval --tuned use it. What is shown of the split
-    itself is cross-fitted: no sample is judged by thresholds that it helped to choose.
+    Use a split that you do not report. The result is written to thresholds.json next to the model; predict --tuned and
+    eval --tuned use it. Printed numbers are cross-fitted: no sample is evaluated with thresholds that it
+    helped to choose.
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """

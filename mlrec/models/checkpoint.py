@@ -21,6 +21,7 @@ from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.safe_loading import model_file, read_safetensors
 from mlrec.models.weights import digest, fit
+from mlrec.renamed import current_keys
 from mlrec.utils.errors import ModelError, counted, printable
 from mlrec.utils.files import write_bytes
 
@@ -48,7 +49,7 @@ class Metadata:
     @property
     def decode(self) -> Decoder:
         """The decoder it was trained with."""
-        return "pil" if self.config.get("decode") == "pil" else "fast"
+        return "pil" if self.config.get("image_backend") == "pil" else "fast"
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
@@ -118,7 +119,7 @@ def read_metadata(path: Path | str) -> Metadata:
             architecture=msgspec.convert(asdict(Architecture(**built)), Architecture),
             labels=msgspec.convert(told["labels"], tuple[str, ...]),
             preprocessing=Preprocessing.from_dict(told["preprocessing"]),
-            config=msgspec.convert(told["config"], dict[str, Any]),
+            config=current_keys(msgspec.convert(told["config"], dict[str, Any])),
             sha256=msgspec.convert(told["sha256"], str),
             lineage=lineage_from(told.get("lineage")),
         )

@@ -102,7 +102,7 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
     proto = program.model_proto
     told = {
         "format": FORMAT, "labels": model.labels, "preprocessing": model.preprocessing.to_dict(),
-        "decode": config.get("decode", "fast"),
+        "decode": config.get("image_backend", "fast"),
     }  # fmt: skip
     onnx.helper.set_model_props(proto, {KEY: json.dumps(told, ensure_ascii=False)})
     write_bytes(path, proto.SerializeToString())

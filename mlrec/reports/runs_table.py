@@ -21,15 +21,15 @@ BOOTSTRAP_NOTE = (
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
-    Column("mAP", "mAP", "percent", ranked=True),
-    *(Column(key, key, "percent", block="All", ranked=True) for key in METRICS[1:]),
+    Column("mAP", "mAP", "percent", ranked=True, essential=True),
+    *(Column(key, key, "percent", block="All", ranked=True, essential=key in ("CF1", "OF1")) for key in METRICS[1:]),
     *(Column(f"{key}_3", key, "percent", block="Top-3", ranked=True) for key in TOP3),
 )
 BOUNDS = tuple(
     Column(f"{key}_{end}", end, "percent", block=f"95 % {key}", absent="") for key in BOUNDED for end in ("low", "high")
 )
 COLUMNS = (
-    Column("method", "Method", identity=True),
+    Column("method", "Method", identity=True, essential=True),
     Column("backbone", "Backbone"),
     Column("resolution", "px", "number"),
     Column("heads", "H", "number", absent="", identity=True),
@@ -42,7 +42,7 @@ COLUMNS = (
     *BOUNDS,
     *SCORES[1:],
     Column("settings", "Settings", absent=""),
-    Column("run", "Run"),
+    Column("run", "Run", essential=True),
 )
 ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES), "run")
 

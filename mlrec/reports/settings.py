@@ -26,7 +26,7 @@ NOT_THE_METHOD = {
 METHOD = {
     "backbone", "head", "heads", "lam", "img_size", "normalize", "temperatures", "logit_scale", "pooling",
 }  # fmt: skip
-_OTHERWISE_NAMED = {"split", "train_split", "select_split", "pretrained", "weights", "weights_origin", "init"}
+_OTHERWISE_NAMED = {"split", "train_split", "select_split", "pretrained", "weights", "weights_origin", "init_from"}
 KEYS = tuple(sorted(set(FIELDS) - NOT_THE_METHOD - METHOD - _OTHERWISE_NAMED))
 WEIGHTS, BEFORE, SPLIT, DATA = "weights", "trained before on", "train_split", "train data"
 # Keys that have an effect only if another key has none of these values.
@@ -34,11 +34,11 @@ _WITHOUT_EFFECT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ema_decay": ("ema", (False,)),
     "gamma_neg": ("loss", ("bce", "focal")),
     "gamma_pos": ("loss", ("bce",)),
-    "clip": ("loss", ("bce", "focal")),
+    "asl_clip": ("loss", ("bce", "focal")),
     "momentum": ("opt", ("adamw",)),
     "randaugment_magnitude": ("randaugment", (0,)),
-    "step_epochs": ("schedule", ("cosine", "constant")),
-    "step_gamma": ("schedule", ("cosine", "constant")),
+    "lr_step_epochs": ("lr_schedule", ("cosine", "constant")),
+    "step_gamma": ("lr_schedule", ("cosine", "constant")),
     "warmup_from_zero": ("warmup_epochs", (0,)),
 }
 # Recipes whose runs may stand beside the paper's rows: its own text, its public code, the baseline that its authors

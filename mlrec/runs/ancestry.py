@@ -31,7 +31,7 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
     if record.lineage is not None:
         return record.lineage
     config = record.config
-    start = config.get("init") or config.get("weights")
+    start = config.get("init_from") or config.get("weights")
     if start in PATHS["weights"]:
         return Lineage(weights=str(start), origin="package")
     if start:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mlrec.lineage import Lineage, unknown_lineage
+from mlrec.renamed import current_keys
 from mlrec.runs import directory
 from mlrec.runs.ancestry import lineage_at
 from mlrec.runs.record import Run, RunRecord, Scored
@@ -54,7 +55,7 @@ def _as_run(file: Path, lam_at_test: bool) -> Run | None:
     record = RunRecord(
         name=model.name,
         status="finished",
-        config=found.config,
+        config=current_keys(found.config),
         scored=found.scored,
         train=None if last is None else Scored(last.dataset, last.kind, last.split, last.samples, last.digest),
         lineage=before,

@@ -12,6 +12,7 @@ import msgspec
 from mlrec.lineage import Lineage
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
+from mlrec.renamed import current_keys, current_names
 from mlrec.runs import directory
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_own_json, write_json
@@ -80,7 +81,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         file = Path(path) / directory.RECORD
         if not file.is_file():
             raise RunError(f"{printable(path)}: no run here (no {directory.RECORD}); give the folder of a run")
-        return read_own_json(file, cls, RunError, "not a record that this version wrote")
+        record = read_own_json(file, cls, RunError, "not a record that this version wrote")
+        return msgspec.structs.replace(
+            record, config=current_keys(record.config), sources=current_names(record.sources)
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from mlrec.renamed import current_keys, current_names
 from mlrec.runs.record import Run
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_own_json, write_json
@@ -57,7 +58,9 @@ class SweepFile(msgspec.Struct, frozen=True):
         """
         if not (folder / FILE).is_file():
             raise RunError(f"{printable(folder)}: no sweep here (no {FILE}); name the folder of a sweep")
-        return read_own_json(folder / FILE, cls, RunError, "start the sweep again")
+        sweep = read_own_json(folder / FILE, cls, RunError, "start the sweep again")
+        runs = [msgspec.structs.replace(entry, settings=current_keys(entry.settings)) for entry in sweep.runs]
+        return msgspec.structs.replace(sweep, runs=runs, tuned=list(current_names(dict.fromkeys(sweep.tuned))))
 
 
 def without_tuning(runs: Iterable[Run]) -> list[Run]:

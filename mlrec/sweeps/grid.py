@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlrec.config import TYPES, check_values, nearest_key, parse_names, parse_numbers, parse_value
+from mlrec.renamed import current_keys
 from mlrec.utils.errors import UsageError, printable
 
 LONGEST_NAME = 100
@@ -104,6 +105,7 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
         >>> split_axes({"heads": "2", "lam": "0,0.5"})
         ({'heads': 2}, {'lam': [0.0, 0.5]})
     """
+    texts = current_keys(texts)
     for key in texts:
         if key not in TYPES:
             raise UsageError(f"unknown key '{printable(key)}'{nearest_key(key)}")

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.dataset import Dataset
+from mlrec.renamed import first_keys
 from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
 from mlrec.utils.errors import UsageError, printable
@@ -100,7 +101,8 @@ class SweepPlan:
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         run = resolve_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
         identity = msgspec.to_builtins(run_record.identity(run))
-        identity["config"] = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
+        config = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
+        identity["config"] = first_keys(config)  # a sweep that an earlier version began keeps its names
         named = f"{label}-tune" if stage == "tune" else label
         return Trial(run_name(named, values, identity), label, values, flags, stage)
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache
 
 # Trials that agree in these keys share the features of their frozen backbone; the store compares the other keys.
-BACKBONE = ("backbone", "weights", "init", "pretrained", "img_size", "normalization", "decode", "data", "precision")
+BACKBONE = (
+    "backbone", "weights", "init_from", "pretrained", "img_size", "normalization", "image_backend", "data", "precision",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

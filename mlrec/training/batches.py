@@ -45,7 +45,7 @@ def train_batches(
         manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
     )
     total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
-    images = ImageBatches(manifest, preprocessing, config.decode, config)
+    images = ImageBatches(manifest, preprocessing, config.image_backend, config)
     largest = math.ceil(config.batch_size / world) + 2
     return run(images, keys, largest=largest, workers=config.workers, total=total, progress=progress, device=device)
 

@@ -27,7 +27,7 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
             raise
         raise RunError(
             f"BatchNorm cannot train on one number a channel: at {config.img_size} px the last map is one location, "
-            "and a batch holds one sample; use a larger --img-size or --batch-size, or fewer --accum"
+            "and a batch holds one sample; use a larger --img-size or --batch-size, or fewer --grad-accum-steps"
         ) from error
     except (RuntimeError, MemoryError) as error:
         text = str(error)
@@ -94,16 +94,16 @@ def _training_advice(config: Config, device: torch.device, precision: Precision)
     own = max(1, config.batch_size // world)  # samples of a step in this process
     batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")
     ways = []
-    # Twice as many equal parts at least; what divides the share of a process divides the batch, as --accum must.
-    more = [accum for accum in range(2 * config.accum, own + 1) if own % accum == 0]
+    # At least twice as many equal parts; --grad-accum-steps must divide the samples of a process, and then the batch.
+    more = [steps for steps in range(2 * config.grad_accum_steps, own + 1) if own % steps == 0]
     if more:
-        ways.append(f"--accum {more[0]} (parts of {own // more[0]})")
+        ways.append(f"--grad-accum-steps {more[0]} (parts of {own // more[0]})")
     ways += _half(device, precision)
     if not more:
         ways.append("a smaller --img-size")
     return (
-        f"out of {_memory(device)} at {batch} in {counted(config.accum, 'part')}, {config.img_size} px, {precision}; "
-        f"try {' or '.join(ways)}"
+        f"out of {_memory(device)} at {batch} in {counted(config.grad_accum_steps, 'part')}, {config.img_size} px, "
+        f"{precision}; try {' or '.join(ways)}"
     )
 
 

@@ -69,7 +69,7 @@ def compute_features(
         MlrecError: the features do not fit into memory, with how much they need; or a batch does not.
     """
     opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
-    images = ImageBatches(manifest, model.preprocessing, config.decode, config)
+    images = ImageBatches(manifest, model.preprocessing, config.image_backend, config)
     epochs: list[int | None] = list(range(config.feature_copies)) or [None]
     size = config.eval_batch_size or config.batch_size
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
@@ -125,8 +125,8 @@ class FeatureCache:
             return Features(manifest, self.get_or_compute(model, whole, config, **how).values[:, chosen])  # type: ignore[arg-type]
         views = [getattr(config, name) for name in VIEWS] if config.feature_copies else []
         key = (
-            _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.decode, device, precision,
-            repr(views),
+            _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.image_backend, device,
+            precision, repr(views),
         )  # fmt: skip
         if key not in self._kept:
             self._kept[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]

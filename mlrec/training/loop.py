@@ -153,8 +153,8 @@ def fit(
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns loss and gradient norm, on the device, without waiting for it."""
-    parts = min(config.accum, len(batch.samples))
-    full = math.ceil(config.batch_size / processes.world_size() / config.accum)
+    parts = min(config.grad_accum_steps, len(batch.samples))
+    full = math.ceil(config.batch_size / processes.world_size() / config.grad_accum_steps)
     images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
     total = torch.zeros((), device=network.device)
     for k in range(parts):

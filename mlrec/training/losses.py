@@ -34,12 +34,12 @@ def asl(logits: Tensor, positive: Tensor, config: Config) -> Tensor:
     """Asymmetric loss (Ridnik et al. 2021, Eqs. 4-7), with the gradient of its focusing factors.
 
     -(1 - p)^γ₊ log p of a positive and -pₘ^γ₋ log(1 - pₘ) of a negative, pₘ = max(p - m, 0); γ₊ is `gamma_pos`,
-    γ₋ `gamma_neg` and the margin m `clip`.
+    γ₋ `gamma_neg` and the margin m `asl_clip`.
     """
     p, q = torch.sigmoid(logits), torch.sigmoid(-logits)
-    shifted = (p - config.clip).clamp(min=0)
+    shifted = (p - config.asl_clip).clamp(min=0)
     # 1 - pm is at least the margin; without one its logarithm is exact only from the logit.
-    log_rest = torch.log((q + config.clip).clamp(max=1)) if config.clip else functional.logsigmoid(-logits)
+    log_rest = torch.log((q + config.asl_clip).clamp(max=1)) if config.asl_clip else functional.logsigmoid(-logits)
     of_positive = _power(q, config.gamma_pos) * functional.logsigmoid(logits)
     of_negative = _power(shifted, config.gamma_neg) * log_rest
     return -(positive * of_positive + (1 - positive) * of_negative)

@@ -18,15 +18,15 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
     Args:
         step: optimiser steps done before this one, from 0.
         steps_per_epoch: steps in one pass over the training split.
-        config: `lr`, the `schedule` with its `step_*` keys, and the warm-up: linear, from `lr` / W to `lr` over the W
+        config: `lr`, the `lr_schedule` with its keys, and the warm-up: linear, from `lr` / W to `lr` over the W
             steps of `warmup_epochs`; with `warmup_from_zero` from 0 to `lr` (1 - 1/W), as in the paper's code.
     """
     warm = round(config.warmup_epochs * steps_per_epoch)
     if step < warm:
         return config.lr * (step + (0 if config.warmup_from_zero else 1)) / warm
-    if config.schedule == "step":
-        return config.lr * config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
-    if config.schedule == "cosine":
+    if config.lr_schedule == "step":
+        return config.lr * config.step_gamma ** (step // steps_per_epoch // config.lr_step_epochs)
+    if config.lr_schedule == "cosine":
         share = (step - warm) / max(1, config.epochs * steps_per_epoch - warm)
         return config.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
     return config.lr
@@ -53,7 +53,8 @@ def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
 def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
     """Parameter groups with their `lr_mult` and `weight_decay`; empty ones are left out.
 
-    With `no_decay`, vectors (norms, biases) and embeddings are not decayed. Without it everything is, as in the paper.
+    With `decay_norm_bias` every parameter is decayed, as in the paper. Otherwise vectors (norms, biases) and embeddings
+    are not.
     """
     split: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -80,4 +81,4 @@ def _in_head(name: str) -> bool:
 
 def _is_decayed(name: str, parameter: nn.Parameter, config: Config) -> bool:
     embedding = name.rpartition(".")[2] in ("pos_embed", "cls_token", "reg_token", "dist_token")
-    return not (config.no_decay and (parameter.ndim <= 1 or embedding))
+    return config.decay_norm_bias or not (parameter.ndim <= 1 or embedding)

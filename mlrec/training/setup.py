@@ -51,7 +51,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         ModelError: unknown names, or weights that cannot be had; never random ones instead.
     """
     torch.manual_seed(config.seed)
-    source = None if empty else config.init or config.weights
+    source = None if empty else config.init_from or config.weights
     model = create_model(
         paper_weights(config.backbone) if paper else config.backbone,
         len(manifest.labels),
@@ -167,7 +167,7 @@ def per_process(config: Config) -> int:
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
     """What the record says of the model; the backbone carries a tag where the weights of that tag were the start."""
     tagged = model.backbone.name
-    given = config.init or config.weights
+    given = config.init_from or config.weights
     published = config.pretrained and given is None
     return {
         "backbone": tagged if published else tagged.partition(".")[0],

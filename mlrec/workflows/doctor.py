@@ -195,7 +195,9 @@ def _decoder() -> Iterator[Check]:
     seconds = time.perf_counter() - begun
     away = int(np.abs(fast - decode_bytes(stream.getvalue(), "test.jpg", "pil").pixels).max())
     text = f"simplejpeg and Pillow differ by at most {away} of 255 ({1000 * seconds:.1f} ms)"
-    yield Check("decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --decode pil")
+    yield Check(
+        "decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --image-backend pil"
+    )
 
 
 def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[Check]:
@@ -299,7 +301,7 @@ def _weights(plans: list[TrainPlan]) -> Iterator[Check]:
     from mlrec.training.setup import build_model
 
     plan, config = plans[0], plans[0].config
-    from_hub = config.pretrained and config.init is None and config.weights is None
+    from_hub = config.pretrained and config.init_from is None and config.weights is None
     without = msgspec.structs.replace(config, pretrained=False) if from_hub else config
     model = build_model(without, plan.train, paper=plan.paper)
     where = model.backbone.origin or f"{model.backbone.name}: random initialisation"

@@ -37,7 +37,7 @@ def made(name: str) -> Classifier:
 )
 def test_logits_agree_for_any_number_of_images(name: str, tmp_path: Path) -> None:
     model = made(name)
-    export_onnx(model, tmp_path / "model.onnx", {"decode": "pil"})
+    export_onnx(model, tmp_path / "model.onnx", {"image_backend": "pil"})
     found = OnnxModel.load(tmp_path / "model.onnx")
     assert (found.labels, found.preprocessing, found.decode) == (model.labels, model.preprocessing, "pil")
     size = model.preprocessing.size

@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
         write_run(tmp_path, "csra", conventions="csra"),
         write_run(tmp_path, "part", logits=LOGITS[:3], targets=np.array(TARGETS)[:3]),
         write_run(tmp_path, "digest", digest="another"),
-        write_run(tmp_path, "coco", config={"init": "runs/coco-1"}),
+        write_run(tmp_path, "coco", config={"init_from": "runs/coco-1"}),
         write_run(tmp_path, "elsewhere", dataset="other"),
     ]
     table = runs_table(results(*paths))

@@ -328,7 +328,7 @@ def test_a_worker_that_dies_is_replaced_and_its_run_resumed(data: Path, tmp_path
     assert_trained_once(broken, ["started", "resumed"])
     lines = [line for line in stderr.splitlines() if broken.name in line]
     assert [line.split()[0] for line in lines] in (["0/2", "1/2"], ["1/2", "2/2"], ["0/2", "2/2"]), lines
-    assert lines[0].endswith("it is tried again")
+    assert lines[0].endswith("retrying")
     assert lines[1].endswith("% over all labels"), "the last table is of one"
     assert ": failed" not in stderr
     assert "written" not in stdout

@@ -170,7 +170,7 @@ def test_persons_of_an_image_are_cut_from_one_decoding(pictures: Manifest, monke
 
 def test_the_pil_path_shows_the_same_views(pictures: Manifest) -> None:
     fast = list(train_batches(pictures, config(), SMALL, epoch=0))
-    slow = list(train_batches(pictures, config(decode="pil"), SMALL, epoch=0))
+    slow = list(train_batches(pictures, config(image_backend="pil"), SMALL, epoch=0))
     for a, b in zip(fast, slow, strict=True):
         assert torch.equal(a.samples, b.samples)
         assert (a.images.int() - b.images.int()).abs().max() <= 6  # two JPEG decoders

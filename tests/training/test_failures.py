@@ -92,10 +92,15 @@ def test_advice_of_scoring_needs_less_memory(device: str, precision: Precision, 
 @pytest.mark.parametrize(
     ("batch", "accum", "world", "told"),
     [
-        (16, 1, 1, "batch size 16 in 1 part, 64 px, bf16; try --accum 2 (parts of 8)"),
-        (7, 1, 1, "batch size 7 in 1 part, 64 px, bf16; try --accum 7 (parts of 1)"),
-        (24, 2, 1, "batch size 24 in 2 parts, 64 px, bf16; try --accum 4 (parts of 6)"),
-        (16, 2, 4, "batch size 16 (4 in each of 4 processes) in 2 parts, 64 px, bf16; try --accum 4 (parts of 1)"),
+        (16, 1, 1, "batch size 16 in 1 part, 64 px, bf16; try --grad-accum-steps 2 (parts of 8)"),
+        (7, 1, 1, "batch size 7 in 1 part, 64 px, bf16; try --grad-accum-steps 7 (parts of 1)"),
+        (24, 2, 1, "batch size 24 in 2 parts, 64 px, bf16; try --grad-accum-steps 4 (parts of 6)"),
+        (
+            16,
+            2,
+            4,
+            "batch size 16 (4 in each of 4 processes) in 2 parts, 64 px, bf16; try --grad-accum-steps 4 (parts of 1)",
+        ),
         (16, 4, 4, "batch size 16 (4 in each of 4 processes) in 4 parts, 64 px, bf16; try a smaller --img-size"),
     ],
 )
@@ -103,15 +108,15 @@ def test_advice_of_training_is_a_config_that_trains_and_needs_less(
     batch: int, accum: int, world: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(world))
-    config = Config(batch_size=batch, accum=accum, img_size=64)
+    config = Config(batch_size=batch, grad_accum_steps=accum, img_size=64)
     with pytest.raises(RunError) as raised, explained(config, CPU, "bf16"):
         raise CUDA
     assert str(raised.value) == f"out of memory at {told}"
-    if "--accum" in told:
-        advised = int(told.split("--accum ")[1].split()[0])
+    if "--grad-accum-steps" in told:
+        advised = int(told.split("--grad-accum-steps ")[1].split()[0])
         assert batch % advised == 0
         assert -(-batch // world // advised) < -(-batch // world // accum)
-        msgspec.structs.replace(config, accum=advised)
+        msgspec.structs.replace(config, grad_accum_steps=advised)
 
 
 def full(*_: object, **__: object) -> None:
@@ -131,7 +136,9 @@ def run(data: Path) -> Path:
 @pytest.mark.parametrize("place", ["make_state", "make_network", "build_model"])
 def test_before_the_first_step_too(place: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"mlrec.training.setup.{place}", full)
-    with pytest.raises(RunError, match=r"out of memory at batch size 4 in 1 part, 32 px, fp32; try --accum 2"):
+    with pytest.raises(
+        RunError, match=r"out of memory at batch size 4 in 1 part, 32 px, fp32; try --grad-accum-steps 2"
+    ):
         train({**FAST, "data": str(data)}, out=tmp_path)
 
 

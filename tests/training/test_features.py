@@ -130,7 +130,7 @@ def test_a_store_computes_once_what_only_the_head_tells_apart(
     assert len(computed) == 1
     store.get_or_compute(backbone(1, "csra"), pictures, config(), device=CPU)
     store.get_or_compute(backbone(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
-    store.get_or_compute(backbone(0, "csra"), pictures, config(decode="pil"), device=CPU)
+    store.get_or_compute(backbone(0, "csra"), pictures, config(image_backend="pil"), device=CPU)
     assert len(computed) == 4
     augmented = store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
     assert store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 DATA = Manifest("d", "train", Path(), ("a", "b", "c"), ("x.jpg",), np.zeros((1, 3), np.int8))
 PLAIN = Config(
     backbone="test_resnet", head="average", pretrained=False, img_size=32, epochs=2, lr=0.1, batch_size=4,
-    head_lr_mult=2.0, channels_last=False, schedule="step", step_epochs=1, normalization="half",
+    head_lr_mult=2.0, channels_last=False, lr_schedule="step", lr_step_epochs=1, normalization="half",
 )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     config = changed(backbone="test_vit", epochs=1)  # no BatchNorm, whose statistics are of each part
     whole, events = run(config, batches(3, 5), 3)
-    parts, in_parts = run(changed(backbone="test_vit", epochs=1, accum=2), batches(3, 5), 3)
+    parts, in_parts = run(changed(backbone="test_vit", epochs=1, grad_accum_steps=2), batches(3, 5), 3)
     assert torch.allclose(weights(whole.model), weights(parts.model), atol=1e-6)
     assert [e.loss for e in in_parts] == pytest.approx([e.loss for e in events], rel=1e-5)
 
@@ -121,10 +121,10 @@ def test_share_weighs_a_processes_loss() -> None:
 @pytest.mark.parametrize(("backbone", "accum"), [("test_resnet", 1), ("test_resnet", 2), ("test_vit", 1)])
 def test_recomputed_activations_train_the_same_network(backbone: str, accum: int) -> None:
     """Running statistics of BatchNorm too, though the forward pass runs twice."""
-    config = changed(backbone=backbone, epochs=1, accum=accum, ema=True)
+    config = changed(backbone=backbone, epochs=1, grad_accum_steps=accum, ema=True)
     usual, events = run(config, batches(3), 3)
     recomputed, others = run(
-        changed(grad_checkpointing=True, backbone=backbone, epochs=1, accum=accum, ema=True), batches(3), 3
+        changed(grad_checkpointing=True, backbone=backbone, epochs=1, grad_accum_steps=accum, ema=True), batches(3), 3
     )
     assert recomputed.model.backbone.timm_model.grad_checkpointing
     assert events == others

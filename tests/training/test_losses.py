@@ -75,12 +75,12 @@ def test_focal_is_torchvisions(gamma: float) -> None:
     ("gamma_pos", "gamma_neg", "margin"), [(1, 4, 0.05), (0, 4, 0.05), (0, 2, 0.0), (0, 0, 0.0), (2, 1, 0.3)]
 )
 def test_asl_is_its_papers_formula(gamma_pos: float, gamma_neg: float, margin: float) -> None:
-    value = run(loss="asl", gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=margin)
+    value = run(loss="asl", gamma_pos=gamma_pos, gamma_neg=gamma_neg, asl_clip=margin)
     assert value == pytest.approx(slow_asl(LOGITS, TARGETS, gamma_pos, gamma_neg, margin), rel=1e-5)
 
 
 def test_asl_without_focus_and_margin_is_bce() -> None:
-    assert run(loss="asl", gamma_pos=0.0, gamma_neg=0.0, clip=0.0) == pytest.approx(run(), rel=1e-6)
+    assert run(loss="asl", gamma_pos=0.0, gamma_neg=0.0, asl_clip=0.0) == pytest.approx(run(), rel=1e-6)
 
 
 def test_asls_gradient_is_that_of_the_formula() -> None:
@@ -98,7 +98,7 @@ def test_asls_gradient_is_that_of_the_formula() -> None:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 4.0])
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 def test_extreme_logits_keep_loss_and_gradient_finite(name: str, gamma: float, margin: float) -> None:
-    config = Config(loss=name, gamma_pos=gamma, gamma_neg=gamma, clip=margin)  # type: ignore[arg-type]
+    config = Config(loss=name, gamma_pos=gamma, gamma_neg=gamma, asl_clip=margin)  # type: ignore[arg-type]
     targets = torch.tensor([[1, 0, 1], [1, 0, 0]], dtype=torch.int8)
     logits = torch.tensor([[-200.0, 200.0, 0.0], [200.0, -200.0, 30.0]], requires_grad=True)
     loss = loss_function(config, TRAIN)(logits, targets)

@@ -42,7 +42,7 @@ def test_the_papers_recipe_differs_by_one_step_of_warm_up_only() -> None:
 
 
 def test_cosine_falls_from_lr_to_nothing_after_the_warm_up() -> None:
-    config = Config(schedule="cosine", epochs=10, warmup_epochs=1.0, lr=0.1)
+    config = Config(lr_schedule="cosine", epochs=10, warmup_epochs=1.0, lr=0.1)
     lrs = [lr_at(k, 7, config) for k in range(70)]
     assert lrs[6] == lrs[7] == 0.1
     assert lrs == sorted(lrs[:7]) + sorted(lrs[7:], reverse=True)
@@ -51,7 +51,7 @@ def test_cosine_falls_from_lr_to_nothing_after_the_warm_up() -> None:
 
 
 def test_constant_and_fractional_warm_up() -> None:
-    config = Config(schedule="constant", warmup_epochs=0.5, lr=0.2)
+    config = Config(lr_schedule="constant", warmup_epochs=0.5, lr=0.2)
     assert [lr_at(k, 4, config) for k in range(4)] == [0.1, 0.2, 0.2, 0.2]
 
 
@@ -69,9 +69,9 @@ def test_groups_hold_every_parameter_once_with_its_multiplier() -> None:
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in model.parameters()}
 
 
-def test_no_decay_spares_vectors_and_a_frozen_backbone_has_no_group() -> None:
+def test_without_decay_norm_bias_spares_vectors_and_a_frozen_backbone_has_no_group() -> None:
     model = Tiny()
-    groups = parameter_groups(model, Config(no_decay=True, weight_decay=0.1))
+    groups = parameter_groups(model, Config(decay_norm_bias=False, weight_decay=0.1))
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.0, 3), (0.1, 1), (0.0, 1), (0.1, 1)]
     model.backbone.requires_grad_(False)
     assert [g["lr_mult"] for g in parameter_groups(model, Config(head_lr_mult=3))] == [3]

@@ -38,7 +38,13 @@ def written(name: str) -> Config:
 
 def config_of(name: str) -> Config:
     return msgspec.structs.replace(
-        written(name), pretrained=False, weights=None, freeze_backbone=False, channels_last=False, batch_size=2, accum=1
+        written(name),
+        pretrained=False,
+        weights=None,
+        freeze_backbone=False,
+        channels_last=False,
+        batch_size=2,
+        grad_accum_steps=1,
     )
 
 
@@ -95,7 +101,7 @@ PRINTED = {
 def test_the_experiments_hold_the_papers_settings(name: str) -> None:
     heads, lam, head, size, batch, every, mult = PRINTED[name]
     config = written(name)
-    found = (config.head, config.img_size, config.batch_size, config.step_epochs, config.head_lr_mult)
+    found = (config.head, config.img_size, config.batch_size, config.lr_step_epochs, config.head_lr_mult)
     assert found == (head, size, batch, every, mult)
     assert heads is None or config.heads == heads
     assert lam is None or config.lam == lam
@@ -111,7 +117,7 @@ def test_the_experiments_hold_the_papers_settings(name: str) -> None:
 def test_todays_recipe_of_a_data_set_changes_what_recipe_mlrec_does_and_no_more(name: str, papers: str) -> None:
     ours, theirs = written(name), written(papers)
     changed = {key for key in FIELDS if getattr(ours, key) != getattr(theirs, key)}
-    assert changed == {"epochs", "schedule", "warmup_epochs", "ema", "unknown"}
+    assert changed == {"epochs", "lr_schedule", "warmup_epochs", "ema", "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,7 @@ def test_the_baseline_that_the_authors_report() -> None:
     for kind in ("coco", "voc2007", "voc2012", "wider"):
         config = resolve(*recipes.chain("paper-baseline"), source_kind=kind).config
         assert (config.head, config.lr, config.head_lr_mult) == ("average", 0.01, 1)
-        assert (config.epochs, config.schedule, config.step_epochs) == (40, "step", 15)
+        assert (config.epochs, config.lr_schedule, config.lr_step_epochs) == (40, "step", 15)
 
 
 @pytest.mark.parametrize("name", ["voc-resnet101", "voc-resnet101-csra", "voc-cut-csra", "voc-mlrec"])

@@ -34,7 +34,7 @@ from tests.processes import started
 from tests.tiny import FAST, LABELS, make_tiny
 
 REPOSITORY = Path(__file__).parents[2]
-HARD = {**FAST, "ema": True, "head_dropout": 0.5, "save_every": 2, "accum": 2, "eval_every": 1}
+HARD = {**FAST, "ema": True, "head_dropout": 0.5, "save_every": 2, "grad_accum_steps": 2, "eval_every": 1}
 ARTEFACTS = (directory.PREDICTIONS, directory.METRICS, directory.PER_LABEL)
 
 

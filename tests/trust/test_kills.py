@@ -134,8 +134,10 @@ TASKS = {
     "export": Task(["export", "runs/one", "--out", "onnx"], "onnx", 2),
     "export of weights": Task(["export", "runs/one", "--format", "safetensors", "--out", "weights"], "weights", 0.8),
     "split": Task(["split", "data/divided", "--folds", "2"], "data/divided", 0.3, again="into"),
-    "stats": Task(["stats", "data/tiny", "--picture", "stats.png"], "stats.png"),
-    "duplicates": Task(["duplicates", "data/tiny", "--alike", "0.5", "--sheet", "twins.png"], "twins.png", 0.3),
+    "stats": Task(["stats", "data/tiny", "--figure", "stats.png"], "stats.png"),
+    "duplicates": Task(
+        ["duplicates", "data/tiny", "--min-similarity", "0.5", "--contact-sheet", "twins.png"], "twins.png", 0.3
+    ),
     "label-errors": Task(
         ["label-errors", "--data", "data/doubted", *settings(), "--recipe", "paper", "--folds", "2", "--out", "doubts"],
         "doubts", 0.8, whole=False,

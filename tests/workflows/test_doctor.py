@@ -76,7 +76,7 @@ def unscored(data: Path, root: Path) -> Path:
         ("settings", {"select_split": "none"}, None),
         ("settings", {"select_split": "val"}, None),
         ("settings", {"weights": "efficientnet-lite7"}, None),
-        ("settings", {"init": "nowhere"}, None),
+        ("settings", {"init_from": "nowhere"}, None),
         ("settings", {"backbone": "resnt18"}, None),
         ("settings", {"precision": "fp16"}, None),
         ("settings", {"device": "cuda:99"}, None),

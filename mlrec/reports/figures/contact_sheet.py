@@ -43,7 +43,7 @@ def write_sheet(lines: Sequence[SheetRow], path: Path) -> int:
     """Draw `lines` into the PNG file `path`; those that no sheet can hold are left out. How many pictures it shows."""
     from PIL import Image, ImageDraw, ImageFont
 
-    check_ending(path, SUFFIXES, "--sheet")
+    check_ending(path, SUFFIXES, "--contact-sheet")
     rows = list(_rows(lines))
     shown: list[tuple[str, tuple[Tile, ...]]] = []
     height = GAP

@@ -32,7 +32,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    ending = check_ending(path, SUFFIXES, "--picture")
+    ending = check_ending(path, SUFFIXES, "--figure")
     figure = Figure(figsize=(13, 9), layout="constrained")
     axes = figure.subplot_mosaic([["labels", "labels"], ["histogram", "together"]], height_ratios=[1, 1.4])
     _labels(axes["labels"], statistics)

@@ -1,4 +1,4 @@
-"""What `mlrec eval --lam` shows: λ = 0, the fixed λ and the best one, with intervals; and AP by size and number."""
+"""What `mlrec lambda-sweep` prints: λ = 0, the fixed λ and the best one, with intervals; and AP by size and number."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
         except msgspec.MsgspecError as error:
-            raise RunError(f"{printable(path)}: {printable(error)}; not what mlrec eval --backbone writes") from error
+            raise RunError(f"{printable(path)}: {printable(error)}; not a file of mlrec imagenet") from error
 
     def at(self, lam: float) -> tuple[float, float]:
         """Top-1 and top-5 at a λ of the grid."""

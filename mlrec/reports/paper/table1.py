@@ -1,6 +1,6 @@
 """Table 1: a trained average-pooling model with λ times the maximum added at test time, beside the paper's rows.
 
-What `mlrec eval RUN --lam 0:1:0.01` finds lies in `lambda.json` in a folder lambda-DATA-SPLIT beside
+The result of `mlrec lambda-sweep RUN --lam 0:1:0.01` is stored in `lambda.json` in a folder lambda-DATA-SPLIT beside
 the model.
 """
 
@@ -108,7 +108,7 @@ class LamSweep(msgspec.Struct, frozen=True):
         Raises:
             RunError: it is not such a file.
         """
-        return read_own_json(path, cls, RunError, "not what mlrec eval --lam writes")
+        return read_own_json(path, cls, RunError, "not a file of mlrec lambda-sweep")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class PaperTable:
 
 
 SERVER = (
-    "VOC2012 test is scored by its server alone: bring its results with --extra rows.csv. The server's AP is the "
+    "VOC2012 test is scored by its server alone: bring its results with --extra-rows rows.csv. The server's AP is the "
     "VOC2010 envelope; an AP computed here is no entry of this table"
 )
 TABLES = {

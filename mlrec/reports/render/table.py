@@ -70,7 +70,8 @@ class Column:
         kind: what its numbers are; "percent" and "points" hold fractions of 1.
         block: a heading over neighbouring columns ("Top-3").
         ranked: the largest number of each group is the best.
-        identity: says which row this is; repeated where a table is folded to the width of a terminal.
+        identity: Names the row; repeated if a table is folded to the width of a terminal.
+        essential: Kept if a table is wider than the terminal; the other columns need --full.
         absent: what stands for None; blank where the column does not concern a row.
     """
 
@@ -80,6 +81,7 @@ class Column:
     block: str = ""
     ranked: bool = False
     identity: bool = False
+    essential: bool = False
     absent: str = UNDEFINED
 
     def show(self, cell: Cell) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,23 +11,48 @@ from mlrec.reports.render.table import Column, Row, Table, one_line
 
 GAP = "  "
 BEST = "*"
-Parts = Sequence[tuple[str, str]]  # of a row: for each column what is aligned, and what hangs over on the right
+NARROWEST = 12  # columns of a wrapped text
+MORE = "more columns: --full, or a wider terminal"
+CONVENTIONS = re.compile(r"conventions (\S+): .*")
+POINTER = r"conventions \1: see docs/explanation/conventions.md"
+Parts = Sequence[tuple[str, str]]  # of a row: per column the aligned text, and the marks to the right of it
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 
-def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None) -> str:
+def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None, full: bool = True) -> str:
     """Tables one below the other.
 
-    The best of a group is bold when `styled` (ANSI), else marked with an asterisk. A table wider than `columns` is
-    folded between its blocks, the columns that name its rows repeated.
+    Args:
+        tables: Tables to print.
+        styled: The best of a group is bold (ANSI) instead of marked with an asterisk.
+        columns: Width of the terminal. Tables are folded between their blocks, with the identity columns repeated, and
+            texts are wrapped between words. None: nothing is folded or wrapped.
+        full: Print all columns and footnotes. Otherwise a table that is wider than the terminal keeps its essential
+            columns, and the rules of the conventions are only named.
     """
-    return "\n\n".join(_one(part, styled) for table in tables for part in _folded(table, columns)) + "\n"
+    parts = [part for table in tables for part in _fitted(table, columns, full)]
+    if columns is not None and not full:
+        parts = _with_short_notes(parts)
+    return "\n\n".join(_one(part, styled, columns) for part in parts) + "\n"
 
 
-def _folded(table: Table, columns: int | None) -> list[Table]:
-    names = [k for k, column in enumerate(table.columns) if column.identity]
-    if columns is None or not names:
+def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
+    """The parts of a table that fit the terminal."""
+    if columns is None or _total(table) <= columns:
         return [table]
+    if not full and any(column.essential for column in table.columns):
+        essential = [k for k, column in enumerate(table.columns) if column.essential]
+        named = [k for k, column in enumerate(table.columns) if column.essential or column.identity]
+        short = table.only(named)
+        if _total(short) > columns:
+            short = table.only(essential)
+        return [replace(short, footnotes=(*short.footnotes, MORE))]
+    return _folded(table, columns)
+
+
+def _folded(table: Table, columns: int) -> list[Table]:
+    """Fold a table between its blocks."""
+    names = [k for k, column in enumerate(table.columns) if column.identity]
     sizes = [b + t + len(GAP) for b, t in zip(*_sizes(table, _cells(table, False)), strict=True)]
     parts: list[list[int]] = [[]]
     for _, start, end in table.blocks():
@@ -38,22 +64,82 @@ def _folded(table: Table, columns: int | None) -> list[Table]:
     return [replace(part, footnotes=()) for part in folded[:-1]] + folded[-1:]
 
 
-def _one(table: Table, styled: bool) -> str:
+def _total(table: Table) -> int:
+    bodies, tails = _sizes(table, _cells(table, False))
+    return sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1)
+
+
+def _with_short_notes(tables: Sequence[Table]) -> list[Table]:
+    """The tables with the conventions named once, instead of explained under each."""
+    seen: set[str] = set()
+    short = []
+    for table in tables:
+        notes = []
+        for note in table.footnotes:
+            named = CONVENTIONS.sub(POINTER, note)
+            if named == note or named not in seen:
+                notes.append(named)
+            seen.add(named)
+        short.append(replace(table, footnotes=tuple(notes)))
+    return short
+
+
+def _one(table: Table, styled: bool, columns: int | None) -> str:
     cells = _cells(table, styled)
+    if columns is not None:
+        cells = _narrowed(table, cells, columns)
     bodies, tails = _sizes(table, cells)
-    rule = "─" * (sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1))
-    lines = [one_line(table.title), rule, *_headings(table, bodies, tails), rule]
+    size = sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1)
+    rule = "─" * (size if columns is None else min(size, columns))
+    lines = [*_wrapped(one_line(table.title), columns), rule, *_headings(table, bodies, tails), rule]
     drawn = iter(zip(table.rows, cells, strict=True))
     for title, rows in table.groups():
         if title:
-            lines += ([] if lines[-1] == rule else [""]) + [one_line(title)]
+            lines += ([] if lines[-1] == rule else [""]) + _wrapped(one_line(title), columns)
         for row, parts in (next(drawn) for _ in rows):
-            lines.append(_line(table.columns, row, parts, bodies, tails, styled))
+            lines += _lines_of(table.columns, row, parts, bodies, tails, styled)
+    notes = list(table.footnotes)
     if not styled and any(row.best for row in table.rows):
-        notes = [f"{BEST} best of its block", *table.footnotes]
-    else:
-        notes = list(table.footnotes)
-    return "\n".join(line.rstrip() for line in [*lines, rule, *map(one_line, notes)])
+        notes.insert(0, f"{BEST} best of its block")
+    lines.append(rule)
+    for note in notes:
+        lines += _wrapped(one_line(note), columns)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _narrowed(table: Table, cells: list[Parts], columns: int) -> list[Parts]:
+    """Wrap the widest texts until the table fits; a cell of several lines holds line feeds."""
+    texts = [k for k, column in enumerate(table.columns) if column.kind == "text"]
+    while texts:
+        bodies, tails = _sizes(table, cells)
+        excess = sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1) - columns
+        widest = max(texts, key=lambda k: bodies[k])
+        if excess <= 0 or bodies[widest] <= NARROWEST:
+            return cells
+        texts.remove(widest)
+        cells = [_wrap_cell(parts, widest, max(NARROWEST, bodies[widest] - excess)) for parts in cells]
+    return cells
+
+
+def _wrap_cell(parts: Parts, k: int, size: int) -> Parts:
+    body, tail = parts[k]
+    return [*parts[:k], ("\n".join(_wrapped(body, size, at_hyphens=True)), tail), *parts[k + 1 :]]
+
+
+def _wrapped(text: str, columns: int | None, *, at_hyphens: bool = False) -> list[str]:
+    """Lines of at most `columns`, broken between words, or in a long word after a hyphen."""
+    if columns is None:
+        return [text]
+    lines = [""]
+    for word in text.split(" "):
+        pieces = re.findall(r"[^-]+-*|-+", word) if at_hyphens and width(word) > columns else [word]
+        for k, piece in enumerate(pieces):
+            joined = piece if k or not lines[-1] else f" {piece}"
+            if lines[-1] and width(lines[-1]) + width(joined) > columns:
+                lines.append(piece)
+            else:
+                lines[-1] += joined
+    return lines
 
 
 def _cells(table: Table, styled: bool) -> list[Parts]:
@@ -63,7 +149,10 @@ def _cells(table: Table, styled: bool) -> list[Parts]:
 def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
     """The widest body (or title) and tail of each column; the first of a block makes room for its heading."""
     columns = table.columns
-    bodies = [max([width(column.title), *(width(row[k][0]) for row in cells)]) for k, column in enumerate(columns)]
+    bodies = []
+    for k, column in enumerate(columns):
+        lines = [line for row in cells for line in row[k][0].split("\n")]
+        bodies.append(max([width(column.title), *map(width, lines)]))
     tails = [max([0, *(width(row[k][1]) for row in cells)]) for k in range(len(columns))]
     for block, start, end in table.blocks():
         span = sum(bodies[start:end]) + sum(tails[start:end]) + len(GAP) * (end - start - 1)
@@ -72,7 +161,7 @@ def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
 
 
 def _body_and_tail(row: Row, k: int, column: Column, styled: bool) -> tuple[str, str]:
-    """What is aligned, and what hangs over it on the right: asterisk and footnote marks."""
+    """The aligned text of a cell, and the marks to the right of it: asterisk and footnote marks."""
     tail = (BEST if k in row.best and not styled else "") + row.marks.get(k, "")
     body = column.show(row.cells[k])
     return (f"{body} {tail}".rstrip(), "") if column.kind == "text" else (body, tail)
@@ -91,20 +180,27 @@ def _headings(table: Table, bodies: Sequence[int], tails: Sequence[int]) -> list
     return [line, titles]
 
 
-def _line(
+def _lines_of(
     columns: Sequence[Column],
     row: Row,
     parts: Parts,
     bodies: Sequence[int],
     tails: Sequence[int],
     styled: bool,
-) -> str:
-    drawn = []
-    for k, (column, (body, tail)) in enumerate(zip(columns, parts, strict=True)):
-        padded = _pad(body, bodies[k], column.kind == "text")
-        bold = styled and k in row.best
-        drawn.append((f"{BOLD}{padded}{PLAIN}" if bold else padded) + tail + " " * (tails[k] - width(tail)))
-    return GAP.join(drawn)
+) -> list[str]:
+    """The lines of a row: several if a cell is wrapped."""
+    split = [body.split("\n") for body, _ in parts]
+    lines = []
+    for line in range(max(map(len, split))):
+        drawn = []
+        for k, column in enumerate(columns):
+            body = split[k][line] if line < len(split[k]) else ""
+            tail = parts[k][1] if line == 0 else ""
+            padded = _pad(body, bodies[k], column.kind == "text")
+            bold = styled and k in row.best
+            drawn.append((f"{BOLD}{padded}{PLAIN}" if bold else padded) + tail + " " * (tails[k] - width(tail)))
+        lines.append(GAP.join(drawn))
+    return lines
 
 
 def _pad(cell: str, size: int, left: bool) -> str:
@@ -114,6 +210,5 @@ def _pad(cell: str, size: int, left: bool) -> str:
 
 def width(cell: str) -> int:
     """Terminal columns that `cell` takes: two for wide characters, none for combining ones."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in cell
-    )
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in cell)
+    return len(cell) + wide - sum(unicodedata.combining(char) != 0 for char in cell)

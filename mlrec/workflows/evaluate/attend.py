@@ -170,9 +170,9 @@ def _head_of(temperature: float, known: Sequence[float]) -> int:
             return k
     there = ", ".join(f"{degree:g}" for degree in known)
     raise UsageError(
-        f"--head {temperature:g}: the model's heads have T = {there}"
+        f"--temperature {temperature:g}: the model's heads have T = {there}"
         if known
-        else f"--head {temperature:g}: the model has no attention; leave --head out to see contributions"
+        else f"--temperature {temperature:g}: the model has no attention; leave --temperature out to see contributions"
     )
 
 

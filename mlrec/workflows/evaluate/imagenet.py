@@ -1,4 +1,4 @@
-"""`mlrec eval --backbone NAME --pretrained --data FOLDER`: a timm classifier as published, and λ · maximum on it."""
+"""`mlrec imagenet DATA --backbone NAME --pretrained`: a timm classifier as published, and λ · maximum on it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def evaluate_published(
     if weights is not None:
         check_weights_name(str(weights))
     if data is None:
-        raise UsageError("--backbone: give the images with --data FOLDER, a folder with one folder a class")
+        raise UsageError("give the images as in mlrec imagenet DATA: a folder with one folder per class")
     from mlrec.models.imagenet import imagenet_classifier
     from mlrec.models.paper_checkpoints import fixed_lam
     from mlrec.training.devices import resolve_device

@@ -1,4 +1,4 @@
-"""`mlrec eval --lam`: λ · maximum added to a trained model at test time (Figure 1, Table 1), every λ from one pass."""
+"""`mlrec lambda-sweep`: λ · maximum added to a trained model at test time (Figure 1, Table 1); one pass for all λ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mlrec report --by-size`: runs side by side, by how large the objects of a label are and how many there are."""
+"""`mlrec compare --by-size`: runs side by side, by how large the objects of a label are and how many there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mlrec report --compare A B`: two models, or two methods of several seeds each, on the same samples."""
+"""`mlrec compare A B`: two models, or two methods of several seeds each, on the same samples."""
 
 from __future__ import annotations
 

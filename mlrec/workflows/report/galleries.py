@@ -150,7 +150,7 @@ def _album(run: Run, names: tuple[str, ...], seen: Sequence[LikelyError], progre
     maps: dict[tuple[int, int], Map] = {}
     if manifest is not None:
         items = _items(manifest, ids, {one.sample for one in seen})
-        how: Decoder = "pil" if run.record.config.get("decode") == "pil" else "fast"
+        how: Decoder = "pil" if run.record.config.get("image_backend") == "pil" else "fast"
         for sample, item in items.items():
             try:
                 pixels = decode(item.path, how) if item.box is None else decode_box(item.path, item.box, how)

@@ -123,11 +123,11 @@ def report(
 
 def _check(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:
     if extra is not None and table is None:
-        raise UsageError("--extra goes with --table: rows of a test server stand beside published ones")
+        raise UsageError("--extra-rows goes with --table: rows of a test server are printed next to published ones")
     if table is not None and table != 1 and table not in TABLES:
         raise UsageError(f"--table {table}: the paper's tables are 1, {', '.join(map(str, TABLES))}")
     if table == 1 and extra is not None:
-        raise UsageError("--extra goes with tables of one number a row, 2 to 8")
+        raise UsageError("--extra-rows goes with tables of one number a row, 2 to 8")
     if table is not None and conventions is not None:
         raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
     if figure not in (None, 5) or (figure is not None and table is not None):

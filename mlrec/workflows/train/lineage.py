@@ -31,7 +31,7 @@ def starting_lineage(config: Config, backbone: str) -> Lineage:
         config: Config of the run.
         backbone: timm name of its backbone, with the tag of the pretrained weights.
     """
-    source = config.init or config.weights
+    source = config.init_from or config.weights
     if source is None and not config.pretrained:
         return Lineage(weights="random", origin="random")
     if source is None:

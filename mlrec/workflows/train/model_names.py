@@ -23,8 +23,8 @@ def check_model_names(config: Config) -> None:
     check_backbone_name(config.backbone)
     if config.weights is not None:
         check_weights_name(config.weights)
-    if config.init is not None and not Path(config.init).exists():
-        raise ModelError(f"--init {printable(config.init)}: no such run or file")
+    if config.init_from is not None and not Path(config.init_from).exists():
+        raise ModelError(f"--init-from {printable(config.init_from)}: no such run or file")
 
 
 def check_backbone_name(name: str) -> None:

@@ -85,6 +85,8 @@ def resolve_plan(
         progress.say(f"recipe: {printable(recipe)} (the dataset's; --recipe names another)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
+    for warning in () if resumed else resolved.warnings:
+        progress.warn(warning)
     train, scored = _splits(dataset, resolved.config, progress)
     select = None if resolved.config.select_split is None else dataset.manifest(resolved.config.select_split)
     _warn_of_gaps(train, [scored, *([select] if select else [])], progress)

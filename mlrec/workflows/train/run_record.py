@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlrec.config import PATHS, Config
+from mlrec.renamed import current_keys
 from mlrec.runs import directory
 from mlrec.runs.environment import environment
 from mlrec.runs.record import RunRecord, Status
@@ -170,9 +171,10 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
         "train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes",
         "weights": "content of the pos_weight file",
     }  # fmt: skip
+    config = current_keys(was["config"])
     pairs = {name: (was[key], now.get(key)) for key, name in names.items() if key in was}
-    for key in sorted({*was["config"], *now["config"]} - set(FREE)):
-        pairs[key] = (_as_json(was["config"].get(key)), _as_json(now["config"].get(key)))
+    for key in sorted({*config, *now["config"]} - set(FREE)):
+        pairs[key] = (_as_json(config.get(key)), _as_json(now["config"].get(key)))
     changed = [f"{key}: was {printable(old)}, now {printable(new)}" for key, (old, new) in pairs.items() if old != new]
     if changed:
         raise UsageError("\n".join(["this is not the run that was started; change it back, or train anew", *changed]))

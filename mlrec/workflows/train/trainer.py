@@ -351,7 +351,7 @@ class Trainer:
                 workers=config.workers,
                 device=str(self.device),
                 precision=self.precision,
-                decode=config.decode,
+                decode=config.image_backend,
                 progress=self.progress,
                 rank=processes.rank(),
                 world=processes.world_size(),

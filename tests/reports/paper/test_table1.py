@@ -60,7 +60,7 @@ FULL = SWEEP | {"kind": "wider", "samples": 29179, "labels": LABELS}
         ({"samples": 500}, {}, "500 of 29,179 samples of test"),
         ({"conventions": "voc2007-11pt"}, {}, "conventions voc2007-11pt"),
         ({}, {"img_size": 448}, "448 px"),
-        ({}, {"init": "runs/coco"}, "extra data unknown (coco)"),
+        ({}, {"init_from": "runs/coco"}, "extra data unknown (coco)"),
     ],
 )
 def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, config, why):
@@ -93,7 +93,7 @@ def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
 
 def test_what_is_no_sweep_is_refused(tmp_path):
     (tmp_path / "lambda.json").write_text('{"lams": 1}')
-    with pytest.raises(RunError, match="not what mlrec eval --lam writes"):
+    with pytest.raises(RunError, match="not a file of mlrec lambda-sweep"):
         sweeps_of(tmp_path)
 
 

@@ -103,7 +103,7 @@ def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_p
         full_voc(tmp_path, "base", config={"head": "average"}),
         full_voc(tmp_path, "full"),
         full_voc(tmp_path, "small", config={"img_size": 224}),
-        full_voc(tmp_path, "coco", config={"init": "runs/coco"}),
+        full_voc(tmp_path, "coco", config={"init_from": "runs/coco"}),
         full_voc(tmp_path, "part", samples=545),
         write_run(tmp_path, "toy"),
     ]
@@ -249,7 +249,7 @@ def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
 @pytest.mark.parametrize(
     ("options", "settings"),
     [
-        ({"config": {"loss": "asl", "clip": 0.05, "gamma_neg": 4.0}}, "loss asl"),
+        ({"config": {"loss": "asl", "asl_clip": 0.05, "gamma_neg": 4.0}}, "loss asl"),
         ({"config": {"ema": True, "ema_decay": 0.9997}}, "ema on"),
         ({"config": {"opt": "adamw", "epochs": 80, "lr": 1e-4}}, "epochs 80, lr 0.0001, opt adamw"),
         ({"config": {"scale": [0.3, 1.0]}}, "scale 0.3-1"),
@@ -271,14 +271,14 @@ def test_a_run_of_another_recipe_or_other_weights_stands_apart_and_names_every_d
 def test_recipes_that_are_declared_equivalent_share_the_block_and_are_named(tmp_path):
     code = dict(recipe_values("paper-code", "voc2007", "csra")) | {"heads": 1}
     baseline = dict(recipe_values("paper-baseline", "voc2007", "average"))
-    for_another_head = {key: baseline[key] for key in ("epochs", "step_epochs", "head_lr_mult")}
+    for_another_head = {key: baseline[key] for key in ("epochs", "lr_step_epochs", "head_lr_mult")}
     runs = {"code": code, "baseline": baseline, "misused": for_another_head}
     rows = own_by_run(table_2(tmp_path, {name: {"config": config} for name, config in runs.items()}))
     assert (rows["code"]["group"], rows["code"]["settings"]) == (VOC, "recipe paper-code")
     assert (rows["baseline"]["group"], rows["baseline"]["settings"]) == (VOC, "recipe paper-baseline")
     assert (rows["misused"]["group"], rows["misused"]["settings"]) == (
         APART,
-        "epochs 40, head_lr_mult 1, step_epochs 15",
+        "epochs 40, head_lr_mult 1, lr_step_epochs 15",
     )
 
 

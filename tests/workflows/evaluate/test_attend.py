@@ -95,7 +95,7 @@ def test_the_command(models: dict[str, Path], photo: Path, tmp_path: Path) -> No
     boxes = tmp_path / "boxes.csv"
     boxes.write_text(f"filename,x,y,width,height\n{photo},5,5,40,40\n")
     common = ["attend", "--run", str(models["test_vit-csra"]), "--out", str(tmp_path / "out"), "--workers", "0"]
-    for arguments in ([str(photo), "--label", "dog", "--head", "inf"], ["--boxes", str(boxes), "--top", "1"]):
+    for arguments in ([str(photo), "--label", "dog", "--temperature", "inf"], ["--boxes", str(boxes), "--top", "1"]):
         result = CliRunner().invoke(app, [*common, *arguments])
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[-1] == str(tmp_path / "out" / SHEET)

@@ -48,7 +48,7 @@ def test_without_a_hub_the_error_names_flags_of_this_command(
     with pytest.raises(ModelError, match="out of reach") as caught:
         evaluate_published("resnet18", folder, pretrained=True)
     flags = set(re.findall(r"--[a-z-]+", str(caught.value)))
-    known = {option for parameter in get_command(app).commands["eval"].params for option in parameter.opts}
+    known = {option for parameter in get_command(app).commands["imagenet"].params for option in parameter.opts}
     assert flags
     assert flags <= known
 
@@ -114,7 +114,7 @@ def test_a_class_token_gets_a_row_of_its_own(folder: Path, tmp_path: Path) -> No
 def test_weights_and_folder_are_asked_for(folder: Path) -> None:
     with pytest.raises(UsageError, match="--pretrained, or --weights"):
         evaluate_published("test_resnet", folder)
-    with pytest.raises(UsageError, match="--data FOLDER"):
+    with pytest.raises(UsageError, match="imagenet DATA"):
         evaluate_published("test_resnet", None, pretrained=True)
 
 

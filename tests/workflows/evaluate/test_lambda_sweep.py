@@ -143,7 +143,8 @@ def test_what_is_no_grid_is_refused(question: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--lam", "0.1", "--localize"], ["--by-size", "--tuned"]])
-def test_what_is_not_done_together_is_not_left_out_in_silence(flags: list[str]) -> None:
-    result = CliRunner().invoke(app, ["eval", "nowhere", *flags])
-    assert isinstance(result.exception, UsageError)
-    assert "go by themselves" in str(result.exception)
+@pytest.mark.parametrize("command", ["eval", "lambda-sweep"])
+def test_flags_of_eval_are_refused_by_the_lambda_sweep(command: str, flags: list[str]) -> None:
+    result = CliRunner().invoke(app, [command, "nowhere", *flags])
+    assert result.exit_code == 2
+    assert f"no such option: {flags[-1]}" in result.output.lower()

@@ -175,7 +175,7 @@ def test_crowds_and_difficult_objects_are_ignored_and_empty_ones_left_out(tmp_pa
 
 
 def test_a_model_of_stored_pixels_is_judged_on_stored_masks(tmp_path: Path) -> None:
-    """As `--decode pil`, which reproduces the paper's input path and turns nothing."""
+    """As `--image-backend pil`, which reproduces the paper's input path and turns nothing."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png", exif=exif)

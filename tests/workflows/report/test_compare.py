@@ -1,4 +1,4 @@
-"""`report --compare`: who differs, and when nobody can tell."""
+"""`mlrec compare`: differences of two models, and when they are not significant."""
 
 from __future__ import annotations
 

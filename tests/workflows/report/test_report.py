@@ -23,9 +23,13 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return command("report", *arguments, cwd=cwd)
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", "mlrec", "report", *arguments],
+        [sys.executable, "-m", "mlrec", *arguments],
         cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
 
@@ -109,12 +113,17 @@ def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
 
 def test_flags_that_would_be_ignored_are_refused(tmp_path):
     for wrong, why in (
-        (["--table", "6", "--figure", "5"], "--table and --figure: one at a time"),
-        (["--by-size", "--intervals"], "--intervals does not go with --by-size"),
-        (["--truth", "t.csv"], "--truth goes with --compare"),
-        (["--compare", "a", "b", "--plots", "p"], "--plots does not go with --compare"),
+        (["report", "--table", "6", "--figure", "5"], "--table and --figure: one at a time"),
+        (["report", "--literature", "voc2007", "--plots", "p"], "--plots does not go with --literature"),
+        (["report", "--study", "s", "--per-run"], "--per-run does not go with --study"),
+        (["report", "--json", "--format", "csv"], "--json and --format csv: give one of them"),
+        (["compare", "--by-size", "--by-label"], "--by-size and --by-label: one at a time"),
+        (["compare", "--by-size", "--intervals"], "--intervals does not go with --by-size"),
+        (["compare", "--by-label", "--truth", "t.csv"], "--truth does not go with --by-label"),
+        (["compare", "a"], "1 argument, expected A and B"),
+        (["compare", "a", "b", "c"], "3 arguments, expected A and B"),
     ):
-        done = cli(*wrong, cwd=tmp_path)
+        done = command(*wrong, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert why in done.stderr
 
@@ -155,11 +164,11 @@ def test_each_ending_is_written_in_its_format(tmp_path, ending):
 
 
 @pytest.mark.parametrize(
-    "command",
-    [["stats", "{data}", "--picture", "p.txt"], ["duplicates", "{data}", "--sheet", "p.pdf"]],
+    "words",
+    [["stats", "{data}", "--figure", "p.txt"], ["duplicates", "{data}", "--contact-sheet", "p.pdf"]],
 )
-def test_pictures_of_unknown_endings_are_refused_before_the_work(tmp_path, command):
-    done = CliRunner().invoke(app, [part.format(data=tmp_path / "none") for part in command])
+def test_figures_of_unknown_endings_are_refused_before_the_work(tmp_path, words):
+    done = CliRunner().invoke(app, [part.format(data=tmp_path / "none") for part in words])
     assert type(done.exception) is UsageError
     assert "unknown ending; write a .png" in str(done.exception)
 

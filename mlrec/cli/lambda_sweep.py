@@ -1,0 +1,78 @@
+"""`mlrec lambda-sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console, options
+from mlrec.config import parse_numbers
+from mlrec.utils import processes
+
+
+def lambda_sweep(
+    model: options.TrainedModel = None,
+    lam: Annotated[
+        str | None,
+        typer.Option(
+            help="Values of λ, as 0:1:0.01 or a,b,c [default: 0:1:0.01; with --by-size 0].", metavar="A:B:STEP"
+        ),
+    ] = None,
+    data: options.Data = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
+    ] = None,
+    select_on: Annotated[
+        str | None, typer.Option(help="Split that selects λ [default: the evaluated one, which is marked].")
+    ] = None,
+    temperatures: Annotated[
+        str | None,
+        typer.Option(help="Temperatures of the attention at test time; inf is the maximum.", metavar="A,B,..."),
+    ] = None,
+    normalize_logits: Annotated[
+        bool, typer.Option("--normalize-logits", help="Stored logits divided by 1 + λ; both forms are evaluated.")
+    ] = False,
+    by_size: Annotated[
+        bool, typer.Option("--by-size", help="AP by size and number of objects: average, λ, and attention only.")
+    ] = False,
+    labels: options.Labels = None,
+    conventions: options.Conventions = "mlrec",
+    resamples: options.Resamples = 1000,
+    json: options.Json = False,
+    full: options.Full = False,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    runs_root: options.RunsRoot = Path("runs"),
+) -> None:
+    """Evaluate a trained model with λ added at test time.
+
+    λ times the maximum is added to each logit (Figure 1 and Table 1 of the paper). Every λ is evaluated in one pass.
+    The result is written to lambda-DATA-SPLIT/lambda.json next to the model.
+
+    Example: mlrec lambda-sweep runs/voc2007-resnet101-average-1 --lam 0:1:0.01
+    """
+    from mlrec.workflows.evaluate import lambda_sweep as workflow
+    from mlrec.workflows.runtime import RuntimeOptions
+
+    if lam is None:
+        lam = "0" if by_size else "0:1:0.01"
+    degrees = parse_numbers(temperatures, "--temperatures") if temperatures else ()
+    question = workflow.LambdaSweepConfig(
+        parse_numbers(lam, "--lam"), degrees, select_on, normalize_logits, resamples, by_size
+    )
+    terminal = console.Terminal()
+    result = workflow.lambda_sweep(
+        model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
+        machine=RuntimeOptions(batch_size, workers, device, precision), runs_root=runs_root, progress=terminal,
+    )  # fmt: skip
+    if processes.rank():
+        return
+    if json:
+        console.result_json(result.content)
+    else:
+        console.result_tables(result.tables, full=full)
+    terminal.say(f"written to {result.path}; next: mlrec report --table 1")
