@@ -1,8 +1,8 @@
-"""`Manifest`: one split of one dataset, in the one format everything else reads.
+"""`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A JSONL file: line 1 names the dataset, the split, the root folder and the labels; then one sample a line.
-Targets say what the annotation says and nothing more: 1 positive, 0 negative, -1 unknown. What an unknown label
-does in training (config) and in scoring (conventions) is decided elsewhere.
+A JSONL file: line 1 holds the dataset, the split, the root folder and the labels; the other lines hold one sample each.
+Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. How training uses unknown labels is set in the
+configuration, how scoring uses them in the conventions.
 """
 
 from __future__ import annotations
@@ -49,13 +49,22 @@ class Manifest:
     """One split: N samples, C labels.
 
     Attributes:
-        name, split: the dataset ("voc2007") and its part ("test").
-        root: absolute folder that `images` are relative to.
+        name, split: Names of the dataset ("voc2007") and of the split ("test").
+        root: Absolute folder that `images` are relative to.
         labels: C label names, in the order of the target columns.
-        images: N paths below `root`, as they lie on disk; several samples may share one (persons of a picture).
+        images: N paths below `root`, spelled as on disk; several samples may share one (the persons of an image).
         targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
         boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
-        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, from 0.
+        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, counted from 0.
+
+    Raises:
+        DataError: Shapes do not fit.
+
+    Example:
+        >>> manifest = Manifest("pets", "val", Path("/data"), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]], np.int8))
+        >>> manifest.save(Path("val.jsonl"))
+        >>> Manifest.load("val.jsonl").targets.tolist(), manifest.path_of(0).as_posix()
+        ([[1, -1]], '/data/a.jpg')
     """
 
     name: str

@@ -36,16 +36,21 @@ class Rates:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good scores are, and by which conventions.
+    """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, None where undefined.
 
     Attributes:
-        mAP: mean AP over the labels that have a known positive and a known negative.
-        CP, CR, CF1, OP, OR, OF1: of the labels at or above the threshold.
-        top3: the same six of the three highest labels of each sample.
-        average_precision: by label; None for a label without a known positive or without a known negative.
+        mAP: Mean AP over the labels that have a known positive and a known negative.
+        CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
+        top3: The same six rates for the three highest-scoring labels of each sample.
+        average_precision: AP of each label; None for a label without a known positive or without a known negative.
         counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
-        conventions: the rules used.
+        conventions: Rules that were used.
+
+    Example:
+        >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
+        >>> metrics.mAP, metrics.average_precision, metrics.counts["samples"]
+        (1.0, {'cat': 1.0, 'dog': 1.0}, 2)
     """
 
     mAP: float | None
@@ -97,20 +102,24 @@ def evaluate(
     """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
 
     Args:
-        logits: (N, C) finite numbers of any float type, ranked in that type: logits, or probabilities in [0, 1]. Of two
-            `pandas.DataFrame`s columns and index are matched by name; an array is taken as it is.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        labels: C unique names; None takes the columns of a data frame, else "0", "1", ...
-        conventions: a name in `CONVENTIONS` or a value of your own.
-        scores: "logits" or "probabilities". None accepts only what cannot be probabilities: one value is negative.
-        threshold: a label is predicted at or above it, on the scale of the scores: one number, or one per label (C,)
-            in the order of the labels. None: logit >= 0, probability >= 0.5.
-        sample_ids: N names of the rows for error messages; None takes the index of a data frame.
+        logits: (N, C) finite logits or probabilities of any float type, ranked in that type. If both `logits` and
+            `targets` are data frames, columns and index are matched by name; the rows of an array are used as they are.
+        targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
+        labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
+        conventions: Name in `CONVENTIONS`, or a `Conventions` object.
+        scores: "logits" or "probabilities". None is accepted only if a value is negative, so they must be logits.
+        threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
+            in the order of the labels. None: logit 0, probability 0.5.
+        sample_ids: N names of the rows for error messages. None: the index of a data frame.
+
+    Returns:
+        Metrics as fractions, None where undefined.
 
     Raises:
-        PredictionsError: shapes or names that differ, a NaN or infinite score (names sample and label), other targets,
-            scores of unclear kind, probabilities outside [0, 1] by more than 1e-4 (less is rounding, and clipped).
-        UsageError: no conventions of that name.
+        PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
+            target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
+            1e-4 (smaller differences are rounding errors and are clipped).
+        UsageError: There are no conventions of that name.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
