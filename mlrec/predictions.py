@@ -103,13 +103,23 @@ class Predictions:
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:
-    """Logits of probabilities, those beyond [1e-7, 1 - 1e-7] moved to its ends: a logit of 0 or 1 would be infinite."""
+    """Logits of probabilities clipped to [1e-7, 1 - 1e-7], because those of 0 and 1 would be infinite.
+
+    Example:
+        >>> logits_of(np.array([0.5, 0.0])).round(2).tolist()
+        [0.0, -16.12]
+    """
     clipped = np.clip(np.asarray(probabilities, dtype=np.float64), CLIP, 1 - CLIP)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
-def probabilities_of(logits: Floats) -> NDArray[np.float64]:
-    """Sigmoid of the logits in float64, without overflow."""
+def probabilities_of(logits: Floats | float) -> NDArray[np.float64]:
+    """Sigmoid of the logits in float64, without overflow.
+
+    Example:
+        >>> probabilities_of(np.array([0.0, 1e9, -1e9])).tolist()
+        [0.5, 1.0, 0.0]
+    """
     small = np.exp(-np.abs(np.asarray(logits, dtype=np.float64)))
     return np.asarray(np.where(np.asarray(logits) >= 0, 1.0, small) / (1 + small))
 

@@ -13,9 +13,7 @@ import pytest
 import mlrec
 
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(mlrec.__path__, "mlrec.")
-    if not module.name.endswith("__main__")
+    module.name for module in pkgutil.walk_packages(mlrec.__path__, "mlrec.") if not module.name.endswith("__main__")
 )
 CALLABLE = [name for name in mlrec.__all__ if callable(getattr(mlrec, name))]
 

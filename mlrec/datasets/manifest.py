@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.names import holds_control, image_name
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
 from mlrec.utils.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
@@ -128,11 +128,7 @@ class Manifest:
         Raises:
             DataError: there is no such label; names the nearest.
         """
-        for label in chosen:
-            if label not in self.labels:
-                hint = nearest(label, self.labels)
-                raise DataError(f"{printable(self.name)}/{self.split}: no label '{printable(label)}'{hint}")
-        columns = [self.labels.index(label) for label in chosen]
+        columns = label_columns(self.labels, chosen, f"{self.name}/{self.split}")
         return replace(self, labels=tuple(chosen), targets=self.targets[:, columns])
 
     def save(self, path: Path) -> None:
@@ -210,20 +206,63 @@ class Manifest:
         return [names[start:end] for start, end in pairwise(ends)]
 
 
-def label_order(have: Sequence[str], want: Sequence[str]) -> NDArray[np.intp]:
-    """Positions in `have` of the names in `want`: the permutation that puts columns in the order wanted.
+def label_columns(
+    labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
+) -> list[int]:
+    """Return the columns of the labels `chosen` among all `labels`, in the order of `chosen`.
+
+    Args:
+        labels: C label names, in the order of the columns.
+        chosen: Names to look up.
+        where: File, folder or split that has the labels, for the message.
+        error: Kind of the error.
 
     Raises:
-        DataError: the two sets of names differ.
+        MlrecError: (of the kind `error`) A name is not among the labels; the message gives the nearest one.
+
+    Example:
+        >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")
+        [2, 0]
     """
-    if set(have) != set(want) or len(have) != len(want):
-        missing, extra = [n for n in want if n not in set(have)], [n for n in have if n not in set(want)]
-        parts = [f"missing {_few(missing)}" if missing else "", f"not expected {_few(extra)}" if extra else ""]
-        raise DataError(
-            f"label sets differ ({len(have)} here, {len(want)} expected): " + "; ".join(part for part in parts if part)
-        )
-    position = {name: k for k, name in enumerate(have)}
-    return np.array([position[name] for name in want], dtype=np.intp)
+    column = {name: k for k, name in enumerate(labels)}
+    for name in chosen:
+        if name not in column:
+            raise error(f"{printable(where)}: no label '{printable(name)}'{nearest(name, labels)}")
+    return [column[name] for name in chosen]
+
+
+def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.intp]:
+    """Return the permutation that puts columns in the order of `labels` into the order of `expected`.
+
+    Raises:
+        DataError: The two sets of names differ.
+
+    Example:
+        >>> label_order(["cat", "dog"], ["dog", "cat"]).tolist()
+        [1, 0]
+    """
+    if set(labels) != set(expected) or len(labels) != len(expected):
+        missing = [name for name in expected if name not in set(labels)]
+        extra = [name for name in labels if name not in set(expected)]
+        parts = []
+        if missing:
+            parts.append(f"missing {_few(missing)}")
+        if extra:
+            parts.append(f"not expected {_few(extra)}")
+        raise DataError(f"label sets differ ({len(labels)} here, {len(expected)} expected): {'; '.join(parts)}")
+    position = {name: k for k, name in enumerate(labels)}
+    return np.array([position[name] for name in expected], dtype=np.intp)
+
+
+def image_of(sample_id: str) -> str:
+    """Return the image of a sample: `image` for the id `image#k` of a box, otherwise the id itself.
+
+    Example:
+        >>> image_of("a.jpg#0"), image_of("a#1.jpg")
+        ('a.jpg', 'a#1.jpg')
+    """
+    image, separator, place = sample_id.rpartition("#")
+    return image if separator and place.isdigit() else sample_id
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:

@@ -61,8 +61,8 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
                 sample=sample,
                 label=label,
                 given=int(targets[sample, label]),
-                probability=float(_sigmoid(values[sample, label])),
-                error_score=float(_sigmoid(signed[sample, label])),
+                probability=float(probabilities_of(values[sample, label])),
+                error_score=float(probabilities_of(signed[sample, label])),
             )
         )
     return found
@@ -147,7 +147,3 @@ def _against(logits: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[
     """What the model says against the annotation, as logits; minus infinity where the label is unknown."""
     signed = np.where(targets == POSITIVE, -logits, logits)
     return np.where(targets == UNKNOWN, -np.inf, signed)
-
-
-def _sigmoid(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit))) if logit >= 0 else float(np.exp(logit) / (1 + np.exp(logit)))

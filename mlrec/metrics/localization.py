@@ -21,8 +21,6 @@ Mask = NDArray[np.bool_]
 Map = NDArray[np.floating]
 
 TOLERANCE = 0.5  # cells
-# Share of the image that the largest object of the label covers, up to and excluding.
-SIZES = (("small, < 2 % of the image", 0.02), ("medium, 2-10 %", 0.1), ("large, > 10 %", np.inf))
 
 
 @dataclass(frozen=True)

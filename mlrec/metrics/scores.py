@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_order
+from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_columns, label_order
 from mlrec.datasets.readers.csv_file import CsvFile, is_number, read_csv
 from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.evaluate import Metrics, evaluate
@@ -66,12 +66,7 @@ class Scores:
         Raises:
             PredictionsError: one of them is not among the labels; names the nearest.
         """
-        for name in chosen:
-            if name not in self.labels:
-                raise PredictionsError(
-                    f"{printable(self.path)}: no label '{printable(name)}'{nearest(name, self.labels)}"
-                )
-        columns = [self.labels.index(name) for name in chosen]
+        columns = label_columns(self.labels, chosen, self.path, PredictionsError)
         targets = None if self.targets is None else self.targets[:, columns]
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 

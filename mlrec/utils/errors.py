@@ -24,7 +24,7 @@ LONGEST_NAME = 200
 
 
 class MlrecError(ValueError):
-    """Base class of all errors that mlrec raises on purpose. The message states what is wrong, where, and how to fix it.
+    """Base class of all errors that mlrec raises on purpose: the message says what is wrong, where, and how to fix it.
 
     Attributes:
         exit_code: Exit code of the command line.
