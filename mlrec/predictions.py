@@ -24,17 +24,23 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Logits of N samples and C labels.
+    """Logits of N samples and C labels, with their targets if they are known.
 
     Attributes:
-        labels: C names, in the order of the columns.
+        labels: C unique names, in the order of the columns.
         sample_ids: N unique ids, in the order of the rows.
-        logits: (N, C) floats, any real number; probability = sigmoid(logit).
+        logits: (N, C) floats; probability = sigmoid(logit).
         targets: (N, C) int8 (1 positive, 0 negative, -1 unknown), or None.
-        digest: of the manifest that was predicted, or an empty string.
+        digest: Digest of the predicted manifest, or an empty string.
 
     Raises:
-        PredictionsError: shapes that do not fit, a name twice, targets that are none.
+        PredictionsError: Shapes do not fit, a label or an id is repeated, or a target is not 1, 0 or -1.
+
+    Example:
+        >>> predictions = Predictions(("cat", "dog"), ("a.jpg",), np.array([[2.0, -1.0]]), np.array([[1, 0]]))
+        >>> predictions.save("predictions.npz")
+        >>> Predictions.load("predictions.npz").logits.tolist()
+        [[2.0, -1.0]]
     """
 
     labels: tuple[str, ...]
@@ -57,7 +63,7 @@ class Predictions:
             if twice := duplicates_in(names):
                 raise PredictionsError(f"{what} '{printable(twice[0])}' stands twice; keep one")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write `predictions.npz`: logits float32, targets int8, names as text; equal content gives equal bytes."""
         arrays: dict[str, Any] = {
             "logits": self.logits.astype(np.float32, order="C"),  # in memory it may lie by columns
@@ -67,7 +73,7 @@ class Predictions:
         }
         if self.targets is not None:
             arrays["targets"] = self.targets.astype(np.int8, order="C")
-        with atomic_write(path) as stream:
+        with atomic_write(Path(path)) as stream:
             np.savez_compressed(stream, **arrays)
 
     @classmethod
@@ -97,13 +103,23 @@ class Predictions:
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:
-    """Logits of probabilities, those beyond [1e-7, 1 - 1e-7] moved to its ends: a logit of 0 or 1 would be infinite."""
+    """Logits of probabilities clipped to [1e-7, 1 - 1e-7], because those of 0 and 1 would be infinite.
+
+    Example:
+        >>> logits_of(np.array([0.5, 0.0])).round(2).tolist()
+        [0.0, -16.12]
+    """
     clipped = np.clip(np.asarray(probabilities, dtype=np.float64), CLIP, 1 - CLIP)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
-def probabilities_of(logits: Floats) -> NDArray[np.float64]:
-    """Sigmoid of the logits in float64, without overflow."""
+def probabilities_of(logits: Floats | float) -> NDArray[np.float64]:
+    """Sigmoid of the logits in float64, without overflow.
+
+    Example:
+        >>> probabilities_of(np.array([0.0, 1e9, -1e9])).tolist()
+        [0.5, 1.0, 0.0]
+    """
     small = np.exp(-np.abs(np.asarray(logits, dtype=np.float64)))
     return np.asarray(np.where(np.asarray(logits) >= 0, 1.0, small) / (1 + small))
 

@@ -1,1 +1,1 @@
-"""Foreign annotations to manifests, and the images behind them."""
+"""Datasets: readers of third-party annotations, manifests, images and their analysis."""

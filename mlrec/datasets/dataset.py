@@ -1,4 +1,4 @@
-"""`Dataset`: the folder `data/<name>` that `prepare` writes: a manifest for each split, and `dataset.json` on all."""
+"""`Dataset`: the folder `data/<name>` that `prepare` writes: one manifest per split, and `dataset.json`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ FINGERPRINTS_FILE = "fingerprints.npz"
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What `dataset.json` holds.
+    """Content of `dataset.json`.
 
     Attributes:
-        source: how it was read: `kind` (a key of `SOURCES`), `path`, and the options that another reading needs.
-        recipe: the training recipe used when none is asked for.
-        splits: samples a split.
-        skipped: how many records were left out, by reason.
-        warnings: one line a kind, as shown when it was prepared.
+        name: Name of the dataset.
+        source: Source: `kind` (a key of `READERS`), `path`, and the options needed to read it again.
+        recipe: Training recipe used by default.
+        labels: C label names, in the order of the target columns.
+        splits: Number of samples per split.
+        skipped: Number of skipped records, by reason.
+        warnings: One line per kind of warning, as printed by `prepare`.
     """
 
     name: str
@@ -42,9 +44,9 @@ class Dataset:
     """A prepared dataset.
 
     Attributes:
-        path: its folder.
-        info: its `dataset.json`.
-        loaded: manifests that need no reading, because they have just been written.
+        path: Folder of the dataset.
+        info: Content of `dataset.json`.
+        loaded: Manifests that are in memory already, because they have just been written.
     """
 
     path: Path
@@ -56,7 +58,7 @@ class Dataset:
         """Open the folder of a prepared dataset.
 
         Raises:
-            DataError: the folder is missing or was not written by `mlrec prepare`.
+            DataError: The folder is missing or was not written by `mlrec prepare`.
         """
         path = Path(path)
         if not (path / DATASET_FILE).is_file():
@@ -68,43 +70,43 @@ class Dataset:
 
     @classmethod
     def latest(cls, root: Path | str = "data") -> Dataset:
-        """The dataset prepared last under `root`.
+        """Open the dataset prepared last in the folder `root`.
 
         Raises:
-            DataError: there is none.
+            DataError: There is no prepared dataset.
         """
-        found = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
-        if not found:
+        files = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
+        if not files:
             raise DataError(f"no prepared dataset under {printable(root)}; run mlrec prepare, or name one with --data")
-        return cls.load(found[-1].parent)
+        return cls.load(files[-1].parent)
 
     def manifest(self, split: str) -> Manifest:
-        """The manifest of `split`.
+        """Load the manifest of `split`.
 
         Raises:
-            DataError: there is no such split; names those there are.
+            DataError: There is no such split; the message lists the splits.
         """
         if split not in self.info.splits:
             raise DataError(
-                f"{printable(self.path)}: no split '{printable(split)}'; there are {', '.join(self.info.splits)}"
+                f"{printable(self.path)}: no split '{printable(split)}'; the splits are {', '.join(self.info.splits)}"
             )
         return self.loaded.get(split) or Manifest.load(self.manifest_path(split))
 
     def manifest_path(self, split: str) -> Path:
-        """Where the manifest of `split` lies."""
+        """Path of the manifest of `split`."""
         return self.path / f"{split}.jsonl"
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Hold back from replacing a folder that is more than an earlier prepare, or none.
+    """Check that a folder is absent, empty, or a prepared dataset, so that it can be replaced.
 
     Raises:
-        DataError: there is something that mlrec did not write.
+        DataError: The folder holds files that mlrec did not write.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / DATASET_FILE).is_file():
-        raise DataError(f"{printable(folder)}: exists and is no prepared dataset; remove it or choose another --name")
+        raise DataError(f"{printable(folder)}: is not a prepared dataset; remove it or choose another --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
         if not own or entry.is_dir():
@@ -115,7 +117,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:
-    """Write manifests and `dataset.json`, that one last, into an existing folder."""
+    """Write manifests, then `dataset.json`, into an existing folder."""
     for manifest in manifests:
         manifest.save(folder / f"{manifest.split}.jsonl")
     write_json(folder / DATASET_FILE, msgspec.to_builtins(info))

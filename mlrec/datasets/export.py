@@ -1,4 +1,4 @@
-"""A manifest in formats of other tools: the CSV that mlrec reads, and COCO-style JSON."""
+"""Export of manifests to formats of other tools: CSV as mlrec reads it, and COCO-style JSON."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from mlrec.utils.errors import DataError, counted, printable
 
 
 def as_csv(manifest: Manifest) -> str:
-    """`filename,<label>...` with 1, 0 and -1 (unknown).
+    """Convert a manifest to a CSV `filename,<label>...` with cells 1, 0 and -1 (unknown).
 
     Raises:
-        DataError: samples are boxes, or a label has the name of another column.
+        DataError: Samples are boxes, or a label has the name of another column.
+
+    Example:
+        >>> from pathlib import Path
+        >>> print(as_csv(Manifest("pets", "val", Path("."), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]]))), end="")
+        filename,cat,dog
+        a.jpg,1,-1
     """
     _refuse_boxes(manifest)
     for name in (NAME_COLUMN, SPLIT_COLUMN):
         if name in manifest.labels:
-            raise DataError(f"{printable(manifest.name)}: a label is called '{name}', as a column is; export as coco")
+            raise DataError(f"{printable(manifest.name)}: the label '{name}' has the name of a column; export as coco")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([NAME_COLUMN, *manifest.labels])
@@ -33,10 +39,10 @@ def as_csv(manifest: Manifest) -> str:
 
 
 def as_coco(manifest: Manifest) -> dict[str, Any]:
-    """`images`, `categories` (numbered from 1 in label order) and one annotation, without a box, a positive label.
+    """Convert a manifest to COCO: categories in label order from 1, one annotation without a box per positive label.
 
     Raises:
-        DataError: samples are boxes, or a label is unknown somewhere, which COCO cannot say.
+        DataError: Samples are boxes, or a label is unknown, which COCO cannot express.
     """
     _refuse_boxes(manifest)
     unknown = int(np.count_nonzero(manifest.targets == UNKNOWN))
@@ -44,7 +50,7 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
         raise DataError(
             f"{printable(manifest.name)}: split '{printable(manifest.split)}' has "
             f"{counted(unknown, 'unknown label')}, which "
-            "COCO cannot say; export as csv, or write them as negative with --unknown negative"
+            "COCO cannot express; export as csv, or write them as negative with --unknown negative"
         )
     rows, columns = np.nonzero(manifest.targets == POSITIVE)
     return {
@@ -58,13 +64,13 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
 
 
 def with_unknown_as_negative(manifest: Manifest) -> Manifest:
-    """The manifest for formats that know yes and no alone."""
+    """Replace unknown labels by negative ones, for formats without unknown labels."""
     return replace(manifest, targets=np.where(manifest.targets == UNKNOWN, NEGATIVE, manifest.targets).astype(np.int8))
 
 
 def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
-            f"{printable(manifest.name)}: its samples are boxes in images, which this format cannot say; "
-            f"read {printable(manifest.split)}.jsonl itself, one JSON object a line"
+            f"{printable(manifest.name)}: its samples are boxes in images, which this format cannot express; "
+            f"use {printable(manifest.split)}.jsonl itself, one JSON object per line"
         )

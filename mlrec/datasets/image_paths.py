@@ -1,8 +1,8 @@
-"""The one listing of image files, and the one way from a name in an annotation to the file that is there.
+"""Lists of image files, and the file that a name in an annotation refers to.
 
-A listing takes every file with the ending of an image, in a folder and all folders below it. Hidden files and folders
-are skipped. Links to folders are followed, each real folder once, so that links in a circle end. Names stay as given:
-a link is not replaced by its target, because labels are looked up by the name (YOLO: `images` → `labels`).
+A list holds every file with an image extension, in a folder and all folders below it. Hidden files and folders are
+skipped. Links to folders are followed, each real folder once, so that circular links end. Names are kept: a link is not
+replaced by its target, because labels are looked up by name (YOLO: `images` → `labels`).
 """
 
 from __future__ import annotations
@@ -24,43 +24,44 @@ KINDS_SHOWN = 5
 
 @dataclass
 class Omitted:
-    """What a listing did not take.
+    """Files and folders that a list of images leaves out.
 
     Attributes:
-        files: visible files without the ending of an image.
-        folders: folders that were not entered: links to a folder that was listed already, unreadable folders.
+        files: Visible files without an image extension.
+        folders: Sentences about folders that were not entered: links to a folder that was listed already, unreadable
+            folders.
     """
 
     files: list[Path] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """One line with counts by ending, or an empty string if everything was taken.
+        """One line with counts by extension, or an empty string if nothing was left out.
 
         Example:
             >>> Omitted([Path("a.txt"), Path("b.HEIC"), Path("c.txt")]).describe()
-            '3 files are not images by their ending (2 .txt, 1 .heic), first a.txt'
+            '3 files have no image extension (2 .txt, 1 .heic), first a.txt'
         """
         parts = []
         if self.files:
-            kinds = Counter(file.suffix.lower() or "without ending" for file in self.files).most_common()
+            kinds = Counter(file.suffix.lower() or "without extension" for file in self.files).most_common()
             shown = [f"{count} {printable(kind)}" for kind, count in kinds[:KINDS_SHOWN]]
             if len(kinds) > KINDS_SHOWN:
                 shown.append("...")
-            are = "file is not an image" if len(self.files) == 1 else "files are not images"
+            has = "file has" if len(self.files) == 1 else "files have"
             first = printable(self.files[0])
-            parts.append(f"{len(self.files):,} {are} by {'its' if len(self.files) == 1 else 'their'} ending "
-                         f"({', '.join(shown)}), first {first}")  # fmt: skip
+            parts.append(f"{len(self.files):,} {has} no image extension ({', '.join(shown)}), first {first}")
         return "; ".join([*parts, *self.folders])
 
     def warn(self, findings: ValidationReport) -> None:
-        """Report what was not taken as one warning."""
-        if text := self.describe():
-            findings.warn("not everything in the folders of images was taken", text)
+        """Add one warning about everything that was left out."""
+        text = self.describe()
+        if text:
+            findings.warn("some files in the image folders were skipped", text)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name has the ending of an image and is not hidden.
+    """Whether a file name has an image extension and is not hidden.
 
     Example:
         >>> is_image("a/photo.JPE"), is_image("a/.photo.jpg"), is_image("photo.heic")
@@ -70,7 +71,7 @@ def is_image(name: str) -> bool:
 
 
 def without_ending(name: str) -> str:
-    """A path without the ending of its file.
+    """Remove the extension of a path.
 
     Example:
         >>> without_ending("a.b/c.d.jpg")
@@ -80,17 +81,17 @@ def without_ending(name: str) -> str:
 
 
 def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
-    """All visible files below `folder`: those of a folder by name, then those of its subfolders.
+    """List all visible files below `folder`: the files of a folder by name, then those of its subfolders.
 
     Args:
-        folder: where to start. It is entered even if it is hidden or a link.
-        omitted: collects the folders that were not entered.
+        folder: Folder to start in. It is entered even if it is hidden or a link.
+        omitted: Collector of the folders that were not entered.
     """
     listed = {os.path.realpath(folder)}
 
     def enters(path: Path) -> bool:
         real = os.path.realpath(path)
-        # A link to a folder that contains itself is a circle, also if that folder lies above `folder`.
+        # A link to a folder that contains the link is circular, also if that folder is above `folder`.
         inside = os.path.realpath(path.parent) + os.sep
         if real in listed or inside.startswith(real.rstrip(os.sep) + os.sep):
             omitted.folders.append(f"{printable(path)} leads to a folder that is listed already")
@@ -107,7 +108,7 @@ def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
 
 
 def image_files(folder: Path, omitted: Omitted) -> Iterator[Path]:
-    """All image files below `folder`; the other files go to `omitted`.
+    """List all image files below `folder`; other files are added to `omitted`.
 
     Example:
         >>> list(image_files(Path("no such folder"), Omitted()))
@@ -121,9 +122,9 @@ def image_files(folder: Path, omitted: Omitted) -> Iterator[Path]:
 
 
 def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
-    """The image files that a glob matches, in the order of their names; `**` stands for any folders.
+    """List the image files that a glob matches, in the order of their names; `**` matches any number of folders.
 
-    The rules for `**` are those of `image_files`: hidden folders are skipped, links are followed once.
+    Hidden folders are skipped and links are followed once, as in `image_files`.
     """
     if "**" not in Path(pattern).parts:
         matches: Iterator[Path] = map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -131,7 +132,7 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
         matches = _matches_at_any_depth(Path(pattern), omitted)
     for path in matches:
         if path.is_dir():
-            omitted.folders.append(f"{printable(path)} is a folder; give the folder itself to take what is in it")
+            omitted.folders.append(f"{printable(path)} is a folder; give the folder itself to use its images")
         elif is_image(path.name):
             yield path
         else:
@@ -156,14 +157,21 @@ def _as_regex(part: str) -> str:
         return "(?:[^/]+/)*"
     kinds = {"*": "[^/]*", "?": "[^/]"}
     pieces = re.split(r"(\*|\?|\[!?\]?[^\]]*\])", part)
-    return "".join(kinds.get(p) or (p.replace("[!", "[^") if p.startswith("[") and p.endswith("]") else re.escape(p))
-                   for p in pieces) + "/"  # fmt: skip
+    expression = ""
+    for piece in pieces:
+        if piece in kinds:
+            expression += kinds[piece]
+        elif piece.startswith("[") and piece.endswith("]"):
+            expression += piece.replace("[!", "[^")
+        else:
+            expression += re.escape(piece)
+    return expression + "/"
 
 
 def unused_images(root: Path, used: Iterable[str]) -> list[str]:
-    """Image files below `root` that are not among `used`, as names below `root`.
+    """List image files below `root` that are not in `used`, as names below `root`.
 
-    A file that is reached by two names, because one of its folders is a link, counts as used under both.
+    A file with two names, because one of its folders is a link, counts as used under both.
     """
     real: dict[str, str] = {}
 
@@ -173,17 +181,17 @@ def unused_images(root: Path, used: Iterable[str]) -> list[str]:
             real[folder] = os.path.realpath(root / folder)
         return real[folder], base
 
-    taken = set(map(identity, used))
+    used_files = set(map(identity, used))
     names = (file.relative_to(root).as_posix() for file in image_files(root, Omitted()))
-    return [name for name in names if identity(name) not in taken]
+    return [name for name in names if identity(name) not in used_files]
 
 
 class ImageIndex:
-    """The image files below a folder, found by names that are spelled otherwise than the file.
+    """The image files below a folder, found by names that are spelled differently from the file.
 
     Attributes:
-        root: the folder.
-        names: names of all image files below it.
+        root: Folder of the images.
+        names: Names of all image files below it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -196,53 +204,56 @@ class ImageIndex:
                 self._by_base.setdefault(key, []).append(name)
 
     def find(self, name: str) -> list[str]:
-        """The files that `name` can mean: one if it is clear, several if it is not, none.
+        """Return the files that `name` can refer to: one, several if it is ambiguous, or none.
 
-        A backslash separates folders; NFC and NFD are one name; a name without the ending of an image means a file
-        with any; a file in a deeper folder is found by the end of its path. Of an absolute path, which is one of
-        another machine, the longest end is taken that is there.
+        A backslash separates folders. NFC and NFD are the same name. A name without an image extension matches any
+        extension. A file in a deeper folder is found by the end of its path. An absolute path comes from another
+        machine: its longest end that matches a file counts.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
         for start in range(len(parts) if absolute else min(1, len(parts))):
             tail = "/".join(parts[start:])
-            found = [file for file in self._by_base.get(parts[-1], []) if _ends_with(normal(file), tail)]
-            same = [file for file in found if normal(file) == tail]
-            same = same or [file for file in found if without_ending(normal(file)) == tail]
-            if found:
-                return same or found
+            files = [file for file in self._by_base.get(parts[-1], []) if _ends_with(normal(file), tail)]
+            same = [file for file in files if normal(file) == tail]
+            same = same or [file for file in files if without_ending(normal(file)) == tail]
+            if files:
+                return same or files
         return []
 
 
 def _ends_with(file: str, tail: str) -> bool:
-    """Whether the path `file` ends with `tail`, with or without its ending."""
+    """Whether the path `file` ends with `tail`, with or without its extension."""
     return any(f"/{path}".endswith(f"/{tail}") for path in (file, without_ending(file)))
 
 
 def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dict[str, str]:
-    """The names of files that are called otherwise than in the annotation, by the name in the annotation.
+    """Find the files of names that are spelled differently in the annotation.
 
-    Names of files that are there are left out, as are names for which there is no file, or no single one: those are
-    errors where the file is opened. Each other spelling is a warning.
+    Each different spelling is a warning. A name that matches several files is an error. A name without a file is
+    skipped: it becomes an error when the file is opened.
+
+    Returns:
+        Name of the file below `root`, by the name in the annotation.
     """
     missing = [name for name in names if not os.path.lexists(root / name)]
     if not missing:
         return {}
     index = ImageIndex(root)
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for name in missing:
         files = index.find(name)
         if len(files) == 1:
-            found[name] = files[0]
-            findings.warn("names were matched to files that are spelled otherwise", f"{name} is {files[0]}")
+            renamed[name] = files[0]
+            findings.warn("names were matched to files that are spelled differently", f"{name} is {files[0]}")
         elif files:
             some = ", ".join(map(printable, files[:3]))
-            findings.error(f"{root / name}", f"no such file, and several end so ({some}); write the whole path")
-    return found
+            findings.error(f"{root / name}", f"no such file; it could be any of {some}; write the whole path")
+    return renamed
 
 
 def name_below(root: Path, path: Path) -> str | None:
-    """The name of `path` below `root`, or None if it is elsewhere. Both may be spelled through links.
+    """Return the name of `path` below `root`, or None if it is elsewhere. Both may be spelled through links.
 
     Example:
         >>> name_below(Path("/data/pets"), Path("/data/pets/images/../images/a.jpg"))
@@ -258,11 +269,13 @@ def name_below(root: Path, path: Path) -> str | None:
 
 
 def without_dots(path: Path) -> Path:
-    """`path` without `..`. Links stay as given, unless a `..` leads back out of one."""
+    """Remove `..` from a path. Links are kept, unless a `..` leads back out of one."""
     if ".." not in path.parts:
         return path
     plain = Path(os.path.normpath(path.absolute()))
-    return plain if _same(plain, path) or not os.path.lexists(path) else path.resolve()
+    if _same(plain, path) or not os.path.lexists(path):
+        return plain
+    return path.resolve()
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Which images a user means: files, folders, globs, manifests, and boxes by CSV."""
+"""Images that the user names: files, folders, globs, manifests, and a CSV of boxes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MANIFEST = ".jsonl"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to look at: an image file, or a box (x, y, width, height in pixels of the stored image) of it."""
+    """An image file, or a box in it (x, y, width, height in pixels of the stored image)."""
 
     id: str
     path: Path
@@ -33,41 +33,41 @@ class Item:
 
 
 def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Item]:
-    """The images that `paths` name, in that order: files, folders (with all below them, by name), globs, manifests.
+    """Iterate over the images that `paths` name, in that order.
 
-    Folders and globs are read as they are needed, by the rules of `image_paths`. A file that is named by itself is
-    taken with any ending. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of others are paths.
+    Folders and globs are read as needed, by the rules of `image_paths`. A file that is named directly may have any
+    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths.
 
     Args:
-        paths: files, folders, globs, manifests.
-        report: receives one line per folder or glob in which not everything was taken, after its last image.
+        paths: Files, folders (with all folders below), globs, and manifests.
+        report: Function that receives one line per folder or glob with skipped files, after its last image.
 
     Raises:
-        UsageError: paths that do not exist, and folders or globs without an image; raised before the first image.
+        UsageError: A path does not exist, or a folder or glob has no image; raised before the first image.
     """
-    findings, found = ValidationReport(), []
+    findings, sources = ValidationReport(), []
     for path in paths:
         try:
-            found.append(_found(path, report))
+            sources.append(_images_of(path, report))
         except UsageError as error:
             findings.errors.append(str(error))
     findings.raise_errors("paths cannot be used", "", UsageError)
-    return (item for items in found for item in items)
+    return (item for items in sources for item in items)
 
 
 def boxes_of(file: Path) -> list[Item]:
-    """The boxes of a CSV with the columns `filename,x,y,width,height` and, if you like, `id`.
+    """Read the boxes of a CSV with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are taken relative to the CSV's folder. Without an id a box is `filename#k`, k counting from 0.
+    File names are relative to the folder of the CSV. The default id of a box is `filename#k`, k counted from 0.
 
     Raises:
-        DataError: columns or numbers that do not fit; all of them are told.
+        DataError: A column is missing or a number is invalid; all errors are listed.
     """
     findings = ValidationReport()
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
-        raise DataError(f"{printable(file)}: no column {', '.join(missing)}; needed are filename,x,y,width,height")
+        raise DataError(f"{printable(file)}: no column {', '.join(missing)}; needs filename,x,y,width,height")
     count: dict[str, int] = {}
     items = []
     for row, cells in enumerate(table.rows):
@@ -89,7 +89,7 @@ def _box(table: CsvFile, row: int, findings: ValidationReport) -> Box | None:
         try:
             numbers.append(float(text))
         except ValueError:
-            findings.error(table.where(row, column), f"'{printable(text)}' is no number")
+            findings.error(table.where(row, column), f"'{printable(text)}' is not a number")
             return None
     x, y, width, height = numbers
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
@@ -98,8 +98,8 @@ def _box(table: CsvFile, row: int, findings: ValidationReport) -> Box | None:
     return x, y, width, height
 
 
-def _found(path: str, report: Callable[[str], None] | None) -> Iterator[Item]:
-    """The images that one path names. The path is checked now, a folder is listed later."""
+def _images_of(path: str, report: Callable[[str], None] | None) -> Iterator[Item]:
+    """The images of one path. The path is checked now, a folder is listed later."""
     place, omitted = Path(path), Omitted()
     if place.is_dir():
         images = image_files(place, omitted)
@@ -110,13 +110,16 @@ def _found(path: str, report: Callable[[str], None] | None) -> Iterator[Item]:
     elif glob.has_magic(path):
         images = matching_images(path, omitted)
     else:
+        if place.exists():
+            raise UsageError(f"{printable(path)}: is not a regular file; give images or folders")
         near = alike(place)
-        what = "is no regular file; give images or folders" if place.exists() else "no such file or folder"
-        raise UsageError(f"{printable(path)}: {what}{f'; there is {printable(near)}' if near else ''}")
+        hint = f"; did you mean {printable(near)}?" if near else "; check the path"
+        raise UsageError(f"{printable(path)}: no such file or folder{hint}")
     first = next(images, None)
     if first is None:
-        there = f" ({text})" if (text := omitted.describe()) else ""
-        raise UsageError(f"{printable(path)}: no image here{there}; endings of images are {' '.join(SUFFIXES)}")
+        skipped = omitted.describe()
+        reason = f" ({skipped})" if skipped else ""
+        raise UsageError(f"{printable(path)}: no image here{reason}; image extensions are {' '.join(SUFFIXES)}")
     return _chained(path, first, images, omitted, report)
 
 
@@ -126,8 +129,9 @@ def _chained(
     yield Item(str(first), first)
     for file in rest:
         yield Item(str(file), file)
-    if report and (text := omitted.describe()):
-        report(f"{printable(path)}: not taken: {text}")
+    skipped = omitted.describe()
+    if report and skipped:
+        report(f"{printable(path)}: skipped: {skipped}")
 
 
 def _samples(manifest: Manifest) -> list[Item]:

@@ -1,8 +1,8 @@
-"""`Manifest`: one split of one dataset, in the one format everything else reads.
+"""`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A JSONL file: line 1 names the dataset, the split, the root folder and the labels; then one sample a line.
-Targets say what the annotation says and nothing more: 1 positive, 0 negative, -1 unknown. What an unknown label
-does in training (config) and in scoring (conventions) is decided elsewhere.
+A JSONL file: line 1 holds the dataset, the split, the root folder and the labels; the other lines hold one sample each.
+Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. How training uses unknown labels is set in the
+configuration, how scoring uses them in the conventions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.names import holds_control, image_name
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
 from mlrec.utils.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
@@ -49,13 +49,22 @@ class Manifest:
     """One split: N samples, C labels.
 
     Attributes:
-        name, split: the dataset ("voc2007") and its part ("test").
-        root: absolute folder that `images` are relative to.
+        name, split: Names of the dataset ("voc2007") and of the split ("test").
+        root: Absolute folder that `images` are relative to.
         labels: C label names, in the order of the target columns.
-        images: N paths below `root`, as they lie on disk; several samples may share one (persons of a picture).
+        images: N paths below `root`, spelled as on disk; several samples may share one (the persons of an image).
         targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
         boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
-        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, from 0.
+        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, counted from 0.
+
+    Raises:
+        DataError: Shapes do not fit.
+
+    Example:
+        >>> manifest = Manifest("pets", "val", Path("/data"), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]], np.int8))
+        >>> manifest.save(Path("val.jsonl"))
+        >>> Manifest.load("val.jsonl").targets.tolist(), manifest.path_of(0).as_posix()
+        ([[1, -1]], '/data/a.jpg')
     """
 
     name: str
@@ -119,11 +128,7 @@ class Manifest:
         Raises:
             DataError: there is no such label; names the nearest.
         """
-        for label in chosen:
-            if label not in self.labels:
-                hint = nearest(label, self.labels)
-                raise DataError(f"{printable(self.name)}/{self.split}: no label '{printable(label)}'{hint}")
-        columns = [self.labels.index(label) for label in chosen]
+        columns = label_columns(self.labels, chosen, f"{self.name}/{self.split}")
         return replace(self, labels=tuple(chosen), targets=self.targets[:, columns])
 
     def save(self, path: Path) -> None:
@@ -201,20 +206,63 @@ class Manifest:
         return [names[start:end] for start, end in pairwise(ends)]
 
 
-def label_order(have: Sequence[str], want: Sequence[str]) -> NDArray[np.intp]:
-    """Positions in `have` of the names in `want`: the permutation that puts columns in the order wanted.
+def label_columns(
+    labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
+) -> list[int]:
+    """Return the columns of the labels `chosen` among all `labels`, in the order of `chosen`.
+
+    Args:
+        labels: C label names, in the order of the columns.
+        chosen: Names to look up.
+        where: File, folder or split that has the labels, for the message.
+        error: Kind of the error.
 
     Raises:
-        DataError: the two sets of names differ.
+        MlrecError: (of the kind `error`) A name is not among the labels; the message gives the nearest one.
+
+    Example:
+        >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")
+        [2, 0]
     """
-    if set(have) != set(want) or len(have) != len(want):
-        missing, extra = [n for n in want if n not in set(have)], [n for n in have if n not in set(want)]
-        parts = [f"missing {_few(missing)}" if missing else "", f"not expected {_few(extra)}" if extra else ""]
-        raise DataError(
-            f"label sets differ ({len(have)} here, {len(want)} expected): " + "; ".join(part for part in parts if part)
-        )
-    position = {name: k for k, name in enumerate(have)}
-    return np.array([position[name] for name in want], dtype=np.intp)
+    column = {name: k for k, name in enumerate(labels)}
+    for name in chosen:
+        if name not in column:
+            raise error(f"{printable(where)}: no label '{printable(name)}'{nearest(name, labels)}")
+    return [column[name] for name in chosen]
+
+
+def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.intp]:
+    """Return the permutation that puts columns in the order of `labels` into the order of `expected`.
+
+    Raises:
+        DataError: The two sets of names differ.
+
+    Example:
+        >>> label_order(["cat", "dog"], ["dog", "cat"]).tolist()
+        [1, 0]
+    """
+    if set(labels) != set(expected) or len(labels) != len(expected):
+        missing = [name for name in expected if name not in set(labels)]
+        extra = [name for name in labels if name not in set(expected)]
+        parts = []
+        if missing:
+            parts.append(f"missing {_few(missing)}")
+        if extra:
+            parts.append(f"not expected {_few(extra)}")
+        raise DataError(f"label sets differ ({len(labels)} here, {len(expected)} expected): {'; '.join(parts)}")
+    position = {name: k for k, name in enumerate(labels)}
+    return np.array([position[name] for name in expected], dtype=np.intp)
+
+
+def image_of(sample_id: str) -> str:
+    """Return the image of a sample: `image` for the id `image#k` of a box, otherwise the id itself.
+
+    Example:
+        >>> image_of("a.jpg#0"), image_of("a#1.jpg")
+        ('a.jpg', 'a#1.jpg')
+    """
+    image, separator, place = sample_id.rpartition("#")
+    return image if separator and place.isdigit() else sample_id
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:

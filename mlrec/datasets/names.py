@@ -1,4 +1,4 @@
-"""Names of image files that come from strangers' annotations: relative, inside the root, one spelling each."""
+"""Names of image files from third-party annotations: relative, inside the root, one spelling each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from mlrec.utils.errors import ValidationReport, printable
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
-_USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # nothing to check in it; most names are like that
+_USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # most names: valid without further checks
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 
 
 def image_name(name: str, where: str, findings: ValidationReport) -> str:
-    """`name` as a plain path below the root of the images (`./a//b.jpg` becomes `a/b.jpg`).
+    """Normalize `name` to a path below the root of the images.
 
-    An absolute path, a drive, a URL, `..`, a control character or a name that no file system takes is an error in
-    `findings`; `where` names file, record and field. Whether links lead out of the root is seen when files are opened.
+    Links that lead out of the root are checked when files are opened.
+
+    Args:
+        name: Name in the annotation.
+        where: File, record and field, for messages.
+        findings: Collector of errors: an absolute path, a drive, a URL, `..`, a control character, or a name that is
+            too long for a file system.
+
+    Example:
+        >>> image_name("./a//b.jpg", "train.csv: line 2", ValidationReport())
+        'a/b.jpg'
     """
     if len(name) <= LONGEST_PART and _USUAL.fullmatch(name):
         return name
@@ -30,12 +39,12 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def holds_control(name: str) -> bool:
-    """Whether a control character, half a surrogate pair or a line separator stands in a name: none may."""
+    """Whether a name holds a control character, half of a surrogate pair or a line separator, which are not allowed."""
     return not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
 def normal(name: str) -> str:
-    r"""`name` in the one spelling that names are compared in: folders separated by `/`, Unicode form NFC.
+    r"""Normalize the spelling of a name for comparison: folders separated by `/`, Unicode form NFC.
 
     Example:
         >>> normal("a\\cafe\u0301.jpg") == "a/caf\u00e9.jpg"
@@ -45,9 +54,9 @@ def normal(name: str) -> str:
 
 
 def alike(path: Path) -> Path | None:
-    r"""The file or folder that is there where `path` is not, if the two names look the same.
+    r"""Return an existing file or folder whose name looks like the missing `path`, or None.
 
-    They may differ in upper and lower case, in the Unicode form (NFC, NFD), or in `\` for `/`.
+    The names may differ in upper and lower case, in the Unicode form (NFC, NFD), or in `\` for `/`.
     """
     place = Path(path.anchor) if path.is_absolute() else Path()
     for part in (part for piece in path.relative_to(path.anchor).parts for part in piece.split("\\") if part):
@@ -76,5 +85,5 @@ def _fault(name: str) -> str:
         return ""
     encoded = [len(part.encode("utf-8")) for part in parts]
     if max(encoded) > LONGEST_PART or sum(encoded) + len(parts) > LONGEST_PATH:
-        return f"is too long for a file name ({LONGEST_PART} bytes a part, {LONGEST_PATH} in all)"
+        return f"is too long for a file name ({LONGEST_PART} bytes per part, {LONGEST_PATH} in all)"
     return ""

@@ -1,7 +1,7 @@
-"""The objects behind the labels: boxes and masks, read again from the annotations a dataset was prepared from.
+"""Annotated objects of a dataset: boxes and masks, read from the annotations that it was prepared from.
 
-Needed by what asks where and how large a label is: AP by object size, localisation of attention. A manifest holds
-image-level labels only, so the files that `dataset.json` names must still be there.
+They are needed for AP by object size and for the localization of heat maps. A manifest holds image-level labels only,
+so the annotation files that `dataset.json` names must still exist.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Objects:
     """The K annotated objects of one image.
 
     Attributes:
-        ids: (K,) annotation id (COCO) or place in the file counted from 1 (VOC).
-        labels: (K,) column of the manifest.
+        ids: (K,) annotation ids (COCO) or places in the file counted from 1 (VOC).
+        labels: (K,) columns of the manifest.
         boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
-        areas: (K,) square pixels: of the segmentation where annotated, else of the box.
-        crowd: (K,) a region of many objects (COCO).
-        difficult: (K,) hard to recognise (VOC).
-        size: width and height of the stored image, as the annotation states them, or None.
-        segmentations: (K,) as annotated, in JSON; `null` where there is none.
+        areas: (K,) areas in square pixels, of the segmentation if annotated, otherwise of the box.
+        crowd: (K,) whether the annotation is a region of many objects (COCO).
+        difficult: (K,) whether the object is hard to recognise (VOC).
+        size: Width and height of the stored image, as the annotation states them, or None.
+        segmentations: (K,) segmentations as annotated, in JSON; `null` if there is none.
     """
 
     ids: NDArray[np.int64]
@@ -52,13 +52,13 @@ class Objects:
         return len(self.ids)
 
     def mask(self, k: int) -> NDArray[np.bool_]:
-        """The pixels of object `k`: (H, W) of the stored image; the inside of its box where no mask is annotated.
+        """Return the mask of object `k`, (H, W) of the stored image: the inside of its box if no mask is annotated.
 
         Raises:
-            DataError: the segmentation cannot be used, or the annotation states no image size.
+            DataError: The segmentation is invalid, or the annotation states no image size.
         """
         if self.size is None:
-            raise DataError(f"annotation {self.ids[k]}: the size of its image is not stated, so it has no mask")
+            raise DataError(f"annotation {self.ids[k]}: no image size, so no mask; add width and height")
         width, height = self.size
         segmentation = msgspec.json.decode(self.segmentations[k])
         if not segmentation:
@@ -69,7 +69,7 @@ class Objects:
         try:
             return _decoded(segmentation, width, height)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-            raise DataError(f"annotation {self.ids[k]}: segmentation cannot be used ({printable(error)})") from error
+            raise DataError(f"annotation {self.ids[k]}: invalid segmentation ({printable(error)})") from error
 
 
 class _ObjectAnnotation(msgspec.Struct, gc=False):
@@ -89,10 +89,10 @@ class _ObjectsFile(msgspec.Struct):
 
 
 def load_objects(dataset: Dataset, split: str) -> list[Objects]:
-    """The objects of each sample of `split`, in the order of its manifest.
+    """Load the objects of each sample of `split`, in the order of its manifest.
 
     Raises:
-        DataError: the source has no objects (CSV, say), or its annotations are gone or have changed.
+        DataError: The source has no objects (a CSV for example), or its annotations are missing or have changed.
     """
     manifest = dataset.manifest(split)
     source = dataset.info.source
@@ -104,9 +104,11 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
         as_annotated = replace(manifest, images=tuple(annotated))
         objects = _coco(as_annotated, Path(source["annotations"][split]), source["folders"][split], findings)
     else:
-        needed = "a COCO dataset, or VOC's with Annotations and JPEGImages"
         kind = printable(source.get("kind", "this source"))
-        raise DataError(f"{printable(dataset.path)}: {kind} annotates no objects as it lies there; needed is {needed}")
+        raise DataError(
+            f"{printable(dataset.path)}: {kind} has no annotated objects; use a COCO dataset, or VOC with Annotations "
+            "and JPEGImages"
+        )
     findings.raise_errors(f"{printable(dataset.path)}: objects cannot be read", "prepare the dataset again")
     return objects
 
@@ -125,7 +127,7 @@ def _voc(manifest: Manifest, findings: ValidationReport) -> list[Objects]:
 def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:
     known = [(k, thing) for k, thing in enumerate(annotation.objects, 1) if thing.label in column and thing.corners]
     corners = np.array([thing.corners for _, thing in known], dtype=np.float64).reshape(-1, 4)
-    # corners count from 1 and are both inside the box
+    # VOC's corners count from 1, and the second corner is inside the box
     boxes = np.concatenate([corners[:, :2] - 1, corners[:, 2:] - corners[:, :2] + 1], axis=1)
     return Objects(
         ids=np.array([k for k, _ in known], dtype=np.int64),
@@ -153,7 +155,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
     objects = []
     for name in manifest.images:
         if name not in images:
-            findings.error(f"{path}", f"{printable(name)} is not there any more; prepare the dataset again")
+            findings.error(f"{path}", f"{printable(name)} is not in this file any more; prepare the dataset again")
             continue
         image = images[name]
         size = (int(image.width), int(image.height)) if image.width and image.height else None
@@ -162,17 +164,17 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
 
 
 def _of_coco(annotations: Sequence[_ObjectAnnotation], column: dict[int, int], size: tuple[int, int] | None) -> Objects:
-    boxes = np.array([found.bbox for found in annotations], dtype=np.float64).reshape(-1, 4)
-    stated = np.array([np.nan if found.area is None else found.area for found in annotations], dtype=np.float64)
+    boxes = np.array([one.bbox for one in annotations], dtype=np.float64).reshape(-1, 4)
+    stated = np.array([np.nan if one.area is None else one.area for one in annotations], dtype=np.float64)
     return Objects(
-        ids=np.array([-1 if found.id is None else found.id for found in annotations], dtype=np.int64),
-        labels=np.array([column[found.category_id] for found in annotations], dtype=np.intp),
+        ids=np.array([-1 if one.id is None else one.id for one in annotations], dtype=np.int64),
+        labels=np.array([column[one.category_id] for one in annotations], dtype=np.intp),
         boxes=boxes,
         areas=np.where(np.isnan(stated), boxes[:, 2] * boxes[:, 3], stated),
-        crowd=np.array([found.iscrowd == 1 for found in annotations], dtype=np.bool_),
+        crowd=np.array([one.iscrowd == 1 for one in annotations], dtype=np.bool_),
         difficult=np.zeros(len(annotations), dtype=np.bool_),
         size=size,
-        segmentations=tuple(found.segmentation for found in annotations),
+        segmentations=tuple(one.segmentation for one in annotations),
     )
 
 
@@ -184,7 +186,7 @@ def _corners(box: NDArray[np.float64], width: int, height: int) -> tuple[int, in
 
 
 def _decoded(segmentation: Any, width: int, height: int) -> NDArray[np.bool_]:
-    """A polygon list, a run-length encoding or a compressed one, as pixels."""
+    """Convert a list of polygons or a run-length encoding, compressed or not, to a mask (H, W)."""
     from pycocotools import mask
 
     if isinstance(segmentation, list):

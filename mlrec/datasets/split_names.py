@@ -1,4 +1,4 @@
-"""Names of splits: one vocabulary for all sources, in any case, written as train, val, trainval and test."""
+"""Names of splits: one vocabulary for all sources, not case-sensitive, written as train, val, trainval and test."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ NESTED = {"trainval": ("train", "val"), WHOLE: ("train", "val", "trainval")}  # 
 
 
 def usual_order(split: str) -> tuple[int, str]:
-    """Sort key of split names: train, val, trainval, test, then the others by name."""
+    """Sort key of split names: train, val, trainval, test, then the others by name.
+
+    Example:
+        >>> sorted(["test", "extra", "train"], key=usual_order)
+        ['train', 'test', 'extra']
+    """
     return (USUAL.index(split) if split in USUAL else len(USUAL), split)
 
 
 def known_split(name: str) -> str | None:
-    """The split that a name stands for, or None if the vocabulary does not have it.
+    """Return the split that a name stands for, or None if it is not in the vocabulary.
 
     Example:
         >>> known_split("Validation"), known_split("holdout")
@@ -41,15 +46,24 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Whether two splits must not share an image: all pairs but trainval (or all) and its parts."""
+    """Whether two splits must not share images: all pairs except trainval (or all) and its parts.
+
+    Example:
+        >>> disjoint("train", "test"), disjoint("trainval", "train")
+        (True, False)
+    """
     return second not in NESTED.get(first, ()) and first not in NESTED.get(second, ())
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Parse `OWN=val,...` of `--splits`; own names are compared in any case.
+    """Parse `OWN=val,...` of `--splits`; own names are not case-sensitive.
 
     Raises:
-        UsageError: not of that form, one name given twice, or a split that cannot be a file name.
+        UsageError: The text has another form, names a split twice, or names a split that cannot be a file name.
+
+    Example:
+        >>> parse_names("Fold0=train, holdout=val")
+        {'fold0': 'train', 'holdout': 'val'}
     """
     names: dict[str, str] = {}
     for pair in text.split(","):
@@ -66,16 +80,16 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """The split that each name of a source is written as: by `--splits`, else by the vocabulary, else as it is.
+    """Map each name of a source to a split: by `--splits`, else by the vocabulary, else unchanged.
 
-    Two names of one split are an error, because two sets of images may have been meant. `--splits` joins them. In one
-    column of a table, names that differ only in case are joined with a warning.
+    Two names for one split are an error, because they may be two sets of images. `--splits` joins them. In one column
+    of a table, names that differ only in case are joined with a warning.
 
     Args:
-        places: all names of the source, and where each was found, for messages.
-        given: `--splits`, see `parse_names`.
-        findings: where errors and warnings go.
-        one_column: the names are cells of one column.
+        places: All names of the source, with their places for messages.
+        given: Names of `--splits`, see `parse_names`.
+        findings: Collector of errors and warnings.
+        one_column: Whether the names are cells of one column.
 
     Returns:
         A split for each name of `places`, in that order.
@@ -98,8 +112,8 @@ def resolve_names(
             _check_joined(own, other, split, given, place, findings, one_column)
         resolved[own] = split
     for own in sorted(given.keys() - {name.strip().casefold() for name in places}):
-        there = ", ".join(printable(name) for name in places) or "no names of splits"
-        findings.error("--splits", f"the source has no split '{printable(own)}'; there is {there}")
+        there = ", ".join(printable(name) for name in places) or "no split names"
+        findings.error("--splits", f"the source has no split '{printable(own)}'; it has {there}")
     return resolved
 
 

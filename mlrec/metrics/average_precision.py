@@ -1,7 +1,7 @@
 """Average precision (AP): how well the scores of one label rank its positives above its negatives.
 
-Nothing is ever sorted by index: AP needs, for each positive, how many samples and how many positives score at least as
-high, and two sorted lists of numbers answer that. So equal scores share one step and the order of rows cannot matter.
+AP needs, for each positive, the number of samples and of positives that score at least as high. Two sorted lists of
+scores give both numbers. So equal scores share one step, and the order of the rows does not matter.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ Numbers = NDArray[np.number[Any]]
 def average_precisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], conventions: Conventions
 ) -> NDArray[np.float64]:
-    """AP of each label, NaN for a label without a positive or without a negative: there is nothing to rank.
+    """Compute the AP of each label.
 
     Args:
-        scores: (N, C), any increasing function of the probability; compared in their own dtype.
+        scores: (N, C) scores, any increasing function of the probability; compared in their own dtype.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        conventions: which AP, and whether unknown samples are ignored or negative.
+        conventions: Kind of AP, and whether unknown samples are ignored or negative.
 
     Returns:
-        (C,) fractions.
+        (C,) fractions; NaN for a label without a positive or without a negative.
+
+    Example:
+        >>> from mlrec.metrics.conventions import CONVENTIONS
+        >>> scores, targets = np.array([[0.9], [0.8], [0.7]]), np.array([[1], [0], [1]])
+        >>> average_precisions(scores, targets, CONVENTIONS["mlrec"]).round(4).tolist()
+        [0.8333]
     """
     by_label = np.ascontiguousarray(scores.T)
     truth = np.ascontiguousarray(targets.T)
@@ -52,17 +58,17 @@ def _average_precision(
 def average_of_steps(
     hits_above: Numbers, all_above: Numbers, weights: Numbers, conventions: Conventions
 ) -> NDArray[np.float64]:
-    """AP from what stands at or above each positive.
+    """Compute AP from the numbers of samples and positives at or above each positive.
 
     Args:
         hits_above: (P, ...) weight of the positives that score at least as high as positive p; positives in ascending
             order of score.
-        all_above: (P, ...) the same for all samples.
-        weights: (P, ...) how often positive p counts (its multiplicity in a resample).
-        conventions: which AP.
+        all_above: (P, ...) weight of all samples that score at least as high as positive p.
+        weights: (P, ...) weight of positive p (its multiplicity in a resample).
+        conventions: Kind of AP.
 
     Returns:
-        (...) fractions; NaN where no positive counts.
+        (...) fractions; NaN if the weight of all positives is 0.
     """
     precision = hits_above / np.maximum(all_above, 1)
     total = np.asarray(hits_above[0], dtype=np.float64)
@@ -74,7 +80,7 @@ def average_of_steps(
         return np.asarray((envelope * weights).sum(axis=0) / defined)
     eleven = np.zeros(total.shape)
     for tenths in range(11):
-        # recall >= tenths / 10, in whole numbers: 3/10 is less than the float 0.1 * 3
+        # recall >= tenths / 10 in integers, because the float 0.1 * 3 is greater than 3/10
         reached = (hits_above * 10 >= tenths * total).sum(axis=0, keepdims=True)
         eleven += np.take_along_axis(envelope, np.maximum(reached - 1, 0), axis=0)[0]
     return np.asarray(np.where(total > 0, eleven / 11, np.nan))

@@ -1,8 +1,8 @@
-"""How sure a number is: bootstrap intervals of metrics, of differences, and of a choice of the best.
+"""Bootstrap confidence intervals of metrics, of differences, and of the gain of the best of several candidates.
 
-Units of a test set (images; for persons the images they stand in) are drawn with replacement, see `resamples`. Two
-predictions are always compared on the same draws. A claim about a method, not about one trained model, draws its seeds
-too: give the predictions of several runs.
+Units of a test set (images; for persons their images) are drawn with replacement, see `resamples`. Two predictions are
+always compared on the same draws. To make a claim about a method instead of one trained model, pass the predictions of
+several runs: then seeds are drawn as well.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Runs = ArrayLike | Sequence[ArrayLike]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A test set and how it is drawn from.
+    """A test set and the settings of its bootstrap.
 
     Attributes:
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        groups: for each sample what it is drawn with (its image), or None: each by itself.
-        conventions: how to score.
-        threshold: a label is predicted at or above it; 0 for logits, 0.5 for probabilities.
-        resamples: how often to draw.
-        seed: of the draws.
+        groups: Group of each sample (its image); samples of a group are drawn together. None: each sample by itself.
+        conventions: Conventions of scoring.
+        threshold: Lowest score of a predicted label: 0 for logits, 0.5 for probabilities.
+        resamples: Number of resamples.
+        seed: Random seed.
     """
 
     targets: ArrayLike
@@ -46,20 +46,27 @@ class Bootstrap:
 
     @property
     def units(self) -> Units:
-        """What is drawn."""
+        """Units that are drawn."""
         return Units.of(len(np.asarray(self.targets)), self.groups)
 
     def score(self, scores: ArrayLike) -> Metrics:
-        """The metrics of the whole set."""
+        """Metrics of the whole set."""
         return evaluate_scores(scores, self.targets, threshold=self.threshold, conventions=self.conventions)
 
     def resample(self, scores: ArrayLike) -> Replicates:
-        """The metrics of each resample."""
-        how = {"conventions": self.conventions, "threshold": self.threshold}
-        return replicates(scores, self.targets, self.units, resamples=self.resamples, seed=self.seed, **how)  # type: ignore[arg-type]
+        """Metrics of each resample."""
+        return replicates(
+            scores,
+            self.targets,
+            self.units,
+            conventions=self.conventions,
+            threshold=self.threshold,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
 
     def estimate(self, runs: Runs, method: int = 0) -> Estimate:
-        """The metrics of a method, over its runs; `method` tells methods apart whose seeds are drawn independently."""
+        """Metrics of a method over its runs; methods with different numbers `method` draw their seeds independently."""
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])
         drawn = rng.multinomial(len(each), [1 / len(each)] * len(each), size=self.resamples) / len(each)
@@ -88,11 +95,11 @@ class Estimate:
         )
 
     def metric(self, name: str) -> Interval | None:
-        """The interval of one of `METRICS`, None where it is undefined."""
+        """Interval of one of `METRICS`; None if it is undefined."""
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
-        """The interval of a label's AP, None for a label without positives or without negatives."""
+        """Interval of the AP of a label; None for a label without positives or without negatives."""
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
 
     def _between(self, whole: NDArray[np.float64], drawn: NDArray[np.float64]) -> Interval | None:
@@ -100,64 +107,71 @@ class Estimate:
         if np.isnan(value) or not defined.size:
             return None
         low, high = bias_corrected(value, defined)
-        if len(self.seeds) == 1:  # a metric, no difference of two: stretched seeds may leave its range
+        if len(self.seeds) == 1:  # a metric, not a difference: widening for few seeds may leave [0, 1]
             low, high = max(0.0, low), min(1.0, high)
         return Interval(value, low, high, self.units, len(drawn), self.seeds)
 
 
 def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """The interval of each of `METRICS`; None for a metric that is undefined.
+    """Compute the interval of each of `METRICS`; None for a metric that is undefined.
 
     Args:
-        scores: (N, C) logits of one run, or a list of such: runs of one method with different seeds. Then seeds are
-            drawn as well as units, and the interval is one of the method.
+        scores: (N, C) logits of one run, or a list of such arrays: runs of one method with different seeds. With
+            several runs, seeds are drawn as well as units, and the interval is that of the method.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        **options: the other fields of `Bootstrap`.
+        **options: Other fields of `Bootstrap`.
+
+    Example:
+        >>> logits, targets = np.array([[2.0], [1.0], [-1.0], [-2.0]]), np.array([[1], [0], [1], [0]])
+        >>> interval = metric_intervals(logits, targets, resamples=200)["OF1"]
+        >>> interval.value, interval.resamples
+        (0.5, 200)
     """
     estimate = Bootstrap(targets, **options).estimate(scores)
     return {name: estimate.metric(name) for name in METRICS}
 
 
 def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval | None:  # noqa: N802 - the metric's name
-    """The interval of mAP, see `metric_intervals`."""
+    """Compute the interval of mAP, see `metric_intervals`."""
     return metric_intervals(scores, targets, **options)["mAP"]
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """The interval of ours minus theirs in each of `METRICS`, on the same draws of units.
+    """Compute the interval of `ours` minus `theirs` for each of `METRICS`, on the same draws of units.
 
-    Arguments as in `metric_intervals`; the two may have different numbers of runs, which are drawn independently.
+    The arguments are those of `metric_intervals`. The methods may have different numbers of runs, which are drawn
+    independently.
     """
     difference = difference_of(ours, theirs, Bootstrap(targets, **options))
     return {name: difference.metric(name) for name in METRICS}
 
 
 def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> Interval | None:
-    """The interval of mAP(ours) - mAP(theirs), see `paired_differences`."""
+    """Compute the interval of mAP(ours) - mAP(theirs), see `paired_differences`."""
     return paired_differences(ours, theirs, targets, **options)["mAP"]
 
 
 def paired_seeds(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
 ) -> Interval | None:
-    """As `paired_difference`; run k of both is the same trained model, read in two ways: its seed is drawn once."""
+    """As `paired_difference`, for runs in pairs: run k of both is the same trained model, so its seed is drawn once."""
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
 
 
 def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
-    """Ours minus theirs in every metric and label."""
+    """Estimate `ours` minus `theirs` for all metrics and labels."""
     return bootstrap.estimate(ours, 0).minus(bootstrap.estimate(theirs, 1))
 
 
 @dataclass(frozen=True)
 class Best:
-    """A choice made on the scored set itself.
+    """The best candidate, chosen on the scored set itself.
 
     Attributes:
-        chosen: position of the best candidate.
-        gain: its mAP minus the baseline's; the interval repeats the choice in every resample.
-        shares: how often each candidate is the best of a resample.
+        chosen: Position of the best candidate.
+        gain: Its mAP minus that of the baseline; the interval repeats the choice in every resample.
+        shares: Share of the resamples in which each candidate is the best.
     """
 
     chosen: int
@@ -166,9 +180,9 @@ class Best:
 
 
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
-    """The candidate of the highest mAP (the first of equals) against the candidate at position `baseline`.
+    """Compare the candidate with the highest mAP (the first of equals) to the candidate at position `baseline`.
 
-    The baseline is a candidate, so the gain is never negative: by itself it is no evidence, however narrow.
+    The baseline is a candidate, so the gain is never negative: a positive gain alone proves nothing.
     """
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
@@ -187,10 +201,10 @@ def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, 
 
 
 def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Bootstrap) -> list[int]:
-    """The baseline, and the candidates that may be the best of a resample.
+    """Positions of the baseline and of the candidates that may be the best of a resample.
 
-    The first resamples tell how far each stays behind their winner on average: one that lies more than five standard
-    deviations of that distance behind is not drawn further, for it would win in about one of three million resamples.
+    The first resamples give the mean distance of each candidate to the best one. A candidate more than five standard
+    deviations of that distance behind is dropped: it would win in about one of three million resamples.
     """
     if len(candidates) <= 2 or bootstrap.resamples <= BLOCK:
         return list(range(len(candidates)))
@@ -206,7 +220,7 @@ def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Boots
 
 
 def runs_of(runs: Runs) -> list[ArrayLike]:
-    """One (N, C) array as the list of it; a list of such arrays as it is."""
+    """Convert one (N, C) array to a list of one; a list of such arrays is returned as it is."""
     several = isinstance(runs, (list, tuple)) and np.ndim(runs[0]) == 2
     return list(runs) if several else [runs]  # type: ignore[arg-type, list-item]
 
@@ -222,13 +236,13 @@ def _as_replicates(metrics: Metrics) -> Replicates:
 
 
 def _over_runs(runs: Sequence[Replicates], shares: NDArray[np.float64]) -> Replicates:
-    """The mean over runs, each with its share in each resample; `shares` is (B, runs)."""
+    """Mean over runs, weighted by the share of each run in each resample; `shares` is (B, runs)."""
     values = {name: _mean([run.values[name] for run in runs], shares) for name in METRICS}
     return Replicates(_mean([run.average_precision for run in runs], shares), values)
 
 
 def _mean(values: Sequence[NDArray[np.float64]], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Few runs drawn with replacement vary less than runs do, by (n - 1) / n in variance: stretched by that."""
+    """Weighted mean. n runs drawn with replacement have (n - 1) / n of the variance of runs, which is corrected."""
     number = len(values)
     if number == 1:
         return values[0]

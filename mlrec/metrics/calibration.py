@@ -1,7 +1,7 @@
-"""Platt's calibration of each label, and how far probabilities are from frequencies.
+"""Platt scaling of each label, and calibration metrics.
 
 Platt, "Probabilistic outputs for support vector machines", 1999: p = sigmoid(a·z + b), fitted by maximum likelihood to
-targets drawn in from 1 and 0, so that a label whose positives all rank first has a finite a.
+targets slightly inside of 0 and 1, so that a is finite for a label whose positives all rank first.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Logits z of label k become a_k·z + b_k; each a is above 0, so that no ranking changes.
+    """Platt scaling a_k·z + b_k of the logits z of label k; each a is above 0, so that no ranking changes.
 
     Attributes:
-        slopes, offsets: a and b, (C,).
-        own: (C,) whether a is the label's own, or that of all labels together because it has few positives.
+        slopes, offsets: (C,) a and b.
+        own: (C,) whether a is fitted to the label alone, or to all labels because the label has few positives.
     """
 
     slopes: Numbers
@@ -35,18 +35,19 @@ class Calibration:
     own: NDArray[np.bool_]
 
     def apply(self, logits: Floats) -> Numbers:
-        """Calibrated logits (..., C)."""
+        """Calibrate logits (..., C)."""
         return np.asarray(self.slopes * logits.astype(np.float64) + self.offsets)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Over all pairs of sample and label whose truth is known.
+    """Calibration metrics over all pairs of sample and label with a known target.
 
     Attributes:
-        nll: mean negative log-likelihood.
-        brier: mean squared difference of probability and truth.
-        ece: mean difference of probability and frequency in 15 bins of equal width, weighted by their size.
+        nll: Mean negative log-likelihood.
+        brier: Mean squared difference of probability and target (Brier score).
+        ece: Expected calibration error: mean absolute difference of probability and frequency in 15 bins of equal
+            width, weighted by the number of pairs.
     """
 
     nll: float
@@ -55,30 +56,35 @@ class Reliability:
 
 
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
-    """Fit a and b of each label; labels with fewer than `least` positives take the a of all labels together.
+    """Fit a and b of each label.
 
-    So does a label whose own a is not above 0: it would turn its ranking over.
+    A label with fewer than `least` positives uses the a of all labels together. So does a label whose own a is not
+    above 0, which would reverse its ranking.
 
     Args:
-        logits: (N, C).
-        targets: (N, C); 1 positive, 0 negative, -1 unknown, which counts nowhere.
-        least: see above.
+        logits: (N, C) logits.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
+        least: Fewest positives of a label with an own a.
     """
     known, exact = targets >= 0, logits.astype(np.float64)
     pooled, _ = _fit(exact[known], targets[known] == 1)
-    pooled = pooled if pooled > 0 else 1.0
-    rows = []
-    for k in range(logits.shape[1]):
+    if pooled <= 0:
+        pooled = 1.0
+    labels = logits.shape[1]
+    slopes, offsets, own = np.full(labels, pooled), np.zeros(labels), np.zeros(labels, dtype=np.bool_)
+    for k in range(labels):
         scores, positive = exact[known[:, k], k], targets[known[:, k], k] == 1
-        a, b = _fit(scores, positive) if positive.sum() >= least else (0.0, 0.0)
-        own = a > 0
-        rows.append((a, b, own) if own else (pooled, _fit(pooled * scores, positive, slope=1.0)[1], own))
-    slopes, offsets, mine = zip(*rows, strict=True)
-    return Calibration(np.array(slopes), np.array(offsets), np.array(mine, dtype=np.bool_))
+        if positive.sum() >= least:
+            slopes[k], offsets[k] = _fit(scores, positive)
+            own[k] = slopes[k] > 0
+        if not own[k]:
+            slopes[k] = pooled
+            _, offsets[k] = _fit(pooled * scores, positive, slope=1.0)
+    return Calibration(slopes, offsets, own)
 
 
 def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> Reliability | None:
-    """How good the probabilities sigmoid(`logits`) (N, C) are; None where no truth is known."""
+    """Calibration metrics of the probabilities sigmoid(`logits`) (N, C); None if no target is known."""
     known = targets >= 0
     z, y = logits[known].astype(np.float64), (targets[known] == 1).astype(np.float64)
     if not z.size:
@@ -94,12 +100,14 @@ def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> 
 
 
 def _fit(z: Numbers, positive: NDArray[np.bool_], *, slope: float | None = None) -> tuple[float, float]:
-    """The a and b of Platt's likelihood, by Newton's method; a is `slope` where that is given."""
+    """Maximize Platt's likelihood by Newton's method; returns a and b. If `slope` is given, a is fixed to it."""
     hits, misses = int(positive.sum()), int((~positive).sum())
-    wanted = np.where(positive, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    wanted = np.where(positive, (hits + 1) / (hits + 2), 1 / (misses + 2))  # Platt's targets: never exactly 0 or 1
     columns = np.stack([z, np.ones_like(z)], axis=1)
     free = np.array([slope is None, True])
-    at = np.array([0.0 if slope is None else slope, 0.0 if slope else np.log((hits + 1) / (misses + 1))])
+    at = np.array([0.0, np.log((hits + 1) / (misses + 1))])  # the prior
+    if slope is not None:
+        at = np.array([slope, 0.0])
     loss = _loss(columns @ at, wanted)
     for _ in range(_STEPS):
         p = probabilities_of(columns @ at)
@@ -107,8 +115,10 @@ def _fit(z: Numbers, positive: NDArray[np.bool_], *, slope: float | None = None)
         curvature = (columns.T @ (columns * (p * (1 - p))[:, None]))[np.ix_(free, free)]
         step = np.zeros(2)
         step[free] = np.linalg.solve(curvature + _SMALL * np.eye(len(gradient)), gradient)
-        while (now := _loss(columns @ (at - step), wanted)) > loss and np.abs(step).max() > _SMALL:
+        now = _loss(columns @ (at - step), wanted)
+        while now > loss and np.abs(step).max() > _SMALL:  # a full Newton step may overshoot
             step /= 2
+            now = _loss(columns @ (at - step), wanted)
         if loss - now <= _SMALL * max(1.0, abs(loss)):
             break
         at, loss = at - step, now

@@ -1,7 +1,7 @@
-"""Conventions of scoring: every rule by which two papers' numbers for one model can differ, in one place.
+"""Conventions of scoring: all rules by which the numbers of two papers for one model can differ.
 
-A rule is a field; a set of conventions is a value; the sets have names in `CONVENTIONS`. A number is only comparable
-with another number scored under the same conventions, so every `Metrics` carries its own.
+Each rule is a field of `Conventions`; `CONVENTIONS` holds named sets of rules. Two numbers are only comparable if they
+were scored under the same conventions, so every `Metrics` stores its own.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ ScoreKind = Literal["logits", "probabilities"]
 
 @dataclass(frozen=True)
 class Conventions:
-    """How scores become metrics. Equal scores always share one step of the ranking, whatever the order of the rows.
+    """Rules that turn scores into metrics. Equal scores always share one step of the ranking, in any order of rows.
 
     Attributes:
-        name: what it is called, also on the command line.
-        average_precision: `all-points`: the mean over positives of the precision at their own score; `envelope`: that
-            precision replaced by the highest at the same or a larger recall (VOC 2010); `11-point`: the mean of that
+        name: Name of the set, also on the command line.
+        average_precision: `all-points`: mean over positives of the precision at their own score; `envelope`: that
+            precision replaced by the highest one at the same or a larger recall (VOC 2010); `11-point`: mean of that
             envelope at recall 0, 0.1 ... 1 (VOC 2007).
         ties: `grouped`: equal scores enter the ranking together.
-        unknown_in_ranking: whether samples of which the label is unknown are left out of AP, or are negatives.
-        unknown_in_counts: the same for precision, recall and F1.
+        unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or count as `negative`.
+        unknown_in_counts: The same for precision, recall and F1.
         class_f1: CF1 as the F1 `of-means` CP and CR, or as the `mean` of the labels' F1.
-        top_k: of the three highest labels of a sample those `above-threshold`, or `all` three.
-        phantom: one prediction that was never made is added to OP's denominator for each label never predicted.
-        threshold: the threshold at and above which a label is predicted, in words.
-        scores: whether the scores were `logits` or `probabilities`.
+        top_k: Predicted labels among the three highest of a sample: those `above-threshold`, or `all` three.
+        phantom: Whether each label that is never predicted adds one prediction to the denominator of OP.
+        threshold: Threshold at and above which a label is predicted, in words.
+        scores: Kind of the scores, `logits` or `probabilities`.
     """
 
     name: str
@@ -46,15 +46,21 @@ class Conventions:
     scores: ScoreKind = "logits"
 
     def in_words(self) -> str:
-        """One sentence for the foot of a table."""
+        """One sentence for the footnote of a table.
+
+        Example:
+            >>> CONVENTIONS["voc2010"].in_words()[:71]
+            'conventions voc2010: AP under the precision envelope (VOC 2010); equal '
+        """
+        class_f1 = "the F1 of CP and CR" if self.class_f1 == "of-means" else "the mean of the labels' F1"
+        reached = " that reach the threshold" if self.top_k == "above-threshold" else ""
         rules = [
             _AVERAGE_PRECISION[self.average_precision],
             "equal scores share one step",
             _unknown(self.unknown_in_ranking, self.unknown_in_counts),
             f"scores are {self.scores}, threshold {self.threshold}",
-            "CF1 is the F1 of CP and CR" if self.class_f1 == "of-means" else "CF1 is the mean of the labels' F1",
-            "top-3: the three highest labels"
-            + (" that reach the threshold" if self.top_k == "above-threshold" else ""),
+            f"CF1 is {class_f1}",
+            f"top-3: the three highest labels{reached}",
         ]
         if self.phantom:
             rules.append("OP counts one prediction for each label never predicted, as the paper's code does")
@@ -93,20 +99,24 @@ CONVENTIONS: dict[str, Conventions] = {
 
 
 def conventions_named(name: str | Conventions) -> Conventions:
-    """The conventions of this name; conventions themselves pass through.
+    """Return the conventions of this name; a `Conventions` object is returned as it is.
 
     Raises:
-        UsageError: no such name; says which there are.
+        UsageError: There are no conventions of this name; the message lists the names.
+
+    Example:
+        >>> conventions_named("csra").phantom
+        True
     """
     if isinstance(name, Conventions):
         return name
     if name not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
-        raise UsageError(f"no conventions '{printable(name)}'{nearest(str(name), CONVENTIONS)}; there are {known}")
+        raise UsageError(f"no conventions '{printable(name)}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
     return CONVENTIONS[name]
 
 
 def differences(one: Conventions, other: Conventions) -> list[str]:
-    """The rules in which two sets of conventions differ, names apart."""
+    """Return the names of the rules in which two sets of conventions differ, except `name`."""
     ours, theirs = asdict(one), asdict(other)
     return [rule for rule in ours if rule != "name" and ours[rule] != theirs[rule]]

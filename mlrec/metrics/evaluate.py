@@ -1,4 +1,4 @@
-"""`evaluate`: scores and truth in, `Metrics` out; all numbers are fractions from 0 to 1, None where undefined."""
+"""`evaluate`: scores and targets to `Metrics`. All metrics are fractions from 0 to 1, None where undefined."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlrec.utils.files import read_own_json, write_json
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions: C per label then averaged, O over all labels together."""
+    """Precision, recall and F1 of decisions: C averaged over labels, O over all labels together."""
 
     CP: float | None
     CR: float | None
@@ -36,16 +36,21 @@ class Rates:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good scores are, and by which conventions.
+    """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, None where undefined.
 
     Attributes:
-        mAP: mean AP over the labels that have a known positive and a known negative.
-        CP, CR, CF1, OP, OR, OF1: of the labels at or above the threshold.
-        top3: the same six of the three highest labels of each sample.
-        average_precision: by label; None for a label without a known positive or without a known negative.
+        mAP: Mean AP over the labels that have a known positive and a known negative.
+        CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
+        top3: The same six rates for the three highest-scoring labels of each sample.
+        average_precision: AP of each label; None for a label without a known positive or without a known negative.
         counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
-        conventions: the rules used.
+        conventions: Rules that were used.
+
+    Example:
+        >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
+        >>> metrics.mAP, metrics.average_precision, metrics.counts["samples"]
+        (1.0, {'cat': 1.0, 'dog': 1.0}, 2)
     """
 
     mAP: float | None
@@ -62,7 +67,7 @@ class Metrics:
 
     @property
     def undefined(self) -> list[str]:
-        """Labels without AP, because the truth has no positive or no negative of them."""
+        """Labels without AP, because they have no known positive or no known negative."""
         return [label for label, value in self.average_precision.items() if value is None]
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +84,7 @@ class Metrics:
         """Read `metrics.json`.
 
         Raises:
-            PredictionsError: not such a file; says what does not fit.
+            PredictionsError: The file is not a metrics file; the message says what is wrong.
         """
         return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
 
@@ -97,20 +102,24 @@ def evaluate(
     """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
 
     Args:
-        logits: (N, C) finite numbers of any float type, ranked in that type: logits, or probabilities in [0, 1]. Of two
-            `pandas.DataFrame`s columns and index are matched by name; an array is taken as it is.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        labels: C unique names; None takes the columns of a data frame, else "0", "1", ...
-        conventions: a name in `CONVENTIONS` or a value of your own.
-        scores: "logits" or "probabilities". None accepts only what cannot be probabilities: one value is negative.
-        threshold: a label is predicted at or above it, on the scale of the scores: one number, or one per label (C,)
-            in the order of the labels. None: logit >= 0, probability >= 0.5.
-        sample_ids: N names of the rows for error messages; None takes the index of a data frame.
+        logits: (N, C) finite logits or probabilities of any float type, ranked in that type. If both `logits` and
+            `targets` are data frames, columns and index are matched by name; the rows of an array are used as they are.
+        targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
+        labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
+        conventions: Name in `CONVENTIONS`, or a `Conventions` object.
+        scores: "logits" or "probabilities". None is accepted only if a value is negative, so they must be logits.
+        threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
+            in the order of the labels. None: logit 0, probability 0.5.
+        sample_ids: N names of the rows for error messages. None: the index of a data frame.
+
+    Returns:
+        Metrics as fractions, None where undefined.
 
     Raises:
-        PredictionsError: shapes or names that differ, a NaN or infinite score (names sample and label), other targets,
-            scores of unclear kind, probabilities outside [0, 1] by more than 1e-4 (less is rounding, and clipped).
-        UsageError: no conventions of that name.
+        PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
+            target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
+            1e-4 (smaller differences are rounding errors and are clipped).
+        UsageError: There are no conventions of that name.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
@@ -118,10 +127,11 @@ def evaluate(
         >>> evaluate([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], scores="probabilities", threshold=0.7).OR
         0.5
     """
-    given, truth, names, ids = aligned(logits, targets, labels)
-    ids = ids if sample_ids is None else list(sample_ids)
-    ranked, known = checked(given, truth, names, ids)
-    kind = _kind(np.asarray(given).dtype.kind, ranked, scores)
+    values, truth, names, ids = aligned(logits, targets, labels)
+    if sample_ids is not None:
+        ids = list(sample_ids)
+    ranked, known = checked(values, truth, names, ids)
+    kind = _kind(np.asarray(values).dtype.kind, ranked, scores)
     if kind == "probabilities":
         ranked, _ = clipped(ranked)
     cut = THRESHOLDS[kind] if threshold is None else _threshold(threshold, kind, ranked.shape[1])
@@ -132,7 +142,7 @@ def evaluate(
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
-    """The kind of scores as stated, or as their values prove it."""
+    """Kind of scores as stated, or as their values prove it."""
     if stated is not None and stated not in THRESHOLDS:
         raise UsageError(f"scores='{printable(stated)}': must be 'logits' or 'probabilities'")
     if dtype == "b" and stated == "logits":
@@ -170,9 +180,18 @@ def evaluate_scores(
     conventions: str | Conventions = "mlrec",
     sample_ids: Sequence[str] | None = None,
 ) -> Metrics:
-    """`evaluate` for arrays of scores of any scale, which are ranked as they are.
+    """Evaluate arrays of scores of any scale, see `evaluate`.
 
-    `threshold` is one number, or one per label (C,). `sample_ids` name the rows in error messages.
+    Args:
+        scores: (N, C) finite scores, ranked as they are.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        threshold: Lowest score of a predicted label: one number, or one per label (C,).
+        labels: C unique names. None: "0", "1", ...
+        conventions: Name in `CONVENTIONS`, or a `Conventions` object.
+        sample_ids: N names of the rows for error messages.
+
+    Raises:
+        PredictionsError: See `evaluate`.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)
@@ -201,10 +220,10 @@ def evaluate_scores(
 def checked(
     scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None = None, sample_ids: Sequence[str] | None = None
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.int8]]:
-    """Scores and targets as arrays that can be scored.
+    """Convert scores and targets to arrays, and check them.
 
     Raises:
-        PredictionsError: see `evaluate`.
+        PredictionsError: See `evaluate`.
     """
     ranked, truth = _array(scores, "logits"), _array(targets, "targets")
     if ranked.dtype.kind in "biu":
@@ -221,18 +240,22 @@ def checked(
         if twice := duplicates_in(labels):
             raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
     if not np.isfinite(ranked).all():
-        raise PredictionsError(_no_number(ranked, labels, sample_ids))
+        raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     if truth.dtype.kind not in "biuf" or not ((truth == 1) | (truth == 0) | (truth == -1)).all():
         raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
     return ranked, truth.astype(np.int8)
 
 
 def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[str]:
-    """Why labels have no AP, one sentence per reason with the names; nothing if all have one.
+    """Explain why labels have no AP: one sentence per reason, with the names of the labels.
 
     Args:
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         labels: C names.
+
+    Example:
+        >>> undefined_labels(np.array([[1, 0], [0, 0]]), ["cat", "dog"])
+        ['no AP for 1 of 2 labels, no known positive: dog']
     """
     positive, negative = (targets == 1).any(axis=0), (targets == 0).any(axis=0)
     reasons = {
@@ -249,7 +272,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
 
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
-    """The number of labels of which every known sample is positive, if there are any."""
+    """Number of labels whose known samples are all positive, if there are any."""
     number = int(np.count_nonzero((targets == 1).any(axis=0) & ~(targets == 0).any(axis=0)))
     return {"without_negative": number} if number else {}
 
@@ -258,17 +281,18 @@ def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that want a gradient, or in bfloat16
-        raise PredictionsError(f"{what} are no array of numbers ({printable(error)})") from error
+        raise PredictionsError(f"{what} are not an array of numbers ({printable(error)})") from error
 
 
-def _no_number(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
+def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
     bad = np.argwhere(~np.isfinite(scores))
     row, column = bad[0].tolist()
     sample = f"sample '{printable(sample_ids[row])}'" if sample_ids is not None else f"sample {row}"
     label = f"label '{printable(labels[column])}'" if labels is not None else f"label {column}"
     kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
-    many = f"{len(bad)} NaN or infinite scores, first" if len(bad) > 1 else f"1 {kind} score"
-    return f"{many}: {sample}, {label}{' is ' + kind if len(bad) > 1 else ''}; a score must be a finite number"
+    if len(bad) == 1:
+        return f"1 {kind} score: {sample}, {label}; a score must be a finite number"
+    return f"{len(bad)} NaN or infinite scores, first: {sample}, {label} is {kind}; a score must be a finite number"
 
 
 def _number(value: NDArray[np.float64]) -> float | None:

@@ -1,4 +1,4 @@
-"""Data frames as arrays: rows and columns are matched by name, never by position."""
+"""Conversion of data frames to arrays: rows and columns are matched by name, never by position."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from numpy.typing import ArrayLike, NDArray
 from mlrec.datasets.manifest import duplicates_in
 from mlrec.utils.errors import PredictionsError, printable
 
-SHOWN = 3  # names in a message
+SHOWN = 3  # names listed in a message
 
 
 def aligned(
     scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None
 ) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
-    """Scores and targets in one order of samples and labels, with the names of the labels and of the samples.
+    """Bring scores and targets into one order of samples and labels.
 
-    Of two data frames the columns and the index must hold the same names; the order is that of the targets. An array
-    has no names: its rows are taken in the order of the data frame, its columns in the order of `labels`, else of the
-    data frame. Arrays are told apart without importing pandas.
+    Two data frames must have the same columns and the same index; the order is that of the targets. An array has no
+    names: its rows must be in the order of the data frame, its columns in the order of `labels`, or of the data frame
+    if `labels` is None. pandas is imported for data frames only.
 
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
         targets: (N, C) array or `pandas.DataFrame`.
-        labels: order of the labels; names of the columns of an array.
+        labels: C names in the order wanted, which are also the names of the columns of an array.
+
+    Returns:
+        Scores, targets, names of the labels, and names of the samples; names are None if there are none.
 
     Raises:
-        PredictionsError: names that differ or are repeated, a column that is not numeric, another kind of table.
+        PredictionsError: Names differ or are repeated, a column is not numeric, or a table is not a pandas.DataFrame.
     """
     frames: dict[str, Any] = {
         what: table for what, table in (("scores", scores), ("targets", targets)) if _is_table(table, what)
@@ -66,12 +69,15 @@ def _check_unique(frame: Any, what: str) -> None:
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
-    """Raise with the difference of two sets of names."""
+    """Raise an error that lists the difference of two sets of names."""
     known, wanted = set(scored), set(true)
     missing, extra = [x for x in true if x not in known], [x for x in scored if x not in wanted]
     if missing or extra:
-        parts = [f"only in targets: {_named(missing)}"] * bool(missing)
-        parts += [f"only in scores: {_named(extra)}"] * bool(extra)
+        parts = []
+        if missing:
+            parts.append(f"only in targets: {_named(missing)}")
+        if extra:
+            parts.append(f"only in scores: {_named(extra)}")
         raise PredictionsError(f"{what} of scores and targets differ; {'; '.join(parts)}")
 
 
@@ -93,7 +99,7 @@ def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArra
         if array.dtype.kind not in "biuf":
             raise PredictionsError(
                 f"column '{printable(column)}' of {what} is not numeric or has empty cells; "
-                "names of samples belong into the index: frame.set_index(...)"
+                "names of samples belong in the index: frame.set_index(...)"
             )
     return np.column_stack(values) if values else np.empty((len(rows), 0))
 

@@ -1,4 +1,4 @@
-"""Ids of predictions matched with ids of samples: equal, or one is the unambiguous end of the path of the other."""
+"""Matching of ids of predictions and samples: equal ids, or one is the unambiguous end of the path of the other."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from mlrec.utils.errors import PredictionsError, printable
 
 
 def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> NDArray[np.intp]:
-    r"""For each sample the row of its prediction.
+    r"""Return the row of the prediction of each sample.
 
     `photos/a.jpg` matches the sample `a.jpg`, and `a.jpg` the sample `photos/a.jpg`, if no other sample matches. An
     equal id is preferred. `\` separates folders like `/`.
 
     Args:
-        sample_ids: N ids of the truth.
-        predicted: ids of the predictions.
-        shown: the file of the predictions, for messages.
+        sample_ids: N ids of the samples.
+        predicted: Ids of the predictions.
+        shown: File of the predictions, for messages.
+
+    Returns:
+        (N,) positions in `predicted`.
 
     Raises:
-        PredictionsError: an id that matches no sample or several, a sample that is predicted twice or not at all.
+        PredictionsError: An id matches no sample or several, or a sample is predicted twice or not at all.
+
+    Example:
+        >>> rows_of(["photos/a.jpg", "photos/b.jpg"], ["b.jpg", "a.jpg"], "scores.csv").tolist()
+        [1, 0]
     """
     index = _Index(sample_ids)
     row_of: dict[str, int] = {}
@@ -44,19 +51,20 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             row_of[matches[0]] = row
     if unknown:
         raise PredictionsError(
-            f"{shown}: {len(unknown)} of {len(predicted)} predictions are of no sample of the truth, "
-            f"first: '{printable(unknown[0])}'"
+            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample, "
+            f"first: '{printable(unknown[0])}'; score them against the split that was predicted"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:
         raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction, first: '{printable(missing[0])}'"
+            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction, "
+            f"first: '{printable(missing[0])}'; predict the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
 
 
 class _Index:
-    """Samples by their id, and by every end of its path."""
+    """Samples by their id, and by every end of their path."""
 
     def __init__(self, sample_ids: Sequence[str]) -> None:
         self._equal = set(sample_ids)
@@ -69,7 +77,7 @@ class _Index:
                     self._whole.setdefault(end, []).append(sample)
 
     def matches(self, name: str) -> list[str]:
-        """The samples that a prediction of this name may be of."""
+        """Return the samples that a prediction with this id may belong to."""
         if name in self._equal:
             return [name]
         whole, *shorter = _ends_of(name)
@@ -77,6 +85,6 @@ class _Index:
 
 
 def _ends_of(path: str) -> Iterator[str]:
-    """The path and its ends, the longest first: `a/b/c`, `b/c`, `c`."""
+    """The path and its ends, longest first: `a/b/c`, `b/c`, `c`."""
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     yield from ("/".join(parts[k:]) for k in range(max(len(parts), 1)))

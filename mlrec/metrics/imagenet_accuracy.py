@@ -1,4 +1,4 @@
-"""Accuracy at every λ with its intervals, from whether each image is right."""
+"""Gains of accuracy over λ = 0 with confidence intervals, from the correctness of each image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class AccuracyGains:
     """Gains of accuracy over λ = 0, with 95 % intervals.
 
     Attributes:
-        best: position of the λ that is right most often, the first of equals.
-        best_gain: chosen on the scored images themselves; its interval repeats the choice in every resample.
-        fixed_gain: of the λ fixed beforehand.
+        best: Position of the λ with the highest accuracy, the first of equals.
+        best_gain: Gain of the best λ, chosen on the scored images themselves; its interval repeats the choice in every
+            resample.
+        fixed_gain: Gain of the λ that was fixed beforehand.
     """
 
     best: int
@@ -30,14 +31,14 @@ class AccuracyGains:
 def accuracy_gains(
     right: NDArray[np.bool_], zero: int, fixed: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> AccuracyGains:
-    """What λ gains over none.
+    """Compute the gain of λ over λ = 0.
 
     Args:
-        right: (L, N) whether image n is right at λ l.
-        zero: position of λ = 0.
-        fixed: position of the λ fixed beforehand.
-        resamples: of the images.
-        seed: of the draws.
+        right: (L, N) whether image n is classified correctly at λ l.
+        zero: Position of λ = 0.
+        fixed: Position of the λ that was fixed beforehand.
+        resamples: Number of bootstrap resamples of the images.
+        seed: Random seed.
     """
     number = right.shape[1]
     counts = right.sum(axis=1)

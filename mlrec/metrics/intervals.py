@@ -1,8 +1,9 @@
-"""`Interval`: a number and where it may as well lie.
+"""`Interval`: a number and its confidence interval.
 
 Intervals are bias-corrected percentile intervals (Efron 1981, Nonparametric standard errors and confidence intervals).
-AP of a small set is biased upwards, and that of its resamples once more: on 1,000 subsets of 545 images plain
-percentiles lie above the mAP of all 5,823 in 4.5 % and below it in 0.7 % of the cases, these in 2.8 % and 2.5 %.
+AP of a small set is biased upwards, and that of its resamples even more. On 1,000 subsets of 545 images, intervals of
+plain percentiles are above the mAP of all 5,823 images in 4.5 % and below it in 0.7 % of the cases, bias-corrected ones
+in 2.8 % and 2.5 %.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class Interval:
     """A statistic and its 95 % bootstrap interval.
 
     Attributes:
-        value: of the whole test set; a fraction, or a difference of fractions.
-        low, high: ends of the interval.
-        units: how many units (images) were drawn from.
-        resamples: how often.
-        seeds: runs behind the number, one entry a method; 1 says nothing about other seeds.
+        value: Statistic of the whole test set: a fraction, or a difference of fractions.
+        low, high: Ends of the interval.
+        units: Number of units (images) that were drawn from.
+        resamples: Number of resamples.
+        seeds: Number of runs per method; an interval of 1 run does not cover other seeds.
     """
 
     value: float
@@ -40,24 +41,27 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the distance of the ends: the ± of the number."""
+        """Half of the distance between the ends, the ± of the number."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference can be told from none."""
+        """Whether a difference is significant: 0 is outside of the interval."""
         return self.low > 0 or self.high < 0
 
 
 def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
-    """Ends of the bias-corrected percentile interval of a statistic.
+    """Compute the ends of the bias-corrected percentile interval of a statistic.
 
-    The percentiles are moved by twice the normal quantile of the share of resamples below the statistic's own value
-    (half of the equal ones among them): not at all where resamples lie evenly around it.
+    The percentiles are shifted by twice the normal quantile of the share of resamples below the value of the whole set;
+    equal ones count half. There is no shift if half of the resamples are below.
 
     Args:
-        value: the statistic of the whole set.
-        drawn: (B,) the statistic of each resample.
+        value: Statistic of the whole set.
+        drawn: (B,) statistic of each resample.
+
+    Returns:
+        Lower and upper end.
     """
     below = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
     margin = 1 / (2 * len(drawn))
@@ -68,31 +72,35 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
 
 
 def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    """Ends of the plain percentile interval: for a statistic like a maximum, whose bias is part of what is shown."""
+    """Compute the ends of the plain percentile interval, for a statistic like a maximum, whose bias is to be kept."""
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
 
 def median_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Median of paired ratios or other repeated measurements, and the 95 % bootstrap interval of that median."""
-    given = np.asarray(values)
-    drawn = np.median(np.random.default_rng(0).choice(given, (draws, len(given))), axis=1)
-    return float(np.median(given)), *percentiles(drawn)
+    """Compute the median of repeated measurements, and the lower and upper end of its 95 % bootstrap interval."""
+    measured = np.asarray(values)
+    drawn = np.median(np.random.default_rng(0).choice(measured, (draws, len(measured))), axis=1)
+    return float(np.median(measured)), *percentiles(drawn)
 
 
 Z95 = 1.959964
 
 
 def expected_half_width(positives: Sequence[int], average_precision: float) -> float | None:
-    """Half the width of the 95 % interval that mAP will have on a test set, as a fraction; None without positives.
+    """Estimate half the width of the 95 % interval of mAP on a test set, as a fraction; None without positives.
 
-    Each label's AP is taken as a share of its n positives, with variance AP(1 - AP)/n (the binomial interval of Boyd,
-    Eng and Page, 2013), and the labels as independent of each other. On the VOC2012 validation set this is 10 to 20 %
-    wider than the bootstrap over images, so it errs on the safe side.
+    The AP of a label is treated as a share of its n positives, with variance AP(1 - AP)/n (the binomial interval of
+    Boyd, Eng and Page, 2013), and the labels as independent. On the VOC2012 validation set the result is 10 to 20 %
+    wider than the bootstrap over images, so it is conservative.
 
     Args:
-        positives: of each label; labels without any have no AP and do not count.
-        average_precision: the level assumed for every label, 0 to 1.
+        positives: Number of positives of each label; labels without positives are ignored.
+        average_precision: AP assumed for every label, 0 to 1.
+
+    Example:
+        >>> round(expected_half_width([100, 100], 0.8), 4)
+        0.0554
     """
     counted = [count for count in positives if count > 0]
     if not counted:
@@ -102,5 +110,10 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
 
 
 def images_needed(images: int, half_width: float, wanted: float) -> int:
-    """How many images of the same kind would bring the interval of mAP from `half_width` to `wanted` (fractions)."""
+    """Estimate the number of images that reduces the half width of the interval of mAP to `wanted` (fractions).
+
+    Example:
+        >>> images_needed(1000, half_width=0.02, wanted=0.01)
+        4000
+    """
     return math.ceil(images * (half_width / wanted) ** 2)

@@ -1,7 +1,7 @@
-"""Samples that are hard, and annotations to review: where a model that has not seen a sample contradicts its labels.
+"""Likely label errors and hard samples: a model that was not trained on a sample contradicts its labels.
 
-How many annotations to review is estimated by confident learning (Northcutt, Jiang and Chuang, "Confident learning:
-estimating uncertainty in dataset labels", 2021), for each label as a task of two classes.
+The number of annotations to review is estimated by confident learning (Northcutt, Jiang and Chuang, "Confident
+learning: estimating uncertainty in dataset labels", 2021), for each label as a task with two classes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
 from mlrec.predictions import probabilities_of
 
 DOUBTFUL = 0.5  # the model and the annotation disagree at p >= 0.5
-_EQUAL = 1e-6  # a probability this close to a threshold reaches it
+_EQUAL = 1e-6  # a probability this close below a threshold counts as reaching it
 
 
 @dataclass(frozen=True)
 class LikelyError:
-    """One label of one sample.
+    """A label of a sample that may be annotated wrongly.
 
     Attributes:
-        sample: position in the predictions.
-        label: column.
-        given: 1 or 0, as annotated.
-        probability: of the label, by the model.
-        doubt: how much the model speaks against the annotation, 0 to 1: 1 - probability of a given label, the
-            probability of one that is not given.
+        sample: Position in the predictions.
+        label: Column.
+        given: Annotated target, 1 or 0.
+        probability: Probability of the label, predicted by the model.
+        error_score: Probability of the opposite target, 0 to 1: 1 - probability for an annotated positive, the
+            probability for an annotated negative.
     """
 
     sample: int
@@ -40,42 +40,47 @@ class LikelyError:
 
 
 def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = None) -> list[LikelyError]:
-    """Known labels by doubt, the most doubtful first; equal ones in the order of samples and labels.
+    """Rank the known labels by error score, the highest first; equal ones in the order of samples and labels.
 
-    If the probabilities of a model trained on other samples are right, the doubt is the probability that the
-    annotation is wrong, and this order finds the most errors among its first k, for every k.
+    If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
+    annotation is wrong, and for every k the first k labels hold the most errors.
 
     Args:
-        logits: (N, C) of a model that was not trained on these samples.
-        targets: (N, C); 1 positive, 0 negative; -1 unknown is nobody's error.
-        most: so many at most.
+        logits: (N, C) logits of a model that was not trained on these samples.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown (never an error).
+        most: Largest number of labels to return; None returns all.
+
+    Example:
+        >>> errors = likely_errors([[2.0, -1.0], [3.0, 4.0]], np.array([[0, 0], [1, -1]]), most=1)
+        >>> errors[0].sample, errors[0].label, round(errors[0].error_score, 2)
+        (0, 0, 0.88)
     """
     values = np.asarray(logits, dtype=np.float64)
-    signed = _against(values, targets)  # ranked as logits: doubts near 1 stay apart
+    signed = _against(values, targets)  # ranked as logits: error scores near 1 stay distinct
     order = np.argsort(-signed, axis=None, kind="stable")[: int(np.count_nonzero(targets != UNKNOWN))]
-    found = []
+    errors = []
     for place in order[:most].tolist():
         sample, label = divmod(place, values.shape[1])
-        found.append(
+        errors.append(
             LikelyError(
                 sample=sample,
                 label=label,
                 given=int(targets[sample, label]),
-                probability=float(_sigmoid(values[sample, label])),
-                error_score=float(_sigmoid(signed[sample, label])),
+                probability=float(probabilities_of(values[sample, label])),
+                error_score=float(probabilities_of(signed[sample, label])),
             )
         )
-    return found
+    return errors
 
 
 @dataclass(frozen=True, eq=False)
 class Review:
-    """Which annotations are worth a look, and how many of them are expected to be wrong.
+    """Annotations to review, and the expected number of errors.
 
     Attributes:
-        flags: (N, C) annotations to review.
-        expected: (2, C) expected number of errors among the annotations that are 0 (missing labels) and 1 (wrong ones).
-        enough: (C,) whether both values are annotated; without one of them nothing can be estimated.
+        flags: (N, C) whether the annotation should be reviewed.
+        expected: (2, C) expected number of errors among annotations 0 (missing labels) and 1 (wrong labels).
+        enough: (C,) whether both targets are annotated; otherwise nothing can be estimated for the label.
     """
 
     flags: NDArray[np.bool_]
@@ -84,17 +89,17 @@ class Review:
 
 
 def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
-    """Annotations that the model confidently contradicts, by thresholds of each label.
+    """Find annotations that the model confidently contradicts, with separate thresholds for each label.
 
-    The model is confident of "positive" at the mean probability that it gives to annotated positives, of "negative"
-    at the mean that it gives to annotated negatives; if of both, the more probable counts. So a model that is never
-    sure of a label does not accuse all of its positives, as one threshold of 0.5 would. An annotation is one to review
-    if the model is confident of the other value, and finds it more probable. The shares of confident annotations that
-    contradict, and that agree, give the expected number of errors. Within a label the annotations to review are the
-    first of `likely_errors`.
+    The model is confident that a label is positive if its probability is at least the mean probability of annotated
+    positives, and confident that it is negative likewise; if both hold, the more probable target counts. So a label
+    with low probabilities everywhere is not flagged in all its positives, as with one threshold of 0.5. An annotation
+    is to be reviewed if the model is confident of the opposite target and finds it more probable. The shares of
+    confident annotations that contradict and agree give the expected number of errors. Within a label, the annotations
+    to review are the first of `likely_errors`.
 
     Args:
-        logits: (N, C) of a model that was not trained on these samples.
+        logits: (N, C) logits of a model that was not trained on these samples.
         targets: (N, C); 1 positive, 0 negative, -1 unknown (never to review).
     """
     values = np.asarray(logits, dtype=np.float64)
@@ -125,12 +130,15 @@ def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple
 
 
 def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int]:
-    """At most so many samples, the highest binary cross-entropy first: the mean over their known labels.
+    """Find the samples with the highest binary cross-entropy, the mean over their known labels.
 
     Args:
-        logits: (N, C).
-        targets: (N, C); 1 positive, 0 negative, -1 unknown. A sample of which nothing is known is not among them.
-        most: how many.
+        logits: (N, C) logits.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown. Samples without known labels are skipped.
+        most: Largest number of samples.
+
+    Returns:
+        Positions of samples, the hardest first.
     """
     losses = np.logaddexp(0.0, _against(np.asarray(logits, dtype=np.float64), targets))  # 0 where unknown
     known = (targets != UNKNOWN).sum(axis=1)
@@ -138,16 +146,12 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
     return [int(k) for k in np.argsort(-means, kind="stable") if known[k]][:most]
 
 
-def precision_at(found: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
-    """Share of the first k suspects that are in `wrong` (N, C): to measure the ranking where errors were planted."""
-    return float(np.mean([wrong[suspect.sample, suspect.label] for suspect in found[:k]]))
+def precision_at(errors: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
+    """Share of the first k likely errors that are in `wrong` (N, C), to measure the ranking of planted errors."""
+    return float(np.mean([wrong[error.sample, error.label] for error in errors[:k]]))
 
 
 def _against(logits: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[np.float64]:
-    """What the model says against the annotation, as logits; minus infinity where the label is unknown."""
+    """Logits of the target opposite to the annotation; minus infinity where the label is unknown."""
     signed = np.where(targets == POSITIVE, -logits, logits)
     return np.where(targets == UNKNOWN, -np.inf, signed)
-
-
-def _sigmoid(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit))) if logit >= 0 else float(np.exp(logit) / (1 + np.exp(logit)))

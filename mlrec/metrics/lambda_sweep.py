@@ -1,4 +1,4 @@
-"""Every λ from two numbers a sample and label: the average of the location scores, and their maximum (Figure 1)."""
+"""mAP at any λ from two numbers per sample and label: mean and maximum of the location scores (Figure 1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """λ, and the position of the temperature among those that were kept."""
+    """λ, and the position of the temperature among those that were stored."""
 
     lam: float
     temperature: int = 0
@@ -24,11 +24,11 @@ class LambdaSetting(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a pass over a split keeps.
+    """Logits of a split, separated into average pooling and residual attention.
 
     Attributes:
         average: (N, C) logits at λ = 0.
-        added: for each temperature (N, C), what λ = 1 adds to them; for T = ∞ the maximum over locations.
+        added: (N, C) logits that λ = 1 adds, for each temperature; for T = ∞ the maximum over locations.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
     """
 
@@ -37,31 +37,34 @@ class Parts:
     targets: NDArray[np.int8]
 
     def logits(self, setting: LambdaSetting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
-        """The paper's Figure 1, average + λ · maximum; `divided` by 1 + λ, of the size that the model was trained for.
+        """Compute the logits at a setting, average + λ · maximum as in the paper's Figure 1.
 
-        Dividing changes neither a ranking nor a sign, so no metric at p >= 0.5, but every other probability: raw logits
-        count the classifier's bias 1 + λ times.
+        Args:
+            setting: λ and temperature.
+            divided: Whether to divide by 1 + λ, which gives logits of the scale that the model was trained with. This
+                changes no ranking and no sign, so no metric at p >= 0.5, but it changes probabilities: raw logits count
+                the bias of the classifier 1 + λ times.
         """
         raw = self.average + setting.lam * self.added[setting.temperature] if setting.lam else self.average
         return raw / (1 + setting.lam) if divided else raw
 
     def columns(self, columns: Sequence[int]) -> Parts:
-        """The labels at these positions."""
+        """Select the labels at these positions."""
         return Parts(self.average[:, columns], tuple(part[:, columns] for part in self.added), self.targets[:, columns])
 
 
 def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions: str) -> list[float]:
-    """The mAP at each setting.
+    """Compute the mAP at each setting.
 
     Raises:
-        PredictionsError: no label has a positive and a negative, so mAP is undefined; a NaN or infinite logit.
+        PredictionsError: mAP is undefined because no label has a positive and a negative, or a logit is not finite.
     """
-    found = [
+    values = [
         evaluate(parts.logits(setting), parts.targets, conventions=conventions, scores="logits").mAP
         for setting in settings
     ]
-    defined = [value for value in found if value is not None]
-    if len(defined) < len(found):
+    defined = [value for value in values if value is not None]
+    if len(defined) < len(values):
         raise PredictionsError(
             "no label has a known positive and a known negative in this split: mAP is undefined, so no λ can be chosen"
         )
@@ -70,10 +73,11 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting, how it was come by, and what it gains over λ = 0.
+    """A setting and its gain over λ = 0.
 
     Attributes:
-        gain: difference of mAP and its 95 % interval; None where none was asked for.
+        setting: λ and temperature.
+        gain: Difference of mAP and its 95 % interval; None without resamples.
     """
 
     setting: LambdaSetting
@@ -83,10 +87,10 @@ class Choice:
 def chosen_here(
     parts: Parts, settings: Sequence[LambdaSetting], scores: Sequence[float], resamples: int, **options: Any
 ) -> Choice:
-    """The setting of the highest mAP on the very samples it is scored on, the first of equals.
+    """Choose the setting with the highest mAP on the samples that it is scored on, the first of equals.
 
-    λ = 0 is among the settings, so this never loses: the interval repeats the choice in every resample, and by itself
-    is no evidence.
+    λ = 0 is one of the settings, so the gain is never negative and proves nothing alone. Its interval repeats the
+    choice in every resample.
     """
     place = int(np.argmax(scores))
     if not resamples:
@@ -98,17 +102,15 @@ def chosen_here(
 
 
 def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
-    """A setting that was chosen elsewhere or beforehand, against λ = 0 on the same resamples."""
-    gain = (
-        paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)
-        if resamples
-        else None
-    )
+    """Compare a setting that was chosen on other samples, or beforehand, to λ = 0 on the same resamples."""
+    if not resamples:
+        return Choice(setting, None)
+    gain = paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)
     return Choice(setting, gain)
 
 
 class _Lazily(Sequence[Any]):
-    """The logits of each setting, made when asked for: a hundred of them at a time would fill the memory."""
+    """Logits of each setting, computed on access: a hundred of them at once would fill the memory."""
 
     def __init__(self, parts: Parts, settings: Sequence[LambdaSetting]) -> None:
         self.parts, self.settings = parts, settings

@@ -1,9 +1,9 @@
-"""Does a map of a label lie on its objects? Pointing game and mass inside, each beside what a blind map would reach.
+"""Localization by heat maps: pointing game and mass inside of objects, each next to its chance level.
 
-A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention): the
-centre of the highest cell lies within `tolerance` cells of a pixel of an object; half a cell means that the cell itself
-touches one. Mass inside: the share of the map that falls on objects. Regions that are ignored (crowds, difficult
-objects) count neither for nor against a map.
+A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention): the centre
+of the highest cell is within `tolerance` cells of a pixel of an object; half a cell means that the cell itself touches
+the object. Mass inside: share of the map that is on objects. Ignored regions (crowds, difficult objects) count neither
+for nor against a map.
 """
 
 from __future__ import annotations
@@ -21,23 +21,21 @@ Mask = NDArray[np.bool_]
 Map = NDArray[np.floating]
 
 TOLERANCE = 0.5  # cells
-# Share of the image that the largest object of the label covers, up to and excluding.
-SIZES = (("small, < 2 % of the image", 0.02), ("medium, 2-10 %", 0.1), ("large, > 10 %", np.inf))
 
 
 @dataclass(frozen=True)
 class LabeledMap:
-    """A label that an image shows, and how its map did. NaN is undefined.
+    """Measures of the map of a positive label of a sample. NaN means undefined.
 
     Attributes:
-        sample, label: places in the manifest.
-        area: share of the image that the largest object of the label covers.
-        hit: 1 where the peak points at an object, 0 where not, NaN where it lies in an ignored region.
-        hit_by_chance: share of the cells that would.
-        hit_by_centre: 1 where the middle of the image would.
-        attended: share of the softmax of the scores that falls on objects: all heads at one temperature, T = 1.
-        contributed: share of the positive contributions that does; NaN where there is none.
-        covered: share of the image that the objects cover: what an even map has inside.
+        sample, label: Row and column in the manifest.
+        area: Share of the image that the largest object of the label covers.
+        hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
+        hit_by_chance: Share of the cells that point at an object.
+        hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
+        attended: Share of the softmax of the scores that is on objects, all heads at one temperature, T = 1.
+        contributed: Share of the positive contributions that is on objects; NaN without positive contributions.
+        covered: Share of the image that the objects cover: the mass inside of a uniform map.
     """
 
     sample: int
@@ -66,37 +64,39 @@ def judge(
     """Compare the maps of one label with its objects.
 
     Args:
-        sample: place in the manifest.
-        label: column.
-        scores: (h, w) of the label's classifier at each location.
-        contributions: (h, w), what each location adds to the logit.
-        objects: at least one mask (H, W), upright.
-        ignored: (H, W), what counts neither way.
-        tolerance: of pointing, in cells.
+        sample: Row in the manifest.
+        label: Column in the manifest.
+        scores: (h, w) scores of the label's classifier at each location.
+        contributions: (h, w) contribution of each location to the logit.
+        objects: Upright masks (H, W) of the objects, at least one.
+        ignored: (H, W) mask of ignored regions.
+        tolerance: Tolerance of pointing in cells.
     """
     grid = contributions.shape
-    found = np.logical_or.reduce(objects)
-    neither = ignored & ~found
-    within = reached(found, grid, tolerance)
-    judged = within | ~reached(neither, grid, tolerance) if neither.any() else np.ones_like(within)
+    inside = np.logical_or.reduce(objects)
+    outside = ignored & ~inside
+    hits = reached(inside, grid, tolerance)
+    counted = np.ones_like(hits)  # cells whose hit is defined
+    if outside.any():
+        counted = hits | ~reached(outside, grid, tolerance)
     peak = np.unravel_index(int(contributions.argmax()), grid)
-    cover, left_out = covered(found, grid), covered(neither, grid)
-    even = np.ones(grid) / contributions.size
+    cover, left_out = covered(inside, grid), covered(outside, grid)
+    uniform = np.ones(grid) / contributions.size
     return LabeledMap(
         sample=sample,
         label=label,
         area=max(float(mask.mean()) for mask in objects),
-        hit=float(within[peak]) if judged[peak] else float("nan"),
-        hit_by_chance=float(within[judged].mean()) if judged.any() else float("nan"),
-        hit_by_centre=float(_touches(found, 0.5, 0.5, tolerance / grid[0], tolerance / grid[1])),
+        hit=float(hits[peak]) if counted[peak] else float("nan"),
+        hit_by_chance=float(hits[counted].mean()) if counted.any() else float("nan"),
+        hit_by_centre=float(_touches(inside, 0.5, 0.5, tolerance / grid[0], tolerance / grid[1])),
         attended=_inside(softmax(scores), cover, left_out),
         contributed=_inside(np.maximum(contributions, 0), cover, left_out),
-        covered=_inside(even, cover, left_out),
+        covered=_inside(uniform, cover, left_out),
     )
 
 
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
-    """Which cells (h, w) have their centre within `tolerance` cells of a pixel of `mask` (H, W), down and across."""
+    """Whether the centre of each cell (h, w) is within `tolerance` cells of a pixel of `mask` (H, W), in both axes."""
     rows, columns = grid
     return np.array(
         [
@@ -110,7 +110,12 @@ def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
 
 
 def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
-    """The share of each cell (h, w) that `mask` (H, W) covers; a pixel belongs to the cell its centre lies in."""
+    """Compute the share of each cell (h, w) that `mask` (H, W) covers; a pixel belongs to the cell of its centre.
+
+    Example:
+        >>> covered(np.array([[True, False], [True, True]]), (1, 2)).tolist()
+        [[1.0, 0.5]]
+    """
     row, column = (
         np.minimum((np.arange(side) + 0.5) * cells / side, cells - 1).astype(np.intp)
         for side, cells in zip(mask.shape, grid, strict=True)
@@ -122,24 +127,29 @@ def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Attention of Eq. 2 on a map (h, w)."""
+    """Compute the attention of Eq. 2 on a map (h, w)."""
     raised = np.exp(temperature * (scores.astype(np.float64) - scores.max()))
     return np.asarray(raised / raised.sum())
 
 
 def effective_locations(attention: Map) -> NDArray[np.float64]:
-    """How many locations an attention (..., h, w) is spread over: e to its entropy; 1 is a point, h·w an even map."""
+    """Compute the number of locations that an attention (..., h, w) covers: exp of its entropy, from 1 to h·w.
+
+    Example:
+        >>> float(effective_locations(np.full((2, 2), 0.25)).round(6))
+        4.0
+    """
     p = attention.reshape(*attention.shape[:-2], -1).astype(np.float64)
     entropy = -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
     return np.asarray(np.exp(entropy))
 
 
 def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
-    """The mean of each column of `values` (P, K) with its interval; None for a column of nothing.
+    """Compute the mean of each column with its interval; None for a column of NaN.
 
     Args:
-        values: NaN is left out.
-        groups: P entries; the pairs of one image are drawn together.
+        values: (P, K) values of P pairs of image and label; NaN is ignored.
+        groups: P groups; pairs of one group (one image) are drawn together.
     """
     units = Units.of(len(values), list(groups))
     known = ~np.isnan(values)
@@ -158,7 +168,7 @@ def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[I
 
 
 def _touches(mask: Mask, down: float, across: float, height: float, width: float) -> bool:
-    """Whether a pixel of `mask` lies in the window around a point; all in shares of the sides."""
+    """Whether a pixel of `mask` is in the window around a point; positions and lengths are shares of the sides."""
     (top, bottom), (left, right) = (
         _pixels(centre, reach, side)
         for centre, reach, side in zip((down, across), (height, width), mask.shape, strict=True)
@@ -167,7 +177,7 @@ def _touches(mask: Mask, down: float, across: float, height: float, width: float
 
 
 def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
-    """First and last-but-one pixel whose centres lie within `reach` of `centre`; at least the pixel that holds it."""
+    """Start and stop of the pixels whose centres are within `reach` of `centre`; at least the pixel at `centre`."""
     first = int(np.ceil((centre - reach) * side - 0.5))
     last = int(np.floor((centre + reach) * side - 0.5))
     if last < first:

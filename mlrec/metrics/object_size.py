@@ -1,4 +1,4 @@
-"""AP by how large the objects of a label are, and by how many of them an image shows."""
+"""AP by the size of the objects of a label, and by their number in an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, label_columns
+from mlrec.datasets.object_sizes import AP_SIZES, SizeRange, relative_sizes
 from mlrec.datasets.objects import Objects
 from mlrec.metrics.bootstrap import Runs, paired_difference, runs_of
 from mlrec.metrics.evaluate import evaluate
@@ -19,10 +20,14 @@ from mlrec.metrics.intervals import Interval
 
 @dataclass(frozen=True, eq=False)
 class Extents:
-    """Of each sample and label (N, C): share of the image that its largest object covers, and how many objects.
+    """Size of the largest object, and number of objects, of each sample and label.
 
-    NaN and 0 where none is annotated. Regions that are annotated as many objects at once (crowds) have no size of
-    their own, and count as `MANY`.
+    Regions that are annotated as many objects at once (crowds) have no size of their own, and count as `MANY`.
+
+    Attributes:
+        labels: C names.
+        share: (N, C) share of the image that the largest object covers; NaN if no object is annotated.
+        number: (N, C) number of objects.
     """
 
     labels: tuple[str, ...]
@@ -30,44 +35,44 @@ class Extents:
     number: NDArray[np.int64]
 
     def columns(self, labels: Sequence[str]) -> Extents:
-        """Those of these labels, in this order."""
-        places = [self.labels.index(label) for label in labels]
-        return Extents(tuple(labels), self.share[:, places], self.number[:, places])
+        """Select labels, in the order of `labels`."""
+        columns = label_columns(self.labels, labels, "objects")
+        return Extents(tuple(labels), self.share[:, columns], self.number[:, columns])
 
 
 MANY = 100
-SIZES = (("< 1 % of the image", 0.0, 0.01), ("1-5 %", 0.01, 0.05), ("5-20 %", 0.05, 0.2), ("≥ 20 %", 0.2, math.inf))
-NUMBERS = (("1 object", 1, 2), ("2-3", 2, 4), ("≥ 4", 4, math.inf))
+NUMBERS = (SizeRange("1 object", 1, 2), SizeRange("2-3", 2, 4), SizeRange("≥ 4", 4, math.inf))
 
 
 def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
-    """Sizes and numbers of the objects that make a label positive: difficult ones (VOC) do not.
+    """Collect sizes and numbers of the objects that make a label positive, which excludes difficult ones (VOC).
 
     Args:
-        objects: of each sample.
-        labels: C names, that the objects' label numbers count in.
+        objects: Objects of each sample.
+        labels: C names; `Objects.labels` are positions in this sequence.
     """
     share = np.full((len(objects), len(labels)), np.nan)
     number = np.zeros((len(objects), len(labels)), dtype=np.int64)
-    for row, found in enumerate(objects):
-        counted = ~found.difficult
-        np.add.at(number[row], found.labels[counted], np.where(found.crowd[counted], MANY, 1))
-        alone = counted & ~found.crowd
-        if found.size is not None and alone.any():
-            relative = found.areas[alone] / (found.size[0] * found.size[1])
-            np.fmax.at(share[row], found.labels[alone], relative)
+    for row, annotated in enumerate(objects):
+        counted = ~annotated.difficult
+        np.add.at(number[row], annotated.labels[counted], np.where(annotated.crowd[counted], MANY, 1))
+        single = counted & ~annotated.crowd
+        if annotated.size is not None and single.any():
+            np.fmax.at(share[row], annotated.labels[single], relative_sizes(annotated.areas[single], annotated.size))
     return Extents(tuple(labels), share, number)
 
 
 @dataclass(frozen=True)
 class SizeBin:
-    """Positives of one kind against all negatives.
+    """The mAP of positives in one range of sizes or numbers, against all negatives.
 
     Attributes:
         kind: "size" or "number".
-        pairs, labels: how many positive pairs of sample and label it holds, and of how many labels.
-        mAP: of each method, the mean over its runs.
-        gains: of each method but the first, the difference to the first with its interval.
+        name: Name of the range.
+        pairs: Number of positive pairs of sample and label.
+        labels: Number of labels with a positive pair.
+        mAP: mAP of each method, the mean over its runs.
+        gains: Difference of each method but the first to the first, with its interval.
     """
 
     kind: str
@@ -81,39 +86,40 @@ class SizeBin:
 def ap_by_size(
     methods: Sequence[Runs],
     targets: NDArray[np.int8],
-    found: Extents,
+    objects: Extents,
     *,
     resamples: int,
     **options: Any,
 ) -> list[SizeBin]:
-    """The mAP of each method in each stratum, positives of the others left out.
+    """Compute the mAP of each method for each range of sizes and of numbers, without the positives of the others.
 
-    Strata have different shares of positives, on which AP depends: methods may be compared in a row, rows may not.
+    Bins have different shares of positives, on which AP depends. So methods of one bin can be compared, bins cannot.
 
     Args:
-        methods: (N, C) logits of each, or a list of such with different seeds, on the same samples; the first is what
-            the others are compared with.
+        methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. The
+            first method is the one that the others are compared with.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        found: of the same samples.
-        resamples: of the intervals; 0 for none.
-        **options: of the bootstrap, see `metric_intervals`.
+        objects: Sizes and numbers of objects of the same samples.
+        resamples: Number of bootstrap resamples (0 disables intervals).
+        **options: Options of the bootstrap, see `metric_intervals`.
     """
-    kinds: list[tuple[str, Sequence[tuple[str, float, float]], NDArray[Any]]] = [
-        ("size", SIZES, found.share), ("number", NUMBERS, found.number)
-    ]  # fmt: skip
+    kinds: list[tuple[str, tuple[SizeRange, ...], NDArray[Any]]] = [
+        ("size", AP_SIZES, objects.share),
+        ("number", NUMBERS, objects.number),
+    ]
     return [
-        _stratum(kind, name, methods, _inside(targets, (values >= low) & (values < high)), resamples, options)
-        for kind, bins, values in kinds
-        for name, low, high in bins
+        _size_bin(kind, group.name, methods, _inside(targets, group.contains(values)), resamples, options)
+        for kind, ranges, values in kinds
+        for group in ranges
     ]
 
 
 def _inside(targets: NDArray[np.int8], inside: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """The targets with the positives outside of the stratum unknown."""
+    """The targets with the positives outside of the bin unknown."""
     return np.where((targets == POSITIVE) & ~inside, np.int8(UNKNOWN), targets)
 
 
-def _stratum(
+def _size_bin(
     kind: str,
     name: str,
     methods: Sequence[Runs],
@@ -137,6 +143,6 @@ def _stratum(
 
 
 def _mean_mAP(runs: Runs, targets: NDArray[np.int8]) -> float | None:  # noqa: N802 - the metric's name
-    found = [evaluate(logits, targets, scores="logits").mAP for logits in runs_of(runs)]
-    known = [value for value in found if value is not None]
-    return math.fsum(known) / len(found) if len(known) == len(found) else None
+    values = [evaluate(logits, targets, scores="logits").mAP for logits in runs_of(runs)]
+    defined = [value for value in values if value is not None]
+    return math.fsum(defined) / len(values) if len(defined) == len(values) else None

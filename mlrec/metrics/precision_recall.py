@@ -16,13 +16,13 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """What decisions are judged by, for each label: (..., C), leading axes for resamples.
+    """Counts of each label, (..., C) with leading axes for resamples.
 
     Attributes:
-        predicted: samples decided positive.
-        positive: samples that are positive.
-        correct: samples that are both.
-        known: samples that count at all; a label without any leaves every mean.
+        predicted: Number of samples predicted positive.
+        positive: Number of positive samples.
+        correct: Number of positive samples predicted positive.
+        known: Number of samples that count at all; a label without known samples is left out of every mean.
     """
 
     predicted: NDArray[np.number[Any]]
@@ -32,16 +32,17 @@ class Counts:
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
-    """(N, C) decisions: score at or above the threshold, one number or one a label (C,)."""
+    """Decide which labels are predicted (N, C): those at or above the threshold, one number or one per label (C,)."""
     return np.asarray(scores >= threshold)
 
 
 def decide_top_k(
     scores: NDArray[np.floating[Any]], threshold: Threshold, conventions: Conventions, k: int = TOP_K
 ) -> NDArray[np.bool_]:
-    """(N, C) decisions: the `k` highest labels of each sample, and, unless `top_k` is `all`, at or above the threshold.
+    """Decide which labels are predicted (N, C): the `k` highest of each sample, if they reach the threshold.
 
-    Of equal scores the lowest label index comes first. A label takes its slot whether or not its truth is known.
+    If `conventions.top_k` is `all`, the threshold is ignored. Of equal scores, the lowest label index comes first. An
+    unknown label may be one of the `k`.
     """
     left = scores.copy()
     chosen = np.zeros(scores.shape, dtype=np.bool_)
@@ -56,23 +57,22 @@ def decide_top_k(
 def tally(
     decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(N, C) flags that `Counts` adds up, in its order; unknown samples as the conventions define."""
+    """(N, C) flags that `Counts` sums, in the order of its fields; unknown samples as the conventions define."""
     positive = targets == 1
     known = targets >= 0 if conventions.unknown_in_counts == "ignored" else np.ones(targets.shape, dtype=np.bool_)
     return decisions & known, positive, decisions & positive, known
 
 
 def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions) -> Counts:
-    """Add the flags of all samples up."""
+    """Count over all samples."""
     return Counts(*(flags.sum(axis=0, dtype=np.int64) for flags in tally(decisions, targets, conventions)))
 
 
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
-    """CP CR CF1 OP OR OF1 (...), each a fraction, NaN where it is a mean over nothing.
+    """Compute CP, CR, CF1, OP, OR and OF1 (...), each a fraction, or NaN for a mean over nothing.
 
-    CP is the mean over labels with a known sample, 0 for a label never predicted; CR the mean over labels with a
-    positive; F1 is the harmonic mean, 0 where precision and recall are 0. Where no sample of any label is known,
-    everything is NaN.
+    CP is the mean over labels with a known sample, and counts 0 for a label never predicted. CR is the mean over labels
+    with a positive. F1 is the harmonic mean, 0 if precision and recall are 0. If no label is known, all are NaN.
     """
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
     has_positive, has_known = counts.positive > 0, counts.known > 0
@@ -80,7 +80,8 @@ def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.floa
     CP = _mean(precision, has_known)
     CR = _mean(recall, has_positive)
     CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(_f1(precision, recall), has_positive)
-    made = (np.maximum(counts.predicted, has_known) if conventions.phantom else counts.predicted).sum(axis=-1)
+    predicted = np.maximum(counts.predicted, has_known) if conventions.phantom else counts.predicted
+    made = predicted.sum(axis=-1)
     correct, positive = counts.correct.sum(axis=-1), counts.positive.sum(axis=-1)
     OP = _ratio(correct, np.where(has_known.any(axis=-1), np.maximum(made, 1), np.nan))
     OR = _ratio(correct, np.where(positive > 0, positive, np.nan))
@@ -92,7 +93,7 @@ def _ratio(part: NDArray[np.number[Any]], whole: NDArray[np.number[Any]]) -> NDA
 
 
 def _mean(values: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean of the values along the last axis at the places `where`, NaN if there is none."""
+    """Mean of the values along the last axis at the places `where`; NaN if there are none."""
     number = where.sum(axis=-1)
     return _ratio(np.where(where, values, 0.0).sum(axis=-1), np.where(number > 0, number, np.nan))
 

@@ -1,7 +1,7 @@
-"""Bootstrap resamples of a test set, and every metric on each of them, without ever copying or sorting a resample.
+"""Bootstrap resamples of a test set, and all metrics on each of them, without copying or sorting a resample.
 
 A resample draws as many units as there are, with replacement; a unit drawn twice counts twice. So a resample is a
-column of multiplicities, AP is a ratio of sums of multiplicities over one sorted order, and equal scores stay together.
+column of multiplicities, and AP is a ratio of sums of multiplicities over one sorted order.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mlrec.metrics.precision_recall import RATES, Counts, decide, rates, tally
 from mlrec.utils.errors import PredictionsError, counted
 
 RESAMPLES = 1000
-_FEW = 64  # negatives that are looked at first
-BLOCK = 128  # resamples worked on at a time: small enough for the processor's cache
+_FEW = 64  # negatives that are checked first
+BLOCK = 128  # resamples computed at a time: small enough for the processor's cache
 
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn: samples, or groups of samples that stand or fall together (the persons of one image).
+    """Units of a bootstrap: samples, or groups of samples that are drawn together (the persons of one image).
 
     Attributes:
-        of_sample: (N,) the unit of each sample, counted from 0.
-        number: U, how many units there are.
+        of_sample: (N,) unit of each sample, counted from 0.
+        number: Number of units U.
     """
 
     of_sample: NDArray[np.intp]
@@ -38,7 +38,7 @@ class Units:
 
     @classmethod
     def of(cls, samples: int, groups: Sequence[object] | NDArray[Any] | None = None) -> Units:
-        """Each sample by itself, or the samples with an equal entry in `groups` together."""
+        """Make each sample a unit, or the samples with equal entries in `groups`."""
         if groups is None:
             return cls(np.arange(samples), samples)
         if len(groups) != samples:
@@ -49,7 +49,7 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Multiplicities (U, block) of `resamples` resamples in blocks; the same for the same seed."""
+        """Draw multiplicities (U, block) of `resamples` resamples in blocks; equal seeds give equal draws."""
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
             size = min(BLOCK, resamples - start)
@@ -63,7 +63,7 @@ class Replicates:
     """Metrics of B resamples. NaN is undefined, such as the mAP of a resample without a positive of any label.
 
     Attributes:
-        average_precision: (B, C).
+        average_precision: (B, C) AP of each label.
         values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is left out of that
             resample's mAP and CR; a label without a negative, of its mAP.
     """
@@ -82,16 +82,18 @@ def replicates(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Replicates:
-    """All metrics on each resample. Equal `units`, `resamples` and `seed` give the same resamples: pairs are paired.
+    """Compute all metrics on each resample.
+
+    Equal `units`, `resamples` and `seed` give equal resamples, so the metrics of two methods are paired.
 
     Args:
         scores: (N, C) logits, or other scores with their threshold.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        units: what is drawn.
-        conventions: how to score.
-        threshold: a label is predicted at or above it.
-        resamples: B.
-        seed: of the draws.
+        units: Units that are drawn.
+        conventions: Conventions of scoring.
+        threshold: Lowest score of a predicted label.
+        resamples: Number of resamples B.
+        seed: Random seed.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets)
@@ -109,7 +111,7 @@ def replicates(
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean along the last axis over what is not NaN; NaN over nothing."""
+    """Mean along the last axis of the values that are not NaN; NaN if there are none."""
     defined = ~np.isnan(values)
     number = defined.sum(axis=-1)
     return np.asarray(np.where(defined, values, 0.0).sum(axis=-1) / np.where(number > 0, number, np.nan))
@@ -120,11 +122,11 @@ class _Ranking:
     """One label's samples, sorted once.
 
     Attributes:
-        order: samples in ascending order of score, from the lowest positive on.
-        starts: where in `order` each distinct score of a positive begins.
-        hits: the positives in ascending order of score.
-        hit_starts: where in `hits` each distinct score begins.
-        misses: the negatives.
+        order: Samples in ascending order of score, from the lowest positive on.
+        starts: Position in `order` at which each distinct score of a positive begins.
+        hits: Positives in ascending order of score.
+        hit_starts: Position in `hits` at which each distinct score begins.
+        misses: Negatives.
     """
 
     order: NDArray[np.intp]
@@ -135,8 +137,8 @@ class _Ranking:
 
     @classmethod
     def of(cls, scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], rules: Conventions) -> _Ranking:
-        kept = np.flatnonzero(targets >= 0) if rules.unknown_in_ranking == "ignored" else np.arange(len(targets))
-        order = kept[np.argsort(scores[kept], kind="stable")]
+        ranked = np.flatnonzero(targets >= 0) if rules.unknown_in_ranking == "ignored" else np.arange(len(targets))
+        order = ranked[np.argsort(scores[ranked], kind="stable")]
         hits = order[targets[order] == 1]
         distinct, hit_starts = np.unique(scores[hits], return_index=True)
         starts = np.searchsorted(scores[order], distinct, side="left")
@@ -153,18 +155,18 @@ class _Ranking:
         return np.where(self._has_negative(weights), precisions, np.nan)
 
     def _has_negative(self, weights: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """(B,) whether a resample holds a negative. A few of them decide nearly always; the rest is read if not."""
+        """(B,) whether a resample holds a negative. A few negatives nearly always decide; otherwise all are read."""
         drawn = weights[self.misses[:_FEW]].any(axis=0)
         return np.asarray(drawn if drawn.all() else weights[self.misses].any(axis=0))
 
 
 def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Sums over this step and all higher ones."""
+    """Sums over each step and all higher ones."""
     return np.asarray(at_step[::-1].cumsum(axis=0)[::-1])
 
 
 def _by_unit(flags: NDArray[np.bool_], units: Units) -> NDArray[np.float32]:
-    """(U, C) sums of the flags of each unit's samples."""
+    """(U, C) sums of the flags over the samples of each unit."""
     if units.number == len(flags):
         return flags.astype(np.float32)[np.argsort(units.of_sample)]
     sums = np.zeros((units.number, flags.shape[1]), dtype=np.float32)

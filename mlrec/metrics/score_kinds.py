@@ -1,4 +1,4 @@
-"""Logits or probabilities: which of the two scores are, as stated by the caller or decided from the values."""
+"""Kind of scores, logits or probabilities: stated by the caller or decided from the values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.utils.errors import PredictionsError
 
-TOLERANCE = 1e-4  # rounding: probabilities may lie outside of [0, 1] by that much, and are clipped
+TOLERANCE = 1e-4  # rounding: probabilities may be outside of [0, 1] by this much, and are clipped
 THRESHOLDS: dict[ScoreKind, float] = {"logits": 0.0, "probabilities": 0.5}
 Floats = NDArray[np.floating[Any]]
 
 
 def implied_kind(values: Floats) -> ScoreKind | None:
-    """The kind that the values themselves prove: logits if one is negative; None if all are in [0, 1].
+    """Return "logits" if a value is negative, or None if all values are in [0, 1] and could be of either kind.
 
     Both ends of [0, 1] allow for `TOLERANCE`. NaN and infinite values are ignored.
 
     Raises:
-        PredictionsError: no value is negative and one is above 1, as in percentages.
+        PredictionsError: No value is negative and one is above 1, as in percentages.
+
+    Example:
+        >>> implied_kind(np.array([-2.0, 0.5])), implied_kind(np.array([0.1, 0.5]))
+        ('logits', None)
     """
     low, high = _range(values)
     if low < -TOLERANCE:
@@ -35,10 +39,17 @@ def implied_kind(values: Floats) -> ScoreKind | None:
 
 
 def clipped(probabilities: Floats) -> tuple[Floats, int]:
-    """Probabilities with rounding errors moved into [0, 1], in their own dtype, and how many were moved.
+    """Clip rounding errors of probabilities to [0, 1].
+
+    Returns:
+        Probabilities in their own dtype, and the number of clipped values.
 
     Raises:
-        PredictionsError: a value that is outside by more than `TOLERANCE`.
+        PredictionsError: A value is outside by more than `TOLERANCE`.
+
+    Example:
+        >>> clipped(np.array([0.5, 1.00001]))
+        (array([0.5, 1. ]), 1)
     """
     low, high = _range(probabilities)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
@@ -52,6 +63,6 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """The lowest and highest finite value; 0 and 0 if there is none."""
+    """The lowest and highest finite value; 0 and 0 without finite values."""
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

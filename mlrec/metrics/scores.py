@@ -1,4 +1,4 @@
-"""`Scores`: scores of any origin, from an `.npz` of logits, a CSV, or the output of `mlrec predict`."""
+"""`Scores`: scores of any model, read from an `.npz` of logits, a CSV, or the output of `mlrec predict`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_order
+from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_columns, label_order
 from mlrec.datasets.readers.csv_file import CsvFile, is_number, read_csv
 from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.metrics.id_matching import rows_of
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
-from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import read_text
 
 OUTSIDE = "negative scores: all were taken as logits; mlrec score --logits states it without this warning"
 INSIDE = "all logits of an .npz are in [0, 1]; if they are probabilities, the threshold logit >= 0 predicts every label"
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
 DECIDED = "all scores are in [0, 1]: taken as probabilities (mlrec score --probabilities or --logits states the kind)"
-SAID = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
+PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +33,13 @@ class Scores:
     """Scores of N samples and C labels, on their own scale.
 
     Attributes:
-        path: where they were read, for messages.
+        path: File of the scores, for messages.
         labels: C names.
         sample_ids: N unique ids.
-        values: (N, C) logits, or probabilities as they were given.
-        kind: which of the two.
-        targets: (N, C) 1, 0 or -1, None as long as there is no truth.
-        note: how the kind was decided, if nobody stated it and no value proves it.
+        values: (N, C) logits, or probabilities as they were read.
+        kind: Kind of the values.
+        targets: (N, C) 1, 0 or -1; None if they are not known yet.
+        note: How the kind was decided, if it was not stated and no value proves it.
     """
 
     path: Path
@@ -52,36 +52,32 @@ class Scores:
 
     @property
     def threshold(self) -> float:
-        """A label is predicted at or above it: 0 for logits, 0.5 for probabilities."""
+        """Lowest score of a predicted label: 0 for logits, 0.5 for probabilities."""
         return THRESHOLDS[self.kind]
 
     @property
     def logits(self) -> NDArray[np.float64]:
-        """(N, C) logits; probabilities of 0 and 1 are moved to 1e-7 and 1 - 1e-7."""
+        """(N, C) logits; probabilities are clipped to [1e-7, 1 - 1e-7]."""
         return self.values.astype(np.float64) if self.kind == "logits" else logits_of(self.values)
 
     def of_labels(self, chosen: Sequence[str]) -> Scores:
-        """These labels only, in this order.
+        """Select labels, in the order of `chosen`.
 
         Raises:
-            PredictionsError: one of them is not among the labels; names the nearest.
+            PredictionsError: A name is not among the labels; the message gives the nearest one.
         """
-        for name in chosen:
-            if name not in self.labels:
-                raise PredictionsError(
-                    f"{printable(self.path)}: no label '{printable(name)}'{nearest(name, self.labels)}"
-                )
-        columns = [self.labels.index(name) for name in chosen]
+        columns = label_columns(self.labels, chosen, self.path, PredictionsError)
         targets = None if self.targets is None else self.targets[:, columns]
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 
     def against(self, truth: Manifest) -> Scores:
-        """The rows and columns in the order of the truth, with its targets.
+        """Bring rows and columns into the order of a manifest, and add its targets.
 
-        An id may be an end of the path of a sample's id, or the other way round, if only one sample matches.
+        An id may be the end of the path of a sample's id, or the other way round, if only one sample matches.
 
         Raises:
-            PredictionsError: other labels, a sample scored twice or not at all, an id of no sample or of several.
+            PredictionsError: The labels differ, a sample is scored twice or not at all, or an id matches no sample or
+                several.
         """
         try:
             columns = label_order(self.labels, truth.labels)
@@ -97,13 +93,13 @@ class Scores:
         )
 
     def evaluate(self, conventions: str | Conventions = "mlrec") -> Metrics:
-        """Metrics against the targets.
+        """Compute metrics against the targets.
 
         Raises:
-            PredictionsError: there are no targets, or a score is NaN or infinite.
+            PredictionsError: There are no targets, or a score is NaN or infinite.
         """
         if self.targets is None:
-            raise PredictionsError(f"{printable(self.path)}: holds no targets; give the truth as a second argument")
+            raise PredictionsError(f"{printable(self.path)}: has no targets; give the truth as a second argument")
         try:
             return evaluate(
                 self.values, self.targets, labels=self.labels, conventions=conventions, scores=self.kind,
@@ -119,16 +115,16 @@ def read_scores(
     """Read scores from an `.npz` (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
 
     Args:
-        path: ends in `.npz`, `.csv` or `.jsonl` (of `mlrec predict --format jsonl`).
-        findings: takes warnings.
-        kind: what the scores are. None decides by the values: logits if one is negative, which is a warning;
+        path: File that ends in `.npz`, `.csv` or `.jsonl` (of `mlrec predict --format jsonl`).
+        findings: Collector of warnings.
+        kind: Kind of the scores. None decides by the values: logits if one is negative, which is a warning;
             probabilities if all are in [0, 1], which `Scores.note` reports.
-        labels: read these labels only.
+        labels: Labels to read; None reads all.
 
     Raises:
-        PredictionsError: a file that cannot be read, a cell that is not a number, an id twice, a label that is missing,
-            probabilities outside [0, 1] by more than 1e-4, scores that look like percentages, a kind that the file
-            cannot hold.
+        PredictionsError: The file cannot be read or cannot hold scores of this kind, a cell is not a number, an id is
+            repeated, a label is missing, a probability is outside [0, 1] by more than 1e-4, or the scores look like
+            percentages.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -153,7 +149,7 @@ def read_scores(
 
 
 def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
-    """The scores with their kind; probabilities within [0, 1]."""
+    """Set the kind of the scores, and clip probabilities to [0, 1]."""
     try:
         kind = implied_kind(scores.values) if stated is None else stated
         if kind == "logits":
@@ -170,7 +166,7 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 
 
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
-    """The numbers of a CSV, their kind still open."""
+    """Read the numbers of a CSV; their kind is decided later."""
     file = read_csv(path, findings, PredictionsError)
     ids = tuple(cells[0].strip() for cells in file.rows)
     for row, name in enumerate(ids):
@@ -179,7 +175,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
     for name in duplicates_in(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
-    known = file.columns[2:] if file.columns[:2] == SAID else file.columns[1:]
+    known = file.columns[2:] if file.columns[:2] == PREDICT_COLUMNS else file.columns[1:]
     names = known if labels is None else labels
     for name in names:
         if name not in known:
@@ -191,7 +187,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
 
 
 def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
-    """The lines `{"id": ..., "scores": {label: probability}}` of `mlrec predict --format jsonl`."""
+    """Read the lines `{"id": ..., "scores": {label: probability}}` of `mlrec predict --format jsonl`."""
     lines = [(k, line) for k, line in enumerate(read_text(path, PredictionsError).split("\n"), start=1) if line.strip()]
     ids: list[str] = []
     rows: list[list[float]] = []
@@ -207,7 +203,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
         ids.append(identity)
         rows.append(list(scores.values()))
     if not rows:
-        raise PredictionsError(f"{printable(path)}: empty; it needs one line for each sample")
+        raise PredictionsError(f"{printable(path)}: empty; needs one line per sample")
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
     if twice := duplicates_in(ids):
@@ -237,10 +233,12 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
 
 
 def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError]) -> None:
-    """Raise the first error found, with the number of the others."""
-    if findings.errors:
-        more = len(findings.errors) - 1
-        raise kind(findings.errors[0] + (f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""))
+    """Raise the first error, with the number of the others."""
+    if not findings.errors:
+        return
+    others = len(findings.errors) - 1
+    more = f" (and {counted(others, 'more such error')})" if others else ""
+    raise kind(findings.errors[0] + more)
 
 
 def _numbers(file: CsvFile, columns: Sequence[int], findings: ValidationReport) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Label by label: intervals of AP, and paired tests corrected for how many labels are looked at."""
+"""Intervals of the AP of each label, and paired tests corrected for the number of labels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FEW_POSITIVES = 30
 
 @dataclass(frozen=True)
 class LabelInterval:
-    """AP of one label.
+    """AP of one label with its interval.
 
     Attributes:
-        label: its name.
-        positives: how many the truth has.
-        interval: None for a label without positives or without negatives.
+        label: Name of the label.
+        positives: Number of positives.
+        interval: AP and its interval; None for a label without positives or without negatives.
     """
 
     label: str
@@ -32,17 +32,17 @@ class LabelInterval:
 
     @property
     def few(self) -> bool:
-        """Fewer than 30 positives: the interval is too narrow, it holds the truth less often than it says."""
+        """Whether there are fewer than 30 positives, so that the interval is too narrow for its level of 95 %."""
         return self.positives < FEW_POSITIVES
 
 
 @dataclass(frozen=True)
 class LabelTest(LabelInterval):
-    """The difference of two methods' AP in one label.
+    """Difference of the AP of two methods in one label.
 
     Attributes:
-        p: two-sided, by the normal approximation with the bootstrap's standard deviation; None where undefined.
-        p_holm: the same after Holm's correction for the number of labels tested.
+        p: Two-sided p value, by the normal approximation with the bootstrap standard deviation; None if undefined.
+        p_holm: The p value after Holm's correction for the number of labels tested.
     """
 
     p: float | None
@@ -50,19 +50,19 @@ class LabelTest(LabelInterval):
 
 
 def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelInterval]:
-    """The interval of each label's AP, in label order; arguments as in `bootstrap.metric_intervals`."""
+    """Compute the interval of the AP of each label, in label order; see `bootstrap.metric_intervals`."""
     estimate = Bootstrap(targets, **options).estimate(scores)
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     return [LabelInterval(label, positives[c], estimate.label(c)) for c, label in enumerate(labels)]
 
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
-    """Ours minus theirs in each label's AP, in label order; arguments as in `bootstrap.paired_differences`."""
+    """Test `ours` minus `theirs` in the AP of each label, in label order; see `bootstrap.paired_differences`."""
     return tests_of(difference_of(ours, theirs, Bootstrap(targets, **options)), targets, labels)
 
 
 def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) -> list[LabelTest]:
-    """The tests of each label of a difference that was drawn already."""
+    """Test each label of a difference whose resamples are drawn already."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
     p = [
@@ -77,9 +77,9 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
 
 
 def normal_p(value: float, drawn: ArrayLike) -> float:
-    """Two-sided p of a difference, taken as normal around 0 with the standard deviation of its resamples.
+    """Two-sided p value of a difference, by the normal distribution with the standard deviation of its resamples.
 
-    A percentile of 1,000 resamples cannot say 0.0005, which Holm's correction of 80 labels needs; this can.
+    Percentiles of 1,000 resamples cannot give p = 0.0005, which Holm's correction for 80 labels needs.
     """
     deviation = float(np.nanstd(np.asarray(drawn, dtype=np.float64)))
     if deviation == 0:
@@ -88,7 +88,12 @@ def normal_p(value: float, drawn: ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p values corrected by Holm (1979): smallest times n, next times n - 1 ..., never falling, at most 1."""
+    """Correct p values by Holm (1979): the smallest times n, the next times n - 1 ..., never decreasing, at most 1.
+
+    Example:
+        >>> holm([0.5, 0.25, 0.125])
+        [0.5, 0.5, 0.375]
+    """
     corrected = [0.0] * len(p)
     highest = 0.0
     for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):

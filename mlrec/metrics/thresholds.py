@@ -1,7 +1,7 @@
-"""Thresholds that serve a target: each label's own, from scores and truth of a split that is not the reported one.
+"""Thresholds of each label that maximize a target metric, from a split other than the reported one.
 
-A threshold cuts a label's ranking in two. Only a cut right below a positive can be best, so a label has as many
-candidates as positives, and one more that says it never.
+A threshold cuts the ranking of a label in two. Only a cut directly below a positive can be optimal, so a label has as
+many candidates as positives, and one more that never predicts the label.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """What `find_thresholds` found.
+    """Thresholds on logits.
 
     Attributes:
-        values: (C,) logits; a label is said at or above its own, and never where that is infinite.
-        own: (C,) whether it is the label's own; the others have too few positives and take the common one.
-        common: the best single threshold of all labels.
+        values: (C,) lowest logit at which a label is predicted; infinity means never.
+        own: (C,) whether the threshold is fitted to the label; labels with too few positives use the common one.
+        common: Best single threshold of all labels.
     """
 
     values: Numbers
@@ -43,7 +43,7 @@ class Thresholds:
 
 @dataclass(frozen=True, eq=False)
 class _Cuts:
-    """Candidates of a label, the highest first, and what they predict, (K,) each; `positive` of `known` samples are."""
+    """Candidate thresholds of a label, highest first, with their counts, (K,) each, and the counts of the label."""
 
     thresholds: Numbers
     predicted: Numbers
@@ -52,7 +52,7 @@ class _Cuts:
     known: int
 
     def smoothed(self, prior: float) -> Numbers:
-        """Precision as if `prior` more samples were predicted, right as often as the label is positive."""
+        """Precision as if `prior` more samples were predicted, correct at the prevalence of the label."""
         share = self.positive / max(self.known, 1)
         return np.asarray((self.correct + prior * share) / np.maximum(self.predicted + prior, 1))
 
@@ -78,17 +78,22 @@ def find_thresholds(
     least: int = LEAST_POSITIVES,
     prior: float = PRIOR,
 ) -> Thresholds:
-    """The thresholds that are best for a target on these samples.
+    """Find the thresholds that maximize a target metric on these samples.
 
     Args:
-        logits: (N, C) finite numbers.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown, which counts nowhere.
-        target: `CF1`, `OF1`: the metric of that name; `F1`: each label's; `precision`: the highest recall at which
-            each label has at least `precision`.
-        precision: of that target, above 0.
-        least: labels with fewer positives take the one threshold that is best for all.
-        prior: of `CF1`: precisions count as if so many more samples were predicted, right as often as the label is
-            positive; else the precision of a handful of samples decides, which others do not repeat.
+        logits: (N, C) finite logits.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
+        target: Metric to maximize: `CF1`, `OF1`; `F1` of each label; or `precision`, the highest recall at which each
+            label has at least `precision`.
+        precision: Lowest precision for the target `precision`, above 0.
+        least: Fewest positives of a label with an own threshold; the others use the best common threshold.
+        prior: Number of samples added to each precision for the target `CF1`, correct at the prevalence of the label.
+            Otherwise the precision of a few samples decides, which does not generalize.
+
+    Example:
+        >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)
+        >>> find_thresholds(logits, targets, "F1", least=1).values.tolist()
+        [0.0]
     """
     labels = [_label(logits[:, k], targets[:, k]) for k in range(logits.shape[1])]
     positives = np.array([hits.size for _, hits in labels])
@@ -103,21 +108,21 @@ def find_thresholds(
 
 
 def target_named(name: str) -> Target:
-    """The target of this name, whatever its case; raises UsageError where there is none."""
+    """Return the target of this name, not case-sensitive; raises UsageError if there is none."""
     for known in TARGETS:
         if known.casefold() == name.casefold():
             return known
-    raise UsageError(f"no target '{printable(name)}'{nearest(name, TARGETS)}; there are {', '.join(TARGETS)}")
+    raise UsageError(f"no target '{printable(name)}'{nearest(name, TARGETS)}; choose one of {', '.join(TARGETS)}")
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
-    """Scores of the samples whose truth is known, and of the positives, both ascending."""
+    """Scores of the samples with a known target, and of the positives, both ascending."""
     exact = scores.astype(np.float64)
     return np.sort(exact[targets >= 0]), np.sort(exact[targets == 1])
 
 
 def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
-    """Infinity, and the middle between each score of a positive and the next lower score."""
+    """Infinity, and the midpoint between each score of a positive and the next lower score."""
     lowest = np.unique(hits)[::-1]
     below = np.searchsorted(scores, lowest, side="left") - 1
     next_lower = np.where(below >= 0, scores[np.maximum(below, 0)], lowest)
@@ -136,11 +141,11 @@ def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target,
     candidates = _candidates(scores, hits)
     if len(candidates) > _COMMON:
         candidates = candidates[np.linspace(0, len(candidates) - 1, _COMMON).round().astype(np.intp)]
-    if target == "precision":  # of all decisions together: a mean over labels would let each rare label spoil it
+    if target == "precision":  # over all decisions: in a mean over labels, each rare label would dominate
         pooled = _cut(scores, hits, candidates)
         return float(candidates[_most_recall([pooled], precision)[0]])
     parts = [_cut(*label, candidates) for label in labels]
-    found = rates(
+    values = rates(
         Counts(
             np.stack([part.predicted for part in parts], axis=-1),
             np.repeat([[part.positive for part in parts]], len(candidates), axis=0),
@@ -149,7 +154,7 @@ def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target,
         ),
         CONVENTIONS["macro-f1" if target == "F1" else "mlrec"],
     )["OF1" if target == "OF1" else "CF1"]
-    return float(candidates[int(np.nanargmax(found))]) if not np.isnan(found).all() else 0.0
+    return float(candidates[int(np.nanargmax(values))]) if not np.isnan(values).all() else 0.0
 
 
 def _best_f1(cuts: Sequence[_Cuts], _: float) -> list[int]:
@@ -161,7 +166,7 @@ def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
 
 
 def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
-    """Exact, by Dinkelbach's method (1967): at F the best sum of 2·correct - F·predicted is one label's business."""
+    """Exact maximum by Dinkelbach's method (1967): for a given F, 2·correct - F·predicted is maximal label by label."""
     positive, reached = sum(c.positive for c in cuts), -1.0
     chosen = [0] * len(cuts)
     while True:
@@ -174,10 +179,10 @@ def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
 
 
 def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
-    """The best of all mixes of CP and CR: at a mix each label's choice is its own business.
+    """The best of all weighted means of CP and CR: for a given weight, each label is optimized on its own.
 
-    CF1 rises with CP and with CR, so the best lies on the border of what they can reach together, whose convex hull
-    the mixes walk along; what lies within it for C labels is at most about 1/C away.
+    CF1 increases with CP and CR, so the optimum is on the Pareto front of both. The weights run along the convex hull
+    of that front; for C labels, the optimum is at most about 1/C away from it.
     """
     with_positives = max(sum(c.positive > 0 for c in cuts), 1)
     with_known = max(sum(c.known > 0 for c in cuts), 1)

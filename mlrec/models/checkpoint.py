@@ -78,12 +78,23 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
 
 
 def load_model(path: Path | str) -> Classifier:
-    """The model of a run folder, an imported folder or a `.safetensors` file, on the CPU in eval mode.
+    """Load the model of a run folder, an imported folder or a `.safetensors` file, on the CPU in eval mode.
 
-    It takes normalised images (B, 3, H, W), of any size that its backbone takes, and gives logits (B, C).
+    Args:
+        path: Run folder, folder of `mlrec import`, or model file.
+
+    Returns:
+        A model that maps normalised images (B, 3, H, W), of any size that its backbone accepts, to logits (B, C).
 
     Raises:
-        ModelError: no model there, not one of mlrec's, damaged, or weights that do not fit its own description.
+        ModelError: The model file is missing, damaged, not written by mlrec, or its weights do not fit its description.
+
+    Example:
+        >>> from mlrec.models.classifier import create_model
+        >>> save_model("model.safetensors", create_model("test_resnet", 2, img_size=64, labels=["cat", "dog"]), {})
+        >>> model = load_model("model.safetensors")
+        >>> model.labels, model.preprocessing.size
+        (('cat', 'dog'), 64)
     """
     file = model_file(path)
     metadata = read_metadata(file)

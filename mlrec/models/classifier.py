@@ -144,6 +144,11 @@ def create_model(
 
     Raises:
         ModelError: unknown names, values out of range, weights out of reach or of another architecture.
+
+    Example:
+        >>> model = create_model("test_resnet", 3, heads=2, img_size=64, labels=["cat", "dog", "person"]).eval()
+        >>> model(torch.zeros(1, 3, 64, 64)).shape, model.labels
+        (torch.Size([1, 3]), ('cat', 'dog', 'person'))
     """
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:

@@ -49,6 +49,12 @@ class CSRA(nn.Module):
 
     Raises:
         ModelError: `heads` and `temperatures` disagree, no temperatures are known for H, or a value is out of range.
+
+    Example:
+        >>> csra = CSRA(in_features=8, num_labels=3, heads=2, lam=0.5)
+        >>> features = torch.ones(4, 8, 7, 7)
+        >>> csra(features).shape, csra.attention(features).shape
+        (torch.Size([4, 3]), torch.Size([4, 2, 3, 7, 7]))
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("heads", "lam", "normalize", "temperatures", "dropout", "scale")

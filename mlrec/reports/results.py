@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.config import FIELDS
+from mlrec.datasets.manifest import label_columns
 from mlrec.lineage import Lineage
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Floats
@@ -22,7 +23,7 @@ from mlrec.reports.settings import METHOD, Settings, settings_of
 from mlrec.reports.undefined import undefined_note, without_negative_notes
 from mlrec.runs.ancestry import lineage_of, training_of
 from mlrec.runs.record import Run, RunRecord, Scored
-from mlrec.utils.errors import PredictionsError, nearest, printable
+from mlrec.utils.errors import PredictionsError, printable
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -153,27 +154,8 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
         raise PredictionsError(f"{printable(run.path)}: its predictions hold no targets; score them with mlrec score")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
-    columns = columns_of(predictions.labels, labels, str(run.path))
+    columns = label_columns(predictions.labels, labels, run.path, PredictionsError)
     return predictions.logits[:, columns], predictions.targets[:, columns], tuple(labels)
-
-
-def columns_of(known: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
-    """Positions of the labels `wanted` among the labels `known` of `where`.
-
-    Raises:
-        PredictionsError: one is not there; names the nearest.
-    """
-    place = {name: k for k, name in enumerate(known)}
-    for name in wanted:
-        if name not in place:
-            raise PredictionsError(f"{printable(where)}: no label '{printable(name)}'{nearest(name, place)}")
-    return [place[name] for name in wanted]
-
-
-def image_of(sample_id: str) -> str:
-    """The image a sample stands in, by its id: `image#k` is a person of `image`, anything else an image itself."""
-    image, mark, place = sample_id.rpartition("#")
-    return image if mark and place.isdigit() else sample_id
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:

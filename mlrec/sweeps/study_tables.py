@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.config import PATHS
+from mlrec.datasets.manifest import image_of
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
 from mlrec.reports.render.table import Cell, Column, Row, Table
-from mlrec.reports.results import Result, image_of, result_of, scores_and_truth
+from mlrec.reports.results import Result, result_of, scores_and_truth
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text
 from mlrec.runs import directory, log

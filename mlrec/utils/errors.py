@@ -1,16 +1,16 @@
-"""Every failure mlrec reports, and the collector of what a check found.
+"""The errors that mlrec reports, and `ValidationReport`, which collects the errors and warnings of a check.
 
 ::
 
-    MlrecError (ValueError)      exit 1   something the user can mend, told in one line: what, where, how
+    MlrecError (ValueError)      exit 1   the user can fix it; the message states what is wrong, where, and the fix
     ├── DataError                         annotations, images, manifests
-    ├── PredictionsError                  scores and truths to be compared
+    ├── PredictionsError                  scores and targets
     ├── ModelError                        backbones, heads, weights, checkpoints
     ├── RunError                          run directories, resume, locks, sweeps
     └── UsageError               exit 2   a flag or an argument
         └── ConfigError          exit 2   a key or a value of a TOML file
 
-Exit codes in full: 0 done (with or without warnings), 1 and 2 as above, 130 SIGINT, 143 SIGTERM.
+Exit codes: 0 success (with or without warnings), 1 and 2 as above, 130 SIGINT, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ LONGEST_NAME = 200
 
 
 class MlrecError(ValueError):
-    """Root of all errors mlrec raises on purpose. The text is for the user: what, where, how to mend."""
+    """Base class of all errors that mlrec raises on purpose: the message says what is wrong, where, and how to fix it.
+
+    Attributes:
+        exit_code: Exit code of the command line.
+
+    Example:
+        >>> try:
+        ...     raise DataError("train.csv: line 3: 'maybe' is not 1, 0 or -1; correct the cell")
+        ... except MlrecError as error:
+        ...     print(error.exit_code, error)
+        1 train.csv: line 3: 'maybe' is not 1, 0 or -1; correct the cell
+    """
 
     exit_code = 1
 

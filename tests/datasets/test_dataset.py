@@ -46,7 +46,7 @@ def test_what_is_missing_or_broken_is_told_in_one_line(tmp_path: Path) -> None:
     dataset = written(tmp_path / "voc2007")
     with pytest.raises(DataError, match=r"no prepared dataset here; did you mean 'voc2007'\?"):
         Dataset.load(tmp_path / "voc207")
-    with pytest.raises(DataError, match="no split 'test'; there are all"):
+    with pytest.raises(DataError, match="no split 'test'; the splits are all"):
         dataset.manifest("test")
     (tmp_path / "voc2007" / "dataset.json").write_text('{"name": 3}')
     with pytest.raises(DataError, match=r"dataset\.json: .*name.*; remove the folder and prepare it again"):

@@ -55,7 +55,7 @@ def test_a_folder_and_a_glob_name_the_same_images_and_report_the_same(
     listings = [[item.id for item in items_of([path], reports.append)] for path in ("root", "root/**", "root/**/*")]
     assert listings == [[f"root/{name}" for name in TAKEN]] * 3
     assert len(reports) == 3
-    assert all("1 file is not an image by its ending (1 .txt), first root/c.txt" in line for line in reports)
+    assert all("1 file has no image extension (1 .txt), first root/c.txt" in line for line in reports)
 
 
 def test_a_glob_takes_what_the_standard_library_takes(folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_all_paths_that_are_not_there_are_reported_at_once(folder: Path, monkeyp
     with pytest.raises(UsageError) as caught:
         items_of(["none.jpg", "A.JFIF", "a.jfif"])
     assert "2 errors" in str(caught.value)
-    assert "A.JFIF: no such file or folder; there is a.jfif" in str(caught.value)
+    assert "A.JFIF: no such file or folder; did you mean a.jfif?" in str(caught.value)
 
 
 def test_names_below_a_root_that_is_reached_through_a_link(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_what_is_not_there_is_told_before_anything_is_given(folder: Path) -> Non
     os.mkfifo(folder / "pipe")
     for path, text in (
         ("none.jpg", "no such file"),
-        ("pipe", "no regular file"),
+        ("pipe", "not a regular file"),
         ("empty", "no image"),
         ("*.tif", "no image"),
     ):
@@ -76,7 +76,7 @@ def test_boxes_by_csv(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("filename,x,y,w,h\na,1,1,1,1\n", "no column width, height"),
-        ("filename,x,y,width,height\na,1,1,one,1\n", "line 2, column 'width': 'one' is no number"),
+        ("filename,x,y,width,height\na,1,1,one,1\n", "line 2, column 'width': 'one' is not a number"),
         ("filename,x,y,width,height\na,1,1,0,1\n", "line 2: the box is empty"),
         ("filename,x,y,width,height\na,nan,1,1,1\n", "the box is empty"),
     ],

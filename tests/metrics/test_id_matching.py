@@ -32,8 +32,8 @@ def test_ends_of_paths(samples: list[str], predicted: list[str], rows: list[int]
         (["a.jpg", "x/a.jpg"], ["in/x/a.jpg", "in/a.jpg"], "'in/x/a.jpg' could be 'x/a.jpg' or 'a.jpg'"),
         (["a.jpg"], ["x/a.jpg", "y/a.jpg"], "'a.jpg' is scored twice, as 'x/a.jpg' and 'y/a.jpg'; keep one"),
         (["a.jpg", "b.jpg"], ["x/a.jpg"], "1 of 2 samples have no prediction, first: 'b.jpg'"),
-        (["a.jpg"], ["ba.jpg"], "1 of 1 predictions are of no sample of the truth, first: 'ba.jpg'"),
-        (["x/a.jpg"], ["y/a.jpg"], "1 of 1 predictions are of no sample of the truth"),
+        (["a.jpg"], ["ba.jpg"], "1 of 1 predictions match no sample, first: 'ba.jpg'"),
+        (["x/a.jpg"], ["y/a.jpg"], "1 of 1 predictions match no sample"),
     ],
 )
 def test_what_is_not_one_to_one_is_refused(samples: list[str], predicted: list[str], told: str) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from mlrec.datasets.object_sizes import AP_SIZES
 from mlrec.datasets.objects import Objects
-from mlrec.metrics.object_size import MANY, NUMBERS, SIZES, Extents, ap_by_size, extents
+from mlrec.metrics.object_size import MANY, NUMBERS, Extents, ap_by_size, extents
 
 
 def objects(*found: tuple[int, float, bool, bool], size: tuple[int, int] | None = (10, 10)) -> Objects:
@@ -41,10 +42,10 @@ def test_strata_take_their_own_positives_and_all_negatives() -> None:
     number = np.where(targets == 1, rng.integers(1, 8, (200, 2)), 0)
     first, second = (rng.normal(size=(200, 2)) + targets for _ in range(2))
     strata = ap_by_size([first, second], targets, Extents(("a", "b"), share, number), resamples=50)
-    assert [s.name for s in strata] == [name for name, _, _ in (*SIZES, *NUMBERS)]
+    assert [s.name for s in strata] == [name for name, _, _ in (*AP_SIZES, *NUMBERS)]
     assert sum(s.pairs for s in strata if s.kind == "size") == (targets == 1).sum()
     assert sum(s.pairs for s in strata if s.kind == "number") == (targets == 1).sum()
-    low, high = SIZES[1][1:]
+    low, high = AP_SIZES[1][1:]
     expected = []
     for c in range(2):
         kept = (targets[:, c] == 0) | ((share[:, c] >= low) & (share[:, c] < high))

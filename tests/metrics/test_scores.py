@@ -58,7 +58,7 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ("a/1.jpg,0,1\na/2.jpg,0,1\n", "1 of 3 samples have no prediction, first: 'b/2.jpg'"),
-        ("a/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\nc.jpg,0,1\n", "1 of 4 predictions are of no sample"),
+        ("a/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\nc.jpg,0,1\n", "1 of 4 predictions match no sample"),
         ("a/1.jpg,0,1\na/2.jpg,0,1\na/1.jpg,0,1\n", ": 'a/1.jpg' is scored twice, on lines 2 and 4; keep one"),
         ("a/1.jpg,0,x\na/2.jpg,,1\n", ": line 2, column 'dog': 'x' is not a number (and 1 more such error)"),
         ("a/1.jpg,0,1_0\n", ": line 2, column 'dog': '1_0' is not a number"),
@@ -108,7 +108,7 @@ def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
     assert scores.evaluate().mAP == 1.0
     assert list(read_scores(path, ValidationReport(), labels=["dog"]).evaluate().average_precision) == ["dog"]
     np.savez(path, logits=logits, sample_ids=["1", "2"], labels=["cat", "dog"])
-    with pytest.raises(PredictionsError, match="holds no targets; give the truth"):
+    with pytest.raises(PredictionsError, match="has no targets; give the truth"):
         read_scores(path, ValidationReport()).evaluate()
 
 

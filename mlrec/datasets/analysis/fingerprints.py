@@ -1,4 +1,4 @@
-"""Fingerprints of image files, kept in the folder of a dataset so that each file is read once."""
+"""Cache of image fingerprints in the folder of a dataset, so that each file is read once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mlrec.utils.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is known and what is not.
+class FingerprintCache:
+    """Fingerprints of unchanged image files.
 
     Attributes:
-        prints: fingerprints by image name.
-        stamps: size and time of change of each image file that exists, by name.
-        missing: names of files that must be read, because they are new or have changed.
+        prints: Fingerprints by image name.
+        stamps: Size and modification time of each image file that exists, by name.
+        missing: Names of files that must be read, because they are new or have changed.
     """
 
     prints: dict[str, Fingerprint]
@@ -28,10 +28,10 @@ class Kept:
     missing: list[str]
 
     @classmethod
-    def load(cls, path: Path, root: Path, names: Sequence[str]) -> Kept:
-        """What the file `path` knows of the images `names` below `root`; a file that cannot be read knows nothing."""
+    def load(cls, path: Path, root: Path, names: Sequence[str]) -> FingerprintCache:
+        """Load the fingerprints of the images `names` below `root` from `path`; an unreadable file counts as empty."""
         stamps = {name: stamp for name in names if (stamp := _stamp(root / name))}
-        prints = {name: found for name, (stamp, found) in _read(path).items() if stamps.get(name) == stamp}
+        prints = {name: fingerprint for name, (stamp, fingerprint) in _read(path).items() if stamps.get(name) == stamp}
         return cls(prints, stamps, [name for name in stamps if name not in prints])
 
     def save(self, path: Path) -> None:
@@ -42,8 +42,8 @@ class Kept:
                 stream,
                 names=np.array(list(self.prints), dtype=np.str_),
                 stamps=np.array([self.stamps[name] for name in self.prints], dtype=np.str_),
-                digests=np.array([found.digest for found in prints], dtype=np.str_),
-                thumbnails=np.array([found.thumbnail for found in prints], dtype=np.uint8).reshape(-1, SIDE, SIDE),
+                digests=np.array([one.digest for one in prints], dtype=np.str_),
+                thumbnails=np.array([one.thumbnail for one in prints], dtype=np.uint8).reshape(-1, SIDE, SIDE),
             )
 
 
@@ -57,7 +57,7 @@ def _read(path: Path) -> dict[str, tuple[str, Fingerprint]]:
             if thumbnails.dtype != np.uint8 or thumbnails.shape[1:] != (SIDE, SIDE):
                 return {}
             prints = map(Fingerprint, digests, thumbnails)
-            return {name: found for name, *found in zip(names, stamps, prints, strict=True)}  # type: ignore[misc]
+            return dict(zip(names, zip(stamps, prints, strict=True), strict=True))
     except (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
 

@@ -1,4 +1,4 @@
-"""Samples that belong together: persons of one picture, pictures of one patient, copies of one photograph."""
+"""Groups of samples that belong together: persons of one image, images of one patient, copies of one image."""
 
 from __future__ import annotations
 
@@ -9,28 +9,50 @@ from numpy.typing import NDArray
 
 
 def numbered(keys: Sequence[Hashable]) -> NDArray[np.intp]:
-    """A number for each key, equal for equal keys, 0 for the first."""
+    """Number the keys in order of appearance, from 0; equal keys have equal numbers.
+
+    Example:
+        >>> numbered(["b", "a", "b"]).tolist()
+        [0, 1, 0]
+    """
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.intp)
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
-    """The group of each of `count` things when those of each pair belong together, and so on from pair to pair."""
+    """Number the connected components of a graph.
+
+    Args:
+        count: Number of nodes.
+        pairs: Edges, as positions of two nodes.
+
+    Returns:
+        (count,) number of the component of each node.
+
+    Example:
+        >>> connected(4, [(0, 3), (3, 1)]).tolist()
+        [0, 0, 1, 0]
+    """
     parent = list(range(count))
 
-    def root(thing: int) -> int:
-        while parent[thing] != thing:
-            parent[thing] = parent[parent[thing]]
-            thing = parent[thing]
-        return thing
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]  # path halving keeps the trees flat
+            node = parent[node]
+        return node
 
     for first, second in pairs:
         parent[root(second)] = root(first)
-    return numbered([root(thing) for thing in range(count)])
+    return numbered([root(node) for node in range(count)])
 
 
 def joined(groupings: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """The coarsest view of several groupings of the same N samples: together in one of them is together."""
+    """Join several groupings of the same N samples: samples of one group in any of them are in one group.
+
+    Example:
+        >>> joined([np.array([0, 0, 1]), np.array([0, 1, 1])]).tolist()
+        [0, 0, 0]
+    """
     pairs = []
     for groups in groupings:
         first: dict[int, int] = {}

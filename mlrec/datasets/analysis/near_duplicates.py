@@ -1,4 +1,4 @@
-"""The same photograph twice: byte for byte, or as it looks after re-encoding and resizing."""
+"""Duplicate images: equal files, and near-duplicates that were re-encoded or resized."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images import decode
 
-SIDE = 32  # pixels of a thumbnail's side
-ALIKE = 0.97  # correlation of two thumbnails from which on they show the same photograph
-COARSE = 4  # pixels of a thumbnail in a row of a coarse cell
-SLACK = 0.03  # by which coarse thumbnails may be less alike than fine ones; they are more alike as a rule
-PLAIN = 2.0  # grey levels: a picture that varies less looks like any other
-BLOCK = 2048
+SIDE = 32  # side of a thumbnail in pixels
+ALIKE = 0.97  # lowest correlation of two thumbnails of the same image
+COARSE = 4  # side of a coarse cell in pixels of the thumbnail
+SLACK = 0.03  # coarse thumbnails may correlate this much less than fine ones; usually they correlate more
+PLAIN = 2.0  # standard deviation in grey levels; an image that varies less resembles any other
+BLOCK = 2048  # thumbnails compared at a time
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is kept of an image file: the SHA-256 of its content, and a (32, 32) uint8 grey thumbnail of it, upright."""
+    """Fingerprint of an image file: the SHA-256 of its content, and an upright (32, 32) uint8 grey thumbnail."""
 
     digest: str
     thumbnail: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images, as positions, that are the same: `exact` in content, or alike by their correlation."""
+    """Positions of two images that are the same: equal files (`exact`), or near-duplicates with their correlation."""
 
     first: int
     second: int
@@ -42,7 +42,7 @@ def fingerprint(path: Path | str) -> Fingerprint:
     """Read one image file.
 
     Raises:
-        DataError: it is no image that mlrec can use.
+        DataError: The file is not an accepted image.
     """
     import hashlib
 
@@ -56,26 +56,30 @@ def fingerprint(path: Path | str) -> Fingerprint:
 
 
 def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[DuplicatePair]:
-    """All pairs of images that are the same, the first position smaller than the second, in order.
+    """Find all pairs of duplicates and near-duplicates, in order of their positions.
 
-    Thumbnails are compared by their correlation, which brightness and contrast do not change. A nearly plain one is
-    compared by content alone.
+    Thumbnails are compared by their correlation, which does not depend on brightness and contrast. Nearly plain images
+    are only compared by content.
+
+    Args:
+        fingerprints: Fingerprints of the images.
+        alike: Lowest correlation of near-duplicates, 0 to 1.
     """
-    found = [
+    matches = [
         DuplicatePair(i, j, fingerprints[i].digest == fingerprints[j].digest, correlation)
         for i, j, correlation in _alike([print_.thumbnail for print_ in fingerprints], alike)
     ]
-    seen = {(pair.first, pair.second) for pair in found}
+    seen = {(pair.first, pair.second) for pair in matches}
     first: dict[str, int] = {}
     for position, print_ in enumerate(fingerprints):
         earlier = first.setdefault(print_.digest, position)
         if earlier != position and (earlier, position) not in seen:
-            found.append(DuplicatePair(earlier, position, True, 1.0))
-    return sorted(found, key=lambda pair: (pair.first, pair.second))
+            matches.append(DuplicatePair(earlier, position, True, 1.0))
+    return sorted(matches, key=lambda pair: (pair.first, pair.second))
 
 
 def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of thumbnails with a correlation of at least `alike`: sought on coarse ones, block by block."""
+    """Pairs of thumbnails with a correlation of at least `alike`, preselected by coarse thumbnails, block by block."""
     pixels = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), SIDE, SIDE)
     cells = pixels.reshape(-1, SIDE // COARSE, COARSE, SIDE // COARSE, COARSE).mean(axis=(2, 4))
     coarse, fine = _directions(cells), _directions(pixels)
@@ -89,9 +93,9 @@ def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tu
                     yield i, j, correlation
 
 
-def _directions(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each picture as a vector of length 1 whose products are correlations, or of zeros where it is nearly plain."""
-    vectors = pictures.reshape(len(pictures), math.prod(pictures.shape[1:]))
+def _directions(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each image as a unit vector, so that dot products are correlations; zeros for a nearly plain image."""
+    vectors = images.reshape(len(images), math.prod(images.shape[1:]))
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     plain = length < PLAIN * math.sqrt(vectors.shape[1])

@@ -1,4 +1,4 @@
-"""Parts of a dataset in which every label keeps its prevalence, and groups of samples stay together."""
+"""Stratified splits: every label keeps its prevalence in each part, and groups of samples stay together."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.utils.errors import UsageError, counted
 
 Part = NDArray[np.intp]
-MOVES = 300  # at most so many improvements of one split; a few dozen are the rule
+MOVES = 300  # most improvements of one split; a few dozen are usual
 CANDIDATES = 64  # groups of each part that are tried in exchanges
 LEAST_GAIN = 1e-4
 
 
 def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
-    """The part, 0 to len(shares) - 1, of each sample.
+    """Assign each sample to a part, 0 to len(shares) - 1, by iterative stratification of whole groups.
 
-    Iterative stratification of whole groups: a group counts for a label as often as it holds it, told to the algorithm
-    as "holds it", "twice or more", "four times or more", ...
+    The number of positives of a label in a group is encoded for the algorithm as binary columns: "at least one", "at
+    least two", "at least four", ...
 
     Args:
-        targets: (N, C); unknown labels are kept in proportion, too.
-        groups: (N,) group numbers, 0 to G - 1, none of them empty; samples of one group come into one part.
-        shares: of the samples for each part, summing to 1.
-        seed: ties in the algorithm are broken by it.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown. Unknown labels keep their proportion as well.
+        groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group come into one part.
+        shares: Share of the samples for each part; the sum is 1.
+        seed: Random seed for ties.
+
+    Returns:
+        (N,) part of each sample.
 
     Raises:
-        UsageError: fewer groups than parts.
+        UsageError: There are fewer groups than parts.
     """
     amount = int(groups.max(initial=-1)) + 1
     if amount < len(shares):
         raise UsageError(
-            f"{counted(amount, 'group')} of samples cannot make {counted(len(shares), 'part')}; ask for fewer folds"
+            f"{counted(amount, 'group')} of samples cannot fill {counted(len(shares), 'part')}; use fewer folds"
         )
     columns = np.concatenate([targets == POSITIVE, targets == UNKNOWN, np.ones((len(targets), 1), bool)], axis=1)
     by_group = np.argsort(groups, kind="stable")
@@ -46,11 +49,11 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
     order = random.permutation(amount)
     part_of_group = np.empty(amount, dtype=np.intp)
     part_of_group[order] = iterative(_thermometer(counts)[order], np.asarray(shares), random)
-    return _polished(counts, part_of_group, np.asarray(shares))[groups]
+    return _improved(counts, part_of_group, np.asarray(shares))[groups]
 
 
 def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
-    """Parts of whole groups at random, of about the same shares: what stratification is to be measured against."""
+    """Assign whole groups to parts at random, with about the same shares: the baseline of stratification."""
     size = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(size))
     middle = np.cumsum(size[order]) - size[order] / 2
@@ -60,18 +63,18 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 
 
 def prevalence_error(targets: NDArray[np.int8], chosen: NDArray[np.bool_]) -> float:
-    """Mean over labels of the distance between the prevalence among the chosen samples and among all, as a fraction."""
+    """Mean absolute difference of label prevalence between the chosen samples and all samples, as a fraction."""
     if not chosen.any():
         return 1.0
     positive = targets == POSITIVE
     return float(np.abs(positive[chosen].mean(axis=0) - positive.mean(axis=0)).mean())
 
 
-def _polished(counts: NDArray[np.int64], part: Part, shares: NDArray[np.float64]) -> Part:
-    """Move and exchange groups between parts as long as that brings labels and samples nearer to their shares.
+def _improved(counts: NDArray[np.int64], part: Part, shares: NDArray[np.float64]) -> Part:
+    """Move and exchange groups between parts while that brings labels and samples closer to their shares.
 
-    The distance is chi-square's: squared deviations from the expected counts, over the total of each label.
-    `gain[g, q]` is by how much half of it falls when group g goes into part q.
+    The distance is that of the chi-square test: squared deviations from the expected counts, divided by the total of
+    each label. `gain[g, q]` is half of its decrease when group g moves to part q.
     """
     total = counts.sum(axis=0)
     used = counts[:, total > 0].astype(np.float64) / np.sqrt(total[total > 0])
@@ -94,7 +97,7 @@ def _polished(counts: NDArray[np.int64], part: Part, shares: NDArray[np.float64]
 
 
 def _exchange(gain: NDArray[np.float64], part: Part, used: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """The best exchange of two groups among the most promising of each pair of parts; none if it gains nothing."""
+    """The best exchange of two groups, among the best candidates of each pair of parts; empty without a gain."""
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (
@@ -110,8 +113,8 @@ def _exchange(gain: NDArray[np.float64], part: Part, used: NDArray[np.float64]) 
 
 
 def _thermometer(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(G, C) counts as columns "at least 1, 2, 4, 8, ..."; those that say nothing are left out."""
+    """(G, C) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
     levels = itertools.takewhile(lambda level: level <= counts.max(initial=0), (2**k for k in itertools.count()))
     columns = np.concatenate([counts >= level for level in levels], axis=1)
-    told = columns[:, columns.any(axis=0) & ~columns.all(axis=0)]
-    return told if told.shape[1] else columns[:, :1]
+    varying = columns[:, columns.any(axis=0) & ~columns.all(axis=0)]
+    return varying if varying.shape[1] else columns[:, :1]

@@ -1,4 +1,4 @@
-"""What a dataset holds: labels by split, shifts between splits, labels that come together, sizes."""
+"""Statistics of a dataset: labels per split, shifts between splits, co-occurrence of labels, sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import printable
 
-LEAST_POSITIVES = 10  # "never without" is said of labels with at least so many
+LEAST_POSITIVES = 10  # fewest co-occurrences of an implication
 SIGNIFICANCE = 0.05
 NOT_SCORED = "so their AP is undefined there"
 NOT_LEARNED = "so a model trained on it cannot learn them"
@@ -26,12 +26,12 @@ class SplitStatistics:
     """Counts of one split.
 
     Attributes:
-        split: its name.
-        images: how many image files.
-        samples: how many samples; more than images where persons are labelled.
+        split: Name of the split.
+        images: Number of image files.
+        samples: Number of samples; more than images if persons are labelled.
         labels: C names.
-        positives, negatives, unknown: samples by label, C each.
-        histogram: how many samples have 0, 1, 2, ... positive labels.
+        positives, negatives, unknown: Number of samples per label, C each.
+        histogram: Number of samples with 0, 1, 2, ... positive labels.
     """
 
     split: str
@@ -45,25 +45,25 @@ class SplitStatistics:
 
     @property
     def labels_per_sample(self) -> float:
-        """Mean number of positive labels; 0 for an empty split."""
+        """Mean number of positive labels per sample; 0 for an empty split."""
         return sum(self.positives) / self.samples if self.samples else 0.0
 
     def prevalence(self, label: int) -> float | None:
-        """Share of positives among the known; None where nothing is known."""
+        """Share of positives among the known samples; None if no sample is known."""
         known = self.positives[label] + self.negatives[label]
         return self.positives[label] / known if known else None
 
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels of a split that cannot be learned from it, and have no AP on it.
+    """Labels that cannot be learned from a split and have no AP on it.
 
     Attributes:
-        split: its name.
-        labels: number of all labels.
-        no_positive: labels without a positive.
-        no_negative: labels with a positive but without a known negative.
-        always: those of `no_negative` that are positive in every sample.
+        split: Name of the split.
+        labels: Number of all labels.
+        no_positive: Labels without a positive.
+        no_negative: Labels with a positive but without a known negative.
+        always: Labels of `no_negative` that are positive in every sample.
     """
 
     split: str
@@ -73,7 +73,7 @@ class LabelGaps:
     always: tuple[str, ...]
 
     def messages(self, consequence: str = NOT_SCORED) -> dict[str, str]:
-        """One sentence per kind of gap, with its count and `consequence`, and the labels it is about."""
+        """One sentence per kind of gap, with its count and `consequence`, mapped to the names of the labels."""
         no_negative = ", ".join(self.no_negative)
         if self.always:
             no_negative += f"; positive in every sample: {', '.join(self.always)}"
@@ -103,7 +103,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Implication:
-    """Wherever `label` is positive, `other` is, too: `count` times, never without."""
+    """`other` is positive in all `count` samples in which `label` is positive and `other` is known."""
 
     label: str
     other: str
@@ -112,7 +112,7 @@ class Implication:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Quantiles (least, quarter, median, three quarters, greatest) over `count` widths, heights or areas."""
+    """Quantiles (0, 0.25, 0.5, 0.75, 1) of `count` widths, heights or areas."""
 
     count: int
     quantiles: tuple[float, float, float, float, float]
@@ -134,7 +134,7 @@ def describe(manifest: Manifest) -> SplitStatistics:
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
-    """Find labels without a positive or without a known negative; none in a split in which nothing is known."""
+    """Find labels without a positive or without a known negative; none if no label of the split is known."""
     unknown = manifest.targets == UNKNOWN
     some_known = bool(len(manifest)) and not unknown.all()
     positive, negative = (manifest.targets == POSITIVE).any(axis=0), (manifest.targets == NEGATIVE).any(axis=0)
@@ -152,29 +152,31 @@ def label_gaps(manifest: Manifest) -> LabelGaps:
 
 
 def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
-    """Labels whose prevalence differs between two splits, the clearest first.
+    """Find labels whose prevalence differs between two splits, the most significant first.
 
-    Two-proportion z-test, 5 % over all labels together (Bonferroni): on two random splits one such dataset in twenty
-    shows any.
+    Two-proportion z-test at 5 % over all labels (Bonferroni): with random splits, one dataset in twenty shows a shift.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))
-    found = []
+    significant = []
     for k, label in enumerate(first.labels):
         p, q = first.prevalence(k), second.prevalence(k)
         z = _z(first, second, k)
         if p is not None and q is not None and abs(z) > bound:
-            found.append(Shift(label, p, q, z))
-    return sorted(found, key=lambda shift: -abs(shift.z))
+            significant.append(Shift(label, p, q, z))
+    return sorted(significant, key=lambda shift: -abs(shift.z))
 
 
 def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
-    """Two (C, C) counts over all splits: samples where row and column are positive, and where only the row is.
+    """Count co-occurrences of labels over all splits.
 
-    The diagonal of the first counts each label alone. Unknown columns count in neither. A sample that several splits
-    have, as trainval and train do, counts once.
+    Unknown labels count nowhere. A sample of several splits, such as trainval and train, counts once.
+
+    Returns:
+        Two (C, C) counts: samples in which row and column are positive (the diagonal counts each label), and samples in
+        which the row is positive and the column negative.
     """
     targets = _targets_once(manifests)
-    # products of float32 are by far the fastest, and exact up to 2^24 samples
+    # float32 products are by far the fastest, and exact up to 2^24 samples
     positive = (targets == POSITIVE).astype(np.float32)
     negative = (targets == NEGATIVE).astype(np.float32)
     return (positive.T @ positive).astype(np.int64), (positive.T @ negative).astype(np.int64)
@@ -183,31 +185,36 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
 def implications(
     labels: Sequence[str], together: Counts, apart: Counts, least: int = LEAST_POSITIVES
 ) -> list[Implication]:
-    """Labels never positive without another, of those that come together at least `least` times.
+    """Find labels that are never positive without another label.
 
     Args:
         labels: C names.
-        together: how often row and column are positive, see `cooccurrence`.
-        apart: how often only the row is.
-        least: what is rarer may be chance.
+        together: (C, C) number of samples in which row and column are positive, see `cooccurrence`.
+        apart: (C, C) number of samples in which only the row is positive.
+        least: Fewest co-occurrences; fewer may be chance.
     """
     holds = (apart == 0) & (together >= least) & ~np.eye(len(labels), dtype=bool)
     return [Implication(labels[b], labels[a], int(together[b, a])) for b, a in np.argwhere(holds).tolist()]
 
 
 def positive_counts(manifests: Sequence[Manifest]) -> Counts:
-    """(C,) positives of each label over all splits; a sample of several splits counts once."""
+    """Count the positives of each label (C,) over all splits; a sample of several splits counts once."""
     counts: Counts = (_targets_once(manifests) == POSITIVE).sum(axis=0, dtype=np.int64)
     return counts
 
 
 def rare(statistics: SplitStatistics, least: int) -> dict[str, int]:
-    """Labels with fewer than `least` positives, and how many they have."""
+    """Labels with fewer than `least` positives, with their number of positives."""
     return {label: n for label, n in zip(statistics.labels, statistics.positives, strict=True) if n < least}
 
 
 def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
-    """Quantiles of widths, heights or areas; None where there are none."""
+    """Quantiles of widths, heights or areas; None if there are no values.
+
+    Example:
+        >>> sizes([1, 2, 3, 4, 5]).quantiles
+        (1.0, 2.0, 3.0, 4.0, 5.0)
+    """
     if len(values) == 0:
         return None
     least, quarter, median, three, greatest = np.quantile(np.asarray(values, float), [0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -215,17 +222,18 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The splits that no larger one already holds, in the order given: of VOC, trainval and test."""
+    """Select the splits that are not part of a larger one, in the given order: trainval and test of VOC."""
     seen: set[str] = set()
-    kept = set()
+    names = set()
     for manifest in sorted(manifests, key=len, reverse=True):
         if not seen.issuperset(manifest.sample_ids):
-            kept.add(manifest.split)
+            names.add(manifest.split)
         seen.update(manifest.sample_ids)
-    return [manifest for manifest in manifests if manifest.split in kept]
+    return [manifest for manifest in manifests if manifest.split in names]
 
 
 def _z(first: SplitStatistics, second: SplitStatistics, label: int) -> float:
+    """Statistic of the two-proportion z-test; 0 if it is undefined."""
     a, b = first.positives[label], second.positives[label]
     n, m = a + first.negatives[label], b + second.negatives[label]
     if not n or not m or a + b in (0, n + m):

@@ -1,9 +1,9 @@
 """Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011).
 
-The rarest label that is left is dealt out first, each of its samples to the part that wants the label most, then to the
-part that wants samples most, then by lot. The package iterative-stratification does the same, draw for draw, and tests
-hold this file to it. It is not used here because it brings scikit-learn and SciPy, whose import alone takes longer than
-all that `mlrec split` does.
+The rarest remaining label is distributed first. Each of its samples goes to the part that lacks the label most; ties go
+to the part that lacks samples most, then to a random part. The package iterative-stratification makes the same draws,
+and tests compare both. It is not used here because it imports scikit-learn and SciPy, which takes longer than all work
+of `mlrec split`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 def iterative(
     labels: NDArray[np.bool_], shares: NDArray[np.float64], random: np.random.RandomState
 ) -> NDArray[np.intp]:
-    """The part, 0 to P - 1, of each sample.
+    """Assign each sample to a part, 0 to P - 1.
 
     Args:
-        labels: (N, C) which labels a sample has.
-        shares: (P,) of the samples for each part, summing to 1.
-        random: breaks ties.
+        labels: (N, C) whether a sample has a label.
+        shares: (P,) share of the samples for each part; the sum is 1.
+        random: Random numbers for ties.
     """
     part = np.zeros(len(labels), dtype=np.intp)
     wanted = (shares * len(labels)).tolist()
@@ -46,11 +46,11 @@ def iterative(
 
 
 def _greatest(values: Sequence[float], among: Sequence[int]) -> list[int]:
-    """Which of the places `among` hold the greatest of their values."""
+    """Positions in `among` with the greatest value."""
     greatest = max(values[place] for place in among)
     return [place for place in among if values[place] == greatest]
 
 
 def _drawn(among: Sequence[int], random: np.random.RandomState) -> int:
-    """One of them by lot; where there is but one, nothing is drawn."""
+    """A random element of `among`. A single one is returned without a draw."""
     return among[random.choice(len(among))] if len(among) > 1 else among[0]

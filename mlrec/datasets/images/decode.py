@@ -1,10 +1,10 @@
-"""The one image decoder: simplejpeg where it can, Pillow else, and one policy about what is an image at all.
+"""Decoding of images with simplejpeg, or with Pillow if the file is not a JPEG that simplejpeg decodes.
 
-At most 89,478,485 pixels; JPEG, PNG, BMP, GIF, TIFF, WEBP; regular files only; the first frame of an animation.
-A JPEG, PNG or GIF whose end is missing is refused, even one byte short, and any file that lacks pixels. Grey and CMYK
-become RGB, 16-bit values are divided by 257, alpha is laid on white, float and 32-bit integer pixels are refused. The
-EXIF orientation is applied, and a box, which is given in coordinates of the stored image, is turned with it. Broken
-EXIF or ICC data are ignored.
+Accepted are JPEG, PNG, BMP, GIF, TIFF and WEBP of at most 89,478,485 pixels, in regular files; of an animation the
+first frame. A JPEG, PNG or GIF with a missing end is refused, even if one byte is missing, and so is any file with
+missing pixels. Grey and CMYK become RGB, 16-bit values are divided by 257, alpha is blended with white, float and
+32-bit integer pixels are refused. The EXIF orientation is applied; a box, in pixels of the stored image, is rotated
+with it. Broken EXIF or ICC data are ignored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SUFFIXES = (
     ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 ORIENTATION_TAG = 0x0112
-# What libjpeg warns of although every pixel is right; all its other warnings mean damage.
+# Warnings of libjpeg that leave every pixel right; all other warnings mean damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -60,41 +60,47 @@ class Stored(NamedTuple):
 
 
 def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
-    """The image file as (H, W, 3) uint8 RGB, upright.
+    """Decode an image file to (H, W, 3) uint8 RGB, upright.
 
     Args:
-        path: the image file.
-        how: "fast" as described above; "pil" gives the pixels of `Image.open(path).convert("RGB")`, which rotates
-            nothing: the paper's input path.
+        path: Image file.
+        how: Decoder: "fast" as described above; "pil" returns the pixels of `Image.open(path).convert("RGB")` without
+            rotation, as the paper's code does.
 
     Raises:
-        DataError: not an image by the policy above; names the file, says what is wrong and how to mend it.
+        DataError: The file is not an accepted image; the message names the file, the fault and the fix.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("L", (4, 3), 255).save("grey.png")
+        >>> decode("grey.png").shape
+        (3, 4, 3)
     """
     stored = load(path, how)
     return upright(stored.pixels, stored.orientation)
 
 
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...], how: Decoder = "fast") -> Pixels:
-    """The part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
+    """Decode the part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
 
     Raises:
-        DataError: as `decode`.
+        DataError: See `decode`.
     """
     stored = load(path, how)
     return upright(crop(stored.pixels, box), stored.orientation)
 
 
 def load(path: Path | str, how: Decoder = "fast") -> Stored:
-    """The image as stored, for those who cut several boxes from it; with `how="pil"` its orientation is always 1.
+    """Decode an image file without applying its orientation; with `how="pil"` the orientation is always 1.
 
     Raises:
-        DataError: as `decode`.
+        DataError: See `decode`.
     """
     return decode_bytes(read_image_file(path), path, how)
 
 
 def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels:
-    """Cut `box` (x, y, width, height) out of stored pixels; what lies outside the image is black, as PIL crops."""
+    """Cut `box` (x, y, width, height) out of stored pixels. Pixels outside the image are black, as in PIL."""
     x, y, width, height = (float(value) for value in box)
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     rows, columns = pixels.shape[:2]
@@ -108,22 +114,26 @@ def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation (1 to 8) to stored pixels; a contiguous array."""
-    return np.ascontiguousarray(_turned(pixels, orientation))
+    """Apply an EXIF orientation (1 to 8) to stored pixels; returns a contiguous array."""
+    return np.ascontiguousarray(_rotated(pixels, orientation))
 
 
 def upright_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
-    """A mask (H, W) of a stored image, turned with it."""
-    return np.asarray(_turned(mask, orientation))
+    """Apply an EXIF orientation (1 to 8) to a mask (H, W) of a stored image."""
+    return np.asarray(_rotated(mask, orientation))
 
 
 def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in pixels of the upright image of a box cut out of the stored one.
+    """Convert a box of the stored image to left, top, right, bottom in pixels of the upright image.
 
     Args:
-        box: x, y, width, height as `crop` takes them.
-        size: width and height of the stored image.
-        orientation: EXIF, 1 to 8.
+        box: x, y, width, height as in `crop`.
+        size: Width and height of the stored image.
+        orientation: EXIF orientation, 1 to 8.
+
+    Example:
+        >>> upright_box((0, 0, 10, 20), (100, 50), 6)
+        (30, 0, 50, 10)
     """
     x, y, w, h = box
     left, top, right, bottom = round(x), round(y), round(x + w), round(y + h)
@@ -138,7 +148,7 @@ def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int)
     return left, top, right, bottom
 
 
-def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+def _rotated(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -149,30 +159,30 @@ def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """Width and height of the stored image, from its header alone.
+    """Read width and height of the stored image from its header.
 
     Raises:
-        DataError: as `decode`, as far as the header tells.
+        DataError: The header is not that of an accepted image, see `decode`.
     """
     with _metadata_ignored():
         return _open(read_image_file(path), path).size
 
 
 def read_orientation(path: Path | str) -> int:
-    """The EXIF orientation, 1 to 8, from the header alone.
+    """Read the EXIF orientation, 1 to 8, from the header.
 
     Raises:
-        DataError: as `decode`, as far as the header tells.
+        DataError: The header is not that of an accepted image, see `decode`.
     """
     with _metadata_ignored():
         return _orientation(_open(read_image_file(path), path))
 
 
 def read_image_file(path: Path | str) -> bytes:
-    """The content of an image file: a regular file of at most 1 GiB.
+    """Read the bytes of an image file: a regular file of at most 1 GiB.
 
     Raises:
-        DataError: missing, not a regular file, too large, unreadable.
+        DataError: The file is missing, not a regular file, too large, or unreadable.
     """
     try:
         status = Path(path).stat()
@@ -183,8 +193,10 @@ def read_image_file(path: Path | str) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         near = alike(Path(path))
-        remedy = f", but there is {printable(near)}; use that name" if near else ""
-        remedy = remedy or "; check the path and that the archive is unpacked"
+        if near:
+            remedy = f", but there is {printable(near)}; use that name"
+        else:
+            remedy = "; check the path and that the archive is unpacked"
         raise _refused(path, f"no such image file{remedy}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -194,10 +206,10 @@ def read_image_file(path: Path | str) -> bytes:
 
 
 def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored:
-    """Decode the content of an image file; `path` is for the message only.
+    """Decode the bytes of an image file; `path` is used in messages only.
 
     Raises:
-        DataError: as `decode`.
+        DataError: See `decode`.
     """
     with _metadata_ignored():
         image = _open(data, path)
@@ -212,7 +224,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
 
 
 class _Silence:
-    """How many are decoding, and what gives the warnings back when nobody is."""
+    """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last one."""
 
     lock = threading.Lock()
     inside = 0
@@ -221,9 +233,9 @@ class _Silence:
 
 @contextmanager
 def _metadata_ignored() -> Iterator[None]:
-    """Pillow warns of broken metadata; the pixels are what counts.
+    """Ignore Pillow's warnings of broken metadata, which do not change pixels.
 
-    `warnings.catch_warnings` alone is not for threads: one would give back what another has silenced.
+    `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another has disabled.
     """
     with _Silence.lock:
         if not _Silence.inside:
@@ -250,7 +262,7 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
         raise _refused(path, f"has over {MAX_PIXELS:,} pixels; make it smaller") from error
     except MemoryError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # Pillow raises nearly anything on damaged headers
         raise _refused(path, _no_image(data, error)) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -267,7 +279,7 @@ def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
         pixels = _jpeg(image, data)
     else:
         if jpeg:
-            _strictly(data, "CMYK")  # for what it finds; its colours are not Pillow's
+            _strictly(data, "CMYK")  # finds damage; the pixels are Pillow's, whose CMYK conversion differs
         pixels = _to_rgb(image)
     animated = not jpeg and bool(getattr(image, "is_animated", False))
     return Stored(pixels, _orientation(image) if how == "fast" else 1, animated)
@@ -279,7 +291,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Pixels:
 
 
 def _strictly(data: bytes, colours: str) -> Pixels | None:
-    """The pixels, or None where there was a warning without damage; raises ValueError for damage."""
+    """Decode a JPEG; None after a warning that does not mean damage. Raises ValueError for damage."""
     import simplejpeg
 
     try:
@@ -310,7 +322,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - broken EXIF data say nothing about the orientation
+    except Exception:  # noqa: BLE001 - broken EXIF data mean no orientation
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -324,8 +336,8 @@ def _no_image(data: bytes, error: Exception) -> str:
     if head.startswith((b"<!doctype html", b"<html")):
         return "is an HTML page (a login or error page?), not an image; download it again"
     if "text" in str(error).lower() and "large" in str(error).lower():
-        return "holds compressed text that unpacks beyond all measure; replace the file"
-    return f"is no image of the formats {', '.join(FORMATS)}; replace the file"
+        return "holds compressed text that unpacks to more than Pillow allows; replace the file"
+    return f"is not an image of the formats {', '.join(FORMATS)}; replace the file"
 
 
 def _damage(error: Exception) -> str:

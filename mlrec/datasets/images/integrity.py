@@ -1,4 +1,4 @@
-"""What decoders pass over in files of images: an end that is missing, bytes that were changed, scans without end."""
+"""Damage in image files that decoders accept: a missing end, changed bytes, too many scans."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 import zlib
 from collections.abc import Iterator
 
-MOST_SCANS = 100  # of a JPEG; each goes over all pixels, a dozen are usual
+MOST_SCANS = 100  # of a JPEG; each scan covers all pixels, and files usually have at most a dozen
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END, _SCAN = 0xD9, 0xDA
 
 
 def check_whole(data: bytes, format_: str | None) -> None:
-    """Raise OSError for a JPEG, PNG or GIF whose end is missing, whose check sums differ, or that has endless scans."""
+    """Raise OSError for a JPEG, PNG or GIF with a missing end, a wrong checksum, or too many scans."""
     if format_ == "JPEG":
         _check_jpeg(data)
     elif format_ == "PNG":
@@ -29,14 +29,15 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """The markers of the first image in a JPEG file; what segments hold, a preview say, is left out."""
-    at = 2
-    while found := _MARKER.search(data, at):
-        kind = data[found.start() + 1]
+    """The markers of the first image in a JPEG file, without those inside of segments, such as a preview."""
+    marker = _MARKER.search(data, 2)
+    while marker is not None:
+        kind = data[marker.start() + 1]
         if kind == _END:
             return
         yield kind
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+        length = int.from_bytes(data[marker.end() : marker.end() + 2])
+        marker = _MARKER.search(data, marker.end() + length)
 
 
 def _check_png(data: bytes) -> None:
@@ -47,12 +48,13 @@ def _check_png(data: bytes) -> None:
         if kind == b"IEND":
             return
         if kind == b"IDAT" and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise OSError("a check sum of its pixels differs")
+            raise OSError("a checksum of its pixels is wrong")
         at = end + 4
     raise OSError("image file is truncated")
 
 
 def _check_gif(data: bytes) -> None:
+    """Walk over the blocks up to the trailer ";": images ",", extensions "!", each followed by sub-blocks."""
     at = 13 + _palette(data[10])
     while data[at : at + 1] not in (b"", b";"):
         if data[at] == ord(","):
@@ -70,5 +72,6 @@ def _check_gif(data: bytes) -> None:
 
 
 def _palette(flags: int) -> int:
-    """Bytes of the palette that a block of a GIF has."""
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+    """Number of bytes of the colour table that a GIF block announces in its flags."""
+    has_palette = flags & 0x80
+    return 3 << (flags & 7) + 1 if has_palette else 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.predictions import Predictions
+from mlrec.predictions import Predictions, probabilities_of
 from mlrec.utils.files import write_bytes
 
 COLUMNS = 4
@@ -34,7 +34,7 @@ def said_and_true(predictions: Predictions, sample: int) -> list[Shown]:
     logits = predictions.logits[sample].astype(np.float64)
     truth = np.zeros(len(logits)) if predictions.targets is None else predictions.targets[sample]
     shown = [
-        Shown(label, float(1 / (1 + np.exp(-logit))), bool(logit >= 0), bool(target == 1))
+        Shown(label, float(probabilities_of(logit)), bool(logit >= 0), bool(target == 1))
         for label, logit, target in zip(predictions.labels, logits, truth, strict=True)
         if logit >= 0 or target == 1
     ]

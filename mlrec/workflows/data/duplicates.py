@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.analysis import near_duplicates
-from mlrec.datasets.analysis.fingerprints import Kept
+from mlrec.datasets.analysis.fingerprints import FingerprintCache
 from mlrec.datasets.analysis.groups import connected
 from mlrec.datasets.analysis.near_duplicates import ALIKE, Fingerprint
 from mlrec.datasets.dataset import FINGERPRINTS_FILE, Dataset
@@ -99,16 +99,16 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
     """The fingerprint of each image that can be read, by name; those of unchanged files are kept in `folder`."""
-    kept = Kept.load(folder / FINGERPRINTS_FILE, root, names)
+    cache = FingerprintCache.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
-    with progress.task("reading images", len(kept.missing)) as step, thread_map(read, kept.missing) as results:
-        for name, found in zip(kept.missing, results, strict=True):
+    with progress.task("reading images", len(cache.missing)) as step, thread_map(read, cache.missing) as results:
+        for name, found in zip(cache.missing, results, strict=True):
             if found is not None:
-                kept.prints[name] = found
+                cache.prints[name] = found
             step()
-    if kept.missing:
-        kept.save(folder / FINGERPRINTS_FILE)
-    return {name: kept.prints[name] for name in names if name in kept.prints}
+    if cache.missing:
+        cache.save(folder / FINGERPRINTS_FILE)
+    return {name: cache.prints[name] for name in names if name in cache.prints}
 
 
 def summary(twins: Twins) -> Table:

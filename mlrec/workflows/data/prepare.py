@@ -14,7 +14,7 @@ from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
 from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, label_order
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, image_of, label_order
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
@@ -280,9 +280,10 @@ def _located(
 
 
 def _renamed_id(sample: str, renamed: dict[str, str]) -> str:
-    """A sample's id is its image, or `image#k` for a box."""
-    image, hash_, number = sample.rpartition("#")
-    return renamed.get(sample) or (renamed[image] + hash_ + number if image in renamed else sample)
+    if sample in renamed:
+        return renamed[sample]
+    image = image_of(sample)
+    return renamed.get(image, image) + sample.removeprefix(image)
 
 
 def _without(manifest: Manifest, bad: set[str]) -> Manifest:

@@ -13,6 +13,7 @@ from mlrec.datasets.analysis import statistics
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images import decode
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.object_sizes import COCO_SIZES, count_sizes
 from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.intervals import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
@@ -23,7 +24,6 @@ from mlrec.workflows.evaluate.score import report_findings
 
 LOOKED_AT = 300  # image headers read, at most
 ASSUMED = 0.8
-COCO_SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": np.inf}  # upper bounds of areas in square pixels
 
 
 def stats(
@@ -77,7 +77,7 @@ def stats(
         widths=statistics.sizes(widths),
         heights=statistics.sizes(heights),
         objects=statistics.sizes(np.sqrt(areas)),
-        object_sizes=_by_size(areas),
+        object_sizes=count_sizes(areas, COCO_SIZES) if len(areas) else {},
         power=None if tested is None else _power(tested, assumed_ap, predictions, progress),
     )
 
@@ -126,8 +126,3 @@ def _areas(dataset: Dataset, manifests: Sequence[Manifest], objects: bool) -> ND
     else:
         parts = [m.boxes[:, 2] * m.boxes[:, 3] for m in manifests if m.boxes is not None]
     return np.concatenate([np.zeros(0), *parts])
-
-
-def _by_size(areas: NDArray[np.float64]) -> dict[str, int]:
-    counts = np.bincount(np.searchsorted(list(COCO_SIZES.values()), areas, side="right"), minlength=len(COCO_SIZES))
-    return dict(zip(COCO_SIZES, counts.tolist(), strict=True)) if len(areas) else {}

@@ -83,21 +83,29 @@ def predict(
     on_error: Callable[[Item, DataError], None] | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Prediction]:
-    """Say what images show, in their order, as they are read: any number of them fits into memory.
+    """Predict the labels of images, one `Prediction` per image in input order, read as needed.
 
     Args:
-        model: a model, or the folder or file of one.
-        images: files, folders, globs, manifests (`.jsonl`), or items with boxes.
-        threshold: labels of at least this probability are said; one number, or one a label (C,).
-        top: say the so many most probable labels instead, whatever their probability.
-        machine: how to run the model.
-        on_error: is told of an image that cannot be read, which is then left out; None raises the error.
-        progress: is shown each image.
+        model: Model, or path of a run folder, an imported folder, a model file or an ONNX file.
+        images: Files, folders, globs, manifests (`.jsonl`), or items with boxes.
+        threshold: Lowest probability of a predicted label: one number, or one per label (C,).
+        top: Number of labels to predict per image, the most probable ones, instead of those above the threshold.
+        machine: Device, precision, batch size and number of threads.
+        on_error: Function called with an image that cannot be read, which is then skipped; None raises the error.
+        progress: Receives one step per image.
 
     Raises:
-        DataError: an image that cannot be read, unless `on_error` is given.
-        UsageError: a path that is not there.
-        ModelError: no model there.
+        DataError: An image cannot be read, and `on_error` is None.
+        UsageError: A path does not exist.
+        ModelError: There is no model at this path.
+
+    Example:
+        >>> from mlrec import create_model
+        >>> from PIL import Image
+        >>> Image.new("RGB", (64, 64), "red").save("photo.png")
+        >>> model = create_model("test_resnet", 2, img_size=64, labels=["cat", "dog"])
+        >>> [(prediction.id, prediction.probabilities.shape) for prediction in predict(model, "photo.png")]
+        [('photo.png', (2,))]
     """
     machine = machine or RuntimeOptions()
     scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
+from mlrec.datasets.manifest import label_columns
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import FileNames, Panel, Range, Strip, draw_strips, outlined, overlaid, picture_of
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
+from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.write_scores import column_of
 from mlrec.workflows.runtime import RuntimeOptions
 
 SHEET = "sheet.png"
@@ -115,7 +115,7 @@ def compute_maps(
 
     machine = machine or RuntimeOptions()
     metadata = read_metadata(model)
-    wanted = None if labels is None else [column_of(name, metadata.labels) for name in labels]
+    wanted = None if labels is None else label_columns(metadata.labels, labels, model, PredictionsError)
     head = None
     if temperature is not None:
         known = metadata.architecture.temperatures if metadata.architecture.head in ("csra", "spatial") else ()

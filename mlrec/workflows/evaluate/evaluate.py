@@ -11,7 +11,7 @@ import msgspec
 
 from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
@@ -22,7 +22,7 @@ from mlrec.runs.evaluations import FILE
 from mlrec.runs.record import RunRecord, latest_run
 from mlrec.runs.tuned import Tuned
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, ModelError, printable
+from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate import write_scores
@@ -95,7 +95,7 @@ def evaluate_run(
     path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
     predictions, conditions = _predict(path, manifest, machine or RuntimeOptions(), progress)
     metrics = write_scores.score(predictions, conventions, labels, thresholds)
-    columns = [predictions.labels.index(name) for name in metrics.average_precision]
+    columns = label_columns(predictions.labels, list(metrics.average_precision), path)
     assert predictions.targets is not None
     write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
     folder = chosen.folder("eval-tuned" if tuned else "eval")
@@ -157,8 +157,7 @@ def resolve_eval_target(
     path = Path(model)
     record = record_at(path)
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
-    for name in labels or ():
-        write_scores.column_of(name, manifest.labels)
+    label_columns(manifest.labels, labels or (), f"{manifest.name}/{manifest.split}", PredictionsError)
     gaps = label_gaps(manifest.with_labels(labels) if labels else manifest)
     changes = [*_changes(record, manifest), *gaps.lines()]
     for change in changes:

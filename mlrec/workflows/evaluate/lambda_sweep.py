@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from mlrec.datasets.manifest import image_of, label_columns
 from mlrec.datasets.objects import load_objects
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import evaluate
@@ -21,10 +22,10 @@ from mlrec.predictions import Predictions
 from mlrec.reports.paper.figure1 import lam_table, size_table
 from mlrec.reports.paper.table1 import FILE, Gain, LamSweep
 from mlrec.reports.render.table import Table
-from mlrec.reports.results import METRICS, image_of
+from mlrec.reports.results import METRICS
 from mlrec.runs import evaluations
 from mlrec.utils import processes
-from mlrec.utils.errors import UsageError, counted
+from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate import write_scores
@@ -118,7 +119,7 @@ def lambda_sweep(
     apart = None if question.select_on is None else _apart(chosen, question.select_on, progress)
     predictions, parts, facts = _pass(chosen, question, machine or RuntimeOptions(), progress)
     names = list(labels or predictions.labels)
-    scored = parts.columns([write_scores.column_of(name, predictions.labels) for name in names])
+    scored = parts.columns(label_columns(predictions.labels, names, "predictions", PredictionsError))
     write_scores.warn_undefined(scored.targets, names, progress)
     settings = question.settings
     scores = mean_precisions(scored, settings, conventions)
@@ -132,7 +133,7 @@ def lambda_sweep(
         best = chosen_here(scored, settings, scores, question.resamples, **options)
     else:
         selected, other, _ = _pass(apart, question, machine or RuntimeOptions(), progress)
-        columns = [write_scores.column_of(name, selected.labels) for name in names]
+        columns = label_columns(selected.labels, names, "predictions", PredictionsError)
         there = mean_precisions(other.columns(columns), settings, conventions)
         setting = settings[there.index(max(there))]
         best = chosen_before(scored, setting, question.resamples, **options)

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import read_orientation, upright_mask
-from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.manifest import POSITIVE, Manifest, label_columns
+from mlrec.datasets.object_sizes import MAP_SIZES
 from mlrec.datasets.objects import Objects, load_objects
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.localization import (
     MEASURES,
-    SIZES,
     TOLERANCE,
     LabeledMap,
     Mask,
@@ -114,8 +114,8 @@ def localize(
     if processes.world_size() > 1:
         raise UsageError("--localize works in one process; run it without torchrun")
     manifest = found.dataset.manifest(found.split)
-    columns = [manifest.labels.index(label) for label in found.predictions.labels]
-    asked = {manifest.labels.index(label) for label in found.metrics.average_precision}
+    columns = label_columns(manifest.labels, found.predictions.labels, found.split)
+    asked = set(label_columns(manifest.labels, list(found.metrics.average_precision), found.split))
     turned = not _sees_stored_pixels(found.model)
     objects = load_objects(found.dataset, found.split)
     pairs: list[LabeledMap] = []
@@ -204,11 +204,7 @@ def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[i
 
 
 def _groups(pairs: Sequence[LabeledMap], labels: Sequence[str]) -> list[list[Group]]:
-    bounds = [low for low, _ in zip((0.0, *(edge for _, edge in SIZES)), SIZES, strict=False)]
-    by_size = [
-        _group(name, [pair for pair in pairs if low <= pair.area < high])
-        for low, (name, high) in zip(bounds, SIZES, strict=True)
-    ]
+    by_size = [_group(size.name, [pair for pair in pairs if size.low <= pair.area < size.high]) for size in MAP_SIZES]
     by_label = [_group(label, [pair for pair in pairs if pair.label == k]) for k, label in enumerate(labels)]
     return [[_group(ALL, pairs)], *[[g for g in block if g.pairs] for block in (by_size, by_label)]]
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
-from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, printable
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.write_scores import warn_undefined
 
@@ -105,8 +105,5 @@ def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Man
 def _of_labels(manifest: Manifest, labels: Sequence[str] | None, path: Path) -> Manifest:
     if labels is None:
         return manifest
-    for name in labels:
-        if name not in manifest.labels:
-            raise PredictionsError(f"{printable(path)}: no label '{printable(name)}'{nearest(name, manifest.labels)}")
-    columns = [manifest.labels.index(name) for name in labels]
+    columns = label_columns(manifest.labels, labels, path, PredictionsError)
     return replace(manifest, labels=tuple(labels), targets=manifest.targets[:, columns])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.groups import numbered
+from mlrec.datasets.manifest import image_of
 from mlrec.metrics.calibration import Reliability, fit_calibration, reliability
 from mlrec.metrics.conventions import CONVENTIONS
 from mlrec.metrics.precision_recall import RATES, count, rates
@@ -244,7 +245,7 @@ def _judged(
 
 def _folds(sample_ids: tuple[str, ...]) -> Iterator[NDArray[np.bool_]]:
     """Five parts, or as many as there are images; persons of one image stay together."""
-    image = numbered([sample.partition("#")[0] for sample in sample_ids])
+    image = numbered([image_of(sample) for sample in sample_ids])
     images = int(image.max()) + 1
     if images < 2:
         raise DataError("one image is not enough to tune on")

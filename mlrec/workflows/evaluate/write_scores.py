@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
 from mlrec.runs.record import Scored
-from mlrec.utils.errors import PredictionsError, nearest, printable
+from mlrec.utils.errors import PredictionsError
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import Progress
 
@@ -53,7 +53,7 @@ def score(
     if predictions.targets is None:
         raise PredictionsError("the predictions hold no targets; there is nothing to score")
     names = predictions.labels if labels is None else tuple(labels)
-    columns = [column_of(name, predictions.labels) for name in names]
+    columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:
         return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
@@ -66,17 +66,6 @@ def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: P
     """Warn which labels have no AP, and why."""
     for line in undefined_labels(targets, labels):
         progress.warn(line)
-
-
-def column_of(name: str, labels: Sequence[str]) -> int:
-    """The place of a label.
-
-    Raises:
-        PredictionsError: there is none of that name; says which is nearest.
-    """
-    if name not in labels:
-        raise PredictionsError(f"no label '{printable(name)}'{nearest(name, labels)}")
-    return list(labels).index(name)
 
 
 def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import image_of
 from mlrec.datasets.objects import load_objects
 from mlrec.metrics.object_size import ap_by_size, extents
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.reports.paper.figure1 import size_table
 from mlrec.reports.render.table import Table
-from mlrec.reports.results import image_of, over_seeds, result_of, scores_and_truth
+from mlrec.reports.results import over_seeds, result_of, scores_and_truth
 from mlrec.utils.errors import RunError, printable
 from mlrec.workflows.report.report import runs_at
 

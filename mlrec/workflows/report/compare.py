@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.manifest import Manifest, duplicates_in
+from mlrec.datasets.manifest import Manifest, duplicates_in, image_of, label_order
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.id_matching import rows_of
@@ -16,7 +16,6 @@ from mlrec.metrics.resamples import RESAMPLES
 from mlrec.metrics.scores import Scores, read_scores
 from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
-from mlrec.reports.results import image_of
 from mlrec.runs import directory
 from mlrec.runs.record import RunRecord
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted, printable
@@ -120,5 +119,5 @@ def _side(side: Sequence[_Given], truth: Manifest, source: str | None) -> Side:
 
 def _same_truth(scores: Scores, truth: Manifest) -> bool:
     rows = rows_of(truth.sample_ids, scores.sample_ids, printable(scores.path))
-    columns = [scores.labels.index(label) for label in truth.labels]
+    columns = label_order(scores.labels, truth.labels)
     return scores.targets is not None and np.array_equal(scores.targets[rows][:, columns], truth.targets)

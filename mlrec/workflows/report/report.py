@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.manifest import image_of, label_columns
 from mlrec.metrics.bootstrap import metric_intervals, paired_seeds
 from mlrec.metrics.significance import label_intervals
 from mlrec.predictions import Floats, Predictions
@@ -20,13 +21,13 @@ from mlrec.reports.paper.published import extra_rows
 from mlrec.reports.paper.table1 import Gain, LamSweep, Own, sweeps_of, table_1
 from mlrec.reports.paper.tables import TABLES, belongs, paper_table
 from mlrec.reports.render.table import Table
-from mlrec.reports.results import Result, columns_of, image_of, over_seeds, result_of, scores_and_truth
+from mlrec.reports.results import Result, over_seeds, result_of, scores_and_truth
 from mlrec.reports.runs_table import runs_table
 from mlrec.runs import directory
 from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import Run, finished_runs
 from mlrec.runs.sweep_file import without_tuning
-from mlrec.utils.errors import RunError, UsageError, printable
+from mlrec.utils.errors import PredictionsError, RunError, UsageError, printable
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
@@ -225,7 +226,7 @@ def _gain(found: Sequence[Found]) -> Gain | None:
     first, sweep = pairs[0][0], found[0][2]
     if first.targets is None or any(one.digest != first.digest for pair in pairs for one in pair):
         return None
-    columns = columns_of(first.labels, sweep.labels or first.labels, str(found[0][1]))
+    columns = label_columns(first.labels, sweep.labels or first.labels, found[0][1], PredictionsError)
     fixed, zero = ([one.logits[:, columns] for one in side] for side in zip(*pairs, strict=True))
     groups = [image_of(sample) for sample in first.sample_ids]
     between = paired_seeds(fixed, zero, first.targets[:, columns], groups=groups, conventions=sweep.conventions)

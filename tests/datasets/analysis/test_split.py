@@ -73,7 +73,7 @@ def test_labels_of_which_nothing_is_known_do_no_harm() -> None:
 
 
 def test_more_parts_than_groups_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 groups of samples cannot make 3 parts"):
+    with pytest.raises(UsageError, match="2 groups of samples cannot fill 3 parts"):
         stratified(labels(4, 0), np.array([0, 0, 1, 1]), [0.5, 0.3, 0.2], 0)
 
 
@@ -126,7 +126,7 @@ def test_no_move_and_no_exchange_of_groups_would_improve_a_split(seed: int, part
         return float(((have - want) ** 2 / total).sum())
 
     first = rng.integers(0, parts, 14)
-    part = split._polished(counts, first, shares)
+    part = split._improved(counts, first, shares)
     best = distance(part)
     assert best <= distance(first)
     others = []

@@ -165,7 +165,7 @@ def test_changed_pixels_of_a_png_are_noticed(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") + 2000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match="check sum"):
+    with pytest.raises(DataError, match="checksum"):
         decode.decode(path)
 
 

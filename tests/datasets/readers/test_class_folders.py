@@ -85,6 +85,6 @@ def test_names_that_differ_in_case_alone_and_files_that_are_not_taken(tmp_path: 
     _, findings = read(tree(tmp_path, files))
     assert "folders 'Cat' and 'cat' differ in case alone" in findings.errors[0]
     text = "\n".join(findings.warnings)
-    assert "2 files are not images by their ending (1 .heic, 1 .txt)" in text
+    assert "2 files have no image extension (1 .heic, 1 .txt)" in text
     assert "images in folders below a class folder have that class" in text
     assert f"folders without an image are no labels: {tmp_path}/none" in text

@@ -208,5 +208,5 @@ def test_path_may_be_the_folder_of_images_and_what_is_not_used_is_a_warning(tmp_
     assert reading.manifests[0].targets.tolist() == [[0, 1]]
     text = "\n".join(findings.warnings)
     assert f"keys that are no split were not used: {tmp_path}/data.yaml: minival" in text
-    assert "1 file is not an image by its ending (1 .heic)" in text
+    assert "1 file has no image extension (1 .heic)" in text
     assert "images that belong to no split were not used: minival/c.jpg" in text

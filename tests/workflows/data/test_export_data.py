@@ -83,7 +83,7 @@ def test_a_real_data_set_comes_back(realdata: Path, tmp_path: Path) -> None:
 
 def test_coco_cannot_say_unknown(tmp_path: Path) -> None:
     path = dataset(tmp_path, unknown=True)
-    with pytest.raises(DataError, match=r"unknown labels, which COCO cannot say.*--unknown negative"):
+    with pytest.raises(DataError, match=r"16 unknown labels, which COCO cannot express.*--unknown negative"):
         export_data(path, format_="coco", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder, _ = export_data(path, format_="coco", out=tmp_path / "out", unknown_as_negative=True, splits=["test"])
@@ -107,7 +107,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 def test_a_label_with_the_name_of_a_column_is_refused() -> None:
     manifest = Manifest("x", "all", Path("/x"), ("split",), ("a.jpg",), np.zeros((1, 1), np.int8))
-    with pytest.raises(DataError, match="a label is called 'split'"):
+    with pytest.raises(DataError, match="the label 'split' has the name of a column"):
         as_csv(manifest)
     assert as_coco(manifest)["categories"] == [{"id": 1, "name": "split"}]
 

@@ -121,7 +121,7 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
     foreign = tmp_path / "data" / "thesis"
     foreign.mkdir()
     (foreign / "chapter.tex").touch()
-    with pytest.raises(DataError, match="exists and is no prepared dataset; remove it or choose another --name"):
+    with pytest.raises(DataError, match="is not a prepared dataset; remove it or choose another --name"):
         prepare("csv", source, out=tmp_path / "data", name="thesis")
     assert left(foreign) == ["chapter.tex"]
 
@@ -206,7 +206,7 @@ def test_names_that_look_the_same_are_matched_to_their_files_with_a_warning(tmp_
     manifest = dataset.manifest("all")
     assert manifest.images == (nfd, "sub/b.jpg", "c.PNG", "deep/er/d.jpg")
     assert manifest.targets.ravel().tolist() == [1, 0, 1, 0]
-    assert any("names were matched to files that are spelled otherwise: 4 times" in line for line in heard.warned)
+    assert any("names were matched to files that are spelled differently: 4 times" in line for line in heard.warned)
 
 
 def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path
         prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     text = str(caught.value)
     assert "is the file sub/b.jpg, which is annotated, too" in text
-    assert "several end so (x/c.jpg, y/c.jpg); write the whole path" in text
+    assert "it could be any of x/c.jpg, y/c.jpg; write the whole path" in text
 
 
 def test_of_a_name_in_other_capitals_the_error_names_the_file_that_is_there(tmp_path: Path) -> None:

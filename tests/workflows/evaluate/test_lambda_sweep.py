@@ -132,7 +132,7 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
     with pytest.raises(RunError, match="scored on other data"):
         size_report([trained.path, run.path])
     assert "by_extent" in json.loads((found.path / "lambda.json").read_text())
-    with pytest.raises(DataError, match="annotates no objects"):
+    with pytest.raises(DataError, match="has no annotated objects"):
         lambda_sweep(run.path, LambdaSweepConfig([0.0], by_size=True, resamples=0), machine=HERE)
 
 

@@ -203,5 +203,5 @@ def test_only_the_labels_that_were_asked_for(found: Evaluation, result: Localiza
 def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
     data = make_tiny(tmp_path)
     run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path / "runs")
-    with pytest.raises(DataError, match="annotates no objects"):
+    with pytest.raises(DataError, match="has no annotated objects"):
         localize(evaluate_run(run.path, machine=HERE), machine=HERE)

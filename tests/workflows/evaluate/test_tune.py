@@ -21,7 +21,7 @@ from mlrec.utils.files import write_json
 from mlrec.utils.progress import Silent
 from mlrec.workflows.deploy.predict import open_scorer, predict, with_tuned
 from mlrec.workflows.evaluate.evaluate import evaluate_run
-from mlrec.workflows.evaluate.tune import tune
+from mlrec.workflows.evaluate.tune import _folds, tune
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
 from tests.tiny import FAST, LABELS, make_tiny
@@ -91,6 +91,12 @@ def test_cross_fitting_judges_no_sample_by_thresholds_it_helped_to_choose(run: R
     assert (targets[said] == 1).all()  # on itself the precision holds
     assert after["OP"] is not None
     assert after["OP"] < 1
+
+
+def test_images_with_a_number_sign_in_their_name_are_images_of_their_own() -> None:
+    folds = list(_folds(("a#1.jpg", "a#2.jpg", "b.jpg#0", "b.jpg#1")))
+    assert len(folds) == 3, "a#1.jpg and a#2.jpg are two images, the two persons of b.jpg are in one"
+    assert all(fold[2] == fold[3] for fold in folds)
 
 
 def test_eval_uses_the_thresholds_when_asked(run: Run) -> None:
