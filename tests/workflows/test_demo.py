@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mlrec.predictions import Predictions
-from mlrec.reports.figures.gallery import Shown, draw_gallery, said_and_true
+from mlrec.reports.figures.gallery import Shown, draw_gallery, labels_to_show
 from mlrec.runs.record import Run
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError
@@ -117,7 +117,7 @@ def test_the_picture_tells_right_wrong_and_missed_apart(tmp_path: Path) -> None:
         np.array([[2.0, 0.0, -1.0, -3.0]], np.float32),
         np.array([[1, 0, 1, 0]], np.int8),
     )
-    shown = said_and_true(predictions, 0)
+    shown = labels_to_show(predictions, 0)
     assert [(one.label, one.said, one.true) for one in shown] == [
         ("cat", True, True),
         ("dog", True, False),

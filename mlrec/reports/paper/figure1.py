@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.object_size import SizeBin
-from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LamSweep
+from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LambdaSweep
 from mlrec.reports.render.table import Cell, Column, Row, Table, shown
 from mlrec.utils.errors import counted
 
@@ -20,7 +20,7 @@ STRATA_NOTES = (
 )
 
 
-def lam_table(sweep: LamSweep, title: str) -> Table:
+def lambda_table(sweep: LambdaSweep, title: str) -> Table:
     """Three rows: without λ, at the one fixed beforehand, at the best."""
     columns = (
         Column("choice", "", identity=True),
@@ -47,7 +47,9 @@ def lam_table(sweep: LamSweep, title: str) -> Table:
     return Table(title, columns, tuple(rows), tuple(notes))
 
 
-def _row(sweep: LamSweep, key: str, name: str, lam: float, temperature: float | str | None, gain: Gain | None) -> Row:
+def _row(
+    sweep: LambdaSweep, key: str, name: str, lam: float, temperature: float | str | None, gain: Gain | None
+) -> Row:
     found = sweep.metrics[key][sweep.form]
     told = f"{temperature:g}" if isinstance(temperature, float) else "∞"
     degree: list[Cell] = [told] if len(sweep.temperatures) > 1 else []

@@ -8,7 +8,7 @@ import msgspec
 
 from mlrec.reports.paper.method_names import backbone_name
 from mlrec.reports.paper.published import paper_rows
-from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, cells_of, group_of
+from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, table1_cells, table1_group
 from mlrec.reports.render.table import Column, Row, Table, shown
 from mlrec.reports.settings import PAPER_WEIGHTS
 from mlrec.utils.errors import RunError, counted, printable
@@ -106,7 +106,7 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     """The row of Table 1: λ = 0, the best and the fixed λ; away from the paper's where the images are others."""
     numbers = [sweep.at(lam)[0] for lam in (0.0, sweep.best_lam, sweep.fixed_lam)]
     name = backbone_name({"backbone": sweep.backbone})
-    cells = cells_of(
+    cells = table1_cells(
         name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.called, sweep.fixed_gain
     )
     printed = {row.resolution for row in paper_rows(1) if row.dataset == "imagenet"}
@@ -115,7 +115,7 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     why += [] if sweep.resolution in printed else ["other size"]
     why += [] if tag in PAPER_WEIGHTS.get(architecture, (tag,)) else [f"weights {tag or 'of a file'}"]
     if not why:
-        return Row(cells, group_of("imagenet"), marks={4: ON_SCORED})
+        return Row(cells, table1_group("imagenet"), marks={4: ON_SCORED})
     here = (
         f"{sweep.data}, {counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, "
         f"{sweep.resolution} px, top-1 accuracy"

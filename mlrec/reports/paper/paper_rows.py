@@ -11,7 +11,7 @@ from mlrec.lineage import PAPER_TAGS
 from mlrec.reports.paper.method_names import CUTMIX, METHODS, variation
 from mlrec.reports.paper.published import DATASETS, PublishedRow
 from mlrec.reports.results import Result
-from mlrec.reports.settings import STAND_IN, beside_paper
+from mlrec.reports.settings import STAND_IN, compare_with_paper
 from mlrec.utils.errors import counted
 
 Source = Literal["paper", "given", "own"]
@@ -22,7 +22,7 @@ class PaperRow:
     """What a row says. Lines of one `group` may be compared with each other, others may not.
 
     Attributes:
-        facts: Settings of an own run, its head under "head"; see `settings.alike_but_for_method`.
+        facts: Settings of an own run, its head under "head"; see `settings.differing_settings`.
         settings: The settings to show, in words.
     """
 
@@ -56,7 +56,7 @@ class PaperRow:
         return self.scores.get("mAP")
 
 
-def of_published(row: PublishedRow, source: Source, dataset: str, resolution: int) -> PaperRow:
+def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution: int) -> PaperRow:
     """A printed row of the table on `dataset` at `resolution` pixels."""
     larger = "larger input" if row.larger_input else ""
     # the server's AP is the convention of all of Table 3
@@ -81,14 +81,14 @@ def of_published(row: PublishedRow, source: Source, dataset: str, resolution: in
     )
 
 
-def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
+def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """A run of our own, in the printed rows' group only if it was trained and scored as they were.
 
     That is: by the paper's recipe or one that is declared equivalent, from its weights, on its training split, and
     scored on the whole published test set.
     """
     full = DATASETS[dataset]
-    why = why_apart(result, dataset)
+    why = reasons_apart(result, dataset)
     extra = _extra(result.extra)
     settings, notes = "", result.notes
     if why:
@@ -100,7 +100,7 @@ def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
         group += f" ({extra})" if extra else ""
         group += f": not comparable with {full.name}, {', '.join(why)}"
     else:
-        recipe, differences = training_beside_paper(result, dataset)
+        recipe, differences = compare_training(result, dataset)
         pixels = f"{result.resolution} px" if result.resolution not in (None, resolution) else ""
         other = "other settings than the paper's" if differences else ""
         group = _group(dataset, resolution, _block(dataset, result), [pixels, extra, other])
@@ -131,16 +131,16 @@ def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     )
 
 
-def training_beside_paper(result: Result, dataset: str) -> tuple[str, list[str]]:
+def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
     """The declared recipe that a run followed, and every difference of its training from the paper's; see there."""
-    recipe, differences = beside_paper(result.config, result.settings, result.lineage, result.kind, result.train)
+    recipe, differences = compare_with_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train
     if train is not None and (train.split, train.samples) != (full.train_split, full.train_samples):
         differences.append(f"trained on {train.dataset} {train.split}, {train.samples:,} samples")
     return recipe, differences
 
 
-def why_apart(result: Result, dataset: str) -> list[str]:
+def reasons_apart(result: Result, dataset: str) -> list[str]:
     """Why a run must not stand beside published rows of `dataset`; empty if it may."""
     full, number = DATASETS[dataset], result.samples
     if result.kind != full.kind:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from mlrec.reports.paper.method_names import METHODS
-from mlrec.reports.paper.paper_rows import training_beside_paper, why_apart
+from mlrec.reports.paper.paper_rows import compare_training, reasons_apart
 from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
 from mlrec.reports.render.table import INFERRED, INFERRED_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import Result
@@ -57,7 +57,7 @@ class Gain(msgspec.Struct, frozen=True):
     high: float
 
 
-class LamSweep(msgspec.Struct, frozen=True):
+class LambdaSweep(msgspec.Struct, frozen=True):
     """mAP of one model at many λ, from one pass over a split: the content of `lambda.json`.
 
     Attributes:
@@ -102,7 +102,7 @@ class LamSweep(msgspec.Struct, frozen=True):
     labels: list[str] = []
 
     @classmethod
-    def load(cls, path: Path) -> LamSweep:
+    def load(cls, path: Path) -> LambdaSweep:
         """Read `lambda.json`.
 
         Raises:
@@ -112,7 +112,7 @@ class LamSweep(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Own:
+class MethodSweeps:
     """Sweeps of one method of ours.
 
     Attributes:
@@ -122,16 +122,16 @@ class Own:
     """
 
     result: Result
-    sweeps: tuple[LamSweep, ...]
+    sweeps: tuple[LambdaSweep, ...]
     gain: Gain | None
 
 
-def sweeps_of(folder: Path) -> dict[Path, LamSweep]:
+def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
     """The sweeps that lie in a run's folder or in the folders of its evaluations, by these folders."""
-    return {file.parent: LamSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
+    return {file.parent: LambdaSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
 
 
-def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
+def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Table:
     """The paper's rows, three printed numbers each, and own ones below the dataset they belong to.
 
     Args:
@@ -160,12 +160,12 @@ def _printed(rows: Sequence[PublishedRow]) -> Row:
     base, best, fixed = (by_note[name] for name in ("baseline", "best lambda", "fixed lambda"))
     numbers = [base.scores[key] or 0.0, best.scores[key] or 0.0, fixed.scores[key] or 0.0]
     name = METHODS.get(first.method, first.method)
-    cells = cells_of(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
+    cells = table1_cells(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
     inferred = {2: INFERRED} if "resolution" in first.inferred else {}
-    return Row(cells, group_of(first.dataset), marks={4: ON_SCORED} | inferred)
+    return Row(cells, table1_group(first.dataset), marks={4: ON_SCORED} | inferred)
 
 
-def _own_row(own: Own) -> Row:
+def _own_row(own: MethodSweeps) -> Row:
     first, result = own.sweeps[0], own.result
     dataset = next((key for key, full in DATASETS.items() if full.kind == first.kind), None)
     numbers = [_mean([sweep.mAP[sweep.lams.index(0.0)] for sweep in own.sweeps])]
@@ -173,13 +173,13 @@ def _own_row(own: Own) -> Row:
     best = sorted({sweep.best_lam for sweep in own.sweeps})
     lam = best[0] if len(best) == 1 else f"{best[0]:g} to {best[-1]:g}"
     seeds = len(own.sweeps) if len(own.sweeps) > 1 else None
-    cells = cells_of(
+    cells = table1_cells(
         result.method, "own", result.resolution, numbers, (lam, first.fixed_lam), result.run, own.gain, seeds
     )
     marks = {} if first.select_split else {4: ON_SCORED}
-    apart = ["other data"] if dataset is None else _why_apart(result, first, dataset)
+    apart = ["other data"] if dataset is None else _reasons_apart(result, first, dataset)
     if not apart and dataset is not None:
-        return Row(cells, group_of(dataset), marks=marks)
+        return Row(cells, table1_group(dataset), marks=marks)
     facts = (
         f"{counted(first.samples, 'sample')}, {counted(len(first.labels or result.labels), 'label')}, "
         f"{result.resolution} px"
@@ -188,14 +188,14 @@ def _own_row(own: Own) -> Row:
     return Row(cells, f"{here}: not comparable with the paper's, {', '.join(apart)}", marks=marks)
 
 
-def _why_apart(result: Result, sweep: LamSweep, dataset: str) -> list[str]:
+def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:
     """Why a sweep must not stand beside the printed rows of `dataset`; AP is the same by all of the paper's rules."""
     scored = replace(result, samples=sweep.samples, labels=tuple(sweep.labels or result.labels), kind=sweep.kind)
-    why = why_apart(scored, dataset)
+    why = reasons_apart(scored, dataset)
     printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}
     why += [f"{result.resolution} px"] if result.resolution not in printed else []
     why += [f"extra data {result.extra}"] if result.extra else []
-    why += [] if why else training_beside_paper(result, dataset)[1]
+    why += [] if why else compare_training(result, dataset)[1]
     return why + ([f"conventions {sweep.conventions}"] if sweep.conventions not in SAME_AP else [])
 
 
@@ -203,7 +203,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def cells_of(
+def table1_cells(
     method: str,
     source: str,
     resolution: int | None,
@@ -220,7 +220,7 @@ def cells_of(
     return (*known, *bounds, seeds, run)
 
 
-def group_of(dataset: str) -> str:
+def table1_group(dataset: str) -> str:
     """The heading of the paper's rows on a dataset."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mlrec.metrics.conventions import conventions_named
-from mlrec.reports.paper.paper_rows import PaperRow, of_published, of_result
+from mlrec.reports.paper.paper_rows import PaperRow, row_of_published, row_of_result
 from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE, BOUNDS, SCORES, Intervals, bounds_of, note_marks
-from mlrec.reports.settings import alike_but_for_method, shown_beside, without_head
+from mlrec.reports.settings import differing_settings, settings_text, without_head
 from mlrec.runs.record import RunRecord
 
 ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
@@ -99,9 +99,9 @@ def paper_table(
         intervals: see `overview`.
     """
     table = TABLES[number]
-    lines = [of_published(row, "paper", table.dataset, table.resolution) for row in paper_rows(number)]
-    lines += [of_published(row, "given", table.dataset, table.resolution) for row in given]
-    lines += [of_result(result, table.dataset, table.resolution) for result in results]
+    lines = [row_of_published(row, "paper", table.dataset, table.resolution) for row in paper_rows(number)]
+    lines += [row_of_published(row, "given", table.dataset, table.resolution) for row in given]
+    lines += [row_of_result(result, table.dataset, table.resolution) for result in results]
     places = {group: place for place, group in enumerate(dict.fromkeys(line.group for line in lines))}
     ordered = [_with_settings(line, lines) for line in sorted(lines, key=lambda line: places[line.group])]
     columns = _columns(table)
@@ -186,7 +186,7 @@ def _differing(line: PaperRow, other: PaperRow) -> list[str]:
     """Settings in which own lines differ besides the method; printed lines have none that are known."""
     if line.source != "own":
         return []
-    return alike_but_for_method(line.facts, other.facts, line.kind)
+    return differing_settings(line.facts, other.facts, line.kind)
 
 
 def _with_settings(line: PaperRow, among: Sequence[PaperRow]) -> PaperRow:
@@ -194,7 +194,7 @@ def _with_settings(line: PaperRow, among: Sequence[PaperRow]) -> PaperRow:
     group = [other for other in among if other.group == line.group]
     if line.source != "own" or line.settings or any(other.source != "own" for other in group):
         return line
-    return replace(line, settings=shown_beside(without_head(line.facts), [without_head(o.facts) for o in group]))
+    return replace(line, settings=settings_text(without_head(line.facts), [without_head(o.facts) for o in group]))
 
 
 def _is_baseline(other: PaperRow, line: PaperRow, table: PaperTable) -> bool:

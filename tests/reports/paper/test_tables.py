@@ -16,7 +16,7 @@ from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import result_of
 from mlrec.reports.settings import recipe_values
-from mlrec.runs.record import Run, Scored
+from mlrec.runs.record import Run, SplitRecord
 from mlrec.utils.errors import UsageError
 from tests.reports.builders import write_run
 
@@ -226,7 +226,7 @@ def test_literature_has_a_source_in_every_row():
 
 def test_the_shipped_numbers_are_those_of_the_reference(realdata):
     reference = realdata.parent / "reference" / "paper_results.csv"
-    shipped = Path(published.__file__).parent / "data" / "paper_results.csv"
+    shipped = Path(published.__file__).parents[1] / "data" / "paper_results.csv"
     with reference.open(newline="") as ours, shipped.open(newline="") as theirs:
         assert list(csv.DictReader(ours)) == list(csv.DictReader(theirs))
 
@@ -257,7 +257,7 @@ def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
         ({"model": {"weights": "resnet101.tv2_in1k"}}, "weights tv2_in1k"),
         ({"config": {"pretrained": False}}, "weights random"),
         ({"config": {"unknown": "ignore"}}, "unknown ignore"),
-        ({"train": Scored("voc2007", "voc2007", "train", 2501, "d")}, "trained on voc2007 train, 2,501 samples"),
+        ({"train": SplitRecord("voc2007", "voc2007", "train", 2501, "d")}, "trained on voc2007 train, 2,501 samples"),
     ],
 )
 def test_a_run_of_another_recipe_or_other_weights_stands_apart_and_names_every_difference(tmp_path, options, settings):
@@ -308,12 +308,12 @@ def test_a_declared_origin_that_is_other_data_is_extra_data(tmp_path):
     assert "extra data openimages" in row["group"]
 
 
-def test_stand_in_weights_of_vit_l_are_told(tmp_path):
+def test_a_footnote_names_the_weights_that_replace_those_of_vit_l(tmp_path):
     model = {"weights": "vit_large_patch16_224.augreg_in21k_ft_in1k"}
     config = {"backbone": "vit_large_patch16_224"}
     table = table_2(tmp_path, {"large": {"model": model, "config": config}})
     assert own_by_run(table)["large"]["group"] == VOC
-    assert any("AugReg weights (augreg_in21k_ft_in1k) stand in" in note for note in table.footnotes)
+    assert any("AugReg weights (augreg_in21k_ft_in1k) replace" in note for note in table.footnotes)
     base = {"weights": "vit_base_patch16_224.augreg_in21k_ft_in1k"}
     other = table_2(tmp_path / "b", {"base": {"model": base, "config": {"backbone": "vit_base_patch16_224"}}})
     assert own_by_run(other)["base"]["settings"] == "weights augreg_in21k_ft_in1k"
@@ -347,8 +347,8 @@ def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tm
         ({"config": {"head_lr_mult": 5.0}}, "head_lr_mult"),
         ({"model": {"weights": "resnet101.a1h_in1k"}}, "weights"),
         ({"config": {"pretrained": False}}, "weights"),
-        ({"train": Scored("toy", "csv", "train", 90, "other")}, "train data"),
-        ({"train": Scored("toy", "csv", "trainval", 90, "other")}, "train_split"),
+        ({"train": SplitRecord("toy", "csv", "train", 90, "other")}, "train data"),
+        ({"train": SplitRecord("toy", "csv", "trainval", 90, "other")}, "train_split"),
     ],
 )
 def test_no_difference_on_other_data_if_more_than_the_method_differs(tmp_path, base, why):

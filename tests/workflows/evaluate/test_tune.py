@@ -132,7 +132,7 @@ def test_the_command_line(run: Run, data: Path) -> None:
     assert content["thresholds"]["target"] == "precision ≥ 0.9"
     assert set(content["judged"][0]["reliability"]) == {"nll", "brier", "ece"}
     shown = runner.invoke(app, ["tune", *flags])
-    assert "What tuning changes" in shown.stdout
+    assert "Effect of tuning" in shown.stdout
     assert "Thresholds by label" in shown.stdout
     said = runner.invoke(app, ["predict", str(data.parents[1] / "pictures"), "--run", str(run.path), "--tuned"])
     assert said.exit_code == 0, said.output
