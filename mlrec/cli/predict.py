@@ -36,8 +36,7 @@ def predict(
     Example: mlrec predict photos 'more/*.jpg' --run runs/voc2007-resnet101-csra-1 > predictions.csv
     """
     from mlrec.datasets.listing import boxes_of, items_of
-    from mlrec.reports.render.prediction_rows import LINES, csv_header
-    from mlrec.workflows.deploy.predict import Gallery, open_scorer, with_tuned
+    from mlrec.workflows.deploy.predict import ROW_FORMATS, Gallery, csv_header, open_scorer, with_tuned
     from mlrec.workflows.deploy.predict import predict as workflow
     from mlrec.workflows.evaluate.evaluate import RuntimeOptions
 
@@ -60,7 +59,7 @@ def predict(
     if form == "csv":
         console.result(csv_header(scorer.labels))
     for found in workflow(scorer, items, threshold=least, top=top, machine=machine, on_error=told, progress=terminal):
-        console.result(LINES[form](found.id, found.said, found.scores))
+        console.result(ROW_FORMATS[form](found.id, found.predicted, found.scores))
         if gallery:
             gallery.add(found)
     if bad:

@@ -194,6 +194,6 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
 
 def _label_notes() -> tuple[str, ...]:
     return (
-        f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding at p Holm < {ALPHA:g}",
+        f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding: p Holm < {ALPHA:g}",
         FEW_NOTE,
     )

@@ -95,7 +95,7 @@ def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
 
 def test_what_is_no_sweep_is_refused(tmp_path):
     (tmp_path / "lambda.json").write_text('{"lams": 1}')
-    with pytest.raises(RunError, match="not what mlrec eval --lam writes"):
+    with pytest.raises(RunError, match="not written by mlrec eval --lam"):
         sweeps_of(tmp_path)
 
 

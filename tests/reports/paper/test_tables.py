@@ -78,7 +78,7 @@ def test_other_inputs_data_and_conventions_stand_apart():
     assert len(groups) == 4
     assert any("larger input" in title for title in groups)
     (srn,) = [r for r in paper_table(5, []).rows if r.cells[0] == "SRN"]
-    assert "set apart: other conventions: envelope AP, mean of per-label F1" in srn.group
+    assert "not comparable: other conventions: envelope AP, mean of per-label F1" in srn.group
 
 
 def test_inferred_cells_are_marked():
@@ -113,8 +113,8 @@ def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_p
     printed = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
     assert group["full"] == printed
     assert group["base"] == printed
-    assert group["small"] == printed + " · set apart: 224 px"
-    assert group["coco"] == printed + " · set apart: extra data unknown (coco), other settings than the paper's"
+    assert group["small"] == printed + " · not comparable: 224 px"
+    assert group["coco"] == printed + " · not comparable: extra data unknown (coco), other settings than the paper's"
     assert "not comparable with VOC2007, 545 of 4,952 samples of test" in group["part"]
     assert "not comparable with VOC2007, other data" in group["toy"]
     own = next(r for r in table.rows if r.cells[column(table, "run")] == "full")
@@ -202,10 +202,10 @@ def test_server_results_are_rows_in_percent(tmp_path):
     ("text", "why"),
     [
         ("method,map\nmine,94\n", "no column 'mAP'"),
-        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: give percent"),
-        ("method,mAP\nmine,high\n", "line 2: mAP = high: is no number"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: write a percentage"),
+        ("method,mAP\nmine,high\n", "line 2: mAP = high: is not a number"),
         ("method,mAP\n", "no rows"),
-        ("method,mAP\nmine,nan\n", "give percent"),
+        ("method,mAP\nmine,nan\n", "write a percentage"),
     ],
 )
 def test_faulty_rows_are_refused(tmp_path, text, why):
@@ -220,7 +220,7 @@ def test_literature_has_a_source_in_every_row():
     rows = [row for table in tables for row in table.rows]
     assert len(rows) > 30
     assert all(row.cells[-1] and 0.5 < row.cells[4] < 1 for row in rows)
-    with pytest.raises(UsageError, match="no literature on 'mnist'; there is some on coco2014"):
+    with pytest.raises(UsageError, match="no literature on 'mnist'; choose one of coco2014"):
         literature("mnist")
 
 
@@ -232,7 +232,7 @@ def test_the_shipped_numbers_are_those_of_the_reference(realdata):
 
 
 VOC = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
-APART = VOC + " · set apart: other settings than the paper's"
+APART = VOC + " · not comparable: other settings than the paper's"
 
 
 def own_by_run(table: Table) -> dict[str, dict]:

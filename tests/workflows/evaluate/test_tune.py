@@ -119,7 +119,7 @@ def test_predict_says_the_same_labels_with_calibrated_probabilities(run: Run, da
     files = [manifest.root / name for name in manifest.images]
     logits = run.predictions().logits
     for k, found in enumerate(predict(scorer, files, threshold=thresholds, machine=HERE)):
-        assert set(found.said) == {LABELS[c] for c in np.flatnonzero(logits[k] >= tuned.thresholds)}
+        assert set(found.predicted) == {LABELS[c] for c in np.flatnonzero(logits[k] >= tuned.thresholds)}
         np.testing.assert_allclose(found.probabilities, probabilities_of(tuned.calibrated(logits[k])), atol=1e-5)
 
 
