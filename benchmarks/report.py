@@ -16,7 +16,7 @@ import numpy as np
 from mlrec.metrics.evaluate import evaluate
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, Scored
+from mlrec.runs.record import RunRecord, SplitRecord
 
 RUNS, SAMPLES, LABELS, ROUNDS = 100, 500, 20, 5
 
@@ -33,7 +33,7 @@ def write_run(folder: Path, number: int) -> None:
         config={"backbone": "resnet101", "head": "csra", "heads": 1, "lam": number / RUNS, "img_size": 448},
         started=f"2026-01-01T00:00:{number:02d}",
         finished="2026-01-01T01:00:00",
-        scored=Scored(dataset="toy", kind="csv", split="test", samples=SAMPLES, digest="d"),
+        scored=SplitRecord(dataset="toy", kind="csv", split="test", samples=SAMPLES, digest="d"),
     ).save(folder)
     Predictions(labels, tuple(map(str, range(SAMPLES))), logits, targets).save(folder / directory.PREDICTIONS)
     evaluate(logits, targets, labels=labels, scores="logits").save(folder / directory.METRICS)

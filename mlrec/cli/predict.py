@@ -38,8 +38,7 @@ def predict(
     Example: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv
     """
     from mlrec.datasets.listing import boxes_of, items_of
-    from mlrec.reports.render.prediction_rows import LINES, csv_header
-    from mlrec.workflows.deploy.predict import Gallery, open_scorer, with_tuned
+    from mlrec.workflows.deploy.predict import ROW_FORMATS, Gallery, csv_header, open_scorer, with_tuned
     from mlrec.workflows.deploy.predict import predict as workflow
     from mlrec.workflows.runtime import RuntimeOptions
 
@@ -63,11 +62,11 @@ def predict(
 
     if form == "csv":
         console.result(csv_header(scorer.labels))
-    predicted = workflow(
+    predictions = workflow(
         scorer, items, threshold=least, top=top, machine=machine, on_error=report_error, progress=terminal
     )
-    for prediction in predicted:
-        console.result(LINES[form](prediction.id, prediction.said, prediction.scores))
+    for prediction in predictions:
+        console.result(ROW_FORMATS[form](prediction.id, prediction.predicted, prediction.scores))
         if gallery:
             gallery.add(prediction)
     if unreadable:

@@ -41,7 +41,7 @@ def tune(
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """
-    from mlrec.reports.threshold_report import by_label, effect
+    from mlrec.reports.threshold_report import threshold_table, tuning_table
     from mlrec.workflows.evaluate import tune as workflow
     from mlrec.workflows.runtime import RuntimeOptions
 
@@ -61,5 +61,5 @@ def tune(
         console.result_json(found.to_dict())
         return
     judged = [(j.on, j.how, j.rates, j.reliability) for j in found.judged]
-    console.result_tables([effect(judged, found.tuned), by_label(found.tuned)])
+    console.result_tables([tuning_table(judged, found.tuned), threshold_table(found.tuned)])
     terminal.say(f"written to {found.file}; used by mlrec predict --tuned and mlrec eval --tuned")

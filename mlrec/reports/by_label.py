@@ -1,4 +1,4 @@
-"""AP of each label: a column a method, one table for each block of comparable rows, with intervals where asked for."""
+"""AP by label: one column per method, one table per block of comparable rows, optionally with intervals."""
 
 from __future__ import annotations
 
@@ -12,42 +12,68 @@ from mlrec.reports.results import Result
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 
 FEW = "‡"
-FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval holds the truth less often than it says"
+FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval covers the true value less often than 95 %"
 LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
-    """The labels of each block in their order; `intervals`, by `Result.paths`, are those of its labels."""
+    """Return one table of AP by label for each block of comparable results.
+
+    Args:
+        rows: Results, one column each.
+        intervals: AP intervals of all labels, by `Result.paths`; None to leave them out.
+    """
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
-    return [_block(members, intervals or {}) for members in blocks.values()]
+    return [_block_table(members, intervals or {}) for members in blocks.values()]
 
 
-def _block(rows: Sequence[Result], intervals: LabelIntervals) -> Table:
-    shared = Counter(row.called for row in rows)
+def _block_table(results: Sequence[Result], intervals: LabelIntervals) -> Table:
+    names = distinct_names(results)
     columns = [Column("label", "Label", identity=True), Column("positives", "positives", "count", absent="")]
-    for k, row in enumerate(rows):
-        name = row.called if shared[row.called] == 1 else f"{row.called} ({row.run})"
-        columns += [
-            Column(f"ap{k}", "AP" if intervals else name, "percent", block=name if intervals else ""),
-            Column(f"ap{k}_low", "low", "percent", block=name, absent=""),
-            Column(f"ap{k}_high", "high", "percent", block=name, absent=""),
-        ]
-    first = rows[0]
-    found = [_row(label, place, rows, intervals) for place, label in enumerate(first.labels)]
-    notes = [" · ".join(f"{row.called}: {row.run}" for row in rows)]
-    notes += [BOOTSTRAP_NOTE] if intervals else []
-    notes += [FEW_NOTE] if any(row.marks for row in found) else []
-    table = Table(f"AP by label: {first.dataset} {first.split}", tuple(columns), tuple(found), tuple(notes))
-    return table.without_empty_columns(["label", *(f"ap{k}" for k in range(len(rows)))])
+    for k, name in enumerate(names):
+        if intervals:
+            columns.append(Column(f"ap{k}", "AP", "percent", block=name))
+        else:
+            columns.append(Column(f"ap{k}", name, "percent"))
+        columns.append(Column(f"ap{k}_low", "low", "percent", block=name, absent=""))
+        columns.append(Column(f"ap{k}_high", "high", "percent", block=name, absent=""))
+    first = results[0]
+    rows = [_label_row(label, index, results, intervals) for index, label in enumerate(first.labels)]
+    notes = [" · ".join(f"{result.called}: {result.run}" for result in results)]
+    if intervals:
+        notes.append(BOOTSTRAP_NOTE)
+    if any(row.marks for row in rows):
+        notes.append(FEW_NOTE)
+    table = Table(f"AP by label: {first.dataset} {first.split}", tuple(columns), tuple(rows), tuple(notes))
+    return table.without_empty_columns(["label", *(f"ap{k}" for k in range(len(results)))])
 
 
-def _row(label: str, place: int, rows: Sequence[Result], intervals: LabelIntervals) -> Row:
-    known = [intervals[row.paths][place] if row.paths in intervals else None for row in rows]
-    cells: list[Cell] = [label, known[0].positives if known[0] else None]
-    for row, one in zip(rows, known, strict=True):
-        found = one.interval if one else None
-        cells += [row.average_precision[label], *((found.low, found.high) if found else (None, None))]
-    few = known[0] is not None and known[0].few
-    return Row(tuple(cells), marks={1: FEW} if few else {})
+def distinct_names(results: Sequence[Result]) -> list[str]:
+    """Return the short names of results; the run is added where two results have the same name."""
+    uses = Counter(result.called for result in results)
+    names = []
+    for result in results:
+        name = result.called
+        if uses[name] > 1:
+            name = f"{name} ({result.run})"
+        names.append(name)
+    return names
+
+
+def _label_row(label: str, index: int, results: Sequence[Result], intervals: LabelIntervals) -> Row:
+    """Return the row of a label, the `index`-th of the block."""
+    cells: list[Cell] = []
+    positives, few = None, False
+    for k, result in enumerate(results):
+        bounds: list[Cell] = [None, None]
+        if result.paths in intervals:
+            known = intervals[result.paths][index]
+            if k == 0:
+                positives, few = known.positives, known.few
+            if known.interval is not None:
+                bounds = [known.interval.low, known.interval.high]
+        cells += [result.average_precision[label], *bounds]
+    marks = {1: FEW} if few else {}
+    return Row((label, positives, *cells), marks=marks)

@@ -1,4 +1,4 @@
-"""`Comparison`: two methods on the same samples, paired; the metrics and the labels in which they can be told apart."""
+"""`Comparison`: paired bootstrap comparison of two methods on the same samples, by metric and by label."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SAME = "not distinguishable"
 
 @dataclass(frozen=True)
 class Side:
-    """One method.
+    """One of the two methods that are compared.
 
     Attributes:
-        name: what it is called.
-        scores: (N, C) of each of its runs, rows and columns in the order that both sides share.
-        threshold: a label is predicted at or above it: 0 for logits, 0.5 for probabilities.
+        name: Name for tables.
+        scores: Scores (N, C) of each run; both sides have the same order of rows and columns.
+        threshold: Score at or above which a label is predicted: 0 for logits, 0.5 for probabilities.
     """
 
     name: str
@@ -38,7 +38,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours, theirs, and ours minus theirs, on the whole set and on the same resamples of it."""
+    """Metrics of two methods and their difference, on the whole set and on the same resamples.
+
+    Attributes:
+        ours: Metrics of method A.
+        theirs: Metrics of method B.
+        difference: A minus B.
+        labels: Test of the difference of AP for each label.
+    """
 
     ours: Estimate
     theirs: Estimate
@@ -49,50 +56,77 @@ class Comparison:
 def compare(
     ours: Side, theirs: Side, targets: NDArray[np.int8], labels: Sequence[str], bootstrap: Bootstrap
 ) -> Comparison:
-    """Draw once, score both sides on each draw. Seeds are drawn too where a side has several runs."""
-    us, them = (
-        replace(bootstrap, threshold=side.threshold).estimate(list(side.scores), place)
-        for place, side in enumerate((ours, theirs))
-    )
-    difference = us.minus(them)
-    return Comparison(us, them, difference, tuple(tests_of(difference, targets, labels)))
+    """Compare two methods on the same bootstrap resamples of the images.
+
+    Seeds are resampled too if a side has several runs.
+
+    Args:
+        ours: Method A.
+        theirs: Method B.
+        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
+        labels: Names of the C labels.
+        bootstrap: Resampling of the images, and the conventions.
+    """
+    a = replace(bootstrap, threshold=ours.threshold).estimate(list(ours.scores), 0)
+    b = replace(bootstrap, threshold=theirs.threshold).estimate(list(theirs.scores), 1)
+    difference = a.minus(b)
+    return Comparison(a, b, difference, tuple(tests_of(difference, targets, labels)))
 
 
 def comparison_tables(
     ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstrap, *, what: str
 ) -> list[Table]:
-    """The metrics, then the labels, of A − B; `what` says on which samples."""
+    """Return two tables of A − B: one row per metric, and one row per label.
+
+    Args:
+        ours: Method A.
+        theirs: Method B.
+        comparison: Their comparison.
+        bootstrap: Resampling that it used.
+        what: Samples and labels in words, for the title.
+    """
     names = (f"A {ours.name}", f"B {theirs.name}")
     notes = _notes(ours, theirs, comparison, bootstrap)
     title = f"A − B on {what}: {verdict(comparison)}"
     return [
-        Table(title, _columns("Metric", "p", labels=False), _metric_rows(comparison), (*names, *notes)),
-        Table("A − B by label (AP)", _columns("Label", "p Holm", labels=True), _label_rows(comparison), _label_notes()),
+        Table(title, _metric_columns(), _metric_rows(comparison), (*names, *notes)),
+        Table("A − B by label (AP)", _label_columns(), _label_rows(comparison), _label_notes()),
     ]
 
 
 def verdict(comparison: Comparison) -> str:
-    """The finding about mAP in one plain sentence."""
+    """Return the finding about mAP in words: "A is higher", "A is lower" or "not distinguishable"."""
     interval = comparison.difference.metric("mAP")
     if interval is None:
         return "mAP is undefined"
     ends = f"95 % interval {percent(interval.low)} to {percent(interval.high)} points of mAP"
     if not interval.excludes_zero:
         return f"{SAME}, {ends}"
-    return f"A is {'higher' if interval.value > 0 else 'lower'}, {ends}"
+    if interval.value > 0:
+        return f"A is higher, {ends}"
+    return f"A is lower, {ends}"
 
 
-def _columns(first: str, p: str, *, labels: bool) -> tuple[Column, ...]:
-    tested = (Column("p", "p", "p"), Column("p_holm", p, "p")) if labels else ()
+_VALUE_COLUMNS = (
+    Column("a", "A", "percent"),
+    Column("b", "B", "percent"),
+    Column("difference", "A − B", "points"),
+    Column("low", "low", "points", block="95 %"),
+    Column("high", "high", "points", block="95 %"),
+)
+
+
+def _metric_columns() -> tuple[Column, ...]:
+    return (Column("metric", "Metric", identity=True), *_VALUE_COLUMNS, Column("finding", "Finding"))
+
+
+def _label_columns() -> tuple[Column, ...]:
     return (
-        Column(first.lower(), first, identity=True),
-        *((Column("positives", "positives", "count"),) if labels else ()),
-        Column("a", "A", "percent"),
-        Column("b", "B", "percent"),
-        Column("difference", "A − B", "points"),
-        Column("low", "low", "points", block="95 %"),
-        Column("high", "high", "points", block="95 %"),
-        *tested,
+        Column("label", "Label", identity=True),
+        Column("positives", "positives", "count"),
+        *_VALUE_COLUMNS,
+        Column("p", "p", "p"),
+        Column("p_holm", "p Holm", "p"),
         Column("finding", "Finding"),
     )
 
@@ -100,52 +134,66 @@ def _columns(first: str, p: str, *, labels: bool) -> tuple[Column, ...]:
 def _metric_rows(comparison: Comparison) -> tuple[Row, ...]:
     rows = []
     for name in METRICS:
-        a, b, d = (e.metric(name) for e in (comparison.ours, comparison.theirs, comparison.difference))
-        told = UNDEFINED if d is None else _finding(d.value) if d.excludes_zero else SAME
-        ends = (None, None, None) if d is None else (d.value, d.low, d.high)
-        rows.append(Row((name, _value(a), _value(b), *ends, told)))
+        difference = comparison.difference.metric(name)
+        significant = difference is not None and difference.excludes_zero
+        values = _values(comparison.ours.metric(name), comparison.theirs.metric(name), difference)
+        rows.append(Row((name, *values, _finding(difference, significant=significant))))
     return tuple(rows)
 
 
 def _label_rows(comparison: Comparison) -> tuple[Row, ...]:
     rows = []
     for column, test in enumerate(comparison.labels):
-        a, b = comparison.ours.label(column), comparison.theirs.label(column)
-        d = test.interval
-        told = UNDEFINED
-        if d is not None and test.p_holm is not None:
-            told = _finding(d.value) if test.p_holm < ALPHA else SAME
-        ends = (None, None, None) if d is None else (d.value, d.low, d.high)
-        cells = (test.label, test.positives, _value(a), _value(b), *ends, test.p, test.p_holm, told)
-        rows.append(Row(cells, marks={1: FEW} if test.few else {}))
+        values = _values(comparison.ours.label(column), comparison.theirs.label(column), test.interval)
+        finding = UNDEFINED
+        if test.p_holm is not None:
+            finding = _finding(test.interval, significant=test.p_holm < ALPHA)
+        marks = {1: FEW} if test.few else {}
+        rows.append(Row((test.label, test.positives, *values, test.p, test.p_holm, finding), marks=marks))
     return tuple(rows)
 
 
+def _values(a: Interval | None, b: Interval | None, difference: Interval | None) -> tuple[float | None, ...]:
+    """Return the cells of `_VALUE_COLUMNS`."""
+    if difference is None:
+        return (_value(a), _value(b), None, None, None)
+    return (_value(a), _value(b), difference.value, difference.low, difference.high)
+
+
 def _value(interval: Interval | None) -> float | None:
-    return None if interval is None else interval.value
+    if interval is None:
+        return None
+    return interval.value
 
 
-def _finding(difference: float) -> str:
-    return "A higher" if difference > 0 else "A lower"
+def _finding(difference: Interval | None, *, significant: bool) -> str:
+    if difference is None:
+        return UNDEFINED
+    if not significant:
+        return SAME
+    if difference.value > 0:
+        return "A higher"
+    return "A lower"
 
 
 def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstrap) -> tuple[str, ...]:
     number = comparison.difference.units
     samples = len(np.asarray(bootstrap.targets))
-    units = counted(number, "image") + (f" ({counted(samples, 'sample')})" if number != samples else "")
-    n = f"n = {len(ours.scores)} and {counted(len(theirs.scores), 'run')}"
-    drawn = f"{bootstrap.resamples:,} paired resamples of {units}"
+    units = counted(number, "image")
+    if number != samples:
+        units += f" ({counted(samples, 'sample')})"
+    runs = f"n = {len(ours.scores)} and {counted(len(theirs.scores), 'run')}"
     if len(ours.scores) > 1 and len(theirs.scores) > 1:
-        about = f"{n}: seeds are drawn as well as images, so the intervals are about the methods"
+        scope = "seeds are resampled as well as images, so the intervals are about the methods"
     else:
-        about = f"{n}: the intervals are about these trained models, not about the methods: other seeds may differ more"
+        scope = "the intervals are about these trained models, not about the methods; other seeds may differ more"
     rules = conventions_named(bootstrap.conventions).in_words()
-    bias = "AP of few images is biased upwards, for A and B alike; their difference much less"
-    return (f"{drawn}; {about}", bias, rules)
+    bias = "AP on few images is biased upwards, for A and B alike; the bias of their difference is much smaller"
+    return (f"{bootstrap.resamples:,} paired resamples of {units}; {runs}: {scope}", bias, rules)
 
 
 def _label_notes() -> tuple[str, ...]:
     return (
-        f"p: two-sided, normal; Holm's correction for the number of labels; finding at {ALPHA:g}",
+        f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding: p Holm < {ALPHA:g}",
         FEW_NOTE,
     )

@@ -1,4 +1,4 @@
-"""What a dataset holds, as tables and sentences."""
+"""Statistics of a dataset as tables and notes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from mlrec.datasets.analysis.statistics import Implication, Shift, Sizes, SplitS
 from mlrec.reports.render.table import Column, Row, Table, percent
 from mlrec.utils.errors import counted
 
-WANTED = 0.005  # the half width of mAP's interval that one would like: 0.5 points
-LISTED = 8
+WANTED = 0.005  # desired half width of the mAP interval: 0.5 points
+LISTED = 8  # labels named in a note
 FEW_TO_LEARN, FEW_TO_TEST = 20, 30  # positives; with fewer in a test set the interval of a label's AP is unreliable
 
 
 @dataclass(frozen=True)
 class Power:
-    """How precisely mAP will be known.
+    """Expected precision of mAP on a split.
 
     Attributes:
-        split: the split that is scored.
-        images: how many it has.
-        half_width: of the 95 % interval of mAP, a fraction.
-        basis: what was assumed or measured, in words.
-        needed: images of the same kind for a half width of 0.5 points.
+        split: Split that is scored.
+        images: Number of images of the split.
+        half_width: Half width of the 95 % interval of mAP, as a fraction.
+        basis: What was assumed or measured, in words.
+        needed: Number of images of the same kind for a half width of 0.5 points.
     """
 
     split: str
@@ -38,21 +38,21 @@ class Power:
 
 @dataclass(frozen=True)
 class DataStatistics:
-    """All of it.
+    """Statistics of a dataset.
 
     Attributes:
-        name: of the dataset.
-        labels: C names.
-        splits: every split.
-        compared: names of the splits that do not hold one another.
-        shifts: labels whose prevalence differs between two of those, by "first → second".
-        cooccurrence: C x C samples with both labels.
-        implications: labels that never come without another.
-        rare: labels with few positives, by split.
-        widths, heights: of the images looked at, in pixels.
-        objects: square roots of the areas of objects or persons, in pixels.
-        object_sizes: how many are small (below 32 x 32 pixels), medium, large (96 x 96 and more), as COCO has it.
-        power: what the scored split can tell.
+        name: Name of the dataset.
+        labels: Names of the C labels.
+        splits: Statistics of every split.
+        compared: Names of the splits of which none contains another.
+        shifts: Labels whose prevalence differs between two of those splits, by "first → second".
+        cooccurrence: Number of samples with both labels (C, C).
+        implications: Labels that never occur without another label.
+        rare: Labels with few positives, and their number, by split.
+        widths, heights: Sizes of the images that were read, in pixels.
+        objects: Square roots of the areas of objects or persons, in pixels.
+        object_sizes: Number of small (below 32 x 32 pixels), medium and large (96 x 96 and more) objects, as in COCO.
+        power: Expected precision of mAP on the scored split.
     """
 
     name: str
@@ -70,7 +70,7 @@ class DataStatistics:
     power: Power | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`; prevalences and shares are fractions."""
+        """Return the content of `--json`; prevalences and shares are fractions."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         for split, plain in zip(self.splits, content["splits"], strict=True):
             plain["prevalence"] = [split.prevalence(k) for k in range(len(self.labels))]
@@ -79,7 +79,7 @@ class DataStatistics:
 
 
 def tables(statistics: DataStatistics) -> list[Table]:
-    """A table of the splits, one of the labels, and what is worth knowing, below it."""
+    """Return a table of the splits and a table of the labels, with notes on sizes, shifts and rare labels."""
     return [_splits(statistics), _labels(statistics)]
 
 
@@ -90,23 +90,15 @@ def _splits(statistics: DataStatistics) -> Table:
         Column("samples", "samples", "count"),
         Column("labels_per_sample", "labels per sample", "mean"),
         Column("most", "most", "count"),
-        Column("none", "without any", "count"),
+        Column("none", "without label", "count"),
         Column("unknown", "unknown", "count"),
     )
-    rows = [
-        Row(
-            (
-                split.split,
-                split.images,
-                split.samples,
-                round(split.labels_per_sample, 2),
-                len(split.histogram) - 1,
-                split.histogram[0] if split.histogram else 0,
-                sum(split.unknown),
-            )
-        )
-        for split in statistics.splits
-    ]
+    rows = []
+    for split in statistics.splits:
+        most = len(split.histogram) - 1
+        without_label = split.histogram[0] if split.histogram else 0
+        mean = round(split.labels_per_sample, 2)
+        rows.append(Row((split.split, split.images, split.samples, mean, most, without_label, sum(split.unknown))))
     title = f"{statistics.name}: {counted(len(statistics.labels), 'label')}"
     return Table(title, columns, tuple(rows), tuple(_sizes(statistics)))
 
@@ -140,7 +132,7 @@ def _sizes(statistics: DataStatistics) -> list[str]:
         (w0, _, w, _, w1), (h0, _, h, _, h1) = statistics.widths.quantiles, statistics.heights.quantiles
         lines.append(
             f"images: median {w:.0f} x {h:.0f} pixels, {w0:.0f} to {w1:.0f} wide, {h0:.0f} to {h1:.0f} high "
-            f"({statistics.widths.count:,} looked at)"
+            f"({counted(statistics.widths.count, 'image')} read)"
         )
     if statistics.objects:
         total = max(sum(statistics.object_sizes.values()), 1)
@@ -154,22 +146,28 @@ def _sizes(statistics: DataStatistics) -> list[str]:
 def _shifts(by_pair: Mapping[str, Sequence[Shift]]) -> list[str]:
     lines = []
     for pair, shifts in by_pair.items():
-        told = [f"{s.label} {percent(s.first)} → {percent(s.second)} %" for s in shifts]
-        lines.append(f"prevalence differs, {pair}: {_some(told)}" if told else f"prevalence alike, {pair}")
+        if shifts:
+            changes = [f"{shift.label} {percent(shift.first)} → {percent(shift.second)} %" for shift in shifts]
+            lines.append(f"prevalence differs, {pair}: {_first_of(changes)}")
+        else:
+            lines.append(f"no difference of prevalence, {pair}")
     return lines
 
 
 def _implications(statistics: DataStatistics) -> list[str]:
-    told = [f"{i.label} never without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
-    return [f"labels that come together: {_some(told)}"] if told else []
+    pairs = [f"{i.label} never without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
+    if not pairs:
+        return []
+    return [f"labels that occur together: {_first_of(pairs)}"]
 
 
 def _rare(rare: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [
-        f"few positives in {split}: {_some([f'{label} {count}' for label, count in labels.items()])}"
-        for split, labels in rare.items()
-        if labels
-    ]
+    lines = []
+    for split, labels in rare.items():
+        if labels:
+            counts = [f"{label} {count}" for label, count in labels.items()]
+            lines.append(f"few positives in {split}: {_first_of(counts)}")
+    return lines
 
 
 def _power(power: Power | None) -> list[str]:
@@ -178,9 +176,12 @@ def _power(power: Power | None) -> list[str]:
     return [
         f"power: mAP on {power.split} ({counted(power.images, 'image')}) will be known to ± "
         f"{percent(power.half_width)} points "
-        f"(95 %, {power.basis}); ± {percent(WANTED)} would need {counted(power.needed, 'image')}"
+        f"(95 %, {power.basis}); ± {percent(WANTED)} points would need {counted(power.needed, 'image')}"
     ]
 
 
-def _some(told: Sequence[str]) -> str:
-    return ", ".join(told[:LISTED]) + (f", and {len(told) - LISTED} more" if len(told) > LISTED else "")
+def _first_of(items: Sequence[str]) -> str:
+    text = ", ".join(items[:LISTED])
+    if len(items) > LISTED:
+        text += f", and {len(items) - LISTED} more"
+    return text

@@ -1,4 +1,4 @@
-"""The model card of an exported bundle: what the model is, what it was measured on, how to run it without mlrec."""
+"""Model card of an exported bundle: model, input and output, metrics, and how to run it with and without mlrec."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from mlrec.utils.errors import counted
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells.
+    """Content of a model card.
 
     Attributes:
-        form: "onnx" or "safetensors".
-        file: the name of the model's file.
-        check: one sentence on how it agrees with the model it was made from.
-        record, metrics: of the run, where it was one.
-        tuned: its thresholds, where there are any.
+        form: Format of the model, "onnx" or "safetensors".
+        file: Name of the model file.
+        labels: Names of the labels, in the order of the outputs.
+        preprocessing: Content of `Preprocessing`.
+        architecture: Content of `Architecture`.
+        check: Agreement with the original model, in one sentence.
+        record: Record of the run; None if the model was imported.
+        metrics: Metrics of the run; None if there are none.
+        tuned: Tuned thresholds; None if there are none.
     """
 
     form: str
@@ -39,36 +43,39 @@ class Card:
 
 
 def model_card(card: Card) -> str:
-    """The card as Markdown."""
-    built, pixels = card.architecture, card.preprocessing
-    backbone = str(built["backbone"]).partition(".")[0]  # its weights are its own by now, not those of a tag
-    name = card.record.name if card.record else f"{backbone} {built['head']}"
-    size = pixels["size"]
+    """Return the model card as Markdown."""
+    architecture, preprocessing = card.architecture, card.preprocessing
+    backbone = str(architecture["backbone"]).partition(".")[0]  # without the tag: the weights were trained further
+    name = f"{backbone} {architecture['head']}"
+    if card.record is not None:
+        name = card.record.name
+    size = preprocessing["size"]
+    options = "--tuned" if card.tuned else ""
+    command = f"mlrec predict photos --run FOLDER {options}".strip()
     parts = [
         f"# {escape(name)}",
-        f"Says which of {counted(len(card.labels), 'label')} an image shows; several may hold, or none.",
-        f"- model: `{card.file}`, {escape(backbone)}, head {escape(_head(built))}\n"
-        f"- input: RGB, the whole image squashed to {size} x {size} ({pixels['interpolation']}, antialiased), "
-        f"pixel / 255, minus {pixels['mean']}, divided by {pixels['std']}\n"
-        f"- output: a logit a label; probability = sigmoid(logit); said where logit >= {_said(card.tuned)}\n"
+        f"Multi-label image classifier for {counted(len(card.labels), 'label')}: an image may have any number of them.",
+        f"- model: `{card.file}`, {escape(backbone)}, head {escape(_head(architecture))}\n"
+        f"- input: RGB, the whole image resized to {size} x {size} ({preprocessing['interpolation']}, antialiased), "
+        f"pixel / 255, minus {preprocessing['mean']}, divided by {preprocessing['std']}\n"
+        f"- output: one logit per label; probability = sigmoid(logit); predicted if logit >= {_threshold(card.tuned)}\n"
         f"- labels, in the order of the output: {', '.join(map(escape, card.labels))}",
         *_origin(card),
         "## Use",
-        f"With mlrec: `mlrec predict photos --run FOLDER{' --tuned' if card.tuned else ''}`.",
-        *(
-            [_SNIPPET.format(file=card.file, size=size, filter=pixels["interpolation"].upper())]
-            if card.form == "onnx"
-            else []
-        ),
-        f"Checked when it was exported: {escape(card.check)}.",
+        f"With mlrec: `{command}`.",
+    ]
+    if card.form == "onnx":
+        parts.append(_SNIPPET.format(file=card.file, size=size, filter=preprocessing["interpolation"].upper()))
+    parts += [
+        f"Checked at export: {escape(card.check)}.",
         "## Limits and licence",
-        "Numbers hold for images like those it was scored on. The terms of its weights follow from the data it was "
-        "trained on and from the weights it started from; state them before you pass it on.",
+        "The metrics hold for images like those of the scored split. The licence of the weights depends on the "
+        "training data and on the starting weights; state it before you distribute the model.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-_SNIPPET = """Without it, in Python:
+_SNIPPET = """Without mlrec, in Python:
 
 ```python
 import json
@@ -76,32 +83,40 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-told = json.load(open("bundle.json"))
+bundle = json.load(open("bundle.json"))
 pixels = Image.open("photo.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.{filter})
 values = np.asarray(pixels, np.float32) / 255
-values = (values - told["preprocessing"]["mean"]) / told["preprocessing"]["std"]
+values = (values - bundle["preprocessing"]["mean"]) / bundle["preprocessing"]["std"]
 session = onnxruntime.InferenceSession("{file}")
 logits = session.run(["logits"], {{"images": values.transpose(2, 0, 1)[None].astype(np.float32)}})[0]
 ```"""
 
 
-def _head(built: dict[str, Any]) -> str:
-    """The head with what is a setting of it: H of the two that attend, λ of CSRA."""
-    told = {"csra": f", H = {built['heads']}, λ = {built['lam']:g}", "spatial": f", H = {built['heads']}"}
-    return str(built["head"]) + told.get(str(built["head"]), "")
+def _head(architecture: dict[str, Any]) -> str:
+    """Return the head with its own settings: H of CSRA and spatial pooling, λ of CSRA."""
+    head = str(architecture["head"])
+    if head == "csra":
+        return f"{head}, H = {architecture['heads']}, λ = {architecture['lam']:g}"
+    if head == "spatial":
+        return f"{head}, H = {architecture['heads']}"
+    return head
 
 
-def _said(tuned: Tuned | None) -> str:
-    return "0" if tuned is None else f"the label's own in `{THRESHOLDS}`, {escape(tuned.in_words())}"
+def _threshold(tuned: Tuned | None) -> str:
+    if tuned is None:
+        return "0"
+    return f"the threshold of the label in `{THRESHOLDS}`, {escape(tuned.in_words())}"
 
 
 def _origin(card: Card) -> list[str]:
     if card.record is None:
         return []
-    record, parts = card.record, ["## Where it is from"]
+    record, parts = card.record, ["## Origin"]
     if record.train is not None:
         lineage = lineage_of(record)
-        start = "weights of unknown origin" if lineage.origin == "unknown" else f"{lineage.weights} weights"
+        start = f"{lineage.weights} weights"
+        if lineage.origin == "unknown":
+            start = "weights of unknown origin"
         before = [f"trained before on {training.dataset} {training.split}" for training in lineage.trainings]
         parts.append(
             f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} "

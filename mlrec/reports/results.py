@@ -1,4 +1,4 @@
-"""`Result`: one finished run, or several equal but for the seed, as a table needs it."""
+"""`Result`: metrics and settings of a finished run, or of several runs that differ in the seed only, for tables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Floats
 from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
-from mlrec.reports.undefined import undefined_note, without_negative_notes
 from mlrec.runs.ancestry import lineage_of, training_of
-from mlrec.runs.record import Run, RunRecord, Scored
-from mlrec.utils.errors import PredictionsError, printable
+from mlrec.runs.record import Run, RunRecord, SplitRecord
+from mlrec.utils.errors import PredictionsError, counted, printable
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -32,19 +31,31 @@ TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 @dataclass(frozen=True)
 class Result:
-    """What was run, on what it was scored, and the numbers.
+    """Metrics of a method, what it was scored on, and its settings.
 
     Attributes:
-        paths: the run folders, one for each seed, and their names.
-        rules: the conventions in words.
-        backbone: timm's name of the backbone, with the tag of its weights where known.
-        values: by column key: mAP CP ... OF1, CP_3 ... OF1_3, as fractions; None is undefined.
-        spread: standard deviation of mAP over the seeds, None for one.
-        best_epoch: highest mAP of an epoch that was chosen on the scored split, None where nobody looked.
-        extra: what the weights were trained on besides ImageNet and this dataset, "" for nothing.
-        lineage: Where the starting weights come from.
-        train: What it was trained on; None for a model that was trained elsewhere.
+        paths: Run folders, one per seed.
+        names: Names of the runs.
+        config: Values of all keys of `Config`.
+        dataset, kind, split: Scored data.
+        samples: Number of scored samples.
+        labels: Names of the scored labels.
+        digest: Digest of the scored manifest.
+        conventions: Name of the scoring conventions.
+        rules: Conventions in words.
+        method: Name of the method, as in the paper.
+        backbone: Name of the backbone, as in the paper.
+        timm_name: Name of the backbone in timm, with the tag of its weights if known.
+        resolution: Side of the input in pixels.
+        extra: Data that the weights were trained on besides ImageNet and this dataset, "" for none.
+        values: Metrics by column key (mAP CP ... OF1, CP_3 ... OF1_3), as fractions; None if undefined.
+        average_precision: AP by label, as a fraction; None if undefined.
+        lineage: Origin of the starting weights.
+        train: Training split; None for a model that was trained elsewhere.
         settings: What the numbers depend on besides the method, see `settings.settings_of`.
+        spread: Standard deviation of mAP over the seeds; None for one seed.
+        best_epoch: Highest mAP of an epoch that was chosen on the scored split; None if no epoch was chosen.
+        notes: Footnotes that every table of this result must have.
     """
 
     paths: tuple[Path, ...]
@@ -66,7 +77,7 @@ class Result:
     values: Mapping[str, float | None]
     average_precision: Mapping[str, float | None]
     lineage: Lineage
-    train: Scored | None
+    train: SplitRecord | None
     settings: Settings
     spread: float | None = None
     best_epoch: float | None = None
@@ -79,37 +90,41 @@ class Result:
 
     @property
     def heads(self) -> int | None:
-        """H of a CSRA head, else None."""
+        """Number of heads H of a CSRA head, otherwise None."""
         return heads_of(self.config)
 
     @property
     def lam(self) -> float | None:
-        """λ of a CSRA head, else None."""
-        return self.config.get("lam") if self.head == "csra" else None
+        """λ of a CSRA head, otherwise None."""
+        if self.head != "csra":
+            return None
+        return self.config.get("lam")
 
     @property
     def run(self) -> str:
-        """The run folder's name, or the first and how the last of several ends."""
+        """Name of the run; of several runs the first name and the end of the last one."""
         if len(self.names) == 1:
             return self.names[0]
-        shared = os.path.commonprefix(self.names)  # noqa: RUF071 - characters are what is wanted
+        shared = os.path.commonprefix(self.names)  # noqa: RUF071 - compares characters, not path components
         return f"{self.names[0]} … {self.names[-1][len(shared) :]}"
 
     @property
     def undefined(self) -> str:
-        """A note that names the labels without AP; empty if there are none."""
+        """Footnote that names the labels without AP; empty if there are none."""
         labels = [label for label, value in self.average_precision.items() if value is None]
-        return f"{self.dataset} {self.split}: {undefined_note(labels, len(self.labels))}" if labels else ""
+        if not labels:
+            return ""
+        return f"{self.dataset} {self.split}: {undefined_note(labels, len(self.labels))}"
 
     @property
     def called(self) -> str:
-        """A short name for legends and headings: the method with H and λ."""
+        """Short name for legends and headings: the method with H and λ."""
         facts = [f"{sign} = {value:g}" for sign, value in (("H", self.heads), ("λ", self.lam)) if value is not None]
         return ", ".join([self.method, *facts])
 
     @property
     def block(self) -> tuple[object, ...]:
-        """Results whose blocks are equal may be compared."""
+        """Everything that must be equal for two results to be comparable."""
         return (
             self.dataset, self.split, self.samples, self.labels, self.digest, self.conventions,
             self.resolution, self.extra,
@@ -117,41 +132,65 @@ class Result:
 
 
 def heads_of(config: Mapping[str, Any]) -> int | None:
-    """The number of heads H of a configuration; None for a head that is not CSRA."""
+    """Return the number of heads H of a configuration; None if its head is not CSRA.
+
+    Args:
+        config: Keys of a run.
+
+    Example:
+        >>> heads_of({"head": "csra", "temperatures": [1.0, 2.0]})
+        2
+    """
     if config.get("head") not in ("csra", "spatial"):
         return None
-    temperatures = config.get("temperatures")
-    return config.get("heads") or (len(temperatures) if temperatures else 1)
+    if config.get("heads"):
+        return int(config["heads"])
+    return len(config.get("temperatures") or [1.0])
 
 
 def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str] | None = None) -> Result:
-    """A finished run as a `Result`; scored anew from its predictions where conventions or labels are given.
+    """Return the `Result` of a finished run.
+
+    Args:
+        run: Finished run.
+        conventions: Conventions to score the stored predictions in; by default the stored metrics are used.
+        labels: Labels to score; by default all.
 
     Raises:
-        MlrecError: the run's files cannot be read, or its predictions hold no targets.
+        MlrecError: Files of the run cannot be read, or its predictions have no targets.
     """
     stored = run.metrics()
-    if labels is not None or conventions not in (None, stored.conventions.name):
-        # the epochs of the training were scored otherwise: their best is no number to set beside these
-        return replace(_result(run, rescored(run, conventions or stored.conventions.name, labels)), best_epoch=None)
-    return _result(run, stored)
+    if labels is None and conventions in (None, stored.conventions.name):
+        return _result(run, stored)
+    # the epochs of the training were scored in other conventions, so their best mAP is not comparable
+    return replace(_result(run, rescored(run, conventions or stored.conventions.name, labels)), best_epoch=None)
 
 
 def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) -> Metrics:
-    """The run's stored predictions under other conventions, of all labels or of `labels` alone."""
+    """Score the stored predictions of a run in other conventions.
+
+    Args:
+        run: Run with predictions.
+        conventions: Name of the conventions.
+        labels: Labels to score; by default all.
+    """
     logits, targets, names = scores_and_truth(run, labels)
     return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
 
 
 def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Floats, NDArray[np.int8], tuple[str, ...]]:
-    """Logits, targets and label names of a run's predictions, of all labels or of `labels` in that order.
+    """Return logits (N, C), targets (N, C) and label names of the predictions of a run.
+
+    Args:
+        run: Run with predictions.
+        labels: Labels in the order of the columns; by default all.
 
     Raises:
-        PredictionsError: no targets are stored, or a label is not among the run's.
+        PredictionsError: No targets are stored, or the run does not have one of the labels.
     """
     predictions = run.predictions()
     if predictions.targets is None:
-        raise PredictionsError(f"{printable(run.path)}: its predictions hold no targets; score them with mlrec score")
+        raise PredictionsError(f"{printable(run.path)}: its predictions have no targets; score them with mlrec score")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
     columns = label_columns(predictions.labels, labels, run.path, PredictionsError)
@@ -159,9 +198,9 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:
-    """Results equal but for the seed become one: the mean of every metric, the spread of mAP, all names.
+    """Combine results that differ in the seed only: means of the metrics, standard deviation of mAP, all names.
 
-    A seed that was run once more makes a row of its own: it is no further draw of a seed.
+    A second run with the same seed is not another seed, so it becomes a row of its own.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:
@@ -170,7 +209,7 @@ def over_seeds(results: Iterable[Result]) -> list[Result]:
         while any(other.config.get("seed") == seed for other in methods.get((method, again), ())):
             again += 1
         methods.setdefault((method, again), []).append(result)
-    return [_mean(seeds) if len(seeds) > 1 else seeds[0] for seeds in methods.values()]
+    return [_mean_result(seeds) for seeds in methods.values()]
 
 
 def _method_key(result: Result) -> str:
@@ -178,47 +217,63 @@ def _method_key(result: Result) -> str:
     return repr((sorted(method.items()), sorted(result.settings.items()), result.lineage.sha256, result.timm_name))
 
 
-def _mean(seeds: Sequence[Result]) -> Result:
+def _mean_result(seeds: Sequence[Result]) -> Result:
+    """Return the mean of results of several seeds; one result is returned as it is."""
     first = seeds[0]
-    values = {key: _mean_of([seed.values[key] for seed in seeds]) for key in first.values}
-    per_label = {name: _mean_of([seed.average_precision[name] for seed in seeds]) for name in first.average_precision}
-    scores = [seed.values["mAP"] for seed in seeds]
-    known = [score for score in scores if score is not None]
-    best = [seed.best_epoch for seed in seeds]
+    if len(seeds) == 1:
+        return first
+    values = {key: mean_of([seed.values[key] for seed in seeds]) for key in first.values}
+    per_label = {name: mean_of([seed.average_precision[name] for seed in seeds]) for name in first.average_precision}
     return replace(
         first,
         paths=tuple(path for seed in seeds for path in seed.paths),
         names=tuple(name for seed in seeds for name in seed.names),
         values=values,
         average_precision=per_label,
-        spread=statistics.stdev(known) if len(known) == len(scores) else None,
-        best_epoch=_mean_of(best),
+        spread=deviation_of([seed.values["mAP"] for seed in seeds]),
+        best_epoch=mean_of([seed.best_epoch for seed in seeds]),
         notes=tuple(dict.fromkeys(note for seed in seeds for note in seed.notes)),
     )
 
 
-def _mean_of(numbers: Sequence[float | None]) -> float | None:
+def mean_of(numbers: Sequence[float | None]) -> float | None:
+    """Return the mean; None if a number is None, or if there are none.
+
+    Example:
+        >>> mean_of([0.5, 1.0]), mean_of([0.5, None])
+        (0.75, None)
+    """
     known = [number for number in numbers if number is not None]
-    return math.fsum(known) / len(known) if len(known) == len(numbers) else None
+    if not known or len(known) < len(numbers):
+        return None
+    return math.fsum(known) / len(known)
+
+
+def deviation_of(numbers: Sequence[float | None]) -> float | None:
+    """Return the sample standard deviation; None if a number is None, or for fewer than two numbers."""
+    known = [number for number in numbers if number is not None]
+    if len(known) < 2 or len(known) < len(numbers):
+        return None
+    return statistics.stdev(known)
 
 
 def _result(run: Run, metrics: Metrics) -> Result:
     record = run.record
-    config = _DEFAULTS | record.config  # a run of an earlier version lacks the keys that came since
+    config = _DEFAULTS | record.config  # a run of an earlier version lacks keys that were added later
     lineage = lineage_of(record)
-    told = metrics.to_dict()
-    values = {key: told[key] for key in METRICS} | {f"{key}_3": told["top3"][key] for key in TOP3}
-    scored = record.scored
+    content = metrics.to_dict()
+    values = {key: content[key] for key in METRICS} | {f"{key}_3": content["top3"][key] for key in TOP3}
+    scored = record.scored or SplitRecord("unknown data", "", "", 0, "")
     return Result(
         paths=(run.path,),
         names=(run.name,),
         config=config,
-        dataset=scored.dataset if scored else "unknown data",
-        kind=scored.kind if scored else "",
-        split=scored.split if scored else "",
-        samples=int(told["counts"]["samples"]),
-        labels=tuple(told["average_precision"]),
-        digest=scored.digest if scored else "",
+        dataset=scored.dataset,
+        kind=scored.kind,
+        split=scored.split,
+        samples=int(content["counts"]["samples"]),
+        labels=tuple(content["average_precision"]),
+        digest=scored.digest,
         conventions=metrics.conventions.name,
         rules=metrics.conventions.in_words(),
         method=method_name(config, cutmix=lineage.is_cutmix),
@@ -227,7 +282,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
         resolution=_resolution(record),
         extra=lineage.extra_data(training_of(record.train) if record.train else None),
         values=values,
-        average_precision=told["average_precision"],
+        average_precision=content["average_precision"],
         lineage=lineage,
         train=record.train,
         settings=settings_of(config, lineage, record.train),
@@ -237,7 +292,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
 
 
 def _declared(lineage: Lineage) -> list[str]:
-    """A note on weights whose origin somebody states and nothing verifies."""
+    """Return a note on weights whose origin is declared by the user and not verified."""
     if lineage.origin != "declared":
         return []
     return [f"weights of {lineage.weights}: origin as declared ({lineage.declared}), not verified"]
@@ -247,10 +302,42 @@ def _resolution(record: RunRecord) -> int | None:
     size = record.model.get("input_size", record.config.get("img_size"))
     if isinstance(size, (list, tuple)):
         size = size[-1]
-    return int(size) if size is not None else None
+    if size is None:
+        return None
+    return int(size)
 
 
 def _best_epoch(record: RunRecord) -> float | None:
+    """Return the best mAP of an epoch if the scored split chose the epoch."""
     best = record.best or {}
-    chosen_on_scored = record.scored is not None and best.get("split") == record.scored.split
-    return best.get("mAP") if chosen_on_scored else None
+    if record.scored is None or best.get("split") != record.scored.split:
+        return None
+    return best.get("mAP")
+
+
+NAMES_SHOWN = 20  # labels named in a note
+
+
+def undefined_note(labels: Sequence[str], total: int) -> str:
+    """Return a footnote that names the labels that are left out of mAP.
+
+    Args:
+        labels: Labels without AP.
+        total: Number of labels that were scored.
+    """
+    names = ", ".join(labels[:NAMES_SHOWN])
+    if len(labels) > NAMES_SHOWN:
+        names += f" and {len(labels) - NAMES_SHOWN} more"
+    return f"no AP for {len(labels)} of {total} labels, without a known positive or without a known negative: {names}"
+
+
+def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
+    """Return a footnote if labels have no known negative: their precision is 1 whatever is predicted.
+
+    Args:
+        counts: Counts as in `Metrics.counts`.
+    """
+    number = counts.get("without_negative", 0)
+    if not number:
+        return []
+    return [f"{counted(number, 'label')} without a known negative: any prediction of them counts as correct"]

@@ -1,4 +1,4 @@
-"""All finished runs as one table in the paper's form, with what cannot be compared set apart."""
+"""Finished runs as one table in the form of the paper; results that are not comparable are in separate groups."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 from mlrec.metrics.evaluate import Metrics
 from mlrec.reports.paper.method_names import HEAD_ORDER
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, Cell, Column, Row, Table
-from mlrec.reports.results import METRICS, TOP3, Result
-from mlrec.reports.settings import shown_beside
-from mlrec.reports.undefined import WITHOUT_NEGATIVE, precision_marks, undefined_note, without_negative_notes
+from mlrec.reports.results import METRICS, TOP3, Result, undefined_note, without_negative_notes
+from mlrec.reports.settings import settings_text
 from mlrec.utils.errors import counted
 
 BOOTSTRAP_NOTE = (
-    "95 %: bias-corrected bootstrap over images, and over seeds where n is given: of one run it says nothing about "
-    "other seeds; AP of few images is biased upwards"
+    "95 %: bias-corrected bootstrap over images, and over seeds if n is given; the interval of one run does not cover "
+    "other seeds; AP on few images is biased upwards"
 )
+WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
+_PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "CP_3", "CF1_3", "OP_3", "OF1_3"})
+SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
@@ -48,9 +50,12 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 
 
 def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
-    """One row a result, grouped by what makes numbers comparable, the best of each group marked.
+    """Return a table with one row per result, grouped by comparable results; the best of each group is marked.
 
-    `intervals` holds, by `Result.paths`, the 95 % interval of mAP, CF1 and OF1.
+    Args:
+        results: Results of runs.
+        intervals: Bounds of the 95 % intervals of mAP, CF1 and OF1, by `Result.paths`.
+        title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))
     marks = note_marks(note for result in ordered for note in result.notes)
@@ -68,26 +73,26 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
 
 def heading(result: Result, among: Sequence[Result]) -> str:
-    """What the numbers of a group were measured on, as far as to tell its groups apart."""
+    """Return what a group was measured on in words, detailed enough to distinguish the groups of `among`."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
-        f"{counted(result.samples, 'sample')}",
-        f"{counted(len(result.labels), 'label')}",
+        counted(result.samples, "sample"),
+        counted(len(result.labels), "label"),
         f"conventions {result.conventions}",
     ]
     if result.resolution is not None:
         facts.append(f"{result.resolution} px")
     if result.extra:
         facts.append(f"extra data {result.extra}")
-    twins = {r.digest for r in among if (r.dataset, r.split) == (result.dataset, result.split)}
-    if len(twins) > 1 and result.digest:
+    digests = {r.digest for r in among if (r.dataset, r.split) == (result.dataset, result.split)}
+    if len(digests) > 1 and result.digest:
         facts.append(f"annotations {result.digest[:8]}")
     return " · ".join(facts)
 
 
 def differences(results: Sequence[Result]) -> list[str]:
-    """For each dataset and split in more than one group, one sentence: what its groups differ in."""
-    told = []
+    """Return one line for each dataset and split with several groups: what the groups differ in."""
+    lines = []
     for dataset, split in dict.fromkeys((r.dataset, r.split) for r in results):
         rows = [r for r in results if (r.dataset, r.split) == (dataset, split)]
         facts: dict[str, set[Any]] = {
@@ -100,26 +105,23 @@ def differences(results: Sequence[Result]) -> list[str]:
         }
         differ = [name for name, seen in facts.items() if len(seen) > 1]
         if differ:
-            told.append(
-                f"{dataset} {split}: blocks differ in {', '.join(differ)} and must not be compared with each other"
-            )
-    return told
+            lines.append(f"{dataset} {split}: groups differ in {', '.join(differ)} and are not comparable")
+    return lines
 
 
 def _order(result: Result) -> tuple[object, ...]:
-    head = HEAD_ORDER.index(result.head) if result.head in HEAD_ORDER else len(HEAD_ORDER)
-    return (result.backbone, head, result.heads or 0, result.lam or 0.0, result.names)
+    order = (*HEAD_ORDER, result.head)  # unknown heads come last
+    return (result.backbone, order.index(result.head), result.heads or 0, result.lam or 0.0, result.names)
 
 
 def _settings(result: Result, among: Sequence[Result]) -> str | None:
-    """The settings in which results of the same block differ from each other, with their values here."""
-    return shown_beside(result.settings, [r.settings for r in among if r.block == result.block]) or None
+    """Return the settings in which results of the same block differ, with the values of `result`."""
+    return settings_text(result.settings, [r.settings for r in among if r.block == result.block]) or None
 
 
 def _cells(
     result: Result, settings: str | None, interval: Mapping[str, tuple[float, float] | None]
 ) -> tuple[Cell, ...]:
-    several = len(result.names) > 1
     known: dict[str, Cell] = {
         "method": result.method,
         "backbone": result.timm_name,
@@ -128,7 +130,7 @@ def _cells(
         "lam": result.lam,
         "extra_data": result.extra or None,
         "sd": result.spread,
-        "seeds": len(result.names) if several else None,
+        "seeds": seeds_cell(result.names),
         "best_epoch": result.best_epoch,
         "settings": settings,
         "run": result.run,
@@ -137,8 +139,15 @@ def _cells(
     return tuple(known[column.key] for column in COLUMNS)
 
 
+def seeds_cell(runs: Sequence[object]) -> int | None:
+    """Return the number of runs of a row; one run has an empty cell."""
+    if len(runs) < 2:
+        return None
+    return len(runs)
+
+
 def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, Cell]:
-    """Cells of the columns `BOUNDS`."""
+    """Return the cells of the columns `BOUNDS`."""
     cells: dict[str, Cell] = {}
     for key in BOUNDED:
         cells[f"{key}_low"], cells[f"{key}_high"] = interval.get(key) or (None, None)
@@ -146,12 +155,18 @@ def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, C
 
 
 def note_marks(notes: Iterable[str]) -> dict[str, str]:
-    """A letter for each different note, in their order."""
-    return {note: chr(ord("a") + k) if k < 26 else str(k) for k, note in enumerate(dict.fromkeys(notes))}
+    """Return the footnote mark of each distinct note: a letter, or a number after the 26th note."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    marks: dict[str, str] = {}
+    for k, note in enumerate(dict.fromkeys(notes)):
+        marks[note] = letters[k] if k < len(letters) else str(k)
+    return marks
 
 
 def _marks(result: Result, notes: Mapping[str, str]) -> dict[int, str]:
-    marks = {0: ",".join(notes[note] for note in result.notes)} if result.notes else {}
+    marks = {}
+    if result.notes:
+        marks[0] = ",".join(notes[note] for note in result.notes)
     if result.best_epoch is not None:
         marks[[column.key for column in COLUMNS].index("best_epoch")] = BEST_EPOCH
     return marks
@@ -162,7 +177,7 @@ def _footnotes(results: Sequence[Result], marks: Mapping[str, str], bounded: boo
     if any(result.best_epoch is not None for result in results):
         notes.append(BEST_EPOCH_NOTE)
     if any(len(result.names) > 1 for result in results):
-        notes.append("n: runs equal but for the seed; metrics are their means, sd the standard deviation of mAP")
+        notes.append(SEEDS_NOTE)
     if bounded:
         notes.append(BOOTSTRAP_NOTE)
     notes += dict.fromkeys(result.undefined for result in results if result.undefined)
@@ -171,7 +186,13 @@ def _footnotes(results: Sequence[Result], marks: Mapping[str, str], bounded: boo
 
 
 def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[Table]:
-    """The metrics on one line, and AP label by label; how they were scored stands below, in words."""
+    """Return a table of the metrics, one row, and a table of AP by label; footnotes name the conventions.
+
+    Args:
+        metrics: Metrics of one model on one split.
+        title: Title of the first table.
+        top3: Add the metrics of the three labels with the highest scores.
+    """
     cells = [getattr(metrics, name) for name in METRICS]
     if top3:
         cells += [getattr(metrics.top3, name) for name in TOP3]
@@ -179,7 +200,7 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
         cells = [None] * len(cells)
     rows = tuple(Row((label, value)) for label, value in metrics.average_precision.items())
     columns = SCORES[: len(cells)]
-    marks = precision_marks(metrics.counts, columns)
+    marks = _precision_marks(metrics.counts, columns)
     notes = (
         _counts(metrics.counts),
         *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
@@ -190,6 +211,13 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
     ]
 
 
+def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:
+    """Return the marks, by column position, of precisions that count labels without a known negative."""
+    if not counts.get("without_negative"):
+        return {}
+    return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key in _PRECISIONS}
+
+
 def _nothing_known(counts: dict[str, int]) -> bool:
     return counts["unknown"] == counts["samples"] * counts["labels"]
 
@@ -197,13 +225,15 @@ def _nothing_known(counts: dict[str, int]) -> bool:
 def _notes(metrics: Metrics) -> tuple[str, ...]:
     if _nothing_known(metrics.counts):
         return ("no label of any sample is known, so there is nothing to score",)
-    missing = [undefined_note(metrics.undefined, metrics.counts["labels"])] if metrics.undefined else []
-    return (*missing, metrics.conventions.in_words(), "in percent")
+    notes = [metrics.conventions.in_words(), "in percent"]
+    if metrics.undefined:
+        notes.insert(0, undefined_note(metrics.undefined, metrics.counts["labels"]))
+    return tuple(notes)
 
 
 def _counts(counts: dict[str, int]) -> str:
-    unknown = f", {counts['unknown']:,} unknown" if counts["unknown"] else ""
-    return (
-        f"{counted(counts['samples'], 'sample')} x {counted(counts['labels'], 'label')}: "
-        f"{counts['positives']:,} positive{unknown}"
-    )
+    size = f"{counted(counts['samples'], 'sample')} x {counted(counts['labels'], 'label')}"
+    text = f"{size}: {counts['positives']:,} positive"
+    if counts["unknown"]:
+        text += f", {counts['unknown']:,} unknown"
+    return text

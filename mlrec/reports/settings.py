@@ -1,4 +1,4 @@
-"""Settings of a run beside its method: what two rows differ in, and in what a run differs from the paper's recipe."""
+"""Settings of a run besides its method: differences between two runs, and between a run and the paper's recipe."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mlrec.config import FIELDS, PATHS, resolve
 from mlrec.lineage import CUTMIX_TAG, Lineage
 from mlrec.reports.render.table import UNDEFINED
 from mlrec.runs.ancestry import training_of
-from mlrec.runs.record import Scored
+from mlrec.runs.record import SplitRecord
 
 Settings = Mapping[str, Any]
-# Keys that do not change what is measured: runs that differ in these alone are the same method.
+# Keys that do not change what is measured: runs that differ only in these are the same method.
 NOT_THE_METHOD = {
     "seed", "data", "device", "workers", "threads", "eval_batch_size", "save_every", "eval_every", "compile",
     "tensorboard", "deterministic", "channels_last",
 }  # fmt: skip
-# Keys that are the method, or have a column or a setting of another name.
+# Keys that define the method, or that have a column or a setting of another name.
 METHOD = {
     "backbone", "head", "heads", "lam", "img_size", "normalize", "temperatures", "logit_scale", "pooling",
 }  # fmt: skip
@@ -41,10 +41,10 @@ _WITHOUT_EFFECT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "step_gamma": ("lr_schedule", ("cosine", "constant")),
     "warmup_from_zero": ("warmup_epochs", (0,)),
 }
-# Recipes whose runs may stand beside the paper's rows: its own text, its public code, the baseline that its authors
-# report, and the one row with RandAugment. A recipe that names a head or a backbone stands for these only.
+# Recipes whose runs are comparable with the rows of the paper: its text, its public code, the baseline that its authors
+# report, and the row with RandAugment. A recipe that sets a head or a backbone applies to these only.
 EQUIVALENT = ("paper", "paper-code", "paper-baseline", "coco-vit-l16-csra-randaugment")
-# Tags of the paper's weights. The original ones of ViT-L/16 are gone from timm; AugReg's are declared to stand in.
+# Tags of the paper's weights. timm no longer has the original ones of ViT-L/16; AugReg weights replace them.
 PAPER_WEIGHTS = {
     "resnet50": ("tv_in1k",),
     "resnet101": ("tv_in1k", CUTMIX_TAG),
@@ -53,19 +53,19 @@ PAPER_WEIGHTS = {
     "vit_large_patch16_224": ("orig_in21k_ft_in1k", "augreg_in21k_ft_in1k"),
 }
 STAND_IN = (
-    "AugReg weights (augreg_in21k_ft_in1k) stand in for the paper's original ones of ViT-L/16, which timm dropped"
+    "AugReg weights (augreg_in21k_ft_in1k) replace the original ViT-L/16 weights of the paper, which timm no longer has"
 )
-TRAINING = "training"  # the one key beside the weights of a model that was trained elsewhere
+TRAINING = "training"  # for a model that was trained elsewhere, the only key besides its weights
 UNKNOWN_TRAINING = f"{TRAINING} unknown"
 
 
-def settings_of(config: Mapping[str, Any], lineage: Lineage, train: Scored | None) -> Settings:
-    """What the numbers of a run depend on beside method, size of the input and scored data, by key.
+def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord | None) -> Settings:
+    """Return, by key, what the numbers of a run depend on besides method, input size and scored data.
 
     Args:
-        config: Every key of `Config` with its value.
-        lineage: Where its starting weights come from.
-        train: What it was trained on; None for a model that was trained elsewhere, whose settings are unknown.
+        config: Values of all keys of `Config`.
+        lineage: Origin of the starting weights.
+        train: Training split; None for a model that was trained elsewhere, whose settings are unknown.
     """
     if train is None:
         return {WEIGHTS: lineage.label, TRAINING: "unknown"}
@@ -76,69 +76,97 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: Scored | Non
 
 
 def differing(settings: Sequence[Settings]) -> list[str]:
-    """Keys in which some of these settings differ, sorted; training data are named by split if that differs."""
+    """Return the sorted keys in which some of these settings differ.
+
+    The digest of the training data is left out if the name of the split differs already.
+
+    Args:
+        settings: Settings of several runs.
+
+    Example:
+        >>> differing([{"epochs": 20, "lr": 0.1}, {"epochs": 40, "lr": 0.1}])
+        ['epochs']
+    """
     keys = sorted({key for one in settings for key in one})
-    found = [key for key in keys if len({repr(one.get(key)) for one in settings}) > 1]
-    return [key for key in found if key != DATA or SPLIT not in found]
+    different = [key for key in keys if len({repr(one.get(key)) for one in settings}) > 1]
+    if SPLIT in different and DATA in different:
+        different.remove(DATA)
+    return different
 
 
-def shown_beside(own: Settings, among: Sequence[Settings]) -> str:
-    """In words, the settings in which runs shown together differ; of one trained elsewhere, all that is known."""
+def settings_text(own: Settings, among: Sequence[Settings]) -> str:
+    """Return the settings in which the runs of a group differ, in words.
+
+    Args:
+        own: Settings of the run; if it was trained elsewhere, everything that is known is returned.
+        among: Settings of all runs of the group.
+    """
     if TRAINING in own:
         return in_words(own, sorted(own))
     return in_words(own, differing([one for one in among if TRAINING not in one]))
 
 
 def in_words(settings: Settings, keys: Sequence[str]) -> str:
-    """`epochs 80, opt adamw`: these keys and their values."""
+    """Return some keys with their values in words.
+
+    Example:
+        >>> in_words({"epochs": 80, "opt": "adamw"}, ["epochs", "opt"])
+        'epochs 80, opt adamw'
+    """
     return ", ".join(f"{key} {setting_text(key, settings.get(key))}" for key in keys)
 
 
 @functools.cache
 def recipe_values(recipe: str, kind: str, head: str) -> Mapping[str, Any]:
-    """Every key of `Config` as a recipe sets it for a kind of source and a head."""
+    """Return the values of all keys of `Config` that a recipe gives for a kind of dataset and a head."""
     layers = [(f"recipe {part}", tables) for part, tables in recipes.chain(recipe)]
     config = resolve(("head", {"head": head}), *layers, source_kind=kind).config
     values: dict[str, Any] = msgspec.to_builtins(config)
     return values
 
 
-def beside_paper(
-    config: Mapping[str, Any], settings: Settings, lineage: Lineage, kind: str, train: Scored | None
+def compare_with_paper(
+    config: Mapping[str, Any], settings: Settings, lineage: Lineage, kind: str, train: SplitRecord | None
 ) -> tuple[str, list[str]]:
-    """How a run was trained compared with the paper.
+    """Compare the training of a run with that of the paper.
 
     Args:
-        config: Every key of `Config` with its value.
-        settings: Its `settings_of`.
-        lineage: Where its starting weights come from.
-        kind: Kind of the data.
-        train: What it was trained on.
+        config: Values of all keys of `Config`.
+        settings: Settings of the run, see `settings_of`.
+        lineage: Origin of the starting weights.
+        kind: Kind of the dataset.
+        train: Training split of the run.
 
     Returns:
-        The recipe among `EQUIVALENT` that it followed, "" for none, and every difference from recipe paper in words:
-        none if it followed a recipe and started from the paper's weights.
+        Recipe of `EQUIVALENT` that the run followed, "" for none, and the differences from recipe paper in words; there
+        are no differences if it followed a recipe and started from the paper's weights.
     """
     if train is None:
         return "", [UNKNOWN_TRAINING]
-    apart = {name: _apart_from(name, config, settings, kind) for name in EQUIVALENT if _applies(name, config)}
-    followed = next((name for name, keys in apart.items() if not keys), "")
-    found = [] if followed else [in_words(settings, apart["paper"])]
+    by_recipe = {
+        name: _recipe_differences(name, config, settings, kind) for name in EQUIVALENT if _applies(name, config)
+    }
+    followed = next((name for name, keys in by_recipe.items() if not keys), "")
+    differences = []
+    if not followed:
+        differences.append(in_words(settings, by_recipe["paper"]))
     expected = PAPER_WEIGHTS.get(str(config.get("backbone", "")).partition(".")[0])
     if lineage.origin == "random" or (expected is not None and lineage.tag not in expected):
-        found.append(f"weights {lineage.label}")
+        differences.append(f"weights {lineage.label}")
     if settings.get(BEFORE):
-        found.append(f"{BEFORE} {settings[BEFORE]}")
-    return followed, found
+        differences.append(f"{BEFORE} {settings[BEFORE]}")
+    return followed, differences
 
 
-def alike_but_for_method(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> list[str]:
-    """Settings in which two runs differ, except those that recipe paper sets for each head and both follow.
+def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the settings in which two runs differ besides their method.
+
+    Settings that recipe paper sets differently for each head do not count if both runs follow the recipe.
 
     Args:
-        ours: Settings of a run, its head under "head".
-        theirs: The same of the other one.
-        kind: Kind of the data.
+        ours: Settings of a run, with its head under "head".
+        theirs: Settings of the other run, likewise.
+        kind: Kind of the dataset.
     """
     if TRAINING in ours or TRAINING in theirs:
         return [UNKNOWN_TRAINING]
@@ -147,7 +175,7 @@ def alike_but_for_method(ours: Mapping[str, Any], theirs: Mapping[str, Any], kin
 
 
 def without_head(facts: Mapping[str, Any]) -> Settings:
-    """Settings alone, of a mapping that holds the head as well."""
+    """Return settings without the key "head"."""
     return {key: value for key, value in facts.items() if key != "head"}
 
 
@@ -160,12 +188,12 @@ def _applies(recipe: str, config: Mapping[str, Any]) -> bool:
     named: dict[str, Any] = {}
     for _, tables in recipes.chain(recipe):
         own = {key: tables.get(key) for key in ("head", "backbone")}
-        named = {key: value for key, value in own.items() if isinstance(value, str)} | named  # else an overlay
+        named = {key: value for key, value in own.items() if isinstance(value, str)} | named  # a table is an overlay
     plain = {"head": str(config.get("head")), "backbone": str(config.get("backbone")).partition(".")[0]}
     return all(plain[key] == value for key, value in named.items())
 
 
-def _apart_from(recipe: str, config: Mapping[str, Any], settings: Settings, kind: str) -> list[str]:
+def _recipe_differences(recipe: str, config: Mapping[str, Any], settings: Settings, kind: str) -> list[str]:
     expected = recipe_values(recipe, kind, str(config.get("head")))
     keys = [key for key in KEYS if not _is_without_effect(key, config)]
     return [key for key in keys if settings.get(key) != _plain(expected[key])]
@@ -177,11 +205,18 @@ def _is_without_effect(key: str, config: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return value
 
 
 def setting_text(key: str, value: object) -> str:
-    """A setting's value in words: `on`, `0.1`, `0.7-1`; of a path its name, without the folders of a machine."""
+    """Return a value in words; of an absolute path only the name, because folders are specific to a machine.
+
+    Example:
+        >>> setting_text("ema", True), setting_text("crop_scale", [0.7, 1.0]), setting_text("lr", 0.1)
+        ('on', '0.7-1', '0.1')
+    """
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
@@ -190,4 +225,6 @@ def setting_text(key: str, value: object) -> str:
         return "-".join(f"{number:g}" for number in value)
     if key in PATHS and PurePath(str(value)).is_absolute():
         return PurePath(str(value)).name
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

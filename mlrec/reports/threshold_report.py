@@ -1,9 +1,8 @@
-"""What tuning changes, and the thresholds label by label, as tables."""
+"""Results of `mlrec tune` as tables: metrics before and after tuning, and the threshold of each label."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,32 +19,39 @@ COLUMNS = (
     *(Column(key.lower(), key, "number", block="Probabilities") for key in ("NLL", "Brier", "ECE")),
 )
 NOTES = (
-    "mean F1: of each label, then the mean; NLL, Brier, ECE (15 bins): over all pairs of sample and label, "
-    "after calibration where tuned",
+    "mean F1: mean over labels of the F1 of each label; NLL, Brier, ECE (15 bins): over all pairs of sample and label, "
+    "after calibration if tuned",
 )
-Judgement = tuple[str, str, Mapping[str, float | None], Reliability | None]
+# Split, thresholds in words, rates by name, and reliability of the probabilities.
+ThresholdRow = tuple[str, str, Mapping[str, float | None], Reliability | None]
 
 
-def effect(judged: Sequence[Judgement], tuned: Tuned) -> Table:
-    """Before and after, split by split; each judgement is (split, thresholds, rates, reliability)."""
+def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
+    """Return the metrics before and after tuning, grouped by split.
+
+    Args:
+        reports: Rows: split, thresholds in words, rates, reliability.
+        tuned: Tuned thresholds.
+    """
     rows = []
-    for on, how, rates, found in judged:
-        numbers = [None] * 3 if found is None else [round(v, 4) for v in (found.nll, found.brier, found.ece)]
-        rows.append(Row((how, *(rates[key] for key in (*RATES, "F1")), *numbers), group=on))
-    return Table("What tuning changes", COLUMNS, tuple(rows), (f"thresholds {tuned.in_words()}", *NOTES))
+    for split, thresholds, rates, reliability in reports:
+        errors: list[float | None] = [None, None, None]
+        if reliability is not None:
+            errors = [round(value, 4) for value in (reliability.nll, reliability.brier, reliability.ece)]
+        rows.append(Row((thresholds, *(rates[key] for key in (*RATES, "F1")), *errors), group=split))
+    return Table("Effect of tuning", COLUMNS, tuple(rows), (f"thresholds {tuned.in_words()}", *NOTES))
 
 
-def by_label(tuned: Tuned) -> Table:
-    """The threshold of each label, as a probability before and after calibration."""
-    after: Any = tuned.probabilities
+def threshold_table(tuned: Tuned) -> Table:
+    """Return the threshold of each label, as a probability before and after calibration."""
     rows = []
     for k, (label, value) in enumerate(tuned.labels.items()):
-        never = value.threshold is None
-        before = None if value.threshold is None else round(float(probabilities_of(np.asarray(value.threshold))), 4)
-        rows.append(
-            Row((label, value.positives, before, None if never else round(float(after[k]), 4),
-                 round(value.slope, 3), round(value.offset, 3), "own" if value.own else "common"))
-        )  # fmt: skip
+        before, after = None, None
+        if value.threshold is not None:
+            before = round(float(probabilities_of(np.asarray(value.threshold))), 4)
+            after = round(float(tuned.probabilities[k]), 4)
+        source = "own" if value.own else "common"
+        rows.append(Row((label, value.positives, before, after, round(value.slope, 3), round(value.offset, 3), source)))
     columns = (
         Column("label", "Label", identity=True),
         Column("positives", "positives", "count"),
@@ -55,5 +61,5 @@ def by_label(tuned: Tuned) -> Table:
         Column("offset", "b", "number"),
         Column("own", "threshold"),
     )
-    note = "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: too few positives for its own"
+    note = "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: too few positives for an own threshold"
     return Table("Thresholds by label", columns, tuple(rows), (note,))

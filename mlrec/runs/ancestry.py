@@ -11,13 +11,13 @@ import safetensors
 from mlrec.config import PATHS
 from mlrec.lineage import Lineage, Training, lineage_from, unknown_lineage
 from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, Scored
+from mlrec.runs.record import RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 
 METADATA_KEY = "mlrec"  # of a model file; see `models.checkpoint`
 
 
-def training_of(train: Scored, run: str = "") -> Training:
+def training_of(train: SplitRecord, run: str = "") -> Training:
     """The training on a split, as a lineage lists it."""
     return Training(train.dataset, train.kind, train.split, train.samples, train.digest, run)
 

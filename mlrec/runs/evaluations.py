@@ -11,18 +11,18 @@ from mlrec.lineage import Lineage, unknown_lineage
 from mlrec.renamed import current_keys
 from mlrec.runs import directory
 from mlrec.runs.ancestry import lineage_at
-from mlrec.runs.record import Run, RunRecord, Scored
+from mlrec.runs.record import Run, RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import MODEL_FILE, read_own_json
 
 FILE = "eval.json"
 
 
-class _Evaluation(msgspec.Struct, frozen=True):
+class _EvaluationRecord(msgspec.Struct, frozen=True):
     """`eval.json`; without `config`, or with `lam_at_test`, its numbers are not those of the model as it is."""
 
     model: str
-    scored: Scored
+    scored: SplitRecord
     config: dict[str, Any] | None = None
     lam_at_test: bool = False
     environment: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
 
 
 def _as_run(file: Path, lam_at_test: bool) -> Run | None:
-    found = read_own_json(file, _Evaluation, RunError, "evaluate the model again")
+    found = read_own_json(file, _EvaluationRecord, RunError, "evaluate the model again")
     if found.config is None or (found.lam_at_test and not lam_at_test):
         return None
     folder, beside = file.parent, file.parent.parent
@@ -57,7 +57,7 @@ def _as_run(file: Path, lam_at_test: bool) -> Run | None:
         status="finished",
         config=current_keys(found.config),
         scored=found.scored,
-        train=None if last is None else Scored(last.dataset, last.kind, last.split, last.samples, last.digest),
+        train=None if last is None else SplitRecord(last.dataset, last.kind, last.split, last.samples, last.digest),
         lineage=before,
         model={"backbone": str(found.config.get("backbone", "")).partition(".")[0]},  # its weights are not the tag's
         environment=found.environment,

@@ -14,20 +14,20 @@ from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_bytes, write_text, writing
 
 
-class _Steps(msgspec.Struct, tag_field="event", tag="steps"):
+class _StepsEntry(msgspec.Struct, tag_field="event", tag="steps"):
     epoch: int
     step: int
     loss: float | None
     lr: float
 
 
-class _Epoch(msgspec.Struct, tag_field="event", tag="epoch"):
+class _EpochEntry(msgspec.Struct, tag_field="event", tag="epoch"):
     epoch: int
     step: int
     loss: float
 
 
-class _Scored(msgspec.Struct, tag_field="event", tag="scored"):
+class _ScoredEntry(msgspec.Struct, tag_field="event", tag="scored"):
     epoch: int
     step: int
     split: str
@@ -60,7 +60,7 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 def _entry(line: bytes, path: Path) -> dict[str, Any]:
     try:
         entry = msgspec.json.decode(line, type=dict[str, Any])
-        msgspec.convert(entry, _Steps | _Epoch | _Scored)
+        msgspec.convert(entry, _StepsEntry | _EpochEntry | _ScoredEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{printable(path)}: {printable(error)}; not a log that training wrote") from error
     return entry

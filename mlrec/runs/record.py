@@ -21,7 +21,7 @@ FORMAT = "mlrec-run/1"
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
-class Scored(msgspec.Struct, frozen=True):
+class SplitRecord(msgspec.Struct, frozen=True):
     """A split that a run used: where it lies, how many samples, and the digest of its manifest."""
 
     dataset: str
@@ -56,8 +56,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str] = []
     started: str = ""
     finished: str | None = None
-    train: Scored | None = None
-    scored: Scored | None = None
+    train: SplitRecord | None = None
+    scored: SplitRecord | None = None
     model: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     seconds: dict[str, float] = {}

@@ -12,7 +12,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images.decode import decode
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.shapes import NAME, draw_shapes
-from mlrec.reports.figures.gallery import draw_gallery, said_and_true
+from mlrec.reports.figures.gallery import draw_gallery, labels_to_show
 from mlrec.reports.render.table import Table
 from mlrec.runs import directory
 from mlrec.runs.record import Run, RunRecord
@@ -143,7 +143,7 @@ def _draw(run: Run, dataset: Dataset, path: Path) -> None:
     samples = range(min(SHOWN, len(manifest)))
     title = f"{run.record.name}: the first {counted(len(samples), 'scene')} of {manifest.split}"
     pictures = [decode(manifest.path_of(k)) for k in samples]
-    draw_gallery(pictures, [said_and_true(predictions, k) for k in samples], path, title=title)
+    draw_gallery(pictures, [labels_to_show(predictions, k) for k in samples], path, title=title)
 
 
 def _files(out: Path, dataset: Dataset, picture: Path) -> dict[Path, str]:

@@ -65,7 +65,7 @@ def test_positives_alone_are_marked() -> None:
     assert set(hundred) <= set(main.rows[0].marks)
     shown = render_text([main, by_label])
     assert "100.0¶" in shown
-    assert "¶ 2 labels without a known negative: any prediction of them counts as right" in shown
+    assert "¶ 2 labels without a known negative: any prediction of them counts as correct" in shown
     assert "no AP for 2 of 2 labels, without a known positive or without a known negative: 0, 1" in shown
 
 

@@ -13,7 +13,7 @@ from mlrec.predictions import Predictions
 from mlrec.reports.paper.published import DATASETS
 from mlrec.reports.settings import recipe_values
 from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, Scored
+from mlrec.runs.record import RunRecord, SplitRecord
 
 # The golden set of the metric definitions: 4 samples, 4 labels, the last without a positive.
 SCORES = [[0.9, 0.6, 0.2, 0.1], [0.5, 0.7, 0.8, 0.3], [0.5, 0.2, 0.9, 0.6], [0.1, 0.55, 0.7, 0.65]]
@@ -54,7 +54,9 @@ def write_run(
     if "train" not in record:
         full = next((full for full in DATASETS.values() if full.kind == kind), None)
         part, samples = (full.train_split, full.train_samples) if full else ("train", 100)
-        record["train"] = Scored(dataset=dataset, kind=kind, split=part, samples=samples, digest=f"{part}-{digest}")
+        record["train"] = SplitRecord(
+            dataset=dataset, kind=kind, split=part, samples=samples, digest=f"{part}-{digest}"
+        )
     tag = {"backbone": "resnet101.tv_in1k", "weights": "resnet101.tv_in1k"}
     RunRecord(
         name=name,
@@ -63,7 +65,7 @@ def write_run(
         model=record.pop("model", tag),
         started="2026-01-01T00:00:00",
         finished="2026-01-01T00:01:00",
-        scored=Scored(dataset=dataset, kind=kind, split=split, samples=len(logits), digest=digest),
+        scored=SplitRecord(dataset=dataset, kind=kind, split=split, samples=len(logits), digest=digest),
         **record,
     ).save(path)
     Predictions(labels, ids, logits, targets, digest).save(path / directory.PREDICTIONS)

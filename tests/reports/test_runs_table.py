@@ -12,7 +12,7 @@ from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import over_seeds, rescored, result_of
 from mlrec.reports.runs_table import runs_table
-from mlrec.runs.record import Run, Scored
+from mlrec.runs.record import Run, SplitRecord
 from mlrec.utils.errors import PredictionsError
 from tests.reports.builders import LABELS, SCORES, TARGETS, logits_of, write_run
 
@@ -77,7 +77,7 @@ def test_runs_equal_but_for_the_seed_become_one_row_of_means(tmp_path):
     table = runs_table(merged)
     assert sorted(str(n) for n in cells(table, "seeds")) == ["3", "None"]
     assert sorted(str(s) for s in cells(table, "settings")) == ["lr 0.01", "lr 0.3"]
-    assert any(note.startswith("n: runs equal but for the seed") for note in table.footnotes)
+    assert any(note.startswith("n: number of runs that differ in the seed only") for note in table.footnotes)
 
 
 def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
@@ -94,10 +94,10 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
     table = runs_table(results(*paths))
     groups = {title: len(rows) for title, rows in table.groups()}
     assert sorted(groups.values()) == [1, 1, 1, 1, 1, 1, 2]
-    (why,) = [note for note in table.footnotes if "must not be compared" in note]
+    (why,) = [note for note in table.footnotes if "not comparable" in note]
     assert why == (
-        "toy test: blocks differ in sample count, annotations, conventions, resolution, extra data and must not be "
-        "compared with each other"
+        "toy test: groups differ in sample count, annotations, conventions, resolution, extra data and are not "
+        "comparable"
     )
     assert any("224 px" in title for title in groups)
     assert any("extra data unknown (coco-1)" in title for title in groups)
@@ -177,6 +177,6 @@ def test_runs_of_other_weights_or_training_data_are_no_seeds_of_each_other(tmp_p
     rows = results(
         write_run(tmp_path, "a", config={"seed": 0}),
         write_run(tmp_path, "b", config={"seed": 1}, model={"weights": "resnet101.a1h_in1k"}),
-        write_run(tmp_path, "c", config={"seed": 2}, train=Scored("toy", "csv", "train", 9, "other")),
+        write_run(tmp_path, "c", config={"seed": 2}, train=SplitRecord("toy", "csv", "train", 9, "other")),
     )
     assert [row.names for row in over_seeds(rows)] == [("a",), ("b",), ("c",)]

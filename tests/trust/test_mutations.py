@@ -13,7 +13,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Predictions
 from mlrec.runs import log
-from mlrec.runs.record import RunRecord, Scored
+from mlrec.runs.record import RunRecord, SplitRecord
 from mlrec.utils.errors import ValidationReport
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.score import read_truth, score
@@ -90,7 +90,7 @@ def config(root: Path) -> Made:
 
 
 def record(root: Path) -> Made:
-    used = Scored("x", "csv", "test", 4, "0" * 64, str(root))
+    used = SplitRecord("x", "csv", "test", 4, "0" * 64, str(root))
     RunRecord(name="r", status="finished", config={"lr": 0.1}, train=used, scored=used, notes=["a"]).save(root)
     return root / "run.json", lambda: RunRecord.load(root)
 

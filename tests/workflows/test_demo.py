@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mlrec.predictions import Predictions
-from mlrec.reports.figures.gallery import Shown, draw_gallery, said_and_true
+from mlrec.reports.figures.gallery import PredictedLabel, draw_gallery, labels_to_show
 from mlrec.runs.record import Run
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError
@@ -117,14 +117,14 @@ def test_the_picture_tells_right_wrong_and_missed_apart(tmp_path: Path) -> None:
         np.array([[2.0, 0.0, -1.0, -3.0]], np.float32),
         np.array([[1, 0, 1, 0]], np.int8),
     )
-    shown = said_and_true(predictions, 0)
-    assert [(one.label, one.said, one.true) for one in shown] == [
+    shown = labels_to_show(predictions, 0)
+    assert [(one.label, one.predicted, one.true) for one in shown] == [
         ("cat", True, True),
         ("dog", True, False),
         ("cow", False, True),
     ]
     assert shown[1].probability == 0.5
-    formula = Shown("$x_$", 0.1, said=True, true=True)
+    formula = PredictedLabel("$x_$", 0.1, predicted=True, true=True)
     draw_gallery([np.full((30, 40, 3), (9, 99, 199), np.uint8)], [[*shown, formula]], tmp_path / "p.png", title="t")
     with Image.open(tmp_path / "p.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Many small pictures on one sheet, each with a line of text: what a list of file names cannot show."""
+"""Contact sheets: many thumbnails with captions in one PNG file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 SIDE, TEXT, GAP = 200, 30, 8  # pixels
 COLUMNS = 6
 SUFFIXES = (".png",)
-TALLEST = 30_000
-LETTERS = 33  # of a caption line
+TALLEST = 30_000  # pixels: largest height of a sheet
+LETTERS = 33  # characters of a caption line
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: an image file, or a box (x, y, width, height) of it, and at most two short lines below."""
+    """One thumbnail.
+
+    Attributes:
+        image: Image file.
+        caption: Text below it, at most two lines.
+        box: Part of the image to show, (x, y, width, height) in pixels; by default the whole image.
+    """
 
     image: Path
     caption: str
@@ -33,25 +39,37 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """Pictures that belong together, below a heading where there is one."""
+    """Thumbnails that belong together, with a heading above; an empty heading takes no space."""
 
     heading: str
     tiles: tuple[Tile, ...]
 
 
-def write_sheet(lines: Sequence[SheetRow], path: Path) -> int:
-    """Draw `lines` into the PNG file `path`; those that no sheet can hold are left out. How many pictures it shows."""
+def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
+    """Write a contact sheet.
+
+    Args:
+        rows: Rows of thumbnails; rows that would make the sheet higher than 30,000 pixels are left out.
+        path: PNG file to write.
+
+    Returns:
+        Number of thumbnails on the sheet.
+
+    Raises:
+        UsageError: The name of the file does not end in `.png`.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     check_ending(path, SUFFIXES, "--contact-sheet")
-    rows = list(_rows(lines))
     shown: list[tuple[str, tuple[Tile, ...]]] = []
     height = GAP
-    for heading, tiles in rows:
-        need = (TEXT if heading else 0) + SIDE + TEXT + GAP
-        if height + need > TALLEST:
+    for heading, tiles in _sheet_lines(rows):
+        line_height = SIDE + TEXT + GAP
+        if heading:
+            line_height += TEXT
+        if height + line_height > TALLEST:
             break
-        height += need
+        height += line_height
         shown.append((heading, tiles))
     sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, max(height, GAP + TEXT)), "white")
     pen, small, large = ImageDraw.Draw(sheet), ImageFont.load_default(size=11), ImageFont.load_default(size=15)
@@ -69,10 +87,13 @@ def write_sheet(lines: Sequence[SheetRow], path: Path) -> int:
     return sum(len(tiles) for _, tiles in shown)
 
 
-def _rows(lines: Sequence[SheetRow]) -> Iterator[tuple[str, tuple[Tile, ...]]]:
-    for line in lines:
-        for start in range(0, len(line.tiles), COLUMNS):
-            yield line.heading if start == 0 else "", line.tiles[start : start + COLUMNS]
+def _sheet_lines(rows: Sequence[SheetRow]) -> Iterator[tuple[str, tuple[Tile, ...]]]:
+    """Split rows into lines of at most `COLUMNS` thumbnails; the first line of a row has its heading."""
+    for row in rows:
+        heading = row.heading
+        for start in range(0, len(row.tiles), COLUMNS):
+            yield heading, row.tiles[start : start + COLUMNS]
+            heading = ""
 
 
 def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int], font: object) -> None:
@@ -92,7 +113,7 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
 
 
 def _folded(caption: str) -> list[str]:
-    """At most two lines; of a long text the end, where names of files differ."""
+    """Break a caption into two lines; of a long caption keep the end, where file names differ."""
     text = drawable(caption)
     if len(text) > 2 * LETTERS:
         text = "..." + text[3 - 2 * LETTERS :]
@@ -100,5 +121,10 @@ def _folded(caption: str) -> list[str]:
 
 
 def drawable(text: str) -> str:
-    """`text` in what Pillow's own font can draw."""
+    """Replace the characters that Pillow's default font cannot draw.
+
+    Example:
+        >>> drawable("λ of café")
+        '? of café'
+    """
     return printable(text).encode("latin-1", "replace").decode("latin-1")

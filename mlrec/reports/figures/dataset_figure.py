@@ -1,4 +1,4 @@
-"""A dataset as one picture: labels, labels per image, what comes together."""
+"""Figure of a dataset: positives by label, labels per sample, and co-occurrence of labels."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ COLOURS = (
     "#D55E00",
 )  # Okabe and Ito, safe for colour-blind eyes
 SUFFIXES = (".png", ".svg", ".pdf")
-NAMED = 40  # with more labels than that, only every k-th is written at the axes
+NAMED = 40  # with more labels, only every k-th name is written at the axes
 
 
 def draw(statistics: DataStatistics, path: Path) -> None:
-    """Draw `statistics` into `path`, a .png, .svg or .pdf.
+    """Draw the statistics of a dataset.
+
+    Args:
+        statistics: Statistics of the dataset.
+        path: File to write: `.png`, `.svg` or `.pdf`.
 
     Raises:
-        UsageError: another kind of file.
+        UsageError: The file has another ending.
     """
     from matplotlib.figure import Figure
 
@@ -70,20 +74,22 @@ def _histogram(axes: Any, statistics: DataStatistics) -> None:
             color=_colour(k),
         )
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("positive labels of a sample")
-    axes.set_ylabel("% of samples")
+    axes.set_xlabel("positive labels per sample")
+    axes.set_ylabel("samples, %")
     axes.legend()
 
 
 def _together(axes: Any, statistics: DataStatistics, figure: Any) -> None:
     counts = np.array(statistics.cooccurrence, dtype=np.float64)
-    alone = np.diag(counts)[:, None]
-    shares = np.divide(counts, alone, out=np.zeros_like(counts), where=alone > 0)
-    drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
+    positives = np.diag(counts)[:, None]
+    shares = np.divide(counts, positives, out=np.zeros_like(counts), where=positives > 0)
+    image = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     _name(axes.xaxis, statistics.labels, rotation=90)
     _name(axes.yaxis, statistics.labels)
-    axes.set_title("% of the row's positives that have the column's label, too", fontsize=10)
-    figure.colorbar(drawn, ax=axes)
+    axes.set_title(
+        "co-occurrence: % of the positives of the row's label that also have the column's label", fontsize=10
+    )
+    figure.colorbar(image, ax=axes)
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
@@ -94,7 +100,7 @@ def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name as matplotlib may draw it: `$` would start a formula."""
+    """Escape `$`, which would start a formula in matplotlib."""
     return printable(name).replace("$", r"\$")
 
 

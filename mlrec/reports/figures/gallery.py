@@ -1,4 +1,4 @@
-"""What a model says of some samples, beside what is true, as one picture."""
+"""Figure of some samples with their predicted and true labels."""
 
 from __future__ import annotations
 
@@ -14,51 +14,83 @@ from mlrec.predictions import Predictions, probabilities_of
 from mlrec.utils.files import write_bytes
 
 COLUMNS = 4
-LINE = 0.075  # height of a line of text, as a share of a picture's
-# Blue, vermilion and grey are told apart by colour-blind readers, too; the signs say the same without colour.
+LINE = 0.075  # height of a line of text, as a fraction of the height of an image
+# Colour-blind readers can distinguish blue, vermilion and grey; the signs mean the same without colour.
 RIGHT, WRONG, MISSED = ("✓", "#0072B2"), ("✗", "#D55E00"), ("○", "#555555")
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One label of one sample: its name, its probability, and whether it was said and is true."""
+class PredictedLabel:
+    """One label of one sample.
+
+    Attributes:
+        label: Name of the label.
+        probability: Probability that the model gives.
+        predicted: Whether the probability is at least 0.5.
+        true: Whether the sample is positive.
+    """
 
     label: str
     probability: float
-    said: bool
+    predicted: bool
     true: bool
 
+    @property
+    def mark(self) -> tuple[str, str]:
+        """Sign and colour."""
+        if not self.predicted:
+            return MISSED
+        if self.true:
+            return RIGHT
+        return WRONG
 
-def said_and_true(predictions: Predictions, sample: int) -> list[Shown]:
-    """The labels of a sample that the model says (p >= 0.5) or that are true, the most probable first."""
+
+def labels_to_show(predictions: Predictions, sample: int) -> list[PredictedLabel]:
+    """Return the labels of a sample that are predicted (p >= 0.5) or true, the most probable first.
+
+    Args:
+        predictions: Predictions; without targets no label is true.
+        sample: Row of the sample.
+    """
     logits = predictions.logits[sample].astype(np.float64)
-    truth = np.zeros(len(logits)) if predictions.targets is None else predictions.targets[sample]
-    shown = [
-        Shown(label, float(probabilities_of(logit)), bool(logit >= 0), bool(target == 1))
-        for label, logit, target in zip(predictions.labels, logits, truth, strict=True)
-        if logit >= 0 or target == 1
-    ]
-    return sorted(shown, key=lambda one: -one.probability)
+    truth = np.zeros(len(logits))
+    if predictions.targets is not None:
+        truth = predictions.targets[sample]
+    probabilities = probabilities_of(logits)
+    labels = []
+    for k, name in enumerate(predictions.labels):
+        label = PredictedLabel(name, float(probabilities[k]), bool(logits[k] >= 0), bool(truth[k] == 1))
+        if label.predicted or label.true:
+            labels.append(label)
+    return sorted(labels, key=lambda label: -label.probability)
 
 
 def draw_gallery(
-    images: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[Shown]], path: Path, *, title: str
+    images: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[PredictedLabel]], path: Path, *, title: str
 ) -> None:
-    """Draw images, (H, W, 3) each, with their labels below, into the PNG file `path`."""
+    """Draw images with their labels below.
+
+    Args:
+        images: Images (H, W, 3).
+        labels: Labels of each image.
+        path: PNG file to write.
+        title: Title of the figure.
+    """
     from matplotlib.figure import Figure
 
     rows = -(-len(images) // COLUMNS)
     most = max((len(shown) for shown in labels), default=0)
     figure = Figure(figsize=(3 * COLUMNS, (3 + 3 * LINE * (most + 1)) * rows + 0.6), layout="constrained")
-    figure.suptitle(f"{title}\n{RIGHT[0]} said and true   {WRONG[0]} said, not true   {MISSED[0]} true, not said")
+    legend = f"{RIGHT[0]} true positive   {WRONG[0]} false positive   {MISSED[0]} false negative"
+    figure.suptitle(f"{title}\n{legend}")
     panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     for panel in panels:
         panel.axis("off")
     for panel, image, shown in zip(panels, images, labels, strict=False):
         panel.imshow(_square(image))
-        for line, one in enumerate(shown):
-            sign, colour = MISSED if not one.said else RIGHT if one.true else WRONG
-            text = f"{sign} {one.label} {one.probability:.2f}"
+        for line, label in enumerate(shown):
+            sign, colour = label.mark
+            text = f"{sign} {label.label} {label.probability:.2f}"
             panel.text(
                 0, -0.02 - LINE * line, text, color=colour, transform=panel.transAxes, va="top", parse_math=False
             )
@@ -68,7 +100,7 @@ def draw_gallery(
 
 
 def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image on a white square, at its foot, where its labels begin."""
+    """Pad an image to a white square; the image is at the bottom, next to its labels."""
     height, width = image.shape[:2]
     side = max(height, width)
     canvas = np.full((side, side, 3), 255, dtype=np.uint8)

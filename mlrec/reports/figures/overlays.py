@@ -1,4 +1,4 @@
-"""Maps over pictures: strips of a picture and its maps, and a scale that holds for all of them."""
+"""Heat maps over images: strips of an image and its maps, with one colour scale for all of them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,23 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Corners = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
-COLOURS = "viridis"  # perceptually uniform, and told apart by colour-blind readers
-OPACITY = (0.3, 0.8)  # of nothing, and of the value farthest from it: where nothing speaks the picture is seen
-PEAKS_BELOW = 0.9
-GAP, LINE = 10, 18  # pixels: between panels, a line of text
-SCALE, RAMP = 44, 300  # pixels: the scale's height, the length of its colours
-MOST_PIXELS = 30_000  # of a sheet's height
+COLOURS = "viridis"  # perceptually uniform, and distinguishable for colour-blind readers
+OPACITY = (0.3, 0.8)  # at zero, and at the largest value: the image stays visible if a location contributes nothing
+PEAKS_BELOW = 0.9  # quantile of the peaks that the last colour stands for
+GAP, LINE = 10, 18  # pixels: between panels, height of a line of text
+SCALE, RAMP = 44, 300  # pixels: height of the scale, length of its colour bar
+MOST_PIXELS = 30_000  # largest height of a sheet
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that the first and the last colour stand for, and what they are."""
+    """Colour scale: the values of the first and the last colour.
+
+    Attributes:
+        low: Value of the first colour.
+        high: Value of the last colour.
+        meaning: What the values are, in words.
+    """
 
     low: float
     high: float
@@ -41,16 +47,25 @@ class Range:
 
     @classmethod
     def over(cls, maps: Sequence[NDArray[np.floating]], meaning: str) -> Range:
-        """From the lowest value of any map, or 0, to what nine in ten of the peaks stay below: the rest saturate."""
+        """Return a scale for some maps.
+
+        It starts at their lowest value, or at 0, and ends at the 90 % quantile of their peaks; higher values saturate.
+
+        Args:
+            maps: Arrays (..., h, w).
+            meaning: What the values are, in words.
+        """
         peaks = np.concatenate([values.max(axis=(-2, -1)).ravel() for values in maps])
         low = min([0.0, *(float(values.min()) for values in maps)])
         high = float(np.quantile(peaks, PEAKS_BELOW))
-        return cls(low, high if high > 0 else 1.0, meaning)
+        if high <= 0:
+            high = 1.0
+        return cls(low, high, meaning)
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A picture and the lines above it."""
+    """An image and the lines of text above it."""
 
     pixels: Pixels
     text: tuple[str, ...]
@@ -58,14 +73,14 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Panels side by side, below a heading."""
+    """Panels side by side with a heading above."""
 
     heading: str
     panels: tuple[Panel, ...]
 
 
 def shrunk(pixels: Pixels, side: int) -> Pixels:
-    """The picture with its longer side of at most `side` pixels."""
+    """Return the image (H, W, 3), reduced if its longer side exceeds `side` pixels."""
     from PIL import Image
 
     picture = Image.fromarray(pixels)
@@ -74,13 +89,13 @@ def shrunk(pixels: Pixels, side: int) -> Pixels:
 
 
 def overlaid(pixels: Pixels, values: NDArray[np.floating], colours: Range, box: Corners | None = None) -> Pixels:
-    """The picture in grey under the colours of a map, that was made of the whole picture or of a box of it.
+    """Return the image in grey with the colours of a map on top.
 
     Args:
-        pixels: (H, W, 3).
-        values: (h, w), whose cells divide the picture or the box evenly: the squash of evaluation undone.
-        colours: what the colours stand for.
-        box: in pixels of the picture; the rest of it stays grey.
+        pixels: Image (H, W, 3).
+        values: Map (h, w); its cells divide the image or the box evenly, as evaluation resizes either to a square.
+        colours: Colour scale.
+        box: Part of the image that the map is of, in pixels; the rest stays grey. By default the whole image.
     """
     from matplotlib import colormaps
     from PIL import Image
@@ -90,12 +105,13 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], colours: Range, box: 
     smooth = Image.fromarray(values.astype(np.float32)).resize(
         (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BILINEAR
     )
-    drawn = np.asarray(smooth)
-    share = (drawn - colours.low) / (colours.high - colours.low)
+    enlarged = np.asarray(smooth)
+    share = (enlarged - colours.low) / (colours.high - colours.low)
     painted = 255 * colormaps[COLOURS](np.clip(share, 0, 1))[..., :3]
     faint, strong = OPACITY
-    opacity = faint + (strong - faint) * np.sqrt(np.clip(np.abs(drawn) / colours.high, 0, 1))[..., None]
+    opacity = faint + (strong - faint) * np.sqrt(np.clip(np.abs(enlarged) / colours.high, 0, 1))[..., None]
     grey = np.repeat(np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float64)[..., None], 3, axis=2)
+    # A box may exceed the image: only the part of the map inside the image is painted.
     rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
     part = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
     grey[rows, columns] += opacity[part] * (painted[part] - grey[rows, columns])
@@ -103,7 +119,7 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], colours: Range, box: 
 
 
 def outlined(pixels: Pixels, box: Corners) -> Pixels:
-    """The picture with a box drawn into it."""
+    """Return the image with the outline of a box."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(pixels)
@@ -115,13 +131,24 @@ def outlined(pixels: Pixels, box: Corners) -> Pixels:
 
 
 def draw_strips(strips: Sequence[Strip], colours: Range | None = None) -> tuple[bytes, int]:
-    """A PNG of strips one below the other, the scale at its foot; and how many of them fitted on it."""
+    """Draw strips one below the other into a PNG.
+
+    Args:
+        strips: Strips; those that do not fit on the sheet are left out.
+        colours: Colour scale to draw at the bottom; by default none.
+
+    Returns:
+        Content of the PNG, and the number of strips on it.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     fitting = _fitting(strips)
-    wide = max([*map(_width, fitting), _scale_width(colours) if colours else 0]) + GAP
-    height = sum(map(_height, fitting)) + GAP + (SCALE if colours else 0)
-    sheet = Image.new("RGB", (wide, height), "white")
+    widths = [_width(strip) for strip in fitting]
+    height = sum(_height(strip) for strip in fitting) + GAP
+    if colours:
+        widths.append(_scale_width(colours))
+        height += SCALE
+    sheet = Image.new("RGB", (max(widths, default=0) + GAP, height), "white")
     pen, small, large = ImageDraw.Draw(sheet), ImageFont.load_default(size=12), ImageFont.load_default(size=14)
     top = GAP
     for strip in fitting:
@@ -182,29 +209,33 @@ def _draw_scale(sheet: Image.Image, colours: Range, top: int) -> None:
     ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, RAMP))[:, :3]).astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(ramp[None], thick, axis=0)), (GAP, top))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    marks = {colours.low: "la", colours.high: "ra"} | ({0.0: "ma"} if _clear(colours) else {})
-    for value, anchor in marks.items():
-        place = GAP + (value - colours.low) / (colours.high - colours.low) * (RAMP - 1)
-        pen.line((place, top + thick, place, top + thick + 4), fill="black")
-        text = f"{value:.2g}" + (" or more" if value == colours.high else "")
-        pen.text((place, top + thick + 4), text, "black", font=font, anchor=anchor)
+    # Value, its text, and the part of the text that is at its position: left end, right end or middle.
+    ticks = [(colours.low, f"{colours.low:.2g}", "la"), (colours.high, f"{colours.high:.2g} or more", "ra")]
+    if _has_zero_tick(colours):
+        ticks.append((0.0, "0", "ma"))
+    for value, text, anchor in ticks:
+        position = GAP + (value - colours.low) / (colours.high - colours.low) * (RAMP - 1)
+        pen.line((position, top + thick, position, top + thick + 4), fill="black")
+        pen.text((position, top + thick + 4), text, "black", font=font, anchor=anchor)
     pen.text((GAP + RAMP + GAP, top - 2), drawable(colours.meaning), "black", font=font)
 
 
-def _clear(colours: Range) -> bool:
-    """Whether zero lies far enough from both ends for a mark of its own."""
+def _has_zero_tick(colours: Range) -> bool:
+    """Return whether zero is far enough from both ends of the scale for a tick of its own."""
     return 0.12 < -colours.low / (colours.high - colours.low) < 0.88
 
 
 class FileNames:
-    """A file name for each item, from its id; numbered where one is taken."""
+    """File names for items, made from their ids; a number is appended to a name that is taken."""
 
     def __init__(self, taken: set[str] | None = None) -> None:
         self._taken = set(taken or ())
 
     def of(self, item: Item) -> str:
-        """The name for an item that has none yet."""
-        shown = item.path.name if item.id == str(item.path) else item.id
+        """Return a new file name for an item."""
+        shown = item.id
+        if shown == str(item.path):
+            shown = item.path.name
         stem = re.sub(r"[^\w.#-]+", "_", printable(shown)).strip("_.") or "image"
         name, number = f"{stem}.png", 1
         while name.casefold() in self._taken:
@@ -215,10 +246,18 @@ class FileNames:
 
 
 def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Corners | None]:
-    """The whole image, its longer side of at most `side` pixels, as decoded; and where in it the item's box lies.
+    """Read the image of an item, upright and reduced.
+
+    Args:
+        item: Image, or a box of an image.
+        side: Largest length of the longer side in pixels.
+        how: Image backend.
+
+    Returns:
+        Whole image (H, W, 3), and the corners of the item's box in it; None if the item is a whole image.
 
     Raises:
-        DataError: the image cannot be read.
+        DataError: The image cannot be read.
     """
     stored = load(item.path, how)
     whole = upright(stored.pixels, stored.orientation)

@@ -1,4 +1,7 @@
-"""Figures: colours that colour-blind readers can tell apart, never colour alone; drawn without a display."""
+"""Figures of a report: line plots, precision-recall curves, AP by label, co-occurrence.
+
+Colours are distinguishable for colour-blind readers, and lines also differ in style or marker. No display is needed.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,18 @@ if TYPE_CHECKING:
 
     from mlrec.reports.paper.figure5 import Series
 
-# Okabe and Ito (2008): eight colours that stay distinct in every common kind of colour blindness.
+# Okabe and Ito (2008): eight colours that are distinct in every common kind of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":")
 FORMATS = ("png", "svg", "pdf")
-LONGEST_LEGEND = 44
-MOST_PANELS = 100  # labels drawn in one figure
+LONGEST_LEGEND = 44  # characters
+MOST_PANELS = 100  # labels in one figure
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """What every figure is made and saved under. Names of strangers are text: `$` starts no formula."""
+    """Set matplotlib's options for making and saving a figure; `$` in a name does not start a formula."""
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
@@ -42,23 +45,28 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
     }  # fmt: skip
     with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for a sign the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # matplotlib draws a box for a missing glyph
         yield
 
 
 def image(figure: Figure, kind: str = "png") -> bytes:
-    """The figure as a file's content; equal figures give equal bytes."""
+    """Return a figure as the content of a file; equal figures give equal bytes.
+
+    Args:
+        figure: Figure to save.
+        kind: "png", "svg" or "pdf".
+    """
     stream = io.BytesIO()
-    stamp: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with style():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another format must not move anything
-        figure.savefig(stream, format=kind, dpi=150, metadata=stamp)
+        figure.set_layout_engine("none")  # the layout is computed once, so it is the same in every format
+        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
     return stream.getvalue()
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write the figure as `stem.png` and `stem.svg`; gives the paths."""
+    """Write a figure as `stem.png` and `stem.svg`, and return the paths."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
     for path, kind in zip(paths, kinds, strict=True):
         write_bytes(path, image(figure, kind))
@@ -66,48 +74,63 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 
 def sweep_figure(series: Sequence[Series], key: str) -> Figure:
-    """MAP against λ or H: one line a series, bars of one standard deviation over seeds, a ring at the peak."""
+    """Draw mAP against λ or H: one line per series, error bars of one standard deviation, a ring at the peak.
+
+    Args:
+        series: Lines.
+        key: "lam" or "heads".
+    """
     with style():
         figure, axes = _figure(5.2, 3.4)
-        spread = any(point.sd for line in series for point in line.points)
         for k, line in enumerate(series):
             x, y = [point.x for point in line.points], [100 * point.mAP for point in line.points]
             bars = [100 * (point.sd or 0.0) for point in line.points]
-            drawn = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": STYLES[k % 4]}
-            axes.errorbar(
-                x, y, yerr=bars if any(bars) else None, capsize=2, ms=4, lw=1.2, label=_short(line.name), **drawn
-            )
+            marks: dict[str, Any] = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": STYLES[k % 4]}
+            if any(bars):
+                marks |= {"yerr": bars}
+            axes.errorbar(x, y, capsize=2, ms=4, lw=1.2, label=_short(line.name), **marks)
             axes.plot([line.peak.x], [100 * line.peak.mAP], "o", ms=10, mfc="none", mec=COLOURS[k % 8])
-        axes.set(xlabel="λ" if key == "lam" else "number of heads H", ylabel="mAP, %")
-        title = "ring: the peak" + (", bars: one sd over seeds" if spread else "")
+        axes.set(xlabel={"lam": "λ", "heads": "number of heads H"}[key], ylabel="mAP, %")
+        title = "ring: peak"
+        if any(point.sd for line in series for point in line.points):
+            title += ", bars: standard deviation over seeds"
         axes.legend(title=title, fontsize="small", title_fontsize="small")
         return figure
 
 
 def learning_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Training loss of each epoch and mAP of each scoring, from the lines of `log.jsonl` of some runs."""
+    """Draw the training loss and the mAP of some runs against the epoch.
+
+    Args:
+        logs: Entries of `log.jsonl`, by name of the run.
+    """
     with style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         loss, score = figure.subplots(1, 2)
         for k, (name, entries) in enumerate(logs.items()):
-            look = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.2, "label": _short(name)}
+            line = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.2, "label": _short(name)}
             epochs = [e for e in entries if e.get("event") == "epoch"]
-            loss.plot([e["epoch"] for e in epochs], [e["loss"] for e in epochs], **look)
+            loss.plot([e["epoch"] for e in epochs], [e["loss"] for e in epochs], **line)
             scored = [e for e in entries if e.get("event") == "scored" and e.get("mAP") is not None]
             marker = MARKERS[k % 8]
-            score.plot([e["epoch"] for e in scored], [100 * e["mAP"] for e in scored], marker=marker, ms=4, **look)
-        loss.set(xlabel="epoch", ylabel="training loss, mean of the epoch")
+            score.plot([e["epoch"] for e in scored], [100 * e["mAP"] for e in scored], marker=marker, ms=4, **line)
+        loss.set(xlabel="epoch", ylabel="training loss, mean over the epoch")
         score.set(xlabel="epoch", ylabel="mAP, %")
         loss.legend(fontsize="x-small")
         return figure
 
 
 def precision_recall_figure(logits: Floats, targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """One small panel a label: precision against recall over all thresholds, a dot at p = 0.5.
+    """Draw precision against recall, one panel per label, with a dot at p = 0.5.
 
-    Unknown samples are left out. Labels without a positive have no curve.
+    Labels without a positive have no panel.
+
+    Args:
+        logits: Logits (N, C).
+        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown; unknown samples are left out.
+        labels: Names of the C labels.
     """
     shown = [c for c in range(len(labels)) if (targets[:, c] == 1).any()][:MOST_PANELS]
     with style():
@@ -121,7 +144,7 @@ def precision_recall_figure(logits: Floats, targets: NDArray[np.int8], labels: S
             panel.set_axis_off()
         for panel, c in zip(panels.flat, shown, strict=False):
             recall, precision, at_half = curve(logits[:, c], targets[:, c])
-            # held back to the point before: the area under these steps is AP
+            # the step before each point has the precision of the point, so the area under the curve is AP
             panel.step([0.0, *recall], [precision[0], *precision], where="pre", color=COLOURS[0], lw=1)
             if at_half is not None:
                 panel.plot(*at_half, "o", color=COLOURS[1], ms=4)
@@ -135,26 +158,42 @@ def precision_recall_figure(logits: Floats, targets: NDArray[np.int8], labels: S
 def curve(
     scores: Floats, targets: NDArray[np.int8]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float] | None]:
-    """Recall and precision at each distinct score from the highest down, and the point of logit ≥ 0 (None: no such).
+    """Return the precision-recall curve of one label.
 
-    Equal scores share one step.
+    Args:
+        scores: Scores (N,).
+        targets: Targets (N,): 1 positive, 0 negative, -1 unknown.
+
+    Returns:
+        Recall and precision at each distinct score, from the highest down; equal scores share one step. And recall and
+        precision at scores >= 0, or None if there are no such scores.
     """
     known = targets >= 0
     scores, positive = scores[known], targets[known] == 1
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # last position of each distinct score
     hits = np.cumsum(positive[order])[last]
     precision, recall = hits / (last + 1), hits / positive.sum()
-    above = int((scores >= 0).sum())
-    if above == 0:
+    predicted = scores >= 0
+    if not predicted.any():
         return recall, precision, None
-    found = int(positive[scores >= 0].sum())
-    return recall, precision, (found / int(positive.sum()), found / above)
+    true_positives = int(positive[predicted].sum())
+    return recall, precision, (true_positives / int(positive.sum()), true_positives / int(predicted.sum()))
 
 
 def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
-    """AP of each label for two runs, joined by a line, the largest gain on top."""
-    both = [(label, a, b) for label, a in ours.items() if a is not None and (b := theirs.get(label)) is not None]
+    """Draw AP by label of two runs, joined by a line, the largest gain at the top.
+
+    Args:
+        ours: AP by label of the first run.
+        theirs: AP by label of the second run.
+        names: Names of both runs for the legend.
+    """
+    both: list[tuple[str, float, float]] = []
+    for label, a in ours.items():
+        b = theirs.get(label)
+        if a is not None and b is not None:
+            both.append((label, a, b))
     both.sort(key=lambda item: item[1] - item[2])
     with style():
         figure, axes = _figure(5.2, 1.2 + 0.2 * max(3, len(both)))
@@ -170,7 +209,14 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 
 
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """P(column | row): how often the column's label is positive where the row's is; blank rows have no positive."""
+    """Draw P(column | row): the fraction of the positives of the row's label that also have the column's label.
+
+    Rows of labels without a positive are blank.
+
+    Args:
+        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
+        labels: Names of the C labels.
+    """
     positive = (targets == 1).astype(np.float64)
     together, each = positive.T @ positive, positive.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -184,15 +230,17 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
         names = [printable(label)[:24] for label in labels]
         axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=6)
         axes.set_yticks(range(len(labels)), names, fontsize=6)
-        axes.set(xlabel="also positive", ylabel="where positive")
-        figure.colorbar(shown, ax=axes, shrink=0.8, label="share of images")
+        axes.set(xlabel="label that is also positive", ylabel="positive label")
+        figure.colorbar(shown, ax=axes, shrink=0.8, label="fraction of samples")
         return figure
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for the lines it names: its end is what tells runs apart."""
+    """Shorten a name for a legend; the end is kept, because there the names of runs differ."""
     shown = printable(name)
-    return shown if len(shown) <= LONGEST_LEGEND else "…" + shown[-LONGEST_LEGEND:]
+    if len(shown) > LONGEST_LEGEND:
+        shown = "…" + shown[-LONGEST_LEGEND:]
+    return shown
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
@@ -206,7 +254,12 @@ Entries = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(entries: Entries, path: Path) -> None:
-    """Draw the lines of `log.jsonl` into a PNG."""
+    """Draw loss, mAP and learning rate of one run against the step.
+
+    Args:
+        entries: Entries of its `log.jsonl`.
+        path: PNG file to write.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -214,7 +267,7 @@ def draw_curves(entries: Entries, path: Path) -> None:
     steps = _of(entries, "steps")
     upper.plot([e["step"] for e in steps], [e["loss"] for e in steps], lw=0.6, alpha=0.4, label="loss")
     epochs = _of(entries, "epoch")
-    upper.plot([e["step"] for e in epochs], [e["loss"] for e in epochs], marker=".", label="loss, mean of an epoch")
+    upper.plot([e["step"] for e in epochs], [e["loss"] for e in epochs], marker=".", label="loss, mean over the epoch")
     upper.set_ylabel("loss")
     scored = upper.twinx()
     for split in dict.fromkeys(e["split"] for e in _of(entries, "scored")):
@@ -225,7 +278,7 @@ def draw_curves(entries: Entries, path: Path) -> None:
     lines = [*upper.get_lines(), *scored.get_lines()]
     upper.legend(lines, [str(line.get_label()) for line in lines], loc="best", fontsize="small")
     lower.plot([e["step"] for e in steps], [e["lr"] for e in steps], lw=1)
-    lower.set(xlabel="step", ylabel="lr")
+    lower.set(xlabel="step", ylabel="learning rate")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     write_bytes(path, picture.getvalue())

@@ -1,69 +1,110 @@
-"""What `mlrec lambda-sweep` prints: λ = 0, the fixed λ and the best one, with intervals; and AP by size and number."""
+"""Tables of `mlrec lambda-sweep`: metrics at λ = 0, the fixed λ and the best λ; AP by size and number of objects."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlrec.metrics.intervals import Interval
 from mlrec.metrics.object_size import SizeBin
-from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LamSweep
+from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LambdaSweep
 from mlrec.reports.render.table import Cell, Column, Row, Table, shown
 from mlrec.utils.errors import counted
 
-RETRAINED = "λ and T are changed at test time alone, on one trained model: another question than training with each"
-GCN = "the paper does not say how it put λ on ML-GCN: here its own logits + λ times its classifiers' maximum"
-STRATA_NOTES = (
-    "positives of the other rows of a block are left out, all negatives stay: compare methods in a row, not rows",
-    "scored as conventions mlrec, in which what is left out counts nowhere",
-    "size: share of the image that the largest object of the label covers, of its mask where there is one",
-    "* the 95 % interval, paired over images, leaves out 0",
+RETRAINED = "λ and T are changed at test time only, on one trained model; training with each λ may give other results"
+GCN = "the paper does not define λ for ML-GCN; here: logits of ML-GCN + λ times the maximum of its classifiers"
+SIZE_NOTES = (
+    "each row leaves out the positives of the other rows of its group and keeps all negatives: compare methods within "
+    "a row, not rows",
+    "scored in conventions mlrec, which ignore what is left out",
+    "size: fraction of the image that the largest object of the label covers (its mask if there is one)",
+    "* the 95 % interval, paired over images, excludes 0",
 )
 
 
-def lam_table(sweep: LamSweep, title: str) -> Table:
-    """Three rows: without λ, at the one fixed beforehand, at the best."""
+def lambda_table(sweep: LambdaSweep, title: str) -> Table:
+    """Return a table with three rows: λ = 0, the λ that was fixed in advance, and the best λ.
+
+    Args:
+        sweep: Metrics at many λ.
+        title: Title of the table.
+    """
+    several = len(sweep.temperatures) > 1
     columns = (
         Column("choice", "", identity=True),
         Column("lam", "λ", "number"),
-        *([Column("temperature", "T")] if len(sweep.temperatures) > 1 else []),
+        Column("temperature", "T"),
         *(Column(key, key, "percent") for key in ("mAP", "CF1", "OF1")),
         Column("difference", "Δ mAP", "points", absent=""),
         Column("interval", "95 %", absent=""),
     )
-    chosen = f"best on {sweep.select_split}" if sweep.select_split else f"best on {sweep.split} {ON_SCORED}"
+    at_zero, best = "average pooling", f"best on {sweep.split} {ON_SCORED}"
+    if sweep.head == "gcn":  # this head pools by the maximum, as published
+        at_zero = "as trained"
+    if sweep.select_split:
+        best = f"best on {sweep.select_split}"
     first = sweep.temperatures[0] if sweep.temperatures else None
-    rows = [  # the gcn head has its own pooling, the maximum as published
-        _row(sweep, "zero", "as trained" if sweep.head == "gcn" else "average pooling", 0.0, first, None),
-        _row(sweep, "fixed", "fixed", sweep.fixed_lam, first, sweep.fixed_gain),
-        _row(sweep, "best", chosen, sweep.best_lam, sweep.best_temperature, sweep.gain),
+    rows = [
+        _lambda_row(sweep, "zero", at_zero, 0.0, first, None),
+        _lambda_row(sweep, "fixed", "fixed", sweep.fixed_lam, first, sweep.fixed_gain),
+        _lambda_row(sweep, "best", best, sweep.best_lam, sweep.best_temperature, sweep.gain),
     ]
-    form = "logits divided by 1 + λ" if sweep.form == "divided" else "raw logits, as Figure 1"
+    form = "raw logits, as in Figure 1"
+    if sweep.form == "divided":
+        form = "logits divided by 1 + λ"
     notes = [
         f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions}; {form}"
     ]
-    notes += [] if sweep.select_split else [ON_SCORED_NOTE]
-    notes += [RETRAINED] if sweep.head == "csra" or len(sweep.temperatures) > 1 else []
-    notes += [GCN] if sweep.head == "gcn" else []
-    return Table(title, columns, tuple(rows), tuple(notes))
+    if not sweep.select_split:
+        notes.append(ON_SCORED_NOTE)
+    if sweep.head == "csra" or several:
+        notes.append(RETRAINED)
+    if sweep.head == "gcn":
+        notes.append(GCN)
+    table = Table(title, columns, tuple(rows), tuple(notes))
+    if several:
+        return table
+    return table.only([k for k, column in enumerate(columns) if column.key != "temperature"])
 
 
-def _row(sweep: LamSweep, key: str, name: str, lam: float, temperature: float | str | None, gain: Gain | None) -> Row:
-    found = sweep.metrics[key][sweep.form]
-    told = f"{temperature:g}" if isinstance(temperature, float) else "∞"
-    degree: list[Cell] = [told] if len(sweep.temperatures) > 1 else []
-    between = None if gain is None else f"{shown(gain.low, 'points')} to {shown(gain.high, 'points')}"
-    difference = None if key == "zero" else (found["mAP"] or 0.0) - (sweep.metrics["zero"][sweep.form]["mAP"] or 0.0)
-    return Row((name, lam, *degree, found["mAP"], found["CF1"], found["OF1"], difference, between))
+def _lambda_row(
+    sweep: LambdaSweep, key: str, name: str, lam: float, temperature: float | str | None, gain: Gain | None
+) -> Row:
+    metrics = sweep.metrics[key][sweep.form]
+    shown_temperature = "∞"
+    if isinstance(temperature, float):
+        shown_temperature = f"{temperature:g}"
+    difference = None
+    if key != "zero":
+        difference = (metrics["mAP"] or 0.0) - (sweep.metrics["zero"][sweep.form]["mAP"] or 0.0)
+    interval = None if gain is None else bounds_text(gain.low, gain.high)
+    values = (metrics["mAP"], metrics["CF1"], metrics["OF1"])
+    return Row((name, lam, shown_temperature, *values, difference, interval))
+
+
+def bounds_text(low: float, high: float) -> str:
+    """Return the bounds of an interval of a difference, in points.
+
+    Example:
+        >>> bounds_text(-0.01, 0.02)
+        '−1.0 to +2.0'
+    """
+    return f"{shown(low, 'points')} to {shown(high, 'points')}"
 
 
 def size_table(
-    strata: Sequence[SizeBin],
+    size_bins: Sequence[SizeBin],
     names: Sequence[str],
     title: str = "AP by size and number",
     *,
     seeds: Sequence[int] = (),
 ) -> Table:
-    """A row a stratum: mAP of each method, and of all but the first the difference to it; `seeds`: runs of each."""
+    """Return a table with one row per size or number of objects: mAP of each method, and differences to the first.
+
+    Args:
+        size_bins: Rows.
+        names: Names of the methods.
+        title: Title of the table.
+        seeds: Number of runs of each method; by default one.
+    """
     columns = [
         Column("objects", "Objects", identity=True),
         Column("pairs", "pairs", "count"),
@@ -76,25 +117,29 @@ def size_table(
             Column(f"difference_{k}", "Δ", "points", block=name),
             Column(f"interval_{k}", "95 %", block=name),
         ]
-    rows = [Row((s.name, s.pairs, s.labels, s.mAP[0], *_compared(s)), f"by {s.kind}") for s in strata]
-    return Table(title, tuple(columns), tuple(rows), (*STRATA_NOTES, _seeds_note(seeds)))
+    rows = []
+    for size_bin in size_bins:
+        cells = (size_bin.name, size_bin.pairs, size_bin.labels, size_bin.mAP[0], *_differences(size_bin))
+        rows.append(Row(cells, f"by {size_bin.kind}"))
+    return Table(title, tuple(columns), tuple(rows), (*SIZE_NOTES, _seeds_note(seeds)))
 
 
 def _seeds_note(seeds: Sequence[int]) -> str:
     if min(seeds, default=1) > 1:
-        return f"n = {', '.join(map(str, seeds))} runs: mAP is their mean, and intervals draw seeds as well as images"
-    return "intervals are about these trained models, not about the methods: other seeds may differ more"
+        runs = ", ".join(map(str, seeds))
+        return f"n = {runs} runs: mAP is their mean; intervals resample seeds as well as images"
+    return "intervals are about these trained models, not about the methods; other seeds may differ more"
 
 
-def _compared(stratum: SizeBin) -> list[Cell]:
+def _differences(size_bin: SizeBin) -> list[Cell]:
+    """Return mAP, difference and interval of each method but the first."""
     cells: list[Cell] = []
-    for mAP, gain in zip(stratum.mAP[1:], stratum.gains, strict=True):
-        cells += [mAP, None if gain is None else gain.value, _between(gain)]
+    for mAP, gain in zip(size_bin.mAP[1:], size_bin.gains, strict=True):
+        if gain is None:
+            cells += [mAP, None, None]
+            continue
+        interval = bounds_text(gain.low, gain.high)
+        if gain.excludes_zero:
+            interval += "*"
+        cells += [mAP, gain.value, interval]
     return cells
-
-
-def _between(gain: Interval | None) -> str | None:
-    if gain is None:
-        return None
-    star = "*" if gain.excludes_zero else ""
-    return f"{shown(gain.low, 'points')} to {shown(gain.high, 'points')}{star}"

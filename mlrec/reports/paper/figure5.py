@@ -1,4 +1,4 @@
-"""`Series`: how mAP goes with λ or with the number of heads, from trained runs (Figure 5, Table 7)."""
+"""`Series`: mAP of trained runs against λ or the number of heads (Figure 5, Table 7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from mlrec.reports.settings import NOT_THE_METHOD
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One setting: λ or H, mAP as a fraction (the mean of n seeds), its standard deviation over seeds, its interval."""
+    """One point of a curve.
+
+    Attributes:
+        x: λ or H.
+        mAP: Mean over the seeds, as a fraction.
+        sd: Standard deviation over the seeds; None for one seed.
+        n: Number of runs.
+        bounds: Ends of the 95 % interval of mAP.
+    """
 
     x: float
     mAP: float
@@ -25,7 +33,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that differ in one key alone, in its order; `group` says on what they were measured."""
+    """Results that differ in one key only, in the order of its values.
+
+    Attributes:
+        name: Name of the method.
+        group: Data that the results were measured on, in words.
+        points: Points of the curve.
+    """
 
     name: str
     group: str
@@ -33,33 +47,43 @@ class Series:
 
     @property
     def peak(self) -> CurvePoint:
-        """The point of the highest mAP, the first of equals."""
+        """Point with the highest mAP; the first of several."""
         return max(self.points, key=lambda point: point.mAP)
 
 
 def series_of(results: Iterable[Result], key: str, intervals: Intervals | None = None) -> list[Series]:
-    """CSRA results along `key` ("lam" or "heads"): one series for all that agree in everything else.
+    """Return the series of CSRA results that differ in one key only; a series has at least two points.
 
-    Results are over seeds already, see `over_seeds`; `intervals` as `overview` takes them. A series has at least two
-    points; of a point that was trained more than once it holds the one with most seeds.
+    Args:
+        results: Results over seeds, see `over_seeds`. Of several results with the same value of the key the one with
+            most seeds is used.
+        key: "lam" or "heads".
+        intervals: Bounds of the 95 % intervals, as in `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
     for result in csra:
         along.setdefault((_other_settings(result, key), result.block), []).append(result)
-    found = []
+    series = []
     for members in along.values():
         points: dict[float, CurvePoint] = {}
         for point in sorted((_point(r, key, intervals or {}) for r in members), key=lambda p: (p.x, -p.n)):
             points.setdefault(point.x, point)
         if len(points) > 1:
-            found.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points.values())))
-    return found
+            series.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points.values())))
+    return series
 
 
 def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence[str] = ()) -> Table:
-    """The points of all series, the peak of each marked as its best."""
-    sign = "λ" if key == "lam" else "H"
+    """Return the points of all series as a table; the peak of each series is marked as the best.
+
+    Args:
+        series: Series of `series_of`.
+        key: "lam" or "heads".
+        title: Title of the table.
+        notes: Further footnotes.
+    """
+    sign = {"lam": "λ", "heads": "H"}[key]
     columns = (
         Column("series", "Method", identity=True),
         Column(key, sign, "number"),
@@ -74,33 +98,38 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         for line in series
         for p in line.points
     ]
-    chosen = f"each {sign} is a training of its own; the best {sign} was read off the scored split itself"
-    bounded = [BOOTSTRAP_NOTE] if any(point.bounds for line in series for point in line.points) else []
-    table = Table(title, columns, tuple(rows), (*notes, chosen, *bounded))
+    footnotes = [*notes, f"one training per {sign}; the best {sign} was chosen on the scored split itself"]
+    if any(point.bounds for line in series for point in line.points):
+        footnotes.append(BOOTSTRAP_NOTE)
+    table = Table(title, columns, tuple(rows), tuple(footnotes))
     return table.without_empty_columns(("series", key, "mAP", "sd", "seeds")).with_best()
 
 
 def _other_settings(result: Result, key: str) -> str:
-    """The configuration without what makes the series; with λ or H go no others but the temperatures that follow H."""
-    left_out = NOT_THE_METHOD | {key} | ({"temperatures"} if key == "heads" else set())
-    config = sorted((name, value) for name, value in result.config.items() if name not in left_out)
-    return repr((config, sorted(result.settings.items())))  # settings: weights and training data, too
+    """Return all settings that must be equal within a series; the temperatures may follow H."""
+    free = NOT_THE_METHOD | {key}
+    if key == "heads":
+        free |= {"temperatures"}
+    config = sorted((name, value) for name, value in result.config.items() if name not in free)
+    return repr((config, sorted(result.settings.items())))  # settings add weights and training data
 
 
 def _point(result: Result, key: str, intervals: Intervals) -> CurvePoint:
-    x = result.lam if key == "lam" else result.heads
+    x = {"lam": result.lam, "heads": result.heads}[key]
     bounds = intervals.get(result.paths, {}).get("mAP")
     return CurvePoint(float(x or 0), result.values["mAP"] or 0.0, result.spread, len(result.paths), bounds)
 
 
 def _name(result: Result, key: str) -> str:
-    return f"{result.method}, H = {result.heads}" if key == "lam" else f"{result.method}, λ = {result.lam:g}"
+    if key == "lam":
+        return f"{result.method}, H = {result.heads}"
+    return f"{result.method}, λ = {result.lam:g}"
 
 
 def figure5_note() -> str:
-    """Where the peaks of the paper's Figure 5 are, which prints no values."""
+    """Return a footnote on the peaks of the paper's Figure 5, which prints no values."""
     peaks = [
         f"{curve['method']} with H = {curve['heads']} on {DATASETS[curve['dataset']].name} at λ = {curve['peak']:g}"
         for curve in paper_settings()["figure5"]
     ]
-    return f"the paper's Figure 5 prints no values; by its text and curves the peaks are: {', '.join(peaks)}"
+    return f"Figure 5 of the paper prints no values; according to its text and curves the peaks are: {', '.join(peaks)}"

@@ -1,4 +1,4 @@
-"""The ImageNet rows of Table 1: a published classifier with λ times the maximum added, on a folder of class folders."""
+"""ImageNet rows of Table 1: accuracy of a published classifier with λ times the maximum added to its logits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path, PurePath
 
 import msgspec
 
+from mlrec.reports.paper.figure1 import bounds_text
 from mlrec.reports.paper.method_names import backbone_name
 from mlrec.reports.paper.published import paper_rows
-from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, cells_of, group_of
-from mlrec.reports.render.table import Column, Row, Table, shown
+from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, table1_cells, table1_group
+from mlrec.reports.render.table import Column, Row, Table
 from mlrec.reports.settings import PAPER_WEIGHTS
 from mlrec.utils.errors import RunError, counted, printable
 from mlrec.utils.files import read_bytes
@@ -24,21 +25,26 @@ COLUMNS = (
     Column("difference", "Δ top-1", "points", absent=""),
     Column("interval", "95 %", absent=""),
 )
-TOKEN_NOTE = "it classifies its class token: the mean over its patches is another classifier, and λ = 0 is that one"  # noqa: S105
+TOKEN_NOTE = "published logits are those of the class token; λ = 0 is the mean over patches, another classifier"  # noqa: S105
 
 
 class AccuracySweep(msgspec.Struct, frozen=True):
     """Accuracy of one published classifier at many λ: the content of `accuracy.json`.
 
     Attributes:
-        backbone: timm's name with the tag of the weights; without it where they are of the file or package `weights`.
-        resolution: side of the input in pixels.
-        data, samples, classes: the folder, its images, and how many classes have some.
-        class_token: the published logits are those of the class token.
-        published: top-1 and top-5 of the logits as published.
-        lams, top1, top5: at each λ; λ = 0 is the mean over locations.
-        fixed_lam, best_lam: fixed beforehand; the best on these very images.
-        gain, fixed_gain: of top-1 over λ = 0, see `AccuracyGains`.
+        backbone: Name in timm with the tag of the weights; without the tag if `weights` is a file or a package.
+        weights: File or package of the weights; empty for those of the hub.
+        resolution: Side of the input in pixels.
+        data: Folder of the images.
+        samples: Number of images.
+        classes: Number of classes with images.
+        class_token: Whether the published logits are those of the class token.
+        published: Top-1 and top-5 accuracy of the published logits, as fractions.
+        lams: Values of λ; λ = 0 is the mean over locations.
+        top1, top5: Accuracy at each λ, as fractions.
+        fixed_lam: λ that was fixed in advance.
+        best_lam: Best λ on these images.
+        gain, fixed_gain: Gain of top-1 accuracy over λ = 0 at the best and at the fixed λ, see `AccuracyGains`.
     """
 
     backbone: str
@@ -59,29 +65,35 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
     @property
     def called(self) -> str:
-        """The backbone, and the file of its weights where there is one."""
-        return f"{self.backbone} of {printable(PurePath(self.weights).name)}" if self.weights else self.backbone
+        """Name of the backbone, with the file of its weights if there is one."""
+        if not self.weights:
+            return self.backbone
+        return f"{self.backbone} of {printable(PurePath(self.weights).name)}"
 
     @classmethod
     def load(cls, path: Path) -> AccuracySweep:
         """Read `accuracy.json`.
 
         Raises:
-            RunError: it is not such a file.
+            RunError: The file has another format.
         """
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
         except msgspec.MsgspecError as error:
-            raise RunError(f"{printable(path)}: {printable(error)}; not a file of mlrec imagenet") from error
+            raise RunError(f"{printable(path)}: {printable(error)}; not written by mlrec imagenet") from error
 
     def at(self, lam: float) -> tuple[float, float]:
-        """Top-1 and top-5 at a λ of the grid."""
-        place = self.lams.index(lam)
-        return self.top1[place], self.top5[place]
+        """Return top-1 and top-5 accuracy at a λ of the grid."""
+        index = self.lams.index(lam)
+        return self.top1[index], self.top5[index]
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """As published, λ = 0 where that is another, the fixed λ and the best."""
+    """Return the accuracy of the published logits, at λ = 0 if that is another classifier, and at the fixed and best λ.
+
+    Args:
+        sweep: Accuracy at many λ.
+    """
     rows = [Row(("as published", None, *sweep.published, None, None))]
     if sweep.class_token:
         rows.append(Row(("mean over patches", 0.0, *sweep.at(0.0), None, None)))
@@ -91,33 +103,42 @@ def accuracy_table(sweep: AccuracySweep) -> Table:
     ]
     notes = [
         f"{counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, {sweep.resolution} "
-        f"px, {counted(len(sweep.lams), 'value')} of λ"
+        f"px, {counted(len(sweep.lams), 'value')} of λ",
+        ON_SCORED_NOTE,
     ]
-    notes += [ON_SCORED_NOTE, *([TOKEN_NOTE] if sweep.class_token else [])]
+    if sweep.class_token:
+        notes.append(TOKEN_NOTE)
     return Table(f"{sweep.called} as published on {sweep.data}", COLUMNS, tuple(rows), tuple(notes))
 
 
 def _row(sweep: AccuracySweep, name: str, lam: float, gain: Gain) -> Row:
-    between = f"{shown(gain.low, 'points')} to {shown(gain.high, 'points')}"
-    return Row((name, lam, *sweep.at(lam), gain.value, between))
+    return Row((name, lam, *sweep.at(lam), gain.value, bounds_text(gain.low, gain.high)))
 
 
 def accuracy_row(sweep: AccuracySweep) -> Row:
-    """The row of Table 1: λ = 0, the best and the fixed λ; away from the paper's where the images are others."""
+    """Return the row of Table 1: λ = 0, best and fixed λ; in a group of its own if it is not comparable with the paper.
+
+    Args:
+        sweep: Accuracy at many λ.
+    """
     numbers = [sweep.at(lam)[0] for lam in (0.0, sweep.best_lam, sweep.fixed_lam)]
     name = backbone_name({"backbone": sweep.backbone})
-    cells = cells_of(
+    cells = table1_cells(
         name, "own", sweep.resolution, numbers, (sweep.best_lam, sweep.fixed_lam), sweep.called, sweep.fixed_gain
     )
     printed = {row.resolution for row in paper_rows(1) if row.dataset == "imagenet"}
     architecture, _, tag = sweep.backbone.partition(".")
-    why = [] if (sweep.samples, sweep.classes) == IMAGENET else ["other images"]
-    why += [] if sweep.resolution in printed else ["other size"]
-    why += [] if tag in PAPER_WEIGHTS.get(architecture, (tag,)) else [f"weights {tag or 'of a file'}"]
-    if not why:
-        return Row(cells, group_of("imagenet"), marks={4: ON_SCORED})
+    reasons = []
+    if (sweep.samples, sweep.classes) != IMAGENET:
+        reasons.append("other images")
+    if sweep.resolution not in printed:
+        reasons.append("other size")
+    if tag not in PAPER_WEIGHTS.get(architecture, (tag,)):
+        reasons.append(f"weights {tag or 'of a file'}")
+    if not reasons:
+        return Row(cells, table1_group("imagenet"), marks={4: ON_SCORED})
     here = (
         f"{sweep.data}, {counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, "
         f"{sweep.resolution} px, top-1 accuracy"
     )
-    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(why)}", marks={4: ON_SCORED})
+    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(reasons)}", marks={4: ON_SCORED})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-BACKBONES = {  # timm's name without the tag of its weights → the paper's name
+BACKBONES = {  # name in timm without the tag of the weights → name in the paper
     "resnet50": "ResNet-50",
     "resnet101": "ResNet-101",
     "vit_base_patch16_224": "ViT-B/16",
@@ -19,7 +19,7 @@ BACKBONES = {  # timm's name without the tag of its weights → the paper's name
     "tf_efficientnet_lite2": "EfficientNet-Lite2",
 }
 CUTMIX = "ResNet-101 (CutMix)"
-# Methods as the paper prints them, where another of its tables prints them otherwise.
+# One spelling for methods that the tables of the paper spell differently.
 METHODS = {"ViT-B16": "ViT-B/16", "ViT-L16": "ViT-L/16"} | {
     f"ViT-{size}16 + CSRA{star}": f"ViT-{size}/16 + CSRA{star}" for size in "BL" for star in ("", "*")
 }
@@ -28,18 +28,29 @@ HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
 
 
 def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """The backbone's name in the paper; timm's name if the paper has none.
+    """Return the paper's name of a backbone; timm's name if the paper has none.
 
     Args:
         config: Keys of a run.
-        cutmix: Whether it started from CutMix weights: such a ResNet-101 is the paper's ResNet-cut.
+        cutmix: Whether the run started from CutMix weights; such a ResNet-101 is the paper's ResNet-cut.
+
+    Example:
+        >>> backbone_name({"backbone": "vit_base_patch16_224.augreg_in21k"})
+        'ViT-B/16'
     """
     plain = str(config.get("backbone", "")).split(".")[0]
-    return CUTMIX if plain == "resnet101" and cutmix else BACKBONES.get(plain, plain)
+    if plain == "resnet101" and cutmix:
+        return CUTMIX
+    return BACKBONES.get(plain, plain)
 
 
 def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """Backbone and head as the paper's tables name a method: "ResNet-101 + CSRA"; arguments as in `backbone_name`."""
+    """Return the name of a method as in the tables of the paper; arguments as in `backbone_name`.
+
+    Example:
+        >>> method_name({"backbone": "resnet101", "head": "csra"})
+        'ResNet-101 + CSRA'
+    """
     head = str(config.get("head", ""))
     name = backbone_name(config, cutmix=cutmix) + HEADS.get(head, f" + {head}")
     if head in ("csra", "spatial") and config.get("normalize") is False:
@@ -48,12 +59,29 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """What a CSRA head has that the paper's with as many heads has not: other temperatures, scaled logits; else ""."""
+    """Return how a CSRA head differs from the paper's in temperatures and logit scale; "" if it does not.
+
+    Args:
+        config: Keys of a run.
+
+    Example:
+        >>> variation({"head": "csra", "temperatures": [1.0, 1.0]})
+        'all T = 1'
+    """
     if config.get("head") not in ("csra", "spatial"):
         return ""
-    given = [str(t) if isinstance(t, str) else f"{t:g}" for t in config.get("temperatures") or ()]
-    degrees = [text.replace("inf", "∞") for text in given]
-    same = len(degrees) > 1 and len(set(degrees)) == 1
-    told = f"all T = {degrees[0]}" if same else f"T = {' '.join(degrees)}" if degrees else ""
+    parts = []
+    temperatures = [_temperature(value) for value in config.get("temperatures") or ()]
+    if len(temperatures) > 1 and len(set(temperatures)) == 1:
+        parts.append(f"all T = {temperatures[0]}")
+    elif temperatures:
+        parts.append(f"T = {' '.join(temperatures)}")
     scale = config.get("logit_scale") or 1
-    return ", ".join(filter(None, [told, f"logits × {scale:g}" if scale != 1 else ""]))
+    if scale != 1:
+        parts.append(f"logits × {scale:g}")
+    return ", ".join(parts)
+
+
+def _temperature(value: float | str) -> str:
+    text = value if isinstance(value, str) else f"{value:g}"
+    return text.replace("inf", "∞")

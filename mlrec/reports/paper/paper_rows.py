@@ -1,4 +1,4 @@
-"""`PaperRow`: a row of one of the paper's tables before it is drawn, printed by others or measured here."""
+"""`PaperRow`: a row of one of the paper's tables, published or measured here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlrec.lineage import PAPER_TAGS
 from mlrec.reports.paper.method_names import CUTMIX, METHODS, variation
 from mlrec.reports.paper.published import DATASETS, PublishedRow
 from mlrec.reports.results import Result
-from mlrec.reports.settings import STAND_IN, beside_paper
+from mlrec.reports.settings import STAND_IN, compare_with_paper
 from mlrec.utils.errors import counted
 
 Source = Literal["paper", "given", "own"]
@@ -19,11 +19,18 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """What a row says. Lines of one `group` may be compared with each other, others may not.
+    """Content of a row; only rows of the same `group` are comparable.
 
     Attributes:
-        facts: Settings of an own run, its head under "head"; see `settings.alike_but_for_method`.
-        settings: The settings to show, in words.
+        source: "paper" for published rows, "given" for rows of the user, "own" for own runs.
+        scores: Metrics by column key, as fractions.
+        normalize: Whether the classifier is normalised.
+        variation: Difference from a CSRA head of the paper, see `method_names.variation`.
+        extra: Data that the weights were trained on besides ImageNet and this dataset.
+        baseline_of: Method that a published row is compared with.
+        inferred: Columns whose values are not printed in the source.
+        facts: Settings of an own run, with its head under "head"; see `settings.differing_settings`.
+        settings: Settings to show, in words.
     """
 
     source: Source
@@ -52,25 +59,40 @@ class PaperRow:
 
     @property
     def mAP(self) -> float | None:  # noqa: N802
-        """The mAP of the row."""
+        """The mAP of the row, as a fraction."""
         return self.scores.get("mAP")
 
 
-def of_published(row: PublishedRow, source: Source, dataset: str, resolution: int) -> PaperRow:
-    """A printed row of the table on `dataset` at `resolution` pixels."""
-    larger = "larger input" if row.larger_input else ""
-    # the server's AP is the convention of all of Table 3
-    other = f"other conventions: {row.convention}" if row.convention and dataset != "voc2012" else ""
-    pixels = f"{row.resolution} px" if row.resolution not in (None, resolution) else ""
+def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution: int) -> PaperRow:
+    """Return the `PaperRow` of a published row.
+
+    Args:
+        row: Published row.
+        source: "paper" or "given".
+        dataset: Dataset of the table.
+        resolution: Resolution of the table in pixels.
+    """
+    reasons = []
+    if row.larger_input:
+        reasons.append("larger input")
+    if row.resolution not in (None, resolution):
+        reasons.append(f"{row.resolution} px")
+    if row.extra_data:
+        reasons.append(f"extra data {row.extra_data}")
+    if row.convention and dataset != "voc2012":  # all rows on VOC2012 have the AP of its server
+        reasons.append(f"other conventions: {row.convention}")
+    heads = None
+    if row.head in ("csra", "spatial") or source == "given":
+        heads = row.heads
     return PaperRow(
         source=source,
-        group=_group(dataset, resolution, row.block, [larger, pixels, _extra(row.extra_data), other]),
+        group=_group(dataset, resolution, row.block, reasons),
         method=METHODS.get(row.method, row.method),
         backbone=row.backbone,
         resolution=row.resolution,
         scores=row.scores,
         head=row.head,
-        heads=row.heads if row.head in ("csra", "spatial") or source == "given" else None,
+        heads=heads,
         lam=row.lam,
         normalize="unnormalised" not in row.method,
         extra=row.extra_data,
@@ -81,31 +103,38 @@ def of_published(row: PublishedRow, source: Source, dataset: str, resolution: in
     )
 
 
-def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
-    """A run of our own, in the printed rows' group only if it was trained and scored as they were.
+def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
+    """Return the `PaperRow` of an own run.
 
-    That is: by the paper's recipe or one that is declared equivalent, from its weights, on its training split, and
-    scored on the whole published test set.
+    It is in a group with published rows only if it was trained and scored as they were: by the paper's recipe or an
+    equivalent one, from the paper's weights, on the paper's training split, and scored on the whole test set.
+
+    Args:
+        result: Result of the run.
+        dataset: Dataset of the table.
+        resolution: Resolution of the table in pixels.
     """
-    full = DATASETS[dataset]
-    why = why_apart(result, dataset)
-    extra = _extra(result.extra)
-    settings, notes = "", result.notes
-    if why:
-        here = f"{result.dataset} {result.split}".strip()
-        group = (
-            f"{here}, {counted(result.samples, 'sample')}, {counted(len(result.labels), 'label')}, "
-            f"{result.resolution} px"
-        )
-        group += f" ({extra})" if extra else ""
-        group += f": not comparable with {full.name}, {', '.join(why)}"
+    notes, settings = list(result.notes), ""
+    reasons = reasons_apart(result, dataset)
+    if reasons:
+        group = _own_group(result, dataset, reasons)
     else:
-        recipe, differences = training_beside_paper(result, dataset)
-        pixels = f"{result.resolution} px" if result.resolution not in (None, resolution) else ""
-        other = "other settings than the paper's" if differences else ""
-        group = _group(dataset, resolution, _block(dataset, result), [pixels, extra, other])
-        settings = ", ".join(differences) or (f"recipe {recipe}" if recipe not in ("", "paper") else "")
-        notes += (STAND_IN,) if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2] else ()
+        recipe, differences = compare_training(result, dataset)
+        if differences:
+            settings = ", ".join(differences)
+        elif recipe not in ("", "paper"):
+            settings = f"recipe {recipe}"
+        if result.resolution not in (None, resolution):
+            reasons.append(f"{result.resolution} px")
+        if result.extra:
+            reasons.append(f"extra data {result.extra}")
+        if differences:
+            reasons.append("other settings than the paper's")
+        group = _group(dataset, resolution, _block(dataset, result), reasons)
+        if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2]:
+            notes.append(STAND_IN)
+    if result.undefined:
+        notes.append(result.undefined)
     return PaperRow(
         source="own",
         group=group,
@@ -120,7 +149,7 @@ def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
         variation=variation(dict(result.config)),
         extra=result.extra,
         augmentation="RandAugment" if result.config.get("randaugment") else "",
-        notes=(*notes, result.undefined) if result.undefined else notes,
+        notes=tuple(notes),
         paths=result.paths,
         spread=result.spread,
         best_epoch=result.best_epoch,
@@ -131,41 +160,72 @@ def of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     )
 
 
-def training_beside_paper(result: Result, dataset: str) -> tuple[str, list[str]]:
-    """The declared recipe that a run followed, and every difference of its training from the paper's; see there."""
-    recipe, differences = beside_paper(result.config, result.settings, result.lineage, result.kind, result.train)
+def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
+    """Compare the training of a run with the paper, see `settings.compare_with_paper`; the training split counts too.
+
+    Args:
+        result: Result of the run.
+        dataset: Dataset of the published rows.
+
+    Returns:
+        Recipe that the run followed, and the differences in words.
+    """
+    recipe, differences = compare_with_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train
     if train is not None and (train.split, train.samples) != (full.train_split, full.train_samples):
         differences.append(f"trained on {train.dataset} {train.split}, {train.samples:,} samples")
     return recipe, differences
 
 
-def why_apart(result: Result, dataset: str) -> list[str]:
-    """Why a run must not stand beside published rows of `dataset`; empty if it may."""
-    full, number = DATASETS[dataset], result.samples
+def reasons_apart(result: Result, dataset: str) -> list[str]:
+    """Return why the scored data of a run are not those of published rows; empty if they are.
+
+    Args:
+        result: Result of the run.
+        dataset: Dataset of the published rows.
+    """
+    full = DATASETS[dataset]
     if result.kind != full.kind:
         return ["other data"]
-    why = []
-    if number != full.samples:
-        relation = f"{number:,} of {full.samples:,}" if number < full.samples else f"{number:,}"
-        why.append(f"{relation} samples of {result.split}")
+    reasons = []
+    if result.samples < full.samples:
+        reasons.append(f"{result.samples:,} of {full.samples:,} samples of {result.split}")
+    elif result.samples > full.samples:
+        reasons.append(f"{result.samples:,} samples of {result.split}")
     if len(result.labels) != full.labels:
-        why.append(f"{len(result.labels)} of {full.labels} labels")
-    return why
+        reasons.append(f"{len(result.labels)} of {full.labels} labels")
+    return reasons
 
 
 def _block(dataset: str, result: Result) -> str:
+    """Return the block of the paper's table; only those on COCO have blocks."""
     if dataset != "coco2014":
         return ""
-    return "ResNet-101 based" if result.backbone in ("ResNet-101", CUTMIX) else "other"
+    if result.backbone in ("ResNet-101", CUTMIX):
+        return "ResNet-101 based"
+    return "other"
 
 
-def _extra(data: str) -> str:
-    return f"extra data {data}" if data else ""
+def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
+    """Return the heading of own runs on data that are not those of the paper."""
+    facts = [
+        f"{result.dataset} {result.split}".strip(),
+        counted(result.samples, "sample"),
+        counted(len(result.labels), "label"),
+        f"{result.resolution} px",
+    ]
+    group = ", ".join(facts)
+    if result.extra:
+        group += f" (extra data {result.extra})"
+    return f"{group}: not comparable with {DATASETS[dataset].name}, {', '.join(reasons)}"
 
 
-def _group(dataset: str, resolution: int, block: str, apart: list[str]) -> str:
+def _group(dataset: str, resolution: int, block: str, reasons: list[str]) -> str:
+    """Return the heading of rows on the paper's data; `reasons` are why they are not comparable with its main rows."""
     full = DATASETS[dataset]
-    facts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px", block]
-    reasons = [reason for reason in apart if reason]
-    return " · ".join(filter(None, facts)) + (f" · set apart: {', '.join(reasons)}" if reasons else "")
+    parts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px"]
+    if block:
+        parts.append(block)
+    if reasons:
+        parts.append(f"not comparable: {', '.join(reasons)}")
+    return " · ".join(parts)

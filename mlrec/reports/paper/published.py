@@ -1,4 +1,4 @@
-"""Published numbers as data: the paper's Tables 1-8, the literature beside them, and rows that a user brings."""
+"""Published numbers as data: Tables 1-8 of the paper, further literature, and rows of the user."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ def _shipped(name: str) -> str:
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A published dataset in full: what own runs must match to share a block with published rows."""
+    """A dataset of the paper: own runs must match it to be comparable with published rows.
+
+    Attributes:
+        name: Name in the paper.
+        kind: Kind of the dataset in mlrec.
+        split, samples: Test split and its number of samples.
+        labels: Number of labels.
+        train_split, train_samples: Training split and its number of samples.
+    """
 
     name: str
     kind: str
@@ -49,7 +57,7 @@ class PaperDataset:
 
 
 def paper_settings() -> dict[str, Any]:
-    """What the paper prints beside its tables: sizes of the datasets, training, the peaks of Figure 5, seconds."""
+    """Return what the paper prints besides its tables: dataset sizes, training settings, peaks of Figure 5, seconds."""
     return tomllib.loads(_shipped("paper_settings.toml"))
 
 
@@ -69,12 +77,12 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed row.
+    """One row of a published table.
 
     Attributes:
-        scores: by column key, as fractions; None where nothing is printed.
-        larger_input: the row used a larger input than the table's.
-        inferred: columns that the source does not print itself.
+        scores: Metrics by column key, as fractions; None if not printed.
+        larger_input: Whether the row has a larger input than the other rows of its table.
+        inferred: Columns whose values are not printed in the source.
     """
 
     method: str
@@ -96,21 +104,28 @@ class PublishedRow:
 
 
 def paper_rows(table: int) -> list[PublishedRow]:
-    """The rows of one of the paper's tables, 1 to 8, in the paper's order."""
+    """Return the rows of a table of the paper, in its order.
+
+    Args:
+        table: Number of the table, 1 to 8.
+    """
     rows = _csv(_shipped("paper_results.csv"))
     return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
 
 
 def literature(dataset: str) -> Table:
-    """Results beyond the paper with the source of each; none was run again here.
+    """Return a table of results from other papers, with their sources; none was reproduced.
+
+    Args:
+        dataset: Kind of dataset, such as "coco2014".
 
     Raises:
-        UsageError: there are none on that dataset; names those there are.
+        UsageError: There are no results on this dataset.
     """
     rows = list(_csv(_shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
     if dataset not in known:
-        raise UsageError(f"no literature on '{printable(dataset)}'; there is some on {', '.join(known)}")
+        raise UsageError(f"no literature on '{printable(dataset)}'; choose one of {', '.join(known)}")
     columns = (
         Column("method", "Method", identity=True),
         Column("backbone", "Backbone", absent=""),
@@ -128,23 +143,26 @@ def literature(dataset: str) -> Table:
         for row in rows
         if row["dataset"] == dataset
     ]  # fmt: skip
-    note = "read in the sources named, none run again here; rows of another protocol or input are not comparable"
+    note = "copied from the sources, not reproduced; rows with another protocol or input are not comparable"
     return Table(f"Literature: {dataset}", columns, tuple(Row(row) for row in cells), (note,))
 
 
 def extra_rows(path: Path) -> list[PublishedRow]:
-    """A user's rows: a CSV with `method` and `mAP` (percent, as servers print it), and others of the paper's columns.
+    """Read rows of the user, such as results of an evaluation server.
+
+    Args:
+        path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables.
 
     Raises:
-        UsageError: no such columns, or a number that is no percentage.
+        UsageError: A column is missing, or a number is not a percentage.
     """
     rows = list(_csv(read_text(path, UsageError)))
     shown = printable(path)
     if not rows:
-        raise UsageError(f"{shown}: no rows; write a heading with method and mAP, then a row each")
+        raise UsageError(f"{shown}: no rows; write a line of column names with method and mAP, then one line per row")
     missing = [name for name in ("method", "mAP") if name not in rows[0]]
     if missing:
-        raise UsageError(f"{shown}: no column '{missing[0]}'; it needs method and mAP")
+        raise UsageError(f"{shown}: no column '{missing[0]}'; the columns method and mAP are required")
     return [_published(row, f"{shown}, line {k}") for k, row in enumerate(rows, start=2)]
 
 
@@ -155,12 +173,11 @@ def _csv(text: str) -> Iterable[dict[str, str]]:
 
 def _published(row: dict[str, str], where: str) -> PublishedRow:
     texts = {key: row.get(key, "") for key in TEXTS}
-    resolution, heads = (_number(row, key, where) for key in ("resolution", "heads"))
     return PublishedRow(
         **texts,
         scores={key: _fraction(row, key, where) for key in SCORES},
-        resolution=None if resolution is None else int(resolution),
-        heads=None if heads is None else int(heads),
+        resolution=_integer(row, "resolution", where),
+        heads=_integer(row, "heads", where),
         lam=_number(row, "lam", where),
         larger_input=row.get("larger_input") == "yes",
         inferred=frozenset(row.get("inferred", "").split()),
@@ -172,8 +189,15 @@ def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
     if value is None:
         return None
     if not 1 < value <= 100:
-        raise UsageError(f"{where}: {key} = {value:g}: give percent, as it is printed (94.3)")
+        raise UsageError(f"{where}: {key} = {value:g}: write a percentage, such as 94.3")
     return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
+
+
+def _integer(row: dict[str, str], key: str, where: str) -> int | None:
+    value = _number(row, key, where)
+    if value is None:
+        return None
+    return int(value)
 
 
 def _number(row: dict[str, str], key: str, where: str) -> float | None:
@@ -183,4 +207,4 @@ def _number(row: dict[str, str], key: str, where: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{where}: {key} = {printable(text)}: is no number") from error
+        raise UsageError(f"{where}: {key} = {printable(text)}: is not a number") from error

@@ -1,6 +1,6 @@
-"""Table 1: a trained average-pooling model with λ times the maximum added at test time, beside the paper's rows.
+"""Table 1: trained average-pooling models with λ times the maximum added at test time, next to the paper's rows.
 
-The result of `mlrec lambda-sweep RUN --lam 0:1:0.01` is stored in `lambda.json` in a folder lambda-DATA-SPLIT beside
+`mlrec lambda-sweep RUN --lam 0:1:0.01` writes its result to `lambda.json`, in the folder lambda-DATA-SPLIT next to
 the model.
 """
 
@@ -15,21 +15,22 @@ from pathlib import Path
 import msgspec
 
 from mlrec.reports.paper.method_names import METHODS
-from mlrec.reports.paper.paper_rows import training_beside_paper, why_apart
+from mlrec.reports.paper.paper_rows import compare_training, reasons_apart
 from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
 from mlrec.reports.render.table import INFERRED, INFERRED_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import Result
+from mlrec.reports.runs_table import seeds_cell
 from mlrec.utils.errors import RunError, counted
 from mlrec.utils.files import read_own_json
 
 FILE = "lambda.json"
-SAME_AP = ("mlrec", "csra", "csra-wider", "macro-f1", "topk-pure")  # conventions that differ in other metrics alone
+SAME_AP = ("mlrec", "csra", "csra-wider", "macro-f1", "topk-pure")  # conventions with the same AP
 ON_SCORED = "†"
-ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself: a grid with 0 cannot lose; evidence is the fixed λ"
+ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself, so it is never below λ = 0; trust the fixed λ"
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")
 BOUNDED_NOTE = (
-    "95 %: of Δ at the fixed λ, paired over images; where n is given, over seeds, too, each with its own λ = 0"
+    "95 %: interval of Δ at the fixed λ, paired over images; if n is given, also over seeds, each with its own λ = 0"
 )
 COLUMNS = (
     Column("method", "Method", identity=True),
@@ -50,32 +51,35 @@ COLUMNS = (
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """A difference of mAP to λ = 0, and its 95 % interval."""
+    """Difference of mAP to λ = 0, as a fraction, and its 95 % interval."""
 
     value: float
     low: float
     high: float
 
 
-class LamSweep(msgspec.Struct, frozen=True):
+class LambdaSweep(msgspec.Struct, frozen=True):
     """mAP of one model at many λ, from one pass over a split: the content of `lambda.json`.
 
     Attributes:
-        conventions: how it was scored.
-        lams, mAP: the grid, 0 first, and the mAP at each, as fractions.
-        fixed_lam: the λ that was fixed beforehand: 0.02 for ResNets, 0.2 for others; of a CSRA head, that of training.
-        fixed: the mAP at it.
-        select_split: the split that chose `best_lam`; None: the scored split itself.
-        best_lam: the λ chosen.
-        best: the mAP of the scored split at it.
-        dataset, split, samples, kind, labels: what was scored.
-        gain, fixed_gain: best and fixed λ against λ = 0; the choice on the scored split is repeated in each resample.
-        head, backbone: of the model.
-        form: of the logits stored: "raw" (Figure 1) or "divided" (by 1 + λ).
-        metrics: at "zero", "fixed" and "best" λ, for each form: mAP CP CR CF1 OP OR OF1.
-        temperatures: of the attention that λ weighs, `mAP` being of the first; empty: those of the head.
-        by_temperature: mAP at each λ for each of the temperatures.
-        best_temperature: the one chosen with `best_lam`.
+        conventions: Scoring conventions.
+        lams, mAP: Values of λ, 0 first, and mAP at each, as a fraction.
+        fixed_lam: λ that was fixed in advance: that of training for a CSRA head, otherwise 0.02 for ResNets and 0.2 for
+            other backbones.
+        fixed: mAP at the fixed λ.
+        select_split: Split on which `best_lam` was chosen; None if it is the scored split itself.
+        best_lam: Best λ.
+        best: mAP of the scored split at the best λ.
+        dataset, split, samples, kind, labels: Scored data.
+        gain, fixed_gain: Gain of the best and of the fixed λ over λ = 0. A choice on the scored split is repeated in
+            each resample.
+        head, backbone: Head and backbone of the model.
+        form: Form of the stored logits: "raw" (Figure 1) or "divided" (by 1 + λ).
+        metrics: mAP CP CR CF1 OP OR OF1 at "zero", "fixed" and "best" λ, for each form.
+        temperatures: Temperatures of the attention that is added; `mAP` belongs to the first. Empty for those of the
+            head.
+        by_temperature: mAP at each λ for each temperature.
+        best_temperature: Temperature that was chosen with `best_lam`.
     """
 
     conventions: str
@@ -102,108 +106,125 @@ class LamSweep(msgspec.Struct, frozen=True):
     labels: list[str] = []
 
     @classmethod
-    def load(cls, path: Path) -> LamSweep:
+    def load(cls, path: Path) -> LambdaSweep:
         """Read `lambda.json`.
 
         Raises:
-            RunError: it is not such a file.
+            RunError: The file has another format.
         """
-        return read_own_json(path, cls, RunError, "not a file of mlrec lambda-sweep")
+        return read_own_json(path, cls, RunError, "not written by mlrec lambda-sweep")
 
 
 @dataclass(frozen=True)
-class Own:
-    """Sweeps of one method of ours.
+class MethodSweeps:
+    """λ sweeps of one method.
 
     Attributes:
-        result: the method, over its seeds.
-        sweeps: one a seed, alike in everything but what they found.
-        gain: of the fixed λ over none.
+        result: Result of the method over its seeds.
+        sweeps: One sweep per seed, with the same λ and the same scored data.
+        gain: Gain of the fixed λ over λ = 0.
     """
 
     result: Result
-    sweeps: tuple[LamSweep, ...]
+    sweeps: tuple[LambdaSweep, ...]
     gain: Gain | None
 
 
-def sweeps_of(folder: Path) -> dict[Path, LamSweep]:
-    """The sweeps that lie in a run's folder or in the folders of its evaluations, by these folders."""
-    return {file.parent: LamSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
+def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
+    """Return the sweeps in the folder of a run and in the folders of its evaluations, by folder."""
+    return {file.parent: LambdaSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
 
 
-def table_1(own: Sequence[Own], classifiers: Sequence[Row] = ()) -> Table:
-    """The paper's rows, three printed numbers each, and own ones below the dataset they belong to.
+def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Table:
+    """Return the paper's rows, and own rows below those of their dataset.
 
     Args:
-        own: sweeps of trained models.
-        classifiers: rows of published classifiers, see `accuracy.accuracy_row`.
+        own: Sweeps of trained models.
+        classifiers: Rows of published classifiers, see `imagenet.accuracy_row`.
     """
-    rows = [row for _, found in groupby(paper_rows(1), key=_model) for row in [_printed(list(found))]]
-    rows += [*(_own_row(one) for one in own), *classifiers]
-    places = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
-    ordered = sorted(rows, key=lambda row: places[row.group])
+    rows = [_printed_row(list(printed)) for _, printed in groupby(paper_rows(1), key=_model)]
+    rows += [*(_own_row(sweeps) for sweeps in own), *classifiers]
+    order = list(dict.fromkeys(row.group for row in rows))
+    ordered = sorted(rows, key=lambda row: order.index(row.group))
     low = [column.key for column in COLUMNS].index("fixed_low")
-    bounded = [BOUNDED_NOTE] if any(row.cells[low] is not None for row in ordered) else []
+    notes = list(NOTES)
+    if any(row.cells[low] is not None for row in ordered):
+        notes.append(BOUNDED_NOTE)
     keep = [column.key for column in COLUMNS if column.key not in ("fixed_low", "fixed_high", "seeds")]
-    return Table(TITLE, COLUMNS, tuple(ordered), (*NOTES, *bounded)).without_empty_columns(keep)
+    return Table(TITLE, COLUMNS, tuple(ordered), tuple(notes)).without_empty_columns(keep)
 
 
 def _model(row: PublishedRow) -> tuple[str, str, int | None]:
     return (row.dataset, row.method, row.resolution)
 
 
-def _printed(rows: Sequence[PublishedRow]) -> Row:
-    """The baseline, the best λ and the fixed λ of one model."""
+def _printed_row(rows: Sequence[PublishedRow]) -> Row:
+    """Combine the three published rows of a model: baseline, best λ and fixed λ."""
     first = rows[0]
-    key = "top1" if first.dataset == "imagenet" else "mAP"
+    key = "mAP"
+    if first.dataset == "imagenet":
+        key = "top1"
     by_note = {row.note.partition(";")[0]: row for row in rows}
     base, best, fixed = (by_note[name] for name in ("baseline", "best lambda", "fixed lambda"))
     numbers = [base.scores[key] or 0.0, best.scores[key] or 0.0, fixed.scores[key] or 0.0]
     name = METHODS.get(first.method, first.method)
-    cells = cells_of(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
-    inferred = {2: INFERRED} if "resolution" in first.inferred else {}
-    return Row(cells, group_of(first.dataset), marks={4: ON_SCORED} | inferred)
+    cells = table1_cells(name, "paper", first.resolution, numbers, (best.lam, fixed.lam), None)
+    marks = {4: ON_SCORED}
+    if "resolution" in first.inferred:
+        marks[2] = INFERRED
+    return Row(cells, table1_group(first.dataset), marks=marks)
 
 
-def _own_row(own: Own) -> Row:
+def _own_row(own: MethodSweeps) -> Row:
     first, result = own.sweeps[0], own.result
     dataset = next((key for key, full in DATASETS.items() if full.kind == first.kind), None)
     numbers = [_mean([sweep.mAP[sweep.lams.index(0.0)] for sweep in own.sweeps])]
     numbers += [_mean([sweep.best for sweep in own.sweeps]), _mean([sweep.fixed for sweep in own.sweeps])]
     best = sorted({sweep.best_lam for sweep in own.sweeps})
-    lam = best[0] if len(best) == 1 else f"{best[0]:g} to {best[-1]:g}"
-    seeds = len(own.sweeps) if len(own.sweeps) > 1 else None
-    cells = cells_of(
-        result.method, "own", result.resolution, numbers, (lam, first.fixed_lam), result.run, own.gain, seeds
-    )
-    marks = {} if first.select_split else {4: ON_SCORED}
-    apart = ["other data"] if dataset is None else _why_apart(result, first, dataset)
-    if not apart and dataset is not None:
-        return Row(cells, group_of(dataset), marks=marks)
+    lam: Cell = best[0]
+    if len(best) > 1:
+        lam = f"{best[0]:g} to {best[-1]:g}"
+    cells = table1_cells(
+        result.method, "own", result.resolution, numbers, (lam, first.fixed_lam), result.run, own.gain,
+        seeds_cell(own.sweeps),
+    )  # fmt: skip
+    marks = {}
+    if not first.select_split:
+        marks[4] = ON_SCORED
+    reasons = ["other data"]
+    if dataset is not None:
+        reasons = _reasons_apart(result, first, dataset)
+    if not reasons and dataset is not None:
+        return Row(cells, table1_group(dataset), marks=marks)
     facts = (
         f"{counted(first.samples, 'sample')}, {counted(len(first.labels or result.labels), 'label')}, "
         f"{result.resolution} px"
     )
     here = f"{first.dataset} {first.split}, {facts}, conventions {first.conventions}"
-    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(apart)}", marks=marks)
+    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(reasons)}", marks=marks)
 
 
-def _why_apart(result: Result, sweep: LamSweep, dataset: str) -> list[str]:
-    """Why a sweep must not stand beside the printed rows of `dataset`; AP is the same by all of the paper's rules."""
+def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:
+    """Return why a sweep is not comparable with the published rows of a dataset; empty if it is."""
     scored = replace(result, samples=sweep.samples, labels=tuple(sweep.labels or result.labels), kind=sweep.kind)
-    why = why_apart(scored, dataset)
+    reasons = reasons_apart(scored, dataset)
     printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}
-    why += [f"{result.resolution} px"] if result.resolution not in printed else []
-    why += [f"extra data {result.extra}"] if result.extra else []
-    why += [] if why else training_beside_paper(result, dataset)[1]
-    return why + ([f"conventions {sweep.conventions}"] if sweep.conventions not in SAME_AP else [])
+    if result.resolution not in printed:
+        reasons.append(f"{result.resolution} px")
+    if result.extra:
+        reasons.append(f"extra data {result.extra}")
+    if not reasons:
+        reasons += compare_training(result, dataset)[1]
+    if sweep.conventions not in SAME_AP:  # all conventions of the paper have the same AP
+        reasons.append(f"conventions {sweep.conventions}")
+    return reasons
 
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def cells_of(
+def table1_cells(
     method: str,
     source: str,
     resolution: int | None,
@@ -213,15 +234,28 @@ def cells_of(
     gain: Gain | None = None,
     seeds: int | None = None,
 ) -> tuple[Cell, ...]:
-    """A row of `COLUMNS`: mAP of the baseline, the best and the fixed λ, and the interval of the fixed one's gain."""
+    """Return the cells of a row of `COLUMNS`.
+
+    Args:
+        method: Name of the method.
+        source: "paper" or "own".
+        resolution: Side of the input in pixels.
+        numbers: mAP of the baseline, at the best and at the fixed λ, as fractions.
+        lams: Best and fixed λ.
+        run: Name of the run.
+        gain: Gain of the fixed λ.
+        seeds: Number of runs, if several.
+    """
     base, best, fixed = numbers
-    bounds = (None, None) if gain is None else (gain.low, gain.high)
-    known = (method, source, resolution, base, lams[0], best, best - base, lams[1], fixed, fixed - base)
-    return (*known, *bounds, seeds, run)
+    bounds: tuple[Cell, Cell] = (None, None)
+    if gain is not None:
+        bounds = (gain.low, gain.high)
+    values = (method, source, resolution, base, lams[0], best, best - base, lams[1], fixed, fixed - base)
+    return (*values, *bounds, seeds, run)
 
 
-def group_of(dataset: str) -> str:
-    """The heading of the paper's rows on a dataset."""
+def table1_group(dataset: str) -> str:
+    """Return the heading of the paper's rows on a dataset."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"
     full = DATASETS[dataset]

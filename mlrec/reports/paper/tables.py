@@ -1,4 +1,4 @@
-"""The paper's Tables 2-8: own runs beside the printed rows, and set apart from them where they are not comparable."""
+"""Tables 2-8 of the paper with own runs: next to published rows if comparable, otherwise in groups of their own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mlrec.metrics.conventions import conventions_named
-from mlrec.reports.paper.paper_rows import PaperRow, of_published, of_result
+from mlrec.reports.paper.paper_rows import PaperRow, row_of_published, row_of_result
 from mlrec.reports.paper.published import DATASETS, PublishedRow, paper_rows
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, INFERRED, INFERRED_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, heads_of
-from mlrec.reports.runs_table import BOOTSTRAP_NOTE, BOUNDS, SCORES, Intervals, bounds_of, note_marks
-from mlrec.reports.settings import alike_but_for_method, shown_beside, without_head
+from mlrec.reports.runs_table import (
+    BOOTSTRAP_NOTE,
+    BOUNDS,
+    SCORES,
+    SEEDS_NOTE,
+    Intervals,
+    bounds_of,
+    note_marks,
+    seeds_cell,
+)
+from mlrec.reports.settings import differing_settings, settings_text, without_head
 from mlrec.runs.record import RunRecord
 
 ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
@@ -20,17 +29,18 @@ ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
 
 @dataclass(frozen=True)
 class PaperTable:
-    """What one of the paper's tables shows.
+    """Definition of a table of the paper.
 
     Attributes:
-        dataset: key of `DATASETS`.
-        resolution: of its rows, in pixels.
-        conventions: by which own runs are scored for it.
-        scores: its metrics.
-        heads: heads of own runs that belong in it; empty: any.
-        against: what differences are taken to: average pooling, one head, or the normalised classifier.
-        ablation: own runs on any data belong in it, set apart.
-        note: what a reader must know.
+        title: Title.
+        dataset: Key of `DATASETS`.
+        resolution: Resolution of its rows in pixels.
+        conventions: Conventions that own runs are scored in.
+        scores: Metrics of the table.
+        heads: Heads of own runs that belong to it; empty for any head.
+        against: Baseline of the differences: average pooling, one head, or the normalised classifier.
+        ablation: Whether own runs on any dataset belong to it, in groups of their own.
+        note: Footnote.
     """
 
     title: str
@@ -45,8 +55,8 @@ class PaperTable:
 
 
 SERVER = (
-    "VOC2012 test is scored by its server alone: bring its results with --extra-rows rows.csv. The server's AP is the "
-    "VOC2010 envelope; an AP computed here is no entry of this table"
+    "VOC2012 test is scored by its server only: add the results of the server with --extra-rows rows.csv. The server "
+    "computes AP by the VOC2010 envelope; AP computed by mlrec does not belong in this table"
 )
 TABLES = {
     2: PaperTable("Table 2: VOC2007", "voc2007", 448),
@@ -63,21 +73,27 @@ TABLES = {
 }
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
-    "Δ of own runs: each head at the learning rate that the paper gives it, ten times the backbone's for CSRA"
+    "Δ of own runs: each head has the head learning rate of the paper, for CSRA ten times that of the backbone"
 )
 SETTINGS_NOTE = (
-    "Settings: every difference from recipe paper; in a block without printed rows, what its runs differ in. Own runs "
-    "share a block with printed rows only without such differences, or by a recipe that is declared equivalent"
+    "Settings: all differences from recipe paper; in a group without published rows, the differences of its runs. Own "
+    "runs are in a group with published rows only if they follow recipe paper or an equivalent recipe"
 )
 AGAINST = {
-    "average": "Δ: mAP against average pooling, CSRA with λ = 0 included, on the same backbone, with the same settings",
-    "H = 1": "Δ: mAP against one head on the same backbone, with the same settings",
-    "normalised": "Δ: mAP against the normalised classifier with as many heads and the same settings",
+    "average": "Δ: mAP minus that of average pooling (or CSRA with λ = 0) with the same backbone and settings",
+    "H = 1": "Δ: mAP minus that of one head with the same backbone and settings",
+    "normalised": "Δ: mAP minus that of the normalised classifier with the same number of heads and settings",
 }
 
 
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
-    """Whether a run is a row of a table: the right head, and the table's dataset unless it was named by hand."""
+    """Return whether a run is a row of a table: it has the head of the table, and its dataset unless the user named it.
+
+    Args:
+        record: Record of the run.
+        number: Number of the table.
+        named: Whether the user named the run.
+    """
     table, head = TABLES[number], record.config.get("head")
     if number == 3 or (table.heads and head not in table.heads):
         return False
@@ -90,36 +106,42 @@ def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
 def paper_table(
     number: int, results: Sequence[Result], given: Sequence[PublishedRow] = (), *, intervals: Intervals | None = None
 ) -> Table:
-    """Own rows beside the paper's.
+    """Return a table of the paper with own rows.
 
     Args:
-        number: 2 to 8.
-        results: own runs, scored by the table's conventions (`TABLES[number].conventions`).
-        given: rows a user brings, from a server say.
-        intervals: see `overview`.
+        number: Number of the table, 2 to 8.
+        results: Own runs, scored in the conventions of the table (`TABLES[number].conventions`).
+        given: Rows of the user, such as results of a server.
+        intervals: Bounds of the 95 % intervals, as in `runs_table`.
     """
-    table = TABLES[number]
-    lines = [of_published(row, "paper", table.dataset, table.resolution) for row in paper_rows(number)]
-    lines += [of_published(row, "given", table.dataset, table.resolution) for row in given]
-    lines += [of_result(result, table.dataset, table.resolution) for result in results]
-    places = {group: place for place, group in enumerate(dict.fromkeys(line.group for line in lines))}
-    ordered = [_with_settings(line, lines) for line in sorted(lines, key=lambda line: places[line.group])]
-    columns = _columns(table)
-    marks = note_marks(note for line in ordered for note in line.notes)
-    baselines = {id(line): _baseline(line, ordered, table) for line in ordered}
-    rows = tuple(
-        Row(
-            _cells(columns, line, baselines[id(line)].line, intervals or {}),
-            line.group,
-            marks=_marks(columns, line, marks),
-        )
-        for line in ordered
-    )
-    refused = [baselines[id(line)].refused for line in ordered]
-    scaled = any(baselines[id(line)].other_head_lr for line in ordered)
-    footnotes = _footnotes(table, ordered, marks, [*([HEAD_LR_NOTE] if scaled else []), *filter(None, refused)])
-    drawn = Table(table.title, columns, rows, (*footnotes, *([BOOTSTRAP_NOTE] if intervals else [])))
-    return drawn.without_empty_columns(("method", "source", "resolution", "heads", "lam", *table.scores)).with_best()
+    definition = TABLES[number]
+    rows = _ordered_rows(definition, number, results, given)
+    columns = _columns(definition)
+    marks = note_marks(note for row in rows for note in row.notes)
+    baselines = [_baseline(row, rows, definition) for row in rows]
+    cells = [
+        Row(_cells(columns, row, baseline.row, intervals or {}), row.group, marks=_marks(columns, row, marks))
+        for row, baseline in zip(rows, baselines, strict=True)
+    ]
+    notes = [f"{mark} {note}" for note, mark in marks.items()]
+    notes += _difference_notes(definition, baselines)
+    notes += _row_notes(definition, rows)
+    if intervals:
+        notes.append(BOOTSTRAP_NOTE)
+    table = Table(definition.title, columns, tuple(cells), tuple(notes))
+    keep = ("method", "source", "resolution", "heads", "lam", *definition.scores)
+    return table.without_empty_columns(keep).with_best()
+
+
+def _ordered_rows(
+    table: PaperTable, number: int, results: Sequence[Result], given: Sequence[PublishedRow]
+) -> list[PaperRow]:
+    """Return published, given and own rows by group, groups in the order of their first row."""
+    rows = [row_of_published(row, "paper", table.dataset, table.resolution) for row in paper_rows(number)]
+    rows += [row_of_published(row, "given", table.dataset, table.resolution) for row in given]
+    rows += [row_of_result(result, table.dataset, table.resolution) for result in results]
+    order = list(dict.fromkeys(row.group for row in rows))
+    return [_with_settings(row, rows) for row in sorted(rows, key=lambda row: order.index(row.group))]
 
 
 def _columns(table: PaperTable) -> tuple[Column, ...]:
@@ -146,119 +168,133 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a line's difference is taken to.
+    """Row that the difference of another row is computed against.
 
     Attributes:
-        line: The best matching line; None if there is none.
-        refused: Why a line that would match is not used, "" if none was refused or another one is used.
-        other_head_lr: Its head learned at another rate, as recipe paper sets it for each head.
+        row: Best matching row; None if there is none.
+        refused: Why a row that would match is not used; "" if none was refused or another one is used.
+        other_head_lr: Whether its head has another learning rate, as recipe paper sets it for each head.
     """
 
-    line: PaperRow | None = None
+    row: PaperRow | None = None
     refused: str = ""
     other_head_lr: bool = False
 
 
-def _baseline(line: PaperRow, among: Sequence[PaperRow], table: PaperTable) -> Baseline:
-    """The best line of the same group and source that differs from `line` in the method alone."""
-    peers = [
-        other
-        for other in among
-        if (other.group, other.source) == (line.group, line.source) and other is not line and other.mAP is not None
-    ]
-    if line.baseline_of:
-        matching = [other for other in peers if other.method == line.baseline_of]
-    else:
-        matching = [other for other in peers if other.backbone == line.backbone and _is_baseline(other, line, table)]
-    differing = {id(other): _differing(line, other) for other in matching}
-    alike = [other for other in matching if not differing[id(other)]]
-    best = max(alike, key=lambda other: other.mAP or 0.0, default=None)
-    if best is not None:
-        return Baseline(best, other_head_lr=best.facts.get(HEAD_LR) != line.facts.get(HEAD_LR))
-    if not matching:
+def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Baseline:
+    """Return the best row of the same group and source that differs from `row` in the method only."""
+    differences = [(other, _differing(row, other)) for other in rows if _may_be_baseline(other, row, table)]
+    if not differences:
         return Baseline()
-    closest = min(matching, key=lambda other: len(differing[id(other)]))
-    keys = ", ".join(differing[id(closest)])
-    return Baseline(refused=f"no Δ for {line.run}: {closest.run} differs from it in more than the method ({keys})")
+    same_settings = [other for other, keys in differences if not keys]
+    if same_settings:
+        best = max(same_settings, key=lambda other: other.mAP or 0.0)
+        return Baseline(best, other_head_lr=best.facts.get(HEAD_LR) != row.facts.get(HEAD_LR))
+    closest, keys = min(differences, key=lambda pair: len(pair[1]))
+    return Baseline(
+        refused=f"no Δ for {row.run}: {closest.run} differs from it in more than the method ({', '.join(keys)})"
+    )
 
 
-def _differing(line: PaperRow, other: PaperRow) -> list[str]:
-    """Settings in which own lines differ besides the method; printed lines have none that are known."""
-    if line.source != "own":
+def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
+    """Return whether a row of the table is of the method that `row` is compared with, whatever its settings."""
+    if other is row or other.mAP is None:
+        return False
+    if (other.group, other.source) != (row.group, row.source):
+        return False
+    if row.baseline_of:
+        return other.method == row.baseline_of
+    return other.backbone == row.backbone and _is_baseline(other, row, table)
+
+
+def _differing(row: PaperRow, other: PaperRow) -> list[str]:
+    """Return the settings in which own rows differ besides the method; those of published rows are unknown."""
+    if row.source != "own":
         return []
-    return alike_but_for_method(line.facts, other.facts, line.kind)
+    return differing_settings(row.facts, other.facts, row.kind)
 
 
-def _with_settings(line: PaperRow, among: Sequence[PaperRow]) -> PaperRow:
-    """The line with its settings: differences from the paper, or from own lines in a group without printed rows."""
-    group = [other for other in among if other.group == line.group]
-    if line.source != "own" or line.settings or any(other.source != "own" for other in group):
-        return line
-    return replace(line, settings=shown_beside(without_head(line.facts), [without_head(o.facts) for o in group]))
+def _with_settings(row: PaperRow, rows: Sequence[PaperRow]) -> PaperRow:
+    """Return an own row with its settings; in a group without published rows these are the differences of its rows."""
+    group = [other for other in rows if other.group == row.group]
+    if row.source != "own" or row.settings or any(other.source != "own" for other in group):
+        return row
+    return replace(row, settings=settings_text(without_head(row.facts), [without_head(o.facts) for o in group]))
 
 
-def _is_baseline(other: PaperRow, line: PaperRow, table: PaperTable) -> bool:
+def _is_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
     if table.against == "average":
-        pooled = other.head == "average" and line.head != "average"
-        return pooled or (_is_unattended(other) and line.head != "average" and not _is_unattended(line))
+        pooled = other.head == "average" and row.head != "average"
+        return pooled or (_is_unattended(other) and row.head != "average" and not _is_unattended(row))
     if table.against == "H = 1":
-        return other.heads == 1 and not other.variation and (line.heads != 1 or line.variation != "")
-    return other.normalize and not line.normalize and (other.heads, other.variation) == (line.heads, line.variation)
+        return other.heads == 1 and not other.variation and (row.heads != 1 or row.variation != "")
+    return other.normalize and not row.normalize and (other.heads, other.variation) == (row.heads, row.variation)
 
 
-def _is_unattended(line: PaperRow) -> bool:
-    """CSRA with λ = 0: average pooling with CSRA's normalised classifier."""
-    return line.head == "csra" and line.lam == 0
+def _is_unattended(row: PaperRow) -> bool:
+    """Return whether a row is CSRA with λ = 0: average pooling with CSRA's normalised classifier."""
+    return row.head == "csra" and row.lam == 0
 
 
 def _cells(
-    columns: Sequence[Column], line: PaperRow, baseline: PaperRow | None, intervals: Intervals
+    columns: Sequence[Column], row: PaperRow, baseline: PaperRow | None, intervals: Intervals
 ) -> tuple[Cell, ...]:
-    known: dict[str, Cell] = {
-        "method": line.method,
-        "source": line.source,
-        "resolution": line.resolution,
-        "heads": line.heads,
-        "lam": line.lam,
-        "extra_data": line.extra or None,
-        "augmentation": line.augmentation or None,
-        "settings": line.settings or None,
-        "difference": None if baseline is None or line.mAP is None else line.mAP - (baseline.mAP or 0.0),
-        "sd": line.spread,
-        "seeds": len(line.paths) if len(line.paths) > 1 else None,
-        "best_epoch": line.best_epoch,
-        "run": line.run or None,
+    difference = None
+    if baseline is not None and row.mAP is not None:
+        difference = row.mAP - (baseline.mAP or 0.0)
+    values: dict[str, Cell] = {
+        "method": row.method,
+        "source": row.source,
+        "resolution": row.resolution,
+        "heads": row.heads,
+        "lam": row.lam,
+        "extra_data": row.extra or None,
+        "augmentation": row.augmentation or None,
+        "settings": row.settings or None,
+        "difference": difference,
+        "sd": row.spread,
+        "seeds": seeds_cell(row.paths),
+        "best_epoch": row.best_epoch,
+        "run": row.run or None,
     }
-    known |= bounds_of(intervals.get(line.paths, {})) | dict(line.scores)
-    return tuple(known.get(column.key) for column in columns)
+    values |= bounds_of(intervals.get(row.paths, {})) | dict(row.scores)
+    return tuple(values.get(column.key) for column in columns)
 
 
-def _marks(columns: Sequence[Column], line: PaperRow, notes: dict[str, str]) -> dict[int, str]:
-    place = {column.key: k for k, column in enumerate(columns)}
-    marks = {place[key]: INFERRED for key in sorted(line.inferred) if key in place}
-    if line.notes:
-        marks[place["method"]] = ",".join(notes[note] for note in line.notes)
-    if line.best_epoch is not None:
-        marks[place["best_epoch"]] = BEST_EPOCH
+def _marks(columns: Sequence[Column], row: PaperRow, notes: dict[str, str]) -> dict[int, str]:
+    position = {column.key: k for k, column in enumerate(columns)}
+    marks = {position[key]: INFERRED for key in sorted(row.inferred) if key in position}
+    if row.notes:
+        marks[position["method"]] = ",".join(notes[note] for note in row.notes)
+    if row.best_epoch is not None:
+        marks[position["best_epoch"]] = BEST_EPOCH
     return marks
 
 
-def _footnotes(
-    table: PaperTable, lines: Sequence[PaperRow], notes: dict[str, str], differences: Sequence[str]
-) -> tuple[str, ...]:
-    """Footnotes; `differences` are those about Δ."""
-    told = [f"{mark} {note}" for note, mark in notes.items()]
+def _difference_notes(table: PaperTable, baselines: Sequence[Baseline]) -> list[str]:
+    """Return the note of the table and footnotes on Δ."""
+    notes = []
     if table.note:
-        told.append(table.note)
-    told += [AGAINST[table.against], *differences]
-    if any(line.inferred & {"resolution", "lam"} for line in lines):
-        told.append(INFERRED_NOTE)
-    if any(line.best_epoch is not None for line in lines):
-        told.append(BEST_EPOCH_NOTE)
-    if any(line.source == "own" for line in lines):
-        told.append("own: scored from stored predictions; " + conventions_named(table.conventions).in_words())
-    if any(len(line.paths) > 1 for line in lines):
-        told.append("n: runs equal but for the seed; metrics are their means, sd the standard deviation of mAP")
-    if any(line.source == "own" and line.settings for line in lines):
-        told.append(SETTINGS_NOTE)
-    return tuple(told)
+        notes.append(table.note)
+    notes.append(AGAINST[table.against])
+    if any(baseline.other_head_lr for baseline in baselines):
+        notes.append(HEAD_LR_NOTE)
+    notes += [baseline.refused for baseline in baselines if baseline.refused]
+    return notes
+
+
+def _row_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
+    """Return the footnotes that explain marks and columns of the rows."""
+    own = [row for row in rows if row.source == "own"]
+    notes = []
+    if any(row.inferred & {"resolution", "lam"} for row in rows):
+        notes.append(INFERRED_NOTE)
+    if any(row.best_epoch is not None for row in rows):
+        notes.append(BEST_EPOCH_NOTE)
+    if own:
+        notes.append("own: scored from stored predictions; " + conventions_named(table.conventions).in_words())
+    if any(len(row.paths) > 1 for row in rows):
+        notes.append(SEEDS_NOTE)
+    if any(row.settings for row in own):
+        notes.append(SETTINGS_NOTE)
+    return notes

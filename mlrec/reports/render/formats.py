@@ -1,7 +1,7 @@
 """Tables as text: for a terminal, Markdown, LaTeX, CSV and JSON.
 
-People's formats (terminal, Markdown, LaTeX) hold what is printed: percent with one decimal, a dash where undefined.
-Programs' formats (CSV, JSON) hold the numbers themselves: fractions of 1 in full precision, empty or null.
+Formats for people (terminal, Markdown, LaTeX) contain percent with one decimal, and a dash for undefined values.
+Formats for programs (CSV, JSON) contain fractions of 1 in full precision, and nothing or null for undefined values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlrec.utils.files import check_ending
 
 
 def csv_text(tables: Sequence[Table]) -> str:
-    """Comma-separated: a heading line of column keys, one line a row, a blank line between tables.
+    """Return tables as CSV: a line of column keys, one line per row, an empty line between tables.
 
     Text that a spreadsheet would take for a formula gets a leading apostrophe.
     """
@@ -33,18 +33,20 @@ def csv_text(tables: Sequence[Table]) -> str:
         writer.writerow(["group", *(column.key for column in table.columns), "marks"])
         for row in table.rows:
             marks = " ".join(mark for _, mark in sorted(row.marks.items()))
-            writer.writerow([_harmless(cell) for cell in (row.group, *row.cells, marks)])
+            writer.writerow([_without_formula(cell) for cell in (row.group, *row.cells, marks)])
         parts.append(stream.getvalue())
     return "\n".join(parts)
 
 
 def json_text(tables: Sequence[Table]) -> str:
-    """One object a table (title, columns, rows by key, footnotes); a list of them unless there is just one."""
-    values = [_plain(table) for table in tables]
-    return json.dumps(values[0] if len(values) == 1 else values, indent=2, ensure_ascii=False, allow_nan=False)
+    """Return tables as JSON: one object per table (title, columns, rows by key, footnotes), in a list if several."""
+    content: Any = [_as_dict(table) for table in tables]
+    if len(content) == 1:
+        content = content[0]
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(table: Table) -> dict[str, Any]:
+def _as_dict(table: Table) -> dict[str, Any]:
     keys = [column.key for column in table.columns]
     rows = []
     for row in table.rows:
@@ -55,8 +57,8 @@ def _plain(table: Table) -> dict[str, Any]:
     return {"title": table.title, "columns": columns, "rows": rows, "footnotes": list(table.footnotes)}
 
 
-def _harmless(cell: Cell) -> Cell:
-    """Text as a spreadsheet may open it: `=1+1` is a formula to it, `'=1+1` is not."""
+def _without_formula(cell: Cell) -> Cell:
+    """Quote text that a spreadsheet would take for a formula: `=1+1` becomes `'=1+1`."""
     if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + cell
     return cell
@@ -73,14 +75,18 @@ SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json
 
 
 def format_of(asked: str | None, out: Path | None) -> str:
-    """Return the format of a report: the one named, else that of the ending of `out`, else a table for a terminal.
+    """Return the format of a report: the one named, otherwise that of the ending of `out`, otherwise "table".
 
     Args:
         asked: Name of a format, or None.
         out: File that is written, or None for stdout.
 
     Raises:
-        UsageError: unknown format, unknown ending, or an ending of another format than the one named.
+        UsageError: Unknown format or ending, or an ending that belongs to another format.
+
+    Example:
+        >>> format_of(None, Path("report.tex"))
+        'latex'
     """
     names = (*FORMATS, "html")
     if asked is not None and asked not in names:
@@ -90,6 +96,6 @@ def format_of(asked: str | None, out: Path | None) -> str:
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
         raise UsageError(
-            f"--format {asked} --out {printable(out)}: that ending is {ending_format}'s; choose one of both"
+            f"--format {asked} --out {printable(out)}: this ending means {ending_format}; change one of the two"
         )
     return ending_format

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no network, no other file; it sorts, and it prints well."""
+"""Report as one self-contained HTML page: no network and no other file are needed; its tables can be sorted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in the page: its bytes and their type ("image/svg+xml"), and what stands below it."""
+    """An image of the page.
+
+    Attributes:
+        content: Content of the image file.
+        media_type: Its media type, such as "image/svg+xml".
+        caption: Text below it.
+    """
 
     content: bytes
     media_type: str
@@ -26,7 +32,7 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The image itself as an address."""
+        """The image as a data URL."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
@@ -35,10 +41,10 @@ class SummaryCard:
     """A sample in a gallery.
 
     Attributes:
-        name: its id.
-        lines: about it.
-        picture: its thumbnail; None where the file is not at hand.
-        maps: what a model sees in it, each with its caption.
+        name: Id of the sample.
+        lines: Lines of text about it.
+        picture: Thumbnail; None if the image file is not available.
+        maps: Heat maps with captions.
     """
 
     name: str
@@ -49,7 +55,7 @@ class SummaryCard:
 
 @dataclass(frozen=True)
 class Section:
-    """Cards below a heading, or below none."""
+    """Cards below a heading; an empty title has no heading."""
 
     title: str
     cards: tuple[SummaryCard, ...]
@@ -57,7 +63,14 @@ class Section:
 
 @dataclass(frozen=True)
 class PageGallery:
-    """Samples worth looking at, under a heading and a sentence that says why; with the scale of their maps."""
+    """Samples to look at.
+
+    Attributes:
+        title: Heading.
+        why: Why these samples are shown, in words.
+        sections: Cards.
+        scale: Colour scale of the heat maps.
+    """
 
     title: str
     why: str
@@ -67,7 +80,7 @@ class PageGallery:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run was: keys and values under a heading, folded away until asked for."""
+    """Settings and environment of a run: keys and values below a heading, hidden until the heading is clicked."""
 
     title: str
     values: Mapping[str, str]
@@ -80,7 +93,15 @@ def page(
     galleries: Sequence[PageGallery] = (),
     facts: Sequence[Facts] = (),
 ) -> str:
-    """The page as text. Every name is escaped; the page's own policy forbids anything from elsewhere."""
+    """Return the HTML of a page; every name is escaped, and the page's security policy blocks external content.
+
+    Args:
+        title: Title of the page.
+        tables: Tables.
+        figures: Figures below the tables.
+        galleries: Galleries below the figures.
+        facts: Settings of the runs at the end.
+    """
     return _template().render(
         title=title, tables=tables, figures=figures, galleries=galleries, facts=facts, version=__version__
     )

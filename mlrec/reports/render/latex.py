@@ -1,4 +1,4 @@
-"""Tables as LaTeX with booktabs rules."""
+"""Tables in LaTeX with booktabs rules."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ _TABLE = str.maketrans(_SIGNS)
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """One `table` environment each, after a comment that names the packages needed."""
-    return "% \\usepackage[T1]{fontenc} \\usepackage{booktabs}\n" + "\n\n".join(_one(table) for table in tables) + "\n"
+    """Return one `table` environment per table, after a comment with the required packages."""
+    header = "% \\usepackage[T1]{fontenc} \\usepackage{booktabs}\n"
+    return header + "\n\n".join(_environment(table) for table in tables) + "\n"
 
 
 def escape(text: str) -> str:
-    """`text` with every sign that means something to LaTeX escaped."""
+    r"""Escape the special characters of LaTeX.
+
+    Example:
+        >>> escape("50 %")
+        '50 \\%'
+    """
     return one_line(text).translate(_TABLE)
 
 
-def _one(table: Table) -> str:
+def _environment(table: Table) -> str:
     columns = table.columns
     layout = "".join("l" if column.kind == "text" else "r" for column in columns)
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)}}}", rf"\begin{{tabular}}{{{layout}}}"]
@@ -48,13 +54,18 @@ def _headings(table: Table) -> list[str]:
         return [titles]
     cells, rules = [], []
     for block, start, end in table.blocks():
-        cells.append(rf"\multicolumn{{{end - start}}}{{c}}{{{escape(block)}}}" if block else "")
-        rules += [rf"\cmidrule(lr){{{start + 1}-{end}}}"] if block else []
+        if block:
+            cells.append(rf"\multicolumn{{{end - start}}}{{c}}{{{escape(block)}}}")
+            rules.append(rf"\cmidrule(lr){{{start + 1}-{end}}}")
+        else:
+            cells.append("")
     return [" & ".join(cells) + r" \\", " ".join(rules), titles]
 
 
 def _cell(row: Row, k: int, column: Column) -> str:
     text = escape(column.show(row.cells[k]))
-    bold = rf"\textbf{{{text}}}" if k in row.best else text
-    mark = row.marks.get(k, "")
-    return rf"{bold}\textsuperscript{{{escape(mark)}}}" if mark else bold
+    if k in row.best:
+        text = rf"\textbf{{{text}}}"
+    if row.marks.get(k):
+        text += rf"\textsuperscript{{{escape(row.marks[k])}}}"
+    return text

@@ -1,4 +1,4 @@
-"""Tables as GitHub Markdown."""
+"""Tables in GitHub Markdown."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Tables one below the other; the best of a group is bold, a group's heading is a row of its own."""
-    return "\n\n".join(_one(table) for table in tables) + "\n"
+    """Return tables one below the other; the best of a group is bold, and the heading of a group has its own row."""
+    return "\n\n".join(_table(table) for table in tables) + "\n"
 
 
 def escape(text: str) -> str:
-    """`text` as it is, whatever signs of Markdown or HTML are in it."""
-    harmless = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", harmless)
+    r"""Escape the special characters of Markdown and HTML.
+
+    Example:
+        >>> escape("traffic_light <b>")
+        'traffic\\_light &lt;b&gt;'
+    """
+    without_html = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", without_html)
 
 
-def _one(table: Table) -> str:
+def _table(table: Table) -> str:
     lines = [f"**{escape(table.title)}**", ""]
     lines.append(_joined(escape(_heading(column)) for column in table.columns))
     lines.append(_joined("---" if column.kind == "text" else "---:" for column in table.columns))
@@ -39,10 +44,14 @@ def _heading(column: Column) -> str:
 
 
 def _cell(row: Row, k: int, column: Column) -> str:
-    text = escape(column.show(row.cells[k])) if column.kind == "text" else column.show(row.cells[k])
-    bold = f"**{text}**" if k in row.best else text
-    mark = row.marks.get(k, "")
-    return f"{bold}<sup>{escape(mark)}</sup>" if mark else bold
+    text = column.show(row.cells[k])
+    if column.kind == "text":
+        text = escape(text)
+    if k in row.best:
+        text = f"**{text}**"
+    if row.marks.get(k):
+        text += f"<sup>{escape(row.marks[k])}</sup>"
+    return text
 
 
 def _joined(cells: Iterable[str]) -> str:

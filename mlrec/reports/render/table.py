@@ -1,4 +1,4 @@
-"""`Table`: what a report shows, as numbers; how it looks is the business of `formats`."""
+"""`Table`: the content of a report as numbers; `formats` writes it as text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ MINUS = "−"
 
 
 def shown(value: float | int | str, kind: Kind) -> str:
-    """`value` as people read it.
+    """Return a value as printed.
 
-    Fractions become percent with one decimal, as the paper prints them; differences ("points") carry their sign; a
-    "mean" has two decimals; text is made safe for one line of a terminal.
+    Fractions become percent with one decimal, as in the paper. Differences ("points") have a sign. A "mean" has two
+    decimals. Control characters in text are escaped.
+
+    Args:
+        value: Value of a cell.
+        kind: Kind of the column.
+
+    Example:
+        >>> shown(0.9428, "percent"), shown(0.012, "points"), shown(5823, "count")
+        ('94.3', '+1.2', '5,823')
     """
     if isinstance(value, str):
         return printable(value)
@@ -32,32 +40,48 @@ def shown(value: float | int | str, kind: Kind) -> str:
         return f"{value:,.0f}"
     if kind == "mean":
         return f"{value:,.2f}"
+    if kind == "p" and value < 0.001:
+        return "<0.001"
     if kind == "p":
-        return "<0.001" if value < 0.001 else f"{value:.3f}"
+        return f"{value:.3f}"
     if kind == "seconds":
         return f"{value:,.1f}"
     return f"{value:g}".replace("-", MINUS)
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction as percent with one decimal: 0.9428 is `94.3`."""
-    return UNDEFINED if fraction is None else f"{100 * fraction:.1f}".replace("-", MINUS)
+    """Return a fraction as percent with one decimal, or a dash if it is None.
+
+    Example:
+        >>> percent(0.9428)
+        '94.3'
+    """
+    if fraction is None:
+        return UNDEFINED
+    return f"{100 * fraction:.1f}".replace("-", MINUS)
 
 
 def one_line(text: str) -> str:
-    """`text` in full with its control characters escaped: it may hold names from files of strangers."""
+    r"""Escape control characters, which names from third-party files may contain.
+
+    Example:
+        >>> one_line("cat\n")
+        'cat\\n'
+    """
     return "".join(char if char.isprintable() else printable(char) for char in text)
 
 
 def _signed(points: float) -> str:
     text = f"{points:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+    if text in ("+0.0", "-0.0"):
+        return "0.0"
+    return text.replace("-", MINUS)
 
 
 BEST_EPOCH = "†"
 INFERRED = "‡"
-INFERRED_NOTE = f"{INFERRED} not printed by the paper, inferred"
-BEST_EPOCH_NOTE = f"{BEST_EPOCH} the epoch was chosen on the scored split itself: optimistic, no test result"
+INFERRED_NOTE = f"{INFERRED} not printed in the paper, inferred"
+BEST_EPOCH_NOTE = f"{BEST_EPOCH} the epoch was chosen on the scored split itself: optimistic, not a test result"
 
 
 @dataclass(frozen=True)
@@ -65,14 +89,14 @@ class Column:
     """One column.
 
     Attributes:
-        key: its name in CSV and JSON ("CP_3").
-        title: its heading ("CP").
-        kind: what its numbers are; "percent" and "points" hold fractions of 1.
-        block: a heading over neighbouring columns ("Top-3").
-        ranked: the largest number of each group is the best.
-        identity: Names the row; repeated if a table is folded to the width of a terminal.
-        essential: Kept if a table is wider than the terminal; the other columns need --full.
-        absent: what stands for None; blank where the column does not concern a row.
+        key: Name in CSV and JSON ("CP_3").
+        title: Heading ("CP").
+        kind: Kind of its values; the values of "percent" and "points" are fractions of 1.
+        block: Heading over neighbouring columns ("Top-3").
+        ranked: Whether the largest number of each group is the best.
+        identity: Whether the column identifies the row; such columns are repeated if a terminal is too narrow for all.
+        essential: Whether the column is kept if a table is wider than the terminal; the others need --full.
+        absent: Text for None; empty if the column does not apply to every row.
     """
 
     key: str
@@ -85,13 +109,22 @@ class Column:
     absent: str = UNDEFINED
 
     def show(self, cell: Cell) -> str:
-        """A cell of this column as people read it."""
-        return self.absent if cell is None else shown(cell, self.kind)
+        """Return a cell of this column as printed."""
+        if cell is None:
+            return self.absent
+        return shown(cell, self.kind)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a cell for each column, the heading of its group, its best cells and its marks by column position."""
+    """One row.
+
+    Attributes:
+        cells: One cell per column.
+        group: Heading of its group.
+        best: Positions of the cells that are the best of the group.
+        marks: Footnote marks by position.
+    """
 
     cells: tuple[Cell, ...]
     group: str = ""
@@ -101,10 +134,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Title, columns, rows, footnotes. Rows that must not be compared stand in different groups.
+    """Title, columns, rows and footnotes; rows that are not comparable are in different groups.
 
     Raises:
-        ValueError: a row has more or fewer cells than there are columns.
+        ValueError: A row does not have one cell per column.
     """
 
     title: str
@@ -118,11 +151,11 @@ class Table:
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
 
     def groups(self) -> list[tuple[str, list[Row]]]:
-        """Neighbouring rows of the same group, each with its heading."""
+        """Return the groups of neighbouring rows, each with its heading."""
         return [(title, list(rows)) for title, rows in groupby(self.rows, key=lambda row: row.group)]
 
     def blocks(self) -> list[tuple[str, int, int]]:
-        """Headings over columns as (block, first column, end); a column without one stands alone."""
+        """Return the headings over columns as (block, first column, end); a column without block is one of its own."""
         spans: list[tuple[str, int, int]] = []
         for k, column in enumerate(self.columns):
             if spans and column.block and spans[-1][0] == column.block:
@@ -132,27 +165,32 @@ class Table:
         return spans
 
     def with_best(self) -> Table:
-        """The largest number of each ranked column marked in each group: ties all, a row that stands alone not."""
+        """Return the table with the best cells marked.
+
+        The best is the largest number of a ranked column in a group. Equal numbers are all marked; in a group with one
+        number nothing is marked.
+        """
         ranked = [k for k, column in enumerate(self.columns) if column.ranked]
         rows = [replace(row, best=_best(row, rows, ranked)) for _, rows in self.groups() for row in rows]
         return replace(self, rows=tuple(rows))
 
     def only(self, positions: Sequence[int]) -> Table:
-        """The columns at these positions, in this order."""
-        place = {old: new for new, old in enumerate(positions)}
-        rows = [
-            Row(
-                tuple(row.cells[k] for k in positions),
-                row.group,
-                frozenset(place[k] for k in row.best if k in place),
-                {place[k]: mark for k, mark in row.marks.items() if k in place},
-            )
-            for row in self.rows
-        ]
+        """Return the table with the columns at these positions, in this order."""
+        new_position = {old: new for new, old in enumerate(positions)}
+        rows = []
+        for row in self.rows:
+            cells = tuple(row.cells[k] for k in positions)
+            best = frozenset(new_position[k] for k in row.best if k in new_position)
+            marks = {new_position[k]: mark for k, mark in row.marks.items() if k in new_position}
+            rows.append(Row(cells, row.group, best, marks))
         return replace(self, columns=tuple(self.columns[k] for k in positions), rows=tuple(rows))
 
     def without_empty_columns(self, keep: Sequence[str] = ()) -> Table:
-        """The columns in which some row says something, and those whose keys are in `keep`."""
+        """Return the table without columns that are empty in every row.
+
+        Args:
+            keep: Keys of columns to keep in any case.
+        """
         used = [
             k
             for k, column in enumerate(self.columns)
@@ -162,7 +200,7 @@ class Table:
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:
-    """Positions at which `row` is the best of `rows`, as printed: numbers that print alike are ties."""
+    """Return the positions at which `row` is the best of `rows`; numbers that are printed alike are equal."""
     best = set()
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]
@@ -173,4 +211,7 @@ def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int
 
 
 def _comparable(cell: Cell) -> float | None:
-    return None if cell is None or isinstance(cell, str) else round(float(cell), 3)
+    """Return the number of a cell, rounded as it is printed."""
+    if cell is None or isinstance(cell, str):
+        return None
+    return round(float(cell), 3)

@@ -59,7 +59,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """The bundle, its files, and how it agrees with the model."""
 
     path: Path
@@ -83,7 +83,7 @@ def export(
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
-) -> Exported:
+) -> ExportResult:
     """Write a bundle: the model, its labels and preprocessing, tuned thresholds where there are any, a model card.
 
     Args:
@@ -130,7 +130,7 @@ def export(
         )  # fmt: skip
         write_text(folder / CARD, model_card(card))
     sizes = {entry.name: entry.stat().st_size for entry in sorted(target.iterdir())}
-    return Exported(target, sizes, agreement, tuned is not None)
+    return ExportResult(target, sizes, agreement, tuned is not None)
 
 
 def _chosen(

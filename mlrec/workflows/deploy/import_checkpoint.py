@@ -34,7 +34,7 @@ TRAINED_AT = 448
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What became of a checkpoint.
 
     Attributes:
@@ -66,7 +66,7 @@ def import_checkpoint(
     img_size: int | None = None,
     normalization: str | None = None,
     progress: Progress = SILENT,
-) -> Imported:
+) -> ImportResult:
     """Read `checkpoint`, tell what it is, and write the same model to the folder `out`.
 
     Args:
@@ -109,7 +109,7 @@ def import_checkpoint(
     _write(out, model, checkpoint, foreign.naming, normalization)
     built = model.architecture
     matched = len(foreign.backbone_tensors) - len(unused) + max(foreign.heads, 1 if foreign.bias is None else 2)
-    return Imported(
+    return ImportResult(
         out,
         foreign.naming,
         built.backbone,
@@ -227,7 +227,7 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
         write_text(folder / "config.toml", "\n".join([*notes, "", tomli_w.dumps(config)]))
 
 
-def summary(imported: Imported) -> Sequence[tuple[str, str]]:
+def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
     """What to tell of an import: pairs of name and value."""
     unused = (
         f", {len(imported.unused)} unused (first {printable(imported.unused[0])})" if imported.unused else ", 0 unused"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,14 +60,14 @@ class Prediction:
         id: its path, the sample's id in a manifest, or the box's.
         labels: all labels of the model, in its order.
         probabilities: (C,), of `labels`.
-        said: the labels that were chosen, the most probable first.
+        predicted: Predicted labels, the most probable first.
         item: the image file, and the box.
     """
 
     id: str
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
-    said: tuple[str, ...]
+    predicted: tuple[str, ...]
     item: Item
 
     @property
@@ -234,6 +237,52 @@ def _items(images: str | Path | Iterable[str | Path | Item], progress: Progress)
     )
 
 
+SEPARATOR = ";"  # between the labels of a CSV cell
+RowFormat = Callable[[str, Sequence[str], Mapping[str, float]], str]  # id, predicted labels, probability by label
+
+
+def csv_header(labels: Sequence[str]) -> str:
+    """Return the heading line of the CSV output: `id`, `labels`, and one column per label."""
+    return _csv_line(["id", "labels", *labels])
+
+
+def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
+    """Return one prediction as a line of CSV.
+
+    Probabilities have all their digits, because rounded ones would be tied when they are scored.
+
+    Args:
+        sample_id: Id of the image.
+        predicted: Predicted labels.
+        scores: Probability by label.
+
+    Example:
+        >>> csv_row("a.jpg", ["cat", "dog"], {"cat": 0.9, "dog": 0.75})
+        'a.jpg,cat;dog,0.9,0.75'
+    """
+    return _csv_line([sample_id, SEPARATOR.join(predicted), *(repr(float(score)) for score in scores.values())])
+
+
+def jsonl_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
+    """Return one prediction as a line of JSON; arguments as in `csv_row`.
+
+    Example:
+        >>> jsonl_row("a.jpg", ["cat"], {"cat": 0.9})
+        '{"id": "a.jpg", "labels": ["cat"], "scores": {"cat": 0.9}}'
+    """
+    exact = {label: float(score) for label, score in scores.items()}
+    return json.dumps({"id": sample_id, "labels": list(predicted), "scores": exact}, ensure_ascii=False)
+
+
+ROW_FORMATS: dict[str, RowFormat] = {"csv": csv_row, "jsonl": jsonl_row}
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="").writerow(cells)
+    return stream.getvalue()
+
+
 class Gallery:
     """Writes each image with what was said of it into a folder."""
 
@@ -244,7 +293,7 @@ class Gallery:
         """Write the picture of one prediction; a box is drawn where it lies."""
         pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
-        lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.said) or ("no label",)
+        lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)
         shown = pixels if box is None else outlined(pixels, box)
         path = self._folder / self._names.of(found.item)
         write_bytes(path, draw_strips([Strip(found.id, (Panel(shown, lines),))])[0])

@@ -25,7 +25,7 @@ from mlrec.workflows.train.model_names import check_backbone_name
 
 
 @dataclass(frozen=True)
-class PublishedEvaluation:
+class ImageNetEvaluation:
     """What was found, the folder it lies in, and how it is shown."""
 
     path: Path
@@ -49,7 +49,7 @@ def evaluate_published(
     machine: RuntimeOptions | None = None,
     out: Path = Path("runs"),
     progress: Progress = SILENT,
-) -> PublishedEvaluation:
+) -> ImageNetEvaluation:
     """Top-1 and top-5 accuracy of a timm classifier on a folder of class folders, as published and at every λ.
 
     The input is prepared as the weights were published for, and computed in float32. `accuracy.json` goes to the
@@ -112,7 +112,7 @@ def evaluate_published(
     )
     whose = [classifier.name, *([Path(weights).stem] if weights is not None else [])]
     folder = out / "-".join(["published", *whose, manifest.name])
-    found = PublishedEvaluation(folder, sweep, accuracy_table(sweep))
+    found = ImageNetEvaluation(folder, sweep, accuracy_table(sweep))
     write_json(folder / FILE, found.content)
     return found
 

@@ -19,8 +19,8 @@ from mlrec.metrics.lambda_sweep import Choice, LambdaSetting, Parts, chosen_befo
 from mlrec.metrics.object_size import SizeBin, ap_by_size, extents
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.predictions import Predictions
-from mlrec.reports.paper.figure1 import lam_table, size_table
-from mlrec.reports.paper.table1 import FILE, Gain, LamSweep
+from mlrec.reports.paper.figure1 import lambda_table, size_table
+from mlrec.reports.paper.table1 import FILE, Gain, LambdaSweep
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import METRICS
 from mlrec.runs import evaluations
@@ -76,11 +76,11 @@ class LambdaSweepConfig:
 
 
 @dataclass(frozen=True)
-class LambdaSweep:
+class LambdaSweepResult:
     """What was found, the folder it lies in, and how it is shown."""
 
     path: Path
-    sweep: LamSweep
+    sweep: LambdaSweep
     strata: list[SizeBin]
     tables: list[Table]
 
@@ -103,7 +103,7 @@ def lambda_sweep(
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
-) -> LambdaSweep:
+) -> LambdaSweepResult:
     """Score a trained model at every λ; `lambda.json` and the predictions at the fixed λ go to a folder beside it.
 
     Other arguments as in `evaluate_run`.
@@ -139,7 +139,7 @@ def lambda_sweep(
         best = chosen_before(scored, setting, question.resamples, **options)
     fixed = chosen_before(scored, LambdaSetting(_fixed(facts)), question.resamples, **options)
     sweep = _sweep(chosen, question, scored, scores, fixed, best, facts | {"labels": names}, conventions)
-    tables = [lam_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
+    tables = [lambda_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
     strata = (
         _by_size(chosen, predictions.sample_ids, names, scored, fixed.setting, question.resamples)
         if question.by_size
@@ -149,7 +149,7 @@ def lambda_sweep(
         tables.append(
             size_table(strata, ["average", f"λ = {fixed.setting.lam:g}", _alone(facts["model"]["head"], question)])
         )
-    found = LambdaSweep(chosen.folder("lambda"), sweep, strata, tables)
+    found = LambdaSweepResult(chosen.folder("lambda"), sweep, strata, tables)
     if processes.rank() == 0:
         shown = parts.logits(fixed.setting, divided=question.divide)
         final = Predictions(predictions.labels, predictions.sample_ids, shown, parts.targets, predictions.digest)
@@ -216,7 +216,7 @@ def _sweep(
     best: Choice,
     facts: dict[str, Any],
     conventions: str,
-) -> LamSweep:
+) -> LambdaSweep:
     settings, names = question.settings, [_degree(t) for t in question.temperatures]
     mAP = dict(zip(settings, scores, strict=True))
     lams = sorted({setting.lam for setting in settings})
@@ -226,7 +226,7 @@ def _sweep(
         key: {form: _numbers(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
     }
     scored = write_scores.scored_facts(chosen.dataset, chosen.manifest)
-    return LamSweep(
+    return LambdaSweep(
         conventions=conventions,
         lams=lams,
         mAP=by_temperature[0],

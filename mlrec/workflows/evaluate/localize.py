@@ -40,7 +40,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Group:
+class PairGroup:
     """Pairs taken together: their number, and the mean of each of `MEASURES` with its interval."""
 
     name: str
@@ -65,7 +65,7 @@ class Localization:
     tolerance: float
     grid: tuple[int, int]
     pairs: list[LabeledMap]
-    groups: list[list[Group]]
+    groups: list[list[PairGroup]]
     sharpness: dict[str, float]
 
     @property
@@ -203,18 +203,18 @@ def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[i
     return of_label
 
 
-def _groups(pairs: Sequence[LabeledMap], labels: Sequence[str]) -> list[list[Group]]:
+def _groups(pairs: Sequence[LabeledMap], labels: Sequence[str]) -> list[list[PairGroup]]:
     by_size = [_group(size.name, [pair for pair in pairs if size.low <= pair.area < size.high]) for size in MAP_SIZES]
     by_label = [_group(label, [pair for pair in pairs if pair.label == k]) for k, label in enumerate(labels)]
     return [[_group(ALL, pairs)], *[[g for g in block if g.pairs] for block in (by_size, by_label)]]
 
 
-def _group(name: str, pairs: Sequence[LabeledMap]) -> Group:
+def _group(name: str, pairs: Sequence[LabeledMap]) -> PairGroup:
     if not pairs:
-        return Group(name, 0, {})
+        return PairGroup(name, 0, {})
     values = np.array([[getattr(pair, key) for key in MEASURES] for pair in pairs], dtype=np.float64)
     means = mean_intervals(values, [pair.sample for pair in pairs])
-    return Group(name, len(pairs), dict(zip(MEASURES, means, strict=True)))
+    return PairGroup(name, len(pairs), dict(zip(MEASURES, means, strict=True)))
 
 
 def _sharpness(path: Path, spread: Sequence[NDArray[np.float64]]) -> dict[str, float]:
@@ -252,7 +252,7 @@ def _table(found: Localization) -> Table:
     return Table(f"{printable(found.name)}: where the maps look", columns, rows, notes)
 
 
-def _cells(group: Group) -> tuple[Any, ...]:
+def _cells(group: PairGroup) -> tuple[Any, ...]:
     def value(key: str) -> float | None:
         interval = group.means[key]
         return None if interval is None else interval.value

@@ -18,7 +18,7 @@ from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.predictions import Predictions
 from mlrec.runs import directory
-from mlrec.runs.record import Scored
+from mlrec.runs.record import SplitRecord
 from mlrec.utils.errors import PredictionsError
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import Progress
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from mlrec.runs.tuned import Tuned
 
 
-def scored_facts(dataset: Dataset, manifest: Manifest) -> Scored:
+def scored_facts(dataset: Dataset, manifest: Manifest) -> SplitRecord:
     """What a record says of a split that was used."""
-    return Scored(
+    return SplitRecord(
         dataset=dataset.info.name,
         kind=str(dataset.info.source.get("kind", "")),
         split=manifest.split,

@@ -18,7 +18,7 @@ from mlrec.reports.by_label import label_tables
 from mlrec.reports.paper.figure5 import figure5_note, series_of, series_table
 from mlrec.reports.paper.imagenet import FILE, AccuracySweep, accuracy_row
 from mlrec.reports.paper.published import extra_rows
-from mlrec.reports.paper.table1 import Gain, LamSweep, Own, sweeps_of, table_1
+from mlrec.reports.paper.table1 import Gain, LambdaSweep, MethodSweeps, sweeps_of, table_1
 from mlrec.reports.paper.tables import TABLES, belongs, paper_table
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import Result, over_seeds, result_of, scores_and_truth
@@ -112,7 +112,7 @@ def report(
             raise RunError("no CSRA runs that differ in λ alone; train them with mlrec sweep --lam 0,0.1,0.2")
         drawn = series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
     elif table == 1:
-        swept = [own for row in rows for own in lam_rows(row)]
+        swept = [own for row in rows for own in lambda_rows(row)]
         files = sorted({file for folder in runs or [root] for file in _classifiers(folder)})
         drawn = table_1(swept, [accuracy_row(AccuracySweep.load(file)) for file in files])
     elif table is not None:
@@ -197,10 +197,10 @@ def _stored(
     return [logits for logits, _, _ in predicted], predicted[0][1], {"groups": groups, "conventions": row.conventions}
 
 
-Found = tuple[Path, Path, LamSweep]  # the run, the folder of the sweep, and what it holds
+Found = tuple[Path, Path, LambdaSweep]  # the run, the folder of the sweep, and what it holds
 
 
-def lam_rows(result: Result) -> Iterator[Own]:
+def lambda_rows(result: Result) -> Iterator[MethodSweeps]:
     """The sweeps of a method: those that ask the same of every seed in one row."""
     alike: dict[object, list[Found]] = {}
     for run in result.paths:
@@ -212,7 +212,7 @@ def lam_rows(result: Result) -> Iterator[Own]:
         runs = tuple(run for run, _, _ in found)
         names = tuple(result.names[result.paths.index(run)] for run in runs)
         gain = found[0][2].fixed_gain if len(found) == 1 else _gain(found)
-        yield Own(replace(result, paths=runs, names=names), tuple(sweep for _, _, sweep in found), gain)
+        yield MethodSweeps(replace(result, paths=runs, names=names), tuple(sweep for _, _, sweep in found), gain)
 
 
 def _gain(found: Sequence[Found]) -> Gain | None:

@@ -41,7 +41,7 @@ def test_heads_make_a_series_at_one_lambda(tmp_path):
     table = series_table([series], "heads", "t")
     assert [row.cells[1] for row in table.rows] == [1, 2, 8]
     assert sum(bool(row.best) for row in table.rows) >= 1
-    assert any("read off the scored split" in note for note in table.footnotes)
+    assert any("chosen on the scored split" in note for note in table.footnotes)
 
 
 def test_one_point_is_no_series(tmp_path):

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from mlrec.reports.paper.figure1 import lam_table
-from mlrec.reports.paper.table1 import Gain, LamSweep, Own, sweeps_of, table_1
+from mlrec.reports.paper.figure1 import lambda_table
+from mlrec.reports.paper.table1 import Gain, LambdaSweep, MethodSweeps, sweeps_of, table_1
 from mlrec.reports.results import result_of
 from mlrec.runs.record import Run
 from mlrec.utils.errors import RunError
@@ -42,7 +42,7 @@ def test_own_sweeps_are_found_in_evaluations_and_stand_apart_on_other_data(tmp_p
     (path / "eval-toy-test" / "lambda.json").write_text(json.dumps(SWEEP))
     sweeps = sweeps_of(path)
     assert list(sweeps) == [path / "eval-toy-test"]
-    (own,) = rows(table_1([Own(result_of(Run.load(path)), tuple(sweeps.values()), None)]), "own")
+    (own,) = rows(table_1([MethodSweeps(result_of(Run.load(path)), tuple(sweeps.values()), None)]), "own")
     assert own.cells[3:10] == (0.5, 0.1, 0.52, pytest.approx(0.02), 0.2, 0.51, pytest.approx(0.01))
     assert "not comparable with the paper's, other data" in own.group
     assert own.marks == {4: "†"}
@@ -66,7 +66,9 @@ FULL = SWEEP | {"kind": "wider", "samples": 29179, "labels": LABELS}
 def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, config, why):
     settings = {"head": "average", "img_size": 224} | config
     result = result_of(Run.load(write_run(tmp_path, "avg", kind="wider", config=settings)))
-    own, *others = [r for r in table_1([Own(result, (LamSweep(**(FULL | change)),), None)]).rows if "own" in r.cells]
+    own, *others = [
+        r for r in table_1([MethodSweeps(result, (LambdaSweep(**(FULL | change)),), None)]).rows if "own" in r.cells
+    ]
     assert not others
     if why is None:
         assert own.group == "WIDER-Attribute test, 29,179 samples, 14 labels"
@@ -76,11 +78,11 @@ def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, c
 
 def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
     result = result_of(Run.load(write_run(tmp_path, "avg", config={"head": "average"})))
-    first = LamSweep(**SWEEP, select_split="val")
-    second = LamSweep(
+    first = LambdaSweep(**SWEEP, select_split="val")
+    second = LambdaSweep(
         **(SWEEP | {"mAP": [0.6, 0.6, 0.7], "fixed": 0.7, "best": 0.7, "best_lam": 0.2}), select_split="val"
     )
-    table = table_1([Own(result, (first, second), Gain(0.05, -0.01, 0.11))])
+    table = table_1([MethodSweeps(result, (first, second), Gain(0.05, -0.01, 0.11))])
     (own,) = rows(table, "own")
     cells = dict(zip([column.key for column in table.columns], own.cells, strict=True))
     assert own.marks == {}
@@ -93,12 +95,12 @@ def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
 
 def test_what_is_no_sweep_is_refused(tmp_path):
     (tmp_path / "lambda.json").write_text('{"lams": 1}')
-    with pytest.raises(RunError, match="not a file of mlrec lambda-sweep"):
+    with pytest.raises(RunError, match="not written by mlrec lambda-sweep"):
         sweeps_of(tmp_path)
 
 
 @pytest.mark.parametrize(("head", "name"), [("average", "average pooling"), ("gcn", "as trained")])
 def test_the_row_without_lambda_names_the_pooling_that_the_model_has(head, name):
     scores = {form: {"mAP": 0.5, "CF1": 0.4, "OF1": 0.3} for form in ("raw", "divided")}
-    sweep = LamSweep(**SWEEP, head=head, metrics=dict.fromkeys(("zero", "fixed", "best"), scores))
-    assert lam_table(sweep, "t").rows[0].cells[0] == name
+    sweep = LambdaSweep(**SWEEP, head=head, metrics=dict.fromkeys(("zero", "fixed", "best"), scores))
+    assert lambda_table(sweep, "t").rows[0].cells[0] == name

@@ -16,7 +16,7 @@ from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import result_of
 from mlrec.reports.settings import recipe_values
-from mlrec.runs.record import Run, Scored
+from mlrec.runs.record import Run, SplitRecord
 from mlrec.utils.errors import UsageError
 from tests.reports.builders import write_run
 
@@ -78,7 +78,7 @@ def test_other_inputs_data_and_conventions_stand_apart():
     assert len(groups) == 4
     assert any("larger input" in title for title in groups)
     (srn,) = [r for r in paper_table(5, []).rows if r.cells[0] == "SRN"]
-    assert "set apart: other conventions: envelope AP, mean of per-label F1" in srn.group
+    assert "not comparable: other conventions: envelope AP, mean of per-label F1" in srn.group
 
 
 def test_inferred_cells_are_marked():
@@ -113,8 +113,8 @@ def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_p
     printed = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
     assert group["full"] == printed
     assert group["base"] == printed
-    assert group["small"] == printed + " · set apart: 224 px"
-    assert group["coco"] == printed + " · set apart: extra data unknown (coco), other settings than the paper's"
+    assert group["small"] == printed + " · not comparable: 224 px"
+    assert group["coco"] == printed + " · not comparable: extra data unknown (coco), other settings than the paper's"
     assert "not comparable with VOC2007, 545 of 4,952 samples of test" in group["part"]
     assert "not comparable with VOC2007, other data" in group["toy"]
     own = next(r for r in table.rows if r.cells[column(table, "run")] == "full")
@@ -202,10 +202,10 @@ def test_server_results_are_rows_in_percent(tmp_path):
     ("text", "why"),
     [
         ("method,map\nmine,94\n", "no column 'mAP'"),
-        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: give percent"),
-        ("method,mAP\nmine,high\n", "line 2: mAP = high: is no number"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: write a percentage"),
+        ("method,mAP\nmine,high\n", "line 2: mAP = high: is not a number"),
         ("method,mAP\n", "no rows"),
-        ("method,mAP\nmine,nan\n", "give percent"),
+        ("method,mAP\nmine,nan\n", "write a percentage"),
     ],
 )
 def test_faulty_rows_are_refused(tmp_path, text, why):
@@ -220,7 +220,7 @@ def test_literature_has_a_source_in_every_row():
     rows = [row for table in tables for row in table.rows]
     assert len(rows) > 30
     assert all(row.cells[-1] and 0.5 < row.cells[4] < 1 for row in rows)
-    with pytest.raises(UsageError, match="no literature on 'mnist'; there is some on coco2014"):
+    with pytest.raises(UsageError, match="no literature on 'mnist'; choose one of coco2014"):
         literature("mnist")
 
 
@@ -232,7 +232,7 @@ def test_the_shipped_numbers_are_those_of_the_reference(realdata):
 
 
 VOC = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
-APART = VOC + " · set apart: other settings than the paper's"
+APART = VOC + " · not comparable: other settings than the paper's"
 
 
 def own_by_run(table: Table) -> dict[str, dict]:
@@ -257,7 +257,7 @@ def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
         ({"model": {"weights": "resnet101.tv2_in1k"}}, "weights tv2_in1k"),
         ({"config": {"pretrained": False}}, "weights random"),
         ({"config": {"unknown": "ignore"}}, "unknown ignore"),
-        ({"train": Scored("voc2007", "voc2007", "train", 2501, "d")}, "trained on voc2007 train, 2,501 samples"),
+        ({"train": SplitRecord("voc2007", "voc2007", "train", 2501, "d")}, "trained on voc2007 train, 2,501 samples"),
     ],
 )
 def test_a_run_of_another_recipe_or_other_weights_stands_apart_and_names_every_difference(tmp_path, options, settings):
@@ -308,12 +308,12 @@ def test_a_declared_origin_that_is_other_data_is_extra_data(tmp_path):
     assert "extra data openimages" in row["group"]
 
 
-def test_stand_in_weights_of_vit_l_are_told(tmp_path):
+def test_a_footnote_names_the_weights_that_replace_those_of_vit_l(tmp_path):
     model = {"weights": "vit_large_patch16_224.augreg_in21k_ft_in1k"}
     config = {"backbone": "vit_large_patch16_224"}
     table = table_2(tmp_path, {"large": {"model": model, "config": config}})
     assert own_by_run(table)["large"]["group"] == VOC
-    assert any("AugReg weights (augreg_in21k_ft_in1k) stand in" in note for note in table.footnotes)
+    assert any("AugReg weights (augreg_in21k_ft_in1k) replace" in note for note in table.footnotes)
     base = {"weights": "vit_base_patch16_224.augreg_in21k_ft_in1k"}
     other = table_2(tmp_path / "b", {"base": {"model": base, "config": {"backbone": "vit_base_patch16_224"}}})
     assert own_by_run(other)["base"]["settings"] == "weights augreg_in21k_ft_in1k"
@@ -347,8 +347,8 @@ def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tm
         ({"config": {"head_lr_mult": 5.0}}, "head_lr_mult"),
         ({"model": {"weights": "resnet101.a1h_in1k"}}, "weights"),
         ({"config": {"pretrained": False}}, "weights"),
-        ({"train": Scored("toy", "csv", "train", 90, "other")}, "train data"),
-        ({"train": Scored("toy", "csv", "trainval", 90, "other")}, "train_split"),
+        ({"train": SplitRecord("toy", "csv", "train", 90, "other")}, "train data"),
+        ({"train": SplitRecord("toy", "csv", "trainval", 90, "other")}, "train_split"),
     ],
 )
 def test_no_difference_on_other_data_if_more_than_the_method_differs(tmp_path, base, why):

@@ -47,7 +47,7 @@ def test_what_is_worth_knowing_is_told(tmp_path: Path) -> None:
     found = stats(dataset(tmp_path))
     shown = render_text(tables(found))
     assert "do$g never without cat" in shown
-    assert "prevalence alike, train → test" in shown
+    assert "no difference of prevalence, train → test" in shown
     assert "mAP on test (40 images)" in shown
     assert "if every label has AP 80" in shown
     assert "images: median 41 x 30 pixels, 40 to 42 wide" in shown

@@ -20,7 +20,7 @@ from mlrec.runs.record import Run
 from mlrec.runs.tuned import Tuned
 from mlrec.utils.errors import ModelError, RunError
 from mlrec.utils.files import sha256
-from mlrec.workflows.deploy.export import Exported, export
+from mlrec.workflows.deploy.export import ExportResult, export
 from mlrec.workflows.deploy.predict import predict
 from mlrec.workflows.evaluate.tune import tune
 from mlrec.workflows.runtime import RuntimeOptions
@@ -50,11 +50,11 @@ def run(data: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def bundle(run: Run) -> Exported:
+def bundle(run: Run) -> ExportResult:
     return export(run.path)
 
 
-def test_an_onnx_bundle_predicts_what_the_run_predicts_without_timm(run: Run, bundle: Exported, data: Path) -> None:
+def test_an_onnx_bundle_predicts_what_the_run_predicts_without_timm(run: Run, bundle: ExportResult, data: Path) -> None:
     made = bundle
     assert sorted(made.files) == ["README.md", "bundle.json", "model.onnx", "thresholds.json"]
     assert made.agreement.images == 9
@@ -89,7 +89,7 @@ def test_a_safetensors_bundle_is_the_same_model_and_the_card_says_where_it_is_fr
 
 
 def test_a_model_that_disagrees_is_not_written(
-    run: Run, bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, bundle: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_file, "export_onnx", lambda _, path, __: shutil.copy(bundle.path / "model.onnx", path))
     logits = onnx_file.OnnxModel.logits

@@ -23,10 +23,9 @@ from mlrec.datasets.listing import Item
 from mlrec.metrics.scores import read_scores
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
-from mlrec.reports.render.prediction_rows import LINES, csv_header
 from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, MlrecError, UsageError, ValidationReport
-from mlrec.workflows.deploy.predict import Prediction, Scorer, predict
+from mlrec.workflows.deploy.predict import ROW_FORMATS, Prediction, Scorer, csv_header, predict
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
@@ -57,7 +56,7 @@ def test_scores_are_those_of_the_evaluation(run: Run, data: Path) -> None:
     expected = torch.sigmoid(torch.from_numpy(known.logits).double()).numpy()
     np.testing.assert_allclose([one.probabilities for one in found], expected, atol=1e-6)
     for one, row in zip(found, expected, strict=True):
-        assert set(one.said) == {label for label, p in zip(LABELS, row, strict=True) if p >= 0.5}
+        assert set(one.predicted) == {label for label, p in zip(LABELS, row, strict=True) if p >= 0.5}
         assert one.scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-6)
 
 
@@ -145,10 +144,10 @@ def said(logits: list[float], picture: Path, **options: object) -> Prediction:
 
 def test_thresholds_and_top(data: Path) -> None:
     picture = next((data.parents[1] / "pictures").iterdir())
-    assert said([0, 2, -1], picture).said == ("b", "a")
-    assert said([0, 2, -1], picture, threshold=np.array([0.6, 0.99, 0.2])).said == ("c",)
-    assert said([-9, -8, -9], picture, top=2).said == ("b", "a")
-    assert said([-9, -8, -9], picture, top=5).said == ("b", "a", "c")
+    assert said([0, 2, -1], picture).predicted == ("b", "a")
+    assert said([0, 2, -1], picture, threshold=np.array([0.6, 0.99, 0.2])).predicted == ("c",)
+    assert said([-9, -8, -9], picture, top=2).predicted == ("b", "a")
+    assert said([-9, -8, -9], picture, top=5).predicted == ("b", "a", "c")
     assert said([1000, -1000, 0], picture).probabilities.tolist() == [1.0, 0.0, 0.5]
     with pytest.raises(MlrecError, match="no finite numbers"):
         said([np.nan, 0, 0], picture)
@@ -216,12 +215,12 @@ def test_what_predict_prints_can_be_scored(form: str, run: Run, data: Path, tmp_
         assert scored["conventions"]["scores"] == "probabilities"
 
 
-@pytest.mark.parametrize("form", list(LINES))
+@pytest.mark.parametrize("form", list(ROW_FORMATS))
 def test_lines_keep_what_a_ranking_needs(form: str, tmp_path: Path) -> None:
     """Six digits would make one of both probabilities, and a tie of their ranks."""
     high, low = 1 - 1e-9, 1 - 2e-9
-    lines = [*([csv_header(["cat"])] if form == "csv" else []), LINES[form]("1", [], {"cat": high})]
-    (tmp_path / f"p.{form}").write_text("\n".join([*lines, LINES[form]("2", ["cat"], {"cat": low})]) + "\n")
+    lines = [*([csv_header(["cat"])] if form == "csv" else []), ROW_FORMATS[form]("1", [], {"cat": high})]
+    (tmp_path / f"p.{form}").write_text("\n".join([*lines, ROW_FORMATS[form]("2", ["cat"], {"cat": low})]) + "\n")
     assert read_scores(tmp_path / f"p.{form}", ValidationReport()).values.tolist() == [[high], [low]]
 
 

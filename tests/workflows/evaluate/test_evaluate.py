@@ -16,7 +16,7 @@ from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Predictions
-from mlrec.reports.paper.table1 import LamSweep
+from mlrec.reports.paper.table1 import LambdaSweep
 from mlrec.runs.record import Run
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
@@ -196,7 +196,7 @@ def test_an_evaluated_model_that_was_not_trained_here_is_a_row_of_reports(run: R
         rows = [row for row in report(named, root=model.parent, table=1).table.rows if row.cells[-1] == "official"]
         (row,) = rows
         assert row.cells[2] == 32
-        assert row.cells[3] == LamSweep.load(swept / "lambda.json").mAP[0]
+        assert row.cells[3] == LambdaSweep.load(swept / "lambda.json").mAP[0]
 
     own = evaluate_run(run.path, machine=HERE)
     assert [one.path for one in runs_at([run.path.parent])] == [run.path], "a run stands for itself"

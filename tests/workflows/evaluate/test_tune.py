@@ -126,7 +126,7 @@ def test_predict_says_the_same_labels_with_calibrated_probabilities(run: Run, da
     files = [manifest.root / name for name in manifest.images]
     logits = run.predictions().logits
     for k, found in enumerate(predict(scorer, files, threshold=thresholds, machine=HERE)):
-        assert set(found.said) == {LABELS[c] for c in np.flatnonzero(logits[k] >= tuned.thresholds)}
+        assert set(found.predicted) == {LABELS[c] for c in np.flatnonzero(logits[k] >= tuned.thresholds)}
         np.testing.assert_allclose(found.probabilities, probabilities_of(tuned.calibrated(logits[k])), atol=1e-5)
 
 
@@ -139,7 +139,7 @@ def test_the_command_line(run: Run, data: Path) -> None:
     assert content["thresholds"]["target"] == "precision ≥ 0.9"
     assert set(content["judged"][0]["reliability"]) == {"nll", "brier", "ece"}
     shown = runner.invoke(app, ["tune", *flags])
-    assert "What tuning changes" in shown.stdout
+    assert "Effect of tuning" in shown.stdout
     assert "Thresholds by label" in shown.stdout
     said = runner.invoke(app, ["predict", str(data.parents[1] / "pictures"), "--run", str(run.path), "--tuned"])
     assert said.exit_code == 0, said.output

@@ -65,7 +65,7 @@ def test_several_seeds_are_a_claim_about_the_method(tmp_path):
     a = [run(tmp_path, f"a{k}", GOOD + RNG.normal(size=GOOD.shape)) for k in range(3)]
     b = [run(tmp_path, f"b{k}", POOR + RNG.normal(size=POOR.shape)) for k in range(3)]
     metrics, _ = compare_runs(a, b)
-    assert any("n = 3 and 3 runs: seeds are drawn as well as images" in note for note in metrics.footnotes)
+    assert any("n = 3 and 3 runs: seeds are resampled as well as images" in note for note in metrics.footnotes)
     single, _ = compare_runs(a[:1], b[:1])
     assert cells(metrics, 0, "low") > 0
     assert cells(single, 0, "low") != cells(metrics, 0, "low")

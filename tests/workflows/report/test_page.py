@@ -11,7 +11,7 @@ from PIL import Image
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.manifest import Manifest
 from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, Scored
+from mlrec.runs.record import RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 from mlrec.workflows.report.figures import figures, write_figures
 from mlrec.workflows.report.page import report_page
@@ -44,7 +44,7 @@ def dataset(tmp_path: Path) -> Manifest:
 def run_on(tmp_path: Path, name: str, digest: str, **options) -> Path:
     path = write_run(tmp_path / "runs", name, logits=options.pop("logits", LOGITS), digest=digest, log=LOG, **options)
     record = RunRecord.load(path)
-    scored = Scored("toy", "csv", "test", 4, digest, str(tmp_path / "data" / "toy"))
+    scored = SplitRecord("toy", "csv", "test", 4, digest, str(tmp_path / "data" / "toy"))
     RunRecord(**{f: getattr(record, f) for f in record.__struct_fields__} | {"scored": scored}).save(path)
     return path
 
