@@ -275,7 +275,9 @@ def _located(
         for manifest in manifests
     ]
     sizes = {renamed.get(image, image): size for image, size in reading.stated_sizes.items()}
-    source = {**reading.source, "annotated_names": {file: name for name, file in renamed.items()}}
+    earlier = reading.source.get("annotated_names", {})
+    names_before = {file: earlier.get(name, name) for name, file in renamed.items()}
+    source = {**reading.source, "annotated_names": {**earlier, **names_before}}
     return replace(reading, stated_sizes=sizes, source=source), changed
 
 
