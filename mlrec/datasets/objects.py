@@ -19,7 +19,8 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.coco import Category, Id, Image, annotated_path, categories
 from mlrec.datasets.readers.json_file import read_json
-from mlrec.datasets.readers.voc import ANNOTATIONS, stem_below_images
+from mlrec.datasets.readers.voc import stem_below_images
+from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.utils.errors import DataError, ValidationReport, printable
 

@@ -51,7 +51,11 @@ def recognizes(path: Path) -> str | None:
 
 def _annotation_files(path: Path) -> list[Path]:
     """JSON files where COCO and tools that write its format keep them: annotations, the folder, folders of splits."""
-    places = [path / "annotations", path, *(folder for folder in sorted(path.glob("[!.]*")) if known_split(folder.name))]
+    places = [
+        path / "annotations",
+        path,
+        *(folder for folder in sorted(path.glob("[!.]*")) if known_split(folder.name)),
+    ]
     files = (file for place in places for file in sorted(place.glob("[!.]*.json")))
     return [file for file in files if not _OTHER_TASK.match(file.name)]
 

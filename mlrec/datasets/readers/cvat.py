@@ -119,12 +119,12 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     return Reading(file.parent.name, manifests, {"kind": "cvat", "path": str(file)}, stated_sizes=sizes)
 
 
-def _splits(
-    images: Iterable[_Image], file: Path, options: ReadOptions, findings: ValidationReport
-) -> dict[str, str]:
+def _splits(images: Iterable[_Image], file: Path, options: ReadOptions, findings: ValidationReport) -> dict[str, str]:
     """The split of each subset. CVAT calls the subset of all images without one `default`."""
     subsets = {image.subset: str(file) for image in images}
-    return {"": WHOLE} | resolve_names({name: place for name, place in subsets.items() if name}, options.split_names, findings)
+    return {"": WHOLE} | resolve_names(
+        {name: place for name, place in subsets.items() if name}, options.split_names, findings
+    )
 
 
 def _known(names: Iterable[str], labels: tuple[str, ...], where: str, findings: ValidationReport) -> list[str]:

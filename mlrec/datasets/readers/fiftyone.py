@@ -110,7 +110,9 @@ def _targets(
         if number and classes is not None and 0 <= entry < len(classes):
             known[clean_label(classes[entry], where, findings)] = POSITIVE
         elif number:
-            findings.error(where, f"{entry} is not the number of one of {counted(len(classes or ()), 'class', 'classes')}")
+            findings.error(
+                where, f"{entry} is not the number of one of {counted(len(classes or ()), 'class', 'classes')}"
+            )
         elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
             known[clean_label(entry, where, findings)] = POSITIVE
         else:

@@ -29,7 +29,18 @@ TYPES = (
     "choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels",
     "bitmasklabels", "vectorlabels",
 )  # fmt: skip
-NO_LABELS = ("textarea", "rating", "number", "rectangle", "polygon", "ellipse", "keypoint", "brush", "relation", "datetime")
+NO_LABELS = (
+    "textarea",
+    "rating",
+    "number",
+    "rectangle",
+    "polygon",
+    "ellipse",
+    "keypoint",
+    "brush",
+    "relation",
+    "datetime",
+)
 META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # keys of JSON-MIN
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
 _START = re.compile(rb"\s*\[\s*\{")
@@ -210,7 +221,9 @@ def _label_names(tasks: Sequence[_Task], findings: ValidationReport) -> dict[tup
     for question, choice in pairs:
         questions.setdefault(choice, set()).add(question)
     return {
-        (question, choice): clean_label(choice if len(questions[choice]) == 1 else f"{question}={choice}", where, findings)
+        (question, choice): clean_label(
+            choice if len(questions[choice]) == 1 else f"{question}={choice}", where, findings
+        )
         for (question, choice), where in pairs.items()
     }
 

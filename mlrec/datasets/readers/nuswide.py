@@ -73,7 +73,11 @@ def _concepts(text_files: dict[str, Path], findings: ValidationReport) -> dict[s
         names = [line for _, line in lines_of(file)]
         return dict(zip(names, clean_labels(names, str(file), findings), strict=True))
     stems = (Path(name).stem for name in text_files)
-    names = sorted(stem[len("Labels_") : -len("_Train")] for stem in stems if stem.startswith("Labels_") and stem.endswith("_Train"))
+    names = sorted(
+        stem[len("Labels_") : -len("_Train")]
+        for stem in stems
+        if stem.startswith("Labels_") and stem.endswith("_Train")
+    )
     return dict(zip(names, clean_labels(names, "Labels_<concept>_Train.txt", findings), strict=True))
 
 

@@ -53,7 +53,9 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     return Reading("peta", manifests, {"kind": "peta", "path": str(file)}, footnotes=[PART])
 
 
-def _parts(content: dict[str, Any], file: Path) -> tuple[np.ndarray[Any, Any], list[str], dict[str, np.ndarray[Any, Any]]]:
+def _parts(
+    content: dict[str, Any], file: Path
+) -> tuple[np.ndarray[Any, Any], list[str], dict[str, np.ndarray[Any, Any]]]:
     """The table, the names of attributes, and the places of the images of each split, from 1."""
     try:
         fields = content[VARIABLE][0][0]

@@ -84,7 +84,9 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
             name = image_name(f"{_stem(shard, place)}/{sample.image}", where, findings)
             images[sample.image] = name
             chosen.setdefault(splits[shard] or WHOLE, {})[name] = _labels_of(sample, options.labels, where, findings)
-    labels = options.labels or tuple(sorted({label for known in chosen.values() for found in known.values() for label in found}))
+    labels = options.labels or tuple(
+        sorted({label for known in chosen.values() for found in known.values() for label in found})
+    )
     if not labels and not findings.errors:
         raise DataError(f"{printable(place)}: no sample has a label in .json, .cls or .txt")
     manifests = []
@@ -146,7 +148,9 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
                 if content is not None:
                     yield member, content
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{printable(shard)}: is not a complete tar file ({printable(error)}); copy it again") from error
+        raise DataError(
+            f"{printable(shard)}: is not a complete tar file ({printable(error)}); copy it again"
+        ) from error
 
 
 def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
