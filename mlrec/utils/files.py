@@ -133,6 +133,19 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder next to `path` that is removed when the block ends, unless it was moved elsewhere."""
+    temporary = _temporary(Path(path))
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(temporary.parent)
+        temporary.mkdir()
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def changed_folder(path: Path) -> Iterator[Path]:
     """Give a copy of the folder `path` to change; it takes the place of `path` when the block ends without an error.
 

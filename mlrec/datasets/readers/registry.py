@@ -58,8 +58,8 @@ class Reading:
         recipe: the training recipe of this source.
         footnotes: lines that `prepare` prints.
         published: samples that the paper counts, by split; told beside those that are kept.
-        extract_images: writes the images that are inside archives into a folder. The root of the manifests is then
-            the folder of the archives, and the names of images are their places below that new folder.
+        unpack: writes the images into a folder that it is given, for sources that hold images inside other files. The
+            names in `manifests` are below that folder, and their `root` is not used.
     """
 
     name: str
@@ -70,11 +70,11 @@ class Reading:
     recipe: str = "paper"
     footnotes: list[str] = field(default_factory=list)
     published: dict[str, int] = field(default_factory=dict)
-    extract_images: Callable[[Path], None] | None = None
+    unpack: Callable[[Path], None] | None = None
 
 
 Reader = Callable[[Path, ReadOptions, ValidationReport], Reading]
-Recognizer = Callable[[Path], str | None]  # the reason in words if a path is of this kind, else None
+Recognizer = Callable[[Path], str | None]
 
 ENTRY_POINTS = "mlrec.readers"
 READERS: dict[str, str] = {
@@ -96,7 +96,8 @@ READERS: dict[str, str] = {
     "pa100k": "mlrec.datasets.readers.pa100k:read_pa100k",
     "peta": "mlrec.datasets.readers.peta:read_peta",
 }
-# Which kind a path is, cheaply: by names, first bytes and headers.
+# How a kind is recognized: a function that returns the reason in a few words, or None; see `detect`. A kind without an
+# entry must be given by name.
 RECOGNIZERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:recognizes_voc2007",
     "voc2012": "mlrec.datasets.readers.voc:recognizes_voc2012",
@@ -162,18 +163,18 @@ def known_recognizers() -> dict[str, str]:
 
 def reader_of(kind: str) -> Reader:
     """The reader of a kind. Its module is loaded when it is needed."""
-    reader: Reader = _loaded(known_readers()[kind])
+    reader: Reader = _imported(known_readers()[kind])
     return reader
 
 
 def recognizer_of(kind: str) -> Recognizer:
     """The function that recognizes a kind. Its module is loaded when it is needed."""
-    recognizer: Recognizer = _loaded(known_recognizers()[kind])
+    recognizer: Recognizer = _imported(known_recognizers()[kind])
     return recognizer
 
 
-def _loaded(name: str) -> Any:
-    module, _, function = name.partition(":")
+def _imported(place: str) -> Any:
+    module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function)
 
 

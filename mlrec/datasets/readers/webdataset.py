@@ -101,7 +101,7 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
         usual_name(place),
         manifests,
         {"kind": "webdataset", "path": str(place)},
-        extract_images=lambda folder: _extract(members, folder),
+        unpack=lambda folder: _unpack(members, folder),
     )
 
 
@@ -240,7 +240,7 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
     return names[value]
 
 
-def _extract(members: dict[Path, dict[str, str]], folder: Path) -> None:
+def _unpack(members: dict[Path, dict[str, str]], folder: Path) -> None:
     """Write the images of all shards below `folder`, each under its checked name."""
     for shard, images in members.items():
         for member, content in _members(shard):
