@@ -14,14 +14,17 @@ def export_data(
     data: Annotated[
         Path | None, typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].")
     ] = None,
-    format_: Annotated[Literal["csv", "coco"], typer.Option("--format", help="csv, or COCO-style JSON.")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="The folder to make [default: NAME-FORMAT].")] = None,
+    format_: Annotated[
+        Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"],
+        typer.Option("--format", help="Format: CSV, COCO, Hugging Face imagefolder, Label Studio or FiftyOne."),
+    ] = "csv",
+    out: Annotated[Path | None, typer.Option(help="New folder [default: NAME-FORMAT].")] = None,
     splits: Annotated[str | None, typer.Option(help="These splits only.", metavar="A,B,...")] = None,
     unknown: Annotated[
         Literal["keep", "negative"], typer.Option(help="Write unknown labels as they are, or as negative ones.")
     ] = "keep",
 ) -> None:
-    """Write a prepared dataset for other tools: one file a split. Prepared again from there, nothing has changed.
+    """Write a prepared dataset for other tools, and read it back to be sure that nothing has changed.
 
     Example: mlrec export-data data/voc2007 --format csv
     """

@@ -39,35 +39,40 @@ def recognizes(path: Path) -> str | None:
 def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `labels.json` and the images in `data` next to it; folders named like splits may each have their own.
 
+    With `options.images` the images are in that folder.
+
     Labels are in the order of `classes`; without it those that occur, sorted.
 
     Raises:
         DataError: no labels.json, or one that is not an image classification export.
     """
-    root = path.absolute() if path.is_dir() else path.absolute().parent
+    home = path.absolute() if path.is_dir() else path.absolute().parent
+    root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
-        raise DataError(f"{printable(root)}: no {FILE} here; give the folder of FiftyOne's export, or that file")
+        raise DataError(f"{printable(home)}: no {FILE} here; give the folder of FiftyOne's export, or that file")
     contents = {file: read_json(file, _LabelsFile, findings) for file in files}
     labels = _labels(contents, findings)
     if not labels:
         raise DataError(f"{printable(files[0])}: names no label in 'classes', and no image has one")
-    own = {file: file.parent.name for file in files if file.parent != root}
+    own = {file: file.parent.name for file in files if file.parent != home}
     names = resolve_names({name: str(file) for file, name in own.items()}, options.split_names, findings)
     finder = ImageFinder(root, findings)
     targets: dict[str, dict[str, dict[str, int]]] = {}
     for file, content in contents.items():
         split = names[own[file]] if file in own else WHOLE
-        folder = file.parent.relative_to(root)
-        folders = ((folder / IMAGES).as_posix(), folder.as_posix().removeprefix("."))
+        folder = file.parent.relative_to(home)
+        folders = (
+            ["", IMAGES] if options.images else [(folder / IMAGES).as_posix(), folder.as_posix().removeprefix(".")]
+        )
         known = targets.setdefault(split, {})
         for name, value in content.labels.items():
             where = f"{file}: labels['{name}']"
             image = finder.find(name, where, folders)
             known[image] = _targets(value, labels, content.classes, where, findings)
     order = sorted(targets, key=usual_order)
-    manifests = [manifest_of(split, root, labels, targets[split]) for split in order]
-    return Reading(root.name, manifests, {"kind": "fiftyone", "path": str(path.absolute())})
+    manifests = [manifest_of(split, root, labels, targets[split], name=home.name) for split in order]
+    return Reading(home.name, manifests, {"kind": "fiftyone", "path": str(path.absolute())})
 
 
 def _files(path: Path) -> list[Path]:

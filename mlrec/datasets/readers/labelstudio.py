@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
 
 import msgspec
 
@@ -20,10 +21,12 @@ from mlrec.datasets.manifest import POSITIVE, UNKNOWN, clean_label
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, first_bytes, manifest_of
-from mlrec.datasets.split_names import WHOLE
+from mlrec.datasets.readers.xml_file import parse_xml
+from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, printable
 
-FOLDERS = ("images", "")
+FOLDERS = ("", "images")
+MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
 IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has several images
 TYPES = (
     "choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels",
@@ -73,42 +76,75 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read an export of Label Studio, a JSON file or the folder of it; labels are those that occur, sorted.
+    """Read an export of Label Studio: a JSON file, or a folder with one, or with one per split (`train.json`).
 
+    Labels are in the order of the labeling configuration if its XML is in the folder, else those that occur, sorted.
     Images are found in `options.images` or below the folder of the file, also if their names lack the 8 hexadecimal
     digits that uploads have in front.
 
     Raises:
-        DataError: no export, or one without an image.
+        DataError: no export, or one without an image or a label.
     """
     files = _files(path.absolute())
     if path.is_dir():
         files = [file for file in files if recognizes(file)]
+    splits = _splits(path, files, options, findings)
+    folder = files[0].parent
+    root = (options.images or folder).absolute()
+    tasks: dict[str, list[_Task]] = {}
+    for file in files:
+        tasks[splits[file]] = list(_tasks(read_json(file, list[dict[str, Any]], findings), file, findings))
+        if not tasks[splits[file]]:
+            raise DataError(f"{printable(file)}: no task has an image; export it as JSON or JSON-MIN")
+    names = _label_names([task for part in tasks.values() for task in part], findings)
+    labels = _labels(folder, set(names.values()), findings)
+    if not labels:
+        raise DataError(f"{printable(files[0])}: no task has a label; label some first")
+    finder = ImageFinder(root, findings)
+    name = path.absolute().name if path.is_dir() else files[0].stem
+    manifests = []
+    for split in sorted(tasks, key=usual_order):
+        targets: dict[str, dict[str, int]] = {}
+        for task in tasks[split]:
+            image = finder.find(_spellings(task.image), task.where, FOLDERS)
+            known = _targets(task, names, labels, findings)
+            if image in targets and targets[image] != known:
+                findings.error(task.where, f"{printable(image)} is in two tasks with other labels; keep one")
+            elif image in targets:
+                findings.warn("identical records were taken once", f"{task.where}: {image}")
+            targets[image] = known
+        manifests.append(manifest_of(split, root, labels, targets, name=name))
+    return Reading(name, manifests, {"kind": "labelstudio", "path": str(path.absolute())})
+
+
+def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: ValidationReport) -> dict[Path, str]:
+    """The split of each file.
+
+    Raises:
+        DataError: no file, or several that are not named like splits.
+    """
+    given = options.split_names
+    named = [file for file in files if known_split(file.stem) or file.stem.casefold() in given]
+    if files and len(named) == len(files):
+        names = resolve_names({file.stem: str(file) for file in files}, given, findings)
+        return {file: names[file.stem] for file in files}
     if len(files) != 1:
         what = "no JSON export of Label Studio here" if not files else f"{len(files)} exports of Label Studio here"
-        raise DataError(f"{printable(path)}: {what}; give the path of the file")
-    file = files[0]
-    root = (options.images or file.parent).absolute()
-    tasks = list(_tasks(read_json(file, list[dict[str, Any]], findings), file, findings))
-    if not tasks:
-        raise DataError(f"{printable(file)}: no task has an image; export it as JSON or JSON-MIN")
-    names = _label_names(tasks, findings)
-    labels = tuple(sorted(set(names.values())))
-    if not labels:
-        raise DataError(f"{printable(file)}: no task has a label; label some first")
-    finder = ImageFinder(root, findings)
-    targets: dict[str, dict[str, int]] = {}
-    for task in tasks:
-        image = finder.find(_spellings(task.image), task.where, FOLDERS)
-        known = _targets(task, names, labels, findings)
-        if image in targets and targets[image] != known:
-            findings.error(task.where, f"{printable(image)} is in two tasks with other labels; keep one")
-        elif image in targets:
-            findings.warn("identical records were taken once", f"{task.where}: {image}")
-        targets[image] = known
-    name = path.absolute().name if path.is_dir() else file.stem
-    source = {"kind": "labelstudio", "path": str(file)}
-    return Reading(name, [manifest_of(WHOLE, root, labels, targets, name=name)], source)
+        raise DataError(f"{printable(path)}: {what}; give the path of the file, or name the files like splits")
+    return {files[0]: WHOLE}
+
+
+def _labels(folder: Path, found: set[str], findings: ValidationReport) -> tuple[str, ...]:
+    """The labels of the labeling configuration next to the export, in its order, then the others that occur, sorted."""
+    configured: list[str] = []
+    for file in sorted(folder.glob("[!.]*.xml")):
+        if b"<View" in first_bytes(file):
+            tree = parse_xml(file, str(file), ElementTree.TreeBuilder(), MAX_CONFIG)
+            choices = (element for element in tree.iter() if element.tag in ("Choice", "Label"))
+            names = (choice.get("alias") or choice.get("value") or "" for choice in choices)
+            configured += [clean_label(name, str(file), findings) for name in names]
+    in_order = list(dict.fromkeys(configured))
+    return tuple(in_order + sorted(found - set(in_order)))
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.image_paths import ImageIndex, is_image
+from mlrec.datasets.image_paths import ImageIndex, is_image, without_ending
 from mlrec.datasets.manifest import NEGATIVE, Manifest, clean_label, duplicates_in
 from mlrec.datasets.names import image_name, normal
 from mlrec.utils.errors import ValidationReport, printable
 from mlrec.utils.files import read_text
 
 FIRST_BYTES = 4096  # that a recognizer reads of a file
+_DRIVE = re.compile(r"[A-Za-z]:")
 RENAMED = "names were matched to files that are spelled otherwise"
 
 
@@ -85,15 +86,11 @@ class ImageFinder:
 
     A name is taken as given if that file exists below one of the folders that are usual for the source. Otherwise the
     one image is taken whose path ends so, with a warning (see `ImageIndex.find`). Files are listed, never opened.
-
-    Attributes:
-        renamed: names in the annotation, by the file that each was matched to.
     """
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
         self._index: ImageIndex | None = None
-        self.renamed: dict[str, str] = {}
 
     def find(self, names: str | Sequence[str], where: str, folders: Sequence[str] = ("",)) -> str:
         """The name below the root of the image that an annotation means, and an error if several can be meant.
@@ -113,15 +110,19 @@ class ImageFinder:
         for name in spellings:
             files = self._matches(name, folders)
             if len(files) == 1:
-                self._findings.warn(RENAMED, f"{spellings[0]} is {files[0]}")
-                self.renamed[files[0]] = spellings[0]
+                if not _only_lacks_ending(name, files[0], folders):
+                    self._findings.warn(RENAMED, f"{spellings[0]} is {files[0]}")
                 return files[0]
             if files:
                 some = ", ".join(map(printable, files[:3]))
                 what = f"'{printable(spellings[0])}' can be any of {len(files)} images ({some}); write the whole path"
                 self._findings.error(where, what)
                 return files[0]
-        name = image_name(spellings[-1].replace("\\", "/"), where, self._findings)
+        if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
+            what = f"no image below {printable(self._root)} is '{printable(spellings[0])}', or ends so"
+            self._findings.error(where, f"{what}; --images names the folder of the images")
+            return spellings[0]
+        name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
         return f"{folders[0]}/{name}" if folders[0] else name
 
     def exists(self, name: str) -> bool:
@@ -130,7 +131,7 @@ class ImageFinder:
 
     def _as_given(self, name: str, folders: Sequence[str]) -> str | None:
         plain = posixpath.normpath(name.replace("\\", "/"))
-        if not is_image(plain) or plain.startswith(("/", "../")) or re.match(r"[A-Za-z]:", plain) or "\0" in plain:
+        if not is_image(plain) or plain.startswith(("/", "../")) or _DRIVE.match(plain) or "\0" in plain:
             return None
         for folder in folders:
             below = posixpath.join(folder, plain)
@@ -153,3 +154,9 @@ class ImageFinder:
             if folder and inside:
                 return inside
         return files
+
+
+def _only_lacks_ending(name: str, file: str, folders: Sequence[str]) -> bool:
+    """Whether a name is that of a file in a usual folder, apart from the ending: annotations often leave it out."""
+    usual = {normal(posixpath.join(folder, name)) for folder in folders}
+    return without_ending(normal(file)) in usual
