@@ -14,7 +14,8 @@ def export_data(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
     format_: Annotated[
-        Literal["csv", "coco"], typer.Option("--format", help="Output format: csv, or COCO-style JSON.")
+        Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"],
+        typer.Option("--format", help="Output format: CSV, COCO, Hugging Face imagefolder, Label Studio or FiftyOne."),
     ] = "csv",
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: NAME-FORMAT].")] = None,
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
@@ -25,7 +26,7 @@ def export_data(
 ) -> None:
     """Export a prepared dataset for other tools.
 
-    Writes one file per split. mlrec prepare reads them back without any change.
+    The result is read back, to be sure that nothing has changed.
 
     Example: mlrec export-data data/voc2007 --format csv
     """

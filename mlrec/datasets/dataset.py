@@ -15,6 +15,7 @@ from mlrec.utils.files import is_temporary, read_own_json, write_json
 
 DATASET_FILE = "dataset.json"
 FINGERPRINTS_FILE = "fingerprints.npz"
+IMAGES_FOLDER = "images"  # images that the source holds inside other files
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -107,13 +108,15 @@ def refuse_foreign(folder: Path) -> None:
         return
     if not (folder / DATASET_FILE).is_file():
         raise DataError(f"{printable(folder)}: is not a prepared dataset; remove it or choose another --name")
+    info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
-        if not own or entry.is_dir():
+        if entry.is_dir():
+            own = entry.name == IMAGES_FOLDER and info.source.get("unpacked") is True
+        if not own:
             raise DataError(
                 f"{printable(entry)}: was not written by mlrec and would be lost; move it, or choose another --name"
             )
-    read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
 
 
 def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.readers.coco import Category, Id, Image, categories, image_path
+from mlrec.datasets.readers.coco import Category, Id, Image, annotated_path, categories
 from mlrec.datasets.readers.json_file import read_json
-from mlrec.datasets.readers.voc import ANNOTATIONS, stem_below_images
+from mlrec.datasets.readers.voc import stem_below_images
+from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.utils.errors import DataError, ValidationReport, printable
 
@@ -151,7 +152,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
     for annotation in file.annotations:
         if annotation.category_id in column and annotation.bbox is not None:
             by_image.setdefault(annotation.image_id, []).append(annotation)
-    images = {image_path(folder, image.file_name, f"{path}", findings): image for image in file.images}
+    images = {annotated_path(folder, image): image for image in file.images}
     objects = []
     for name in manifest.images:
         if name not in images:

@@ -17,6 +17,12 @@ from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_
 from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 from mlrec.utils.files import read_bytes
 
+# Endings of files that can hold labels, and folders that other layouts keep images or annotations in.
+ANNOTATIONS = (
+    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".mat", ".xlsx", ".xls", ".parquet", ".tar",
+    ".tgz", ".data", ".names", ".arrow", ".npz", ".npy", ".pkl",
+)  # fmt: skip
+NO_CLASSES = ("images", "labels", "annotations", "jpegimages", "imagesets", "data", "image", "img", "imgs", "masks")
 OUTSIDE = "images outside the class folders were not used"
 
 
@@ -26,6 +32,29 @@ class _Photograph:
 
     image: str
     classes: tuple[str, ...]
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why these are class folders, or None: images in folders, and no file that can be an annotation."""
+    if not path.is_dir():
+        return None
+    folders = _visible_folders(path)
+    splits = [folder for folder in folders if known_split(folder.name) and not _images_directly_in(folder)]
+    splits = [folder for folder in splits if _visible_folders(folder)]
+    classes = [inner for folder in splits for inner in _visible_folders(folder)] if splits else folders
+    for place in (path, *splits, *classes):
+        if any(
+            file.suffix.lower() in ANNOTATIONS and not file.name.lower().startswith("readme") for file in _files(place)
+        ):
+            return None
+    named = [folder for folder in classes if folder.name.casefold() not in NO_CLASSES and not known_split(folder.name)]
+    if len(named) < len(classes) or not any(_images_directly_in(folder) for folder in classes):
+        return None
+    return f"images are in folders that can be classes, such as {printable(classes[0].name)}"
+
+
+def _files(place: Path) -> list[Path]:
+    return [file for file in place.iterdir() if not file.name.startswith(".")]
 
 
 def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:

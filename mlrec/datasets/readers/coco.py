@@ -1,40 +1,46 @@
-"""COCO: one JSON file a split, in the layout of the official archives or as a single own file.
+"""COCO: one JSON file per split, in the layout of the official archives, as tools export it, or as a single own file.
 
-An image is positive for every category that any of its annotations has, crowds included; nothing is unknown. Labels
-stand in ascending order of category ids. Images without any annotation are left out, as the paper does
-(82,081 of 82,783 and 40,137 of 40,504 images of 2014 remain), unless they are to be kept.
+An image is positive for every category that any of its annotations has, crowds included. All other labels are
+negative; in LVIS only those that its image lists as verified, and the rest is unknown. Labels are in ascending order
+of category ids. Of COCO 2014 and 2017, images without any annotation are left out, as the paper does (82,081 of 82,783
+and 40,137 of 40,504 images of 2014 remain), unless they are to be kept; other sources keep them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, duplicates_in
-from mlrec.datasets.names import image_name
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in
 from mlrec.datasets.readers.coco_layout import Part, find_parts
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder
 from mlrec.utils.errors import DataError, ValidationReport, counted, printable
 
 EMPTY = "images without any annotation"
+STORAGE = ("images/v1/", "images/v2/")  # of Objects365
 MAY_BE_NAN = ("bbox", "segmentation", "area")  # an image's labels do not depend on these
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """What is read of an entry of `images`."""
+    """What is read of an entry of `images`. LVIS has `coco_url` instead of `file_name`, and verified negatives."""
 
     id: Id
-    file_name: str
+    file_name: str | None = None
     width: float | None = None
     height: float | None = None
+    coco_url: str | None = None
+    neg_category_ids: tuple[Id, ...] | None = None
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +48,7 @@ class Category(msgspec.Struct, frozen=True, gc=False):
 
     id: Id
     name: str
+    supercategory: str | None = None
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -56,18 +63,38 @@ class _CocoFile(msgspec.Struct):
     categories: list[Category]
 
 
+@dataclass(frozen=True)
+class _Split:
+    """What one file says.
+
+    Attributes:
+        manifest: all images of the file and all categories.
+        annotated: (N,) whether an image has an annotation.
+        group: the label of the category that only groups the others, if there is one and it has no annotation.
+        sizes: width and height that the file states, by image.
+        annotated_names: name that the file gives, by image that was found under another name.
+    """
+
+    manifest: Manifest
+    annotated: NDArray[np.bool_]
+    group: str | None
+    sizes: dict[str, tuple[int, int]]
+    annotated_names: dict[str, str]
+
+
 def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below `path/images`.
 
-    Of an own dataset the files `options.annotations` are read, each as one of `options.splits`, with their images
-    below `options.images` (default: `path`).
+    Also read are one file per folder of a split (Roboflow), files whose names end with a split (LVIS, Objects365), a
+    single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. Of an own dataset the
+    files `options.annotations` are read, each as one of `options.splits`, with their images below `options.images`
+    (default: `path`).
 
     Raises:
         DataError: no annotation file, several years and none chosen, a file that cannot be read.
     """
     name, parts = find_parts(path, options, findings)
-    manifests: list[Manifest] = []
-    sizes: dict[str, tuple[int, int]] = {}
+    splits: list[_Split] = []
     footnotes: list[str] = []
     left_out = 0
     for part in parts:
@@ -76,51 +103,73 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         except DataError as error:
             findings.errors.append(str(error))
             continue
-        manifest, stated, annotated = _manifest(name, part, file, findings)
+        splits.append(_split(name, part, file, findings))
         del file  # a third of a gigabyte, before the next one comes
-        empty = int(np.count_nonzero(~annotated))
-        if empty and not options.keep_empty:
+    without_group = _without_group([split.manifest for split in splits], [split.group for split in splits], findings)
+    manifests: list[Manifest] = []
+    for part, split, manifest in zip(parts, splits, without_group, strict=False):  # errors leave no split
+        empty = int(np.count_nonzero(~split.annotated))
+        if empty and part.is_official and not options.keep_empty:
             footnotes.append(
-                f"{part.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are left "
-                f"out, as in the "
-                "paper; --keep-empty keeps them"
+                f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are left "
+                "out, as in the paper; --keep-empty keeps them"
             )
             left_out += empty
-            manifest = manifest.subset(np.flatnonzero(annotated))
+            manifest = manifest.subset(np.flatnonzero(split.annotated))
         manifests.append(manifest)
-        sizes |= stated
     source = {
         "kind": "coco",
         "path": str(path.absolute()),
         "format": "coco",
         "annotations": {part.split: str(part.file.absolute()) for part in parts},
         "folders": {part.split: part.folder for part in parts},
+        "annotated_names": {image: name for split in splits for image, name in split.annotated_names.items()},
     }
+    sizes = {image: size for split in splits for image, size in split.sizes.items()}
     return Reading(name, manifests, source, {EMPTY: left_out} if left_out else {}, sizes, footnotes=footnotes)
 
 
-def image_path(folder: str, file_name: str, where: str, findings: ValidationReport) -> str:
-    """The path below the root of an image that `images` names `file_name`."""
-    name = image_name(file_name, where, findings)
+def annotated_path(folder: str, image: Image) -> str:
+    """The path of an image below the root as the annotation gives it, unchecked; LVIS gives it within a web address.
+
+    Example:
+        >>> annotated_path("train2017", Image(9, "000000000009.jpg"))
+        'train2017/000000000009.jpg'
+        >>> annotated_path("", Image(9, coco_url="http://images.cocodataset.org/train2017/000000000009.jpg"))
+        'train2017/000000000009.jpg'
+    """
+    if image.file_name is not None:
+        name = image.file_name
+    else:
+        name = "/".join(urlsplit(image.coco_url or "").path.split("/")[-2:])
     return f"{folder}/{name}" if folder else name
 
 
-def _manifest(
-    name: str, part: Part, file: _CocoFile, findings: ValidationReport
-) -> tuple[Manifest, dict[str, tuple[int, int]], NDArray[np.bool_]]:
+def _without_group(
+    manifests: Sequence[Manifest], groups: Iterable[str | None], findings: ValidationReport
+) -> list[Manifest]:
+    """The manifests without the category that groups all others, if no file has an annotation of it."""
+    names = set(groups)
+    group = next(iter(names), None)
+    if len(names) != 1 or group is None:
+        return list(manifests)
+    findings.warn("a category that only groups the others is not a label", group)
+    return [manifest.with_labels([label for label in manifest.labels if label != group]) for manifest in manifests]
+
+
+def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -> _Split:
     """All images of one file, the sizes it states, and which images have an annotation."""
     images = _images(file.images, part, findings)
     labels, category_ids = categories(file.categories, part.file, findings)
-    paths = [
-        image_path(part.folder, image.file_name, f"{part.file}: images[{k}] (id {image.id}): file_name", findings)
-        for k, image in enumerate(images)
-    ]
+    paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
         findings.error(f"{part.file}", f"{printable(path)} stands under two image ids, which splits its labels")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
         rows, columns = _places(file.annotations, [image.id for image in images], category_ids, part, findings)
+        if any(image.neg_category_ids is not None for image in images):
+            targets = _verified_negatives(images, category_ids, part, findings)
         targets[rows, columns] = POSITIVE
         annotated[rows] = True
     manifest = Manifest(name, part.split, part.root, tuple(labels), tuple(paths), targets)
@@ -129,7 +178,53 @@ def _manifest(
         for path, image in zip(paths, images, strict=True)
         if image.width and image.height
     }
-    return manifest, sizes, annotated
+    group = _group(file, labels, category_ids)
+    return _Split(manifest, annotated, group, sizes, annotated_names)
+
+
+def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> tuple[list[str], dict[str, str]]:
+    """The image files below the root, and the names that the annotation gives those that are called otherwise."""
+    finder = ImageFinder(part.root, findings)
+    paths, annotated_names = [], {}
+    for k, image in enumerate(images):
+        where = f"{part.file}: images[{k}] (id {image.id}): file_name"
+        name = annotated_path("", image)
+        if not name:
+            findings.error(where, "is missing, and so is coco_url; name the file of the image")
+        # Objects365 names folders of its storage that are not in its archives.
+        shorter = [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
+        path = finder.find([name, *shorter] if finder.exists(part.folder) else [name], where, (part.folder, ""))
+        if path != annotated_path(part.folder, image):
+            annotated_names[path] = annotated_path(part.folder, image)
+        paths.append(path)
+    return paths, annotated_names
+
+
+def _verified_negatives(
+    images: Sequence[Image], category_ids: Sequence[int], part: Part, findings: ValidationReport
+) -> NDArray[np.int8]:
+    """Targets before annotations: negative where an image lists the category in `neg_category_ids`, else unknown."""
+    column = {category: k for k, category in enumerate(category_ids)}
+    targets = np.full((len(images), len(category_ids)), UNKNOWN, dtype=np.int8)
+    for row, image in enumerate(images):
+        for category in image.neg_category_ids or ():
+            if category in column:
+                targets[row, column[category]] = NEGATIVE
+            else:
+                what = f'neg_category_ids has {category}, which is not in "categories"; add it there'
+                findings.error(f"{part.file}: image with id {image.id}", what)
+    return targets
+
+
+def _group(file: _CocoFile, labels: Sequence[str], category_ids: Sequence[int]) -> str | None:
+    """The label of category 0 if it is the supercategory of all others and has no annotation, as Roboflow writes it."""
+    by_id = {category.id: category for category in file.categories}
+    others = [category for category in by_id.values() if category.id != 0]
+    if 0 not in by_id or not others or any(other.supercategory != by_id[0].name for other in others):
+        return None
+    if any(annotation.category_id == 0 for annotation in file.annotations):
+        return None
+    return labels[category_ids.index(0)]
 
 
 def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> list[Image]:
@@ -154,7 +249,7 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
     for k, entry in enumerate(entries):
         if (earlier := by_id.setdefault(entry.id, entry)) is entry:
             continue
-        if earlier == entry:
+        if earlier.name == entry.name:
             findings.warn("identical records were taken once", f"{file}: categories[{k}] ('{entry.name}')")
         else:
             findings.error(f"{file}: categories[{k}]", f"id {entry.id} stands twice with other names; keep one")
@@ -201,15 +296,12 @@ def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np
 
 
 def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: ValidationReport) -> None:
+    """Warn of annotation ids that are not unique. Labels do not depend on them."""
     ids = [found.id for found in annotations if found.id is not None]
     if len(set(ids)) == len(ids):
         return
     first: dict[int, _Annotation] = {}
     for k, found in enumerate(annotations):
-        if found.id is None or first.setdefault(found.id, found) is found:
-            continue
-        where = f"{part.file}: annotations[{k}]"
-        if first[found.id] == found:
-            findings.warn("an annotation id stands twice, for one image and category", f"{where} (id {found.id})")
-        else:
-            findings.error(where, f"id {found.id} stands twice with other content; keep one")
+        if found.id is not None and first.setdefault(found.id, found) is not found:
+            where = f"{part.file}: annotations[{k}] (id {found.id})"
+            findings.warn("annotation ids are not unique; every annotation counts", where)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below
 from mlrec.datasets.manifest import duplicates_in
 from mlrec.datasets.names import SPLIT_NAME
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.datasets.split_names import WHOLE, known_split, usual_order
+from mlrec.datasets.readers.samples import first_bytes
+from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, printable
 
 EXPECTED = ("train", "val")
 LONGEST_LINK = 4096  # bytes of a path
-_OTHER_TASK = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info|stuff_image_info)_", re.IGNORECASE)
+OFFICIAL = re.compile(r"instances_(train|val)(2014|2017)")  # of which the paper leaves out images without labels
+_OTHER_TASK = re.compile(r"(captions|person_keypoints|panoptic|stuff|.*image_info)_", re.IGNORECASE)
 _NAME = re.compile(r"(?P<split>.+?)[_-]?(?P<year>\d{4})?")
+_START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,32 @@ class Part:
     file: Path
     root: Path
     folder: str
+
+    @property
+    def is_official(self) -> bool:
+        """Whether the file is called like one of COCO 2014 or 2017."""
+        return OFFICIAL.fullmatch(self.file.stem) is not None
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is COCO or annotated in its format, or None."""
+    files = [path] if path.is_file() else _annotation_files(path)
+    for file in files:
+        if file.suffix.lower() == ".json" and _START.match(first_bytes(file)):
+            shown = file.relative_to(path) if path.is_dir() else file.name
+            return f"{shown} has the keys of COCO's annotations"
+    return None
+
+
+def _annotation_files(path: Path) -> list[Path]:
+    """JSON files where COCO and tools that write its format keep them: annotations, the folder, folders of splits."""
+    places = [
+        path / "annotations",
+        path,
+        *(folder for folder in sorted(path.glob("[!.]*")) if known_split(folder.name)),
+    ]
+    files = (file for place in places for file in sorted(place.glob("[!.]*.json")))
+    return [file for file in files if not _OTHER_TASK.match(file.name)]
 
 
 def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
@@ -42,20 +71,20 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         return _own_parts(path, options)
     if options.splits:
         raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
-    folder = path / "annotations"
+    if path.is_file():
+        return _own_parts(_home(path.absolute()), replace(options, annotations=(path,)))
+    folder = path / "annotations" if (path / "annotations").is_dir() else path
     years = _years(folder, options.split_names, findings)
     if not years:
-        raise DataError(
-            f"{printable(folder)}: no instances_train<year>.json or instances_val<year>.json here; give the folder "
-            "above annotations, or one own file with --annotations"
-        )
+        return _parts_of_tools(path, options, findings)
     if len(years) > 1 and options.year is None:
         raise DataError(f"{printable(folder)}: holds the years {', '.join(sorted(years))}; choose one with --year")
     year = options.year or next(iter(years))
     if year not in years:
         raise DataError(f"{printable(folder)}: no year '{printable(year)}', only {', '.join(sorted(years))}")
     _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
-    for split in EXPECTED:
+    named_like_official = any(OFFICIAL.fullmatch(file.stem) for file in years[year].values())
+    for split in EXPECTED if named_like_official else ():
         if split not in years[year]:
             missing = f"{folder}/instances_{split}{year}.json"
             findings.warn(f"split '{split}' is absent, because its file is missing", missing)
@@ -67,6 +96,64 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     return f"coco{year}" if year else path.absolute().name, parts
 
 
+def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
+    """Files that are not called `<split>.json`: one per folder of a split, one whose name ends so, or a single one.
+
+    Raises:
+        DataError: no annotation file, or several that are of no split.
+    """
+    root = (options.images or path).absolute()
+    in_folders: dict[str, list[Path]] = {}
+    for file in sorted(path.glob("[!.]*/[!.]*.json")):
+        own = file.parent.name
+        if (known_split(own) or own.casefold() in options.split_names) and _START.match(first_bytes(file)):
+            in_folders.setdefault(own, []).append(file.absolute())
+    if in_folders:
+        names = resolve_names({own: str(path / own) for own in in_folders}, options.split_names, findings)
+        for own, files in in_folders.items():
+            if len(files) > 1:
+                findings.error(str(path / own), f"holds {len(files)} files of annotations; keep one")
+        parts = [Part(names[own], files[0], root, own) for own, files in in_folders.items()]
+        return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
+    files = [file for file in _annotation_files(path) if _START.match(first_bytes(file))]
+    by_split: dict[str | None, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(_last_word(file, options.split_names), []).append(file.absolute())
+    if len(files) == 1 and None in by_split:
+        return path.absolute().name, [Part(WHOLE, files[0].absolute(), root, _image_folder(root, WHOLE, "", findings))]
+    unnamed = by_split.pop(None, [])
+    if not by_split:
+        several = f" ({', '.join(printable(file.name) for file in unnamed[:3])} are of no split)" if unnamed else ""
+        raise DataError(
+            f"{printable(path / 'annotations')}: no instances_train<year>.json or instances_val<year>.json here"
+            f"{several}; give the folder above annotations, or one own file with --annotations"
+        )
+    for file in unnamed:
+        findings.warn("annotation files that are no split's were not used", str(file))
+    for split, same in by_split.items():
+        if len(same) > 1:
+            findings.error(f"{same[1]}", f"is of split '{split}', as {printable(same[0].name)} is; keep one")
+    found = [(split, same[0]) for split, same in by_split.items() if split is not None]
+    parts = [Part(split, file, root, _folder_of_tools(root, split)) for split, file in found]
+    return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
+
+
+def _last_word(file: Path, given: Mapping[str, str]) -> str | None:
+    """The split that the name of a file ends with: `lvis_v1_train`, `zhiyuan_objv2_val`."""
+    word = re.split(r"[_\-.]", file.stem)[-1].casefold()
+    return given.get(word) or known_split(word)
+
+
+def _folder_of_tools(root: Path, split: str) -> str:
+    """The folder of a split's images if there is one of that name. Often the names of images hold it already."""
+    return next((folder for folder in _other_spellings(root, split, "") if (root / folder).is_dir()), "")
+
+
+def _home(file: Path) -> Path:
+    """The folder of a dataset of which one annotation file is given."""
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
 def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     """The files that were named, one a split: called by the file where it is one, else by the folder of the images."""
     files = options.annotations
@@ -74,7 +161,8 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
     splits = tuple(known_split(split) or split for split in options.splits)
-    splits = splits or tuple(_split_of(file, options.split_names) or WHOLE for file in files)
+    given = options.split_names
+    splits = splits or tuple(_split_of(file, given) or _last_word(file, given) or WHOLE for file in files)
     if len(splits) != len(files):
         raise UsageError(
             f"{len(files)} --annotations and {len(splits)} --split: give one --split for each, in that order"

@@ -21,7 +21,7 @@ from mlrec.datasets.manifest import duplicates_in
 from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_bytes
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 SMALL = 20_000_000  # bytes
 _BOM = b"\xef\xbb\xbf"
@@ -34,7 +34,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
 
     Args:
         path: the file: UTF-8, with or without a byte order mark.
-        kind: a msgspec structure; fields of the file that it does not name are passed over.
+        kind: a msgspec structure, or a list of one; fields of the file that it does not name are passed over.
         findings: where warnings go.
         forgiven: keys whose value is dropped, with a warning, where it holds NaN or an infinite number; `kind` must
             have a default for them.
@@ -60,9 +60,10 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
         raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
 
 
-def _repeats_a_key(data: bytes, kind: type[msgspec.Struct]) -> bool:
-    """Whether a key of the outermost object may stand there twice: sure only where it does not."""
-    return any(data.count(b'"%s"' % name.encode()) > 1 for name in kind.__struct_encode_fields__)
+def _repeats_a_key(data: bytes, kind: type[Any]) -> bool:
+    """Whether a key of the outermost object may be there twice: sure only if it is not."""
+    names: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
+    return any(data.count(b'"%s"' % name.encode()) > 1 for name in names)
 
 
 def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:

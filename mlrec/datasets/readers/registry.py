@@ -1,10 +1,16 @@
-"""What every reader of foreign annotations takes and gives. A new source is one file and one line in `READERS`."""
+"""What every reader of foreign annotations takes and returns. A new source is one file and one line in `READERS`.
+
+Another package adds a reader with an entry point of the group `mlrec.readers`: the name of the kind, and its function
+as `module:function`. Built-in kinds cannot be replaced. A function `recognizes` in the same module, if there is one,
+makes the kind detectable.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +58,8 @@ class Reading:
         recipe: the training recipe of this source.
         footnotes: lines that `prepare` prints.
         published: samples that the paper counts, by split; told beside those that are kept.
+        unpack: writes the images into a folder that it is given, for sources that hold images inside other files. The
+            names in `manifests` are below that folder, and their `root` is not used.
     """
 
     name: str
@@ -62,10 +70,13 @@ class Reading:
     recipe: str = "paper"
     footnotes: list[str] = field(default_factory=list)
     published: dict[str, int] = field(default_factory=dict)
+    unpack: Callable[[Path], None] | None = None
 
 
 Reader = Callable[[Path, ReadOptions, ValidationReport], Reading]
+Recognizer = Callable[[Path], str | None]
 
+ENTRY_POINTS = "mlrec.readers"
 READERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:read_voc2007",
     "voc2012": "mlrec.datasets.readers.voc:read_voc2012",
@@ -76,6 +87,33 @@ READERS: dict[str, str] = {
     "yolo": "mlrec.datasets.readers.yolo:read_yolo",
     "csv": "mlrec.datasets.readers.csv_labels:read_csv_labels",
     "folders": "mlrec.datasets.readers.class_folders:read_folders",
+    "labelstudio": "mlrec.datasets.readers.labelstudio:read_labelstudio",
+    "cvat": "mlrec.datasets.readers.cvat:read_cvat",
+    "openimages": "mlrec.datasets.readers.openimages:read_openimages",
+    "nuswide": "mlrec.datasets.readers.nuswide:read_nuswide",
+    "fiftyone": "mlrec.datasets.readers.fiftyone:read_fiftyone",
+    "webdataset": "mlrec.datasets.readers.webdataset:read_webdataset",
+    "pa100k": "mlrec.datasets.readers.pa100k:read_pa100k",
+    "peta": "mlrec.datasets.readers.peta:read_peta",
+}
+# How a kind is recognized: a function that returns the reason in a few words, or None; see `detect`. A kind without an
+# entry must be given by name.
+RECOGNIZERS: dict[str, str] = {
+    "voc2007": "mlrec.datasets.readers.voc:recognizes_voc2007",
+    "voc2012": "mlrec.datasets.readers.voc:recognizes_voc2012",
+    "voc": "mlrec.datasets.readers.voc_custom:recognizes",
+    "coco": "mlrec.datasets.readers.coco_layout:recognizes",
+    "wider": "mlrec.datasets.readers.wider:recognizes",
+    "yolo": "mlrec.datasets.readers.yolo_layout:recognizes",
+    "folders": "mlrec.datasets.readers.class_folders:recognizes",
+    "labelstudio": "mlrec.datasets.readers.labelstudio:recognizes",
+    "cvat": "mlrec.datasets.readers.cvat:recognizes",
+    "openimages": "mlrec.datasets.readers.openimages:recognizes",
+    "nuswide": "mlrec.datasets.readers.nuswide:recognizes",
+    "fiftyone": "mlrec.datasets.readers.fiftyone:recognizes",
+    "webdataset": "mlrec.datasets.readers.webdataset:recognizes",
+    "pa100k": "mlrec.datasets.readers.pa100k:recognizes",
+    "peta": "mlrec.datasets.readers.peta:recognizes",
 }
 # What concerns a reader beyond its path; `labels` concern all.
 USED: dict[str, tuple[str, ...]] = {
@@ -83,6 +121,14 @@ USED: dict[str, tuple[str, ...]] = {
     "coco": ("images", "annotations", "splits", "split_names", "year", "keep_empty"),
     "yolo": ("split_names",),
     "folders": ("split_names",),
+    "labelstudio": ("images", "split_names"),
+    "cvat": ("images", "split_names"),
+    "openimages": ("images", "split_names"),
+    "nuswide": ("images",),
+    "fiftyone": ("images", "split_names"),
+    "webdataset": ("split_names",),
+    "pa100k": ("images",),
+    "peta": ("images",),
     "shapes": ("seed",),
     "csv": ("images", "split_names", "negative", "unknown"),
 }
@@ -99,8 +145,39 @@ def usual_name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
+def known_readers() -> dict[str, str]:
+    """All kinds and their functions: those of mlrec, then those that other installed packages add.
+
+    Example:
+        >>> known_readers()["coco"]
+        'mlrec.datasets.readers.coco:read_coco'
+    """
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | READERS
+
+
+def known_recognizers() -> dict[str, str]:
+    """The functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
+    added = {point.name: f"{point.module}:recognizes" for point in entry_points(group=ENTRY_POINTS)}
+    return {kind: name for kind, name in added.items() if kind not in READERS and _has(name)} | RECOGNIZERS
+
+
 def reader_of(kind: str) -> Reader:
-    """The reader of a source; its module is loaded when it is asked for."""
-    module, _, function = READERS[kind].partition(":")
-    reader: Reader = getattr(importlib.import_module(module), function)
+    """The reader of a kind. Its module is loaded when it is needed."""
+    reader: Reader = _imported(known_readers()[kind])
     return reader
+
+
+def recognizer_of(kind: str) -> Recognizer:
+    """The function that recognizes a kind. Its module is loaded when it is needed."""
+    recognizer: Recognizer = _imported(known_recognizers()[kind])
+    return recognizer
+
+
+def _imported(place: str) -> Any:
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _has(name: str) -> bool:
+    module, _, function = name.partition(":")
+    return hasattr(importlib.import_module(module), function)

@@ -18,6 +18,7 @@ from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, duplicates_in
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
@@ -27,31 +28,66 @@ LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
+_YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
-def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as all readers
+def recognizes_voc2007(path: Path) -> str | None:
+    """The reason why this is VOC2007, alone in its devkit, or None."""
+    return _recognizes(path, "VOC2007")
+
+
+def recognizes_voc2012(path: Path) -> str | None:
+    """The reason why this is VOC2012, alone in its devkit, or None."""
+    return _recognizes(path, "VOC2012")
+
+
+def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the year's folder itself.
+
+    Without `Annotations`, the labels are those of the class lists in `ImageSets/Main`.
 
     Raises:
         DataError: there is no VOC2007 there.
     """
     root = year_folder(path, "VOC2007")
+    if has_no_annotations(root):
+        return read_class_lists(root, "voc2007", options, findings, labels=LABELS)
     manifests, sizes = read_year("voc2007", root, LABELS, findings)
     source = {"kind": "voc2007", "path": str(path.absolute()), "format": "voc"}
     return Reading("voc2007", manifests, source, stated_sizes=sizes)
 
 
-def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
+def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read VOC2012 as VOC2007. Its test images have no public labels: all unknown, listed for prediction.
 
     Raises:
         DataError: there is no VOC2012 there.
     """
     root = year_folder(path, "VOC2012")
+    if has_no_annotations(root):
+        return read_class_lists(root, "voc2012", options, findings, labels=LABELS)
     manifests, sizes = read_year("voc2012", root, LABELS, findings, unlabelled=("test",))
     source = {"kind": "voc2012", "path": str(path.absolute()), "format": "voc"}
     return Reading("voc2012", manifests, source, stated_sizes=sizes)
+
+
+def year_folders(path: Path) -> list[Path]:
+    """The folders of VOC years (`VOC2007`, ...) that have lists of images: `path` itself, or in its devkit.
+
+    Example:
+        >>> year_folders(Path("no such folder"))
+        []
+    """
+    for folders in ([path], sorted(path.glob("VOC*")), sorted((path / "VOCdevkit").glob("VOC*"))):
+        years = [folder for folder in folders if _YEAR.fullmatch(folder.absolute().name)]
+        if found := [folder for folder in years if (folder / LISTS).is_dir()]:
+            return found
+    return []
+
+
+def _recognizes(path: Path, year: str) -> str | None:
+    names = [folder.absolute().name for folder in year_folders(path)]
+    return f"{year} has {LISTS}" if names == [year] else None
 
 
 def year_folder(path: Path, year: str) -> Path:
@@ -70,11 +106,17 @@ def year_folder(path: Path, year: str) -> Path:
 
 def _is_other_year(name: str, year: str) -> bool:
     """Whether a folder is called as another year of VOC is: all years are laid out alike."""
-    return name != year and re.fullmatch(r"VOC(19|20)\d\d", name) is not None
+    return name != year and _YEAR.fullmatch(name) is not None
 
 
 def read_year(
-    name: str, root: Path, labels: Sequence[str], findings: ValidationReport, *, unlabelled: Collection[str] = ()
+    name: str,
+    root: Path,
+    labels: Sequence[str],
+    findings: ValidationReport,
+    *,
+    unlabelled: Collection[str] = (),
+    skipped: Collection[str] = (),
 ) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
     """One manifest for each split that has a list, and the sizes that the annotations state, by image.
 
@@ -84,8 +126,10 @@ def read_year(
         labels: the classes, in the order of the target columns.
         findings: where errors and warnings go.
         unlabelled: splits whose images may lack an annotation; all their labels are then unknown, with a warning.
+        skipped: splits that are not read.
     """
     lists = read_lists(root / LISTS, findings, lambda name: (root / ANNOTATIONS / f"{name}.xml").exists())
+    lists = {split: images for split, images in lists.items() if split not in skipped}
     needed = {image for split, images in lists.items() if split not in unlabelled for image in images}
     annotations: dict[str, Annotation] = {}
     for image in dict.fromkeys(image for images in lists.values() for image in images):

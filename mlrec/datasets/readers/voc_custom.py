@@ -9,19 +9,52 @@ from mlrec.datasets.image_paths import ImageIndex, Omitted, files_below, unused_
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.readers.voc import (
-    ANNOTATIONS,
-    IMAGES,
-    LISTS,
     read_lists,
+    read_voc2007,
+    read_voc2012,
     split_lists,
     stem_below_images,
     target_array,
     targets_of,
+    year_folders,
 )
+from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
+from mlrec.datasets.readers.voc_years import read_years
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, printable
+
+OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is annotated in VOC's XML, or holds several VOC years, or None."""
+    if not path.is_dir():
+        return None
+    years = [folder.absolute().name for folder in year_folders(path)]
+    if len(years) > 1:
+        return f"it holds {', '.join(years)}"
+    if years and years[0] in OFFICIAL:
+        return None  # that year is a kind of its own
+    if has_no_annotations(path.absolute()):
+        return f"{LISTS} has lists of classes"
+    places = (path / ANNOTATIONS, path / ANNOTATIONS.lower(), path, *sorted(path.glob("[!.]*")))
+    for file in (file for place in places for file in _first_xml(place)):
+        if b"<annotation>" in first_bytes(file) or b"<annotation " in first_bytes(file):
+            return f"{file.relative_to(path)} is an annotation in VOC's XML"
+    return None
+
+
+def _first_xml(place: Path) -> list[Path]:
+    """The first XML file in a folder or in its folders, if there is one."""
+    if not place.is_dir():
+        return []
+    for pattern in ("[!.]*.xml", "[!.]*/[!.]*.xml", "[!.]*/[!.]*/[!.]*.xml"):
+        if (file := next(place.glob(pattern), None)) is not None:
+            return [file]
+    return []
 
 
 def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
@@ -33,13 +66,25 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
     their XML file; else the one image of that name below `path` is taken. What is not used is a warning.
 
+    A devkit of several VOC years is read as one dataset, see `read_years`. Without XML files, labels are those of the
+    class lists in `ImageSets/Main`.
+
     Raises:
         DataError: no annotations there.
     """
     root = path.absolute()
+    years = year_folders(root)
+    if len(years) > 1:
+        return read_years(years, findings)
+    if years and years[0].absolute().name in OFFICIAL and not options.labels:
+        return OFFICIAL[years[0].absolute().name](years[0], options, findings)
+    if has_no_annotations(root):
+        return read_class_lists(root, root.name, options, findings)
     folder = next((root / name for name in (ANNOTATIONS, ANNOTATIONS.lower()) if (root / name).is_dir()), root)
     nested = sorted(root.glob(f"*/{ANNOTATIONS}")) if folder == root else []
-    if nested:
+    if len(nested) == 1 and not known_split(nested[0].parent.name):
+        return read_own_voc(nested[0].parent, options, findings)
+    if nested and not all(known_split(place.parent.name) for place in nested):
         raise DataError(f"{printable(root)}: no {ANNOTATIONS} here; give the folder {printable(nested[0].parent)}")
     files = _annotation_files(folder, findings)
     listed = bool(split_lists(root / LISTS, options.split_names))
@@ -172,10 +217,10 @@ def _images_of(
     wider = index if images or place == root else None  # of all images below the root: listed when needed
     names: dict[str, str] = {}
     for stem, annotation in annotations.items():
-        files = [place / name for name in index.find(stem)]
+        files = [place / name for name in _find_any(index, stem)]
         if not files:
             wider = wider or ImageIndex(root)
-            files = [wider.root / name for name in wider.find(stem)]
+            files = [wider.root / name for name in _find_any(wider, stem)]
         found = sorted(file.relative_to(home).as_posix() for file in files)
         if not found:
             near = _nearest_image(place, stem, index.names)
@@ -194,6 +239,18 @@ def _images_of(
             findings.warn(kind, ", ".join(found[:2]))
         names[stem] = found[0]
     return home, names
+
+
+def _find_any(index: ImageIndex, stem: str) -> list[str]:
+    """The images that an annotation can be about, also if each split has its own `Annotations` and `JPEGImages`."""
+    parts = stem.split("/")
+    stems = [stem]
+    if ANNOTATIONS in parts[:-1]:
+        stems += ["/".join(other if part == ANNOTATIONS else part for part in parts) for other in (IMAGES, "images")]
+    for name in stems:
+        if files := index.find(name):
+            return files
+    return []
 
 
 def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:

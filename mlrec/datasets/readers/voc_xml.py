@@ -7,16 +7,12 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import DefusedXMLParser
-
 from mlrec.datasets.manifest import clean_label
 from mlrec.datasets.names import alike, normal
+from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.utils.errors import DataError, ValidationReport, printable
-from mlrec.utils.files import read_bytes
 
 MAX_BYTES = 10_000_000
-MAX_DEPTH = 100
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -58,49 +54,12 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
     return Annotation(where, objects, size)
 
 
-class _ShallowBuilder(ET.TreeBuilder):
-    """Builds the tree, but not of a file that nests elements to exhaust the stack."""
-
-    depth = 0
-
-    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise DataError(f"nests elements deeper than {MAX_DEPTH}; no annotation does")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> ET.Element:
-        self.depth -= 1
-        return super().end(tag)
-
-
 def _parse(path: Path, where: str) -> ET.Element:
     if not path.exists():
         near = alike(path)
         remedy = f"there is {printable(near)}" if near else "unpack the archive again"
         raise DataError(f"{printable(where)}: no such annotation, but the image is listed; {remedy}")
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{printable(where)}: larger than {MAX_BYTES:,} bytes; no annotation is")
-    content = read_bytes(path)
-    if not content.strip():
-        raise DataError(f"{printable(where)}: is empty; unpack the archive again")
-    parser = DefusedXMLParser(target=_ShallowBuilder(), forbid_dtd=True)
-    try:
-        parser.feed(content)
-        tree = parser.close()
-    except DefusedXmlException as error:
-        raise DataError(
-            f"{printable(where)}: contains a DOCTYPE, which is refused (entity attacks); remove it"
-        ) from error
-    except ET.ParseError as error:
-        line, column = error.position
-        raise DataError(
-            f"{printable(where)}: not well-formed XML at line {line}, column {column}; unpack the archive again"
-        ) from error
-    except DataError as error:
-        raise DataError(f"{printable(where)}: {error}") from error
-    except (LookupError, ValueError) as error:
-        raise DataError(f"{printable(where)}: its text encoding is unknown or broken; save it as UTF-8") from error
+    tree = parse_xml(path, where, ET.TreeBuilder(), MAX_BYTES)
     if not isinstance(tree, ET.Element) or tree.tag != "annotation":
         raise DataError(f"{printable(where)}: root element is not <annotation>; this is no VOC annotation")
     return tree
@@ -133,7 +92,9 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     if name is None:
         findings.error(where, "has no <name>; name its class")
     difficult = (node.findtext("difficult") or "0").strip() or "0"
-    if difficult not in ("0", "1"):
+    if difficult.casefold() == "unspecified":
+        findings.warn("<difficult> is Unspecified; the object counts as not difficult", where)
+    elif difficult not in ("0", "1"):
         findings.error(where, f"<difficult> is '{printable(difficult)}', expected 0 or 1")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     if not all(map(math.isfinite, numbers)):

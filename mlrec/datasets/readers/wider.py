@@ -53,6 +53,14 @@ class _Person:
     box: list[float]
 
 
+def recognizes(path: Path) -> str | None:
+    """The reason why this is WIDER-Attribute, or None."""
+    for split in SPLITS:
+        if file := _annotation_file(path, f"wider_attribute_{split}.json"):
+            return f"it has {file.name}"
+    return None
+
+
 def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
     """Read `wider_attribute_{trainval,test}.json`; images lie in `path/Image`.
 

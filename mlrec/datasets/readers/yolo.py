@@ -1,4 +1,8 @@
-"""YOLO: `data.yaml` with class names and image lists, and one text file of boxes beside each image."""
+"""YOLO: class names and lists or folders of images, and one text file of boxes for each image.
+
+They are described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or by `classes.txt` and
+the folders `images` and `labels` alone (Label Studio, LabelImg).
+"""
 
 from __future__ import annotations
 
@@ -24,12 +28,11 @@ from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, duplicates_in
 from mlrec.datasets.names import alike, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.yolo_layout import DARKNET_PREFIX, FILE, YAML, find_description, load_description
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_text
 
-FILE = "data.yaml"
-MAX_DEPTH = 100
 SPLITS = ("train", "val", "test")
 # Keys without images: the description itself, and what training tools keep there.
 OTHER_KEYS = frozenset(
@@ -39,7 +42,7 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 
 
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read the dataset that `data.yaml` describes; `path` is that file or its folder.
+    """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes; `path` is that file or its folder.
 
     `names` is a list or numbers the classes; `train`, `val` (or `valid`, ...) and `test` are folders of images or text
     files that list them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are
@@ -49,8 +52,8 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     Raises:
         DataError: no such file, or it does not describe a dataset.
     """
-    file = _find(path.absolute())
-    described = _load(file)
+    file = find_description(path.absolute())
+    described = load_description(file)
     labels = _names(described.get("names"), file, findings)
     if described.get("nc", len(labels)) != len(labels):
         findings.error(
@@ -60,10 +63,10 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
     images = {split: listing.images(entries, f"{file}: {split}") for split, entries in splits.items()}
-    for split in SPLITS:
+    for split in SPLITS if file.suffix.lower() in YAML else ():
         if split not in splits:
             findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
-    name = file.stem if file.name != FILE else file.parent.name
+    name = file.stem if file.name != FILE and file.suffix.lower() in YAML else file.parent.name
     source = {"kind": "yolo", "path": str(file)}
     if findings.errors:
         return Reading(name, [], source)
@@ -75,51 +78,6 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         manifests.append(Manifest(root.name, split, root, labels, tuple(names), targets))
     listing.warn_of_the_rest([image for names in images.values() for image in names])
     return Reading(name, manifests, source)
-
-
-def _find(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = [path / FILE] if (path / FILE).exists() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
-    if len(found) != 1:
-        raise DataError(f"{printable(path)}: {len(found)} YAML files and no {FILE}; give the path of the right one")
-    return found[0]
-
-
-def _load(file: Path) -> dict[str, Any]:
-    import yaml
-
-    text = read_text(file)
-    try:
-        _refuse_tricks(text, file)
-        described = yaml.safe_load(text)
-    except DataError:
-        raise
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise DataError(f"{printable(file)}: invalid YAML{where}; correct it") from error
-    if not isinstance(described, dict):
-        raise DataError(f"{printable(file)}: no YAML mapping; it needs names, train and val")
-    return described
-
-
-def _refuse_tricks(text: str, file: Path) -> None:
-    """Refuse what costs far more to read than to write, before it is read, and keys of which the last would win."""
-    import yaml
-
-    depth = 0
-    for token in yaml.scan(text):
-        if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
-            raise DataError(f"{printable(file)}: uses YAML aliases; write the values out")
-        opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
-        depth += opens - closes
-        if depth > MAX_DEPTH:
-            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
-    top = yaml.compose(text, Loader=yaml.SafeLoader)
-    for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
-        if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
-            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' stands twice; keep one")
 
 
 def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...]:
@@ -211,7 +169,8 @@ class _Listing:
 
     def _place(self, entry: str, where: str) -> Path | None:
         """The folder or list that an entry means; `../images` of exported sets means `images`."""
-        for candidate in (self._root / entry, self._root / entry.removeprefix("../")):
+        spellings = (entry, entry.removeprefix("../"), entry.removeprefix(DARKNET_PREFIX))
+        for candidate in (self._root / spelling for spelling in spellings):
             name = name_below(self._root, candidate) if _exists(candidate) else None
             if name is not None:
                 return self._root / name
@@ -231,8 +190,9 @@ class _Listing:
         """The image that a line of a list names: below the root, or below the folder of the list."""
         column = None if is_image(line) else _FIRST_COLUMN.match(line)
         written = column[1] if column else line
-        for folder in (self._root, file.parent):
-            if _exists(folder / written) and (name := name_below(self._root, folder / written)) is not None:
+        shorter = written.removeprefix(DARKNET_PREFIX)
+        for place in (self._root / written, file.parent / written, self._root / shorter):
+            if _exists(place) and (name := name_below(self._root, place)) is not None:
                 return image_name(name, where, self._findings)
         if self._index is None:
             self._index = ImageIndex(self._root)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.export import as_coco, as_csv, with_unknown_as_negative
+from mlrec.datasets.export import (
+    as_coco,
+    as_csv,
+    as_fiftyone,
+    as_labelstudio,
+    as_metadata,
+    labeling_config,
+    with_unknown_as_negative,
+)
+from mlrec.datasets.image_paths import without_ending
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.csv_labels import read_csv_labels
+from mlrec.datasets.readers.fiftyone import read_fiftyone
+from mlrec.datasets.readers.labelstudio import read_labelstudio
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
-from mlrec.utils.files import replace_folder, write_json, write_text
+from mlrec.utils.files import link_or_copy, read_text, replace_folder, write_json, write_text
 
-Format = Literal["csv", "coco"]
+Format = Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
+METADATA, CONFIG = "metadata.csv", "labeling_config.xml"
 
 
 def export_data(
@@ -28,13 +45,13 @@ def export_data(
     splits: Sequence[str] | None = None,
     unknown_as_negative: bool = False,
 ) -> tuple[Path, str]:
-    """Write one file a split into a new folder, and read it back to be sure.
+    """Write a prepared dataset for another tool into a new folder, and read it back to be sure.
 
     Args:
-        data: folder of a prepared dataset; the one prepared last where None.
-        format_: `csv` gives `<split>.csv`, which `prepare csv FOLDER --images ROOT` reads; `coco` gives
-            `<split>.json`, which `prepare coco ROOT --annotations FILE --split SPLIT --keep-empty` reads, both flags
-            once for each file.
+        data: folder of a prepared dataset; None takes the one prepared last.
+        format_: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes `<split>/metadata.csv`
+            with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a labeling
+            configuration, and `fiftyone` writes `<split>/labels.json`.
         out: the new folder; by default `<name>-<format>`.
         splits: these only.
         unknown_as_negative: write unknown labels as negative ones.
@@ -43,7 +60,7 @@ def export_data(
         The folder, and the command that prepares the dataset from it.
 
     Raises:
-        DataError: the format cannot say what the dataset holds, or the folder is there already.
+        DataError: the format cannot say what the dataset holds, the folder is there already, or images are missing.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
@@ -52,10 +69,9 @@ def export_data(
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
     if unknown_as_negative:
         manifests = [with_unknown_as_negative(manifest) for manifest in manifests]
-    write = {"csv": _write_csv, "coco": _write_coco}[format_]
     with replace_folder(target) as folder:
         for manifest in manifests:
-            if write(folder, manifest).digest != manifest.digest:
+            if WRITERS[format_](folder, manifest).digest != manifest.digest:
                 raise MlrecError(
                     f"{printable(dataset.path)}: split '{printable(manifest.split)}' does not come back the same from "
                     f"{format_}; names with blanks at their ends are one reason"
@@ -76,9 +92,57 @@ def _write_coco(folder: Path, manifest: Manifest) -> Manifest:
     return read_coco(folder, options, ValidationReport()).manifests[0]
 
 
+def _write_imagefolder(folder: Path, manifest: Manifest) -> Manifest:
+    """Images are linked, or copied where that is not possible: Hugging Face reads those next to `metadata.csv`."""
+    place = folder / manifest.split
+    text = as_metadata(manifest)
+    for image, path in zip(manifest.images, map(manifest.path_of, range(len(manifest))), strict=True):
+        target = place / image
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            link_or_copy(path.resolve(), target)
+        except OSError as error:
+            raise DataError(f"{printable(path)}: cannot be copied ({error.strerror}); imagefolder needs it") from error
+    write_text(place / METADATA, text)
+    rows = list(csv.reader(io.StringIO(read_text(place / METADATA))))
+    labels, cells = tuple(rows[0][1:]), rows[1:]
+    targets = np.array([row[1:] for row in cells], dtype=np.int8).reshape(len(cells), len(labels))
+    return replace(manifest, labels=labels, images=tuple(row[0] for row in cells), targets=targets, sample_ids=())
+
+
+def _write_labelstudio(folder: Path, manifest: Manifest) -> Manifest:
+    write_text(folder / CONFIG, labeling_config(manifest.labels))
+    file = folder / f"{manifest.split}.json"
+    write_json(file, as_labelstudio(manifest))
+    return read_labelstudio(file, ReadOptions(images=manifest.root), ValidationReport()).manifests[0]
+
+
+def _write_fiftyone(folder: Path, manifest: Manifest) -> Manifest:
+    """What is read back has the names of the files that are there; without them, names lack their endings."""
+    file = folder / manifest.split / "labels.json"
+    write_json(file, as_fiftyone(manifest))
+    found = read_fiftyone(file, ReadOptions(images=manifest.root), ValidationReport()).manifests[0]
+    endings = {without_ending(image): image for image in manifest.images}
+    images = tuple(endings.get(image, image) for image in found.images)
+    return replace(found, images=images, sample_ids=images)
+
+
+Writer = Callable[[Path, Manifest], Manifest]  # writes one split into a folder, and returns it as it is read back
+WRITERS: dict[Format, Writer] = {
+    "csv": _write_csv,
+    "coco": _write_coco,
+    "imagefolder": _write_imagefolder,
+    "labelstudio": _write_labelstudio,
+    "fiftyone": _write_fiftyone,
+}
+
+
 def _read_again(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:
+    """The arguments of the command that prepares the dataset from the exported folder."""
     root = str(manifests[0].root)
-    if format_ == "csv":
-        return ["csv", str(target), "--images", root]
+    if format_ == "imagefolder":
+        return ["csv", str(target)]
+    if format_ != "coco":
+        return [format_, str(target), "--images", root]
     files = [("--annotations", str(target / f"{m.split}.json"), "--split", m.split) for m in manifests]
     return ["coco", root, "--name", target.name, "--keep-empty", *chain.from_iterable(files)]

@@ -15,10 +15,10 @@ from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, image_of, label_order
-from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, reader_of, usual_name
+from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
-from mlrec.utils.files import check_name, replace_folder, write_text
+from mlrec.utils.files import check_name, replace_folder, temporary_folder, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
@@ -53,7 +53,7 @@ def prepare(
     left.
 
     Args:
-        kind: a key of `READERS`.
+        kind: name of a reader, see `known_readers`.
         path: where the annotations are; what it means is up to the reader.
         out: the folder of prepared datasets.
         name: of the dataset; by default the source's own.
@@ -67,8 +67,9 @@ def prepare(
         UsageError: no such kind, or a name that is no folder name.
         DataError: annotations or images cannot be used, or `out/name` is something else than a prepared dataset.
     """
-    if kind not in READERS:
-        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(READERS)}{nearest(kind, READERS)}")
+    known = known_readers()
+    if kind not in known:
+        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options or ReadOptions(), findings)
     place = without_dots(Path(path))
@@ -77,24 +78,31 @@ def prepare(
         reading = reader_of(kind)(place, options, findings)
     target = Path(out) / (name or reading.name)
     log = _log(out, target.name)
-    with _kept_in(log, findings, path):
-        folder.refuse_foreign(target)
-        if options.labels is not None:
-            reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
-        checks = _Checks(verify, skip_bad_images, allow_overlap)
-        annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
-        reading = _checked(replace(reading, name=target.name), checks, findings, progress)
-    info = Info(
-        name=target.name,
-        source={"kind": kind, "options": _plain(options), **reading.source},
-        recipe=reading.recipe,
-        labels=list(reading.manifests[0].labels),
-        splits={manifest.split: len(manifest) for manifest in reading.manifests},
-        skipped=reading.skipped,
-        warnings=findings.warnings,
-    )
-    with replace_folder(target) as temporary:
-        folder.write(temporary, info, reading.manifests)
+    with _unpacked(reading, target, findings) as images:
+        with _kept_in(log, findings, path):
+            folder.refuse_foreign(target)
+            if images is not None:
+                reading = _with_root(reading, images)
+            if options.labels is not None:
+                reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
+            checks = _Checks(verify, skip_bad_images, allow_overlap)
+            annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
+            reading = _checked(replace(reading, name=target.name), checks, findings, progress)
+        if images is not None:
+            reading = _with_root(reading, target.absolute() / folder.IMAGES_FOLDER)
+        info = Info(
+            name=target.name,
+            source={"kind": kind, "options": _plain(options), **reading.source},
+            recipe=reading.recipe,
+            labels=list(reading.manifests[0].labels),
+            splits={manifest.split: len(manifest) for manifest in reading.manifests},
+            skipped=reading.skipped,
+            warnings=findings.warnings,
+        )
+        with replace_folder(target) as temporary:
+            if images is not None:
+                images.rename(temporary / folder.IMAGES_FOLDER)
+            folder.write(temporary, info, reading.manifests)
     log.unlink(missing_ok=True)
     for split, count in reading.published.items():
         kept = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples kept"
@@ -104,6 +112,26 @@ def prepare(
     for warning in findings.warnings:
         progress.warn(warning)
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
+
+
+@contextmanager
+def _unpacked(reading: Reading, target: Path, findings: ValidationReport) -> Iterator[Path | None]:
+    """Give a temporary folder of the images that the source holds inside other files, or None if it holds none.
+
+    They are needed for the checks, before the dataset takes its place.
+    """
+    if reading.unpack is None or findings.errors:
+        yield None
+        return
+    with temporary_folder(target.with_name(f"{target.name}.{folder.IMAGES_FOLDER}")) as images:
+        reading.unpack(images)
+        yield images
+
+
+def _with_root(reading: Reading, root: Path) -> Reading:
+    """The reading with its images below `root`, and a note that they belong to the prepared dataset."""
+    manifests = [replace(manifest, root=root.absolute()) for manifest in reading.manifests]
+    return replace(reading, manifests=manifests, source={**reading.source, "unpacked": True})
 
 
 def _skipped(count: int, reason: str) -> str:
@@ -160,7 +188,7 @@ def _listed(labels: Sequence[str]) -> str:
 def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport) -> ReadOptions:
     """The options with label names as manifests write them; what does not concern this source is a warning."""
     for key in _plain(options):
-        if key != "labels" and key not in USED.get(kind, ()):
+        if key != "labels" and kind in READERS and key not in USED.get(kind, ()):
             findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
     options = replace(
         options,
@@ -275,7 +303,9 @@ def _located(
         for manifest in manifests
     ]
     sizes = {renamed.get(image, image): size for image, size in reading.stated_sizes.items()}
-    source = {**reading.source, "annotated_names": {file: name for name, file in renamed.items()}}
+    earlier = reading.source.get("annotated_names", {})
+    names_before = {file: earlier.get(name, name) for name, file in renamed.items()}
+    source = {**reading.source, "annotated_names": {**earlier, **names_before}}
     return replace(reading, stated_sizes=sizes, source=source), changed
 
 

@@ -218,7 +218,7 @@ def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path) -> None:
         "bbox holds NaN or an infinite number and was ignored",
         "identical records were taken once",
         "blanks around a label name were stripped",
-        "an annotation id stands twice, for one image and category",
+        "annotation ids are not unique; every annotation counts",
     ]
 
 

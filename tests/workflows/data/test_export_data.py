@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset, Info, write
-from mlrec.datasets.export import as_coco, as_csv
+from mlrec.datasets.export import as_coco, as_csv, as_fiftyone
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.utils.errors import DataError
@@ -83,7 +84,7 @@ def test_a_real_data_set_comes_back(realdata: Path, tmp_path: Path) -> None:
 
 def test_coco_cannot_say_unknown(tmp_path: Path) -> None:
     path = dataset(tmp_path, unknown=True)
-    with pytest.raises(DataError, match=r"16 unknown labels, which COCO cannot express.*--unknown negative"):
+    with pytest.raises(DataError, match=r"has 16 unknown labels, which COCO cannot express.*--unknown negative"):
         export_data(path, format_="coco", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder, _ = export_data(path, format_="coco", out=tmp_path / "out", unknown_as_negative=True, splits=["test"])
@@ -92,7 +93,62 @@ def test_coco_cannot_say_unknown(tmp_path: Path) -> None:
     assert [file.name for file in folder.iterdir()] == ["test.json"]
 
 
-@pytest.mark.parametrize("format_", ["csv", "coco"])
+FORMATS = ["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
+
+
+def with_images(root: Path, *, unknown: bool = False) -> Path:
+    path = dataset(root, unknown=unknown)
+    for split in ("train", "test"):
+        for image in Dataset.load(path).manifest(split).images:
+            (root / image).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (8, 6), hash(image) % 255).save(root / image)
+    return path
+
+
+@pytest.mark.parametrize("format_", ["labelstudio", "fiftyone"])
+def test_label_studio_and_fiftyone_bring_back_everything(tmp_path: Path, format_: str) -> None:
+    path = with_images(tmp_path)
+    folder, command = export_data(path, format_=format_, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert command == f"mlrec prepare {format_} {folder} --images {tmp_path}"
+    back = prepare(format_, folder, out=tmp_path / "again", options=ReadOptions(images=tmp_path))
+    assert not [line for line in back.info.warnings if "spelled otherwise" in line]
+    for split in ("train", "test"):
+        assert back.manifest(split).digest == Dataset.load(path).manifest(split).digest
+        assert back.manifest(split).root == tmp_path
+
+
+def test_imagefolder_is_what_pandas_reads_with_the_images_next_to_it(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = with_images(tmp_path, unknown=True)
+    folder, command = export_data(path, format_="imagefolder", out=tmp_path / "out")
+    assert command == f"mlrec prepare csv {folder}"
+    for split in ("train", "test"):
+        manifest = Dataset.load(path).manifest(split)
+        table = pandas.read_csv(folder / split / "metadata.csv")
+        assert list(table.columns) == ["file_name", *LABELS]
+        assert tuple(table["file_name"]) == manifest.images
+        assert (table[list(LABELS)].to_numpy() == manifest.targets).all()
+        for name in table["file_name"]:
+            assert (folder / split / name).read_bytes() == (tmp_path / name).read_bytes()
+    (tmp_path / "train" / "a, b 0.jpg").unlink()
+    with pytest.raises(DataError, match=r"a, b 0\.jpg: cannot be copied"):
+        export_data(path, format_="imagefolder", out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("format_", ["labelstudio", "fiftyone"])
+def test_formats_without_unknown_refuse_it(tmp_path: Path, format_: str) -> None:
+    with pytest.raises(DataError, match=r"has 16 unknown labels, which .* cannot express"):
+        export_data(dataset(tmp_path, unknown=True), format_=format_, out=tmp_path / "out")  # type: ignore[arg-type]
+
+
+def test_fiftyone_cannot_tell_images_apart_that_differ_in_their_ending(tmp_path: Path) -> None:
+    manifest = Manifest("x", "all", tmp_path, ("cat",), ("a.jpg", "a.png"), np.zeros((2, 1), np.int8))
+    with pytest.raises(DataError, match="several images are 'a' apart from their ending"):
+        as_fiftyone(manifest)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
 def test_boxes_are_refused(tmp_path: Path, format_: str) -> None:
     with pytest.raises(DataError, match="samples are boxes"):
         export_data(dataset(tmp_path, boxes=True), format_=format_, out=tmp_path / "out")  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""CVAT for images 1.1: one `annotations.xml` with the images of a task or project, their tags and their shapes.
+
+A label is positive if the image has a tag or a shape of it, else negative. Labels are in the order of the task's list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlrec.datasets.manifest import POSITIVE, clean_label
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
+from mlrec.datasets.readers.xml_file import parse_xml
+from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
+from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+
+FILE, IMAGES = "annotations.xml", "images"
+MAX_BYTES = 2_000_000_000
+SHAPES = frozenset(
+    {"tag", "box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
+)  # elements of an image that have a label
+LABEL = ["labels", "label", "name"]  # the end of the path to the name of a label of the task
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image of the file: its name, its subset ("" for none), and the labels of its tags and shapes."""
+
+    name: str
+    subset: str
+    size: tuple[int, int] | None
+    labels: list[str] = field(default_factory=list)
+
+
+class _CvatTarget:
+    """Collects labels and images as the parser passes them, without a tree of the whole file."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.images: list[_Image] = []
+        self._path: list[str] = []
+        self._text: list[str] = []
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> None:
+        if not self._path and tag != "annotations":
+            raise DataError("root element is not <annotations>; this is not an export of CVAT for images")
+        inside_image = self._path == ["annotations", "image"]
+        self._path.append(tag)
+        self._text = []
+        if self._path == ["annotations", "track"]:
+            raise DataError("holds tracks of a video; export the task as 'CVAT for images 1.1'")
+        if self._path == ["annotations", "image"]:
+            if "name" not in attrs:
+                raise DataError(f"<image> number {len(self.images) + 1} has no name; export the task again")
+            self.images.append(_Image(attrs["name"], attrs.get("subset", ""), _size(attrs)))
+        elif inside_image and tag in SHAPES:
+            if "label" not in attrs:
+                raise DataError(f"image '{printable(self.images[-1].name)}': <{tag}> has no label; export it again")
+            self.images[-1].labels.append(attrs["label"])
+
+    def end(self, tag: str, /) -> None:  # noqa: ARG002 - as the parser calls it
+        # Attributes and parts of a skeleton have names too, on longer paths.
+        if self._path[-3:] == LABEL and self._path[1:2] == ["meta"] and self._path.count("label") == 1:
+            self.labels.append("".join(self._text))
+        self._path.pop()
+
+    def data(self, data: str, /) -> None:
+        self._text.append(data)
+
+    def close(self) -> None:
+        """Nothing is left to do: labels and images were collected."""
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is an export of CVAT for images, or None."""
+    file = path / FILE if path.is_dir() else path
+    if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
+        return f"{file.name} is CVAT's XML for images"
+    return None
+
+
+def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read `annotations.xml`, with images in `options.images`, in `images` next to it, or anywhere below its folder.
+
+    The subsets of a project are the splits; without them there is one, `all`.
+
+    Raises:
+        DataError: no such file, or it cannot be read.
+    """
+    file = path.absolute() / FILE if path.is_dir() else path.absolute()
+    if not file.exists():
+        raise DataError(f"{printable(file)}: no such file; give the folder of CVAT's export, or its XML file")
+    root = (options.images or file.parent).absolute()
+    target = _CvatTarget()
+    parse_xml(file, str(file), target, MAX_BYTES)
+    labels = clean_labels(list(dict.fromkeys(target.labels)), f"{file}: labels", findings)
+    if not labels:
+        raise DataError(f"{printable(file)}: <meta> lists no label; export the task again")
+    if not target.images:
+        raise DataError(f"{printable(file)}: holds no <image>; export the task again")
+    splits = _splits(target.images, file, options, findings)
+    finder = ImageFinder(root, findings)
+    targets: dict[str, dict[str, dict[str, int]]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for number, image in enumerate(target.images, 1):
+        where = f"{file}: image {number}"
+        folders = [f"{IMAGES}/{image.subset}", IMAGES, image.subset, ""] if image.subset else [IMAGES, ""]
+        name = finder.find(image.name, where, folders)
+        known = targets.setdefault(splits[image.subset], {})
+        if name in known:
+            findings.error(where, f"'{printable(image.name)}' is there twice; keep one")
+        known[name] = dict.fromkeys(_known(image.labels, labels, where, findings), POSITIVE)
+        if image.size:
+            sizes[name] = image.size
+    order = sorted(targets, key=usual_order)
+    manifests = [manifest_of(split, root, labels, targets[split], name=file.parent.name) for split in order]
+    return Reading(file.parent.name, manifests, {"kind": "cvat", "path": str(file)}, stated_sizes=sizes)
+
+
+def _splits(images: Iterable[_Image], file: Path, options: ReadOptions, findings: ValidationReport) -> dict[str, str]:
+    """The split of each subset. CVAT calls the subset of all images without one `default`."""
+    subsets = {image.subset: str(file) for image in images}
+    return {"": WHOLE} | resolve_names(
+        {name: place for name, place in subsets.items() if name}, options.split_names, findings
+    )
+
+
+def _known(names: Iterable[str], labels: tuple[str, ...], where: str, findings: ValidationReport) -> list[str]:
+    known = []
+    for name in names:
+        label = clean_label(name, where, findings)
+        if label in labels:
+            known.append(label)
+        else:
+            findings.error(where, f"'{printable(label)}' is not a label of the task{nearest(label, labels)}")
+    return known
+
+
+def _size(attrs: dict[str, str]) -> tuple[int, int] | None:
+    width, height = attrs.get("width", ""), attrs.get("height", "")
+    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() and len(width + height) < 20 else None

@@ -1,0 +1,125 @@
+"""FiftyOne's image classification export: a folder `data` of images and `labels.json`.
+
+`labels` gives the labels of each image by its name without the ending: numbers of `classes`, or texts if `classes` is
+null. An empty list is an image without any label. `null` is an image that was not annotated: all labels are unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, clean_label
+from mlrec.datasets.readers.json_file import read_json
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
+from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
+from mlrec.utils.errors import DataError, ValidationReport, counted, printable
+
+FILE, IMAGES = "labels.json", "data"
+_START = re.compile(rb'\s*\{\s*"(classes|labels)"\s*:\s*(\[|null|\{)')
+
+
+class _LabelsFile(msgspec.Struct):
+    labels: dict[str, Any]
+    classes: list[str] | None = None
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is a FiftyOne export, or None."""
+    for file in _files(path):
+        if _START.match(first_bytes(file)):
+            return f"{file.name} has the keys of FiftyOne's image classification export"
+    return None
+
+
+def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read `labels.json` and the images in `data` next to it; folders named like splits may each have their own.
+
+    With `options.images` the images are in that folder.
+
+    Labels are in the order of `classes`; without it those that occur, sorted.
+
+    Raises:
+        DataError: no labels.json, or one that is not an image classification export.
+    """
+    home = path.absolute() if path.is_dir() else path.absolute().parent
+    root = (options.images or home).absolute()
+    files = _files(path.absolute())
+    if not files:
+        raise DataError(f"{printable(home)}: no {FILE} here; give the folder of FiftyOne's export, or that file")
+    contents = {file: read_json(file, _LabelsFile, findings) for file in files}
+    labels = _labels(contents, findings)
+    if not labels:
+        raise DataError(f"{printable(files[0])}: names no label in 'classes', and no image has one")
+    own = {file: file.parent.name for file in files if file.parent != home}
+    names = resolve_names({name: str(file) for file, name in own.items()}, options.split_names, findings)
+    finder = ImageFinder(root, findings)
+    targets: dict[str, dict[str, dict[str, int]]] = {}
+    for file, content in contents.items():
+        split = names[own[file]] if file in own else WHOLE
+        folder = file.parent.relative_to(home)
+        folders = (
+            ["", IMAGES] if options.images else [(folder / IMAGES).as_posix(), folder.as_posix().removeprefix(".")]
+        )
+        known = targets.setdefault(split, {})
+        for name, value in content.labels.items():
+            where = f"{file}: labels['{name}']"
+            image = finder.find(name, where, folders)
+            known[image] = _targets(value, labels, content.classes, where, findings)
+    order = sorted(targets, key=usual_order)
+    manifests = [manifest_of(split, root, labels, targets[split], name=home.name) for split in order]
+    return Reading(home.name, manifests, {"kind": "fiftyone", "path": str(path.absolute())})
+
+
+def _files(path: Path) -> list[Path]:
+    """`labels.json` of a folder, or those of its folders that are named like splits."""
+    if not path.is_dir():
+        return [path] if path.is_file() and path.suffix.lower() == ".json" else []
+    if (path / FILE).is_file():
+        return [path / FILE]
+    return [file for file in sorted(path.glob(f"[!.]*/{FILE}")) if known_split(file.parent.name)]
+
+
+def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tuple[str, ...]:
+    """The classes of all files, in their order; without classes the labels that occur, sorted."""
+    names: dict[str, None] = {}
+    found: set[str] = set()
+    for file, content in contents.items():
+        if content.classes is not None:
+            names |= dict.fromkeys(clean_labels(content.classes, f"{file}: classes", findings))
+        else:
+            texts = (entry for value in content.labels.values() for entry in _entries(value))
+            found |= {clean_label(text, str(file), findings) for text in texts if isinstance(text, str)}
+    return tuple(names | dict.fromkeys(sorted(found)))
+
+
+def _entries(value: Any) -> list[Any]:
+    """Numbers or texts of labels. With confidences and attributes an entry is an object that has a `label`."""
+    entries = value if isinstance(value, list) else [value]
+    return [entry["label"] if isinstance(entry, dict) and "label" in entry else entry for entry in entries]
+
+
+def _targets(
+    value: Any, labels: tuple[str, ...], classes: list[str] | None, where: str, findings: ValidationReport
+) -> dict[str, int]:
+    if value is None:
+        findings.warn("images that were not annotated have unknown labels", where)
+        return dict.fromkeys(labels, UNKNOWN)
+    known: dict[str, int] = {}
+    for entry in _entries(value):
+        number = isinstance(entry, int) and not isinstance(entry, bool)
+        if number and classes is not None and 0 <= entry < len(classes):
+            known[clean_label(classes[entry], where, findings)] = POSITIVE
+        elif number:
+            findings.error(
+                where, f"{entry} is not the number of one of {counted(len(classes or ()), 'class', 'classes')}"
+            )
+        elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
+            known[clean_label(entry, where, findings)] = POSITIVE
+        else:
+            findings.error(where, f"'{printable(entry)}' is not a label of 'classes'; add it there, or correct it")
+    return known

@@ -1,0 +1,277 @@
+"""Label Studio's JSON and JSON-MIN: choices for images, or labels of regions.
+
+A label is positive if an annotation chooses it, else negative. Skipped annotations do not count. Tasks without any
+annotation have unknown labels. If several annotators disagree about a label, it is unknown, with a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
+
+import msgspec
+
+from mlrec.datasets.image_paths import is_image
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, clean_label
+from mlrec.datasets.readers.json_file import read_json
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, first_bytes, manifest_of
+from mlrec.datasets.readers.xml_file import parse_xml
+from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
+from mlrec.utils.errors import DataError, ValidationReport, printable
+
+FOLDERS = ("", "images")
+MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
+IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has several images
+TYPES = (
+    "choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels",
+    "bitmasklabels", "vectorlabels",
+)  # fmt: skip
+NO_LABELS = (
+    "textarea",
+    "rating",
+    "number",
+    "rectangle",
+    "polygon",
+    "ellipse",
+    "keypoint",
+    "brush",
+    "relation",
+    "datetime",
+)
+META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # keys of JSON-MIN
+_UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
+_START = re.compile(rb"\s*\[\s*\{")
+
+
+class _Annotation(msgspec.Struct):
+    result: list[dict[str, Any]] = []
+    was_cancelled: bool = False
+    ground_truth: bool = False
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One image: its reference, and what each annotator chose, as (question, choice)."""
+
+    where: str
+    image: str
+    annotations: list[set[tuple[str, str]]]
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is an export of Label Studio, or None."""
+    for file in _files(path):
+        head = first_bytes(file)
+        full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)
+        small = b'"annotation_id"' in head and b'"annotator"' in head
+        if _START.match(head) and (full or small):
+            return f"{file.name} holds tasks of Label Studio"
+    return None
+
+
+def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read an export of Label Studio: a JSON file, or a folder with one, or with one per split (`train.json`).
+
+    Labels are in the order of the labeling configuration if its XML is in the folder, else those that occur, sorted.
+    Images are found in `options.images` or below the folder of the file, also if their names lack the 8 hexadecimal
+    digits that uploads have in front.
+
+    Raises:
+        DataError: no export, or one without an image or a label.
+    """
+    files = _files(path.absolute())
+    if path.is_dir():
+        files = [file for file in files if recognizes(file)]
+    splits = _splits(path, files, options, findings)
+    folder = files[0].parent
+    root = (options.images or folder).absolute()
+    tasks: dict[str, list[_Task]] = {}
+    for file in files:
+        tasks[splits[file]] = list(_tasks(read_json(file, list[dict[str, Any]], findings), file, findings))
+        if not tasks[splits[file]]:
+            raise DataError(f"{printable(file)}: no task has an image; export it as JSON or JSON-MIN")
+    names = _label_names([task for part in tasks.values() for task in part], findings)
+    labels = _labels(folder, set(names.values()), findings)
+    if not labels:
+        raise DataError(f"{printable(files[0])}: no task has a label; label some first")
+    finder = ImageFinder(root, findings)
+    name = path.absolute().name if path.is_dir() else files[0].stem
+    manifests = []
+    for split in sorted(tasks, key=usual_order):
+        targets: dict[str, dict[str, int]] = {}
+        for task in tasks[split]:
+            image = finder.find(_spellings(task.image), task.where, FOLDERS)
+            known = _targets(task, names, labels, findings)
+            if image in targets and targets[image] != known:
+                findings.error(task.where, f"{printable(image)} is in two tasks with other labels; keep one")
+            elif image in targets:
+                findings.warn("identical records were taken once", f"{task.where}: {image}")
+            targets[image] = known
+        manifests.append(manifest_of(split, root, labels, targets, name=name))
+    return Reading(name, manifests, {"kind": "labelstudio", "path": str(path.absolute())})
+
+
+def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: ValidationReport) -> dict[Path, str]:
+    """The split of each file.
+
+    Raises:
+        DataError: no file, or several that are not named like splits.
+    """
+    given = options.split_names
+    named = [file for file in files if known_split(file.stem) or file.stem.casefold() in given]
+    if files and len(named) == len(files):
+        names = resolve_names({file.stem: str(file) for file in files}, given, findings)
+        return {file: names[file.stem] for file in files}
+    if len(files) != 1:
+        what = "no JSON export of Label Studio here" if not files else f"{len(files)} exports of Label Studio here"
+        raise DataError(f"{printable(path)}: {what}; give the path of the file, or name the files like splits")
+    return {files[0]: WHOLE}
+
+
+def _labels(folder: Path, found: set[str], findings: ValidationReport) -> tuple[str, ...]:
+    """The labels of the labeling configuration next to the export, in its order, then the others that occur, sorted."""
+    configured: list[str] = []
+    for file in sorted(folder.glob("[!.]*.xml")):
+        if b"<View" in first_bytes(file):
+            tree = parse_xml(file, str(file), ElementTree.TreeBuilder(), MAX_CONFIG)
+            choices = (element for element in tree.iter() if element.tag in ("Choice", "Label"))
+            names = (choice.get("alias") or choice.get("value") or "" for choice in choices)
+            configured += [clean_label(name, str(file), findings) for name in names]
+    in_order = list(dict.fromkeys(configured))
+    return tuple(in_order + sorted(found - set(in_order)))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob("[!.]*.json"))
+    return [path] if path.suffix.lower() == ".json" else []
+
+
+def _tasks(records: Sequence[Mapping[str, Any]], file: Path, findings: ValidationReport) -> Iterator[_Task]:
+    questions = _questions([record for record in records if "annotations" not in record], file)
+    for number, record in enumerate(records):
+        where = f"{file}: task {record.get('id', number)}"
+        data = record.get("data") if "annotations" in record else record
+        image = _image_of(data if isinstance(data, dict) else {}, where, findings)
+        if image is None:
+            continue
+        if "annotations" in record:
+            yield _Task(where, image, _full(record["annotations"], where, findings))
+        else:
+            yield _Task(where, image, [_minimal(record, questions)])
+
+
+def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -> str | None:
+    """The reference of the image in the data of a task."""
+    found = {key: value for key, value in data.items() if isinstance(value, str) and is_image(_spellings(value)[0])}
+    preferred = [key for key in found if key.casefold() in IMAGE_KEYS]
+    keys = preferred or list(found)
+    if len(keys) == 1:
+        return found[keys[0]]
+    if keys:
+        findings.error(where, f"has several images ({', '.join(map(printable, keys))}); mlrec reads tasks of one")
+    else:
+        findings.error(where, "has no image; mlrec reads tasks of images")
+    return None
+
+
+def _spellings(reference: str) -> list[str]:
+    """Names that a reference can mean: below uploads, storage and web addresses, with and without the prefix."""
+    parts = urlsplit(reference)
+    local = parse_qs(parts.query).get("d")
+    name = local[0] if local else reference
+    if not local and parts.scheme and parts.netloc:
+        name = "/" + unquote(parts.path).lstrip("/")
+    elif not local and parts.query:
+        name = unquote(parts.path)
+    names = [name, unquote(name)]
+    return list(dict.fromkeys([*names, *(_UPLOAD.sub(r"\1", each) for each in names)]))
+
+
+def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
+    """What each annotator chose. If one annotation is marked as ground truth, it alone counts."""
+    try:
+        decoded = msgspec.convert(annotations, list[_Annotation])
+    except msgspec.ValidationError as error:
+        findings.error(where, f"annotations cannot be read ({error}); export the project again")
+        return []
+    valid = [annotation for annotation in decoded if not annotation.was_cancelled]
+    truth = [annotation for annotation in valid if annotation.ground_truth]
+    return [_choices(annotation.result, where, findings) for annotation in truth or valid]
+
+
+def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: ValidationReport) -> set[tuple[str, str]]:
+    chosen = set()
+    for result in results:
+        kind, value = result.get("type"), result.get("value")
+        if kind in TYPES and isinstance(value, dict):
+            names = value.get(kind, [])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                findings.error(where, f"'{kind}' is not a list of texts; export the project again")
+                continue
+            chosen |= {(str(result.get("from_name", "")), name) for name in names}
+        elif kind not in NO_LABELS:
+            findings.warn("results that are not choices or labels were not used", f"{where} ({kind})")
+    return chosen
+
+
+def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
+    """The keys of JSON-MIN that hold choices or regions; data of the tasks that are texts look like single choices.
+
+    Raises:
+        DataError: several keys hold texts only.
+    """
+    fields = [(key, value) for record in records for key, value in record.items() if key not in META]
+    sure = {key for key, value in fields if isinstance(value, dict | list)}
+    texts = {key for key, value in fields if isinstance(value, str) and not is_image(_spellings(value)[0])}
+    if not sure and len(texts) > 1:
+        keys = ", ".join(map(printable, sorted(texts)))
+        raise DataError(f"{printable(file)}: any of the keys {keys} can be the choices; export the project as JSON")
+    return sorted(sure or texts)
+
+
+def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[str, str]]:
+    """What one record of JSON-MIN chooses: a text, an object of choices, or a list of regions with labels."""
+    chosen = set()
+    for question in questions:
+        value = record.get(question, [])
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, dict):
+                lists = [entry[key] for key in TYPES if isinstance(entry.get(key), list)]
+                chosen |= {(question, name) for names in lists for name in names if isinstance(name, str)}
+            elif isinstance(entry, str):
+                chosen.add((question, entry))
+    return chosen
+
+
+def _label_names(tasks: Sequence[_Task], findings: ValidationReport) -> dict[tuple[str, str], str]:
+    """Label by question and choice. A choice that two questions have gets the question's name in front."""
+    pairs = {pair: task.where for task in tasks for chosen in task.annotations for pair in chosen}
+    questions: dict[str, set[str]] = {}
+    for question, choice in pairs:
+        questions.setdefault(choice, set()).add(question)
+    return {
+        (question, choice): clean_label(
+            choice if len(questions[choice]) == 1 else f"{question}={choice}", where, findings
+        )
+        for (question, choice), where in pairs.items()
+    }
+
+
+def _targets(
+    task: _Task, names: Mapping[tuple[str, str], str], labels: Sequence[str], findings: ValidationReport
+) -> dict[str, int]:
+    if not task.annotations:
+        findings.warn("tasks without an annotation have unknown labels", task.where)
+        return dict.fromkeys(labels, UNKNOWN)
+    votes = [{names[pair] for pair in chosen} for chosen in task.annotations]
+    agreed, chosen = set.intersection(*votes), set.union(*votes)
+    for label in sorted(chosen - agreed):
+        findings.warn("labels that annotators disagree about are unknown", f"{task.where} ('{label}')")
+    return {label: POSITIVE if label in agreed else UNKNOWN for label in chosen}

@@ -1,0 +1,94 @@
+"""NUS-WIDE: lists of images, and one file of 0 and 1 per concept and split, line by line as the lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlrec.datasets.image_paths import Omitted, files_below
+from mlrec.datasets.manifest import POSITIVE
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, clean_labels, lines_of, manifest_of
+from mlrec.utils.errors import DataError, ValidationReport, counted, printable
+
+CONCEPTS = "Concepts81.txt"
+LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
+SUFFIXES = {"train": "Train", "test": "Test"}  # of the files of labels
+FOLDERS = ("Flickr", "images", "")  # that images are usually in
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is NUS-WIDE, or None."""
+    places = (path, path / "ImageList", path / "ConceptsList")
+    for name in (*LISTS.values(), CONCEPTS):
+        if any((place / name).is_file() for place in places):
+            return f"it has {name}, as NUS-WIDE does"
+    return None
+
+
+def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
+
+    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without it those
+    that have files of labels, sorted. Images are in `options.images`, in `Flickr`, or anywhere below `path`.
+
+    Raises:
+        DataError: no list, or no concept.
+    """
+    base = path.absolute()
+    root = (options.images or base).absolute()
+    text_files = {file.name: file for file in files_below(base, Omitted()) if file.suffix.lower() == ".txt"}
+    concepts = _concepts(text_files, findings)
+    if not concepts:
+        raise DataError(f"{printable(base)}: neither {CONCEPTS} nor Labels_<concept>_Train.txt here; check the folder")
+    finder = ImageFinder(root, findings)
+    manifests = []
+    for split, list_name in LISTS.items():
+        if list_name not in text_files:
+            findings.warn(f"split '{split}' is absent, because its list is missing", f"{base}: {list_name}")
+            continue
+        file = text_files[list_name]
+        images = [finder.find(line, f"{file}: line {number}", FOLDERS) for number, line in lines_of(file)]
+        targets: dict[str, dict[str, int]] = {}
+        for image in images:
+            if image in targets:
+                findings.error(str(file), f"{printable(image)} is listed twice; the lines of labels would not fit")
+            targets[image] = {}
+        for concept, label in concepts.items():
+            name = f"Labels_{concept}_{SUFFIXES[split]}.txt"
+            if name not in text_files:
+                findings.error(str(base), f"{name} is missing; unpack the archive of the labels again")
+                continue
+            for image in _positives(text_files[name], images, file, findings):
+                targets[image][label] = POSITIVE
+        manifests.append(manifest_of(split, root, tuple(concepts.values()), targets, name="nuswide"))
+    if not manifests:
+        raise DataError(f"{printable(base)}: no {' or '.join(LISTS.values())} here; check the folder")
+    return Reading("nuswide", manifests, {"kind": "nuswide", "path": str(base)})
+
+
+def _concepts(text_files: dict[str, Path], findings: ValidationReport) -> dict[str, str]:
+    """Label by concept as files are named."""
+    if CONCEPTS in text_files:
+        file = text_files[CONCEPTS]
+        names = [line for _, line in lines_of(file)]
+        return dict(zip(names, clean_labels(names, str(file), findings), strict=True))
+    stems = (Path(name).stem for name in text_files)
+    names = sorted(
+        stem[len("Labels_") : -len("_Train")]
+        for stem in stems
+        if stem.startswith("Labels_") and stem.endswith("_Train")
+    )
+    return dict(zip(names, clean_labels(names, "Labels_<concept>_Train.txt", findings), strict=True))
+
+
+def _positives(file: Path, images: list[str], image_list: Path, findings: ValidationReport) -> list[str]:
+    """The images whose line in a file of labels is 1."""
+    values = lines_of(file)
+    if len(values) != len(images):
+        have = counted(len(values), "line")
+        findings.error(str(file), f"has {have}, but {image_list.name} has {len(images):,} images; unpack it again")
+        return []
+    for number, value in values:
+        if value not in ("0", "1"):
+            findings.error(f"{file}: line {number}", f"'{printable(value)}' is not 0 or 1")
+    return [image for image, (_, value) in zip(images, values, strict=True) if value == "1"]

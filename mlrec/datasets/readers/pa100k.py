@@ -1,0 +1,52 @@
+"""PA-100K: pedestrians with 26 attributes, in `annotation.mat`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.readers.mat_file import load_mat, texts_of
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, clean_labels
+from mlrec.utils.errors import DataError, ValidationReport, printable
+
+FILE = "annotation.mat"
+SPLITS = ("train", "val", "test")
+FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  # that images are usually in
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is PA-100K, or None."""
+    return f"it has {FILE}, as PA-100K does" if (path / FILE).is_file() else None
+
+
+def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read `annotation.mat`: `attributes`, and `<split>_images_name` and `<split>_label` for train, val and test.
+
+    Images are in `options.images`, in `release_data/release_data`, or anywhere below `path`.
+
+    Raises:
+        DataError: the file is missing, or is not that of PA-100K.
+        MlrecError: scipy is not installed.
+    """
+    file = path.absolute() / FILE if path.is_dir() else path.absolute()
+    root = (options.images or file.parent).absolute()
+    content = load_mat(file)
+    for key in ("attributes", *(f"{split}_{part}" for split in SPLITS for part in ("images_name", "label"))):
+        if key not in content:
+            raise DataError(f"{printable(file)}: has no variable {key}; this is not the annotation of PA-100K")
+    labels = clean_labels(texts_of(content["attributes"], f"{file}: attributes"), f"{file}: attributes", findings)
+    finder = ImageFinder(root, findings)
+    manifests = []
+    for split in SPLITS:
+        where = f"{file}: {split}_images_name"
+        names = texts_of(content[f"{split}_images_name"], where)
+        targets = np.asarray(content[f"{split}_label"])
+        if targets.shape != (len(names), len(labels)) or not np.isin(targets, (0, 1)).all():
+            shape = f"({len(names)}, {len(labels)})"
+            raise DataError(f"{printable(file)}: {split}_label is not an array of 0 and 1 of shape {shape}")
+        images = tuple(finder.find(name, where, FOLDERS) for name in names)
+        manifests.append(Manifest("pa100k", split, root, labels, images, targets.astype(np.int8)))
+    return Reading("pa100k", manifests, {"kind": "pa100k", "path": str(file)})

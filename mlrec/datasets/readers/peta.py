@@ -1,0 +1,75 @@
+"""PETA: pedestrians with 105 attributes, in the `PETA.mat` that attribute recognition uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.readers.mat_file import load_mat, texts_of
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, clean_labels
+from mlrec.utils.errors import DataError, ValidationReport, printable
+
+FILE, VARIABLE = "PETA.mat", "peta"
+FIRST_LABEL = 4  # columns in front of the attributes: number, and where the image is from
+FOLDERS = ("images", "")
+SPLITS = ("train", "val", "test")
+PART = "the first of the random divisions of PETA was used"
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is PETA, or None."""
+    return f"it has {FILE}" if (path / FILE).is_file() else None
+
+
+def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read `PETA.mat`: a table of images and attributes, names of attributes, and random divisions into splits.
+
+    Image k is `00001.png` for k = 1, in `options.images`, in `images`, or anywhere below `path`. All attributes are
+    labels; the 35 of the usual benchmark can be chosen with `--labels`. The first division is used.
+
+    Raises:
+        DataError: the file is missing, or is not laid out like that of PETA.
+        MlrecError: scipy is not installed.
+    """
+    file = path.absolute() / FILE if path.is_dir() else path.absolute()
+    root = (options.images or file.parent).absolute()
+    table, names, division = _parts(load_mat(file), file)
+    labels = clean_labels(names, f"{file}: attributes", findings)
+    targets = table[:, FIRST_LABEL:]
+    if targets.shape[1] != len(labels) or not np.isin(targets, (0, 1)).all():
+        raise DataError(f"{printable(file)}: has no column of 0 and 1 for each of {len(labels)} attributes")
+    finder = ImageFinder(root, findings)
+    manifests = []
+    for split in SPLITS:
+        rows = division[split].astype(np.int64) - 1  # MATLAB counts from 1
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
+            raise DataError(f"{printable(file)}: split '{split}' names an image that is not one of {len(table):,}")
+        images = tuple(finder.find(f"{row + 1:05}.png", f"{file}: image {row + 1}", FOLDERS) for row in rows.tolist())
+        manifests.append(Manifest("peta", split, root, labels, images, targets[rows].astype(np.int8)))
+    return Reading("peta", manifests, {"kind": "peta", "path": str(file)}, footnotes=[PART])
+
+
+def _parts(
+    content: dict[str, Any], file: Path
+) -> tuple[np.ndarray[Any, Any], list[str], dict[str, np.ndarray[Any, Any]]]:
+    """The table, the names of attributes, and the places of the images of each split, from 1."""
+    try:
+        fields = content[VARIABLE][0][0]
+        table = np.asarray(fields[0])
+        names = texts_of(fields[1].ravel(), f"{file}: attributes")
+        division = fields[3].ravel()[0]
+        while division.dtype.names is None:
+            division = division.ravel()[0]
+        fields = division.ravel()[0]  # train, val and test, by place
+        places = {split: np.asarray(fields[k]).ravel() for k, split in enumerate(SPLITS)}
+    except DataError:
+        raise
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{printable(file)}: is not laid out like the annotation of PETA ({error!r})") from error
+    if table.ndim != 2 or table.dtype.kind not in "uif" or any(p.dtype.kind not in "uif" for p in places.values()):
+        raise DataError(f"{printable(file)}: is not laid out like the annotation of PETA (no table of numbers)")
+    return table, names, places

@@ -1,0 +1,86 @@
+"""VOC's lists of one class, `ImageSets/Main/<class>_<split>.txt`: labels without any annotation in XML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
+from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import ImageFinder, clean_labels, lines_of, manifest_of
+from mlrec.datasets.split_names import known_split, resolve_names, usual_order
+from mlrec.utils.errors import ValidationReport, printable
+
+LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
+
+
+def has_no_annotations(root: Path) -> bool:
+    """Whether labels can only be those of class lists: there is no XML file, but a list of a class."""
+    if next((root / ANNOTATIONS).glob("*.xml"), None) is not None:
+        return False
+    return bool(class_lists(root / LISTS))
+
+
+def class_lists(folder: Path) -> dict[str, dict[str, Path]]:
+    """The lists `<class>_<split>.txt`, by split and class; splits as they are written in the names."""
+    found: dict[str, dict[str, Path]] = {}
+    for file in sorted(folder.glob("[!.]*_*.txt")):
+        label, _, split = file.stem.rpartition("_")
+        if label and known_split(split):
+            found.setdefault(split, {})[label] = file
+    return found
+
+
+def read_class_lists(
+    root: Path, name: str, options: ReadOptions, findings: ValidationReport, *, labels: Sequence[str] | None = None
+) -> Reading:
+    """Read the labels of `ImageSets/Main/<class>_<split>.txt`: 1 positive, -1 negative, 0 (difficult) unknown.
+
+    Args:
+        root: the folder of `ImageSets` and `JPEGImages`.
+        name: of the dataset.
+        options: the names of splits.
+        findings: where errors and warnings go.
+        labels: the classes in order; by default those that have lists, sorted.
+    """
+    lists = class_lists(root / LISTS)
+    classes = tuple(labels or options.labels or sorted({label for files in lists.values() for label in files}))
+    names = resolve_names({split: str(root / LISTS) for split in lists}, options.split_names, findings)
+    finder = ImageFinder(root, findings)
+    manifests = []
+    for own in sorted(lists, key=lambda own: usual_order(names[own])):
+        targets: dict[str, dict[str, int]] = {}
+        for label in classes:
+            if label not in lists[own]:
+                what = f"split '{own}' has no list of class '{printable(label)}', but of others; unpack them again"
+                findings.error(str(root / LISTS), what)
+                continue
+            for image, value in _class_list(lists[own][label], findings).items():
+                targets.setdefault(image, {})[label] = value
+        for image, known in targets.items():
+            if len(known) < len(classes) and not findings.errors:
+                missing = next(label for label in classes if label not in known)
+                findings.error(str(lists[own][missing]), f"has no line of {printable(image)}, but other lists have")
+        files = {finder.find(image, f"{root / LISTS}: {image}", (IMAGES, "")): image for image in targets}
+        by_file = {file: targets[image] for file, image in files.items()}
+        clean = clean_labels(classes, str(root / LISTS), findings)
+        renamed = dict(zip(classes, clean, strict=True))
+        by_file = {file: {renamed[label]: value for label, value in known.items()} for file, known in by_file.items()}
+        manifests.append(manifest_of(names[own], root, clean, by_file, name=name))
+    note = f"labels are those of the class lists in {LISTS}: there is no annotation in XML"
+    return Reading(name, manifests, {"kind": "voc", "path": str(root)}, footnotes=[note])
+
+
+def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
+    """The target of each image that a list of one class names."""
+    values = {"1": POSITIVE, "-1": NEGATIVE, "0": UNKNOWN}
+    targets: dict[str, int] = {}
+    for number, line in lines_of(file):
+        image, _, value = line.rpartition(" ")
+        where = f"{file}: line {number}"
+        if value not in values or not image.strip():
+            findings.error(where, f"'{printable(line)}' is not an image and 1, -1 or 0")
+            continue
+        if targets.setdefault(image.strip(), values[value]) != values[value]:
+            findings.error(where, f"{printable(image.strip())} is there twice with other values; keep one")
+    return targets

@@ -1,0 +1,248 @@
+"""WebDataset: tar files ("shards") of samples, each an image and its labels under one name.
+
+Labels are in `name.json` (a list under `labels`, or one under `label`, `cls`, ...), in `name.cls` (a number or a text)
+or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted by their own path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from mlrec.datasets.image_paths import Omitted, files_below, is_image
+from mlrec.datasets.manifest import POSITIVE, clean_label
+from mlrec.datasets.names import image_name
+from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
+from mlrec.datasets.readers.samples import manifest_of
+from mlrec.datasets.split_names import WHOLE, known_split, usual_order
+from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.files import check_regular, write_bytes
+
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+MAX_IMAGE, MAX_LABELS = 256_000_000, 1_000_000  # bytes of one member
+KEYS = ("labels", "label", "cls", "classes", "class", "tags")  # of JSON, the first that is there
+LABEL_ENDINGS = ("json", "cls", "txt")  # the first that a sample has counts
+SEPARATORS = ("|", ";", ",")
+
+
+@dataclass
+class _Sample:
+    """One sample of a shard: the member that is its image, and its labels as stored, by ending."""
+
+    image: str = ""
+    stored: dict[str, str] = field(default_factory=dict)
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is a folder of shards, or a shard, or None."""
+    for shard in _shards(path)[:1]:
+        try:
+            with tarfile.open(shard) as archive:
+                first = archive.next()
+                second = archive.next()
+        except (tarfile.TarError, OSError, EOFError):
+            return None
+        names = [member.name for member in (first, second) if member is not None]
+        if any(map(is_image, names)) or len({_key(name)[0] for name in names}) == 1 < len(names):
+            return f"{shard.name} is a tar file of images and labels (WebDataset)"
+    return None
+
+
+def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
+    """Read shards: a tar file, or a folder of them, called or kept in folders like splits (`train-000000.tar`).
+
+    Labels are `options.labels` (numbers count from 0 in that order), else those that occur, sorted. Images will be
+    written to `<shard>/<name>`.
+
+    Raises:
+        DataError: no shard, or one that cannot be read.
+    """
+    place = path.absolute()
+    shards = _shards(place)
+    if not shards:
+        raise DataError(f"{printable(place)}: no .tar file here; give a shard of WebDataset or the folder of them")
+    splits = {shard: _split_of(shard, place, options) for shard in shards}
+    if None in splits.values() and any(splits.values()):
+        unnamed = next(shard for shard, split in splits.items() if split is None)
+        raise DataError(
+            f"{printable(unnamed)}: is not named like a split, but other shards are; --splits OWN=train,... names it"
+        )
+    chosen: dict[str, dict[str, list[str]]] = {}
+    members: dict[Path, dict[str, str]] = {}
+    for shard in shards:
+        images = members.setdefault(shard, {})
+        for key, sample in _samples(shard, findings).items():
+            where = f"{shard}: {key}"
+            if not sample.image:
+                findings.warn("samples without an image were left out", where)
+                continue
+            name = image_name(f"{_stem(shard, place)}/{sample.image}", where, findings)
+            images[sample.image] = name
+            chosen.setdefault(splits[shard] or WHOLE, {})[name] = _labels_of(sample, options.labels, where, findings)
+    labels = options.labels or tuple(
+        sorted({label for known in chosen.values() for found in known.values() for label in found})
+    )
+    if not labels and not findings.errors:
+        raise DataError(f"{printable(place)}: no sample has a label in .json, .cls or .txt")
+    manifests = []
+    for split in sorted(chosen, key=usual_order):
+        for name, found in chosen[split].items():
+            for label in sorted(set(found) - set(labels)):
+                findings.error(name, f"label '{printable(label)}' is not one of --labels")
+        if not findings.errors:
+            targets = {image: dict.fromkeys(found, POSITIVE) for image, found in chosen[split].items()}
+            manifests.append(manifest_of(split, place, labels, targets))
+    return Reading(
+        usual_name(place),
+        manifests,
+        {"kind": "webdataset", "path": str(place)},
+        unpack=lambda folder: _unpack(members, folder),
+    )
+
+
+def _shards(path: Path) -> list[Path]:
+    if path.is_dir():
+        return [file for file in files_below(path, Omitted()) if file.name.lower().endswith(ENDINGS)]
+    return [path] if path.is_file() and path.name.lower().endswith(ENDINGS) else []
+
+
+def _stem(shard: Path, place: Path) -> str:
+    """The path of a shard below the folder of shards, without its ending: the folder of its images."""
+    name = shard.relative_to(place).as_posix() if shard != place else shard.name
+    return re.sub(r"(?i)(\.tar|\.tar\.gz|\.tgz)$", "", name)
+
+
+def _split_of(shard: Path, place: Path, options: ReadOptions) -> str | None:
+    """The split in the name of a shard or of its folders: `train-000000`, `pets_train_12`, `val/000000`."""
+    parts = [part for piece in _stem(shard, place).split("/") for part in re.split(r"[-_.]", piece)]
+    for part in parts:
+        if split := options.split_names.get(part.casefold()) or known_split(part):
+            return split
+    return None
+
+
+def _key(name: str) -> tuple[str, str]:
+    """The name of a sample and the ending of a member: the base name is divided at its first dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, ending = base.partition(".")
+    return folder + slash + stem, ending.casefold()
+
+
+def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """The visible regular files of a shard in order, with their content. Links and devices are not followed.
+
+    Raises:
+        DataError: the shard cannot be read.
+    """
+    check_regular(shard)
+    try:
+        with tarfile.open(shard) as archive:
+            for member in archive:
+                base = member.name.rpartition("/")[2]
+                content = archive.extractfile(member) if member.isreg() and base and base[0] != "." else None
+                if content is not None:
+                    yield member, content
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(
+            f"{printable(shard)}: is not a complete tar file ({printable(error)}); copy it again"
+        ) from error
+
+
+def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
+    samples: dict[str, _Sample] = {}
+    for member, content in _members(shard):
+        key, ending = _key(member.name)
+        where = f"{shard}: {member.name}"
+        sample = samples.setdefault(key, _Sample())
+        if is_image(member.name):
+            image_name(member.name, where, findings)  # '..' and absolute names are errors
+            if sample.image:
+                findings.error(where, f"is a second image of its sample, next to {printable(sample.image)}; keep one")
+            if member.size > MAX_IMAGE:
+                findings.error(where, f"has {member.size:,} bytes; images may have {MAX_IMAGE:,}")
+            sample.image = member.name
+        elif ending in LABEL_ENDINGS:
+            if ending in sample.stored:
+                findings.error(where, "is there twice; keep one")
+            if member.size > MAX_LABELS:
+                findings.error(where, f"has {member.size:,} bytes; labels may have {MAX_LABELS:,}")
+                continue
+            try:
+                sample.stored[ending] = content.read().decode("utf-8-sig")
+            except UnicodeDecodeError:
+                findings.error(where, "is not UTF-8; write it as UTF-8")
+        else:
+            findings.warn("members that are neither images nor labels were not used", where)
+    return samples
+
+
+def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
+    """The labels of a sample. One without any file of labels is an error: nobody knows what it shows."""
+    ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
+    if ending is None:
+        findings.error(where, "has no labels; expected .json, .cls or .txt under the same name")
+        return []
+    text = sample.stored[ending]
+    if ending == "json":
+        values = _of_json(text, where, findings)
+    elif ending == "cls":
+        values = [int(text) if text.strip().isdecimal() else text]
+    else:
+        values = _of_text(text)
+    numbers = [value for value in values if isinstance(value, int)]
+    if len(set(numbers)) < len(numbers):
+        findings.error(where, "has a number twice; numbers must be those of classes, not 0 or 1 for each class")
+    labels = (_label(value, names, where, findings) for value in values)
+    return [label for label in labels if label]
+
+
+def _of_json(text: str, where: str, findings: ValidationReport) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        findings.error(where, "its .json is not valid JSON; write the shard again")
+        return []
+    if isinstance(value, dict):
+        key = next((key for key in KEYS if key in value), None)
+        if key is None:
+            findings.error(where, f"its .json has none of the keys {', '.join(KEYS)}")
+            return []
+        value = value[key]
+    return value if isinstance(value, list) else [value]
+
+
+def _of_text(text: str) -> list[str]:
+    """One label per line; in a single line, labels are separated by the first separator that it has."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) != 1:
+        return lines
+    separator = next((char for char in SEPARATORS if char in lines[0]), None)
+    return [part.strip() for part in lines[0].split(separator) if part.strip()] if separator else lines
+
+
+def _label(value: Any, names: Sequence[str] | None, where: str, findings: ValidationReport) -> str:
+    if isinstance(value, str):
+        return clean_label(value, where, findings)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        findings.error(where, f"'{printable(value)}' is not the name or number of a label")
+        return ""
+    if names is None:
+        findings.warn("labels are numbers; --labels a,b,... names them, in order from 0", where)
+        return str(value)
+    if value >= len(names):
+        findings.error(where, f"{value} is not the number of one of the {len(names)} labels of --labels, from 0")
+        return ""
+    return names[value]
+
+
+def _unpack(members: dict[Path, dict[str, str]], folder: Path) -> None:
+    """Write the images of all shards below `folder`, each under its checked name."""
+    for shard, images in members.items():
+        for member, content in _members(shard):
+            if member.name in images and member.size <= MAX_IMAGE:
+                write_bytes(folder / images[member.name], content.read())

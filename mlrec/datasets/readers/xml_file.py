@@ -1,0 +1,87 @@
+"""XML files of unknown origin: no DTD, no deep nesting, a limited size."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any, Protocol
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from mlrec.utils.errors import DataError, printable
+from mlrec.utils.files import read_bytes
+
+MAX_DEPTH = 100
+
+
+class XmlTarget(Protocol):
+    """What receives the elements of a file, as `xml.etree.ElementTree.TreeBuilder` does."""
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Any:
+        """Receive the start of an element."""
+
+    def end(self, tag: str, /) -> Any:
+        """Receive the end of an element."""
+
+    def data(self, data: str, /) -> Any:
+        """Receive text."""
+
+    def close(self) -> Any:
+        """Return the result."""
+
+
+class _Shallow:
+    """Passes a file on to a target, but not one that nests elements to exhaust the stack."""
+
+    def __init__(self, target: XmlTarget) -> None:
+        self._target = target
+        self._depth = 0
+        self.data, self.close = target.data, target.close
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Any:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise DataError(f"nests elements deeper than {MAX_DEPTH}; no annotation does")
+        return self._target.start(tag, attrs)
+
+    def end(self, tag: str, /) -> Any:
+        self._depth -= 1
+        return self._target.end(tag)
+
+
+def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
+    """Parse an XML file and return what `target.close` does.
+
+    Args:
+        path: the file.
+        where: its name in messages.
+        target: receives the elements, in the order of the file.
+        max_bytes: size of the largest file that is read.
+
+    Raises:
+        DataError: the file is too large, empty, not well-formed, nested too deeply, or has a DTD; or the target raises
+            it.
+    """
+    if path.is_file() and path.stat().st_size > max_bytes:
+        raise DataError(f"{printable(where)}: larger than {max_bytes:,} bytes; no annotation is")
+    content = read_bytes(path)
+    if not content.strip():
+        raise DataError(f"{printable(where)}: is empty; unpack the archive again")
+    parser = DefusedXMLParser(target=_Shallow(target), forbid_dtd=True)
+    try:
+        parser.feed(content)
+        return parser.close()
+    except DefusedXmlException as error:
+        raise DataError(
+            f"{printable(where)}: contains a DOCTYPE, which is refused (entity attacks); remove it"
+        ) from error
+    except ET.ParseError as error:
+        line, column = error.position
+        raise DataError(
+            f"{printable(where)}: not well-formed XML at line {line}, column {column}; unpack the archive again"
+        ) from error
+    except DataError as error:
+        raise DataError(f"{printable(where)}: {error}") from error
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{printable(where)}: its text encoding is unknown or broken; save it as UTF-8") from error

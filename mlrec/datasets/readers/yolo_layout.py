@@ -1,0 +1,145 @@
+"""Which file describes a YOLO dataset, and what it says: `data.yaml`, Darknet's `obj.data`, or `classes.txt`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
+from mlrec.datasets.split_names import WHOLE, known_split
+from mlrec.utils.errors import DataError, printable
+from mlrec.utils.files import read_text
+
+FILE, YAML = "data.yaml", (".yaml", ".yml")
+DARKNET, NAMES, CLASSES = "obj.data", "obj.names", "classes.txt"
+DARKNET_PREFIX = "data/"  # paths of Darknet start at the folder of its program
+MAX_DEPTH = 100
+_KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTILINE)
+
+
+def recognizes(path: Path) -> str | None:
+    """The reason why this is annotated for YOLO, or None."""
+    files = [path] if path.is_file() else [path / FILE, *_yaml_files(path)]
+    for file in files:
+        keys = set(_KEYS.findall(first_bytes(file))) if file.suffix.lower() in YAML else set()
+        if len(keys) > 1:
+            return f"{file.name} names classes or splits as YOLO's data.yaml does"
+    darknet = [path] if path.suffix.lower() == ".data" else sorted(path.glob("[!.]*.data"))
+    for file in darknet:
+        if re.search(rb"^\s*(classes|names)\s*=", first_bytes(file), re.MULTILINE):
+            return f"{file.name} describes a dataset of Darknet"
+    for file in (path / CLASSES, path / "labels" / CLASSES):
+        if file.is_file() and (path / "labels").is_dir():
+            return f"it has {CLASSES} and a folder of labels, as YOLO does"
+    return None
+
+
+def find_description(path: Path) -> Path:
+    """The file that describes the dataset in a folder, or `path` itself if it is a file.
+
+    Raises:
+        DataError: no such file, or several YAML files of which none is called data.yaml.
+    """
+    if not path.is_dir():
+        return path
+    yaml_files = [path / FILE] if (path / FILE).exists() else _yaml_files(path)
+    if len(yaml_files) == 1:
+        return yaml_files[0]
+    others = (*sorted(path.glob("[!.]*.data")), path / CLASSES, path / "labels" / CLASSES, path / NAMES)
+    other = first_existing(others)
+    if other is None or yaml_files:
+        raise DataError(
+            f"{printable(path)}: {len(yaml_files)} YAML files and no {FILE}, and no {DARKNET} or {CLASSES}; "
+            "give the path of the right one"
+        )
+    return other
+
+
+def _yaml_files(path: Path) -> list[Path]:
+    return sorted(file for ending in YAML for file in path.glob(f"*{ending}"))
+
+
+def load_description(file: Path) -> dict[str, Any]:
+    """What a description says, with the keys of `data.yaml`: `names`, the splits, and perhaps `path` and `nc`.
+
+    Raises:
+        DataError: the file cannot be read, or does not describe a dataset.
+    """
+    if file.suffix.lower() == ".data":
+        return _load_darknet(file)
+    if file.suffix.lower() in (".txt", ".names"):
+        return _load_classes(file)
+    return _load_yaml(file)
+
+
+def _load_darknet(file: Path) -> dict[str, Any]:
+    """`obj.data`: lines `key = value`; `names` is a file with one class per line."""
+    values: dict[str, str] = {}
+    for number, line in lines_of(file):
+        if line.startswith("#"):
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or key in values:
+            raise DataError(f"{printable(file)}: line {number}: '{printable(line)}' is not a new 'key = value'")
+        values[key] = value
+    listed = values.pop("names", NAMES)
+    places = [file.parent / listed, file.parent / listed.removeprefix(DARKNET_PREFIX), file.parent / Path(listed).name]
+    names_file = first_existing(places)
+    if names_file is None:
+        raise DataError(f"{printable(file)}: names is '{printable(listed)}', but there is no such file")
+    described: dict[str, Any] = {key: value for key, value in values.items() if known_split(key) and value}
+    count = values.get("classes", "")
+    return (
+        described
+        | {"names": [line for _, line in lines_of(names_file)]}
+        | ({"nc": int(count)} if count.isdecimal() else {})
+    )
+
+
+def _load_classes(file: Path) -> dict[str, Any]:
+    """`classes.txt`: one class per line; images are in `images` or next to it, in folders of splits or in none."""
+    root = file.parent.parent if file.parent.name == "labels" else file.parent
+    images = root / "images" if (root / "images").is_dir() else root
+    prefix = "images/" if images != root else ""
+    splits = {folder.name: f"{prefix}{folder.name}" for folder in sorted(images.glob("[!.]*")) if folder.is_dir()}
+    splits = {name: folder for name, folder in splits.items() if known_split(name)}
+    names = [line for _, line in lines_of(file)]
+    return {"path": str(root), "names": names, **(splits or {WHOLE: prefix.rstrip("/") or "."})}
+
+
+def _load_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    text = read_text(file)
+    try:
+        _refuse_tricks(text, file)
+        described = yaml.safe_load(text)
+    except DataError:
+        raise
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise DataError(f"{printable(file)}: invalid YAML{where}; correct it") from error
+    if not isinstance(described, dict):
+        raise DataError(f"{printable(file)}: no YAML mapping; it needs names, train and val")
+    return described
+
+
+def _refuse_tricks(text: str, file: Path) -> None:
+    """Refuse what costs far more to read than to write, before it is read, and keys of which the last would win."""
+    import yaml
+
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
+            raise DataError(f"{printable(file)}: uses YAML aliases; write the values out")
+        opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
+        depth += opens - closes
+        if depth > MAX_DEPTH:
+            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
+    top = yaml.compose(text, Loader=yaml.SafeLoader)
+    for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
+        if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
+            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' stands twice; keep one")
