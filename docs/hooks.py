@@ -1,13 +1,18 @@
-"""MkDocs hooks: the reference of commands and keys, equations as MathML, and links to files outside of docs/."""
+"""MkDocs hooks: generated reference, source code of functions, equations as MathML, links to files outside of docs/."""
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 import subprocess
 import sys
+import textwrap
 import typing
+from pathlib import Path
 from typing import Any, Literal
+
+REPOSITORY = Path(__file__).parents[1]
 
 MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -15,17 +20,46 @@ MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+((?:mlrec|tests|benchmarks)/[^)]*|[A-Z][\w.]*)\)")
 
 
+# {{ source FILE NAME }}: the code of a function or a method (Class.method), without its docstring.
+SOURCE = re.compile(r"\{\{ source (\S+) (\S+) \}\}")
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Insert generated reference text, and show links to files of the repository as their paths."""
+    """Insert generated reference text and source code, and show links to files of the repository as their paths."""
     for name, generate in GENERATED.items():
         if name in markdown:
             markdown = markdown.replace(name, generate())
+    markdown = SOURCE.sub(lambda found: f"```python\n{source(found[1], found[2])}\n```", markdown)
     return OUTSIDE.sub(lambda found: f"{found[1]} (`{found[2]}`)", markdown)
 
 
 def on_page_content(content: str, **_: Any) -> str:
     """Replace LaTeX by MathML, which browsers draw without a script."""
     return MATH.sub(lambda found: mathml(html.unescape(found[2]), block=found[1] == "div"), content)
+
+
+def source(file: str, name: str) -> str:
+    """Code of a function of the repository, without its docstring.
+
+    Args:
+        file: Path below the repository.
+        name: Function, or Class.method.
+
+    Raises:
+        LookupError: The file has no such function; the site is not built with stale code.
+    """
+    text = (REPOSITORY / file).read_text(encoding="utf-8")
+    node: Any = ast.parse(text)
+    for part in name.split("."):
+        nodes = [child for child in node.body if getattr(child, "name", None) == part]
+        if not nodes:
+            raise LookupError(f"{file} has no {name}; correct the page that shows its source")
+        node = nodes[0]
+    numbers = set(range(node.lineno, node.end_lineno + 1))
+    if ast.get_docstring(node) is not None:
+        numbers -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = text.splitlines()
+    return textwrap.dedent("\n".join(lines[number - 1] for number in sorted(numbers)))
 
 
 def mathml(latex: str, *, block: bool) -> str:
