@@ -30,12 +30,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         if name in markdown:
             markdown = markdown.replace(name, generate())
     markdown = SOURCE.sub(lambda found: f"```python\n{source(found[1], found[2])}\n```", markdown)
-    return OUTSIDE.sub(lambda found: f"{found[1]} (`{found[2]}`)", markdown)
+    return OUTSIDE.sub(lambda found: _as_path(found[1], found[2]), markdown)
 
 
 def on_page_content(content: str, **_: Any) -> str:
     """Replace LaTeX by MathML, which browsers draw without a script."""
     return MATH.sub(lambda found: mathml(html.unescape(found[2]), block=found[1] == "div"), content)
+
+
+def _as_path(text: str, path: str) -> str:
+    return f"`{path}`" if path.endswith(text) else f"{text} (`{path}`)"
 
 
 def source(file: str, name: str) -> str:
