@@ -39,7 +39,8 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def _as_path(text: str, path: str) -> str:
-    return f"`{path}`" if path.endswith(text) else f"{text} (`{path}`)"
+    shown = f"<code>{path.replace('/', '/<wbr>')}</code>"  # a browser may break a long path after a slash only
+    return shown if path.endswith(text) else f"{text} ({shown})"
 
 
 def source(file: str, name: str) -> str:
@@ -79,7 +80,13 @@ def commands() -> str:
     """Every command with its options as Markdown, written by Typer's own generator."""
     program = [sys.executable, "-m", "typer", "mlrec.cli.app", "utils", "docs", "--name", "mlrec"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)  # noqa: S603 - our own program
-    return done.stdout.partition("\n")[2]
+    text = done.stdout.partition("\n")[2]
+    # Typer cuts the summaries in the list of commands at 45 characters; the sections have them whole.
+    summaries = dict(re.findall(r"^## `mlrec (\S+)`\n\n(.+)$", text, re.MULTILINE))
+    for name, summary in summaries.items():
+        entry = f"* [`{name}`](#mlrec-{name}): {summary}"
+        text = re.sub(rf"^\* `{name}`: .*$", lambda _, entry=entry: entry, text, count=1, flags=re.MULTILINE)
+    return text
 
 
 def config_keys() -> str:
