@@ -1,14 +1,18 @@
-"""The docs cannot lie: commands, flags, links, code and reference pages are checked against the program."""
+"""Check the docs against the program: commands, flags, links, code blocks, examples, reference, the built site."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,7 +48,7 @@ def parameters_of(command: str) -> list[Any]:
 
 
 def command_lines() -> Iterator[tuple[str, str]]:
-    """Every `mlrec ...` line of a shell block, and the page it stands on."""
+    """Every `mlrec ...` line of a shell block, with its page."""
     for page in PAGES:
         for block in blocks(page, "sh", "bash", "console"):
             for line in block.replace("\\\n", " ").splitlines():
@@ -88,7 +92,51 @@ def test_equations_become_mathml(hooks: ModuleType) -> None:
 
 def test_links_out_of_the_site_are_shown_as_paths(hooks: ModuleType) -> None:
     text = hooks.on_page_markdown("see [the test](../../tests/test_cli.py) and [csra](csra.md)")
-    assert text == "see the test (`tests/test_cli.py`) and [csra](csra.md)"
+    assert text == "see the test (<code>tests/<wbr>test_cli.py</code>) and [csra](csra.md)"
+    assert hooks.on_page_markdown("[test_cli.py](../../tests/test_cli.py)") == "<code>tests/<wbr>test_cli.py</code>"
+
+
+def test_summaries_in_the_list_of_commands_are_whole(hooks: ModuleType) -> None:
+    entries = re.findall(r"^\* \[`(\S+)`\]\(#mlrec-(\S+)\): (.+)$", hooks.commands(), re.MULTILINE)
+    assert sorted(name for name, _, _ in entries) == sorted(COMMANDS)
+    assert all(name == anchor and not summary.endswith("...") for name, anchor, summary in entries)
+
+
+def test_source_of_a_function_is_inserted_without_its_docstring(hooks: ModuleType) -> None:
+    page = hooks.on_page_markdown("{{ source mlrec/models/csra.py CSRA.forward }}")
+    signature, *body = page.removeprefix("```python\n").removesuffix("\n```").splitlines()
+    assert signature.startswith("def forward(self, features: Tensor) -> Tensor:")
+    assert '"""' not in page
+    lines = (REPOSITORY / "mlrec/models/csra.py").read_text(encoding="utf-8").splitlines()
+    assert body
+    assert all(f"    {line}" in lines for line in body)
+    with pytest.raises(LookupError, match=r"csra\.py has no CSRA\.nothing"):
+        hooks.source("mlrec/models/csra.py", "CSRA.nothing")
+
+
+def test_places_named_on_the_page_on_reliability_exist() -> None:
+    page = (DOCS / "explanation" / "reliability.md").read_text(encoding="utf-8")
+    section = page.partition("## Never silently wrong")[2].partition("## Not promised")[0]
+    places = [line.split(" | ")[2] for line in section.splitlines() if line.startswith("| ")]
+    places = [place for place in places if place not in ("prevented in", "---")]
+    assert len(places) >= 28
+    for place in places:
+        for part in place.split("; "):
+            path, *names = re.findall(r"`([^`]+)`", part)
+            file = REPOSITORY / "mlrec" / path
+            assert file.exists(), f"{path} is not in mlrec/"
+            assert names or file.is_dir(), f"{path}: no function is named"
+            for name in names:
+                functions = {node.name for node in ast.parse(file.read_text()).body if hasattr(node, "name")}
+                assert name in functions, f"mlrec/{path} has no {name}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("how-to/*.md")), ids=lambda page: page.stem)
+def test_every_how_to_begins_with_a_sentence_on_what_it_achieves(page: Path) -> None:
+    heading, blank, first = page.read_text(encoding="utf-8").splitlines()[:3]
+    assert heading.startswith("# ")
+    assert blank == ""
+    assert re.match(r"This page|`mlrec [\w-]+` ", first), f"{page.name}: {first}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -159,7 +207,7 @@ def test_commands_in_the_docs_exist_and_take_these_flags() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_a_target(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"[a-z]+:", target):
@@ -200,18 +248,27 @@ def test_the_python_quick_start_runs_as_printed() -> None:
 
 
 def test_the_reader_of_the_how_to_reads(tmp_path: Path) -> None:
-    from mlrec.datasets.readers.registry import ReadOptions
+    from mlrec.datasets.readers.registry import READERS, ReadOptions
     from mlrec.utils.errors import ValidationReport
 
-    for name in ("cat/a.jpg", "dog/b.jpg", "dog/notes.txt"):
+    for name, tags in {"a": "dog\ncat\n", "sub/b": "cat\n", "sub/c": ""}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    read = run_block(blocks(DOCS / "how-to" / "add-a-dataset.md", "python")[0])["read_folders"]
+        (tmp_path / f"{name}.jpg").touch()
+        (tmp_path / f"{name}.txt").write_text(tags)
+    first, second = blocks(DOCS / "how-to" / "add-a-dataset.md", "python")
+    read = run_block(first)["read_tag_files"]
     findings = ValidationReport()
     manifest = read(tmp_path, ReadOptions(), findings).manifests[0]
-    assert (manifest.labels, manifest.images) == (("cat", "dog"), ("cat/a.jpg", "dog/b.jpg"))
-    assert manifest.targets.tolist() == [[1, 0], [0, 1]]
-    assert len(findings.warnings) == 1
+    assert (manifest.labels, manifest.images) == (("cat", "dog"), ("a.jpg", "sub/b.jpg", "sub/c.jpg"))
+    assert manifest.targets.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert not findings.errors
+    (tmp_path / "sub/b.txt").unlink()
+    read(tmp_path, ReadOptions(), findings)
+    assert len(findings.errors) == 1
+    assert "b.txt" in findings.errors[0]
+    readers = dict(READERS)
+    run_block(second, READERS=readers)
+    assert readers["tag_files"].rpartition(":")[2] == read.__name__
 
 
 def test_the_head_of_the_how_to_is_a_head() -> None:
@@ -246,3 +303,89 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_the_equations_of_csra_give_the_printed_numbers() -> None:
+    import torch
+
+    (code,) = blocks(DOCS / "explanation" / "csra.md", "python")
+    names = run_block(code)
+    head, features = names["head"], names["features"]
+    torch.testing.assert_close(head(features), torch.tensor([[1.0389]]), atol=5e-5, rtol=0)
+    torch.testing.assert_close(head.scores(features).flatten(), torch.tensor([0.6, 0.8, 1.4]))
+    attention = torch.tensor([0.225, 0.275, 0.5])
+    torch.testing.assert_close(head.attention(features).flatten(), attention, atol=5e-4, rtol=0)
+
+
+EXAMPLES = {
+    "own_data.py": (r"mAP (9\d|100)\.\d%", ["data/photos/dataset.json", "runs/csra/predictions.npz"]),
+    "csra_in_your_loop.py": (r"mAP (9\d|100)\.\d%", []),
+    "score_predictions.py": (r"mAP \d\d\.\d%, CF1", ["per_label.csv"]),
+}
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in DOCS.glob("examples/*.py")))
+def test_examples_run_as_printed(script: str, tmp_path: Path) -> None:
+    result, files = EXAMPLES[script]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error::UserWarning", str(DOCS / "examples" / script)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(result, done.stdout), done.stdout
+    assert all((tmp_path / file).is_file() for file in files)
+    (page,) = (page for page in DOCS.glob("examples/*.md") if f"docs/examples/{script}" in page.read_text())
+    for printed in blocks(page, "text"):
+        assert printed.startswith("python ") or printed == done.stdout, printed
+
+
+class Loads(HTMLParser):
+    """Addresses that a browser loads with a page; a link that the user may click is not one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.components: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name in ("src", "srcset", "data", "poster") or (name == "href" and tag != "a"):
+                self.addresses.append(value or "")
+            if name in ("class", "data-md-component"):
+                self.components |= set((value or "").split())
+
+
+ELSEWHERE = re.compile(r"(?:https?:)?//[\w.-]+\.\w+")
+# What the theme's script loads: for a diagram (class mermaid), for a link to the repository (component source), and in
+# browsers of 2019 and older without ResizeObserver. No page has the first two.
+CONDITIONAL = r"https://(unpkg\.com/mermaid|unpkg\.com/resize-observer-polyfill|api\.github\.com/|gitlab\.com/)"
+
+
+def test_the_site_builds_searches_and_loads_nothing_from_another_host(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(list(DOCS.rglob("*.md")))  # one each, and 404.html
+    for page in pages:
+        loads = Loads()
+        loads.feed(page.read_text(encoding="utf-8"))
+        assert loads.addresses
+        assert not [address for address in loads.addresses if ELSEWHERE.match(address)], page
+        assert not loads.components & {"mermaid", "source"}
+    for sheet in site.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        loaded = re.findall(r"url\(\s*[\"']?([^)\"']+)|@import\s+[\"']([^\"']+)", text)
+        assert not [address for pair in loaded for address in pair if ELSEWHERE.match(address)], sheet
+    for script in (site / "assets/javascripts").glob("*.js"):
+        found = re.findall(r"[\"'`]((?:https?:)?//[\w.-]+\.\w+/[^\"'`]*)", script.read_text(encoding="utf-8"))
+        assert not [address for address in found if not re.match(CONDITIONAL, address)], script
+    index = json.loads((site / "search/search_index.json").read_text(encoding="utf-8"))
+    assert any("class-specific" in entry["text"].lower() for entry in index["docs"])
+    shown = (site / "explanation/csra/index.html").read_text(encoding="utf-8")
+    assert "<math" in shown
+    assert "{{" not in shown
+    assert "attended" in shown
