@@ -44,7 +44,7 @@ def help_of(command: str, width: int = 200) -> str:
 
 def parameters_of(command: str) -> list[Any]:
     """The visible flags and arguments of a command, from Typer."""
-    return [parameter for parameter in get_command(app).commands[command].params if not parameter.hidden]
+    return [parameter for parameter in get_command(app).get_command(None, command).params if not parameter.hidden]
 
 
 def command_lines() -> Iterator[tuple[str, str]]:

@@ -15,7 +15,9 @@ def export_data(
     data: options.DataFlag = None,
     format_: Annotated[
         Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"],
-        typer.Option("--format", help="Output format: CSV, COCO, Hugging Face imagefolder, Label Studio or FiftyOne."),
+        typer.Option(
+            "--format", metavar="FORMAT", help="csv, coco, imagefolder (Hugging Face), labelstudio or fiftyone."
+        ),
     ] = "csv",
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: NAME-FORMAT].")] = None,
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,

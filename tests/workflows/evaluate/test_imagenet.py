@@ -48,7 +48,7 @@ def test_without_a_hub_the_error_names_flags_of_this_command(
     with pytest.raises(ModelError, match="out of reach") as caught:
         evaluate_published("resnet18", folder, pretrained=True)
     flags = set(re.findall(r"--[a-z-]+", str(caught.value)))
-    known = {option for parameter in get_command(app).commands["imagenet"].params for option in parameter.opts}
+    known = {option for parameter in get_command(app).get_command(None, "imagenet").params for option in parameter.opts}
     assert flags
     assert flags <= known
 
