@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import read_orientation, upright_mask
 from mlrec.datasets.manifest import POSITIVE, Manifest
-from mlrec.datasets.objects import Objects, load_objects
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.localization import (
     MEASURES,
@@ -34,6 +33,9 @@ from mlrec.utils.files import write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import Evaluation
 from mlrec.workflows.runtime import RuntimeOptions
+
+if TYPE_CHECKING:
+    from mlrec.datasets.objects import Objects
 
 RESULT, PAIRS = "localization.json", "localization.csv"
 ALL = "all"
@@ -117,6 +119,8 @@ def localize(
     columns = [manifest.labels.index(label) for label in found.predictions.labels]
     asked = {manifest.labels.index(label) for label in found.metrics.average_precision}
     turned = not _sees_stored_pixels(found.model)
+    from mlrec.datasets.objects import load_objects  # imports readers
+
     objects = load_objects(found.dataset, found.split)
     pairs: list[LabeledMap] = []
     spread: list[NDArray[np.float64]] = []
