@@ -1,12 +1,11 @@
-"""How much of the package `mlrec train` uses: modules that it imports, and files in which it calls a function.
+"""How much of the package `mlrec train` and `mlrec eval` use: modules imported, and files in which functions run.
 
     python benchmarks/imports.py                        # synthetic images, a small backbone, two epochs
     python benchmarks/imports.py --data data/voc2007    # a prepared dataset
     python benchmarks/imports.py --list                 # also the names
 
-The command runs in a process of its own, as the console script does. The call story is the set of files that a reader
-of the run passes. Calls made while a module is imported (decorators, tables of constants) are not part of it, and
-`mlrec/utils` is counted apart.
+Each command runs in a process of its own, as the console script does. Files in which functions run are those that a
+reader of the command passes; calls made while a module is imported (decorators, tables) do not count.
 """
 
 from __future__ import annotations
@@ -75,15 +74,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         data = make_dataset(folder) if args.data is None else args.data.absolute()
-        usage = trace(folder, ["train", "--data", str(data), "--name", "run", *SMALL])
-    modules, files = usage["modules"], usage["files"]
-    story = [name for name in files if not name.startswith("utils/")]
-    content = [name for name in modules if name not in usage["folders"] and not name.startswith("mlrec.utils.")]
-    print(f"mlrec train imports {len(modules)} modules: {len(content)} without folders (`__init__`) and mlrec.utils")
-    print(f"mlrec train calls functions in {len(story)} files outside of utils, {len(files)} in all")
-    if args.list:
-        print("modules:", *modules, sep="\n  ")
-        print("files:", *files, sep="\n  ")
+        commands = {
+            "train": ["train", "--data", str(data), "--name", "run", *SMALL],
+            "eval": ["eval", "runs/run", "--workers", "0", "--device", "cpu"],
+        }
+        usages = {name: trace(folder, arguments) for name, arguments in commands.items()}
+    for name, usage in usages.items():
+        content = [module for module in usage["modules"] if not module.startswith("mlrec.utils.")]
+        content = [module for module in content if module not in usage["folders"]]
+        story = [file for file in usage["files"] if not file.startswith("utils/")]
+        print(
+            f"mlrec {name}: {len(usage['modules'])} modules imported, {len(content)} of them with content outside of "
+            f"utils; functions called in {len(story)} files outside of utils"
+        )
+        if args.list:
+            print("  modules:", *usage["modules"], sep="\n    ")
+            print("  files:", *usage["files"], sep="\n    ")
 
 
 def trace(folder: Path, arguments: list[str]) -> dict[str, list[str]]:

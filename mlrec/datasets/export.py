@@ -79,7 +79,7 @@ def labeling_config(labels: Sequence[str]) -> str:
     """The labeling configuration of Label Studio that the tasks belong to; it keeps the order of the labels.
 
     Example:
-        >>> "".join(labeling_config(["R&B"]).split())[-48:]
+        >>> "".join(labeling_config(["R&B"]).split())[-41:]
         '<Choicevalue="R&amp;B"/></Choices></View>'
     """
     choices = "".join(f"    <Choice value={quoteattr(label)}/>\n" for label in labels)

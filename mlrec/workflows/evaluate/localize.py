@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mlrec.datasets.images.decode import read_orientation, upright_mask
 from mlrec.datasets.manifest import POSITIVE, Manifest, label_columns
 from mlrec.datasets.object_sizes import MAP_SIZES
-from mlrec.datasets.objects import Objects, load_objects
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.localization import (
     MEASURES,
@@ -34,6 +33,9 @@ from mlrec.utils.files import write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import Evaluation
 from mlrec.workflows.runtime import RuntimeOptions
+
+if TYPE_CHECKING:
+    from mlrec.datasets.objects import Objects
 
 RESULT, PAIRS = "localization.json", "localization.csv"
 ALL = "all"
@@ -117,6 +119,8 @@ def localize(
     columns = label_columns(manifest.labels, found.predictions.labels, found.split)
     asked = set(label_columns(manifest.labels, list(found.metrics.average_precision), found.split))
     turned = not _sees_stored_pixels(found.model)
+    from mlrec.datasets.objects import load_objects  # imports readers
+
     objects = load_objects(found.dataset, found.split)
     pairs: list[LabeledMap] = []
     spread: list[NDArray[np.float64]] = []

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.readers.voc import LABELS
 from mlrec.predictions import Floats, Predictions
 from mlrec.utils.errors import PredictionsError, UsageError, printable
 from mlrec.utils.files import atomic_write
@@ -32,6 +31,8 @@ def check_name(out: Path) -> None:
 
 def check_data(kind: str, labels: Sequence[str]) -> None:
     """Raise UsageError if the dataset is not one that the server scores; called before the model runs."""
+    from mlrec.datasets.readers.voc import LABELS  # an evaluation without an archive needs no reader
+
     if kind not in KINDS or set(labels) != set(LABELS):
         raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {printable(kind)}; leave it out")
 
