@@ -91,8 +91,8 @@ def test_advice_of_scoring_needs_less_memory(device: str, precision: Precision, 
 @pytest.mark.parametrize(
     ("batch", "accum", "world", "told"),
     [
-        (16, 1, 1, "batch size 16 in 1 parts, 64 px, bf16; try --grad-accum-steps 2 (parts of 8)"),
-        (7, 1, 1, "batch size 7 in 1 parts, 64 px, bf16; try --grad-accum-steps 7 (parts of 1)"),
+        (16, 1, 1, "batch size 16 in 1 part, 64 px, bf16; try --grad-accum-steps 2 (parts of 8)"),
+        (7, 1, 1, "batch size 7 in 1 part, 64 px, bf16; try --grad-accum-steps 7 (parts of 1)"),
         (24, 2, 1, "batch size 24 in 2 parts, 64 px, bf16; try --grad-accum-steps 4 (parts of 6)"),
         (
             16,
@@ -136,7 +136,7 @@ def run(data: Path) -> Path:
 def test_before_the_first_step_too(place: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"mlrec.training.setup.{place}", full)
     with pytest.raises(
-        RunError, match=r"out of memory at batch size 4 in 1 parts, 32 px, fp32; try --grad-accum-steps 2"
+        RunError, match=r"out of memory at batch size 4 in 1 part, 32 px, fp32; try --grad-accum-steps 2"
     ):
         train({**FAST, "data": str(data)}, out=tmp_path)
 
