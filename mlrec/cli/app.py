@@ -115,8 +115,8 @@ def _options(
         os.environ["MLREC_DEBUG"] = "1"
     if processes.world_size() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
         raise UsageError(
-            f"mlrec {ctx.invoked_subcommand} runs in one process, but WORLD_SIZE is {processes.world_size()}; "
-            f"start it without torchrun, which is for {' and '.join(DISTRIBUTED)}"
+            f"mlrec {ctx.invoked_subcommand} runs in one process, but {processes.world_size()} were started "
+            f"(WORLD_SIZE); start it without torchrun, which is for {' and '.join(DISTRIBUTED)}"
         )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 30.0
 PLAIN_SHARE = 0.05
+WIDE = 100  # columns of a terminal that has room for all facts beside a bar
+NARROW_BAR, WIDE_BAR = 10, 40
 
 
 @cache
@@ -88,6 +90,12 @@ def printable_keep_length(text: str) -> Iterator[str]:
         yield char if char.isprintable() else printable(char)
 
 
+def _ends_of(facts: str) -> str:
+    """The first and the last of several facts, for narrow terminals: of a training the loss and the time left."""
+    parts = facts.split(", ")
+    return ", ".join(parts if len(parts) < 3 else [parts[0], parts[-1]])
+
+
 class Terminal:
     """A `Progress` on stderr: bars on a terminal, elsewhere a plain line every 5 % or 30 seconds."""
 
@@ -115,13 +123,16 @@ class Terminal:
     @contextlib.contextmanager
     def _bar(self, name: str, total: int | None) -> Iterator[Step]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
+        narrow = _console(stderr=True).width < WIDE
+        whole = Column(no_wrap=True)
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[facts]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=whole.copy()),
+            BarColumn(bar_width=NARROW_BAR if narrow else WIDE_BAR),
+            MofNCompleteColumn(table_column=whole.copy()),
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=whole.copy()),
+            TextColumn("{task.fields[facts]}", markup=False, table_column=whole.copy()),
         )
         with Progress(*columns, console=_console(stderr=True)) as bars:
             task = bars.add_task(name, total=total, facts="")
@@ -129,7 +140,7 @@ class Terminal:
             def step(done: int = 1, facts: str = "") -> None:
                 bars.advance(task, done)
                 if facts:
-                    bars.update(task, facts=facts)
+                    bars.update(task, facts=_ends_of(facts) if narrow else facts)
 
             yield step
 
