@@ -179,7 +179,7 @@ def test_pools_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         scores, maps, logits = head.scores(features), head.attention(features), head(features)
     assert {scores.dtype, maps.dtype, logits.dtype} == {torch.float32}
-    torch.testing.assert_close(logits, head.fuse(scores).sum(1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(logits, head.head_logits(scores).sum(1), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(maps.sum((-2, -1)), torch.ones(2, 4, 5), rtol=1e-6, atol=1e-6)
 
 

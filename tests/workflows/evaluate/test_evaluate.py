@@ -160,7 +160,7 @@ def test_an_archive_that_the_voc_server_does_not_take_is_refused_before_scoring(
 def test_an_archive_for_the_voc_server_holds_the_predictions(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlrec.workflows.evaluate.voc_server.LABELS", LABELS)
+    monkeypatch.setattr("mlrec.datasets.readers.voc.LABELS", LABELS)
     monkeypatch.setattr("mlrec.workflows.evaluate.voc_server.KINDS", ("csv",))
     scored = evaluate_run(run.path, machine=HERE, voc_server=tmp_path / "out.tgz")
     with tarfile.open(tmp_path / "out.tgz") as archive:
