@@ -8,9 +8,8 @@ import re
 import subprocess
 import sys
 import textwrap
-import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -91,14 +90,13 @@ def commands() -> str:
 
 def config_keys() -> str:
     """Every key of `Config` as a Markdown table: name, values, default, meaning."""
-    from mlrec.config import FIELDS, TYPES
+    from mlrec.config import FIELDS, description_of
 
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, field in FIELDS.items():
-        kind, *metas = typing.get_args(TYPES[name])
-        text = next(meta.description for meta in metas if meta.description).replace("|", "\\|")
+        text = description_of(name).replace("|", "\\|")
         default = "" if field.default is None else _toml(field.default)
-        rows.append(f"| `{name}` | {_kind(kind)} | {default} | {text} |")
+        rows.append(f"| `{name}` | {_kind(name)} | {default} | {text} |")
     return "\n".join(rows)
 
 
@@ -110,19 +108,13 @@ def _toml(value: Any) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
-def _kind(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
-    text = str(kind)
-    for part, shown in (
-        ("list[float]", "numbers"),
-        ("tuple[", "two numbers"),
-        ("bool", "true, false"),
-        ("str", "text"),
-    ):
-        if part in text:
-            return shown
-    return "integer" if "int" in text else "number"
+def _kind(key: str) -> str:
+    from mlrec.config import choices, value_kind
+
+    if choices(key):
+        return ", ".join(f"`{choice}`" for choice in choices(key))
+    words = {list: "numbers", tuple: "two numbers", bool: "`true`, `false`", str: "text", int: "integer"}
+    return words.get(value_kind(key), "number")
 
 
 GENERATED = {"{{ commands }}": commands, "{{ config_keys }}": config_keys}

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import signal
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tomli_w
 
 from mlrec import renamed
 from mlrec.cli import app as cli
@@ -17,8 +24,15 @@ from mlrec.runs.evaluations import evaluations
 from mlrec.runs.record import RunRecord
 from mlrec.runs.sweep_file import Entry, SweepFile
 from mlrec.sweeps.grid import split_axes
+from mlrec.sweeps.plan import plan_sweep
 from mlrec.utils.errors import ConfigError
+from mlrec.utils.progress import Silent, Step
+from mlrec.workflows.train import run_record
+from mlrec.workflows.train.interrupt import Interrupted
+from mlrec.workflows.train.plan import resolve_plan
 from mlrec.workflows.train.run_record import check_same
+from mlrec.workflows.train.train import resume, train
+from tests.tiny import FAST, make_tiny
 
 # Written by hand from the table of renamed flags: key, value, current key, current value.
 KEYS = [
@@ -141,12 +155,66 @@ def test_old_flags_print_a_warning_on_stderr_and_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["mlrec", "--debug", "stats", "nowhere", "--picture", "a.txt"])
+    monkeypatch.setattr("sys.argv", ["mlrec", "stats", "nowhere", "--picture", "a.txt"])
     with pytest.raises(Exception, match="--figure"):
         cli.app(standalone_mode=False)
     streams = capsys.readouterr()
     assert "warning: --picture was renamed to --figure; use the new name" in streams.err
     assert streams.out == ""
+
+
+class _Stopping(Silent):
+    """A progress that stops the training at its n-th step."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Step]:
+        def step(done: int = 1, facts: str = "") -> None:
+            self.left -= 1
+            if not self.left:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        yield step
+
+
+def test_a_run_that_an_earlier_version_began_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {**FAST, "data": str(make_tiny(tmp_path)), "decay_norm_bias": False, "grad_accum_steps": 2, "save_every": 1}
+    whole = train(flags, out=tmp_path, name="whole")
+    with monkeypatch.context() as earlier:
+        plain = run_record.plain
+        earlier.setattr(run_record, "plain", lambda config: renamed.first_keys(plain(config)))
+        with pytest.raises(Interrupted):
+            train(flags, out=tmp_path, name="old", progress=_Stopping(5))
+    folder = tmp_path / "old"
+    config = tomllib.loads((folder / directory.CONFIG).read_text())
+    (folder / directory.CONFIG).write_text(tomli_w.dumps(renamed.first_keys(config)))
+    stored = json.loads((folder / directory.RECORD).read_text())["config"]
+    assert (stored["no_decay"], stored["accum"]) == (True, 2)
+    resumed = resume(folder)
+    assert resumed.record.status == "finished"
+    assert resumed.record.config == {**whole.record.config}
+    written = json.loads((folder / directory.RECORD).read_text())["config"]
+    assert (written["decay_norm_bias"], written["grad_accum_steps"]) == (False, 2)
+    assert not set(written) & set(renamed.KEYS)
+    assert np.array_equal(resumed.predictions().logits, whole.predictions().logits)
+
+
+def test_a_sweep_that_an_earlier_version_began_keeps_its_names(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path)
+    plan = plan_sweep({**FAST, "data": str(data), "lam": "0,0.5"}, out=tmp_path)
+    trial = plan.trials({})[0]
+    identity = run_record.identity(resolve_plan(trial.flags, Silent()))
+    config = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
+    old = {new: (key, value) for key, _, new, _ in KEYS for value in [config[new]]}
+    for new, (key, value) in old.items():  # the names of the earlier version, by hand
+        del config[new]
+        config[key] = not value if key == "no_decay" else value
+    text = json.dumps({**identity, "config": config}, sort_keys=True, default=str)
+    assert trial.name.endswith(hashlib.sha256(text.encode()).hexdigest()[:10])
 
 
 def test_recipes_use_current_names() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.config import TYPES, check_values, nearest_key, parse_names, parse_numbers, parse_value
+from mlrec.config import TYPES, check_values, nearest_key, parse_names, parse_numbers, parse_value, value_kind
 from mlrec.renamed import current_keys
 from mlrec.utils.errors import UsageError, printable
 
@@ -79,10 +79,10 @@ def axis_values(key: str, text: str) -> list[Any]:
         >>> axis_values("lam", "0:0.2:0.1")
         [0.0, 0.1, 0.2]
     """
-    kind = str(TYPES.get(key, ""))
-    if "list[float]" in kind or "tuple[float" in kind:
+    kind = value_kind(key) if key in TYPES else str
+    if kind in (list, tuple):
         values = [parse_value(key, part) for part in text.split(";")]
-    elif ":" in text and ("int" in kind or "float" in kind):
+    elif ":" in text and kind in (int, float):
         values = [parse_value(key, f"{number:.12g}") for number in parse_numbers(text, key)]
     else:
         values = [parse_value(key, part) for part in parse_names(text)]
