@@ -1,4 +1,4 @@
-"""`mlrec export-data`: a prepared dataset for other tools. Prepared again from there, it is the same to the digest."""
+"""`mlrec export-data`: export a prepared dataset for other tools. Preparing the export gives the same digests."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def export_data(
     splits: Sequence[str] | None = None,
     unknown_as_negative: bool = False,
 ) -> tuple[Path, str]:
-    """Write one file a split into a new folder, and read it back to be sure.
+    """Write one file per split into a new folder, and read it back as a check.
 
     Args:
-        data: folder of a prepared dataset; the one prepared last where None.
-        format_: `csv` gives `<split>.csv`, which `prepare csv FOLDER --images ROOT` reads; `coco` gives
+        data: Folder of a prepared dataset; None: the dataset prepared last.
+        format_: Format: `csv` writes `<split>.csv`, which `prepare csv FOLDER --images ROOT` reads; `coco` writes
             `<split>.json`, which `prepare coco ROOT --annotations FILE --split SPLIT --keep-empty` reads, both flags
             once for each file.
-        out: the new folder; by default `<name>-<format>`.
-        splits: these only.
-        unknown_as_negative: write unknown labels as negative ones.
+        out: New folder; default: `<name>-<format>`.
+        splits: Splits to export; None: all.
+        unknown_as_negative: Whether to write unknown labels as negative.
 
     Returns:
-        The folder, and the command that prepares the dataset from it.
+        Folder, and the command that prepares the dataset from it.
 
     Raises:
-        DataError: the format cannot say what the dataset holds, or the folder is there already.
+        DataError: The format cannot express the dataset, or the folder exists already.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
@@ -57,8 +57,8 @@ def export_data(
         for manifest in manifests:
             if write(folder, manifest).digest != manifest.digest:
                 raise MlrecError(
-                    f"{printable(dataset.path)}: split '{printable(manifest.split)}' does not come back the same from "
-                    f"{format_}; names with blanks at their ends are one reason"
+                    f"{printable(dataset.path)}: split '{printable(manifest.split)}' changes when it is read from "
+                    f"{format_}; remove blanks at the ends of names"
                 )
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 
