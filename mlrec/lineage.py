@@ -1,4 +1,4 @@
-"""`Lineage`: where a model's weights come from, and everything they were trained on since."""
+"""`Lineage`: the origin of the weights of a model, and all their later trainings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Origin = Literal["random", "timm", "package", "declared", "unknown"]
 
 
 class Training(msgspec.Struct, frozen=True):
-    """One training that weights went through: a split of a dataset.
+    """One training of weights, on a split of a dataset.
 
     Attributes:
         dataset: Name of the prepared dataset.
@@ -36,21 +36,22 @@ class Training(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The data as the paper's tables name it: the kind of a public dataset, else the dataset's name."""
+        """Name of the data in tables: the kind of a public dataset, otherwise the name of the dataset."""
         public = self.kind.startswith(("coco", "voc20", "wider"))
         return self.kind if public else self.dataset
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model's weights come from.
+    """Origin of the weights of a model.
 
     Attributes:
-        weights: The first weights: timm name with tag, name of a package, name of a file (never a path), or "random".
-        origin: How that is known. "timm": fetched under this tag, or a file with the SHA-256 of its published file;
-            "declared": a file whose origin the user or a recipe states; "unknown": a file, or a run that is gone.
+        weights: Initial weights: timm name with tag, name of a package, file name (no path), or "random".
+        origin: Source of this information. "timm": fetched under this tag, or a file with the SHA-256 of its published
+            file; "declared": a file whose origin the user or a recipe states; "unknown": another file, or a run that
+            does not exist any more.
         declared: The stated origin.
         sha256: SHA-256 of a weights file.
-        trainings: Every training since, oldest first; a model file lists its own training last.
+        trainings: All later trainings, oldest first; a model file lists its own training last.
     """
 
     weights: str
@@ -61,14 +62,16 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tag(self) -> str:
-        """Tag of the first weights ("tv_in1k", "cutmix_in1k"), "" where they have none."""
+        """Tag of the initial weights ("tv_in1k", "cutmix_in1k"), or "" if they have none."""
         if self.origin == "declared":
             return self.declared
-        return self.weights.partition(".")[2] if self.origin == "timm" else ""
+        if self.origin == "timm":
+            return self.weights.partition(".")[2]
+        return ""
 
     @property
     def label(self) -> str:
-        """The first weights in a few words: tag, "random", package, or a file's name with what is known of it."""
+        """Short name of the initial weights: tag, "random", package, or name of a file with its origin."""
         if self.origin == "declared":
             return f"{self.weights} (declared {self.declared})"
         if self.origin == "unknown":
@@ -77,19 +80,22 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_cutmix(self) -> bool:
-        """Whether the first weights are the paper's ResNet-cut: as declared, or by the name of the file."""
+        """Whether the initial weights are the paper's ResNet-cut: as declared, or by the name of the file."""
         file = self.origin in ("declared", "unknown")
         return self.declared == CUTMIX_TAG or (file and "cutmix" in self.weights.lower())
 
     def followed_by(self, training: Training) -> Lineage:
-        """The lineage of a model that started from these weights."""
+        """Return the lineage of a model that started from these weights and went through `training`."""
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
-        """What the weights had seen besides ImageNet and the data of their last training, "" for nothing.
+        """List the data that the weights were trained on besides ImageNet and the data of their last training.
 
         Args:
-            train: The last training itself; None for a model that was trained elsewhere.
+            train: Last training; None for a model that was trained by another program.
+
+        Returns:
+            Names separated by commas, or "" if there are no extra data.
         """
         parts = []
         if self.origin == "unknown":
@@ -100,12 +106,12 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(dict.fromkeys(filter(None, parts)))
 
     def on_same_data(self, train: Training) -> list[Training]:
-        """The earlier trainings on the data of the last one, or on a part of it: more epochs, not more data."""
+        """Return earlier trainings on the data of the last one, or on a part of it: more epochs, not more data."""
         return [training for training in self.trainings if not _beyond(training, train)]
 
 
 def lineage_from(value: Any) -> Lineage | None:
-    """Read a lineage stored as JSON; None where there is none, or one that this version does not know."""
+    """Read a lineage stored as JSON; None if there is none, or one that this version cannot read."""
     try:
         return None if value is None else msgspec.convert(value, Lineage)
     except msgspec.ValidationError:
@@ -113,17 +119,25 @@ def lineage_from(value: Any) -> Lineage | None:
 
 
 def unknown_lineage(source: str) -> Lineage:
-    """The lineage of a file or run that nothing is known of."""
+    """Return the lineage of a file or run of unknown origin.
+
+    Example:
+        >>> unknown_lineage("weights/resnet101_cutmix.pth").label
+        'resnet101_cutmix.pth (unknown origin)'
+    """
     return Lineage(weights=PurePath(source).name or source, origin="unknown")
 
 
 def _beyond(earlier: Training, train: Training | None) -> str:
-    """What an earlier training adds to the data of the last one."""
+    """Data that an earlier training adds to those of the last one, or ""."""
     if train is None or earlier.kind != train.kind:
         return earlier.name
     if earlier.dataset != train.dataset and earlier.digest != train.digest:
         return earlier.dataset
     if earlier.split == train.split:
-        return "" if earlier.digest == train.digest else f"{earlier.dataset} {earlier.split}, other annotations"
-    part = train.split == "trainval" and earlier.split in ("train", "val")
-    return "" if part else f"{earlier.dataset} {earlier.split}"
+        if earlier.digest == train.digest:
+            return ""
+        return f"{earlier.dataset} {earlier.split}, other annotations"
+    if train.split == "trainval" and earlier.split in ("train", "val"):
+        return ""
+    return f"{earlier.dataset} {earlier.split}"

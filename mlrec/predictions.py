@@ -1,4 +1,4 @@
-"""`Predictions`: what a model said about a split, and what is true, joined by sample id."""
+"""`Predictions`: logits and targets of a split, joined by sample id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlrec.utils.files import atomic_write, check_regular
 
 CLIP = 1e-7
 ARRAYS = ("logits", "sample_ids", "labels", "targets", "digest")
-# An archive of scores may unpack to a hundred times its size, and a small one to anything up to so many bytes.
+# Limits against archives that fill the memory: arrays may be 100 times as large as the file, or 256 MB.
 MOST_UNPACKED, SMALL = 100, 256_000_000
 Floats = NDArray[np.floating]
 
@@ -58,15 +58,17 @@ class Predictions:
             )
         targets = self.targets
         if targets is not None and (targets.shape != self.logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
-            raise PredictionsError("targets must be 1, 0 or -1, one for each of the logits")
+            raise PredictionsError("targets must be 1, 0 or -1, one per logit")
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := duplicates_in(names):
-                raise PredictionsError(f"{what} '{printable(twice[0])}' stands twice; keep one")
+                raise PredictionsError(f"{what} '{printable(twice[0])}' is repeated; keep one")
 
     def save(self, path: Path | str) -> None:
-        """Write `predictions.npz`: logits float32, targets int8, names as text; equal content gives equal bytes."""
+        """Write `predictions.npz`: float32 logits, int8 targets, text. Equal content gives equal bytes."""
         arrays: dict[str, Any] = {
-            "logits": self.logits.astype(np.float32, order="C"),  # in memory it may lie by columns
+            "logits": self.logits.astype(
+                np.float32, order="C"
+            ),  # rows first, also if the array in memory is column-major
             "sample_ids": np.array(self.sample_ids, dtype=np.str_),
             "labels": np.array(self.labels, dtype=np.str_),
             "digest": np.array(self.digest, dtype=np.str_),
@@ -78,10 +80,10 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
-        """Read an `.npz` of logits, ours or anybody's. Only plain arrays are read, never pickles.
+        """Read an `.npz` of logits, written by mlrec or any other program. Only plain arrays are read, never pickles.
 
         Raises:
-            PredictionsError: missing arrays, shapes that do not fit, logits that are no numbers.
+            PredictionsError: An array is missing, shapes do not fit, or the logits are not floats.
         """
         path = Path(path)
         shown = printable(path)
@@ -131,7 +133,7 @@ def _names(array: NDArray[np.generic], what: str, shown: str) -> tuple[str, ...]
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an `.npz`; one that promises more than the file holds is refused before memory is taken."""
+    """Read the arrays of an `.npz`. Arrays that claim more bytes than the file has are refused before allocation."""
     shown = printable(path)
     check_regular(path, PredictionsError)
     try:
@@ -141,7 +143,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             arrays = {name: archive_[name] for name in ARRAYS if name in archive_}
         for name, array in arrays.items():
             if array.dtype.kind == "U" and not _is_text(array):
-                raise PredictionsError(f"{shown}: array '{name}' holds characters that do not exist")
+                raise PredictionsError(f"{shown}: array '{name}' holds invalid characters; write it again")
         return arrays
     except PredictionsError:
         raise
@@ -153,18 +155,20 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     entries = [(entry.filename.removesuffix(".npy"), entry) for entry in archive.infolist()]
     entries = [(name, entry) for name, entry in entries if name in ARRAYS]
     if twice := duplicates_in(name for name, _ in entries):
-        raise PredictionsError(f"{printable(path)}: array '{twice[0]}' stands twice; keep one")
+        raise PredictionsError(f"{printable(path)}: array '{twice[0]}' is repeated; keep one")
     unpacked = sum(entry.file_size for _, entry in entries)
     if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
-        raise PredictionsError(f"{printable(path)}: would unpack to {unpacked:,} bytes, as no scores do; refused")
+        raise PredictionsError(f"{printable(path)}: would unpack to {unpacked:,} bytes, too much for scores")
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(f"{printable(path)}: array '{name}' claims bytes it does not hold")
+            raise PredictionsError(f"{printable(path)}: array '{name}' is shorter than its header states")
 
 
 def _is_text(array: NDArray[Any]) -> bool:
-    """Whether every character is one: at most U+10FFFF and no half of a surrogate pair."""
-    codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4") if array.dtype.itemsize else np.zeros(0)
+    """Whether all characters are valid: at most U+10FFFF and not half of a surrogate pair."""
+    if not array.dtype.itemsize:
+        return True
+    codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
     return not bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any())
 
 

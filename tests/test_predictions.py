@@ -56,8 +56,8 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
         ({"logits": np.zeros(4, dtype=np.float32)}, "expected (N, C)"),
         ({"targets": np.array([[1, 0], [2, 1]])}, "targets must be 1, 0 or -1"),
         ({"targets": np.array([[1, 0]])}, "targets must be 1, 0 or -1"),
-        ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' stands twice"),
-        ({"labels": np.array(["cat", "cat"])}, "label 'cat' stands twice"),
+        ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' is repeated"),
+        ({"labels": np.array(["cat", "cat"])}, "label 'cat' is repeated"),
         ({"labels": np.array([0.5, 1.5])}, "expected text"),
         ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz of plain arrays"),
     ],
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path, changes: dict, told: str) -> 
     ("labels", "ids", "told"),
     [
         (("cat", "dog", "cow"), ("a.jpg", "b.jpg"), "2 sample ids and 3 labels"),
-        (("cat", "dog"), ("a.jpg", "a.jpg"), "sample id 'a.jpg' stands twice"),
+        (("cat", "dog"), ("a.jpg", "a.jpg"), "sample id 'a.jpg' is repeated"),
     ],
 )
 def test_what_does_not_fit_is_told_when_it_is_made(labels: tuple[str, ...], ids: tuple[str, ...], told: str) -> None:
@@ -86,7 +86,7 @@ def test_a_header_that_promises_more_than_the_file_holds(tmp_path: Path) -> None
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
     with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
         archive.writestr("logits.npy", stream.getvalue())
-    with pytest.raises(PredictionsError, match="it does not hold"):
+    with pytest.raises(PredictionsError, match="is shorter than its header states"):
         Predictions.load(tmp_path / "p.npz")
 
 

@@ -161,7 +161,7 @@ class Manifest:
         if header.format != FORMAT:
             raise DataError(f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}")
         if duplicates := duplicates_in(header.labels):
-            raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is named twice")
+            raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is repeated; keep one")
         decoder = msgspec.json.Decoder(_Line)
         samples = [_decode(decoder, line, path, k) for k, line in enumerate(lines[1:], 2) if line.strip()]
         findings = ValidationReport()
@@ -169,7 +169,7 @@ class Manifest:
             image_name(sample.image, f"{path}: line {k}", findings)
         targets = _targets(samples, header.labels, path, findings)
         for name in duplicates_in([sample.id or sample.image for sample in samples]):
-            findings.error(f"{path}", f"sample id '{printable(name)}' stands twice")
+            findings.error(f"{path}", f"sample id '{printable(name)}' is repeated; keep one")
         boxed = [sample for sample in samples if sample.box is not None]
         if boxed and len(boxed) != len(samples):
             findings.error(f"{path}", "some samples have a box and some have none")

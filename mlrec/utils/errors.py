@@ -53,11 +53,11 @@ class ModelError(MlrecError):
 
 
 class RunError(MlrecError):
-    """A run directory that is missing, in use, incomplete or of another experiment."""
+    """A run directory that is missing, in use, incomplete, or of another experiment."""
 
 
 class UsageError(MlrecError):
-    """A flag or an argument that makes no sense."""
+    """A flag or an argument that is invalid."""
 
     exit_code = 2
 
@@ -66,8 +66,8 @@ class ConfigError(UsageError):
     """A key or a value of a configuration file or flag."""
 
 
-# What libraries write when memory runs out: torch for CUDA and MPS, its CPU allocator on Linux and Windows, cuBLAS and
-# its relatives, cuDNN, the CUDA runtime. In lower case.
+# Messages of libraries when memory runs out, in lower case: torch for CUDA and MPS, its CPU allocator on Linux and
+# Windows, cuBLAS and related libraries, cuDNN, the CUDA runtime.
 _OUT_OF_MEMORY = (
     "out of memory", "out_of_memory", "allocate memory", "not enough memory", "status_alloc_failed",
     "allocation_failed", "errormemoryallocation",
@@ -83,10 +83,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def printable(text: object) -> str:
-    """`text` safe on one line of any terminal: control characters escaped, of more than 200 characters both ends.
+    r"""Make `text` safe to print on one line: control characters are escaped, a long text is cut in its middle.
 
-    Names come from files of strangers; a raw ESC or newline could rewrite the message that shows them. Of a long path
-    the end says most.
+    Names come from third-party files; a raw ESC or newline could change the message that shows them. A text of more
+    than 200 characters keeps both ends, because the end of a path is the most informative part.
+
+    Example:
+        >>> print(printable("a\x1b[31m\n.jpg"))
+        a\x1b[31m\n.jpg
     """
     return _both_ends(
         "".join(
@@ -97,7 +101,7 @@ def printable(text: object) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun in the right form; the plural is `noun` with an s unless it is given.
+    """Write a number with its noun in the singular or plural; the default plural is `noun` with an s.
 
     Example:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
@@ -112,7 +116,12 @@ def _both_ends(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'lr'?"`, or an empty string when nothing known is near `name`."""
+    """Suggest the known name nearest to `name`, to be appended to a message; an empty string if none is near.
+
+    Example:
+        >>> nearest("lrr", ["lr", "epochs"])
+        "; did you mean 'lr'?"
+    """
     by_folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name.casefold().strip(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean '{printable(by_folded[close[0]])}'?" if close else ""
@@ -120,34 +129,44 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass
 class ValidationReport:
-    """What a check found: errors, all collected before failing, and warnings, aggregated by kind.
+    """Errors and warnings of a check: errors are collected before raising, warnings are aggregated by kind.
 
-    A reader reports record by record; the workflow raises once, and stores the warnings with its result.
+    A reader reports record by record. The workflow raises once, and stores the warnings with its result.
+
+    Example:
+        >>> report = ValidationReport()
+        >>> report.warn("blank lines were skipped", "a.csv: line 3")
+        >>> report.warn("blank lines were skipped", "a.csv: line 9")
+        >>> report.warnings
+        ['blank lines were skipped: 2 times, first a.csv: line 3']
     """
 
     errors: list[str] = field(default_factory=list)
     _warnings: dict[str, list[str]] = field(default_factory=dict)
 
     def error(self, where: str, what: str) -> None:
-        """Add an error: `where` names file and record, `what` says what is wrong and how to mend it."""
+        """Add an error: `where` is the file and the record, `what` states what is wrong and how to fix it."""
         self.errors.append(f"{printable(where)}: {what}")
 
     def warn(self, kind: str, record: str) -> None:
-        """Add a warning of `kind` (a fixed sentence) about `record`; one line a kind is shown."""
+        """Add a warning of `kind` (a fixed sentence) about `record`; one line per kind is printed."""
         self._warnings.setdefault(kind, []).append(printable(record))
 
     @property
     def warnings(self) -> list[str]:
-        """One line a kind: the sentence, how often, and the first record."""
+        """One line per kind: the sentence, the number of records, and the first record."""
         return [
             f"{kind}: {records[0]}" if len(records) == 1 else f"{kind}: {len(records)} times, first {records[0]}"
             for kind, records in self._warnings.items()
         ]
 
     def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
-        """Raise `kind` if there are errors: one line for one, else `heading` and the first ten.
+        """Raise an error if there are any: one line for a single error, otherwise `heading` and the first ten.
 
-        `log` is the file in which the caller keeps all of them; empty where there is none.
+        Args:
+            heading: First line of the message for several errors.
+            log: File in which the caller stores all errors, or an empty string.
+            kind: Class of the error.
         """
         if not self.errors:
             return
@@ -155,7 +174,11 @@ class ValidationReport:
             raise kind(self.errors[0])
         shown = [f"  {line}" for line in self.errors[:LINES_SHOWN]]
         hidden = len(self.errors) - len(shown)
-        more = [f"... and {hidden} more"] if hidden > 0 else []
-        kept = [f"({'full ' if hidden > 0 else ''}list: {log})"] if log else []
-        rest = f"  {' '.join([*more, *kept])}".rstrip()
-        raise kind("\n".join([f"{heading}: {len(self.errors)} errors", *shown, *([rest] if rest else [])]))
+        last = []
+        if hidden:
+            last.append(f"... and {hidden} more")
+        if log:
+            last.append(f"(full list: {log})" if hidden else f"(list: {log})")
+        if last:
+            shown.append(f"  {' '.join(last)}")
+        raise kind("\n".join([f"{heading}: {len(self.errors)} errors", *shown]))

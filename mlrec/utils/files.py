@@ -1,8 +1,8 @@
-"""The one place that writes and reads files: whole or not at all.
+"""Atomic writing, and reading, of files.
 
-A file appears under its name only when complete: written beside it under a hidden name, flushed to the disk, renamed.
-A process killed at any moment leaves the old file or the new one, never half of one, and at most one stale
-temporary, which the next writer of that folder removes.
+A file is written to a hidden temporary file in the same folder, flushed to the disk, and renamed when it is complete.
+A process that is killed at any moment leaves the old file or the new one, never a partial one, and at most one
+temporary file, which the next writer of that folder removes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 from mlrec.utils.errors import DataError, MlrecError, UsageError, printable
 
-MODEL_FILE = "model.safetensors"  # in a run, an imported model and an exported bundle alike
+MODEL_FILE = "model.safetensors"  # in runs, imported models and exported bundles
 T = TypeVar("T")
 _TEMPORARY = re.compile(r"^\..+\.tmp-(\d+)$")
 
@@ -31,11 +31,17 @@ def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
     """Open `path` for writing in binary; it is replaced when the block ends without an error.
 
     Args:
-        path: the file.
-        needed: its bytes, as far as they are known beforehand; for the message alone.
+        path: File to write.
+        needed: Number of bytes, if known, for the message of an error.
 
     Raises:
-        MlrecError: the disk is full or the folder is not writable; names path, bytes needed and bytes free.
+        MlrecError: The disk is full or the folder is not writable; the message states the bytes needed and free.
+
+    Example:
+        >>> with atomic_write(Path("numbers.bin")) as stream:
+        ...     _ = stream.write(bytes(3))
+        >>> Path("numbers.bin").stat().st_size
+        3
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -55,7 +61,7 @@ def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
         _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # before free bytes are counted
+            temporary.unlink(missing_ok=True)  # before the free bytes are measured
         raise MlrecError(_cannot_write(path, error, max(needed, written))) from error
     finally:
         with contextlib.suppress(OSError):
@@ -63,32 +69,36 @@ def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
 
 
 def check_ending(path: Path, endings: Collection[str], flag: str) -> str:
-    """Return the lower-case ending of a file to be written, one of `endings`.
+    """Return the lower-case extension of a file to be written, which must be one of `endings`.
 
     Raises:
-        UsageError: another ending: the file would not hold what its name says. Names the endings that exist.
+        UsageError: The extension is another one, so that the name would not fit the content.
+
+    Example:
+        >>> check_ending(Path("roc.PNG"), (".png", ".pdf"), "--figure")
+        '.png'
     """
     ending = path.suffix.lower()
     if ending not in endings:
-        raise UsageError(f"{flag} {printable(path)}: unknown ending; write a {', '.join(endings)} file")
+        raise UsageError(f"{flag} {printable(path)}: unknown extension; use {', '.join(endings)}")
     return ending
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path` atomically."""
     with atomic_write(path, len(content)) as stream:
         stream.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, its line ends as they are, whole or not at all."""
+    """Write `text` to `path` atomically, as UTF-8 with unchanged line ends."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON. NaN is refused: an undefined number is `null`.
+    """Write `value` atomically as indented JSON. NaN is refused: an undefined number is `null`.
 
-    What is no text, bytes of a path that is not UTF-8, becomes a question mark: the file must stay readable.
+    Invalid text, such as bytes of a path that is not UTF-8, is replaced by question marks to keep the file readable.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode("utf-8", "replace"))
@@ -96,10 +106,10 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, needed: int = 0) -> Iterator[None]:
-    """Have a write to `path` that fails in the block say so, for files that grow where they stand.
+    """Convert the errors of writing to `path` in the block, for files that are appended to.
 
     Raises:
-        MlrecError: as `atomic_write`.
+        MlrecError: See `atomic_write`.
     """
     try:
         yield
@@ -109,7 +119,7 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path` to fill; it takes the place of `path` when the block ends without an error."""
+    """Yield an empty folder next to `path`, which replaces `path` when the block ends without an error."""
     path = Path(path)
     temporary = _temporary(path)
     retired = path.with_name(f".{path.name}.old.tmp-{os.getpid()}")
@@ -147,40 +157,40 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def changed_folder(path: Path) -> Iterator[Path]:
-    """Give a copy of the folder `path` to change; it takes the place of `path` when the block ends without an error.
+    """Yield a copy of the folder `path`, which replaces `path` when the block ends without an error.
 
-    The copy shares the files: they are to be replaced or removed, as this module does, not written into.
+    The files of the copy are hard links: replace or remove them, as this module does, but do not write into them.
     """
-    path = Path(path).resolve()  # of a link the folder is changed, not the link
+    path = Path(path).resolve()  # if it is a link, replace the folder instead of the link
     with replace_folder(path) as folder:
         shutil.copytree(path, folder, symlinks=True, copy_function=link_or_copy, dirs_exist_ok=True)
         yield folder
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that it holds; a process killed meanwhile leaves no half of it under its name."""
+    """Remove a folder. A process killed in between leaves no partial folder under its name."""
     retired = _temporary(path)
     path.rename(retired)
     shutil.rmtree(retired)
 
 
 def check_name(name: str) -> None:
-    """`name` can be that of a folder inside another one.
+    """Check that `name` is a valid name of a folder.
 
     Raises:
-        UsageError: it is empty or hidden, leads elsewhere, or holds what cannot be printed.
+        UsageError: The name is empty or hidden, is a path, or holds unprintable characters.
     """
     if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
-        raise UsageError(f"'{printable(name)}' is no folder name; give a plain one with --name, such as voc2007")
+        raise UsageError(f"'{printable(name)}' is not a valid folder name; set one with --name, such as voc2007")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is what a killed writer of this module left."""
+    """Whether a file or folder is a temporary one of this module, left by a killed process."""
     return _TEMPORARY.match(path.name) is not None
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporaries whose writer is gone. A retired folder whose successor never arrived is put back."""
+    """Remove temporary files of killed processes. A folder that was moved away but never replaced is restored."""
     for entry in folder.iterdir() if folder.is_dir() else ():
         match = _TEMPORARY.match(entry.name)
         if match is None or _alive(int(match[1])):
@@ -197,7 +207,7 @@ def remove_stale(folder: Path) -> None:
 
 
 def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
-    """The content of the regular file `path`; `kind` is raised, in one line, if it cannot be had."""
+    """Read the regular file `path`; raises `kind`, in one line, if it cannot be read."""
     path = Path(path)
     check_regular(path, kind)
     try:
@@ -207,7 +217,7 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise `kind` for a folder, a device or a pipe: reading those fails, or never ends. What is not there passes."""
+    """Raise `kind` for a folder, a device or a pipe, whose reading fails or never ends. A missing file passes."""
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
@@ -217,7 +227,7 @@ def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
 
 
 def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
-    """The text of `path`: UTF-8, with or without a byte order mark, any line ends."""
+    """Read UTF-8 text, with or without a byte order mark; all line ends become newlines."""
     raw = read_bytes(path, kind)
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -230,10 +240,16 @@ def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
 
 
 def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str) -> T:
-    """The JSON file `path`, which mlrec itself wrote as a `form`; annotations of strangers have a reader of their own.
+    """Read a JSON file that mlrec wrote; third-party annotations have their own reader.
+
+    Args:
+        path: File to read.
+        form: Type of the content.
+        kind: Class of the error.
+        remedy: End of the error message: how to fix it.
 
     Raises:
-        MlrecError: (of `kind`) the file cannot be read or has been changed; ends with `remedy`.
+        MlrecError: (of the class `kind`) The file cannot be read, or its content does not fit `form`.
     """
     try:
         return msgspec.json.decode(read_bytes(path, kind), type=form)
@@ -242,7 +258,7 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of the file's content, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

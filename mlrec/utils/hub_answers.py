@@ -10,9 +10,14 @@ SECONDS = 5.0
 
 
 def answers(address: str, *, refusals: bool = True, seconds: float = SECONDS) -> bool:
-    """Whether anything answers there, a refusal counting if `refusals`; never if HF_HUB_OFFLINE is set.
+    """Whether a server answers at `address`; always False if HF_HUB_OFFLINE is set.
 
-    Asked in a thread: a resolver may hang longer than any socket's time limit.
+    The request runs in a thread, because a resolver may hang longer than the timeout of a socket.
+
+    Args:
+        address: URL with http or https.
+        refusals: Whether an HTTP error counts as an answer.
+        seconds: Timeout in seconds.
     """
     from huggingface_hub import constants
 

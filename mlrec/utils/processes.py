@@ -1,4 +1,4 @@
-"""This process among others: which one torchrun says it is, and how it shares cores and memory. No torch is needed."""
+"""Rank of this process under torchrun, and its share of cores and memory; torch is not needed."""
 
 from __future__ import annotations
 
@@ -6,56 +6,58 @@ import ctypes
 import os
 import sys
 
-SPIN_COUNT = "10000"  # of a thread that waits, before it sleeps
-KEPT_BYTES = 2**30
-OLD_LIMIT = 2**25  # the largest block that glibc before 2.35 takes from memory it keeps
+SPIN_COUNT = "10000"  # iterations of busy-waiting before a thread sleeps
+KEPT_BYTES = 2**30  # most freed memory that glibc keeps
+OLD_LIMIT = 2**25  # largest value of M_MMAP_THRESHOLD in glibc before 2.35
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
 def rank() -> int:
-    """This process's number; 0 is the one that writes and speaks, and the only one without torchrun."""
+    """Rank of this process; rank 0 writes files and prints, and is the only process without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes work together."""
+    """Number of processes of this job."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world() -> int:
-    """Number of processes that work together on this machine."""
+    """Number of processes of this job on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def own_cores() -> int:
-    """The cores of this process, where processes of one machine work together its share."""
+    """Number of cores of this process; the processes of a job on one machine share its cores evenly."""
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_idle_policy() -> None:
-    """Let threads that wait for one another sleep soon; to be called before torch is imported.
+    """Let idle OpenMP threads sleep early instead of busy-waiting; must be called before torch is imported.
 
-    By default they look again and again, and where others use the cores, too, hold the core of the one they wait for.
-    What so many looks cost and gain stands in docs/performance.md. Whoever sets OMP_WAIT_POLICY or GOMP_SPINCOUNT knows
-    better. Processes that this one starts inherit it.
+    On a shared machine, a busy-waiting thread may hold the core of the thread that it waits for. docs/performance.md
+    has measurements. OMP_WAIT_POLICY and GOMP_SPINCOUNT are kept if the user sets them. Child processes inherit the
+    setting.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory, `KEPT_BYTES` bytes at most, for the tensors to come; elsewhere nothing.
+    """Let glibc reuse freed memory, at most `KEPT_BYTES` bytes; no effect without glibc.
 
-    By default it gives every large block back to the kernel, which fills the next one with zeros, page by page; what
-    that costs stands in docs/performance.md. Whoever sets GLIBC_TUNABLES or MALLOC_... knows better.
+    By default glibc returns every large block to the kernel, which fills the next one with zeros page by page.
+    docs/performance.md has measurements. GLIBC_TUNABLES and MALLOC_... are kept if the user sets them.
     """
-    told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
-    if sys.platform == "linux" and not told:
+    set_by_user = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    if sys.platform == "linux" and not set_by_user:
         set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
         if set_option is not None:
             set_option(M_MMAP_THRESHOLD, KEPT_BYTES) or set_option(M_MMAP_THRESHOLD, OLD_LIMIT)
@@ -63,9 +65,9 @@ def keep_freed_memory() -> None:
 
 
 def launcher() -> str:
-    """The words before a subcommand that start as many processes as work together here.
+    """Command line before a subcommand that starts the same number of processes as this job.
 
-    On several machines only whoever started them knows the options of torchrun.
+    For several machines, the options of torchrun are left to the user.
     """
     if world_size() == 1:
         return "mlrec"

@@ -1,4 +1,4 @@
-"""What long work tells while it goes on. Workflows speak to `Progress`; only the console knows how it is drawn."""
+"""`Progress`: bars, notes and warnings of long work. Workflows call it; the console draws it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Step(Protocol):
-    """Called as a task goes on: `done` more units, and optionally facts to show beside the bar."""
+    """Function that advances a task by `done` units, optionally with facts to show next to the bar."""
 
     def __call__(self, done: int = 1, facts: str = "") -> None:
         """Advance the task by `done` units."""
@@ -17,34 +17,34 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Bars and lines for a person; everything goes to stderr, results do not."""
+    """Bars, notes and warnings for the user. They go to stderr; results do not."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """A piece of long work of `total` units."""
+        """Start a bar for work of `total` units; None if the number is unknown."""
         ...
 
     def say(self, text: str) -> None:
-        """One line: what was filled in, what was decided, what was written."""
+        """Print a note: a default that was filled in, a decision, a file that was written."""
         ...
 
     def warn(self, text: str) -> None:
-        """One line that the user should act on."""
+        """Print a warning that the user should act on."""
         ...
 
 
 class Silent:
-    """A `Progress` that tells nothing: the default of every workflow when called from Python."""
+    """A `Progress` that prints nothing: the default of all workflows when called from Python."""
 
     def __repr__(self) -> str:
         return "SILENT"
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Do nothing at each step."""
+        """Ignore all steps."""
         yield lambda done=1, facts="": None
 
     def say(self, text: str) -> None:
-        """Drop the line."""
+        """Ignore the note."""
 
     def warn(self, text: str) -> None:
         """Drop the line."""

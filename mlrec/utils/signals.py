@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM as an exception that ends the command and removes temporary files on its way.
+"""SIGINT and SIGTERM as an exception, so that an interrupted command removes its temporary files.
 
 Python drops an exception that a signal handler raises inside a destructor, a weak reference callback, or while C code
-compiles or imports a module. A dropped one is raised again at the next step of a progress bar, and at the latest when
-the command ends, so a command never exits with 0 after a signal. A second signal ends the process at once.
+compiles or imports a module. A dropped one is raised again at the next step of a progress bar, or when the command
+ends, so a command never exits with 0 after a signal. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SignalReceived(BaseException):
 
 @dataclass
 class _State:
-    """Of this process: the number of the signal that was raised and is not handled yet."""
+    """State of this process: the number of a signal that was raised and is not handled yet."""
 
     pending: int | None = None
 
@@ -36,13 +36,13 @@ def raise_signal(number: int) -> NoReturn:
 
 
 def raise_lost() -> None:
-    """Raise `SignalReceived` if a signal came that was not handled."""
+    """Raise `SignalReceived` if a signal was received that is not handled yet."""
     if _state.pending is not None:
         raise SignalReceived(_state.pending)
 
 
 def handled() -> None:
-    """Note that the exception was caught by the code that ends the work: it is not raised again."""
+    """Mark the signal as handled, so that it is not raised again."""
     _state.pending = None
 
 

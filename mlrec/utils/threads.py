@@ -1,4 +1,4 @@
-"""Work on many images, spread over threads: reading and decoding let go of Python's lock, so all cores have work."""
+"""Parallel work on many images in threads; reading and decoding release the GIL, so all cores are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from mlrec.utils.processes import cores
 
-AHEAD = 4  # items in work or done before their turn, for each thread
+AHEAD = 4  # items per thread that are started or finished before their result is taken
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,15 +19,20 @@ Result = TypeVar("Result")
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """The results of `function` in the order of `items`; when the block ends, however, no thread works on.
+    """Yield the results of `function` in the order of `items`; all threads end when the block ends, also by an error.
 
-    Threads and not processes: one that a signal meets while it starts prints a traceback or stays.
+    Threads are used because a process that receives a signal while it starts prints a traceback or does not end.
 
     Args:
-        function: called in the threads.
-        items: read as needed, in this thread.
-        threads: how many; by default one for each core.
-        ahead: items in work or done before their turn; by default a few for each thread.
+        function: Function called in the threads.
+        items: Items, read as needed in the calling thread.
+        threads: Number of threads; default: one per core.
+        ahead: Number of items that are started before their result is taken; default: four per thread.
+
+    Example:
+        >>> with thread_map(len, ["a", "bb", "ccc"], threads=2) as lengths:
+        ...     list(lengths)
+        [1, 2, 3]
     """
     number = threads or cores()
     pool = ThreadPoolExecutor(number)

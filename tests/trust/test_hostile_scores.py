@@ -117,7 +117,7 @@ def test_what_else_lies_in_an_archive_is_left_alone_and_an_array_stands_once(tmp
     assert score(tmp_path / "p.npz").mAP == 1.0
     with zipfile.ZipFile(tmp_path / "p.npz", "a") as archive:
         archive.writestr("logits", archive.read("logits.npy"))
-    with pytest.raises(PredictionsError, match="'logits' stands twice"):
+    with pytest.raises(PredictionsError, match="'logits' is repeated"):
         score(tmp_path / "p.npz")
 
 
@@ -230,7 +230,7 @@ def line_of(**values: Any) -> Callable[[list[dict[str, Any]]], None]:
         (header_of(format="mlrec-manifest/2"), "mlrec-manifest/1"), (header_of(labels=["cat", "cat"]), "cat"),
         (header_of(labels="cat"), "line 1"), (header_of(root=None), "line 1"), (header_of(extra=1), "extra"),
         (line_of(positive=["dgo"]), "did you mean 'dog'"), (line_of(positive=["cat"], unknown=["cat"]), "both"),
-        (line_of(image="b.jpg"), "twice"), (line_of(box=[1, 2, 3]), "line 2"), (line_of(box=[1, 2, 3, 4]), "box"),
+        (line_of(image="b.jpg"), "is repeated"), (line_of(box=[1, 2, 3]), "line 2"), (line_of(box=[1, 2, 3, 4]), "box"),
         (line_of(box=[1, 2, None, 4]), "line 2"), (line_of(image=7), "line 2"), (line_of(positive=None), "line 2"),
         (line_of(image="../../etc/passwd"), "passwd"), (line_of(image="/etc/passwd"), "passwd"),
         (line_of(image="a\nb.jpg"), "control"), (line_of(image=""), "line 2"),

@@ -83,7 +83,7 @@ def test_one_seed_compares_no_methods(tmp_path: Path) -> None:
 
 def test_runs_of_others_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "runs" / "precious").mkdir(parents=True)
-    with pytest.raises(UsageError, match="precious: is not a run of an earlier demo"):
+    with pytest.raises(UsageError, match="precious: is not from an earlier demo"):
         demo(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs"]
     assert (tmp_path / "runs" / "precious").is_dir()
@@ -137,6 +137,6 @@ def test_a_signal_ends_the_demo_and_names_the_demo(tmp_path: Path, monkeypatch: 
         raise Interrupted("stopped at epoch 1; resume: mlrec train --resume demo/runs/average-0", signal.SIGINT)
 
     monkeypatch.setattr(workflow, "train", stopped)
-    with pytest.raises(Interrupted, match=r"^stopped at average, seed 0; mlrec demo starts anew$") as told:
+    with pytest.raises(Interrupted, match=r"^stopped at average, seed 0; run mlrec demo again$") as told:
         demo(tmp_path, seeds=(0, 1), images=IMAGES, flags=TINY | NO_WEIGHTS)
     assert told.value.exit_code == 130

@@ -206,6 +206,6 @@ def test_a_signal_ends_it_and_is_no_finding(data: Path, tmp_path: Path, monkeypa
         raise Interrupted("stopped at step 1", signal.SIGTERM)
 
     monkeypatch.setattr("mlrec.workflows.train.train.train", stopped)
-    with pytest.raises(Interrupted, match="stopped before all was looked at") as caught:
+    with pytest.raises(Interrupted, match="stopped before all checks were done") as caught:
         doctor(data, workers=0, out=tmp_path)
     assert caught.value.exit_code == 143

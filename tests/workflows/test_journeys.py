@@ -104,8 +104,8 @@ def test_prepare_train_eval_report(kind: str, tmp_path: Path) -> None:
 def test_wider_boxes_are_made_usable_and_told(tmp_path: Path) -> None:
     place = tmp_path / "data/wider"
     told = CliRunner().invoke(app, ["prepare", "wider", str(wider(tmp_path)), "--out", str(place.parent)]).output
-    assert "trainval: 24 of 26 annotated samples kept; the paper counts 28,345" in told
-    assert "test: 12 of 13 annotated samples kept; the paper counts 29,179" in told
+    assert "trainval: 24 of 26 annotated samples are used; the paper has 28,345" in told
+    assert "test: 12 of 13 annotated samples are used; the paper has 29,179" in told
     dataset = Dataset.load(place)
     assert dataset.info.splits == {"train": 12, "val": 12, "trainval": 24, "test": 12}
     manifest = dataset.manifest("test")

@@ -1,4 +1,4 @@
-"""`mlrec duplicates`: the same photograph twice, within a split or across splits."""
+"""`mlrec duplicates`: duplicate and near-duplicate images, within a split or across splits."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from mlrec.utils.threads import thread_map
 
 
 @dataclass(frozen=True)
-class Twin:
-    """Two image files of one dataset that show the same photograph.
+class Duplicate:
+    """Two image files of one dataset that show the same image.
 
     Attributes:
-        first, second: their paths below the root.
-        first_splits, second_splits: where they stand.
-        exact: the same bytes; else the same picture, re-encoded or resized.
-        correlation: of their thumbnails.
-        leak: one is in `test` and the other in another split, so a test on it is not honest.
-        labels_differ: their targets are not the same.
+        first, second: Paths below the root.
+        first_splits, second_splits: Splits that have the image.
+        exact: Whether the files are equal; otherwise one is a near-duplicate, re-encoded or resized.
+        correlation: Correlation of the thumbnails.
+        leak: Whether one is in `test` and the other in another split only, so that test scores are too high.
+        labels_differ: Whether the targets differ.
     """
 
     first: str
@@ -47,32 +47,41 @@ class Twin:
 
 
 @dataclass(frozen=True)
-class Twins:
-    """What was found among `images` image files: pairs, and groups of more that belong together through them."""
+class Duplicates:
+    """Duplicates among the images of a dataset.
+
+    Attributes:
+        name: Name of the dataset.
+        images: Number of images that were compared.
+        unreadable: Number of images that could not be read.
+        pairs: Pairs of duplicates.
+        groups: Names of images that are connected by pairs.
+        root: Folder of the images.
+    """
 
     name: str
     images: int
     unreadable: int
-    pairs: list[Twin]
+    pairs: list[Duplicate]
     groups: list[list[str]]
     root: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Content of `--json`."""
         content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return content
 
 
-def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress: Progress = SILENT) -> Twins:
-    """Compare all images of a dataset with each other.
+def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress: Progress = SILENT) -> Duplicates:
+    """Find duplicate and near-duplicate images of a dataset.
 
     Args:
-        data: folder of a prepared dataset; the one prepared last where None.
-        alike: correlation of thumbnails from which on two images are the same, 0 to 1.
-        progress: shows the reading of the images.
+        data: Folder of a prepared dataset; None: the dataset prepared last.
+        alike: Lowest correlation of the thumbnails of near-duplicates, 0 to 1.
+        progress: Receiver of progress.
 
     Raises:
-        DataError: no such dataset, or not one of its images can be read.
+        DataError: There is no such dataset, or none of its images can be read.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
@@ -80,39 +89,39 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     root = manifests[0].root
     prints = fingerprints(dataset.path, root, names, progress)
     if names and not prints:
-        raise DataError(f"{root}: none of the {counted(len(names), 'image')} can be read; is the data still there?")
+        raise DataError(f"{root}: none of the {counted(len(names), 'image')} can be read; check the folder")
     known = list(prints)
     pairs = near_duplicates.pairs([prints[name] for name in known], alike)
     groups = connected(len(known), [(pair.first, pair.second) for pair in pairs])
     members: dict[int, list[str]] = {}
     for name, group in zip(known, groups.tolist(), strict=True):
         members.setdefault(group, []).append(name)
-    return Twins(
+    return Duplicates(
         name=dataset.info.name,
         images=len(known),
         unreadable=len(names) - len(known),
-        pairs=_twins(manifests, [(known[p.first], known[p.second], p.exact, p.correlation) for p in pairs]),
+        pairs=_duplicates(manifests, [(known[p.first], known[p.second], p.exact, p.correlation) for p in pairs]),
         groups=[group for group in members.values() if len(group) > 1],
         root=root,
     )
 
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
-    """The fingerprint of each image that can be read, by name; those of unchanged files are kept in `folder`."""
+    """Compute the fingerprint of each readable image, by name; those of unchanged files are cached in `folder`."""
     cache = FingerprintCache.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
     with progress.task("reading images", len(cache.missing)) as step, thread_map(read, cache.missing) as results:
-        for name, found in zip(cache.missing, results, strict=True):
-            if found is not None:
-                cache.prints[name] = found
+        for name, fingerprint in zip(cache.missing, results, strict=True):
+            if fingerprint is not None:
+                cache.prints[name] = fingerprint
             step()
     if cache.missing:
         cache.save(folder / FINGERPRINTS_FILE)
     return {name: cache.prints[name] for name in names if name in cache.prints}
 
 
-def summary(twins: Twins) -> Table:
-    """The pairs, the leaks first."""
+def summary(duplicates: Duplicates) -> Table:
+    """Table of the pairs, leaks first."""
     columns = (
         Column("first", "image"),
         Column("first_splits", "in"),
@@ -125,52 +134,58 @@ def summary(twins: Twins) -> Table:
     rows = [
         Row(
             (
-                twin.first,
-                ", ".join(twin.first_splits),
-                twin.second,
-                ", ".join(twin.second_splits),
-                "the same file" if twin.exact else "alike",
-                round(twin.correlation, 4),
-                ", ".join(
-                    note
-                    for note, holds in (("LEAK into test", twin.leak), ("other labels", twin.labels_differ))
-                    if holds
-                ),
+                pair.first,
+                ", ".join(pair.first_splits),
+                pair.second,
+                ", ".join(pair.second_splits),
+                "duplicate" if pair.exact else "near-duplicate",
+                round(pair.correlation, 4),
+                _note(pair),
             )
         )
-        for twin in sorted(twins.pairs, key=lambda twin: (not twin.leak, not twin.labels_differ))
+        for pair in sorted(duplicates.pairs, key=lambda pair: (not pair.leak, not pair.labels_differ))
     ]
-    exact, leaks = (sum(getattr(twin, kind) for twin in twins.pairs) for kind in ("exact", "leak"))
+    exact = sum(pair.exact for pair in duplicates.pairs)
+    leaks = sum(pair.leak for pair in duplicates.pairs)
     notes = [
-        f"{counted(twins.images, 'image')}: {counted(exact, 'pair')} of the same file, "
-        f"{counted(len(twins.pairs) - exact, 'pair')} alike, "
-        f"{leaks} of all across test and another split"
+        f"{counted(duplicates.images, 'image')}: {counted(exact, 'pair')} of equal files, "
+        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; "
+        f"{counted(leaks, 'pair')} across test and another split"
     ]
-    if twins.unreadable:
-        notes.append(f"{counted(twins.unreadable, 'image')} could not be read and were left out")
-    return Table(f"{twins.name}: photographs that stand twice", columns, tuple(rows), tuple(notes))
+    if duplicates.unreadable:
+        notes.append(f"{counted(duplicates.unreadable, 'unreadable image')} skipped")
+    return Table(f"{duplicates.name}: duplicate images", columns, tuple(rows), tuple(notes))
 
 
-def pages(twins: Twins) -> list[SheetRow]:
-    """The contact sheet: a line of pictures for each group of twins."""
-    splits = {twin.first: twin.first_splits for twin in twins.pairs}
-    splits |= {twin.second: twin.second_splits for twin in twins.pairs}
+def pages(duplicates: Duplicates) -> list[SheetRow]:
+    """Rows of the contact sheet, one per group of duplicates."""
+    splits = {pair.first: pair.first_splits for pair in duplicates.pairs}
+    splits |= {pair.second: pair.second_splits for pair in duplicates.pairs}
     return [
-        SheetRow("", tuple(Tile(twins.root / name, f"{name} ({', '.join(splits[name])})") for name in group))
-        for group in twins.groups
+        SheetRow("", tuple(Tile(duplicates.root / name, f"{name} ({', '.join(splits[name])})") for name in group))
+        for group in duplicates.groups
     ]
 
 
-def _twins(manifests: Sequence[Manifest], pairs: Sequence[tuple[str, str, bool, float]]) -> list[Twin]:
+def _note(pair: Duplicate) -> str:
+    notes = []
+    if pair.leak:
+        notes.append("LEAK into test")
+    if pair.labels_differ:
+        notes.append("labels differ")
+    return ", ".join(notes)
+
+
+def _duplicates(manifests: Sequence[Manifest], pairs: Sequence[tuple[str, str, bool, float]]) -> list[Duplicate]:
     splits: dict[str, list[str]] = {}
-    said: dict[str, set[bytes]] = {}
+    annotated: dict[str, set[bytes]] = {}
     for manifest in manifests:
         for image, targets in zip(manifest.images, manifest.targets, strict=True):
             if manifest.split not in splits.setdefault(image, []):
                 splits[image].append(manifest.split)
-            said.setdefault(image, set()).add(targets.tobytes())
+            annotated.setdefault(image, set()).add(targets.tobytes())
     return [
-        Twin(
+        Duplicate(
             first=first,
             second=second,
             first_splits=tuple(splits[first]),
@@ -178,7 +193,7 @@ def _twins(manifests: Sequence[Manifest], pairs: Sequence[tuple[str, str, bool, 
             exact=exact,
             correlation=correlation,
             leak=("test" in splits[first]) != ("test" in splits[second]),
-            labels_differ=said[first] != said[second],
+            labels_differ=annotated[first] != annotated[second],
         )
         for first, second, exact, correlation in pairs
     ]
@@ -187,5 +202,5 @@ def _twins(manifests: Sequence[Manifest], pairs: Sequence[tuple[str, str, bool, 
 def _fingerprint(root: Path, name: str) -> Fingerprint | None:
     try:
         return near_duplicates.fingerprint(root / name)
-    except DataError:  # prepare has told of it, or the user left it out
+    except DataError:  # prepare has reported it, or the user skipped it
         return None

@@ -1,4 +1,4 @@
-"""`mlrec export-data`: a prepared dataset for other tools. Prepared again from there, it is the same to the digest."""
+"""`mlrec export-data`: export a prepared dataset for other tools. Preparing the export gives the same digests."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def export_data(
     splits: Sequence[str] | None = None,
     unknown_as_negative: bool = False,
 ) -> tuple[Path, str]:
-    """Write a prepared dataset for another tool into a new folder, and read it back to be sure.
+    """Write a prepared dataset for another tool into a new folder, and read it back as a check.
 
     Args:
-        data: folder of a prepared dataset; None takes the one prepared last.
-        format_: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes `<split>/metadata.csv`
-            with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a labeling
-            configuration, and `fiftyone` writes `<split>/labels.json`.
-        out: the new folder; by default `<name>-<format>`.
-        splits: these only.
-        unknown_as_negative: write unknown labels as negative ones.
+        data: Folder of a prepared dataset; None: the dataset prepared last.
+        format_: Format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
+            `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
+            labeling configuration, and `fiftyone` writes `<split>/labels.json`.
+        out: New folder; default: `<name>-<format>`.
+        splits: Splits to export; None: all.
+        unknown_as_negative: Whether to write unknown labels as negative.
 
     Returns:
-        The folder, and the command that prepares the dataset from it.
+        Folder, and the command that prepares the dataset from it.
 
     Raises:
-        DataError: the format cannot say what the dataset holds, the folder is there already, or images are missing.
+        DataError: The format cannot express the dataset, the folder exists already, or images are missing.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
@@ -73,8 +73,8 @@ def export_data(
         for manifest in manifests:
             if WRITERS[format_](folder, manifest).digest != manifest.digest:
                 raise MlrecError(
-                    f"{printable(dataset.path)}: split '{printable(manifest.split)}' does not come back the same from "
-                    f"{format_}; names with blanks at their ends are one reason"
+                    f"{printable(dataset.path)}: split '{printable(manifest.split)}' changes when it is read from "
+                    f"{format_}; remove blanks at the ends of names"
                 )
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 

@@ -1,4 +1,4 @@
-"""Which samples of a dataset must not be torn apart by a split."""
+"""Groups of samples that a split must keep together."""
 
 from __future__ import annotations
 
@@ -28,26 +28,29 @@ def sample_groups(
     near_duplicates: bool,
     progress: Progress,
 ) -> NDArray[np.intp]:
-    """The group number of each sample: its image, and what belongs to that.
+    """Number the groups of samples: samples of one image, of one value of a column, or of near-duplicates.
 
     Args:
-        dataset: where the fingerprints of images are kept, and which CSV it comes from.
-        manifest: one split of it.
-        column: of a CSV; images of equal values belong together.
-        file: that CSV, `filename,...`; by default the one the dataset was prepared from.
-        near_duplicates: images of the same photograph belong together.
-        progress: is told what was found.
+        dataset: Dataset, for the cached fingerprints and the CSV that it was prepared from.
+        manifest: Split of the dataset.
+        column: Column of the CSV; images with equal values are one group.
+        file: CSV `filename,...`; None: the one that the dataset was prepared from.
+        near_duplicates: Whether near-duplicate images are one group.
+        progress: Receiver of notes and progress.
+
+    Returns:
+        (N,) group of each sample, counted from 0.
 
     Raises:
-        UsageError: a file without a column, or a column without a file.
-        DataError: no such column, or an image without a value.
+        UsageError: A file is given without a column, or a column without a file.
+        DataError: There is no such column, or an image has no value.
     """
     groupings = [numbered(manifest.images)]
     values = _values(dataset, column, file)
     if values is not None:
         missing = next((image for image in manifest.images if image not in values), None)
         if missing is not None:
-            raise DataError(f"{printable(missing)}: has no value in the column of --group; add its line")
+            raise DataError(f"{printable(missing)}: has no value in the column of --group; add a line for it")
         groupings.append(numbered([values[image] for image in manifest.images]))
     if near_duplicates:
         groupings.append(_same_photographs(dataset, manifest, progress))
@@ -58,27 +61,26 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
     images = list(dict.fromkeys(manifest.images))
     prints = fingerprints(dataset.path, manifest.root, images, progress)
     if not prints:
-        progress.say("the image files are not there: photographs that stand twice are not kept together")
+        progress.say("no image files: duplicate images are not kept together")
     elif len(prints) < len(images):
-        progress.warn(f"{counted(len(images) - len(prints), 'image')} cannot be read; they may stand twice")
+        progress.warn(f"{counted(len(images) - len(prints), 'image')} cannot be read and may be duplicates")
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
     if pairs:
         progress.say(
-            f"{counted(len(pairs), 'pair')} of images with the same photograph, kept together; mlrec duplicates "
-            f"lists them"
+            f"{counted(len(pairs), 'pair')} of duplicate images are kept together; list them with mlrec duplicates"
         )
     group_of = dict(zip(prints, connected(len(prints), pairs).tolist(), strict=True))
     return numbered([group_of.get(image, image) for image in manifest.images])
 
 
 def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str, str] | None:
-    """The value of the group column for each image."""
+    """Value of the group column for each image."""
     if column is None:
         if file is not None:
-            raise UsageError(f"--groups {printable(file)}: name its column with --group")
+            raise UsageError(f"--groups {printable(file)}: set its column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
-        raise UsageError("--group: the dataset comes from no CSV; name a CSV filename,<column>,... with --groups")
+        raise UsageError("--group: the dataset is not from a CSV; set a CSV filename,<column>,... with --groups")
     place = file or Path(dataset.info.source["path"])
     findings = ValidationReport()
     values: dict[str, str] = {}
@@ -86,7 +88,7 @@ def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str
         table = read_csv(path, findings, drop_index=True)
         if column not in table.columns[1:] or table.columns[0] != NAME_COLUMN:
             hint = nearest(column, table.columns[1:])
-            raise DataError(f"{printable(path)}: no column '{printable(column)}' behind '{NAME_COLUMN}'{hint}")
+            raise DataError(f"{printable(path)}: no column '{printable(column)}' after '{NAME_COLUMN}'{hint}")
         k = table.columns.index(column)
         for row, cells in enumerate(table.rows):
             values[image_name(cells[0].strip(), table.where(row, 0), findings)] = cells[k].strip()

@@ -1,4 +1,4 @@
-"""Foreign annotations → a prepared dataset: read, check everything, decode every image, write once."""
+"""`mlrec prepare`: third-party annotations to a prepared dataset: read, check, decode all images, write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 @dataclass(frozen=True)
 class _Checks:
-    """What the user asked for beyond reading."""
+    """Checks that the user enabled."""
 
     verify: bool
     skip_bad_images: bool
@@ -47,39 +47,42 @@ def prepare(
     allow_overlap: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
-    """Read foreign annotations and write `out/name`: a manifest a split and `dataset.json`.
+    """Read third-party annotations and write `out/name`: one manifest per split, and `dataset.json`.
 
-    Everything is checked before anything fails. Several errors are listed in `out/name.bad.log`. Nothing half done is
-    left.
+    All checks run before an error is raised. Several errors are listed in `out/name.bad.log`. After an error there is
+    no partial output.
 
     Args:
-        kind: name of a reader, see `known_readers`.
-        path: where the annotations are; what it means is up to the reader.
-        out: the folder of prepared datasets.
-        name: of the dataset; by default the source's own.
-        options: what the user says about the source.
-        verify: decode every image once; otherwise no image file is touched.
-        skip_bad_images: leave out images that cannot be decoded, with a warning, instead of failing.
-        allow_overlap: accept images that two splits share, with a warning.
-        progress: where bars and warnings go.
+        kind: Name of a reader, see `known_readers`.
+        path: File or folder of the annotations, as the reader expects it.
+        out: Folder of prepared datasets.
+        name: Name of the dataset; None: the default of the source.
+        options: Options of the reader.
+        verify: Whether to decode every image once; otherwise no image file is read.
+        skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
+        allow_overlap: Whether images that two splits share are a warning instead of an error.
+        progress: Receiver of bars, notes and warnings.
+
+    Returns:
+        The prepared dataset.
 
     Raises:
-        UsageError: no such kind, or a name that is no folder name.
-        DataError: annotations or images cannot be used, or `out/name` is something else than a prepared dataset.
+        UsageError: There is no such kind, or the name is not a valid folder name.
+        DataError: Annotations or images are invalid, or `out/name` is not a prepared dataset.
     """
     known = known_readers()
     if kind not in known:
-        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(known)}{nearest(kind, known)}")
+        raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options or ReadOptions(), findings)
     place = without_dots(Path(path))
     log = _log(out, name or _usual_name(kind, place))
-    with _kept_in(log, findings, path):
+    with _error_log(log, findings, path):
         reading = reader_of(kind)(place, options, findings)
     target = Path(out) / (name or reading.name)
     log = _log(out, target.name)
     with _unpacked(reading, target, findings) as images:
-        with _kept_in(log, findings, path):
+        with _error_log(log, findings, path):
             folder.refuse_foreign(target)
             if images is not None:
                 reading = _with_root(reading, images)
@@ -105,8 +108,8 @@ def prepare(
             folder.write(temporary, info, reading.manifests)
     log.unlink(missing_ok=True)
     for split, count in reading.published.items():
-        kept = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples kept"
-        progress.say(f"{split}: {kept}; the paper counts {count:,}")
+        samples = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples are used"
+        progress.say(f"{split}: {samples}; the paper has {count:,}")
     for line in reading.footnotes:
         progress.say(line)
     for warning in findings.warnings:
@@ -135,14 +138,14 @@ def _with_root(reading: Reading, root: Path) -> Reading:
 
 
 def _skipped(count: int, reason: str) -> str:
-    """`2 boxes without area`: the reason begins with what is counted, in the plural."""
+    """Write `2 boxes without area`; the reason begins with a noun in the plural."""
     plural, space, rest = reason.partition(" ")
     singular = "box" if plural == "boxes" else plural.removesuffix("s")
     return counted(count, f"{singular}{space}{rest}", reason)
 
 
 def summary(dataset: Dataset) -> Table:
-    """What was prepared, a row a split; what was left out in the footnotes."""
+    """Table with one row per split, and the skipped records in the footnotes."""
     rows = []
     for split in dataset.info.splits:
         manifest = dataset.manifest(split)
@@ -164,7 +167,7 @@ def summary(dataset: Dataset) -> Table:
 
 
 def _label_lines(dataset: Dataset) -> list[str]:
-    """The labels that were taken, the rarest of them, and those that are never positive."""
+    """Lines with the labels, the rarest labels, and those that are never positive."""
     labels = dataset.info.labels
     counts = positive_counts([dataset.manifest(split) for split in dataset.info.splits]).tolist()
     positives = {label: count for label, count in zip(labels, counts, strict=True) if count}
@@ -179,17 +182,17 @@ def _label_lines(dataset: Dataset) -> list[str]:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """All names up to 20, else how many there are and the first ten."""
+    """Up to 20 names, otherwise their number and the first ten."""
     if len(labels) <= ALL_LISTED:
         return ", ".join(map(printable, labels))
     return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(map(printable, labels[:FIRST_LISTED]))}"
 
 
 def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport) -> ReadOptions:
-    """The options with label names as manifests write them; what does not concern this source is a warning."""
+    """Clean the label names and paths of the options; an option that the reader does not use is a warning."""
     for key in _plain(options):
         if key != "labels" and kind in READERS and key not in USED.get(kind, ()):
-            findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
+            findings.warn("an option that this kind of source does not use was ignored", f"{key} for {kind}")
     options = replace(
         options,
         images=options.images and without_dots(options.images),
@@ -199,12 +202,12 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
     if twice := duplicates_in(labels):
-        raise UsageError(f"--labels names '{printable(twice[0])}' twice; name it once")
+        raise UsageError(f"--labels: '{printable(twice[0])}' is repeated; name it once")
     return replace(options, labels=labels)
 
 
 def _usual_name(kind: str, path: Path) -> str:
-    """Names the list of errors as long as the reader has not named the dataset."""
+    """Name of the error log until the reader has named the dataset."""
     return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
@@ -214,8 +217,8 @@ def _log(out: Path | str, name: str) -> Path:
 
 
 @contextmanager
-def _kept_in(log: Path, findings: ValidationReport, path: Path | str) -> Iterator[None]:
-    """Raise what the block found. Several errors are written to `log`; one error is in the message in full."""
+def _error_log(log: Path, findings: ValidationReport, path: Path | str) -> Iterator[None]:
+    """Raise the errors that the block collected. Several errors are written to `log`; one error is the message."""
     try:
         yield
     except DataError as error:
@@ -223,65 +226,64 @@ def _kept_in(log: Path, findings: ValidationReport, path: Path | str) -> Iterato
     if len(findings.errors) > 1:
         write_text(log, "".join(f"{line}\n" for line in findings.errors))
     elif findings.errors:
-        log.unlink(missing_ok=True)  # of an earlier attempt
+        log.unlink(missing_ok=True)  # from an earlier attempt
     findings.raise_errors(f"{printable(path)} cannot be used", str(log))
 
 
 def _plain(options: ReadOptions) -> dict[str, object]:
-    """The options that differ from their defaults, as JSON takes them."""
-    given = {key: value for key, value in asdict(options).items() if value not in (None, False, (), {})}
-    return {key: _stored(value) for key, value in given.items()}
+    """Convert the options that differ from their defaults to JSON."""
+    changed = {key: value for key, value in asdict(options).items() if value not in (None, False, (), {})}
+    return {key: _to_json(value) for key, value in changed.items()}
 
 
-def _stored(value: object) -> object:
+def _to_json(value: object) -> object:
     if isinstance(value, tuple):
-        return [_stored(one) for one in value]
+        return [_to_json(one) for one in value]
     return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:
-    """The reading after all checks: labels in one order, images decoded, boxes inside them, no leak into `test`."""
+    """Run all checks: labels in one order, images decoded, boxes inside of them, no leak into `test`."""
     manifests = _alike_labels([replace(manifest, name=reading.name) for manifest in reading.manifests], findings)
-    found: dict[str, Verified] = {}
+    verified: dict[str, Verified] = {}
     skipped = dict(reading.skipped)
     if not manifests:
-        raise DataError(f"{reading.name}: there is no split with a sample")
+        raise DataError(f"{reading.name}: no split has a sample; check the annotations")
     if checks.verify:
         reading, manifests = _located(reading, manifests, findings)
         names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
-        found = verify(manifests[0].root, names, progress)
-        note_images(found, reading.stated_sizes, checks.skip_bad_images, findings)
-        bad = {name for name, verified in found.items() if verified.size is None}
+        verified = verify(manifests[0].root, names, progress)
+        note_images(verified, reading.stated_sizes, checks.skip_bad_images, findings)
+        bad = {name for name, image in verified.items() if image.size is None}
         if bad and checks.skip_bad_images:
             skipped[BAD_IMAGE] = len(bad)
             manifests = [_without(manifest, bad) for manifest in manifests]
-    manifests = _with_repaired_boxes(manifests, found, skipped, findings)
-    check_overlap(
-        manifests, {name: verified.digest for name, verified in found.items()}, checks.allow_overlap, findings
-    )
+    manifests = _with_clipped_boxes(manifests, verified, skipped, findings)
+    digests = {name: image.digest for name, image in verified.items()}
+    check_overlap(manifests, digests, checks.allow_overlap, findings)
     for manifest in manifests:
         _check_split(manifest, findings)
     return replace(reading, manifests=manifests, skipped=skipped)
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """All splits with their columns in the order of the first; another set of labels is an error."""
-    alike = []
+    """Bring the columns of all splits into the order of the first; another set of labels is an error."""
+    reordered = []
     for manifest in manifests:
         try:
             label_order(manifest.labels, manifests[0].labels)
-            alike.append(manifest.reordered(manifests[0].labels))
+            reordered.append(manifest.reordered(manifests[0].labels))
         except DataError as error:
             findings.error(f"split '{manifest.split}'", f"{error}, as in split '{manifests[0].split}'")
-    return alike
+    return reordered
 
 
 def _located(
     reading: Reading, manifests: Sequence[Manifest], findings: ValidationReport
 ) -> tuple[Reading, list[Manifest]]:
-    """The manifests with the names that their image files have on disk, and the reading that knows both names.
+    """Replace names in the annotation by the names of the files, in the manifests and in the reading.
 
-    Two samples whose names turn out to be one file are an error.
+    Two names for one file are an error.
     """
     names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
     renamed = located(manifests[0].root, names, findings)
@@ -290,10 +292,10 @@ def _located(
     there = set(names)
     for name, file in renamed.items():
         if file in there:
-            findings.error(printable(name), f"is the file {printable(file)}, which is annotated, too; keep one of them")
+            findings.error(printable(name), f"is the file {printable(file)}, which is also annotated; keep one of them")
     for file in duplicates_in(renamed.values()):
         both = ", ".join(printable(name) for name in renamed if renamed[name] == file)
-        findings.error(printable(file), f"is meant by several names ({both}); keep one of them")
+        findings.error(printable(file), f"has several names ({both}); keep one of them")
     changed = [
         replace(
             manifest,
@@ -320,34 +322,35 @@ def _without(manifest: Manifest, bad: set[str]) -> Manifest:
     return manifest.subset([k for k, image in enumerate(manifest.images) if image not in bad])
 
 
-def _with_repaired_boxes(
-    manifests: Sequence[Manifest], found: dict[str, Verified], skipped: dict[str, int], findings: ValidationReport
+def _with_clipped_boxes(
+    manifests: Sequence[Manifest], verified: dict[str, Verified], skipped: dict[str, int], findings: ValidationReport
 ) -> list[Manifest]:
-    """The manifests with boxes that hold pixels of their images; a box that two splits have is told once."""
+    """Clip boxes to their images, and drop empty ones; a box of two splits is reported once."""
     turned: dict[str, None] = {}
     empty: dict[str, None] = {}
-    usable = []
+    clipped = []
     for manifest in manifests:
         if manifest.boxes is None:
-            usable.append(manifest)
+            clipped.append(manifest)
             continue
-        boxes = clip_boxes(manifest.boxes, [found[image].size if image in found else None for image in manifest.images])
-        kept = non_empty(boxes)
+        sizes = [verified[image].size if image in verified else None for image in manifest.images]
+        boxes = clip_boxes(manifest.boxes, sizes)
+        usable = non_empty(boxes)
         turned |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)))
-        empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~kept))
-        usable.append(replace(manifest, boxes=boxes).subset(np.flatnonzero(kept)))
+        empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~usable))
+        clipped.append(replace(manifest, boxes=boxes).subset(np.flatnonzero(usable)))
     for sample in turned:
-        findings.warn("boxes whose corners stood in the other order were turned round", sample)
+        findings.warn("boxes with corners in the other order were corrected", sample)
     for sample in empty:
-        findings.warn("boxes without area inside their image were left out", sample)
+        findings.warn("boxes without area inside their image were skipped", sample)
     if empty:
         skipped[NO_AREA] = len(empty)
-    return usable
+    return clipped
 
 
 def _check_split(manifest: Manifest, findings: ValidationReport) -> None:
     if not len(manifest):
-        findings.error(f"split '{manifest.split}'", "holds no sample; fill it or leave it out")
+        findings.error(f"split '{manifest.split}'", "has no samples; fill it or leave it out")
         return
     for sentence, labels in label_gaps(manifest).messages().items():
         findings.warn(sentence, labels)

@@ -1,4 +1,4 @@
-"""`mlrec split`: a validation split, or folds, in which every label keeps its prevalence."""
+"""`mlrec split`: a stratified validation split, or stratified folds."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from mlrec.workflows.data.groupings import sample_groups
 
 RANDOM_SPLITS = 20
 POOLS = ("trainval", "all", "train")
-MADE = "made"  # in `source` of dataset.json: the splits made here, and of which each is a part
+MADE = "made"  # key in `source` of dataset.json: the splits written here, and the split that each is a part of
 
 
 @dataclass(frozen=True)
 class NewSplits:
-    """What was made.
+    """New splits of a dataset.
 
     Attributes:
-        dataset: with the new splits in it.
-        pool: the split that was divided.
-        sizes: samples of each new split.
-        groups: how many groups of samples were kept together, each with two samples or more.
-        error: distance of prevalences between held-out part and pool, mean over labels and folds, a fraction.
-        random_error: the median of the same over 20 random splits.
+        dataset: Dataset with the new splits.
+        pool: Split that was divided.
+        sizes: Number of samples of each new split.
+        groups: Number of groups of two or more samples that were kept together.
+        error: Mean absolute difference of prevalence between held-out part and pool, over labels and folds, a fraction.
+        random_error: Median of this difference over 20 random splits.
     """
 
     dataset: Dataset
@@ -48,7 +48,7 @@ class NewSplits:
     random_error: float
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Content of `--json`."""
         return {
             "path": str(self.dataset.path),
             "pool": self.pool,
@@ -72,32 +72,32 @@ def split(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewSplits:
-    """Divide one split of a dataset, and add the parts to it.
+    """Divide one split of a dataset, and add the parts to the dataset.
 
-    The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... Where the pool is `train` itself
-    and is divided in two, it is kept whole as `trainval`. `test` is never touched. Persons of one image, samples that
-    share a value of `group`, and images that show the same photograph come into one part.
+    The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... If the pool is `train` and is
+    divided in two, the whole pool is kept as `trainval`. `test` is never divided. Persons of one image, samples with
+    the same value of `group`, and duplicate images are in one part.
 
     Args:
-        data: folder of a prepared dataset; the one prepared last where None.
-        val: share of the samples that is held out.
-        folds: make so many folds instead, each sample held out in one of them.
-        group: column of `groups_file` whose equal values belong together.
-        groups_file: CSV `filename,...`; by default the one that the dataset was prepared from.
-        pool: the split to divide; by default trainval, else all, else train.
-        prefix: put before the names of the new splits.
-        near_duplicates: look at the images, where they are there, for the same photograph twice.
-        seed: another seed, another division.
-        progress: is told what was filled in, and labels that a part lacks.
+        data: Folder of a prepared dataset; None: the dataset prepared last.
+        val: Share of the samples that is held out.
+        folds: Number of folds for cross-validation, instead of one validation split.
+        group: Column of `groups_file`; samples with equal values stay together.
+        groups_file: CSV `filename,...`; None: the one that the dataset was prepared from.
+        pool: Split to divide; None: trainval, otherwise all, otherwise train.
+        prefix: Prefix of the names of the new splits.
+        near_duplicates: Whether to keep duplicate images together, if the image files exist.
+        seed: Random seed.
+        progress: Receiver of notes, and of warnings about labels that a part lacks.
 
     Raises:
-        UsageError: shares, folds or a pool that make no sense, or names that are already taken.
-        DataError: no such dataset, split or column.
+        UsageError: The share, the number of folds or the pool is invalid, or a name is already used.
+        DataError: There is no such dataset, split or column.
     """
     if folds is None and not 0 < val < 1:
-        raise UsageError(f"--val {val}: give the share that is held out, between 0 and 1")
+        raise UsageError(f"--val {val}: must be a share between 0 and 1")
     if folds is not None and folds < 2:
-        raise UsageError(f"--folds {folds}: at least 2")
+        raise UsageError(f"--folds {folds}: must be at least 2")
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     divided = _pool(dataset, pool)
     names = _names(dataset, divided.split, folds, prefix)
@@ -113,42 +113,44 @@ def split(
         for chosen, name in zip((False, True), pair, strict=True)
     ]
     held_out_names = {second for _, second in names}
-    for made in parts:
-        if not len(made):
-            raise UsageError(f"split '{made.split}' would be empty: too few groups of samples; hold out another share")
-        for line in label_gaps(made).lines(NOT_SCORED if made.split in held_out_names else NOT_LEARNED):
+    for manifest in parts:
+        if not len(manifest):
+            raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the share")
+        consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
+        for line in label_gaps(manifest).lines(consequence):
             progress.warn(line)
     errors = [_error(divided.targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
     updated = _add(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
     return NewSplits(
         dataset=updated,
         pool=divided.split,
-        sizes={made.split: len(made) for made in parts},
+        sizes={manifest.split: len(manifest) for manifest in parts},
         groups=int((np.bincount(groups) > 1).sum()),
         error=_error(divided.targets, part, held_out),
         random_error=float(np.median(errors)),
     )
 
 
-def summary(made: NewSplits) -> Table:
-    """The new splits, and how well they keep prevalences."""
+def summary(splits: NewSplits) -> Table:
+    """Table of the new splits, and how well they keep prevalences."""
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
-    rows = tuple(Row((name, size)) for name, size in made.sizes.items())
+    rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
-        f"distance of prevalences: {100 * made.error:.3f} points; of random splits {100 * made.random_error:.3f}",
-        f"groups kept together: {made.groups:,}",
+        f"difference of prevalence: {100 * splits.error:.3f} points; random splits {100 * splits.random_error:.3f}",
+        f"groups kept together: {splits.groups:,}",
     )
-    return Table(f"{made.dataset.info.name}: {made.pool} divided", columns, rows, notes)
+    return Table(f"{splits.dataset.info.name}: {splits.pool} divided", columns, rows, notes)
 
 
-def _pool(dataset: Dataset, asked: str | None) -> Manifest:
-    made = dataset.info.source.get(MADE, {})
-    there = [name for name in dataset.info.splits if name not in made]
-    if asked == "test":
-        raise UsageError("test is never divided: what is tuned on a part of it is no test any more")
-    name = asked or next((name for name in POOLS if name in there), None)
+def _pool(dataset: Dataset, name: str | None) -> Manifest:
+    """Split to divide, without images that are also in `test`."""
+    written = dataset.info.source.get(MADE, {})
+    own = [split for split in dataset.info.splits if split not in written]
+    if name == "test":
+        raise UsageError("test is never divided, because tuning on a part of it would invalidate the test")
+    name = name or next((pool for pool in POOLS if pool in own), None)
     if name is None:
-        raise UsageError(f"{printable(dataset.path)}: none of {', '.join(POOLS)} to divide; name one with --from")
+        raise UsageError(f"{printable(dataset.path)}: no split {', '.join(POOLS)} to divide; set one with --from")
     manifest = dataset.manifest(name)
     if "test" not in dataset.info.splits:
         return manifest
@@ -157,17 +159,17 @@ def _pool(dataset: Dataset, asked: str | None) -> Manifest:
 
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:
-    """Names of training and held-out part, for each fold; a name of the source's own splits is refused."""
+    """Names of the training part and the held-out part of each fold; names of the source's own splits are refused."""
     pairs = [("train", "val")] if folds is None else [(f"fold{k}-train", f"fold{k}-val") for k in range(folds)]
     pairs = [(prefix + train, prefix + val) for train, val in pairs]
-    made = dataset.info.source.get(MADE, {})
+    written = dataset.info.source.get(MADE, {})
     for name in (name for pair in pairs for name in pair):
         if not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"--prefix '{printable(prefix)}': use letters, digits, - and _")
-        if name in dataset.info.splits and name not in made and not name == pool == "train":
+        if name in dataset.info.splits and name not in written and not name == pool == "train":
             raise UsageError(
-                f"{printable(dataset.path)}: has a split '{name}' of its own, which stays; "
-                "name the new ones with --prefix, or make --folds"
+                f"{printable(dataset.path)}: has a split '{name}' of its own, which is kept; "
+                "set --prefix for the new ones, or use --folds"
             )
     return pairs
 
@@ -177,28 +179,28 @@ def _error(targets: NDArray[np.int8], part: NDArray[np.intp], held_out: Sequence
 
 
 def _add(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
-    """Add the new splits and drop earlier ones whose names begin with `outdated`, all at once.
+    """Add the new splits and remove earlier ones whose names begin with `outdated`, atomically.
 
-    File by file, a kill in between would leave parts of two divisions, or a part where the whole was.
+    If files were replaced one by one, a kill could leave parts of two divisions, or a part in place of the whole.
     """
     info = dataset.info
     sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))
-    gone = [name for name in origins if outdated is not None and name.startswith(outdated)]
-    for name in gone:
+    removed = [name for name in origins if outdated is not None and name.startswith(outdated)]
+    for name in removed:
         del sizes[name], origins[name]
     whole, written = pool.split, list(parts)
-    if whole in {made.split for made in parts}:
+    if whole in {manifest.split for manifest in parts}:
         whole = "trainval"
         written.append(pool.subset(np.arange(len(pool)), whole))
-    sizes |= {made.split: len(made) for made in written}
-    origins |= {made.split: whole for made in parts}
+    sizes |= {manifest.split: len(manifest) for manifest in written}
+    origins |= {manifest.split: whole for manifest in parts}
     updated = msgspec.structs.replace(
         info,
         splits={name: sizes[name] for name in sorted(sizes, key=usual_order)},
         source={**info.source, MADE: origins},
     )
     with changed_folder(dataset.path) as folder:
-        for name in gone:
+        for name in removed:
             (folder / dataset.manifest_path(name).name).unlink(missing_ok=True)
         write(folder, updated, written)
     return Dataset(dataset.path, updated)

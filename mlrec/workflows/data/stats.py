@@ -1,4 +1,4 @@
-"""`mlrec stats`: look at a dataset before anything is trained on it."""
+"""`mlrec stats`: statistics of a dataset."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import report_findings
 
-LOOKED_AT = 300  # image headers read, at most
-ASSUMED = 0.8
+HEADERS_READ = 300  # largest number of image headers read
+ASSUMED = 0.8  # AP of every label in the power analysis
 
 
 def stats(
@@ -34,20 +34,20 @@ def stats(
     objects: bool = False,
     progress: Progress = SILENT,
 ) -> DataStatistics:
-    """What the dataset in the folder `data` holds.
+    """Compute statistics of a prepared dataset.
 
     Args:
-        data: a prepared dataset; the one prepared last where None.
-        assumed_ap: the AP of every label, 0 to 1, assumed in the power line.
-        predictions: scores of the tested split, whose bootstrap interval then makes the power line.
-        objects: read boxes and masks again from the annotations (COCO, VOC); boxes of persons are known anyway.
-        progress: is told warnings.
+        data: Folder of a prepared dataset; None: the dataset prepared last.
+        assumed_ap: AP of every label, 0 to 1, assumed by the power analysis.
+        predictions: Scores of the tested split; their bootstrap interval replaces the assumed AP.
+        objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always known.
+        progress: Receiver of warnings.
 
     Raises:
-        MlrecError: no such dataset, or predictions that do not fit it.
+        MlrecError: There is no such dataset, or the predictions do not fit it.
     """
     if not 0 < assumed_ap < 1:
-        raise UsageError(f"--ap {assumed_ap}: give a fraction between 0 and 1, such as 0.8")
+        raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
@@ -83,13 +83,16 @@ def stats(
 
 
 def _tested(manifests: Sequence[Manifest]) -> Manifest | None:
-    """The split that will be scored: test, else val, else the last; None where no label is known."""
-    labelled = {m.split: m for m in manifests if (m.targets == POSITIVE).any()}
-    return labelled.get("test") or labelled.get("val") or (list(labelled.values())[-1] if labelled else None)
+    """Split that will be scored: test, otherwise val, otherwise the last one; None without positives."""
+    labelled = {manifest.split: manifest for manifest in manifests if (manifest.targets == POSITIVE).any()}
+    for split in ("test", "val", *reversed(labelled)):
+        if split in labelled:
+            return labelled[split]
+    return None
 
 
 def _power(manifest: Manifest, assumed: float, predictions: Path | None, progress: Progress) -> Power | None:
-    amount = len(set(manifest.images))
+    images = len(set(manifest.images))
     if predictions is None:
         ranked = (manifest.targets == NEGATIVE).any(axis=0)  # without a negative a label has no AP
         half = expected_half_width(((manifest.targets == POSITIVE).sum(axis=0) * ranked).tolist(), assumed)
@@ -100,29 +103,33 @@ def _power(manifest: Manifest, assumed: float, predictions: Path | None, progres
         one_line(findings, DataError)
         report_findings([scores], findings, progress)
         interval = mAP_interval(scores.values, manifest.targets, groups=manifest.images, threshold=scores.threshold)
-        half = None if interval is None else interval.half_width
-        basis = f"bootstrap of {predictions.name}" + (f", mAP {100 * interval.value:.1f}" if interval else "")
-    return None if half is None else Power(manifest.split, amount, half, basis, images_needed(amount, half, WANTED))
+        if interval is None:
+            return None
+        half = interval.half_width
+        basis = f"bootstrap of {predictions.name}, mAP {100 * interval.value:.1f}"
+    if half is None:
+        return None
+    return Power(manifest.split, images, half, basis, images_needed(images, half, WANTED))
 
 
 def _image_sizes(manifests: Sequence[Manifest]) -> tuple[list[int], list[int]]:
-    """Widths and heights of some images, evenly chosen; none where the files are not there."""
-    there = list(dict.fromkeys((m.root, image) for m in manifests for image in m.images))
-    found = []
-    for k in np.linspace(0, len(there) - 1, min(LOOKED_AT, len(there))).astype(int):
-        root, image = there[k]
+    """Widths and heights of evenly chosen images; empty without image files."""
+    images = list(dict.fromkeys((manifest.root, image) for manifest in manifests for image in manifest.images))
+    sizes = []
+    for k in np.linspace(0, len(images) - 1, min(HEADERS_READ, len(images))).astype(int):
+        root, image = images[k]
         try:
-            found.append(decode.read_size(root / image))
-        except DataError:  # a dataset may be looked at without its images
+            sizes.append(decode.read_size(root / image))
+        except DataError:  # statistics do not need the image files
             continue
-    return [width for width, _ in found], [height for _, height in found]
+    return [width for width, _ in sizes], [height for _, height in sizes]
 
 
 def _areas(dataset: Dataset, manifests: Sequence[Manifest], objects: bool) -> NDArray[np.float64]:
     if objects:
         from mlrec.datasets.objects import load_objects
 
-        parts = [found.areas for manifest in manifests for found in load_objects(dataset, manifest.split)]
+        parts = [annotated.areas for manifest in manifests for annotated in load_objects(dataset, manifest.split)]
     else:
         parts = [m.boxes[:, 2] * m.boxes[:, 3] for m in manifests if m.boxes is not None]
     return np.concatenate([np.zeros(0), *parts])

@@ -1,4 +1,4 @@
-"""Decode every image of a dataset once, on all cores, before anything is trained on it."""
+"""Checks of the images of a dataset: decode every image once on all cores, and compare the splits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mlrec.utils.threads import thread_map
 
 @dataclass(frozen=True)
 class Verified:
-    """What decoding an image file told.
+    """Result of decoding an image file.
 
     Attributes:
-        size: width and height of the stored image, or None where it cannot be used.
-        digest: of the pixels: equal for files that differ in format or metadata only.
-        fault: why it cannot be used; empty where it can.
-        animated: it holds further frames or pages, which are ignored.
+        size: Width and height of the stored image; None if it cannot be used.
+        digest: Digest of the pixels, equal for files that differ in format or metadata only.
+        fault: Reason why the image cannot be used, or an empty string.
+        animated: Whether the file has further frames or pages, which are ignored.
     """
 
     size: tuple[int, int] | None
@@ -39,21 +39,21 @@ class Verified:
 
 
 def verify(root: Path, names: Sequence[str], progress: Progress) -> dict[str, Verified]:
-    """Decode the image files `names` below `root`; what each told, by name."""
+    """Decode the image files `names` below `root`; returns the result of each, by name."""
     check = partial(verify_image, root)
-    found: dict[str, Verified] = {}
+    results_by_name: dict[str, Verified] = {}
     with progress.task("decoding images", len(names)) as step, thread_map(check, names) as results:
         for name, verified in zip(names, results, strict=True):
-            found[name] = verified
+            results_by_name[name] = verified
             step()
-    return found
+    return results_by_name
 
 
 def verify_image(root: Path, name: str) -> Verified:
     """Read and decode one image file below `root`."""
     path = root / name
     if _leaves(path, root):
-        return Verified(None, fault=f"{printable(path)}: is a link that leaves the dataset; copy the file there")
+        return Verified(None, fault=f"{printable(path)}: links to a file outside of the dataset; copy the file")
     try:
         data = decode.read_image_file(path)
         stored = decode.decode_bytes(data, path)
@@ -64,32 +64,32 @@ def verify_image(root: Path, name: str) -> Verified:
 
 
 def _digest(pixels: NDArray[np.uint8]) -> str:
-    """A digest of the shape and the values of an image."""
+    """Digest of the shape and the pixels of an image."""
     content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=32)
     content.update(np.ascontiguousarray(pixels).data)
     return content.hexdigest()
 
 
 def note_images(
-    found: Mapping[str, Verified], stated: Mapping[str, tuple[int, int]], skip_bad: bool, findings: ValidationReport
+    images: Mapping[str, Verified], stated: Mapping[str, tuple[int, int]], skip_bad: bool, findings: ValidationReport
 ) -> None:
-    """Tell `findings` of unusable images (errors, or warnings with `skip_bad`), animations and wrong stated sizes."""
-    for name, verified in found.items():
+    """Report unusable images (errors, or warnings with `skip_bad`), animations, and wrong sizes in the annotation."""
+    for name, verified in images.items():
         if verified.size is None:
             if skip_bad:
-                findings.warn("images that cannot be used were left out", verified.fault)
+                findings.warn("images that cannot be used were skipped", verified.fault)
             else:
                 findings.errors.append(f"{verified.fault}, or use --skip-bad-images")
             continue
         if verified.animated:
-            findings.warn("only the first frame of an image with several is used", name)
+            findings.warn("only the first frame of an animated image is used", name)
         if name in stated and stated[name] != verified.size:
-            said, real = ("{}x{}".format(*size) for size in (stated[name], verified.size))
-            findings.warn("the annotation states another size than the image has", f"{name} ({said}, is {real})")
+            annotated, actual = ("{}x{}".format(*size) for size in (stated[name], verified.size))
+            findings.warn("the size in the annotation differs from the image", f"{name} ({annotated}, is {actual})")
 
 
 def _leaves(path: Path, root: Path) -> bool:
-    """Whether a file is a link to elsewhere. Folders may be links, as is common on clusters."""
+    """Whether a file is a link to a file outside of the dataset. Folders may be links, as is common on clusters."""
     try:
         real = os.path.realpath(path)
     except (OSError, ValueError):
@@ -103,15 +103,14 @@ def check_overlap(
 ) -> None:
     """Report images that two splits share but must not: an error, or a warning if `allowed`.
 
-    All pairs of splits are compared, except for those of which one holds the other by design, see
-    `splitnames.disjoint`. Next to a `trainval`, which is what is trained on, images that `train` and `val` share
-    are a warning only.
+    All pairs of splits are compared, except those of which one contains the other, see `split_names.disjoint`. If there
+    is a `trainval`, which is used for training, images that `train` and `val` share are a warning only.
 
     Args:
-        manifests: the splits.
-        digests: digests of the pixels of images by name, as far as they were read.
-        allowed: the user accepts shared images.
-        findings: where errors and warnings go.
+        manifests: All splits.
+        digests: Digests of the pixels of the images that were decoded, by name.
+        allowed: Whether the user accepts shared images.
+        findings: Collector of errors and warnings.
     """
     by_split = {manifest.split: dict.fromkeys(manifest.images) for manifest in manifests}
     pairs = [(later, earlier) for earlier, later in combinations(by_split, 2) if disjoint(earlier, later)]
@@ -119,9 +118,9 @@ def check_overlap(
         content = {digests[image]: image for image in by_split[other] if digests.get(image)}
         for image in by_split[held_out]:
             if image in by_split[other]:
-                twin = "is there, too"
+                twin = "is in both"
             elif digests.get(image) in content:
-                twin = f"has the same pixels as {printable(content[digests[image]])} there"
+                twin = f"has the same pixels as {printable(content[digests[image]])}"
             else:
                 continue
             if allowed:

@@ -216,7 +216,7 @@ def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path
     with pytest.raises(DataError) as caught:
         prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     text = str(caught.value)
-    assert "is the file sub/b.jpg, which is annotated, too" in text
+    assert "is the file sub/b.jpg, which is also annotated" in text
     assert "it could be any of x/c.jpg, y/c.jpg; write the whole path" in text
 
 
@@ -251,7 +251,7 @@ def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
     assert summary(dataset).footnotes[-1] == "skipped: 1 image that cannot be used"
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / name).unlink()
-    with pytest.raises(DataError, match="split 'all': holds no sample"):
+    with pytest.raises(DataError, match="split 'all': has no samples"):
         prepare("csv", source, out=tmp_path / "data", skip_bad_images=True)
 
 
@@ -269,7 +269,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_a_link_to_a_folder_is_not(tmp
     assert len(prepare("csv", source, out=tmp_path / "data").manifest("all")) == 2
     shutil.move(tmp_path / "set" / "a.jpg", tmp_path / "a.jpg")
     (tmp_path / "set" / "a.jpg").symlink_to(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg: is a link that leaves the dataset"):
+    with pytest.raises(DataError, match=r"a\.jpg: links to a file outside of the dataset"):
         prepare("csv", source, out=tmp_path / "data")
 
 
@@ -287,7 +287,7 @@ def test_no_image_is_in_two_splits(tmp_path: Path, splits: tuple[str, ...], by_c
         folder.mkdir(exist_ok=True)
         (folder / f"{split}.csv").write_text(f"filename,dog\n{split}.jpg,1\n{shared},1\n")
     options = ReadOptions(images=tmp_path / "images")
-    said = "has the same pixels as copy of" if by_content else "shared.jpg is there, too"
+    said = "has the same pixels as copy of" if by_content else "shared.jpg is in both"
     with pytest.raises(DataError, match=said) as caught:
         prepare("csv", folder, out=tmp_path / "data", options=options)
     assert "--allow-overlap" in str(caught.value)
@@ -309,7 +309,7 @@ def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
     assert dataset.manifest("train").labels == ("caf\u00e9", "cat")
     assert dataset.manifest("train").targets.tolist() == [[0, 1], [1, 0]]
     warned = " ".join(dataset.info.warnings)
-    assert "option that does not concern this kind of source was ignored: year for yolo" in warned
+    assert "option that this kind of source does not use was ignored: year for yolo" in warned
     with pytest.raises(UsageError, match="names 'cat' twice"):
         prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("cat", "cat ")))
     with pytest.raises(DataError, match="no label 'Cat'; did you mean 'cat'"):
@@ -372,9 +372,9 @@ def test_boxes_are_repaired_and_those_without_area_left_out(tmp_path: Path, sour
     assert manifest.boxes is not None
     assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
     assert dataset.info.skipped == {"boxes without area": 2}
-    assert heard.warned[0] == "the annotation states another size than the image has: a.jpg (99x12, is 16x12)"
-    assert "boxes whose corners stood in the other order were turned round: a.jpg#1" in heard.warned
-    assert "boxes without area inside their image were left out: 2 times, first a.jpg#2" in heard.warned
+    assert heard.warned[0] == "the size in the annotation differs from the image: a.jpg (99x12, is 16x12)"
+    assert "boxes with corners in the other order were corrected: a.jpg#1" in heard.warned
+    assert "boxes without area inside their image were skipped: 2 times, first a.jpg#2" in heard.warned
 
 
 def test_a_box_that_two_splits_have_is_counted_once_and_one_that_no_pixel_fills_is_none(
@@ -410,15 +410,15 @@ def test_the_first_frame_of_an_animation_is_told(tmp_path: Path) -> None:
     photograph(tmp_path / "b.png", 0)
     heard = Heard()
     prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", progress=heard)
-    assert heard.warned == ["only the first frame of an image with several is used: a.gif"]
+    assert heard.warned == ["only the first frame of an animated image is used: a.gif"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a\nb"])
 def test_a_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     if name:
-        with pytest.raises(UsageError, match="is no folder name"):
+        with pytest.raises(UsageError, match="is not a valid folder name"):
             prepare("csv", csv(tmp_path), out=tmp_path / "data", name=name)
-    with pytest.raises(UsageError, match=r"'csb' is no source: .*; did you mean 'csv'\?"):
+    with pytest.raises(UsageError, match=r"'csb' is not a kind of source: .*; did you mean 'csv'\?"):
         prepare("csb", tmp_path)
 
 
@@ -474,7 +474,7 @@ def test_shared_files_of_train_and_val_are_a_warning_beside_trainval(tmp_path: P
         lines = [f"{name}.jpg,{int(name == 'shared')}" for name in rows.split()]
         (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
     dataset = prepare("csv", tmp_path, out=tmp_path / "data", options=ReadOptions(images=tmp_path / "images"))
-    assert dataset.info.warnings == ["splits 'val' and 'train' share images: shared.jpg is there, too"]
+    assert dataset.info.warnings == ["splits 'val' and 'train' share images: shared.jpg is in both"]
 
 
 def test_the_same_pixels_in_another_format_are_the_same_image(tmp_path: Path) -> None:
@@ -494,7 +494,7 @@ def test_benchmarks_may_hold_a_photograph_twice_in_train_and_val(tmp_path: Path)
         lines = [f"{name}.png,{int(name in 'ac')}" for name in rows]
         (tmp_path / f"{split}.csv").write_text("\n".join(["filename,dog", *lines]) + "\n")
     dataset = prepare("csv", tmp_path, out=tmp_path / "data", options=ReadOptions(images=tmp_path / "images"))
-    assert dataset.info.warnings == ["splits 'val' and 'train' share images: c.png has the same pixels as a.png there"]
+    assert dataset.info.warnings == ["splits 'val' and 'train' share images: c.png has the same pixels as a.png"]
 
 
 def test_labels_without_a_known_negative_are_counted_and_named(tmp_path: Path) -> None:

@@ -84,5 +84,5 @@ def test_the_picture(tmp_path: Path) -> None:
     draw(found, tmp_path / "pets.png")
     with Image.open(tmp_path / "pets.png") as picture:
         assert min(picture.size) > 500
-    with pytest.raises(UsageError, match=r"--figure .*unknown ending; write a .png, .svg, .pdf file"):
+    with pytest.raises(UsageError, match=r"--figure .*unknown extension; use .png, .svg, .pdf"):
         draw(found, tmp_path / "pets.txt")

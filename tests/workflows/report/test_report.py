@@ -143,9 +143,9 @@ def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--out", "r.pdf"], "--out r.pdf: unknown ending; write a .txt, .md, .tex, .csv, .json, .html file"),
-        (["--out", "r"], "--out r: unknown ending"),
-        (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown ending"),
+        (["--out", "r.pdf"], "--out r.pdf: unknown extension; use .txt, .md, .tex, .csv, .json, .html"),
+        (["--out", "r"], "--out r: unknown extension"),
+        (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown extension"),
         (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: that ending is json's"),
     ],
 )
@@ -170,7 +170,7 @@ def test_each_ending_is_written_in_its_format(tmp_path, ending):
 def test_figures_of_unknown_endings_are_refused_before_the_work(tmp_path, words):
     done = CliRunner().invoke(app, [part.format(data=tmp_path / "none") for part in words])
     assert type(done.exception) is UsageError
-    assert "unknown ending; write a .png" in str(done.exception)
+    assert "unknown extension; use .png" in str(done.exception)
 
 
 def test_a_hundred_runs_take_less_than_a_second_without_torch(tmp_path):
