@@ -17,6 +17,8 @@ def label_errors(
     predictions: Annotated[
         Path | None, typer.Option(help="Scores of --split by a model not trained on it; then nothing is trained.")
     ] = None,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     recipe: Annotated[str, typer.Option(help="Recipe of the training.")] = "demo",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A key and its value, as key=value; repeatable.")
@@ -40,6 +42,7 @@ def label_errors(
     doubts = workflow.label_errors(
         None if data is None else Path(data),
         predictions=predictions,
+        kind=options.score_kind(logits, probabilities),
         split_name=split,
         folds=folds,
         flags=given,

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from mlrec import config
+from mlrec.metrics.conventions import ScoreKind
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.progress import Progress
 
@@ -23,6 +24,10 @@ Labels = Annotated[
     typer.Option(
         help='Score these labels only: a,b,c; a name that holds a comma in quotes: "a,b",c.', metavar="A,B,..."
     ),
+]
+Logits = Annotated[bool, typer.Option("--logits", help="Scores of a .csv are logits.")]
+Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Scores of a .csv are probabilities [default: by the values].")
 ]
 Conventions = Annotated[str, typer.Option(help="How to score: mlrec, csra, csra-wider, macro-f1, voc2010, ...")]
 Data = Annotated[Path | None, typer.Option(help="Folder of a prepared dataset [default: the one prepared last].")]
@@ -58,6 +63,19 @@ def names(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [unicodedata.normalize("NFC", name) for name in config.parse_names(text)]
+
+
+def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
+    """The kind of scores that `--logits` or `--probabilities` states; None without either.
+
+    Raises:
+        UsageError: both flags are given.
+    """
+    if logits and probabilities:
+        raise UsageError("--logits and --probabilities exclude each other; give one")
+    if logits:
+        return "logits"
+    return "probabilities" if probabilities else None
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:

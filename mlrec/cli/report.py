@@ -59,6 +59,8 @@ def report(
         Path | None, typer.Option(help="With --compare of score files: CSV, manifest or data folder of what is true.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="With --truth: which of its splits.")] = None,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     resamples: Annotated[
         int, typer.Option(help="With --compare and --by-size: how often to draw.", min=100, max=1_000_000)
     ] = 1000,
@@ -88,6 +90,7 @@ def report(
     }  # fmt: skip
     view = _only_one(views)
     _goes_with(view, ("--compare",), {"--truth": truth, "--split": split})
+    _goes_with(view, ("--compare",), {"--logits": logits or None, "--probabilities": probabilities or None})
     _goes_with(view, ("", "--table", "--figure", "--study"), {"--plots": plots})
     _goes_with(view, ("", "--table", "--figure", "--study", "--by-label"), {"--intervals": intervals or None})
     _goes_with(view, ("", "--table", "--figure", "--by-label"), {"--each": each or None})
@@ -104,8 +107,8 @@ def report(
 
         a, b = ([Path(path) for path in options.names(side) or ()] for side in compare)
         tables = compare_runs(
-            a, b, truth=truth, split=split, conventions=conventions, labels=chosen, resamples=resamples,
-            progress=terminal,
+            a, b, truth=truth, split=split, kind=options.score_kind(logits, probabilities), conventions=conventions,
+            labels=chosen, resamples=resamples, progress=terminal,
         )  # fmt: skip
     elif by_size:
         from mlrec.workflows.report.by_size import size_report

@@ -19,6 +19,8 @@ def stats(
     predictions: Annotated[
         Path | None, typer.Option(help="Scores of the tested split (.npz or .csv): the power line measures instead.")
     ] = None,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     objects: Annotated[bool, typer.Option("--objects", help="Read boxes and masks again for object sizes.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw it, too: a .png, .svg or .pdf file.")] = None,
     json: options.Json = False,
@@ -35,7 +37,14 @@ def stats(
         from mlrec.reports.figures.dataset_figure import SUFFIXES, draw
 
         check_ending(picture, SUFFIXES, "--picture")
-    found = workflow.stats(data, assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal)
+    found = workflow.stats(
+        data,
+        assumed_ap=ap,
+        predictions=predictions,
+        kind=options.score_kind(logits, probabilities),
+        objects=objects,
+        progress=terminal,
+    )
     if picture is not None:
         draw(found, picture)
         terminal.say(f"picture: {picture}")

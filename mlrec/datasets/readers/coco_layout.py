@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         UsageError: own files without a split for each.
     """
     if options.annotations:
-        return _own_parts(path, options)
+        return _own_parts(path, options, findings)
     if options.splits:
         raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
     folder = path / "annotations"
@@ -61,18 +61,19 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
             findings.warn(f"split '{split}' is absent, because its file is missing", missing)
     root = (options.images or path).absolute()
     parts = [
-        Part(split, years[year][split], root, _image_folder(root, split, year, findings))
+        Part(split, years[year][split], root, _image_folder(root, split, years[year][split], findings))
         for split in sorted(years[year], key=usual_order)
     ]
     return f"coco{year}" if year else path.absolute().name, parts
 
 
-def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
+def _own_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
     """The files that were named, one a split: called by the file where it is one, else by the folder of the images."""
     files = options.annotations
     root = (options.images or path).absolute()
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
+    _check_names(files, options.split_names, "--annotations", findings)
     splits = tuple(known_split(split) or split for split in options.splits)
     splits = splits or tuple(_split_of(file, options.split_names) or WHOLE for file in files)
     if len(splits) != len(files):
@@ -97,10 +98,14 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
             findings.error(f"{file}", f"is of split '{split}', as {printable(other.name)} is; keep one")
-    for own in given:
-        if own not in {_named(file)[0] for file in files}:
-            findings.error("--splits", f"{printable(folder)}: no annotation file of split '{printable(own)}'")
+    _check_names(files, given, printable(folder), findings)
     return years
+
+
+def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
+    """Report names of `--splits` that are in the name of no annotation file."""
+    for own in sorted(given.keys() - {_named(file)[0] for file in files}):
+        findings.error("--splits", f"{where}: no annotation file of split '{printable(own)}'")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:
@@ -122,9 +127,11 @@ def _named(file: Path) -> tuple[str, str]:
     return (match["split"].casefold(), match["year"] or "") if match else ("", "")
 
 
-def _image_folder(root: Path, split: str, year: str, findings: ValidationReport) -> str:
-    usual = f"{split}{year}"
-    for folder in (usual, f"images/{usual}", *_other_spellings(root, split, year)):
+def _image_folder(root: Path, split: str, file: Path, findings: ValidationReport) -> str:
+    """The folder of a split's images: called like its annotation file, like the split, or by another name for it."""
+    year, usual = _named(file)[1], f"{split}{_named(file)[1]}"
+    own = file.stem.removeprefix("instances_")
+    for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
         if (root / folder).is_dir():
             return folder
         if target := _link_in_words(root, folder):
