@@ -110,7 +110,9 @@ def _warn_unjudged(doubts: LabelErrors, progress: Progress) -> None:
     names = [name for name, enough in zip(doubts.manifest.labels, doubts.review.enough, strict=True) if not enough]
     if names:
         named = ", ".join(map(printable, names))
-        progress.warn(f"nothing to review in {len(names)} labels without a known positive or negative: {named}")
+        progress.warn(
+            f"nothing to review in {counted(len(names), 'label')} without a known positive or negative: {named}"
+        )
 
 
 def _out_of_fold(
@@ -205,7 +207,7 @@ def summary(doubts: LabelErrors) -> Table:
     )
     total, expected = int(review.flags.sum()), float(review.expected.sum())
     notes = (
-        f"{total:,} annotations to review; about {expected:,.0f} errors expected (confident learning)",
+        f"{counted(total, 'annotation')} to review; about {expected:,.0f} errors expected (confident learning)",
         f"with probabilities: {doubts.folder / TABLE}",
         f"pictures: {doubts.folder / SHEET}",
     )

@@ -44,7 +44,8 @@ def test_files_that_are_no_split_are_a_warning_and_those_of_other_tasks_are_not(
         write(root / "annotations" / name, "x.jpg")
     reading, findings = read(root)
     unused = [line for line in findings.warnings if "were not used" in line]
-    assert len(unused) == 1 and "3 times" in unused[0]
+    assert len(unused) == 1
+    assert "3 times" in unused[0]
     assert [manifest.split for manifest in reading.manifests] == ["train", "val"]
 
 
@@ -52,9 +53,11 @@ def test_names_of_splits_that_no_annotation_file_has_are_an_error(root: Path) ->
     own = (root / "annotations/instances_val2017.json",)
     for options in ({}, {"annotations": own}):
         _, findings = read(root, split_names={"minival": "test", "val": "val"}, **options)
-        assert len(findings.errors) == 1 and "no annotation file of split 'minival'" in findings.errors[0]
+        assert len(findings.errors) == 1
+        assert "no annotation file of split 'minival'" in findings.errors[0]
     reading, findings = read(root, split_names={"val": "test"}, annotations=own)
-    assert not findings.errors and [manifest.split for manifest in reading.manifests] == ["test"]
+    assert not findings.errors
+    assert [manifest.split for manifest in reading.manifests] == ["test"]
 
 
 @pytest.mark.parametrize("folder", ["valid2017", "images/valid2017"])
