@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlrec.reports.render.table import Column
-from mlrec.utils.errors import counted
 
 WITHOUT_NEGATIVE = "¶"  # at precisions (and F1) that count labels without a known negative
 SHOWN = 20  # names in a note
@@ -16,16 +15,14 @@ def undefined_note(labels: Sequence[str], among: int) -> str:
     """Name the labels that are left out of mAP, of all that were scored."""
     more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
     named = ", ".join(labels[:SHOWN]) + more
-    count = f"{len(labels)} of {counted(among, 'label')}"
-    return f"no AP for {count}, without a known positive or without a known negative: {named}"
+    return f"no AP for {len(labels)} of {among} labels, without a known positive or without a known negative: {named}"
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
     """A note if labels have no known negative; `counts` as in `Metrics.counts`."""
     number = counts.get("without_negative", 0)
-    if not number:
-        return []
-    return [f"{counted(number, 'label')} without a known negative: any prediction of them counts as right"]
+    what = "label" if number == 1 else "labels"
+    return [f"{number} {what} without a known negative: any prediction of them counts as right"] if number else []
 
 
 def precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:

@@ -39,7 +39,8 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         UsageError: own files without a split for each.
     """
     if options.annotations:
-        return _own_parts(path, options, findings)
+        _check_names(options.annotations, options.split_names, "--annotations", findings)
+        return _own_parts(path, options)
     if options.splits:
         raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
     folder = path / "annotations"
@@ -61,19 +62,18 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
             findings.warn(f"split '{split}' is absent, because its file is missing", missing)
     root = (options.images or path).absolute()
     parts = [
-        Part(split, years[year][split], root, _image_folder(root, split, years[year][split], findings))
+        Part(split, years[year][split], root, _image_folder(root, split, year, findings, years[year][split]))
         for split in sorted(years[year], key=usual_order)
     ]
     return f"coco{year}" if year else path.absolute().name, parts
 
 
-def _own_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
+def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     """The files that were named, one a split: called by the file where it is one, else by the folder of the images."""
     files = options.annotations
     root = (options.images or path).absolute()
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
-    _check_names(files, options.split_names, "--annotations", findings)
     splits = tuple(known_split(split) or split for split in options.splits)
     splits = splits or tuple(_split_of(file, options.split_names) or WHOLE for file in files)
     if len(splits) != len(files):
@@ -127,10 +127,10 @@ def _named(file: Path) -> tuple[str, str]:
     return (match["split"].casefold(), match["year"] or "") if match else ("", "")
 
 
-def _image_folder(root: Path, split: str, file: Path, findings: ValidationReport) -> str:
+def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
     """The folder of a split's images: called like its annotation file, like the split, or by another name for it."""
-    year, usual = _named(file)[1], f"{split}{_named(file)[1]}"
-    own = file.stem.removeprefix("instances_")
+    usual = f"{split}{year}"
+    own = usual if file is None else file.stem.removeprefix("instances_")
     for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
         if (root / folder).is_dir():
             return folder

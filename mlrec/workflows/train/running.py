@@ -31,7 +31,7 @@ from mlrec.training.losses import Loss, loss_function
 from mlrec.training.prediction import predict, predict_features
 from mlrec.training.throughput import Meter
 from mlrec.utils import processes, signals
-from mlrec.utils.errors import MlrecError, counted
+from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import Progress, Step
 from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.evaluate import write_scores
@@ -79,9 +79,7 @@ def run(
         ExitStack() as held,
     ):  # fmt: skip
         each = setup.per_process(config)
-        spread = ""
-        if processes.world_size() > 1:
-            spread = f", {counted(each, 'sample')} in each of {processes.world_size()} processes"
+        spread = f", {each} samples in each of {processes.world_size()} processes" if processes.world_size() > 1 else ""
         progress.say(f"device: {device}, precision {precision}{spread}")
         with distributed.first_on_machine():
             model = setup.build_model(config, plan.train, paper=plan.paper, empty=resumed is not None)

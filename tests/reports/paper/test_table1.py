@@ -7,7 +7,6 @@ import json
 import pytest
 
 from mlrec.reports.paper.figure1 import lam_table
-from mlrec.reports.paper.imagenet import AccuracySweep, accuracy_row
 from mlrec.reports.paper.table1 import Gain, LamSweep, Own, sweeps_of, table_1
 from mlrec.reports.results import result_of
 from mlrec.runs.record import Run
@@ -103,29 +102,3 @@ def test_the_row_without_lambda_names_the_pooling_that_the_model_has(head, name)
     scores = {form: {"mAP": 0.5, "CF1": 0.4, "OF1": 0.3} for form in ("raw", "divided")}
     sweep = LamSweep(**SWEEP, head=head, metrics=dict.fromkeys(("zero", "fixed", "best"), scores))
     assert lam_table(sweep, "t").rows[0].cells[0] == name
-
-
-@pytest.mark.parametrize(
-    ("backbone", "weights", "why"),
-    [
-        ("resnet101.tv_in1k", "", None),
-        ("resnet101.a1h_in1k", "", "weights a1h_in1k"),
-        ("resnet101", "/home/me/x.pth", "weights of a file"),
-        ("vit_base_patch16_224.orig_in21k_ft_in1k", "", None),
-        ("vit_base_patch16_224.augreg_in21k_ft_in1k", "", "weights augreg_in21k_ft_in1k"),
-    ],
-)
-def test_imagenet_rows_of_other_weights_stand_apart(backbone, weights, why):
-    gain = Gain(0.01, 0.0, 0.02)
-    sweep = AccuracySweep(
-        backbone=backbone, weights=weights, resolution=224, data="val", samples=50_000, classes=1000,
-        class_token=False, published=[0.7, 0.9], lams=[0.0, 0.1], top1=[0.7, 0.71], top5=[0.9, 0.91], fixed_lam=0.1,
-        best_lam=0.1, gain=gain, fixed_gain=gain,
-    )  # fmt: skip
-    row = accuracy_row(sweep)
-    printed = {row.group for row in rows(table_1([]), "paper")}
-    assert "/home/me" not in str(row.cells)
-    if why is None:
-        assert row.group in printed
-    else:
-        assert row.group.endswith(f"not comparable with the paper's, {why}")
