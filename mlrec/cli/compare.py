@@ -31,6 +31,8 @@ def compare(
     by_label: Annotated[bool, typer.Option("--by-label", help="AP of each label, one column per method.")] = False,
     truth: Annotated[Path | None, typer.Option(help="Truth of score files: a CSV, manifest or dataset folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of --truth.")] = None,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     labels: options.Labels = None,
     conventions: Annotated[
         str | None, typer.Option(help="Scoring conventions [default: the runs' own].", metavar="NAME")
@@ -56,6 +58,7 @@ def compare(
     view = "--by-size" if by_size else ""
     view = "--by-label" if by_label else view
     goes_with(view, ("",), {"--truth": truth, "--split": split})
+    goes_with(view, ("",), {"--logits": logits or None, "--probabilities": probabilities or None})
     goes_with(view, ("", "--by-label"), {"--conventions": conventions})
     goes_with(view, ("--by-label",), {"--intervals": intervals or None, "--per-run": per_run or None})
     name, chosen, terminal = format_name(format_, out, json), options.names(labels), console.Terminal()
@@ -75,8 +78,8 @@ def compare(
 
         ours, theirs = _two(sides)
         tables = compare_runs(
-            ours, theirs, truth=truth, split=split, conventions=conventions, labels=chosen, resamples=resamples,
-            progress=terminal,
+            ours, theirs, truth=truth, split=split, kind=options.score_kind(logits, probabilities),
+            conventions=conventions, labels=chosen, resamples=resamples, progress=terminal,
         )  # fmt: skip
     emit(tables, name, out, full)
 

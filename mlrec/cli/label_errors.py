@@ -19,6 +19,8 @@ def label_errors(
     predictions: Annotated[
         Path | None, typer.Option(help="Scores of --split by a model that was not trained on it; nothing is trained.")
     ] = None,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     recipe: Annotated[str, typer.Option(help="Name of a recipe.", metavar="NAME")] = "demo",
     settings: options.Settings = None,
     out: Annotated[Path, typer.Option(help="Folder of the list, the contact sheet and the runs of the folds.")] = Path(
@@ -41,6 +43,7 @@ def label_errors(
     errors = workflow.label_errors(
         None if data is None else Path(data),
         predictions=predictions,
+        kind=options.score_kind(logits, probabilities),
         split_name=split,
         folds=folds,
         flags=given,

@@ -13,6 +13,7 @@ import typer
 
 from mlrec import config
 from mlrec.cli import console
+from mlrec.metrics.conventions import ScoreKind
 from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.progress import Progress
@@ -23,6 +24,10 @@ Top3 = Annotated[bool, typer.Option("--top3", help="Metrics of the three highest
 Labels = Annotated[
     str | None,
     typer.Option(help='Labels to score; a name with a comma is quoted: "a,b",c.', metavar="A,B,..."),
+]
+Logits = Annotated[bool, typer.Option("--logits", help="Scores of a .csv file are logits.")]
+Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Scores of a .csv file are probabilities [default: by the values].")
 ]
 Conventions = Annotated[
     str, typer.Option(help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, ...", metavar="NAME")
@@ -110,6 +115,19 @@ def names(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [unicodedata.normalize("NFC", name) for name in config.parse_names(text)]
+
+
+def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
+    """The kind of scores that `--logits` or `--probabilities` states; None without either.
+
+    Raises:
+        UsageError: both flags are given.
+    """
+    if logits and probabilities:
+        raise UsageError("--logits and --probabilities exclude each other; give one")
+    if logits:
+        return "logits"
+    return "probabilities" if probabilities else None
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:

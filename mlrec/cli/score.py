@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.metrics.conventions import ScoreKind
-from mlrec.utils.errors import UsageError
 
 
 def score(
@@ -21,10 +19,8 @@ def score(
         Path | None,
         typer.Argument(help="Truth: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
     ] = None,
-    logits: Annotated[bool, typer.Option("--logits", help="Scores of the .csv are logits.")] = False,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Scores of the .csv are probabilities [default: by the values].")
-    ] = False,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     split: Annotated[str | None, typer.Option(help="Split of the truth, if it holds several.")] = None,
     top3: options.Top3 = False,
     labels: options.Labels = None,
@@ -46,14 +42,11 @@ def score(
     from mlrec.reports.runs_table import scored_tables
     from mlrec.workflows.evaluate import score as workflow
 
-    if logits and probabilities:
-        raise UsageError("--logits and --probabilities exclude each other; give one")
-    stated: ScoreKind | None = "probabilities" if probabilities else None
     metrics = workflow.score(
         predictions,
         truth,
         split=split,
-        kind="logits" if logits else stated,
+        kind=options.score_kind(logits, probabilities),
         labels=options.names(labels),
         conventions=conventions,
         progress=console.Terminal(),

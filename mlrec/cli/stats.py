@@ -19,6 +19,8 @@ def stats(
         Path | None,
         typer.Option(help="Scores of the test split (.npz or .csv) for the power analysis instead of --ap."),
     ] = None,
+    logits: options.Logits = False,
+    probabilities: options.Probabilities = False,
     objects: Annotated[bool, typer.Option("--objects", help="Object sizes, from boxes and masks.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Figure to write: a .png, .svg or .pdf file.")] = None,
     json: options.Json = False,
@@ -38,7 +40,12 @@ def stats(
 
         check_ending(figure, SUFFIXES, "--figure")
     statistics = workflow.stats(
-        options.one_dataset(dataset, data), assumed_ap=ap, predictions=predictions, objects=objects, progress=terminal
+        options.one_dataset(dataset, data),
+        assumed_ap=ap,
+        predictions=predictions,
+        kind=options.score_kind(logits, probabilities),
+        objects=objects,
+        progress=terminal,
     )
     if figure is not None:
         draw(statistics, figure)

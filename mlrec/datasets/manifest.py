@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.names import holds_control, image_name
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import atomic_write, read_bytes
 
 FORMAT = "mlrec-manifest/1"
@@ -314,7 +314,7 @@ def _targets(
                 if name not in column:
                     findings.error(
                         f"{path}: line {row + 2}",
-                        f"'{printable(name)}' is not one of the {len(labels)} labels{nearest(name, labels)}",
+                        f"'{printable(name)}' is not one of the {counted(len(labels), 'label')}{nearest(name, labels)}",
                     )
                 elif targets[row, column[name]] not in (NEGATIVE, value):
                     findings.error(f"{path}: line {row + 2}", f"'{printable(name)}' is both positive and unknown")

@@ -264,7 +264,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
         "no known negative, so their precision is 1 wherever they are predicted": positive & ~negative,
     }
     return [
-        f"no AP for {int(flags.sum())} of {len(labels)} labels, {reason}: "
+        f"no AP for {int(flags.sum())} of {counted(len(labels), 'label')}, {reason}: "
         + ", ".join(printable(label) for label, flag in zip(labels, flags, strict=True) if flag)
         for reason, flags in reasons.items()
         if flags.any()

@@ -21,10 +21,10 @@ from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import read_text
 
-OUTSIDE = "negative scores: all were taken as logits; mlrec score --logits states it without this warning"
-INSIDE = "all logits of an .npz are in [0, 1]; if they are probabilities, the threshold logit >= 0 predicts every label"
+OUTSIDE = "negative scores: all were taken as logits; --logits states it without this warning"
+INSIDE = "no logit of an .npz is negative; if they are probabilities or percentages, logit >= 0 predicts every label"
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
-DECIDED = "all scores are in [0, 1]: taken as probabilities (mlrec score --probabilities or --logits states the kind)"
+DECIDED = "all scores are in [0, 1]: taken as probabilities (--probabilities or --logits states the kind)"
 PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
@@ -134,7 +134,7 @@ def read_scores(
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores if labels is None else scores.of_labels(labels)
-        if kind is None and scores.values.size and scores.values.min() >= 0 and scores.values.max() <= 1:
+        if kind is None and scores.values.size and scores.values.min() >= 0:
             findings.warn(INSIDE, str(path))
         return scores
     if suffix == ".csv":
@@ -167,7 +167,7 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
     """Read the numbers of a CSV; their kind is decided later."""
-    file = read_csv(path, findings, PredictionsError)
+    file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
     ids = tuple(cells[0].strip() for cells in file.rows)
     for row, name in enumerate(ids):
         if not name:
@@ -175,12 +175,14 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
     for name in duplicates_in(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
-    known = file.columns[2:] if file.columns[:2] == PREDICT_COLUMNS else file.columns[1:]
+    # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.
+    first = len(PREDICT_COLUMNS) if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS else 1
+    known = file.columns[first:]
     names = known if labels is None else labels
     for name in names:
         if name not in known:
             findings.error(f"{path}", f"no label '{printable(name)}'{nearest(name, known)}")
-    columns = [file.columns.index(name) for name in names if name in known]
+    columns = [first + known.index(name) for name in names if name in known]
     values = _numbers(file, columns, findings)
     one_line(findings, PredictionsError)
     return Scores(path, tuple(names), ids, values, "probabilities")

@@ -10,8 +10,9 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,10 @@ import numpy as np
 
 from mlrec import __version__
 from mlrec.datasets import dataset as folders
+from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError, counted, printable
 from mlrec.utils.progress import SILENT, Progress
@@ -258,21 +261,17 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
     yield Check("data", "ok", f"{printable(dataset.path)}: {counted(len(dataset.info.labels), 'label')}; {sizes}")
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
-    shared = _overlap(manifests)
-    if shared:
-        yield Check("splits", "warning", shared, "scores on it are too high; divide again with mlrec split")
+    for shared in _overlaps(list(manifests.values())):
+        yield Check("splits", "warning", shared, "scores on them are too high; split again with mlrec split")
     found.append(dataset)
 
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
-    """Check the labels for positives, and decode some images."""
+    """Check that labels have an AP, and decode some images."""
     from mlrec.datasets.images.decode import decode
 
-    empty = [label for label, hits in zip(manifest.labels, (manifest.targets == 1).sum(0), strict=True) if not hits]
-    if empty:
-        few = ", ".join(printable(label) for label in empty[:5]) + (", ..." if len(empty) > 5 else "")
-        text = f"{len(empty)} of {counted(len(manifest.labels), 'label')} have no positive: {few}"
-        yield Check(f"labels of {name}", "warning", text, "they have no AP there and do not count in mAP")
+    for line in label_gaps(manifest).lines():
+        yield Check(f"labels of {name}", "warning", line, "they are left out of mAP; annotate more, or split again")
     places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
     bad, begun = [], time.perf_counter()
     for place in places:
@@ -288,15 +287,13 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
         yield Check(f"images of {name}", "ok", f"{len(places)} tried, {each:.1f} ms each")
 
 
-def _overlap(manifests: dict[str, Manifest]) -> str:
-    """Find images of `test` or `val` that are also in a split for training."""
-    pairs = (("train", "val"), ("train", "test"), ("trainval", "test"))
-    for first, second in pairs:
-        if first in manifests and second in manifests:
-            both = set(manifests[first].images) & set(manifests[second].images)
-            if both:
-                return f"{first} and {second} share {counted(len(both), 'image')}, such as {printable(min(both))}"
-    return ""
+def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Find pairs of splits that share images but must not, see `split_names.disjoint`."""
+    for first, second in combinations(manifests, 2):
+        both = set(first.images) & set(second.images)
+        if both and disjoint(first.split, second.split):
+            count = counted(len(both), "image")
+            yield f"{first.split} and {second.split} share {count}, such as {printable(min(both))}"
 
 
 def _settings(

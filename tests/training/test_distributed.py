@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +36,7 @@ NAMES = tuple(f"of{size}" for size in SIZES)
 
 TRAIN = f"""
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from mlrec.workflows.train.train import train
 train({FLAGS!r} | {{"data": sys.argv[2]}}, out=Path(sys.argv[1]).parent, name=Path(sys.argv[1]).name)
@@ -48,11 +50,13 @@ while RunRecord.load(sys.argv[1]).status != "finished":
 """
 RESUME = """
 import sys
+from collections.abc import Iterator
 from mlrec.workflows.train.train import resume
 resume(sys.argv[1])
 """
 EVALUATE = """
 import sys
+from collections.abc import Iterator
 from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
 for split in sys.argv[4:]:
     machine = RuntimeOptions(batch_size=4, workers=0, device="cpu")
@@ -197,6 +201,16 @@ def digests(run: Path, processes: int) -> list[str]:
     return [sha256(run / f"eval-tiny-{name}" / file) for name in NAMES for file in files]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as each process of `torchrun` has: sums over more threads are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_predictions_are_the_same_bytes_for_any_number_of_processes(pair: Run, splits: Path) -> None:
     by_two = digests(pair.path, 2)
     for name in NAMES:
@@ -206,6 +220,7 @@ def test_predictions_are_the_same_bytes_for_any_number_of_processes(pair: Run, s
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("one_thread")
 def test_predictions_are_the_same_bytes_for_three_processes(pair: Run, splits: Path, tmp_path: Path) -> None:
     machine = RuntimeOptions(batch_size=4, workers=0, device="cpu")
     for name in NAMES:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -163,6 +164,29 @@ def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: p
     assert "1 of 9 tried cannot be read" in found["images of val"].found
     assert "train and val share 1 image, such as train00.png" in found["splits"].found
     assert named(doctor(tmp_path / "none", device="cpu", workers=0))["data"].verdict == "error"
+
+
+def test_all_pairs_of_splits_and_all_labels_without_ap_are_looked_at(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "_training", lambda *_: iter(()))
+    copy = Dataset.load(shutil.copytree(data, tmp_path / "folds"))
+    train, val = copy.manifest("train"), copy.manifest("val")
+    targets = val.targets.copy()
+    targets[:, 0] = 1
+    parts = [train, replace(val, targets=targets), train.subset([0, 2], "extra"), train.subset([1], "holdout")]
+    info = msgspec.structs.replace(copy.info, splits={part.split: len(part) for part in parts})
+    dataset.write(copy.path, info, parts)
+    checks = doctor(copy.path, device="cpu", workers=0, flags=LOCAL).checks
+    assert [check.found for check in checks if check.name == "splits"] == [
+        "train and extra share 2 images, such as train00.png",
+        "train and holdout share 1 image, such as train01.png",
+    ]
+    labels = [check.found for check in checks if check.name == "labels of val"]
+    assert labels == [
+        "split 'val' has no known negative for 1 of 3 labels, so their AP is undefined there: blue; "
+        "positive in every sample: blue"
+    ]
 
 
 def test_a_disk_that_cannot_be_written_and_little_shared_memory(

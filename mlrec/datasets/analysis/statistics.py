@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.utils.errors import printable
+from mlrec.utils.errors import counted, printable
 
 LEAST_POSITIVES = 10  # fewest co-occurrences of an implication
 SIGNIFICANCE = 0.05
@@ -79,10 +79,10 @@ class LabelGaps:
             no_negative += f"; positive in every sample: {', '.join(self.always)}"
         named = {}
         if self.no_positive:
-            count = f"{len(self.no_positive)} of {self.labels} labels"
+            count = f"{len(self.no_positive)} of {counted(self.labels, 'label')}"
             named[f"split '{self.split}' has no positive for {count}, {consequence}"] = ", ".join(self.no_positive)
         if self.no_negative:
-            count = f"{len(self.no_negative)} of {self.labels} labels"
+            count = f"{len(self.no_negative)} of {counted(self.labels, 'label')}"
             named[f"split '{self.split}' has no known negative for {count}, {consequence}"] = no_negative
         return named
 

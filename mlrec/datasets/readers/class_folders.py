@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label
 from mlrec.datasets.names import image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import read_bytes
 
 # Endings of files that can hold labels, and folders that other layouts keep images or annotations in.
@@ -87,7 +87,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
         names = tuple(photograph.image for photograph in photographs)
         manifests.append(Manifest(root.name, split, root, labels, names, targets))
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
-    footnotes = [f"{several:,} images that are in several class folders became one sample each, with all those labels"]
+    images_of = counted(several, "image that is", "images that are")
+    footnotes = [f"{images_of} in several class folders became one sample each, with all those labels"]
     return Reading(root.name, manifests, {"kind": "folders", "path": str(root)}, footnotes=footnotes if several else [])
 
 
@@ -107,7 +108,7 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
     for folder in _visible_folders(root):
         if folder.name not in place:
-            known = f"none of the {len(classes)} classes ({classes[0]} ... {classes[-1]})"
+            known = f"none of the {counted(len(classes), 'class', 'classes')} ({classes[0]} ... {classes[-1]})"
             findings.error(printable(folder), f"{known}, nor a number of one{nearest(folder.name, classes)}")
         elif place[folder.name] in folders:
             findings.error(printable(folder), f"the same class as {printable(folders[place[folder.name]].name)}")

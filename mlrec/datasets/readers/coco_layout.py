@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,6 +68,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         UsageError: own files without a split for each.
     """
     if options.annotations:
+        _check_names(options.annotations, options.split_names, "--annotations", findings)
         return _own_parts(path, options)
     if options.splits:
         raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
@@ -90,7 +91,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
             findings.warn(f"split '{split}' is absent, because its file is missing", missing)
     root = (options.images or path).absolute()
     parts = [
-        Part(split, years[year][split], root, _image_folder(root, split, year, findings))
+        Part(split, years[year][split], root, _image_folder(root, split, year, findings, years[year][split]))
         for split in sorted(years[year], key=usual_order)
     ]
     return f"coco{year}" if year else path.absolute().name, parts
@@ -185,10 +186,14 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
             findings.error(f"{file}", f"is of split '{split}', as {printable(other.name)} is; keep one")
-    for own in given:
-        if own not in {_named(file)[0] for file in files}:
-            findings.error("--splits", f"{printable(folder)}: no annotation file of split '{printable(own)}'")
+    _check_names(files, given, printable(folder), findings)
     return years
+
+
+def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
+    """Report names of `--splits` that are in the name of no annotation file."""
+    for own in sorted(given.keys() - {_named(file)[0] for file in files}):
+        findings.error("--splits", f"{where}: no annotation file of split '{printable(own)}'")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:
@@ -210,9 +215,11 @@ def _named(file: Path) -> tuple[str, str]:
     return (match["split"].casefold(), match["year"] or "") if match else ("", "")
 
 
-def _image_folder(root: Path, split: str, year: str, findings: ValidationReport) -> str:
+def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
+    """The folder of a split's images: called like its annotation file, like the split, or by another name for it."""
     usual = f"{split}{year}"
-    for folder in (usual, f"images/{usual}", *_other_spellings(root, split, year)):
+    own = usual if file is None else file.stem.removeprefix("instances_")
+    for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
         if (root / folder).is_dir():
             return folder
         if target := _link_in_words(root, folder):

@@ -48,12 +48,18 @@ class CsvFile:
 
 
 def read_csv(
-    path: Path, findings: ValidationReport, kind: type[MlrecError] = DataError, *, drop_index: bool = False
+    path: Path,
+    findings: ValidationReport,
+    kind: type[MlrecError] = DataError,
+    *,
+    drop_index: bool = False,
+    leading: tuple[str, ...] = (),
 ) -> CsvFile:
     """Read a comma-separated file: UTF-8 with or without byte order mark, any line ends, blank lines left out.
 
     A record with too few or too many cells is an error in `findings` and is left out. With `drop_index` a column
-    without a name that numbers the records, the index that pandas writes, is left out with a warning.
+    without a name that numbers the records, the index that pandas writes, is left out with a warning. If the header
+    starts with the columns `leading`, a later column may have one of their names.
 
     Raises:
         MlrecError: (of `kind`) what makes the whole file unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
@@ -74,7 +80,8 @@ def read_csv(
     columns = tuple(
         clean_label(name, f"{path}: line {header_line}, column {k}", findings) for k, name in enumerate(header, 1)
     )
-    for name in duplicates_in(columns):
+    first = len(leading) if columns[: len(leading)] == leading else 0
+    for name in duplicates_in(columns[first:]):
         findings.error(f"{path}", f"column '{printable(name)}' stands twice; keep one")
     rows, lines = [], []
     for line, cells in records:

@@ -21,7 +21,7 @@ from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import read_text
 
 LABELS = (
@@ -250,7 +250,8 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
             continue  # told where it was read
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
-            what = f"class '{printable(thing.label)}' is not one of the {len(labels)} classes{hint}"
+            known = counted(len(labels), "class", "classes")
+            what = f"class '{printable(thing.label)}' is not one of the {known}{hint}"
             findings.error(f"{annotation.where}: object {number}", what)
         elif not thing.difficult:
             targets[thing.label] = POSITIVE

@@ -30,7 +30,7 @@ from mlrec.datasets.names import alike, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.yolo_layout import DARKNET_PREFIX, FILE, YAML, find_description, load_description
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, printable
 from mlrec.utils.files import read_text
 
 SPLITS = ("train", "val", "test")
@@ -272,8 +272,8 @@ class _LabelFiles:
         other = next(others, None)
         there = f"there is {printable(other)}; rename or move" if other else "no file of such a name is there; add"
         return (
-            f"no image has a label file ({len(images):,} images), looked for {looked}, but {there} the label files, or "
-            "leave this split out"
+            f"no image has a label file ({counted(len(images), 'image')}), looked for {looked}, but {there} the label "
+            "files, or leave this split out"
         )
 
 
@@ -296,8 +296,7 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
         findings.error(where, "not 'class x y width height' in numbers; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
-        findings.error(
-            where, f"class {numbers[0]:.0f} is not one of the {labels} classes, 0 to {labels - 1}; see names"
-        )
+        known = f"{counted(labels, 'class', 'classes')}, 0 to {labels - 1}"
+        findings.error(where, f"class {numbers[0]:.0f} is not one of the {known}; see names")
         return None
     return int(numbers[0])

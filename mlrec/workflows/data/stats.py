@@ -15,6 +15,7 @@ from mlrec.datasets.images import decode
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.object_sizes import COCO_SIZES, count_sizes
 from mlrec.metrics.bootstrap import mAP_interval
+from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.intervals import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.reports.dataset_statistics import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
@@ -31,6 +32,7 @@ def stats(
     *,
     assumed_ap: float = ASSUMED,
     predictions: Path | None = None,
+    kind: ScoreKind | None = None,
     objects: bool = False,
     progress: Progress = SILENT,
 ) -> DataStatistics:
@@ -40,6 +42,7 @@ def stats(
         data: Folder of a prepared dataset; None: the dataset prepared last.
         assumed_ap: AP of every label, 0 to 1, assumed by the power analysis.
         predictions: Scores of the tested split; their bootstrap interval replaces the assumed AP.
+        kind: Kind of these scores; None decides by the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always known.
         progress: Receiver of warnings.
 
@@ -48,6 +51,8 @@ def stats(
     """
     if not 0 < assumed_ap < 1:
         raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
+    if kind is not None and predictions is None:
+        raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions as well")
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
@@ -78,7 +83,7 @@ def stats(
         heights=statistics.sizes(heights),
         objects=statistics.sizes(np.sqrt(areas)),
         object_sizes=count_sizes(areas, COCO_SIZES) if len(areas) else {},
-        power=None if tested is None else _power(tested, assumed_ap, predictions, progress),
+        power=None if tested is None else _power(tested, assumed_ap, predictions, kind, progress),
     )
 
 
@@ -91,7 +96,9 @@ def _tested(manifests: Sequence[Manifest]) -> Manifest | None:
     return None
 
 
-def _power(manifest: Manifest, assumed: float, predictions: Path | None, progress: Progress) -> Power | None:
+def _power(
+    manifest: Manifest, assumed: float, predictions: Path | None, kind: ScoreKind | None, progress: Progress
+) -> Power | None:
     images = len(set(manifest.images))
     if predictions is None:
         ranked = (manifest.targets == NEGATIVE).any(axis=0)  # without a negative a label has no AP
@@ -99,7 +106,7 @@ def _power(manifest: Manifest, assumed: float, predictions: Path | None, progres
         basis = f"if every label has AP {100 * assumed:g}"
     else:
         findings = ValidationReport()
-        scores = read_scores(predictions, findings).against(manifest)
+        scores = read_scores(predictions, findings, kind=kind).against(manifest)
         one_line(findings, DataError)
         report_findings([scores], findings, progress)
         interval = mAP_interval(scores.values, manifest.targets, groups=manifest.images, threshold=scores.threshold)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
+from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.label_errors import LikelyError, Review, likely_errors, to_review
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.predictions import Predictions
@@ -53,6 +54,7 @@ def label_errors(
     data: Path | None = None,
     *,
     predictions: Path | None = None,
+    kind: ScoreKind | None = None,
     split_name: str | None = None,
     folds: int | None = None,
     flags: Mapping[str, Any] | None = None,
@@ -69,6 +71,7 @@ def label_errors(
     Args:
         data: folder of a prepared dataset; the one prepared last where None.
         predictions: scores of `split_name` by a model that was not trained on it: nothing is trained then.
+        kind: Kind of these scores; None decides by the values, see `read_scores`.
         split_name: the split that was predicted; by default `test`, else `val`.
         folds: how many; by default those that are there, else 5.
         flags: keys of `Config` for the training.
@@ -83,11 +86,13 @@ def label_errors(
     if predictions is None:
         if split_name is not None:
             raise UsageError("--split says what --predictions are of; without them every sample of the folds is judged")
+        if kind is not None:
+            raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions, too")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         manifest = dataset.manifest(split_name or ("test" if "test" in dataset.info.splits else "val"))
         findings = ValidationReport()
-        scores = read_scores(predictions, findings).against(manifest)
+        scores = read_scores(predictions, findings, kind=kind).against(manifest)
         one_line(findings, DataError)
         report_findings([scores], findings, progress)
         logits = scores.logits
@@ -105,7 +110,9 @@ def _warn_unjudged(doubts: LabelErrors, progress: Progress) -> None:
     names = [name for name, enough in zip(doubts.manifest.labels, doubts.review.enough, strict=True) if not enough]
     if names:
         named = ", ".join(map(printable, names))
-        progress.warn(f"nothing to review in {len(names)} labels without a known positive or negative: {named}")
+        progress.warn(
+            f"nothing to review in {counted(len(names), 'label')} without a known positive or negative: {named}"
+        )
 
 
 def _out_of_fold(
@@ -200,7 +207,7 @@ def summary(doubts: LabelErrors) -> Table:
     )
     total, expected = int(review.flags.sum()), float(review.expected.sum())
     notes = (
-        f"{total:,} annotations to review; about {expected:,.0f} errors expected (confident learning)",
+        f"{counted(total, 'annotation')} to review; about {expected:,.0f} errors expected (confident learning)",
         f"with probabilities: {doubts.folder / TABLE}",
         f"pictures: {doubts.folder / SHEET}",
     )

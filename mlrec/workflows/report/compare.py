@@ -10,6 +10,7 @@ import numpy as np
 
 from mlrec.datasets.manifest import Manifest, duplicates_in, image_of, label_order
 from mlrec.metrics.bootstrap import Bootstrap
+from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.id_matching import rows_of
 from mlrec.metrics.resamples import RESAMPLES
@@ -40,6 +41,7 @@ def compare_runs(
     *,
     truth: Path | None = None,
     split: str | None = None,
+    kind: ScoreKind | None = None,
     conventions: str | None = None,
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
@@ -53,6 +55,7 @@ def compare_runs(
         theirs: B: the same.
         truth: what is true, as `mlrec score` takes it; None takes what the first run holds.
         split: of the truth, where it has several.
+        kind: Kind of the scores in CSV files; None decides by the values, see `read_scores`.
         conventions: how to score; None takes what all were scored by, or `mlrec`.
         labels: compare these alone.
         resamples: how often images (and seeds) are drawn.
@@ -66,7 +69,7 @@ def compare_runs(
     for side in (ours, theirs):
         if twice := duplicates_in([str(path.resolve()) for path in side]):
             raise PredictionsError(f"{printable(twice[0])}: stands twice on one side; it would count as two seeds")
-    a, b = ([_given(path, findings, labels) for path in paths] for paths in (ours, theirs))
+    a, b = ([_given(path, findings, labels, kind) for path in paths] for paths in (ours, theirs))
     known = {given.conventions for given in (*a, *b)}
     manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
     sides = [_side(given, manifest, a[0].name if truth is None else None) for given in (a, b)]
@@ -84,9 +87,10 @@ def compare_runs(
     return comparison_tables(sides[0], sides[1], comparison, bootstrap, what=what)
 
 
-def _given(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> _Given:
+def _given(path: Path, findings: ValidationReport, labels: Sequence[str] | None, kind: ScoreKind | None) -> _Given:
     if not path.is_dir():
-        return _Given(str(path), read_scores(path, findings, labels=labels), None, "")
+        stated = kind if path.suffix.lower() == ".csv" else None  # the kind of other files is known
+        return _Given(str(path), read_scores(path, findings, kind=stated, labels=labels), None, "")
     metrics = path / directory.METRICS
     stored = Metrics.load(metrics).conventions.name if metrics.is_file() else None
     where = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from mlrec.config import PATHS
 from mlrec.reports.by_label import label_tables
@@ -10,7 +11,7 @@ from mlrec.reports.figures import plots
 from mlrec.reports.render.html import Facts, Picture, page
 from mlrec.reports.settings import setting_text
 from mlrec.runs.ancestry import lineage_of
-from mlrec.runs.record import Run
+from mlrec.runs.record import Run, RunRecord
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.report.figures import figures
 from mlrec.workflows.report.galleries import galleries
@@ -37,7 +38,7 @@ def report_page(report: Report, labels: Sequence[str] | None = None, *, progress
 def _facts(run: Run) -> Facts:
     """What was run, as typed and as it was filled in, and on which machine."""
     record = run.record
-    values = {"folder": str(run.path), "command": " ".join(record.command), "finished": record.finished or ""}
+    values = {"folder": str(run.path), "command": _command(record), "finished": record.finished or ""}
     values["recipe"] = record.recipe or ""
     for key, value in record.config.items():
         source = record.sources.get(key, "default")
@@ -52,3 +53,13 @@ def _facts(run: Run) -> Facts:
         values |= {f"{part}: {key}": str(value) for key, value in facts.items()}
     values |= {f"warning {k}": text for k, text in enumerate(record.warnings, start=1)}
     return Facts(run.name, {key: value for key, value in values.items() if value})
+
+
+def _command(record: RunRecord) -> str:
+    """The command as typed; files of weights and label vectors are named without the folders of a machine."""
+    words = []
+    for word in record.command:
+        before, equals, value = word.rpartition("=")
+        own = PurePath(value).is_absolute() and value in {record.config.get(key) for key in PATHS}
+        words.append(f"{before}{equals}{PurePath(value).name}" if own else word)
+    return " ".join(words)

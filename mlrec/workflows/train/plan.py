@@ -89,7 +89,9 @@ def resolve_plan(
         progress.warn(warning)
     train, scored = _splits(dataset, resolved.config, progress)
     select = None if resolved.config.select_split is None else dataset.manifest(resolved.config.select_split)
-    _warn_of_gaps(train, [scored, *([select] if select else [])], progress)
+    held_out = [scored, *([select] if select else [])]
+    _warn_of_gaps(train, held_out, progress)
+    _warn_of_shared_images(train, held_out, progress)
     config = msgspec.structs.replace(
         resolved.config,
         data=str(dataset.path),
@@ -114,6 +116,19 @@ def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progres
         lines += label_gaps(manifest).lines()
     for line in lines:
         progress.warn(line)
+
+
+def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progress: Progress) -> None:
+    """Warn if a split that is scored or chooses the epoch holds images that are trained on."""
+    trained = set(train.images)
+    for manifest in held_out:
+        shared = trained.intersection(manifest.images)
+        if shared:
+            count = counted(len(shared), "image")
+            progress.warn(
+                f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
+                f"are too high: {printable(min(shared))}"
+            )
 
 
 def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:

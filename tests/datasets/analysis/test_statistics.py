@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from mlrec.datasets.analysis import statistics
 from mlrec.datasets.manifest import Manifest
+from mlrec.metrics.evaluate import undefined_labels
 
 LABELS = ("cat", "dog", "person")
 
@@ -120,3 +121,11 @@ def test_gaps_are_told_with_count_and_names() -> None:
 def test_positives_of_a_sample_in_two_splits_count_once() -> None:
     counts = statistics.positive_counts([manifest([[1, 0, 1], [1, 0, -1]]), manifest([[1, 0, 1]], "trainval")])
     assert counts.tolist() == [2, 0, 1]
+
+
+def test_one_label_is_counted_in_the_singular() -> None:
+    one = Manifest("x", "train", Path("/x"), ("cat",), ("a.jpg", "b.jpg"), np.ones((2, 1), np.int8))
+    (line,) = statistics.label_gaps(one).lines()
+    assert "for 1 of 1 label, so" in line
+    (reason,) = undefined_labels(one.targets, one.labels)
+    assert reason.startswith("no AP for 1 of 1 label, ")

@@ -33,7 +33,7 @@ def test_a_photograph_in_several_class_folders_is_one_sample(tmp_path: Path) -> 
         "cat/a.jpg": [0, 1, 1],
         "cat/b.jpg": [0, 1, 0],
     }
-    assert reading.footnotes[0].startswith("1 images that are in several class folders")
+    assert reading.footnotes[0].startswith("1 image that is in several class folders became")
     assert findings.warnings == ["images outside the class folders were not used: x.jpg"]
 
 

@@ -189,7 +189,7 @@ def test_a_split_without_any_label_file_is_an_error_that_names_what_is_there(
     root = boxes(tmp_path, {image: "", label: "1"}, f"train: {Path(image).parent}\nnames: [cat, dog]\n")
     _, findings = read(root)
     (error,) = findings.errors
-    assert "train: no image has a label file (1 images), looked for" in error
+    assert "train: no image has a label file (1 image), looked for" in error
     assert f"but there is {root / label}" in error
 
 
