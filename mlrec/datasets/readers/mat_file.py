@@ -43,7 +43,7 @@ def texts_of(value: Any, where: str) -> list[str]:
         >>> texts_of(np.array([[np.array(["Hat"])], [np.array(["Glasses"])]], dtype=object), "attributes")
         ['Hat', 'Glasses']
     """
-    texts = []
+    texts: list[str] = []
     for cell in np.asarray(value, dtype=object).ravel():
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.ravel()[0]

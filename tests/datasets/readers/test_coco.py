@@ -302,10 +302,10 @@ GROUP = [
 
 
 def roboflow(root: Path, **parts: list[Any]) -> Path:
-    for folder, annotations in parts.items():
+    for folder, found in parts.items():
         (root / folder).mkdir()
         (root / folder / "_annotations.coco.json").write_text(
-            json.dumps(content([image(1), image(2)], annotations, categories=GROUP))
+            json.dumps(content([image(1), image(2)], found, categories=GROUP))
         )
         for name in ("001.jpg", "002.jpg"):
             (root / folder / name).touch()

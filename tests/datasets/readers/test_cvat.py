@@ -32,8 +32,8 @@ def test_tags_and_shapes_are_labels_in_the_order_of_the_task(tmp_path: Path) -> 
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").touch()
     images = (
-        '<image name="a.jpg" width="8" height="6"><tag label="cat"/><box label="dog"><attribute name="age">3</attribute>'
-        '</box></image><image name="sub/b.jpg"/>'
+        '<image name="a.jpg" width="8" height="6"><tag label="cat"/><box label="dog"><attribute name="age">3'
+        '</attribute></box></image><image name="sub/b.jpg"/>'
     )
     reading, findings = read(write(tmp_path, images))
     (manifest,) = reading.manifests

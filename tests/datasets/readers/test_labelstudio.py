@@ -115,7 +115,7 @@ def test_json_min_has_texts_objects_and_regions(tmp_path: Path) -> None:
         },
     ]
     reading, _ = read(tmp_path, tasks)
-    assert [row for row in targets(reading).values()] == [
+    assert list(targets(reading).values()) == [
         {"cat": 1, "dog": 0},
         {"cat": 1, "dog": 1},
         {"cat": 0, "dog": 1},

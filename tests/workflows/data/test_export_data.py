@@ -138,7 +138,7 @@ def test_imagefolder_is_what_pandas_reads_with_the_images_next_to_it(tmp_path: P
 
 @pytest.mark.parametrize("format_", ["labelstudio", "fiftyone"])
 def test_formats_without_unknown_refuse_it(tmp_path: Path, format_: str) -> None:
-    with pytest.raises(DataError, match="has 16 unknown labels, which .* cannot say"):
+    with pytest.raises(DataError, match=r"has 16 unknown labels, which .* cannot say"):
         export_data(dataset(tmp_path, unknown=True), format_=format_, out=tmp_path / "out")  # type: ignore[arg-type]
 
 
