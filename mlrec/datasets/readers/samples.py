@@ -119,8 +119,8 @@ class ImageFinder:
                 self._findings.error(where, what)
                 return files[0]
         if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
-            what = f"no image below {printable(self._root)} is '{printable(spellings[0])}', or ends so"
-            self._findings.error(where, f"{what}; --images names the folder of the images")
+            what = f"'{printable(spellings[0])}' is absolute, and no image below {printable(self._root)} ends so"
+            self._findings.error(where, f"{what}; names must be relative to the folder of the images (--images)")
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
         return f"{folders[0]}/{name}" if folders[0] else name

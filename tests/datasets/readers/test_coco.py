@@ -160,7 +160,6 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     [
         ({"annotations": [annotation(17, 9, 3)]}, 'annotations[0] (id 17): image_id 9 is not in "images"'),
         ({"annotations": [annotation(17, 1, 77)]}, 'annotations[0] (id 17): category_id 77 is not in "categories"'),
-        ({"annotations": [annotation(17, 1, 3), annotation(17, 2, 3)]}, "annotations[1]: id 17 stands twice"),
         ({"images": []}, "\"images\" is empty: no images in split 'train'"),
         (
             {"images": [image(1), image(2), image(1, file_name="x.jpg")]},
@@ -245,3 +244,116 @@ def test_a_link_that_git_wrote_as_a_file_is_followed_inside_the_root(
     reading, findings = read(root)
     assert reading.manifests[0].images[0] == ("store/001.jpg" if followed else "train2017/001.jpg")
     assert any("names another folder" in line and "train2017" in line for line in findings.warnings) == followed
+
+
+def test_annotation_ids_that_are_not_unique_are_a_warning_and_all_count(tmp_path: Path) -> None:
+    whole = content(annotations=[annotation(17, 1, 3), annotation(17, 2, 1), annotation(17, 2, 90)])
+    reading, findings = read(dataset(tmp_path, train=whole, val=content()))
+    assert not findings.errors
+    assert reading.manifests[0].targets.tolist() == [[0, 1, 0], [1, 0, 1]]
+    assert [line for line in findings.warnings if line.startswith("annotation ids are not unique")]
+
+
+@pytest.mark.parametrize(("year", "kept"), [("2014", 1), ("2017", 1), ("", 2), ("2021", 2)])
+def test_images_without_labels_are_left_out_of_coco_2014_and_2017_alone(tmp_path: Path, year: str, kept: int) -> None:
+    one_empty = content(annotations=[annotation(1, 1, 3)])
+    reading, _ = read(dataset(tmp_path, year=year, train=one_empty))
+    assert len(reading.manifests[0]) == kept
+    assert reading.skipped == ({EMPTY: 1} if kept == 1 else {})
+
+
+def test_lvis_has_verified_negatives_and_the_rest_is_unknown(tmp_path: Path) -> None:
+    """Each target by the definition, one image and category at a time."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "annotations").mkdir()
+    images, annotations, truth = [], [], {}
+    for number in range(1, 9):
+        codes = rng.integers(-1, 2, 3)
+        folder = "train2017" if number % 2 else "val2017"
+        negative = [c["id"] for c, code in zip(CATEGORIES, codes, strict=True) if code == 0]
+        url = f"http://images.cocodataset.org/{folder}/{number:012}.jpg"
+        images.append({"id": number, "coco_url": url, "neg_category_ids": negative, "width": 4, "height": 4})
+        positive = [c["id"] for c, code in zip(CATEGORIES, codes, strict=True) if code == 1]
+        annotations += [annotation(1000 * number + c, number, c) for c in positive]
+        truth[f"{folder}/{number:012}.jpg"] = {c["name"]: code for c, code in zip(CATEGORIES, codes, strict=True)}
+    (tmp_path / "annotations/lvis_v1_train.json").write_text(json.dumps(content(images, annotations)))
+    (tmp_path / "annotations/lvis_v1_image_info_test_dev.json").write_text(json.dumps(content(images, [])))
+    reading, findings = read(tmp_path)
+    (manifest,) = reading.manifests
+    assert (manifest.split, findings.errors) == ("train", [])
+    for image, row in zip(manifest.images, manifest.targets.tolist(), strict=True):
+        assert dict(zip(manifest.labels, row, strict=True)) == truth[image]
+    assert len(manifest) == 8
+
+
+def test_a_negative_category_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    whole = content([image(1, neg_category_ids=[5])], [])
+    (tmp_path / "annotations/lvis_v1_val.json").write_text(json.dumps(whole))
+    _, findings = read(tmp_path)
+    assert 'image with id 1: neg_category_ids has 5, which is not in "categories"' in findings.errors[0]
+
+
+GROUP = [
+    {"id": 0, "name": "pets", "supercategory": "none"},
+    {"id": 1, "name": "cat", "supercategory": "pets"},
+    {"id": 2, "name": "dog", "supercategory": "pets"},
+]
+
+
+def roboflow(root: Path, **parts: list[Any]) -> Path:
+    for folder, found in parts.items():
+        (root / folder).mkdir()
+        (root / folder / "_annotations.coco.json").write_text(
+            json.dumps(content([image(1), image(2)], found, categories=GROUP))
+        )
+        for name in ("001.jpg", "002.jpg"):
+            (root / folder / name).touch()
+    return root
+
+
+def test_folders_of_splits_have_their_own_files_and_the_group_is_no_label(tmp_path: Path) -> None:
+    reading, findings = read(roboflow(tmp_path, train=[annotation(1, 1, 1)], valid=[annotation(1, 2, 2)]))
+    assert [(m.split, m.labels, m.images) for m in reading.manifests] == [
+        ("train", ("cat", "dog"), ("train/001.jpg", "train/002.jpg")),
+        ("val", ("cat", "dog"), ("valid/001.jpg", "valid/002.jpg")),
+    ]
+    assert [m.targets.tolist() for m in reading.manifests] == [[[1, 0], [0, 0]], [[0, 0], [0, 1]]]
+    assert findings.warnings == ["a category that only groups the others is not a label: pets"]
+
+
+def test_a_group_with_an_annotation_in_any_split_is_a_label_of_all(tmp_path: Path) -> None:
+    reading, _ = read(roboflow(tmp_path, train=[annotation(1, 1, 1)], valid=[annotation(1, 2, 0)]))
+    assert {m.labels for m in reading.manifests} == {("pets", "cat", "dog")}
+
+
+def test_a_single_file_is_one_split_and_absolute_names_go_by_their_ends(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images/default").mkdir(parents=True)
+    (tmp_path / "images/default/001.jpg").touch()
+    whole = content([image(1, file_name="/content/drive/default/001.jpg")], [annotation(1, 1, 3)])
+    (tmp_path / "annotations/instances_default.json").write_text(json.dumps(whole))
+    reading, findings = read(tmp_path)
+    assert [(m.split, m.images) for m in reading.manifests] == [("all", ("images/default/001.jpg",))]
+    assert reading.source["annotated_names"] == {
+        "images/default/001.jpg": "images/default//content/drive/default/001.jpg"
+    }
+    assert findings.warnings == [
+        "names were matched to files that are spelled otherwise: "
+        "/content/drive/default/001.jpg is images/default/001.jpg"
+    ]
+    assert read(tmp_path / "annotations/instances_default.json")[0].manifests[0].images == manifest_images(reading)
+
+
+def manifest_images(reading: Reading) -> tuple[str, ...]:
+    return reading.manifests[0].images
+
+
+def test_names_end_with_the_split_and_two_of_one_split_are_an_error(tmp_path: Path) -> None:
+    for name in ("zhiyuan_objv2_train", "zhiyuan_objv2_val", "captions_val2017"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content()))
+    reading, findings = read(tmp_path)
+    assert ([m.split for m in reading.manifests], findings.errors) == (["train", "val"], [])
+    (tmp_path / "other_val.json").write_text(json.dumps(content()))
+    _, findings = read(tmp_path)
+    assert "is of split 'val', as other_val.json is; keep one" in findings.errors[0]

@@ -8,6 +8,7 @@ import pytest
 
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.yolo import read_yolo
+from mlrec.datasets.readers.yolo_layout import recognizes
 from mlrec.utils.errors import DataError, ValidationReport
 
 YAML = """\
@@ -210,3 +211,57 @@ def test_path_may_be_the_folder_of_images_and_what_is_not_used_is_a_warning(tmp_
     assert f"keys that are no split were not used: {tmp_path}/data.yaml: minival" in text
     assert "1 file has no image extension (1 .heic)" in text
     assert "images that belong to no split were not used: minival/c.jpg" in text
+
+
+def darknet(root: Path, **lines: str) -> Path:
+    values = {"classes": "2", "train": "data/train.txt", "valid": "data/valid.txt", "names": "data/obj.names"} | lines
+    root.mkdir(exist_ok=True)
+    (root / "obj.data").write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
+    (root / "obj.names").write_text("dog\ntraffic light\n")
+    for split, name, boxes in (("train", "a", "1 .5 .5 .1 .1\n"), ("valid", "b", "")):
+        (root / f"obj_{split}_data").mkdir(exist_ok=True)
+        (root / f"obj_{split}_data/{name}.jpg").touch()
+        (root / f"obj_{split}_data/{name}.txt").write_text(boxes)
+        (root / f"{split}.txt").write_text(f"data/obj_{split}_data/{name}.jpg\n")
+    return root
+
+
+def test_darknet_paths_start_at_the_folder_of_its_program(tmp_path: Path) -> None:
+    reading, findings = read(darknet(tmp_path / "task"))
+    assert (findings.errors, findings.warnings, reading.name) == ([], [], "task")
+    assert {m.split: (m.images, m.targets.tolist()) for m in reading.manifests} == {
+        "train": (("obj_train_data/a.jpg",), [[0, 1]]),
+        "val": (("obj_valid_data/b.jpg",), [[0, 0]]),
+    }
+    assert reading.manifests[0].labels == ("dog", "traffic light")
+    assert recognizes(tmp_path / "task") == "obj.data describes a dataset of Darknet"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ({"classes": "3"}, "nc is 3, but names has 2"),
+        ({"names": "data/other.names"}, "names is 'data/other.names', but there is no such file"),
+        ({"train": "data/none.txt"}, "'data/none.txt' is neither a folder nor a list"),
+    ],
+)
+def test_darknet_files_that_do_not_fit_are_errors(tmp_path: Path, lines: dict[str, str], message: str) -> None:
+    def read_all() -> None:
+        read(darknet(tmp_path, **lines))[1].raise_errors("", "")
+
+    with pytest.raises(DataError, match=message):
+        read_all()
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ()])
+def test_classes_txt_and_two_folders_are_enough(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    for split in splits or ("",):
+        for folder, ending, content in (("images", "jpg", ""), ("labels", "txt", "1 .5 .5 .1 .1\n")):
+            (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / split / f"a.{ending}").write_text(content)
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    reading, findings = read(tmp_path)
+    assert (findings.errors, findings.warnings) == ([], [])
+    assert [m.split for m in reading.manifests] == list(splits or ("all",))
+    assert all(m.targets.tolist() == [[0, 1]] and m.labels == ("dog", "cat") for m in reading.manifests)
+    assert recognizes(tmp_path) == "it has classes.txt and a folder of labels, as YOLO does"
