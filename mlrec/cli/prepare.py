@@ -12,11 +12,14 @@ from mlrec.datasets.readers.registry import READERS, ReadOptions
 from mlrec.datasets.split_names import parse_names
 from mlrec.utils.errors import UsageError
 
-Kind = Annotated[str, typer.Argument(help=f"What it is: {', '.join(READERS)}.", metavar="KIND")]
+Kind = Annotated[
+    str,
+    typer.Argument(help=f"Kind of the source [default: detected]: {', '.join(READERS)}.", metavar="[KIND]"),
+]
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="Where it is: the devkit, the folder, the file [not needed with --annotations].",
+        help="Devkit, folder or file of the annotations [not needed with --annotations].",
         metavar="PATH",
         show_default=False,
     ),
@@ -65,15 +68,16 @@ def prepare(
 ) -> None:
     """Turn annotations into a dataset that train and eval read; every image is decoded once.
 
-    Example: mlrec prepare voc2007 VOCdevkit
+    Example: mlrec prepare labels.csv, or mlrec prepare voc2007 VOCdevkit
     """
     from mlrec.workflows.data import prepare as workflow
     from mlrec.workflows.next_steps import after_prepare
 
     given = options.names(labels)
+    chosen, place = _kind_and_path(kind, path, annotations, images)
     dataset = workflow.prepare(
-        kind,
-        _place(path, annotations, images),
+        chosen,
+        place,
         out=out,
         name=name,
         options=ReadOptions(
@@ -102,13 +106,20 @@ def prepare(
     console.result(f"written to {dataset.path}" + (f"; next: {command}" if command else ""))
 
 
-def _place(path: Path | None, annotations: list[Path] | None, images: Path | None) -> Path:
-    """PATH, which need not be given where --annotations says it all."""
-    if path is not None:
-        return path
-    if not annotations:
-        raise UsageError("PATH is missing: say where the annotations are, as in mlrec prepare voc2007 VOCdevkit")
-    return images or annotations[0].absolute().parent
+def _kind_and_path(
+    first: str, second: Path | None, annotations: list[Path] | None, images: Path | None
+) -> tuple[str | None, Path]:
+    """KIND, or None if it is left out, and PATH, which may be left out if --annotations is given.
+
+    A single argument is the PATH, unless it is the name of a kind and nothing of that name exists here.
+    """
+    if second is not None:
+        return first, second
+    if annotations and first in READERS:
+        return first, images or annotations[0].absolute().parent
+    if first in READERS and not Path(first).exists():
+        raise UsageError(f"PATH is missing: give the path of the annotations, as in mlrec prepare {first} PATH")
+    return None, Path(first)
 
 
 def _as_json(dataset: Any, table: Any) -> dict[str, Any]:

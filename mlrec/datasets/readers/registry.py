@@ -52,6 +52,8 @@ class Reading:
         recipe: the training recipe of this source.
         footnotes: lines that `prepare` prints.
         published: samples that the paper counts, by split; told beside those that are kept.
+        unpack: writes the images into a folder that it is given, for sources that hold images inside other files. The
+            names in `manifests` are below that folder, and their `root` is not used.
     """
 
     name: str
@@ -62,9 +64,11 @@ class Reading:
     recipe: str = "paper"
     footnotes: list[str] = field(default_factory=list)
     published: dict[str, int] = field(default_factory=dict)
+    unpack: Callable[[Path], None] | None = None
 
 
 Reader = Callable[[Path, ReadOptions, ValidationReport], Reading]
+Recognizer = Callable[[Path], str | None]
 
 READERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:read_voc2007",
@@ -76,6 +80,11 @@ READERS: dict[str, str] = {
     "yolo": "mlrec.datasets.readers.yolo:read_yolo",
     "csv": "mlrec.datasets.readers.csv_labels:read_csv_labels",
     "folders": "mlrec.datasets.readers.class_folders:read_folders",
+}
+# How a kind is recognized: a function that returns the reason in a few words, or None; see `detect`. A kind without an
+# entry must be given by name.
+RECOGNIZERS: dict[str, str] = {
+    "csv": "mlrec.datasets.readers.table_files:recognizes",
 }
 # What concerns a reader beyond its path; `labels` concern all.
 USED: dict[str, tuple[str, ...]] = {
@@ -101,6 +110,16 @@ def usual_name(path: Path) -> str:
 
 def reader_of(kind: str) -> Reader:
     """The reader of a source; its module is loaded when it is asked for."""
-    module, _, function = READERS[kind].partition(":")
-    reader: Reader = getattr(importlib.import_module(module), function)
+    reader: Reader = _imported(READERS[kind])
     return reader
+
+
+def recognizer_of(kind: str) -> Recognizer:
+    """The function that recognizes a kind of source; its module is loaded when it is asked for."""
+    recognizer: Recognizer = _imported(RECOGNIZERS[kind])
+    return recognizer
+
+
+def _imported(place: str) -> Any:
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)

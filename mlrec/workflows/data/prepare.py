@@ -15,6 +15,7 @@ from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, label_order
+from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
@@ -36,7 +37,7 @@ class _Checks:
 
 
 def prepare(
-    kind: str,
+    kind: str | None,
     path: Path | str,
     *,
     out: Path | str = "data",
@@ -53,7 +54,7 @@ def prepare(
     left.
 
     Args:
-        kind: a key of `READERS`.
+        kind: key of `READERS`; None detects the kind from what is at `path`.
         path: where the annotations are; what it means is up to the reader.
         out: the folder of prepared datasets.
         name: of the dataset; by default the source's own.
@@ -67,8 +68,12 @@ def prepare(
         UsageError: no such kind, or a name that is no folder name.
         DataError: annotations or images cannot be used, or `out/name` is something else than a prepared dataset.
     """
-    if kind not in READERS:
-        raise UsageError(f"'{printable(kind)}' is no source: {', '.join(READERS)}{nearest(kind, READERS)}")
+    if kind is None:
+        detection = detect(without_dots(Path(path)))
+        kind = detection.kind
+        progress.say(f"kind {kind}: {detection.reason}")
+    elif kind not in READERS:
+        raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(READERS)}{nearest(kind, READERS)}")
     findings = ValidationReport()
     options = _checked_options(kind, options or ReadOptions(), findings)
     place = without_dots(Path(path))
