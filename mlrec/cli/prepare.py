@@ -54,16 +54,39 @@ def prepare(
         str | None,
         typer.Option(help="Splits with unusual names, as in learning=train,holdout=test.", metavar="OWN=val,..."),
     ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="csv: column of image names [default: detected].", metavar="NAME", show_default=False),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="csv: column that holds names of labels [default: detected].", metavar="NAME"),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="csv: text between two labels of one cell; '' means one label per cell [default: detected].",
+            metavar="TEXT",
+        ),
+    ] = None,
+    no_label_value: Annotated[
+        str | None, typer.Option(help="csv: text in the column of labels that means no label.", metavar="TEXT")
+    ] = None,
+    ignore_columns: Annotated[
+        str | None, typer.Option(help="csv: columns that are not labels.", metavar="A,B,...")
+    ] = None,
     negative: Annotated[
         str | None, typer.Option(help="csv: value that means negative, besides 0.", metavar="VALUE")
     ] = None,
     unknown: Annotated[
         str | None, typer.Option(help="csv: value that means unknown, besides -1.", metavar="VALUE")
     ] = None,
+    empty: Annotated[str | None, typer.Option(help="csv: what a blank cell means.", metavar="negative|unknown")] = None,
     seed: Annotated[int, typer.Option(help="shapes: seed of the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Accept images that are in two splits, with a warning.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken, and write nothing.")] = False,
     json: options.Json = False,
 ) -> None:
     """Turn annotations into a dataset that train and eval read; every image is decoded once.
@@ -74,6 +97,7 @@ def prepare(
     from mlrec.workflows.next_steps import after_prepare
 
     given = options.names(labels)
+    ignored = options.names(ignore_columns)
     chosen, place = _kind_and_path(kind, path, annotations, images)
     dataset = workflow.prepare(
         chosen,
@@ -88,6 +112,12 @@ def prepare(
             split_names=parse_names(splits) if splits is not None else {},
             negative=negative,
             unknown=unknown,
+            empty=empty,
+            image_column=image_column,
+            label_column=label_column,
+            separator=separator,
+            no_label_value=no_label_value,
+            ignore_columns=tuple(ignored or ()),
             year=year,
             keep_empty=keep_empty,
             seed=seed,
@@ -95,11 +125,16 @@ def prepare(
         verify=not no_verify,
         skip_bad_images=skip_bad_images,
         allow_overlap=allow_overlap,
+        dry_run=dry_run,
         progress=console.Terminal(),
     )
     table = workflow.summary(dataset)
     if json:
         console.result_json(_as_json(dataset, table))
+        return
+    if dry_run:
+        console.result_tables([table, *workflow.preview(dataset)])
+        console.result("dry run: nothing was written; run again without --dry-run to prepare the dataset")
         return
     console.result_tables([table])
     command = after_prepare(dataset)

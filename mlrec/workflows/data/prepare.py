@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
 from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, label_order
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, label_order
 from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
@@ -24,6 +25,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
 ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
+PREVIEWED, SAMPLES_SHOWN = 50, 3  # labels and samples that a dry run lists
 BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 
@@ -34,6 +36,7 @@ class _Checks:
     verify: bool
     skip_bad_images: bool
     allow_overlap: bool
+    dry_run: bool
 
 
 def prepare(
@@ -46,9 +49,10 @@ def prepare(
     verify: bool = True,
     skip_bad_images: bool = False,
     allow_overlap: bool = False,
+    dry_run: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
-    """Read foreign annotations and write `out/name`: a manifest a split and `dataset.json`.
+    """Read foreign annotations and write `out/name`: one manifest per split and `dataset.json`.
 
     Everything is checked before anything fails. Several errors are listed in `out/name.bad.log`. Nothing half done is
     left.
@@ -62,6 +66,7 @@ def prepare(
         verify: decode every image once; otherwise no image file is touched.
         skip_bad_images: leave out images that cannot be decoded, with a warning, instead of failing.
         allow_overlap: accept images that two splits share, with a warning.
+        dry_run: read and check the annotations, look for the images without decoding them, and write nothing.
         progress: where bars and warnings go.
 
     Raises:
@@ -77,30 +82,42 @@ def prepare(
     findings = ValidationReport()
     options = _checked_options(kind, options or ReadOptions(), findings)
     place = without_dots(Path(path))
-    log = _log(out, name or _usual_name(kind, place))
+    log = _log(out, name or _usual_name(kind, place), dry_run)
     with _kept_in(log, findings, path):
         reading = reader_of(kind)(place, options, findings)
     target = Path(out) / (name or reading.name)
-    log = _log(out, target.name)
-    with _kept_in(log, findings, path):
-        folder.refuse_foreign(target)
-        if options.labels is not None:
-            reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
-        checks = _Checks(verify, skip_bad_images, allow_overlap)
-        annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
-        reading = _checked(replace(reading, name=target.name), checks, findings, progress)
-    info = Info(
-        name=target.name,
-        source={"kind": kind, "options": _plain(options), **reading.source},
-        recipe=reading.recipe,
-        labels=list(reading.manifests[0].labels),
-        splits={manifest.split: len(manifest) for manifest in reading.manifests},
-        skipped=reading.skipped,
-        warnings=findings.warnings,
-    )
-    with replace_folder(target) as temporary:
-        folder.write(temporary, info, reading.manifests)
-    log.unlink(missing_ok=True)
+    log = _log(out, target.name, dry_run)
+    checks = _Checks(verify, skip_bad_images, allow_overlap, dry_run)
+    with ExitStack() as stack:
+        with _kept_in(log, findings, path):
+            if not dry_run:
+                folder.refuse_foreign(target)
+            if options.labels is not None:
+                reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
+            annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
+            reading = replace(reading, name=target.name)
+            temporary = None
+            if reading.unpack is not None and not dry_run:
+                findings.raise_errors(f"{printable(path)} cannot be used", str(log))
+                temporary = stack.enter_context(replace_folder(target))
+                reading = _unpacked(reading, temporary)
+            reading = _checked(reading, checks, findings, progress)
+        if temporary is not None:
+            root = target.absolute() / folder.IMAGES_FOLDER
+            reading = replace(reading, manifests=[replace(m, root=root) for m in reading.manifests])
+        info = Info(
+            name=target.name,
+            source={"kind": kind, "options": _plain(options), **reading.source},
+            recipe=reading.recipe,
+            labels=list(reading.manifests[0].labels),
+            splits={manifest.split: len(manifest) for manifest in reading.manifests},
+            skipped=reading.skipped,
+            warnings=findings.warnings,
+        )
+        if not dry_run:
+            folder.write(temporary or stack.enter_context(replace_folder(target)), info, reading.manifests)
+    if log is not None:
+        log.unlink(missing_ok=True)
     for split, count in reading.published.items():
         kept = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples kept"
         progress.say(f"{split}: {kept}; the paper counts {count:,}")
@@ -109,6 +126,15 @@ def prepare(
     for warning in findings.warnings:
         progress.warn(warning)
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
+
+
+def _unpacked(reading: Reading, folder_of_dataset: Path) -> Reading:
+    """Write the images that are inside other files, and give the manifests their folder."""
+    assert reading.unpack is not None
+    root = folder_of_dataset / folder.IMAGES_FOLDER
+    reading.unpack(root)
+    manifests = [replace(manifest, root=root) for manifest in reading.manifests]
+    return replace(reading, manifests=manifests, source={**reading.source, folder.UNPACKED: folder.IMAGES_FOLDER})
 
 
 def _skipped(count: int, reason: str) -> str:
@@ -138,6 +164,35 @@ def summary(dataset: Dataset) -> Table:
     skipped = [f"skipped: {_skipped(count, reason)}" for reason, count in dataset.info.skipped.items()]
     title = f"{dataset.info.name}: {counted(len(dataset.info.labels), 'label')}"
     return Table(title, columns, tuple(rows), (*_label_lines(dataset), *skipped))
+
+
+def preview(dataset: Dataset) -> list[Table]:
+    """What a dry run shows beside the summary: counts per label, and three samples."""
+    labels = dataset.info.labels
+    splits = [dataset.manifest(split) for split in dataset.info.splits]
+    counts = []
+    for value in (POSITIVE, NEGATIVE, UNKNOWN):
+        counts.append(sum(np.count_nonzero(manifest.targets == value, axis=0) for manifest in splits))
+    columns = (Column("label", "label"), *(Column(key, key, "count") for key in ("positive", "negative", "unknown")))
+    rows = [Row((label, *map(int, of_label))) for label, *of_label in zip(labels, *counts, strict=True)]
+    notes = [f"{len(rows) - PREVIEWED:,} more labels"] if len(rows) > PREVIEWED else []
+    per_label = Table("labels", columns, tuple(rows[:PREVIEWED]), tuple(notes))
+    return [per_label, _sample_rows(splits)]
+
+
+def _sample_rows(splits: Sequence[Manifest]) -> Table:
+    """The first samples, of as many splits as there are."""
+    picked = [(manifest, row) for row in range(SAMPLES_SHOWN) for manifest in splits if row < len(manifest)]
+    rows = []
+    for manifest, row in picked[:SAMPLES_SHOWN]:
+        names = {
+            value: ", ".join(printable(manifest.labels[k]) for k in np.flatnonzero(manifest.targets[row] == value))
+            for value in (POSITIVE, UNKNOWN)
+        }
+        image = printable(manifest.sample_ids[row])
+        rows.append(Row((manifest.split, image, names[POSITIVE] or "none", names[UNKNOWN] or "none")))
+    keys = ("split", "sample", "positive", "unknown")
+    return Table("samples", tuple(Column(key, key) for key in keys), tuple(rows), ())
 
 
 def _label_lines(dataset: Dataset) -> list[str]:
@@ -185,23 +240,24 @@ def _usual_name(kind: str, path: Path) -> str:
     return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
-def _log(out: Path | str, name: str) -> Path:
+def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
+    """The list of errors; a dry run has none."""
     check_name(name)
-    return Path(out) / f"{name}.bad.log"
+    return None if dry_run else Path(out) / f"{name}.bad.log"
 
 
 @contextmanager
-def _kept_in(log: Path, findings: ValidationReport, path: Path | str) -> Iterator[None]:
+def _kept_in(log: Path | None, findings: ValidationReport, path: Path | str) -> Iterator[None]:
     """Raise what the block found. Several errors are written to `log`; one error is in the message in full."""
     try:
         yield
     except DataError as error:
         findings.errors.append(str(error))
-    if len(findings.errors) > 1:
+    if log is not None and len(findings.errors) > 1:
         write_text(log, "".join(f"{line}\n" for line in findings.errors))
-    elif findings.errors:
+    elif log is not None and findings.errors:
         log.unlink(missing_ok=True)  # of an earlier attempt
-    findings.raise_errors(f"{printable(path)} cannot be used", str(log))
+    findings.raise_errors(f"{printable(path)} cannot be used", str(log or ""))
 
 
 def _plain(options: ReadOptions) -> dict[str, object]:
@@ -223,7 +279,10 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
     skipped = dict(reading.skipped)
     if not manifests:
         raise DataError(f"{reading.name}: there is no split with a sample")
-    if checks.verify:
+    if checks.dry_run and reading.unpack is None:
+        reading, manifests = _located(reading, manifests, findings)
+        _warn_missing(manifests, findings)
+    elif checks.verify and not checks.dry_run:
         reading, manifests = _located(reading, manifests, findings)
         names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
         found = verify(manifests[0].root, names, progress)
@@ -239,6 +298,14 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
     for manifest in manifests:
         _check_split(manifest, findings)
     return replace(reading, manifests=manifests, skipped=skipped)
+
+
+def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> None:
+    """Warn about images that are not there; a real run refuses them."""
+    for manifest in manifests:
+        for image in dict.fromkeys(manifest.images):
+            if not os.path.lexists(manifest.root / image):
+                findings.warn("images are missing", str(manifest.root / image))
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
