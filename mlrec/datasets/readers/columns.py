@@ -117,8 +117,8 @@ class RoleFinder:
         split = split_column(self._table, image, self._options, self._findings)
         rest = [k for k in range(len(self._table.columns)) if k not in (image, split)]
         if self._options.label_column is not None:
-            names = column_named(self._table, self._options.label_column, "--label-column")
-            return Roles(image, split, names=names, value=self._value(rest, names))
+            given = column_named(self._table, self._options.label_column, "--label-column")
+            return Roles(image, split, names=given, value=self._value(rest, given))
         rest = [k for k in rest if self._table.columns[k] not in self._options.ignore_columns]
         chosen = self._options.labels
         names = None

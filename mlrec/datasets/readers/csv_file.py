@@ -165,7 +165,7 @@ def _without_unnamed(
 ) -> tuple[list[str], list[Record]]:
     """The table without columns that have no name: an index, and columns without a cell. A column of images is named.
 
-    Only the first column that numbers the records is an index; a second one is an error of its name.
+    Only the first column that numbers the records is an index. Any other column without a name is an error.
     """
     names = list(header)
     left_out: list[int] = []
@@ -180,6 +180,9 @@ def _without_unnamed(
             findings.warn("a column without a name that numbers the records was left out", f"{path}: column {k + 1}")
         elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
             names[k] = NO_NAME
+        else:
+            findings.error(f"{path}: column {k + 1}", "has no name and does not number the records; give it a name")
+            left_out.append(k)
     if not left_out:
         return names, records
     # A record that is too short or too long keeps its fault: one missing cell is one missing cell afterwards.

@@ -101,7 +101,7 @@ def _is_table(file: Path) -> bool:
 
 def _tables_below(folder: Path, given: Mapping[str, str]) -> list[Path]:
     """Tables in the folders below `folder` whose split is known."""
-    found = []
+    found: list[Path] = []
     for number, file in enumerate(files_below(folder, Omitted())):
         if number == MOST_FILES and not found:
             break

@@ -170,9 +170,10 @@ def preview(dataset: Dataset) -> list[Table]:
     """What a dry run shows beside the summary: counts per label, and three samples."""
     labels = dataset.info.labels
     splits = [dataset.manifest(split) for split in dataset.info.splits]
-    counts = []
-    for value in (POSITIVE, NEGATIVE, UNKNOWN):
-        counts.append(sum(np.count_nonzero(manifest.targets == value, axis=0) for manifest in splits))
+    counts = [
+        sum(np.count_nonzero(manifest.targets == value, axis=0) for manifest in splits)
+        for value in (POSITIVE, NEGATIVE, UNKNOWN)
+    ]
     columns = (Column("label", "label"), *(Column(key, key, "count") for key in ("positive", "negative", "unknown")))
     rows = [Row((label, *map(int, of_label))) for label, *of_label in zip(labels, *counts, strict=True)]
     notes = [f"{len(rows) - PREVIEWED:,} more labels"] if len(rows) > PREVIEWED else []
