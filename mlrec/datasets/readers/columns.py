@@ -31,6 +31,8 @@ LABEL_NAMES = (
     "labels", "label", "labelname", "labelnames", "class", "classes", "classname", "category", "categories", "tag",
     "tags", "choice", "findinglabels", "attributes",
 )  # fmt: skip
+# Cells of a column that is a label, if its values are words. They are not names of labels.
+ANSWERS = frozenset({"yes", "no", "y", "n", "t", "f", "positive", "negative", "present", "absent", "unknown"})
 SPLIT_NAMES = ("split", "set", "subset", "partition", "datasplit", "usage")
 VALUE_NAMES = ("confidence", "present", "presence", "verified", "isverified", "value", "positive")
 
@@ -206,6 +208,8 @@ class RoleFinder:
     def _is_text(self, column: int) -> bool:
         """Whether some cell is text, and no cell is a value of a label."""
         cells = [cell for cell in self._cells[column] if cell]
+        if all(cell.casefold() in ANSWERS for cell in cells):
+            return False
         if not all(is_number(cell) for cell in cells):
             return not any(cell_key(cell) in self._meanings for cell in cells)
         return False

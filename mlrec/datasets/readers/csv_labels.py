@@ -74,7 +74,9 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
     by_file = path.is_dir() and (len(tables) > 1 or tables[0].source.split is not None)
     images = TableImages(root, findings)
-    rows = [_rows(table, images, options, meanings, findings) for table in tables]
+    rows = _all_rows(tables, images, options, meanings, findings)
+    if len(rows) < len(tables):
+        return Reading(usual_name(path), [], {})
     splits = (
         _splits_of_files(rows, tables, options, findings) if by_file else _splits_of_rows(rows[0], options, findings)
     )
@@ -101,6 +103,8 @@ def _readable(sources: Sequence[Source], findings: ValidationReport) -> list[_Ta
     for source in sources:
         try:
             texts = read_table(source.path, findings)
+            if not texts.rows:  # each of its records is an error already
+                continue
             parquet = ParquetTable(source.path) if source.path.suffix.lower() in PARQUET else None
             tables.append(_Table(source, texts, parquet))
         except DataError as error:
@@ -118,6 +122,25 @@ def _check_ignored(tables: Sequence[_Table], options: ReadOptions) -> None:
                 f"{printable(tables[0].source.path)}: --ignore-columns: no column '{printable(name)}'"
                 f"{nearest(name, there)}"
             )
+
+
+def _all_rows(
+    tables: Sequence[_Table],
+    images: TableImages,
+    options: ReadOptions,
+    meanings: Mapping[float | str, int],
+    findings: ValidationReport,
+) -> list[TableRows]:
+    """Roles and images of all tables; of several, each one that has no clear roles is an error of its own."""
+    rows = []
+    for table in tables:
+        try:
+            rows.append(_rows(table, images, options, meanings, findings))
+        except DataError as error:
+            if len(tables) == 1:
+                raise
+            findings.errors.append(str(error))
+    return rows
 
 
 def _rows(

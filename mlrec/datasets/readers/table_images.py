@@ -42,21 +42,17 @@ class TableImages:
         """The image of each row, as a name below the root.
 
         Relative names are below the root or below the folder of the table. A first folder that is the root's own name
-        is left out. Absolute names, those of another machine, mean the one image that ends so. A backslash separates
-        folders. Names that differ from the file in their ending or in their folders are matched when images are
-        looked for.
+        is left out. Absolute names, those of another machine, mean the one image that ends so. Names that differ from
+        the file in their ending, their folders or by backslashes are matched when images are looked for.
         """
         cells = [cells[column].strip() for cells in table.rows]
         move = self._move([_plain(cell) for cell in cells[:PROBED]], table.path.parent)
         return [self._checked(cell, move, table, row, column) for row, cell in enumerate(cells)]
 
     def _checked(self, cell: str, move: Callable[[str], str], table: TextTable, row: int, column: int) -> str:
-        name = cell
-        if "\\" in cell or QUERY in cell:
-            name = _plain(cell)
-        if _ABSOLUTE.match(name):
-            return self._absolute(cell, name, table.where(row, column))
-        return image_name(move(name), table.where(row, column), self._findings)
+        if QUERY in cell or _ABSOLUTE.match(cell):
+            return self._elsewhere(cell, _plain(cell), table.where(row, column))
+        return image_name(move(cell), table.where(row, column), self._findings)
 
     def _move(self, names: Sequence[str], folder: Path) -> Callable[[str], str]:
         """What names are changed by, so that most of those probed are there; unchanged if none are."""
@@ -70,12 +66,10 @@ class TableImages:
         if len(moves) == 1:
             return _unchanged
         counts = [sum(os.path.lexists(self.root / move(name)) for name in names if name) for move in moves]
-        if not any(counts):
-            return moves[-1]
         return moves[counts.index(max(counts))]
 
-    def _absolute(self, cell: str, name: str, where: str) -> str:
-        """The image below the root that an absolute path means."""
+    def _elsewhere(self, cell: str, name: str, where: str) -> str:
+        """The image below the root that an absolute path, or one of Label Studio's, means."""
         if cell in self._matched:
             return self._matched[cell]
         inside = _below(self.root, name)
