@@ -20,6 +20,7 @@ EXPORT_METADATA = ("annotation_id", "annotator", "created_at", "updated_at", "le
 FLAG, KEY = "is_", "_id"  # is_flipped, patient_id
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}
 EMPTY = {"negative": NEGATIVE, "unknown": UNKNOWN}
+_SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
 SAMPLED = 1000  # rows that roles are decided by; every cell is checked when it is read
 # Usual names, compared by their letters and digits alone: `File Name` and `file_name` are `filename`.
 IMAGE_NAMES = (
@@ -123,12 +124,13 @@ class RoleFinder:
             return Roles(image, split, names=given, value=self._value(rest, given))
         rest = [k for k in rest if self._table.columns[k] not in self._options.ignore_columns]
         chosen = self._options.labels
+        rest = self._without_images(rest, chosen)
         names = None
         if chosen is None or not any(self._table.columns[k] in chosen for k in rest):
             names = self._names(rest)
         if names is None:
             columns = label_columns(self._table, rest, chosen, self._findings)
-            return Roles(image, split, labels=tuple(k for k in columns if not self._reported_text(k, chosen)))
+            return Roles(image, split, labels=tuple(k for k in columns if not self._reported_as_no_label(k, chosen)))
         value = self._value(rest, names)
         unused = [self._table.columns[k] for k in rest if k not in (names, value) and not self._is_passive(k)]
         if unused:
@@ -137,6 +139,16 @@ class RoleFinder:
                 f"{self._table.path}: {', '.join(unused)}",
             )
         return Roles(image, split, names=names, value=value)
+
+    def _without_images(self, rest: Sequence[int], chosen: Sequence[str] | None) -> list[int]:
+        """The columns without further ones of image names, such as masks."""
+        images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
+        if images and chosen is None:
+            self._findings.warn(
+                "further columns of image names were not used; --image-column says which one is",
+                f"{self._table.path}: {', '.join(self._table.columns[k] for k in images)}",
+            )
+        return [k for k in rest if k not in images]
 
     def _image(self) -> int:
         """The column of images: by its cells, by its name, then by the files that are there."""
@@ -159,12 +171,14 @@ class RoleFinder:
         what = "several columns may hold the images" if candidates else "no column of image names"
         raise DataError(f"{printable(table.path)}: {what}; give --image-column; there is {shown}")
 
-    def _reported_text(self, column: int, chosen: Sequence[str] | None) -> bool:
-        """Report a column of texts that stands among columns of labels: one error, not one per cell."""
-        if chosen is not None or not self._is_text(column):
+    def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
+        """Report a column among labels that has no value of a label: one error, not one per cell."""
+        cells = [cell for cell in self._cells[column] if cell]
+        values = any(cell_key(cell) in self._meanings or cell.casefold() in ANSWERS for cell in cells)
+        if chosen is not None or not cells or (values and not self._is_text(column)):
             return False
         name = printable(self._table.columns[column])
-        row = next(row for row, cells in enumerate(self._table.rows) if cells[column].strip())
+        row = next(row for row, record in enumerate(self._table.rows) if record[column].strip())
         self._findings.error(
             self._table.where(row, column),
             f"'{printable(self._table.rows[row][column].strip())}' is not 0, 1 or -1 (unknown); if the column is not a "
@@ -210,9 +224,10 @@ class RoleFinder:
         cells = [cell for cell in self._cells[column] if cell]
         if all(cell.casefold() in ANSWERS for cell in cells):
             return False
-        if not all(is_number(cell) for cell in cells):
-            return not any(cell_key(cell) in self._meanings for cell in cells)
-        return False
+        words = [cell for cell in cells if not is_number(cell)]
+        if words and all(_SEVERAL_NUMBERS.fullmatch(cell) for cell in words):
+            return True  # numbers of classes, several in some cells
+        return bool(words) and not any(cell_key(cell) in self._meanings for cell in cells)
 
     def _all(self, column: int, test: Callable[[str], bool]) -> bool:
         """Whether the column has a cell, and all its cells pass."""

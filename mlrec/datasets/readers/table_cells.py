@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -72,9 +73,10 @@ def value_targets(
 
 def _report_value(table: TextTable, row: int, column: int, findings: ValidationReport) -> None:
     text, name = printable(table.rows[row][column].strip()), printable(table.columns[column])
+    quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
-        f"'{text}' is not 0, 1 or -1 (unknown); give --negative {text} or --unknown {text}; if the column is not a "
+        f"'{text}' is not 0, 1 or -1 (unknown); give --negative {quoted} or --unknown {quoted}; if the column is not a "
         f"label, --ignore-columns '{name}', or --labels with the columns that are",
     )
 

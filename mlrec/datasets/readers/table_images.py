@@ -104,9 +104,12 @@ def _unchanged(name: str) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A cell with `/` between folders, without what Label Studio puts before a local file."""
-    _, query, local = cell.partition(QUERY)
-    return normal(unquote(local) if query else cell) if query or "\\" in cell else cell
+    """A cell as a path: of a URL its path, of a local file of Label Studio what follows `?d=`; with `/` for `\\`."""
+    if QUERY in cell:
+        return normal(unquote(cell.partition(QUERY)[2]))
+    if "://" in cell:
+        return unquote(cell.partition("://")[2].partition("?")[0])
+    return normal(cell) if "\\" in cell else cell
 
 
 def _below(root: Path, name: str) -> str | None:

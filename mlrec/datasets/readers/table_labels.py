@@ -174,8 +174,11 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
-    """All labels that occur, by name."""
-    return tuple(sorted({name for parsed in cells for names in parsed.labels.values() for name in names}))
+    """All labels that occur, by name, or by value if all are whole numbers."""
+    names = {name for parsed in cells for found in parsed.labels.values() for name in found}
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
 
 
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
