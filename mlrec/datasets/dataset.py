@@ -15,8 +15,7 @@ from mlrec.utils.files import is_temporary, read_own_json, write_json
 
 DATASET_FILE = "dataset.json"
 FINGERPRINTS_FILE = "fingerprints.npz"
-IMAGES_FOLDER = "images"  # images that were inside other files
-UNPACKED = "unpacked"  # key of `Info.source` that names this folder, if mlrec wrote it
+IMAGES_FOLDER = "images"  # images that the source holds inside other files
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -108,12 +107,11 @@ def refuse_foreign(folder: Path) -> None:
     if not (folder / DATASET_FILE).is_file():
         raise DataError(f"{printable(folder)}: exists and is no prepared dataset; remove it or choose another --name")
     info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
-    unpacked = info.source.get(UNPACKED)
     for entry in sorted(folder.iterdir()):
-        if entry.name == unpacked:
-            continue
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
-        if not own or entry.is_dir():
+        if entry.is_dir():
+            own = entry.name == IMAGES_FOLDER and info.source.get("unpacked") is True
+        if not own:
             raise DataError(
                 f"{printable(entry)}: was not written by mlrec and would be lost; move it, or choose another --name"
             )

@@ -133,6 +133,19 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder next to `path` that is removed when the block ends, unless it was moved elsewhere."""
+    temporary = _temporary(Path(path))
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(temporary.parent)
+        temporary.mkdir()
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def changed_folder(path: Path) -> Iterator[Path]:
     """Give a copy of the folder `path` to change; it takes the place of `path` when the block ends without an error.
 
@@ -140,7 +153,7 @@ def changed_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path).resolve()  # of a link the folder is changed, not the link
     with replace_folder(path) as folder:
-        shutil.copytree(path, folder, symlinks=True, copy_function=_linked, dirs_exist_ok=True)
+        shutil.copytree(path, folder, symlinks=True, copy_function=link_or_copy, dirs_exist_ok=True)
         yield folder
 
 
@@ -238,7 +251,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
-def _linked(source: str, target: str) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:  # a file system without links

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below, is_image
 from mlrec.datasets.names import alike
-from mlrec.datasets.readers.registry import READERS, RECOGNIZERS, recognizer_of
+from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
 from mlrec.utils.errors import DataError, UsageError, counted, nearest, printable
 
 # Tables and folders of images are part of many other layouts. They are looked for, in this order, if nothing else fits.
@@ -38,9 +38,9 @@ def detect(path: Path) -> Detection:
     """
     if not path.exists():
         near = alike(path)
-        hint = f"; there is {printable(near)}" if near else nearest(str(path), READERS)
+        hint = f"; there is {printable(near)}" if near else nearest(str(path), known_readers())
         raise UsageError(f"{printable(path)}: no such file or folder{hint}")
-    special = [kind for kind in RECOGNIZERS if kind not in GENERAL]
+    special = [kind for kind in known_recognizers() if kind not in GENERAL]
     for kinds in (special, *([kind] for kind in GENERAL)):
         fitting = _recognized(path, kinds)
         if len(fitting) > 1:
@@ -48,12 +48,12 @@ def detect(path: Path) -> Detection:
         for kind, reason in fitting.items():
             return Detection(kind, reason)
     raise DataError(f"{printable(path)}: {describe(path)}; give the kind, as in mlrec prepare KIND {printable(path)}: "
-                    f"{', '.join(READERS)}")  # fmt: skip
+                    f"{', '.join(known_readers())}")  # fmt: skip
 
 
 def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
     """Those of `kinds` that fit, with their reasons."""
-    reasons = {kind: recognizer_of(kind)(path) for kind in kinds if kind in RECOGNIZERS}
+    reasons = {kind: recognizer_of(kind)(path) for kind in kinds if kind in known_recognizers()}
     return {kind: reason for kind, reason in reasons.items() if reason}
 
 

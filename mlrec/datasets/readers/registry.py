@@ -1,10 +1,16 @@
-"""What every reader of foreign annotations takes and gives. A new source is one file and one line in `READERS`."""
+"""What every reader of foreign annotations takes and returns. A new source is one file and one line in `READERS`.
+
+Another package adds a reader with an entry point of the group `mlrec.readers`: the name of the kind, and its function
+as `module:function`. Built-in kinds cannot be replaced. A function `recognizes` in the same module, if there is one,
+makes the kind detectable.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +87,7 @@ class Reading:
 Reader = Callable[[Path, ReadOptions, ValidationReport], Reading]
 Recognizer = Callable[[Path], str | None]
 
+ENTRY_POINTS = "mlrec.readers"
 READERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:read_voc2007",
     "voc2012": "mlrec.datasets.readers.voc:read_voc2012",
@@ -130,18 +137,39 @@ def usual_name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
+def known_readers() -> dict[str, str]:
+    """All kinds and their functions: those of mlrec, then those that other installed packages add.
+
+    Example:
+        >>> known_readers()["coco"]
+        'mlrec.datasets.readers.coco:read_coco'
+    """
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | READERS
+
+
+def known_recognizers() -> dict[str, str]:
+    """The functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
+    added = {point.name: f"{point.module}:recognizes" for point in entry_points(group=ENTRY_POINTS)}
+    return {kind: name for kind, name in added.items() if kind not in READERS and _has(name)} | RECOGNIZERS
+
+
 def reader_of(kind: str) -> Reader:
-    """The reader of a source; its module is loaded when it is asked for."""
-    reader: Reader = _imported(READERS[kind])
+    """The reader of a kind. Its module is loaded when it is needed."""
+    reader: Reader = _imported(known_readers()[kind])
     return reader
 
 
 def recognizer_of(kind: str) -> Recognizer:
-    """The function that recognizes a kind of source; its module is loaded when it is asked for."""
-    recognizer: Recognizer = _imported(RECOGNIZERS[kind])
+    """The function that recognizes a kind. Its module is loaded when it is needed."""
+    recognizer: Recognizer = _imported(known_recognizers()[kind])
     return recognizer
 
 
 def _imported(place: str) -> Any:
     module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function)
+
+
+def _has(name: str) -> bool:
+    module, _, function = name.partition(":")
+    return hasattr(importlib.import_module(module), function)

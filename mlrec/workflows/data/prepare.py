@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, label_order
 from mlrec.datasets.readers.detect import detect
-from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, reader_of, usual_name
+from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
-from mlrec.utils.files import check_name, replace_folder, write_text
+from mlrec.utils.files import check_name, replace_folder, temporary_folder, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
@@ -58,7 +58,7 @@ def prepare(
     left.
 
     Args:
-        kind: key of `READERS`; None detects the kind from what is at `path`.
+        kind: name of a reader, see `known_readers`; None detects the kind from what is at `path`.
         path: where the annotations are; what it means is up to the reader.
         out: the folder of prepared datasets.
         name: of the dataset; by default the source's own.
@@ -73,12 +73,13 @@ def prepare(
         UsageError: no such kind, or a name that is no folder name.
         DataError: annotations or images cannot be used, or `out/name` is something else than a prepared dataset.
     """
+    known = known_readers()
     if kind is None:
         detection = detect(without_dots(Path(path)))
         kind = detection.kind
         progress.say(f"kind {kind}: {detection.reason}")
-    elif kind not in READERS:
-        raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(READERS)}{nearest(kind, READERS)}")
+    elif kind not in known:
+        raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options or ReadOptions(), findings)
     place = without_dots(Path(path))
@@ -87,24 +88,19 @@ def prepare(
         reading = reader_of(kind)(place, options, findings)
     target = Path(out) / (name or reading.name)
     log = _log(out, target.name, dry_run)
-    checks = _Checks(verify, skip_bad_images, allow_overlap, dry_run)
-    with ExitStack() as stack:
+    with _unpacked(reading, target, findings, dry_run) as images:
         with _kept_in(log, findings, path):
             if not dry_run:
                 folder.refuse_foreign(target)
+            if images is not None:
+                reading = _with_root(reading, images)
             if options.labels is not None:
                 reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
+            checks = _Checks(verify, skip_bad_images, allow_overlap, dry_run)
             annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
-            reading = replace(reading, name=target.name)
-            temporary = None
-            if reading.unpack is not None and not dry_run:
-                findings.raise_errors(f"{printable(path)} cannot be used", str(log))
-                temporary = stack.enter_context(replace_folder(target))
-                reading = _unpacked(reading, temporary)
-            reading = _checked(reading, checks, findings, progress)
-        if temporary is not None:
-            root = target.absolute() / folder.IMAGES_FOLDER
-            reading = replace(reading, manifests=[replace(m, root=root) for m in reading.manifests])
+            reading = _checked(replace(reading, name=target.name), checks, findings, progress)
+        if images is not None:
+            reading = _with_root(reading, target.absolute() / folder.IMAGES_FOLDER)
         info = Info(
             name=target.name,
             source={"kind": kind, "options": _plain(options), **reading.source},
@@ -115,7 +111,10 @@ def prepare(
             warnings=findings.warnings,
         )
         if not dry_run:
-            folder.write(temporary or stack.enter_context(replace_folder(target)), info, reading.manifests)
+            with replace_folder(target) as temporary:
+                if images is not None:
+                    images.rename(temporary / folder.IMAGES_FOLDER)
+                folder.write(temporary, info, reading.manifests)
     if log is not None:
         log.unlink(missing_ok=True)
     for split, count in reading.published.items():
@@ -128,13 +127,24 @@ def prepare(
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
 
 
-def _unpacked(reading: Reading, folder_of_dataset: Path) -> Reading:
-    """Write the images that are inside other files, and give the manifests their folder."""
-    assert reading.unpack is not None
-    root = folder_of_dataset / folder.IMAGES_FOLDER
-    reading.unpack(root)
-    manifests = [replace(manifest, root=root) for manifest in reading.manifests]
-    return replace(reading, manifests=manifests, source={**reading.source, folder.UNPACKED: folder.IMAGES_FOLDER})
+@contextmanager
+def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_run: bool) -> Iterator[Path | None]:
+    """Give a temporary folder of the images that the source holds inside other files, or None if it holds none.
+
+    They are needed for the checks, before the dataset takes its place.
+    """
+    if reading.unpack is None or findings.errors or dry_run:
+        yield None
+        return
+    with temporary_folder(target.with_name(f"{target.name}.{folder.IMAGES_FOLDER}")) as images:
+        reading.unpack(images)
+        yield images
+
+
+def _with_root(reading: Reading, root: Path) -> Reading:
+    """The reading with its images below `root`, and a note that they belong to the prepared dataset."""
+    manifests = [replace(manifest, root=root.absolute()) for manifest in reading.manifests]
+    return replace(reading, manifests=manifests, source={**reading.source, "unpacked": True})
 
 
 def _skipped(count: int, reason: str) -> str:
@@ -221,7 +231,7 @@ def _listed(labels: Sequence[str]) -> str:
 def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport) -> ReadOptions:
     """The options with label names as manifests write them; what does not concern this source is a warning."""
     for key in _plain(options):
-        if key != "labels" and key not in USED.get(kind, ()):
+        if key != "labels" and kind in READERS and key not in USED.get(kind, ()):
             findings.warn("an option that does not concern this kind of source was ignored", f"{key} for {kind}")
     options = replace(
         options,
@@ -348,7 +358,9 @@ def _located(
         for manifest in manifests
     ]
     sizes = {renamed.get(image, image): size for image, size in reading.stated_sizes.items()}
-    source = {**reading.source, "annotated_names": {file: name for name, file in renamed.items()}}
+    earlier = reading.source.get("annotated_names", {})
+    names_before = {file: earlier.get(name, name) for name, file in renamed.items()}
+    source = {**reading.source, "annotated_names": {**earlier, **names_before}}
     return replace(reading, stated_sizes=sizes, source=source), changed
 
 
