@@ -104,7 +104,7 @@ def _unchanged(name: str) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A cell as a path: of a URL its path, of a local file of Label Studio what follows `?d=`, with `/` between folders."""
+    """A cell as a path with `/`: the path of a URL; what follows `?d=` in a local file of Label Studio."""
     if QUERY in cell:
         return normal(unquote(cell.partition(QUERY)[2]))
     if "://" in cell:
