@@ -74,14 +74,20 @@ def prepare(
         DataError: annotations or images cannot be used, or `out/name` is something else than a prepared dataset.
     """
     known = known_readers()
+    options = options or ReadOptions()
     if kind is None:
         detection = detect(without_dots(Path(path)))
         kind = detection.kind
         progress.say(f"kind {kind}: {detection.reason}")
+        if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
+            options = replace(options, keep_empty=True)
+            progress.say(
+                f"images without an annotation are kept; mlrec prepare {kind} leaves them out, as the paper does"
+            )
     elif kind not in known:
         raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
-    options = _checked_options(kind, options or ReadOptions(), findings)
+    options = _checked_options(kind, options, findings)
     place = without_dots(Path(path))
     log = _log(out, name or _usual_name(kind, place), dry_run)
     with _kept_in(log, findings, path):

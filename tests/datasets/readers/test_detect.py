@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mlrec.cli.app import app
 from mlrec.datasets.readers.detect import Detection, describe, detect
 from mlrec.datasets.readers.registry import READERS, RECOGNIZERS, reader_of, recognizer_of
 from mlrec.utils.errors import DataError, UsageError
+from mlrec.workflows.data.prepare import prepare
 
 
 def always(path: Path) -> str:
@@ -101,3 +103,18 @@ def test_the_command_takes_a_kind_a_path_or_both(tmp_path: Path, monkeypatch: py
     Path("labels.csv").rename("csv/labels.csv")
     result = CliRunner().invoke(app, ["prepare", "csv", "--no-verify"])  # a folder of that name is the PATH
     assert result.exit_code == 0, result.output
+
+
+def test_images_without_annotations_are_kept_if_the_kind_was_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECOGNIZERS, "coco", f"{__name__}:always")
+    images = [{"id": k, "file_name": f"{k}.jpg", "width": 8, "height": 8} for k in (1, 2)]
+    annotations = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    (tmp_path / "val2017").mkdir()
+    for kind, count in ((None, 2), ("coco", 1)):
+        dataset = prepare(kind, tmp_path, out=tmp_path / "data", verify=False)
+        assert dataset.info.splits == {"val": count}

@@ -201,6 +201,29 @@ def test_a_column_of_texts_among_labels_is_one_error_that_names_the_options(tmp_
         read(path, ignore_columns=("sit",))
 
 
+def test_numbers_of_classes_in_one_column_are_labels_in_the_order_of_their_values(tmp_path: Path) -> None:
+    reading, findings = read(write(tmp_path, "Id,Target\na,10 0\nb,2\nc,0 2\nd,0\n"))
+    assert not findings.errors
+    assert reading.manifests[0].labels == ("0", "2", "10")
+    assert reading.manifests[0].targets.tolist() == [[1, 0, 1], [0, 1, 0], [1, 1, 0], [1, 0, 0]]
+
+
+def test_a_column_of_other_numbers_among_labels_is_one_error(tmp_path: Path) -> None:
+    path = write(tmp_path, "filename,age,cat,mask\na.jpg,30,1,m.png\nb.jpg,41,0,n.png\n")
+    reading, findings = read(path, image_column="filename", ignore_columns=("age",))
+    assert reading.manifests[0].labels == ("cat",)
+    assert any("further columns of image names were not used" in warning for warning in findings.warnings)
+    (error,) = read(path, image_column="filename")[1].errors
+    assert "line 2, column 'age': '30'" in error
+
+
+def test_a_url_means_the_image_that_ends_like_its_path(tmp_path: Path) -> None:
+    photograph(tmp_path / "images" / "a b.jpg")
+    reading, findings = read(write(tmp_path, "url,cat\nhttps://host/x/a%20b.jpg?width=3,1\n"))
+    assert not findings.errors
+    assert reading.manifests[0].images == ("images/a b.jpg",)
+
+
 def test_answers_in_words_are_not_names_of_labels(tmp_path: Path) -> None:
     _, findings = read(write(tmp_path, "filename,cat\na.jpg,yes\nb.jpg,no\n"))
     assert ["is not 0, 1 or -1" in error for error in findings.errors] == [True, True]
