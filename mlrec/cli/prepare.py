@@ -12,11 +12,14 @@ from mlrec.datasets.readers.registry import READERS, ReadOptions
 from mlrec.datasets.split_names import parse_names
 from mlrec.utils.errors import UsageError
 
-Kind = Annotated[str, typer.Argument(help=f"Kind of annotations: {', '.join(READERS)}.", metavar="KIND")]
+Kind = Annotated[
+    str,
+    typer.Argument(help=f"Kind of the source [default: detected]: {', '.join(READERS)}.", metavar="[KIND]"),
+]
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="Devkit, folder or file [not needed with --annotations].",
+        help="Devkit, folder or file of the annotations [not needed with --annotations].",
         metavar="PATH",
         show_default=False,
     ),
@@ -51,31 +54,56 @@ def prepare(
         str | None,
         typer.Option(help="Splits with other names, such as learning=train,holdout=test.", metavar="OWN=val,..."),
     ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="csv: column of image names [default: detected].", metavar="NAME", show_default=False),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="csv: column that holds names of labels [default: detected].", metavar="NAME"),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="csv: text between two labels of one cell; '' means one label per cell [default: detected].",
+            metavar="TEXT",
+        ),
+    ] = None,
+    no_label_value: Annotated[
+        str | None, typer.Option(help="csv: text in the column of labels that means no label.", metavar="TEXT")
+    ] = None,
+    ignore_columns: Annotated[
+        str | None, typer.Option(help="csv: columns that are not labels.", metavar="A,B,...")
+    ] = None,
     negative: Annotated[
         str | None, typer.Option(help="csv: value that means negative, in addition to 0.", metavar="VALUE")
     ] = None,
     unknown: Annotated[
         str | None, typer.Option(help="csv: value that means unknown, in addition to -1.", metavar="VALUE")
     ] = None,
+    empty: Annotated[str | None, typer.Option(help="csv: meaning of a blank cell.", metavar="negative|unknown")] = None,
     seed: Annotated[int, typer.Option(help="shapes: random seed of the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Images in two splits are accepted, with a warning.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken, and write nothing.")] = False,
     json: options.Json = False,
 ) -> None:
     """Prepare a dataset from annotations.
 
     The result is read by all other commands. Every image is decoded once as a check.
 
-    Example: mlrec prepare voc2007 VOCdevkit
+    Example: mlrec prepare labels.csv, or mlrec prepare voc2007 VOCdevkit
     """
     from mlrec.workflows.data import prepare as workflow
     from mlrec.workflows.next_steps import after_prepare
 
     given = options.names(labels)
+    ignored = options.names(ignore_columns)
+    chosen, place = _kind_and_path(kind, path, annotations, images)
     dataset = workflow.prepare(
-        kind,
-        _place(path, annotations, images),
+        chosen,
+        place,
         out=out,
         name=name,
         options=ReadOptions(
@@ -86,6 +114,12 @@ def prepare(
             split_names=parse_names(splits) if splits is not None else {},
             negative=negative,
             unknown=unknown,
+            empty=empty,
+            image_column=image_column,
+            label_column=label_column,
+            separator=separator,
+            no_label_value=no_label_value,
+            ignore_columns=tuple(ignored or ()),
             year=year,
             keep_empty=keep_empty,
             seed=seed,
@@ -93,24 +127,36 @@ def prepare(
         verify=not no_verify,
         skip_bad_images=skip_bad_images,
         allow_overlap=allow_overlap,
+        dry_run=dry_run,
         progress=console.Terminal(),
     )
     table = workflow.summary(dataset)
     if json:
         console.result_json(_as_json(dataset, table))
         return
+    if dry_run:
+        console.result_tables([table, *workflow.preview(dataset)])
+        console.result("dry run: nothing was written; run again without --dry-run to prepare the dataset")
+        return
     console.result_tables([table])
     command = after_prepare(dataset)
     console.result(f"written to {dataset.path}" + (f"; next: {command}" if command else ""))
 
 
-def _place(path: Path | None, annotations: list[Path] | None, images: Path | None) -> Path:
-    """PATH, which may be left out if --annotations is given."""
-    if path is not None:
-        return path
-    if not annotations:
-        raise UsageError("PATH is missing: give the place of the annotations, as in mlrec prepare voc2007 VOCdevkit")
-    return images or annotations[0].absolute().parent
+def _kind_and_path(
+    first: str, second: Path | None, annotations: list[Path] | None, images: Path | None
+) -> tuple[str | None, Path]:
+    """KIND, or None if it is left out, and PATH, which may be left out if --annotations is given.
+
+    A single argument is the PATH, unless it is the name of a kind and nothing of that name exists here.
+    """
+    if second is not None:
+        return first, second
+    if annotations and first in READERS:
+        return first, images or annotations[0].absolute().parent
+    if first in READERS and not Path(first).exists():
+        raise UsageError(f"PATH is missing: give the path of the annotations, as in mlrec prepare {first} PATH")
+    return None, Path(first)
 
 
 def _as_json(dataset: Any, table: Any) -> dict[str, Any]:

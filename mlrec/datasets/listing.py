@@ -15,7 +15,7 @@ from mlrec.datasets.image_paths import Omitted, image_files, matching_images
 from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import alike
-from mlrec.datasets.readers.csv_file import CsvFile, read_csv
+from mlrec.datasets.readers.csv_file import TextTable, read_csv
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, printable
 
 Box = tuple[float, float, float, float]
@@ -81,7 +81,7 @@ def boxes_of(file: Path) -> list[Item]:
     return items
 
 
-def _box(table: CsvFile, row: int, findings: ValidationReport) -> Box | None:
+def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
     numbers = []
     for name in BOX_COLUMNS:
         column = table.columns.index(name)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_columns, label_order
-from mlrec.datasets.readers.csv_file import CsvFile, is_number, read_csv
+from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
 from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.metrics.id_matching import rows_of
@@ -243,7 +243,7 @@ def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError
     raise kind(findings.errors[0] + more)
 
 
-def _numbers(file: CsvFile, columns: Sequence[int], findings: ValidationReport) -> NDArray[np.float64]:
+def _numbers(file: TextTable, columns: Sequence[int], findings: ValidationReport) -> NDArray[np.float64]:
     values = np.zeros((len(file.rows), len(columns)))
     for row, cells in enumerate(file.rows):
         texts = [cells[column] for column in columns]

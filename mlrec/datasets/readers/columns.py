@@ -1,17 +1,60 @@
-"""Which columns of a table are labels, and what a cell means."""
+"""What each column of a table is: image, split, label, several labels, or nothing of these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
-from mlrec.datasets.readers.csv_file import CsvFile, is_number
+from mlrec.datasets.readers.csv_file import TextTable, is_number
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.datasets.split_names import known_split
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest, printable
 
 SPLIT_COLUMN = "split"
 METADATA = ("fold", "split", "id", "index", "width", "height")
+# What Label Studio writes beside the image and the choice.
+EXPORT_METADATA = ("annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement")
 FLAG, KEY = "is_", "_id"  # is_flipped, patient_id
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}
+EMPTY = {"negative": NEGATIVE, "unknown": UNKNOWN}
+_SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
+SAMPLED = 1000  # rows that roles are decided by; every cell is checked when it is read
+# Usual names, compared by their letters and digits alone: `File Name` and `file_name` are `filename`.
+IMAGE_NAMES = (
+    "filename", "file", "image", "imageid", "imagename", "imagepath", "imageindex", "imagefile", "imagefilename",
+    "img", "imgname", "imgpath", "imgid", "path", "filepath", "picture", "photo",
+)  # fmt: skip
+KEY_NAMES = ("name", "id", "sampleid", "key", "url", "imageurl")  # of images, if no other name fits
+LABEL_NAMES = (
+    "labels", "label", "labelname", "labelnames", "class", "classes", "classname", "category", "categories", "tag",
+    "tags", "choice", "findinglabels", "attributes",
+)  # fmt: skip
+# Cells of a column that is a label, if its values are words. They are not names of labels.
+ANSWERS = frozenset({"yes", "no", "y", "n", "t", "f", "positive", "negative", "present", "absent", "unknown"})
+SPLIT_NAMES = ("split", "set", "subset", "partition", "datasplit", "usage")
+VALUE_NAMES = ("confidence", "present", "presence", "verified", "isverified", "value", "positive")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Positions of the columns of one table.
+
+    Attributes:
+        image: column of image names.
+        split: column of split names, or None.
+        labels: columns that are one label each (wide form).
+        names: column that holds names of labels, or None. Then `labels` is empty.
+        value: column that states whether the label of a row is present (long form), or None.
+    """
+
+    image: int
+    split: int | None
+    labels: tuple[int, ...] = ()
+    names: int | None = None
+    value: int | None = None
 
 
 def cell_key(text: str) -> float | str:
@@ -19,59 +62,241 @@ def cell_key(text: str) -> float | str:
     return float(text) if is_number(text) else text.strip().casefold()
 
 
-def cell_meanings(negative: str | None, unknown: str | None) -> dict[float | str, int]:
-    """Target value by `cell_key`: 1, 0 and -1 (unknown), and what `--negative` and `--unknown` add or change.
+def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
+    """Target value by `cell_key`: 1, 0 and -1 (unknown), and what the options add or change.
 
     Raises:
-        UsageError: the two options name the same value, or 1.
+        UsageError: `--negative` and `--unknown` name the same value, or 1; `--empty` is not negative or unknown.
     """
-    options = (("negative", negative, NEGATIVE), ("unknown", unknown, UNKNOWN))
+    negative, unknown = options.negative, options.unknown
     if negative is not None and unknown is not None and cell_key(negative) == cell_key(unknown):
         raise UsageError(f"--negative and --unknown are both '{printable(negative)}'; a value has one meaning")
     meanings = dict(MEANINGS)
-    for flag, text, value in options:
+    for flag, text, value in (("negative", negative, NEGATIVE), ("unknown", unknown, UNKNOWN)):
         if text is None:
             continue
         if MEANINGS.get(cell_key(text)) == POSITIVE:
             raise UsageError(f"--{flag} {printable(text)}: this value means positive in every table")
         meanings[cell_key(text)] = value
+    if options.empty is not None:
+        if options.empty not in EMPTY:
+            raise UsageError(f"--empty {printable(options.empty)}: not negative or unknown")
+        meanings[""] = EMPTY[options.empty]
     return meanings
 
 
-def split_column(
-    file: CsvFile, chosen: Sequence[str] | None, given: Iterable[str], findings: ValidationReport
-) -> int | None:
-    """The column of split names, or None. A column `split` of numbers names no splits, unless `--splits` names them.
+class RoleFinder:
+    """Decides the roles of the columns of one table, from their names and a sample of their cells."""
 
-    Args:
-        file: the table; its first column names the images.
-        chosen: `--labels`; a column that is a label is not a column of splits.
-        given: names that `--splits` gives.
-        findings: where a column of numbers is reported.
+    def __init__(
+        self,
+        table: TextTable,
+        options: ReadOptions,
+        meanings: Mapping[float | str, int],
+        exists: Callable[[str], bool],
+        findings: ValidationReport,
+    ) -> None:
+        """Take a sample of the rows.
+
+        Args:
+            table: the table.
+            options: what the user gave.
+            meanings: see `cell_meanings`.
+            exists: whether a cell is the name of an image that is there. Called only if names do not decide.
+            findings: receives warnings about columns that are not used.
+        """
+        self._table, self._options, self._meanings = table, options, meanings
+        self._exists, self._findings = exists, findings
+        rows = table.rows[:: max(1, len(table.rows) // SAMPLED)]
+        self._cells = [[cells[k].strip() for cells in rows] for k in range(len(table.columns))]
+
+    def roles(self) -> Roles:
+        """The roles of all columns.
+
+        Raises:
+            DataError: no column of images or of labels, or several that fit equally; the message names the option.
+        """
+        image = self._image()
+        split = split_column(self._table, image, self._options, self._findings)
+        rest = [k for k in range(len(self._table.columns)) if k not in (image, split)]
+        if self._options.label_column is not None:
+            given = column_named(self._table, self._options.label_column, "--label-column")
+            return Roles(image, split, names=given, value=self._value(rest, given))
+        rest = [k for k in rest if self._table.columns[k] not in self._options.ignore_columns]
+        chosen = self._options.labels
+        rest = self._without_images(rest, chosen)
+        names = None
+        if chosen is None or not any(self._table.columns[k] in chosen for k in rest):
+            names = self._names(rest)
+        if names is None:
+            columns = label_columns(self._table, rest, chosen, self._findings)
+            return Roles(image, split, labels=tuple(k for k in columns if not self._reported_as_no_label(k, chosen)))
+        value = self._value(rest, names)
+        unused = [self._table.columns[k] for k in rest if k not in (names, value) and not self._is_passive(k)]
+        if unused:
+            self._findings.warn(
+                "columns that are not labels were not used; --label-column says which column holds the labels",
+                f"{self._table.path}: {', '.join(unused)}",
+            )
+        return Roles(image, split, names=names, value=value)
+
+    def _without_images(self, rest: Sequence[int], chosen: Sequence[str] | None) -> list[int]:
+        """The columns without further ones of image names, such as masks."""
+        images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
+        if images and chosen is None:
+            self._findings.warn(
+                "further columns of image names were not used; --image-column says which one is",
+                f"{self._table.path}: {', '.join(self._table.columns[k] for k in images)}",
+            )
+        return [k for k in rest if k not in images]
+
+    def _image(self) -> int:
+        """The column of images: by its cells, by its name, then by the files that are there."""
+        table = self._table
+        if self._options.image_column is not None:
+            return column_named(table, self._options.image_column, "--image-column")
+        columns = [k for k in range(len(table.columns)) if not self._is_values(k)]
+        look = [k for k in columns if self._all(k, lambda cell: is_image(cell.replace("\\", "/")))]
+        named = [k for k in columns if letters(table.columns[k]) in IMAGE_NAMES]
+        candidates = look + [k for k in named if k not in look]
+        if not candidates:
+            candidates = [k for k in columns if letters(table.columns[k]) in KEY_NAMES]
+        if len(candidates) == 1:
+            return candidates[0]
+        there = [k for k in candidates or columns if self._all(k, self._exists)]
+        for fitting in (there, [k for k in look if k in named], look, named):
+            if len(fitting) == 1:
+                return fitting[0]
+        shown = ", ".join(f"'{printable(table.columns[k])}'" for k in there or candidates or range(len(table.columns)))
+        what = "several columns may hold the images" if candidates else "no column of image names"
+        raise DataError(f"{printable(table.path)}: {what}; give --image-column; there is {shown}")
+
+    def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
+        """Report a column among labels that has no value of a label: one error, not one per cell."""
+        cells = [cell for cell in self._cells[column] if cell]
+        values = any(cell_key(cell) in self._meanings or cell.casefold() in ANSWERS for cell in cells)
+        if chosen is not None or not cells or (values and not self._is_text(column)):
+            return False
+        name = printable(self._table.columns[column])
+        row = next(row for row, record in enumerate(self._table.rows) if record[column].strip())
+        self._findings.error(
+            self._table.where(row, column),
+            f"'{printable(self._table.rows[row][column].strip())}' is not 0, 1 or -1 (unknown); if the column is not a "
+            f"label, give --ignore-columns '{name}'; if it holds names of labels, --label-column '{name}'",
+        )
+        return True
+
+    def _names(self, rest: Sequence[int]) -> int | None:
+        """The column of names of labels: the only column of texts, or the one that is called `labels` or the like."""
+        texts = [k for k in rest if self._is_text(k) and not self._is_passive(k)]
+        called = [k for k in texts if letters(self._table.columns[k]) in LABEL_NAMES]
+        if len(called) == 1:
+            return called[0]
+        others = [k for k in rest if k not in texts and not self._is_passive(k)]
+        if len(texts) == 1 and not any(self._is_values(k) for k in others):
+            return texts[0]
+        if not texts or any(self._is_values(k) for k in others):
+            return None
+        shown = ", ".join(f"'{printable(self._table.columns[k])}'" for k in texts)
+        raise DataError(
+            f"{printable(self._table.path)}: which column holds the labels is not clear ({shown}); give "
+            f"--label-column, or --labels for columns that are one label each"
+        )
+
+    def _value(self, rest: Sequence[int], names: int) -> int | None:
+        """The column that states whether the label of a row is present."""
+        ignored = self._options.ignore_columns
+        called = [k for k in rest if k != names and letters(self._table.columns[k]) in VALUE_NAMES]
+        called = [k for k in called if self._table.columns[k] not in ignored]
+        return called[0] if len(called) == 1 else None
+
+    def _is_passive(self, column: int) -> bool:
+        """Whether a column is named like metadata."""
+        name = self._table.columns[column]
+        return _is_metadata(name) or name.casefold() in EXPORT_METADATA
+
+    def _is_values(self, column: int) -> bool:
+        """Whether all cells, blanks apart, are values of a label."""
+        return self._all(column, lambda cell: cell_key(cell) in self._meanings)
+
+    def _is_text(self, column: int) -> bool:
+        """Whether some cell is text, and no cell is a value of a label."""
+        cells = [cell for cell in self._cells[column] if cell]
+        if all(cell.casefold() in ANSWERS for cell in cells):
+            return False
+        words = [cell for cell in cells if not is_number(cell)]
+        if words and all(_SEVERAL_NUMBERS.fullmatch(cell) for cell in words):
+            return True  # numbers of classes, several in some cells
+        return bool(words) and not any(cell_key(cell) in self._meanings for cell in cells)
+
+    def _all(self, column: int, test: Callable[[str], bool]) -> bool:
+        """Whether the column has a cell, and all its cells pass."""
+        cells = [cell for cell in self._cells[column] if cell]
+        return bool(cells) and all(map(test, cells))
+
+
+def letters(name: str) -> str:
+    """A column's name by its letters and digits, for comparison.
+
+    Example:
+        >>> letters("File Name"), letters("image_id")
+        ('filename', 'imageid')
     """
-    names = [k for k, name in enumerate(file.columns) if k > 0 and name.casefold() == SPLIT_COLUMN]
-    if not names or file.columns[names[0]] in (chosen or ()):
-        return None
-    if len(names) > 1:
-        raise DataError(f"{printable(file.path)}: two columns are called '{SPLIT_COLUMN}'; rename one")
-    column = names[0]
-    cells = {cells[column] for cells in file.rows}
-    if not cells:
-        return column
-    named = {cell.strip().casefold() for cell in cells} & set(given)
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def column_named(table: TextTable, name: str, flag: str) -> int:
+    """The position of a column that the user named, in any case if no name is equal.
+
+    Raises:
+        DataError: there is no such column; the message has the nearest name.
+    """
+    if name in table.columns:
+        return table.columns.index(name)
+    same = [k for k, column in enumerate(table.columns) if column.casefold() == name.strip().casefold()]
+    if len(same) == 1:
+        return same[0]
+    there = nearest(name, table.columns) or f"; there is {', '.join(map(printable, table.columns[:10]))}"
+    raise DataError(f"{printable(table.path)}: {flag}: no column '{printable(name)}'{there}")
+
+
+def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
+    """The column of split names, or None.
+
+    A column `split` of numbers has no names of splits, unless `--splits` names them. Columns called `set`, `partition`
+    and the like are taken if all their cells are names of splits.
+    """
+    free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
+    free = [k for k in free if table.columns[k] not in options.ignore_columns]
+    called = [k for k in free if table.columns[k].casefold() == SPLIT_COLUMN]
+    if len(called) > 1:
+        raise DataError(f"{printable(table.path)}: two columns are called '{SPLIT_COLUMN}'; rename one")
+    if not called:
+        called = [k for k in free if letters(table.columns[k]) in SPLIT_NAMES]
+        called = [k for k in called if _all_known({cells[k] for cells in table.rows}, options.split_names)]
+        return called[0] if len(called) == 1 else None
+    column = called[0]
+    cells = {cells[column] for cells in table.rows}
+    named = {cell.strip().casefold() for cell in cells} & set(options.split_names)
     if named or not all(is_number(cell) or cell_key(cell) in MEANINGS for cell in cells):
         return column
     values = ", ".join(sorted(printable(cell.strip()) for cell in cells)[:3])
     example = printable(min(cells).strip())
     findings.warn(
         "a column 'split' that holds numbers was not used; --splits says which split each value is",
-        f"{file.path} ({values}; --splits {example}=train,...)",
+        f"{table.path} ({values}; --splits {example}=train,...)",
     )
     return None
 
 
-def label_columns(file: CsvFile, chosen: Sequence[str] | None, findings: ValidationReport) -> list[int]:
-    """The columns of labels: those of `--labels`, else all but the first and metadata.
+def _all_known(cells: Iterable[str], given: Mapping[str, str]) -> bool:
+    return all(known_split(cell) is not None or cell.strip().casefold() in given for cell in cells)
+
+
+def label_columns(
+    table: TextTable, rest: Sequence[int], chosen: Sequence[str] | None, findings: ValidationReport
+) -> list[int]:
+    """The columns of labels: those of `--labels`, else all of `rest` but metadata.
 
     Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are) are left out
     with a warning that names them.
@@ -80,19 +305,18 @@ def label_columns(file: CsvFile, chosen: Sequence[str] | None, findings: Validat
         DataError: no such column, or none is left.
     """
     if chosen is not None:
+        names = [table.columns[k] for k in rest]
         for name in chosen:
-            if name not in file.columns[1:]:
-                hint = nearest(name, file.columns[1:])
-                raise DataError(f"{printable(file.path)}: no column '{printable(name)}'{hint}")
-        return [file.columns.index(name) for name in chosen]
-    columns = range(1, len(file.columns))
-    labels = [k for k in columns if not _is_metadata(file.columns[k])]
-    if any(not _is_flag(file.columns[k]) for k in labels):
-        labels = [k for k in labels if not _is_flag(file.columns[k])]
-    left_out = [file.columns[k] for k in columns if k not in labels and file.columns[k].casefold() != SPLIT_COLUMN]
+            if name not in names:
+                raise DataError(f"{printable(table.path)}: no column '{printable(name)}'{nearest(name, names)}")
+        return [table.columns.index(name) for name in chosen]
+    labels = [k for k in rest if not _is_metadata(table.columns[k])]
+    if any(not _is_flag(table.columns[k]) for k in labels):
+        labels = [k for k in labels if not _is_flag(table.columns[k])]
+    left_out = [table.columns[k] for k in rest if k not in labels and table.columns[k].casefold() != SPLIT_COLUMN]
     if not labels:
         taken = f"; --labels takes columns named like metadata ({printable(', '.join(left_out))})" if left_out else ""
-        raise DataError(f"{printable(file.path)}: no column of a label; expected filename,label,...{taken}")
+        raise DataError(f"{printable(table.path)}: no column of a label; expected filename,label,...{taken}")
     if left_out:
         findings.warn("columns named like metadata are not labels; --labels takes them", ", ".join(left_out))
     return labels

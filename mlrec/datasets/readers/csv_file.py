@@ -1,49 +1,48 @@
-"""CSV files of strangers, checked before anyone reads a cell: encoding, delimiter, header, shape, line numbers."""
+"""CSV files of any origin, checked before a cell is used: encoding, delimiter, header, shape, line numbers."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import clean_label, duplicates_in
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
 from mlrec.utils.files import read_text
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
-KEY_NAMES = (
-    "filename",
-    "file",
-    "image",
-    "path",
-    "name",
-    "id",
-    "sample_id",
-)  # of a first column, where labels are numbers
+# Usual names of a first column. A first line that has none of them and numbers in all other columns holds data.
+KEY_NAMES = ("filename", "file", "image", "path", "name", "id", "sample_id")
+NO_NAME = "filename"  # name of a column of images whose header is blank
+
+Record = tuple[int, list[str]]  # the line on which it begins, and its cells
 
 
 @dataclass(frozen=True)
-class CsvFile:
+class TextTable:
     """A rectangular table of texts.
 
     Attributes:
-        path: where it was read.
+        path: file that it was read from.
         columns: names of the header row: no blanks around them, Unicode form NFC, unique.
-        rows: the cells of each record, as many as there are columns, as they stand in the file.
-        lines: the line of the file on which each record begins; the header is line 1.
+        rows: cells of each record, as many as there are columns, as they are in the file.
+        lines: line of the file on which each record begins; the header is line 1.
+        unit: what a record's number counts: "line", or "row" for files that have no lines.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[list[str], ...]
     lines: tuple[int, ...]
+    unit: str = "line"
 
     def where(self, row: int, column: int | None = None) -> str:
         """`labels.csv: line 4, column 'cat'`: how a message names a record or a cell."""
-        record = f"{self.path}: line {self.lines[row]}"
+        record = f"{self.path}: {self.unit} {self.lines[row]}"
         return record if column is None else f"{record}, column '{printable(self.columns[column])}'"
 
 
@@ -54,7 +53,7 @@ def read_csv(
     *,
     drop_index: bool = False,
     leading: tuple[str, ...] = (),
-) -> CsvFile:
+) -> TextTable:
     """Read a comma-separated file: UTF-8 with or without byte order mark, any line ends, blank lines left out.
 
     A record with too few or too many cells is an error in `findings` and is left out. With `drop_index` a column
@@ -65,36 +64,100 @@ def read_csv(
         MlrecError: (of `kind`) what makes the whole file unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
             a cell over 128 KiB, another delimiter than the comma, no header row, no record.
     """
-    shown = printable(path)
+    text = table_text(path, kind)
+    records = split_records(io.StringIO(text), path, kind)
+    header_line, header = next(records, (1, []))
+    if len(header) == 1:
+        for sign, name in DELIMITERS.items():
+            if sign in header[0]:
+                raise kind(
+                    f"{printable(path)}: the delimiter seems to be {name}, expected a comma; save it with commas"
+                )
+    check_header(header, path, kind)
+    return checked_table((header_line, header), records, path, findings, kind, drop_index=drop_index, leading=leading)
+
+
+def table_text(path: Path, kind: type[MlrecError] = DataError) -> str:
+    """The text of a delimited file.
+
+    Raises:
+        MlrecError: (of `kind`) not UTF-8, or a NUL byte.
+    """
     text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise kind(f"{shown}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
-    records = _records(text, path, kind)
-    header_line, header = next(records, (1, []))
-    if not header:
-        raise kind(f"{shown}: empty; the first line must name the columns: filename,label,...")
-    _check_header(header, shown, kind)
-    if drop_index:
-        header, records = _without_index(header, list(records), path, findings)
+        raise kind(f"{printable(path)}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
+    return text
+
+
+def split_records(
+    stream: Iterable[str],
+    path: Path,
+    kind: type[MlrecError] = DataError,
+    *,
+    delimiter: str = ",",
+    skip_blanks: bool = False,
+    first_line: int = 1,
+) -> Iterator[Record]:
+    """Records with the line each begins on; lines without any text are left out.
+
+    With `skip_blanks` blanks after a delimiter are no part of a cell.
+    """
+    reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=skip_blanks)
+    begun = first_line
+    try:
+        for cells in reader:
+            if cells and (len(cells) > 1 or cells[0].strip()):
+                yield begun, cells
+            begun = reader.line_num + first_line
+    except csv.Error as error:
+        raise kind(f"{printable(path)}: line {begun}: {error}; check the quotation marks") from error
+
+
+def checked_table(
+    first: Record,
+    records: Iterable[Record],
+    path: Path,
+    findings: ValidationReport,
+    kind: type[MlrecError] = DataError,
+    *,
+    drop_index: bool = False,
+    unit: str = "line",
+    leading: tuple[str, ...] = (),
+) -> TextTable:
+    """A table whose records all have the length of the header, and whose columns have clean and unique names.
+
+    Args:
+        first: the header.
+        records: the other records.
+        path: file that they come from.
+        findings: receives records of another length, names that were changed, and names that occur twice.
+        kind: class of the errors that are raised.
+        drop_index: whether an index that pandas wrote, and columns without a name or a cell, are left out.
+        unit: see `TextTable`.
+        leading: names of the first columns, which later columns may have as well.
+    """
+    header_line, header = first
+    if drop_index and any(map(_is_unnamed, header)):
+        header, records = _without_unnamed(header, list(records), path, findings)
     columns = tuple(
-        clean_label(name, f"{path}: line {header_line}, column {k}", findings) for k, name in enumerate(header, 1)
+        clean_label(name, f"{path}: {unit} {header_line}, column {k}", findings) for k, name in enumerate(header, 1)
     )
-    first = len(leading) if columns[: len(leading)] == leading else 0
-    for name in duplicates_in(columns[first:]):
+    own = len(leading) if columns[: len(leading)] == leading else 0
+    for name in duplicates_in(columns[own:]):
         findings.error(f"{path}", f"column '{printable(name)}' stands twice; keep one")
     rows, lines = [], []
     for line, cells in records:
         if len(cells) != len(columns):
             findings.error(
-                f"{path}: line {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
+                f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
             )
             continue
         rows.append(cells)
         lines.append(line)
     if not rows and not findings.errors:
-        raise kind(f"{shown}: a header and no records; it needs one line for each sample")
-    return CsvFile(Path(path), columns, tuple(rows), tuple(lines))
+        raise kind(f"{printable(path)}: a header and no records; it needs one line for each sample")
+    return TextTable(Path(path), columns, tuple(rows), tuple(lines), unit)
 
 
 def is_number(text: str) -> bool:
@@ -106,29 +169,35 @@ def is_number(text: str) -> bool:
     return "_" not in text
 
 
-def _records(text: str, path: Path, kind: type[MlrecError]) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line each begins on; lines without any text are left out."""
-    reader = csv.reader(io.StringIO(text), strict=True)
-    begun = 1
-    try:
-        for cells in reader:
-            if cells and (len(cells) > 1 or cells[0].strip()):
-                yield begun, cells
-            begun = reader.line_num + 1
-    except csv.Error as error:
-        raise kind(f"{printable(path)}: line {begun}: {error}; check the quotation marks") from error
+def _without_unnamed(
+    header: list[str], records: list[Record], path: Path, findings: ValidationReport
+) -> tuple[list[str], list[Record]]:
+    """The table without columns that have no name: an index, and columns without a cell. A column of images is named.
 
-
-def _without_index(
-    header: list[str], records: list[tuple[int, list[str]]], path: Path, findings: ValidationReport
-) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The table without its first column that has no name, if that numbers the records."""
-    index = next((k for k, name in enumerate(header) if _is_unnamed(name)), None)
-    if index is None or not _counts([cells[index] for _, cells in records if index < len(cells)]):
-        return header, iter(records)
-    findings.warn("a column without a name that numbers the records was left out", f"{path}: column {index + 1}")
-    rest = [(line, cells[:index] + cells[index + 1 :]) for line, cells in records]
-    return header[:index] + header[index + 1 :], iter(rest)
+    Only the first column that numbers the records is an index. Any other column without a name is an error.
+    """
+    names = list(header)
+    left_out: list[int] = []
+    index_found = False
+    for k in [k for k, name in enumerate(header) if _is_unnamed(name)]:
+        cells = [cells[k] for _, cells in records if k < len(cells)]
+        if not any(cell.strip() for cell in cells):
+            left_out.append(k)
+        elif not index_found and _counts(cells):
+            index_found = True
+            left_out.append(k)
+            findings.warn("a column without a name that numbers the records was left out", f"{path}: column {k + 1}")
+        elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
+            names[k] = NO_NAME
+        else:
+            findings.error(f"{path}: column {k + 1}", "has no name and does not number the records; give it a name")
+            left_out.append(k)
+    if not left_out:
+        return names, records
+    # A record that is too short or too long keeps its fault: one missing cell is one missing cell afterwards.
+    gone = set(left_out)
+    kept = [(line, [cell for k, cell in enumerate(cells) if k not in gone]) for line, cells in records]
+    return [name for k, name in enumerate(names) if k not in gone], kept
 
 
 def _is_unnamed(name: str) -> bool:
@@ -144,13 +213,19 @@ def _counts(cells: Sequence[str]) -> bool:
     return len(texts) > 2 and len(set(texts)) == len(texts) and all(text.isdecimal() for text in texts)
 
 
-def _check_header(header: Sequence[str], shown: str, kind: type[MlrecError]) -> None:
+def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = DataError) -> None:
+    """Check that the first record is a header of two columns or more.
+
+    Raises:
+        MlrecError: (of `kind`) an empty file, a single column, or a first line that holds data.
+    """
+    shown = printable(path)
+    if not header:
+        raise kind(f"{shown}: empty; the first line must name the columns: filename,label,...")
     if len(header) == 1:
-        for sign, name in DELIMITERS.items():
-            if sign in header[0]:
-                raise kind(f"{shown}: the delimiter seems to be {name}, expected a comma; save it with commas")
         raise kind(f"{shown}: one column, '{printable(header[0])}'; expected filename,label,... separated by commas")
-    if header[0].strip().casefold() not in KEY_NAMES and all(is_number(cell) for cell in header[1:]):
+    numbers = header[0].strip().casefold() not in KEY_NAMES and all(is_number(cell) for cell in header[1:])
+    if numbers or any(is_image(cell.strip()) for cell in header):
         raise kind(f"{shown}: the first line holds data; put a header line before it: filename,label,...")
 
 

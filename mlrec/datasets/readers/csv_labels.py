@@ -1,186 +1,247 @@
-"""Own images and a spreadsheet: `filename,<label>...` with 1, 0 and -1 (unknown), as CSV."""
+"""Own images and a table: one column per label, a column of names of labels, or one row per image and label."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import NEGATIVE, Manifest, duplicates_in
-from mlrec.datasets.names import image_name
-from mlrec.datasets.readers.columns import SPLIT_COLUMN, cell_key, cell_meanings, label_columns, split_column
-from mlrec.datasets.readers.csv_file import CsvFile, read_csv
+from mlrec.datasets.manifest import Manifest, duplicates_in, label_order
+from mlrec.datasets.readers.columns import RoleFinder, cell_key, cell_meanings
+from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
-from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.datasets.readers.table_file import PARQUET, read_table
+from mlrec.datasets.readers.table_folder import Source, check_sources, table_sources
+from mlrec.datasets.readers.table_images import TableImages
+from mlrec.datasets.readers.table_labels import (
+    Samples,
+    TableRows,
+    form_note,
+    is_long,
+    labels_of,
+    listed_samples,
+    long_samples,
+    parse_names,
+    wide_samples,
+)
+from mlrec.datasets.readers.table_parquet import ParquetTable
+from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
+from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 
-OTHER_TABLES = (".tsv", ".txt", ".xls", ".xlsx", ".json", ".jsonl", ".parquet")
-NAME_COLUMN = "filename"
-USUAL_CELLS = ("1", "0", "-1", "1.0", "0.0", "-1.0", "True", "False")  # looked up without parsing
+NAME_COLUMN = "filename"  # of the tables that mlrec writes
 
 
 @dataclass(frozen=True)
 class _Table:
-    """One CSV file, understood: labels, the values of their cells, and for each image a split and a row of targets."""
+    """One table as it was read, and the Parquet file if it is one."""
 
-    file: CsvFile
-    labels: tuple[str, ...]
-    values: frozenset[float | str]
-    images: list[str]
-    splits: list[str]
-    targets: NDArray[np.int8]
+    source: Source
+    texts: TextTable
+    parquet: ParquetTable | None
+
+    @property
+    def image_column(self) -> str | None:
+        """The column that holds images as bytes."""
+        return self.parquet.image_column if self.parquet is not None else None
 
 
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a CSV file, or a folder that holds one `<split>.csv` per split.
+    """Read a table of labels, or a folder of tables.
 
-    A file's splits are those of its column `split`, or the one split `all`; so are those of the only file of a folder
-    if it is not named like a split. Names of splits are resolved by `splitnames`. Images are below `options.images`,
-    by default below the folder of the file. Labels are `options.labels`, or all columns that are not named like
-    metadata.
+    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. A file's splits are those of its column of
+    splits, or the one split `all`; so are those of the only table of a folder if it is not named like a split. Names
+    of splits are resolved by `split_names`. Images are below `options.images`, by default below the folder of the
+    file, or inside a Parquet file.
 
     Raises:
-        DataError: no such file or folder, or a file that is not a CSV of this form.
-        UsageError: values of `--negative` and `--unknown` that contradict each other.
+        DataError: no such file or folder, or a file that is not a table of labels.
+        UsageError: options that contradict each other.
     """
     path = path.absolute()
-    meanings = cell_meanings(options.negative, options.unknown)
-    paths = _tables(path, findings) if path.is_dir() else [path]
-    if not paths:
-        raise DataError(f"{printable(path)}: no .csv file in this folder; it needs one <split>.csv per split")
-    files = _readable(paths, findings)
-    if not files:
+    meanings = cell_meanings(options)
+    sources = [Source(path, None)]
+    if path.is_dir():
+        sources = table_sources(path, options.split_names, findings)
+        check_sources(path, sources)
+    tables = _readable(sources, findings)
+    if not tables:
         return Reading(usual_name(path), [], {})
-    by_file = path.is_dir() and (len(paths) > 1 or _names_split(paths[0].stem, options))
-    splits = _splits_of_files(files, options, findings) if by_file else _splits_of_rows(files[0], options, findings)
-    tables = [_table(file, rows, options, meanings, findings) for file, rows in zip(files, splits, strict=True)]
-    _check_minus_one(tables, options, findings)
+    _check_ignored(tables, options)
     root = (options.images or (path if path.is_dir() else path.parent)).absolute()
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
-    manifests = [manifest for table in tables for manifest in _manifests(table, usual_name(path), root)]
-    source = {"kind": "csv", "path": str(path), "images": str(root)}
-    return Reading(usual_name(path), manifests=sorted(manifests, key=lambda m: usual_order(m.split)), source=source)
+    by_file = path.is_dir() and (len(tables) > 1 or tables[0].source.split is not None)
+    images = TableImages(root, findings)
+    rows = _all_rows(tables, images, options, meanings, findings)
+    if len(rows) < len(tables):
+        return Reading(usual_name(path), [], {})
+    splits = (
+        _splits_of_files(rows, tables, options, findings) if by_file else _splits_of_rows(rows[0], options, findings)
+    )
+    rows = [replace(read, splits=own) for read, own in zip(rows, splits, strict=True)]
+    packed = any(table.image_column is not None for table in tables)
+    if packed:
+        rows = _packed_names(rows, tables)
+    footnotes: list[str] = []
+    samples = _samples(rows, tables, options, meanings, footnotes, findings)
+    _check_minus_one(samples, options, findings)
+    manifests = _joined([manifest for one in samples for manifest in _manifests(one, usual_name(path), root)], findings)
+    return Reading(
+        usual_name(path),
+        manifests=sorted(manifests, key=lambda manifest: usual_order(manifest.split)),
+        source={"kind": "csv", "path": str(path), "images": str(root)},
+        footnotes=list(dict.fromkeys(footnotes)),
+        unpack=_unpacker(rows, tables) if packed else None,
+    )
 
 
-def _tables(folder: Path, findings: ValidationReport) -> list[Path]:
-    """The CSV files of a folder, one per split; tables of other kinds are a warning."""
-    visible = [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
-    for file in sorted(visible):
-        if file.suffix.lower() in OTHER_TABLES:
-            findings.warn("tables that are no .csv files were not used", str(file))
-    return sorted((f for f in visible if f.suffix.lower() == ".csv"), key=lambda file: usual_order(file.stem))
-
-
-def _readable(paths: Sequence[Path], findings: ValidationReport) -> list[CsvFile]:
-    """The files, read; of several, each one that cannot be read is an error of its own."""
-    files = []
-    for path in paths:
+def _readable(sources: Sequence[Source], findings: ValidationReport) -> list[_Table]:
+    """The tables, read; of several, each one that cannot be read is an error of its own."""
+    tables = []
+    for source in sources:
         try:
-            files.append(_read(path, findings))
+            texts = read_table(source.path, findings)
+            if not texts.rows:  # each of its records is an error already
+                continue
+            parquet = ParquetTable(source.path) if source.path.suffix.lower() in PARQUET else None
+            tables.append(_Table(source, texts, parquet))
         except DataError as error:
-            if len(paths) == 1:
+            if len(sources) == 1:
                 raise
             findings.errors.append(str(error))
-    return files
+    return tables
 
 
-def _read(path: Path, findings: ValidationReport) -> CsvFile:
-    file = read_csv(path, findings, drop_index=True)
-    if file.columns[0] != NAME_COLUMN:
-        first = printable(file.columns[0])
-        raise DataError(f"{printable(path)}: the first column is '{first}', expected '{NAME_COLUMN}'")
-    return file
-
-
-def _names_split(stem: str, options: ReadOptions) -> bool:
-    return known_split(stem) is not None or stem.casefold() in options.split_names
-
-
-def _splits_of_files(files: Sequence[CsvFile], options: ReadOptions, findings: ValidationReport) -> list[list[str]]:
-    """The split of each row of each file: one split per file, named after it."""
-    for file in files:
-        if split_column(file, options.labels, (), findings) is not None:
+def _check_ignored(tables: Sequence[_Table], options: ReadOptions) -> None:
+    there = [column for table in tables for column in table.texts.columns]
+    for name in options.ignore_columns:
+        if name not in there:
             raise DataError(
-                f"{printable(file.path)}: has a column '{SPLIT_COLUMN}', but here each file is a split; give the file"
+                f"{printable(tables[0].source.path)}: --ignore-columns: no column '{printable(name)}'"
+                f"{nearest(name, there)}"
             )
-    names = resolve_names({file.path.stem: str(file.path) for file in files}, options.split_names, findings)
-    splits = [names[file.path.stem] for file in files]
-    if not findings.errors:
-        for split in duplicates_in(splits):
-            findings.error("--splits", f"two files are of split '{printable(split)}'; join the files")
-    return [[split] * len(file.rows) for split, file in zip(splits, files, strict=True)]
 
 
-def _splits_of_rows(file: CsvFile, options: ReadOptions, findings: ValidationReport) -> list[list[str]]:
-    """The split of each row of the one file, by its column of splits."""
-    column = split_column(file, options.labels, options.split_names, findings)
-    if column is None:
-        resolve_names({}, options.split_names, findings)
-        return [[WHOLE] * len(file.rows)]
-    places: dict[str, str] = {}
-    for row, cells in enumerate(file.rows):
-        if cells[column] not in places:
-            places[cells[column]] = file.where(row, column)
-    names = resolve_names(places, options.split_names, findings, one_column=True)
-    return [[names[cells[column]] for cells in file.rows]]
-
-
-def _table(
-    file: CsvFile,
-    splits: list[str],
+def _all_rows(
+    tables: Sequence[_Table],
+    images: TableImages,
     options: ReadOptions,
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
-) -> _Table:
-    """One file with its labels, targets and splits, identical records once."""
-    columns = label_columns(file, options.labels, findings)
-    images = [image_name(cells[0].strip(), file.where(row, 0), findings) for row, cells in enumerate(file.rows)]
-    labels = tuple(file.columns[column] for column in columns)
-    texts = {cells[column] for column in columns for cells in file.rows}
-    targets = _targets(file, columns, meanings, findings)
-    table = _Table(file, labels, frozenset(map(cell_key, texts)), images, splits, targets)
-    return _without_repeats(table, findings)
-
-
-def _targets(
-    file: CsvFile, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
-) -> NDArray[np.int8]:
-    targets = np.zeros((len(file.rows), len(columns)), dtype=np.int8)
-    usual = {text: meanings[cell_key(text)] for text in USUAL_CELLS}
-    pick = itemgetter(*columns, columns[0]) if columns else itemgetter(0, 0)  # two at least, so that a tuple comes back
-    for row, cells in enumerate(file.rows):
+) -> list[TableRows]:
+    """Roles and images of all tables; of several, each one that has no clear roles is an error of its own."""
+    rows = []
+    for table in tables:
         try:
-            targets[row] = [usual[cell] for cell in pick(cells)[: len(columns)]]
-        except KeyError:
-            targets[row] = [_value(file, row, column, meanings, findings) for column in columns]
-    return targets
+            rows.append(_rows(table, images, options, meanings, findings))
+        except DataError as error:
+            if len(tables) == 1:
+                raise
+            findings.errors.append(str(error))
+    return rows
 
 
-def _value(
-    file: CsvFile, row: int, column: int, meanings: Mapping[float | str, int], findings: ValidationReport
-) -> int:
-    text = file.rows[row][column].strip()
-    value = meanings.get(cell_key(text))
-    if value is not None:
-        return value
-    what = f"'{printable(text)}' is not 0, 1 or -1 (unknown)" if text else "is empty; write 0, 1 or -1 (unknown)"
-    remedy = "if the column is no label, name the labels with --labels"
-    if text:
-        remedy += f"; else give --negative {printable(text)} or --unknown {printable(text)}"
-    findings.error(file.where(row, column), f"{what}; {remedy}")
-    return NEGATIVE
+def _rows(
+    table: _Table,
+    images: TableImages,
+    options: ReadOptions,
+    meanings: Mapping[float | str, int],
+    findings: ValidationReport,
+) -> TableRows:
+    """The roles of the columns of a table, and the image of each row."""
+    texts = table.texts
+    embedded = table.image_column is not None
+    if embedded:
+        options = replace(options, image_column=table.image_column)
+    roles = RoleFinder(texts, options, meanings, images.exists, findings).roles()
+    names = [cells[roles.image] for cells in texts.rows] if embedded else images.names(texts, roles.image)
+    return TableRows(texts, roles, names, [])
 
 
-def _check_minus_one(tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport) -> None:
-    """Report tables in which -1, or 0, may mean something else than it was taken for."""
+def _splits_of_files(
+    rows: Sequence[TableRows], tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport
+) -> list[list[str]]:
+    """The split of each row of each file: one split per file, named after it or its folder."""
+    for read in rows:
+        if read.roles.split is not None:
+            name = read.table.columns[read.roles.split]
+            raise DataError(
+                f"{printable(read.table.path)}: has a column '{printable(name)}', but here each file is a split; "
+                f"give the file, or --ignore-columns '{printable(name)}'"
+            )
+    own = [table.source.split or table.source.path.stem for table in tables]
+    places = {name: str(table.source.path) for name, table in zip(own, tables, strict=True)}
+    names = resolve_names(places, options.split_names, findings)
+    return [[names[name]] * len(read.images) for name, read in zip(own, rows, strict=True)]
+
+
+def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[list[str]]:
+    """The split of each row of the one file, by its column of splits."""
+    column = read.roles.split
+    if column is None:
+        resolve_names({}, options.split_names, findings)
+        return [[WHOLE] * len(read.images)]
+    places: dict[str, str] = {}
+    for row, cells in enumerate(read.table.rows):
+        if cells[column] not in places:
+            places[cells[column]] = read.table.where(row, column)
+    names = resolve_names(places, options.split_names, findings, one_column=True)
+    return [[names[cells[column]] for cells in read.table.rows]]
+
+
+def _samples(
+    rows: Sequence[TableRows],
+    tables: Sequence[_Table],
+    options: ReadOptions,
+    meanings: Mapping[float | str, int],
+    footnotes: list[str],
+    findings: ValidationReport,
+) -> list[Samples]:
+    """The samples of all tables. Tables with a column of names share their labels: all that occur in one of them."""
+    cells = {k: parse_names(read, options, findings) for k, read in enumerate(rows) if read.roles.names is not None}
+    labels = _schema_labels(rows, tables) or labels_of(cells.values())
+    if cells and not labels:
+        raise DataError(f"{printable(rows[0].table.path)}: no cell of the column of labels has a label")
+    _warn_spelling(labels, findings)
+    samples = []
+    for k, read in enumerate(rows):
+        if k not in cells:
+            samples.append(wide_samples(read, meanings, findings))
+            continue
+        long = is_long(read, cells[k])
+        footnotes.append(form_note(read, cells[k], long))
+        if long:
+            samples.append(long_samples(read, cells[k], labels, meanings, findings))
+        else:
+            samples.append(listed_samples(read, cells[k], labels, options, findings))
+    return samples
+
+
+def _schema_labels(rows: Sequence[TableRows], tables: Sequence[_Table]) -> tuple[str, ...]:
+    """The names of classes that the schema of a Parquet file has for the column of labels."""
+    for read, table in zip(rows, tables, strict=True):
+        if table.parquet is not None and read.roles.names is not None:
+            names = table.parquet.class_names.get(read.table.columns[read.roles.names])
+            if names:
+                return tuple(names)
+    return ()
+
+
+def _warn_spelling(labels: Sequence[str], findings: ValidationReport) -> None:
+    folded: dict[str, str] = {}
+    for label in labels:
+        other = folded.setdefault(label.casefold(), label)
+        if other != label:
+            findings.warn("names that differ only in case are two labels", f"{other} and {label}")
+
+
+def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: ValidationReport) -> None:
+    """Report tables in which -1, or 0, may have another meaning than the one it was taken for."""
     given = {cell_key(text) for text in (options.negative, options.unknown) if text is not None}
     held = {value for table in tables for value in table.values}
-    file = tables[0].file.path
+    file = tables[0].table.path
     if -1.0 in held - given and held & {1.0, "true"} and not held & {0.0, "false"}:
         findings.error(
             f"{file}",
@@ -188,37 +249,69 @@ def _check_minus_one(tables: Sequence[_Table], options: ReadOptions, findings: V
             "give --negative -1 or --unknown -1",
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
-        findings.warn("0 is negative, too, beside the value of --negative", f"{file}; --unknown 0 makes it unknown")
+        findings.warn("0 is negative as well as the value of --negative", f"{file}; --unknown 0 makes it unknown")
 
 
-def _without_repeats(table: _Table, findings: ValidationReport) -> _Table:
-    """Identical records once, with a warning; an image with different labels in two records is an error."""
-    first: dict[str, int] = {}
-    seen: set[tuple[str, str]] = set()
-    kept = []
-    for row, (image, split) in enumerate(zip(table.images, table.splits, strict=True)):
-        earlier = first.setdefault(image, row)
-        if not np.array_equal(table.targets[row], table.targets[earlier]):
-            lines = f"{table.file.lines[earlier]} and {table.file.lines[row]}"
-            findings.error(f"{table.file.path}", f"{printable(image)} has different labels on lines {lines}; keep one")
-        elif (image, split) in seen:
-            findings.warn("identical records were taken once", f"{table.file.where(row)}: {image}")
-        else:
-            kept.append(row)
-        seen.add((image, split))
-    return replace(
-        table,
-        images=[table.images[row] for row in kept],
-        splits=[table.splits[row] for row in kept],
-        targets=table.targets[kept],
-    )
-
-
-def _manifests(table: _Table, name: str, root: Path) -> list[Manifest]:
+def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
+    """One manifest per split."""
     rows: dict[str, list[int]] = {}
-    for row, split in enumerate(table.splits):
+    for row, split in enumerate(samples.splits):
         rows.setdefault(split, []).append(row)
+    if len(rows) == 1:
+        return [Manifest(name, split, root, samples.labels, tuple(samples.images), samples.targets) for split in rows]
     return [
-        Manifest(name, split, root, table.labels, tuple(table.images[row] for row in chosen), table.targets[chosen])
+        Manifest(
+            name, split, root, samples.labels, tuple(samples.images[row] for row in chosen), samples.targets[chosen]
+        )
         for split, chosen in rows.items()
     ]
+
+
+def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
+    """One manifest per split, of one or several tables. An image in two tables of a split is an error."""
+    by_split: dict[str, list[Manifest]] = {}
+    for manifest in manifests:
+        by_split.setdefault(manifest.split, []).append(manifest)
+    joined = []
+    for split, parts in by_split.items():
+        if len(parts) == 1:
+            joined.append(parts[0])
+            continue
+        labels = parts[0].labels
+        images = tuple(image for part in parts for image in part.images)
+        for image in duplicates_in(images):
+            findings.error(f"split '{split}'", f"{printable(image)} is in two tables; keep one")
+        targets = np.concatenate([part.targets[:, label_order(part.labels, labels)] for part in parts])
+        joined.append(Manifest(parts[0].name, split, parts[0].root, labels, images, targets))
+    return joined
+
+
+def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[TableRows]:
+    """The rows with the names that images inside Parquet files get when they are written: one folder per split."""
+    counts: dict[str, int] = {}
+    for read in rows:
+        counts[read.splits[0]] = counts.get(read.splits[0], 0) + 1
+    named = []
+    for read, table in zip(rows, tables, strict=True):
+        if table.image_column is None:
+            raise DataError(f"{printable(table.source.path)}: has no images, but other tables of the folder have")
+        folder = _image_folder(read.splits[0], table.source.path, counts[read.splits[0]])
+        named.append(replace(read, images=[f"{folder}/{name}" for name in read.images]))
+    return named
+
+
+def _image_folder(split: str, file: Path, files: int) -> str:
+    """Several files of one split have a folder each, because their images may have equal names."""
+    return f"{split}/{file.stem}" if files > 1 else split
+
+
+def _unpacker(rows: Sequence[TableRows], tables: Sequence[_Table]) -> Callable[[Path], None]:
+    """What writes the images of Parquet files below a folder."""
+    folders = [str(Path(read.images[0]).parent) for read in rows]
+
+    def unpack(target: Path) -> None:
+        for folder, table in zip(folders, tables, strict=True):
+            if table.parquet is not None:
+                table.parquet.write_images(target / folder)
+
+    return unpack

@@ -29,6 +29,11 @@ class ReadOptions:
         year: which year of several in one COCO folder.
         split_names: splits of unusual names: the source's own name in lower case, and the split that it is.
         negative, unknown: values of cells that mean negative and unknown, besides 0 and -1 (csv).
+        empty: what a blank cell means, "negative" or "unknown" (csv).
+        image_column, label_column: name of the column of images, and of a column that holds names of labels (csv).
+        separator: what separates the labels in that column; an empty text means one label per cell (csv).
+        no_label_value: text in that column that means no label (csv).
+        ignore_columns: columns that are not labels (csv).
         keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
         seed: of the scenes, where they are drawn (shapes).
     """
@@ -41,6 +46,12 @@ class ReadOptions:
     split_names: Mapping[str, str] = field(default_factory=dict)
     negative: str | None = None
     unknown: str | None = None
+    empty: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    separator: str | None = None
+    no_label_value: str | None = None
+    ignore_columns: tuple[str, ...] = ()
     keep_empty: bool = False
     seed: int = 0
 
@@ -114,6 +125,7 @@ RECOGNIZERS: dict[str, str] = {
     "webdataset": "mlrec.datasets.readers.webdataset:recognizes",
     "pa100k": "mlrec.datasets.readers.pa100k:recognizes",
     "peta": "mlrec.datasets.readers.peta:recognizes",
+    "csv": "mlrec.datasets.readers.table_folder:recognizes",
 }
 # What concerns a reader beyond its path; `labels` concern all.
 USED: dict[str, tuple[str, ...]] = {
@@ -130,7 +142,18 @@ USED: dict[str, tuple[str, ...]] = {
     "pa100k": ("images",),
     "peta": ("images",),
     "shapes": ("seed",),
-    "csv": ("images", "split_names", "negative", "unknown"),
+    "csv": (
+        "images",
+        "split_names",
+        "negative",
+        "unknown",
+        "empty",
+        "image_column",
+        "label_column",
+        "separator",
+        "no_label_value",
+        "ignore_columns",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,17 @@ from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
 from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in, image_of, label_order
+from mlrec.datasets.manifest import (
+    NEGATIVE,
+    POSITIVE,
+    UNKNOWN,
+    Manifest,
+    clean_label,
+    duplicates_in,
+    image_of,
+    label_order,
+)
+from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
@@ -23,6 +34,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
 ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
+PREVIEWED, SAMPLES_SHOWN = 50, 3  # labels and samples that a dry run lists
 BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 
@@ -33,10 +45,11 @@ class _Checks:
     verify: bool
     skip_bad_images: bool
     allow_overlap: bool
+    dry_run: bool
 
 
 def prepare(
-    kind: str,
+    kind: str | None,
     path: Path | str,
     *,
     out: Path | str = "data",
@@ -45,6 +58,7 @@ def prepare(
     verify: bool = True,
     skip_bad_images: bool = False,
     allow_overlap: bool = False,
+    dry_run: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
     """Read third-party annotations and write `out/name`: one manifest per split, and `dataset.json`.
@@ -53,7 +67,7 @@ def prepare(
     no partial output.
 
     Args:
-        kind: Name of a reader, see `known_readers`.
+        kind: Name of a reader, see `known_readers`; None detects the kind from what is at `path`.
         path: File or folder of the annotations, as the reader expects it.
         out: Folder of prepared datasets.
         name: Name of the dataset; None: the default of the source.
@@ -61,6 +75,7 @@ def prepare(
         verify: Whether to decode every image once; otherwise no image file is read.
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
         allow_overlap: Whether images that two splits share are a warning instead of an error.
+        dry_run: Whether to read and check the annotations only, without decoding images or writing anything.
         progress: Receiver of bars, notes and warnings.
 
     Returns:
@@ -71,24 +86,35 @@ def prepare(
         DataError: Annotations or images are invalid, or `out/name` is not a prepared dataset.
     """
     known = known_readers()
-    if kind not in known:
+    options = options or ReadOptions()
+    if kind is None:
+        detection = detect(without_dots(Path(path)))
+        kind = detection.kind
+        progress.say(f"kind {kind}: {detection.reason}")
+        if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
+            options = replace(options, keep_empty=True)
+            progress.say(
+                f"images without an annotation are kept; mlrec prepare {kind} leaves them out, as the paper does"
+            )
+    elif kind not in known:
         raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
-    options = _checked_options(kind, options or ReadOptions(), findings)
+    options = _checked_options(kind, options, findings)
     place = without_dots(Path(path))
-    log = _log(out, name or _usual_name(kind, place))
+    log = _log(out, name or _usual_name(kind, place), dry_run)
     with _error_log(log, findings, path):
         reading = reader_of(kind)(place, options, findings)
     target = Path(out) / (name or reading.name)
-    log = _log(out, target.name)
-    with _unpacked(reading, target, findings) as images:
+    log = _log(out, target.name, dry_run)
+    with _unpacked(reading, target, findings, dry_run) as images:
         with _error_log(log, findings, path):
-            folder.refuse_foreign(target)
+            if not dry_run:
+                folder.refuse_foreign(target)
             if images is not None:
                 reading = _with_root(reading, images)
             if options.labels is not None:
                 reading = replace(reading, manifests=[m.with_labels(options.labels) for m in reading.manifests])
-            checks = _Checks(verify, skip_bad_images, allow_overlap)
+            checks = _Checks(verify, skip_bad_images, allow_overlap, dry_run)
             annotated = {manifest.split: len(manifest) for manifest in reading.manifests}
             reading = _checked(replace(reading, name=target.name), checks, findings, progress)
         if images is not None:
@@ -102,11 +128,13 @@ def prepare(
             skipped=reading.skipped,
             warnings=findings.warnings,
         )
-        with replace_folder(target) as temporary:
-            if images is not None:
-                images.rename(temporary / folder.IMAGES_FOLDER)
-            folder.write(temporary, info, reading.manifests)
-    log.unlink(missing_ok=True)
+        if not dry_run:
+            with replace_folder(target) as temporary:
+                if images is not None:
+                    images.rename(temporary / folder.IMAGES_FOLDER)
+                folder.write(temporary, info, reading.manifests)
+    if log is not None:
+        log.unlink(missing_ok=True)
     for split, count in reading.published.items():
         samples = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples are used"
         progress.say(f"{split}: {samples}; the paper has {count:,}")
@@ -118,12 +146,12 @@ def prepare(
 
 
 @contextmanager
-def _unpacked(reading: Reading, target: Path, findings: ValidationReport) -> Iterator[Path | None]:
+def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_run: bool) -> Iterator[Path | None]:
     """Give a temporary folder of the images that the source holds inside other files, or None if it holds none.
 
     They are needed for the checks, before the dataset takes its place.
     """
-    if reading.unpack is None or findings.errors:
+    if reading.unpack is None or findings.errors or dry_run:
         yield None
         return
     with temporary_folder(target.with_name(f"{target.name}.{folder.IMAGES_FOLDER}")) as images:
@@ -164,6 +192,36 @@ def summary(dataset: Dataset) -> Table:
     skipped = [f"skipped: {_skipped(count, reason)}" for reason, count in dataset.info.skipped.items()]
     title = f"{dataset.info.name}: {counted(len(dataset.info.labels), 'label')}"
     return Table(title, columns, tuple(rows), (*_label_lines(dataset), *skipped))
+
+
+def preview(dataset: Dataset) -> list[Table]:
+    """What a dry run shows beside the summary: counts per label, and three samples."""
+    labels = dataset.info.labels
+    splits = [dataset.manifest(split) for split in dataset.info.splits]
+    counts = [
+        sum(np.count_nonzero(manifest.targets == value, axis=0) for manifest in splits)
+        for value in (POSITIVE, NEGATIVE, UNKNOWN)
+    ]
+    columns = (Column("label", "label"), *(Column(key, key, "count") for key in ("positive", "negative", "unknown")))
+    rows = [Row((label, *map(int, of_label))) for label, *of_label in zip(labels, *counts, strict=True)]
+    notes = [f"{len(rows) - PREVIEWED:,} more labels"] if len(rows) > PREVIEWED else []
+    per_label = Table("labels", columns, tuple(rows[:PREVIEWED]), tuple(notes))
+    return [per_label, _sample_rows(splits)]
+
+
+def _sample_rows(splits: Sequence[Manifest]) -> Table:
+    """The first samples, of as many splits as there are."""
+    picked = [(manifest, row) for row in range(SAMPLES_SHOWN) for manifest in splits if row < len(manifest)]
+    rows = []
+    for manifest, row in picked[:SAMPLES_SHOWN]:
+        names = {
+            value: ", ".join(printable(manifest.labels[k]) for k in np.flatnonzero(manifest.targets[row] == value))
+            for value in (POSITIVE, UNKNOWN)
+        }
+        image = printable(manifest.sample_ids[row])
+        rows.append(Row((manifest.split, image, names[POSITIVE] or "none", names[UNKNOWN] or "none")))
+    keys = ("split", "sample", "positive", "unknown")
+    return Table("samples", tuple(Column(key, key) for key in keys), tuple(rows), ())
 
 
 def _label_lines(dataset: Dataset) -> list[str]:
@@ -211,23 +269,24 @@ def _usual_name(kind: str, path: Path) -> str:
     return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
-def _log(out: Path | str, name: str) -> Path:
+def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
+    """The list of errors; a dry run has none."""
     check_name(name)
-    return Path(out) / f"{name}.bad.log"
+    return None if dry_run else Path(out) / f"{name}.bad.log"
 
 
 @contextmanager
-def _error_log(log: Path, findings: ValidationReport, path: Path | str) -> Iterator[None]:
+def _error_log(log: Path | None, findings: ValidationReport, path: Path | str) -> Iterator[None]:
     """Raise the errors that the block collected. Several errors are written to `log`; one error is the message."""
     try:
         yield
     except DataError as error:
         findings.errors.append(str(error))
-    if len(findings.errors) > 1:
+    if log is not None and len(findings.errors) > 1:
         write_text(log, "".join(f"{line}\n" for line in findings.errors))
-    elif findings.errors:
-        log.unlink(missing_ok=True)  # from an earlier attempt
-    findings.raise_errors(f"{printable(path)} cannot be used", str(log))
+    elif log is not None and findings.errors:
+        log.unlink(missing_ok=True)  # of an earlier attempt
+    findings.raise_errors(f"{printable(path)} cannot be used", str(log or ""))
 
 
 def _plain(options: ReadOptions) -> dict[str, object]:
@@ -249,7 +308,10 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
     skipped = dict(reading.skipped)
     if not manifests:
         raise DataError(f"{reading.name}: no split has a sample; check the annotations")
-    if checks.verify:
+    if checks.dry_run and reading.unpack is None:
+        reading, manifests = _located(reading, manifests, findings)
+        _warn_missing(manifests, findings)
+    elif checks.verify and not checks.dry_run:
         reading, manifests = _located(reading, manifests, findings)
         names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
         verified = verify(manifests[0].root, names, progress)
@@ -264,6 +326,14 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
     for manifest in manifests:
         _check_split(manifest, findings)
     return replace(reading, manifests=manifests, skipped=skipped)
+
+
+def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> None:
+    """Warn about images that are not there; a real run refuses them."""
+    for manifest in manifests:
+        for image in dict.fromkeys(manifest.images):
+            if not os.path.lexists(manifest.root / image):
+                findings.warn("images are missing", str(manifest.root / image))
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:

@@ -229,12 +229,12 @@ def test_of_a_name_in_other_capitals_the_error_names_the_file_that_is_there(tmp_
 
 def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -> None:
     for name in ("train", "val"):
-        (tmp_path / f"{name}.csv").write_text("name,cat\na.jpg,1\n")
+        (tmp_path / f"{name}.csv").write_text("dog,cat\n0,1\n")
     (tmp_path / "test.xlsx").write_bytes(b"")
     findings = ValidationReport()
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
-    assert findings.warnings == [f"tables that are no .csv files were not used: {tmp_path}/test.xlsx"]
+    assert findings.warnings == [f"tables beside those of the first format were not used: {tmp_path}/test.xlsx"]
 
 
 def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:

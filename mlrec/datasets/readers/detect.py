@@ -1,0 +1,166 @@
+"""Which kind of source is at a path: decided by file names, headers and first bytes, never by a full read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrec.datasets.image_paths import Omitted, files_below, is_image
+from mlrec.datasets.names import alike
+from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
+from mlrec.utils.errors import DataError, UsageError, counted, nearest, printable
+
+# Tables and folders of images are part of many other layouts. They are looked for, in this order, if nothing else fits.
+GENERAL = ("csv", "folders")
+MOST_FILES = 2000  # of a folder that is described in a message
+KINDS_SHOWN = 5
+HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The kind of a source, a key of `READERS`, and why it was recognized."""
+
+    kind: str
+    reason: str
+
+
+def detect(path: Path) -> Detection:
+    """Find the kind of the source at `path`.
+
+    Kinds that belong to one tool or one publication come first, tables and class folders (`GENERAL`) last.
+
+    Raises:
+        UsageError: there is nothing at `path`, or several kinds fit.
+        DataError: no kind fits; the message names what is there.
+    """
+    if not path.exists():
+        near = alike(path)
+        hint = f"; there is {printable(near)}" if near else nearest(str(path), known_readers())
+        raise UsageError(f"{printable(path)}: no such file or folder{hint}")
+    special = [kind for kind in known_recognizers() if kind not in GENERAL]
+    for kinds in (special, *([kind] for kind in GENERAL)):
+        fitting = _recognized(path, kinds)
+        if len(fitting) > 1:
+            raise UsageError(_several(path, fitting))
+        for kind, reason in fitting.items():
+            return Detection(kind, reason)
+    raise DataError(f"{printable(path)}: {describe(path)}; give the kind, as in mlrec prepare KIND {printable(path)}: "
+                    f"{', '.join(known_readers())}")  # fmt: skip
+
+
+def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
+    """Those of `kinds` that fit, with their reasons."""
+    reasons = {kind: recognizer_of(kind)(path) for kind in kinds if kind in known_recognizers()}
+    return {kind: reason for kind, reason in reasons.items() if reason}
+
+
+def _several(path: Path, fitting: Mapping[str, str]) -> str:
+    commands = " or ".join(f"mlrec prepare {kind} {printable(path)} ({reason})" for kind, reason in fitting.items())
+    return f"{printable(path)}: may be of several kinds; give one: {commands}"
+
+
+def describe(path: Path) -> str:
+    """What is at `path`, in a few words: "an Excel file", "a folder of 12 .heic files".
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     describe(Path(folder))
+        'an empty folder'
+    """
+    return _folder(path) if path.is_dir() else _file(path)
+
+
+def _file(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        return f"a file that cannot be read ({error.strerror})"
+    if not head:
+        return "an empty file"
+    for start, what in FIRST_BYTES.items():
+        if head.startswith(start):
+            return _zip(path) if what == "a ZIP file" else what
+    if head[257:262] == b"ustar":
+        return "a tar file"
+    if is_image(path.name):
+        return "an image; give the file or folder of its annotations"
+    text = head.decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
+    if text.startswith("<"):
+        return _xml(text)
+    if text.startswith(("{", "[")):
+        return "a JSON file of a form that is not known"
+    if b"\0" in head:
+        return f"a binary file{_ending(path)}"
+    return f"a text file{_ending(path)} that is no table"
+
+
+FIRST_BYTES = {
+    b"PK\x03\x04": "a ZIP file",
+    b"PAR1": "Parquet",
+    b"\xd0\xcf\x11\xe0": "an old Excel file (.xls); save it as .xlsx or CSV",
+    b"\x1f\x8b": "a gzip file; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"Rar!": "a RAR archive; unpack it first",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89HDF": "an HDF5 file",
+    b"MATLAB": "a MATLAB file",
+    b"ARROW1": "an Arrow file",
+    b"%PDF": "a PDF file",
+    b"\x80\x04": "a Python pickle",
+}
+
+
+def _zip(path: Path) -> str:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return "a damaged ZIP file"
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel file"
+    if any(name.endswith(".npy") for name in names):
+        return "a NumPy .npz file"
+    return "a ZIP file; unpack it first"
+
+
+def _xml(text: str) -> str:
+    tags = {
+        "<annotations": "CVAT XML",
+        "<annotation": "VOC XML",
+        "<!doctype html": "an HTML page",
+        "<html": "an HTML page",
+    }
+    lowered = text.casefold()
+    for tag, what in tags.items():
+        if tag in lowered:
+            return what
+    return "an XML file of a form that is not known"
+
+
+def _ending(path: Path) -> str:
+    return f" ({printable(path.suffix)})" if path.suffix else ""
+
+
+def _folder(path: Path) -> str:
+    """A folder by the endings of its files; of a large one the first files are counted."""
+    kinds: Counter[str] = Counter()
+    for number, file in enumerate(files_below(path, Omitted())):
+        if number == MOST_FILES:
+            break
+        kinds[file.suffix.lower() or "without ending"] += 1
+    if not kinds:
+        return "an empty folder"
+    shown = [f"{count:,} {printable(kind)}" for kind, count in kinds.most_common(KINDS_SHOWN)]
+    more = ", ..." if len(kinds) > KINDS_SHOWN else ""
+    at_least = "at least " if kinds.total() == MOST_FILES else ""
+    files = "file" if kinds.total() == 1 else "files"
+    if len(kinds) == 1:
+        return f"a folder of {at_least}{shown[0]} {files}"
+    return f"a folder of {at_least}{counted(kinds.total(), 'file')} ({', '.join(shown)}{more})"

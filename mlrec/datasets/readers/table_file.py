@@ -1,0 +1,138 @@
+"""Tables of any file format as rows of texts: delimited text, JSON lines, Excel and Parquet.
+
+Cells that are no texts are written as text: a list as a JSON list, a missing value as a blank, a boolean as `True` or
+`False`. What a text means is decided in one place for all formats.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from mlrec.datasets.readers.csv_file import TextTable, check_header, checked_table
+from mlrec.datasets.readers.table_dialect import read_delimited
+from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.files import check_regular, read_text
+
+EXCEL = (".xlsx", ".xlsm")
+PARQUET = (".parquet", ".pq")
+JSON_LINES = (".jsonl", ".ndjson")
+DELIMITED = (".csv", ".tsv")
+ENDINGS = (*DELIMITED, *PARQUET, *JSON_LINES, *EXCEL)
+EXTRA = "pip install 'mlrec[tables]'"
+
+
+def read_table(path: Path, findings: ValidationReport) -> TextTable:
+    """Read a table; the file's ending says its format, other endings are delimited text.
+
+    Raises:
+        DataError: the file is no such table, or a package that its format needs is not installed.
+    """
+    check_regular(path)
+    return _reader(path)(path, findings)
+
+
+def _reader(path: Path) -> Callable[[Path, ValidationReport], TextTable]:
+    ending = path.suffix.lower()
+    if ending in EXCEL:
+        return _read_excel
+    if ending in PARQUET:
+        return _read_parquet
+    if ending in JSON_LINES:
+        return _read_json_lines
+    return read_delimited
+
+
+def cell_text(value: Any) -> str:
+    """A cell of any type as text.
+
+    Example:
+        >>> [cell_text(value) for value in (None, float("nan"), 1.0, True, ["a", 2])]
+        ['', '', '1.0', 'True', '["a", 2]']
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
+    """One JSON object per line; its keys are the columns, and a missing key is a blank cell."""
+    objects: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{printable(path)}: line {number}: {printable(error)}; expected one JSON object"
+            ) from error
+        if not isinstance(value, dict):
+            raise DataError(f'{printable(path)}: line {number}: not a JSON object; expected {{"file_name": ...}}')
+        objects.append((number, value))
+    columns = list(dict.fromkeys(key for _, value in objects for key in value))
+    check_header(columns, path)
+    records = ((number, [cell_text(value.get(key)) for key in columns]) for number, value in objects)
+    return checked_table((1, columns), records, path, findings)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
+    """The first sheet of an Excel file; other sheets are a warning."""
+    import pandas as pd
+
+    try:
+        # The header is read as a row, because pandas renames columns of equal names.
+        sheets = pd.read_excel(
+            path, sheet_name=None, header=None, dtype=object, keep_default_na=False, engine="openpyxl"
+        )
+    except ImportError as error:
+        raise needs_extra(path, "Excel files", error) from error
+    except Exception as error:  # openpyxl, zipfile and XML errors of a damaged file
+        raise DataError(f"{printable(path)}: cannot be read as an Excel file ({printable(error)})") from error
+    first, *others = sheets
+    for name in others:
+        if not sheets[name].empty:
+            findings.warn("only the first sheet of an Excel file was read", f"{path}: sheet {name} was not")
+    records = [
+        (number, [cell_text(value) for value in cells]) for number, cells in enumerate(sheets[first].to_numpy(), 1)
+    ]
+    records = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
+    if not records:
+        raise DataError(f"{printable(path)}: the first sheet is empty")
+    check_header(records[0][1], path)
+    return checked_table(records[0], records[1:], path, findings, drop_index=True, unit="row")
+
+
+def _read_parquet(path: Path, findings: ValidationReport) -> TextTable:
+    from mlrec.datasets.readers.table_parquet import ParquetTable
+
+    columns, records = ParquetTable(path).texts()
+    return table_of_texts(columns, records, path, findings)
+
+
+def table_of_texts(
+    columns: list[str], records: Iterable[list[str]], path: Path, findings: ValidationReport
+) -> TextTable:
+    """The table of a file without lines; rows are counted from 1."""
+    check_header(columns, path)
+    return checked_table((0, columns), enumerate(records, 1), path, findings, drop_index=True, unit="row")
+
+
+def needs_extra(path: Path, what: str, error: ImportError) -> DataError:
+    """The error of a package that is not installed."""
+    package = error.name or "a package"
+    return DataError(f"{printable(path)}: reading {what} needs {package}; install it with {EXTRA}")

@@ -1,0 +1,133 @@
+"""Which files of a folder are tables, and which split each of them is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrec.datasets.image_paths import Omitted, files_below
+from mlrec.datasets.readers.table_dialect import holds_images
+from mlrec.datasets.readers.table_file import DELIMITED, ENDINGS, EXCEL, JSON_LINES, PARQUET
+from mlrec.datasets.split_names import known_split, usual_order
+from mlrec.utils.errors import DataError, ValidationReport, printable
+
+OTHER_TABLES = (".txt", ".xls", ".json")
+FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # the first of which a folder has files is read
+_SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # Hugging Face: train-00000-of-00002
+HEAD_BYTES = 16384
+MOST_FILES = 20_000  # files of a folder that are looked at to recognize it
+IMAGE_KEYS = (b"file_name", b"filename", b"image", b"path")
+MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
+
+
+@dataclass(frozen=True)
+class Source:
+    """One table: its file, and the name of its split if the file or its folder has one."""
+
+    path: Path
+    split: str | None
+
+
+def recognizes(path: Path) -> str | None:
+    """Why `path` is a table of labels, or a folder of such tables; None if it is not."""
+    if path.is_file():
+        return _recognizes_file(path)
+    found = table_sources(path, {}, None)
+    if not found:
+        return None
+    name = found[0].path.relative_to(path).as_posix()
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"tables ({name}{more})"
+
+
+def _recognizes_file(path: Path) -> str | None:
+    ending = path.suffix.lower()
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError:
+        return None
+    if ending in EXCEL:
+        return "an Excel table" if head.startswith(b"PK") else None
+    if ending in PARQUET:
+        return "a Parquet table" if head.startswith(b"PAR1") else None
+    if ending in JSON_LINES:
+        keys = any(b'"' + key in head for key in IMAGE_KEYS)
+        return "JSON lines with names of images" if keys and not head.startswith(MANIFEST_HEAD) else None
+    if ending in DELIMITED:
+        return f"a table ({ending})"
+    if ending in (".txt", ".dat", ""):
+        text = head.decode("utf-8", errors="replace")
+        return "a table with names of images" if "\0" not in text and holds_images(text) else None
+    return None
+
+
+def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[Source]:
+    """The tables of a folder, in the usual order of their splits.
+
+    They are in the folder itself, or in folders below it that are named like a split (`train/metadata.csv`) or whose
+    files are (`data/train-00000-of-00001.parquet`). Tables of one format are read; others are a warning.
+
+    Args:
+        folder: where to look.
+        given: splits of `--splits`, whose own names are names of splits too.
+        findings: receives files that are not used, unless it is None.
+    """
+    visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
+    tables = [file for file in visible if _is_table(file)]
+    below = False
+    if not tables:
+        tables, below = _tables_below(folder, given), True
+    if not tables:
+        return []
+    formats = [endings for endings in FORMATS if any(file.suffix.lower() in endings for file in tables)]
+    used = [file for file in tables if file.suffix.lower() in formats[0]]
+    if findings is not None:
+        others = visible if not below else tables
+        for file in others:
+            if file not in used and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
+                findings.warn("tables beside those of the first format were not used", str(file))
+    sources = [Source(file, _split_of(file, folder, given)) for file in used]
+    return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
+
+
+def _is_table(file: Path) -> bool:
+    if file.suffix.lower() in JSON_LINES:
+        return _recognizes_file(file) is not None
+    return file.suffix.lower() in ENDINGS
+
+
+def _tables_below(folder: Path, given: Mapping[str, str]) -> list[Path]:
+    """Tables in the folders below `folder` whose split is known."""
+    found: list[Path] = []
+    for number, file in enumerate(files_below(folder, Omitted())):
+        if number == MOST_FILES and not found:
+            break
+        if file.suffix.lower() in ENDINGS and _is_table(file) and _split_of(file, folder, given) is not None:
+            found.append(file)
+    return found
+
+
+def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
+    """The name of the split that a file, or a folder above it, is called after."""
+    shard = _SHARD.fullmatch(file.stem)
+    stem = shard[1] if shard else file.stem
+    for name in (stem, *reversed(file.parent.relative_to(folder).parts)):
+        if known_split(name) is not None or name.casefold() in given:
+            return name
+    return None
+
+
+def check_sources(folder: Path, sources: Sequence[Source]) -> None:
+    """Check that a folder has tables.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not sources:
+        raise DataError(
+            f"{printable(folder)}: no table in this folder; it needs one <split>.csv per split "
+            f"({', '.join(ENDINGS)} are read)"
+        )

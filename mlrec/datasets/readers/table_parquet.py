@@ -1,0 +1,175 @@
+"""Parquet tables, and those of Hugging Face: images as bytes, class names in the schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlrec.datasets.image_paths import is_image
+from mlrec.datasets.names import image_name
+from mlrec.datasets.readers.table_file import cell_text, needs_extra
+from mlrec.utils.errors import DataError, ValidationReport, printable
+
+BATCH_ROWS = 256  # rows read at once where they hold images
+# First bytes of image files, for images without a name.
+SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp",
+              b"II*\0": ".tif", b"MM\0*": ".tif"}  # fmt: skip
+
+
+class ParquetTable:
+    """One Parquet file.
+
+    Attributes:
+        path: the file.
+        image_column: column that holds images as bytes, alone or with a path as Hugging Face stores them, or None.
+        class_names: names of the numbers in a column of classes, by column.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file and read its schema.
+
+        Raises:
+            DataError: not a Parquet file, or pyarrow is not installed.
+        """
+        try:
+            import pyarrow.parquet
+        except ImportError as error:
+            raise needs_extra(path, "Parquet files", error) from error
+        self.path = path
+        with self._readable():
+            self._file = pyarrow.parquet.ParquetFile(path)
+            self._schema = self._file.schema_arrow
+        self.class_names = _class_names(self._schema.metadata or {}, path)
+        images = [field.name for field in self._schema if _holds_bytes(field.type)]
+        if len(images) > 1:
+            raise DataError(f"{printable(path)}: several columns hold bytes ({', '.join(map(printable, images))})")
+        self.image_column = images[0] if images else None
+
+    def texts(self) -> tuple[list[str], Iterator[list[str]]]:
+        """Names of the columns, and the cells of each row as texts. Bytes of images are not read."""
+        columns = [field.name for field in self._schema]
+        return columns, self._rows(columns)
+
+    def _rows(self, columns: list[str]) -> Iterator[list[str]]:
+        names = self._image_names() if self.image_column else []
+        read = [column for column in columns if column != self.image_column]
+        number = 0
+        with self._readable():
+            for batch in self._file.iter_batches(columns=read):
+                values = {column: batch.column(column).to_pylist() for column in read}
+                for row in range(batch.num_rows):
+                    cells = [
+                        names[number] if c == self.image_column else self._text(c, values[c][row]) for c in columns
+                    ]
+                    number += 1
+                    yield cells
+
+    def _text(self, column: str, value: Any) -> str:
+        names = self.class_names.get(column)
+        if names is None:
+            return cell_text(value)
+        if isinstance(value, list):
+            return cell_text([self._class(names, column, one) for one in value])
+        return cell_text([self._class(names, column, value)]) if value is not None else ""
+
+    def _class(self, names: list[str], column: str, value: Any) -> str:
+        if isinstance(value, int) and 0 <= value < len(names):
+            return names[value]
+        raise DataError(
+            f"{printable(self.path)}: column '{printable(column)}': class {printable(value)} is not one of the "
+            f"{len(names)} classes of the schema"
+        )
+
+    def _image_names(self) -> list[str]:
+        """A unique name for each image: that of its path, or its number if paths are missing or occur twice."""
+        index = self._schema.get_field_index(self.image_column)
+        if _has_path(self._schema.field(index).type):
+            paths = [path or "" for path in self._column(f"{self.image_column}.path")]
+            names = [path.replace("\\", "/").rpartition("/")[2] for path in paths]
+            if len(set(names)) == len(names) and all(map(is_image, names)):
+                return names
+        return [f"{self.path.stem}-{number:06}{_ending(value)}" for number, value in enumerate(self._images())]
+
+    def _column(self, name: str) -> list[Any]:
+        """One field of the column of images."""
+        with self._readable():
+            field = name.rpartition(".")[2]
+            batches = self._file.iter_batches(columns=[name])
+            return [value and value[field] for batch in batches for value in batch.column(0).to_pylist()]
+
+    def _images(self) -> Iterator[Any]:
+        with self._readable():
+            for batch in self._file.iter_batches(batch_size=BATCH_ROWS, columns=[self.image_column]):
+                yield from batch.column(0).to_pylist()
+
+    def write_images(self, folder: Path) -> None:
+        """Write all images into `folder`, under the names that `texts` has.
+
+        Raises:
+            DataError: an image without bytes, or a name that is no file name.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        findings = ValidationReport()
+        for number, (name, value) in enumerate(zip(self._image_names(), self._images(), strict=True), 1):
+            where = f"{self.path}: row {number}"
+            image_name(name, where, findings)
+            content = value.get("bytes") if isinstance(value, dict) else value
+            if not content:
+                findings.error(where, f"'{printable(name)}' has no bytes")
+            elif not findings.errors:
+                (folder / name).write_bytes(content)
+        findings.raise_errors(f"{printable(self.path)}: images cannot be written", "")
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        import pyarrow
+
+        try:
+            yield
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{printable(self.path)}: cannot be read as Parquet ({printable(error)})") from error
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column holds bytes, or a struct with a field `bytes`."""
+    import pyarrow.types as types
+
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_bytes(kind.field(index).type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _has_path(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_struct(kind) and kind.get_field_index("path") >= 0)
+
+
+def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[str]]:
+    """The names of classes by column, from what Hugging Face datasets writes into the schema."""
+    text = metadata.get(b"huggingface")
+    if text is None:
+        return {}
+    try:
+        features = json.loads(text)["info"]["features"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{printable(path)}: the description of the columns in the schema cannot be read") from error
+    names: dict[str, list[str]] = {}
+    for column, feature in features.items():
+        # A list of classes is written as {"feature": ...} or as [...], by version.
+        inner = feature[0] if isinstance(feature, list) and feature else feature
+        if isinstance(inner, dict) and isinstance(inner.get("feature"), dict):
+            inner = inner["feature"]
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
+            names[column] = [str(name) for name in inner.get("names", [])]
+    return names
+
+
+def _ending(value: Any) -> str:
+    content = (value.get("bytes") if isinstance(value, dict) else value) or b""
+    fitting = [ending for start, ending in SIGNATURES.items() if content.startswith(start)]
+    return fitting[0] if fitting else ".jpg"
