@@ -40,7 +40,8 @@ def commands() -> str:
     """Every command with its options as Markdown, written by Typer's own generator."""
     program = [sys.executable, "-m", "typer", "mlrec.cli.app", "utils", "docs", "--name", "mlrec"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)  # noqa: S603 - our own program
-    return done.stdout.partition("\n")[2]
+    text = done.stdout.partition("\n")[2]
+    return re.sub(r"^\* `([^`<]+) <[^`]*>`", r"* `\1`", text, flags=re.MULTILINE)  # types of arguments, as <list[str]>
 
 
 def config_keys() -> str:
