@@ -1,6 +1,7 @@
-"""Recipes: one TOML for each way of training.
+"""Recipes: one TOML file per training setup.
 
-`base = "NAME"` builds on another recipe; the tables `[data.KIND]` and `[head.NAME]` say what differs there.
+`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` hold the differences for one kind of
+data or one head.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ def names() -> list[str]:
 
 
 def text(name: str) -> str:
-    """The recipe as it lies in the package, comments and all.
+    """The text of a recipe, with its comments.
 
     Raises:
-        ConfigError: there is no recipe of that name.
+        ConfigError: No recipe of that name.
     """
     if name not in names():
-        raise ConfigError(f"no recipe '{printable(name)}'{nearest(name, names())}; mlrec recipes list names them")
+        raise ConfigError(f"no recipe '{printable(name)}'{nearest(name, names())}; see mlrec recipes list")
     return (_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -39,16 +40,16 @@ def title(name: str) -> str:
 
 
 def chain(name: str) -> list[tuple[str, Tables]]:
-    """The recipe and what it is based on, the strongest first, as (name, tables with `base` taken out).
+    """The recipe and its bases, the strongest first, as (name, tables without `base`).
 
     Raises:
-        ConfigError: there is no such recipe, or the bases run in a circle.
+        ConfigError: No recipe of that name, or the bases form a cycle.
     """
     layers: list[tuple[str, Tables]] = []
     following: Any = name
     while following is not None:
         if following in [known for known, _ in layers]:
-            raise ConfigError(f"recipe {printable(name)}: its bases run in a circle")
+            raise ConfigError(f"recipe {printable(name)}: its bases form a cycle")
         tables = config.parse_toml(text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)
