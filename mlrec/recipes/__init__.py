@@ -1,7 +1,7 @@
 """Recipes: one TOML file per training setup.
 
-`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` hold the differences for one kind of
-data or one head.
+`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` hold the differences for one kind
+of data or one head.
 """
 
 from __future__ import annotations
