@@ -85,7 +85,7 @@ def commands() -> str:
     for name, summary in summaries.items():
         entry = f"* [`{name}`](#mlrec-{name}): {summary}"
         text = re.sub(rf"^\* `{name}`: .*$", lambda _, entry=entry: entry, text, count=1, flags=re.MULTILINE)
-    return text
+    return re.sub(r"^\* `([^`<]+) <[^`]*>`", r"* `\1`", text, flags=re.MULTILINE)  # types of arguments, as <list[str]>
 
 
 def config_keys() -> str:

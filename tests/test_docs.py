@@ -69,6 +69,7 @@ def hooks() -> ModuleType:
 
 def test_the_reference_of_commands_has_every_command_and_option(hooks: ModuleType) -> None:
     text = hooks.commands()
+    assert not re.findall(r"`[^`]*<[^`]*>`:", text)  # no types of the program, such as <list[str]>
     for command in COMMANDS:
         assert f"## `mlrec {command}`" in text
         section = text.partition(f"## `mlrec {command}`")[2].partition("\n## ")[0]

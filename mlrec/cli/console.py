@@ -158,18 +158,18 @@ class Terminal:
 
     @contextlib.contextmanager
     def _lines(self, name: str, total: int | None) -> Iterator[Step]:
-        begun = told = time.monotonic()
-        count, told_count = 0, 0
+        begun = printed = time.monotonic()
+        count, printed_count = 0, 0
 
         def step(done: int = 1, facts: str = "") -> None:
-            nonlocal count, told, told_count
+            nonlocal count, printed, printed_count
             count += done
             now = time.monotonic()
             # 5 % of a short task takes no time: at most one line every two seconds
-            share = (count - told_count) / total if total else 0.0
-            if now - told < PLAIN_SECONDS and not (share >= PLAIN_SHARE and now - told >= 2.0):
+            share = (count - printed_count) / total if total else 0.0
+            if now - printed < PLAIN_SECONDS and not (share >= PLAIN_SHARE and now - printed >= 2.0):
                 return
-            told, told_count = now, count
+            printed, printed_count = now, count
             left = f", {(now - begun) / count * (total - count):.0f} s left" if total and count else ""
             _line(f"{name}: {count}{f'/{total}' if total else ''}{left}{'; ' + facts if facts else ''}", "")
 

@@ -1,6 +1,7 @@
-"""Recipes: one TOML for each way of training.
+"""Recipes: one TOML file per training setup.
 
-`base = "NAME"` builds on another recipe; the tables `[data.KIND]` and `[head.NAME]` say what differs there.
+`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` hold the differences for one kind
+of data or one head.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def text(name: str) -> str:
         ConfigError: There is no recipe of that name.
     """
     if name not in names():
-        raise ConfigError(f"no recipe '{printable(name)}'{nearest(name, names())}; mlrec recipes list names them")
+        raise ConfigError(f"no recipe '{printable(name)}'{nearest(name, names())}; see mlrec recipes list")
     return (_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,58 @@ def test_the_short_forms_work_as_written(
     code, out, err = typed("eval", "--json", "--workers", "0", monkeypatch=monkeypatch, capsys=capsys)
     assert json.loads(out)["counts"]["samples"] == 9
     assert "run: runs/tiny-test_efficientnet-csra-1 (finished last)" in err
+
+
+def test_results_as_json_and_the_dataset_as_an_argument(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+
+    def printed(*words: str) -> Any:
+        code, out, err = typed(*words, monkeypatch=monkeypatch, capsys=capsys)
+        assert code == 0, err
+        return json.loads(out)
+
+    trained = printed("train", "data/tiny", *FLAGS, "--no-pretrained", "--epochs", "1", "--name", "j", "--json")
+    assert (trained["run"], trained["metrics"]["counts"]["samples"]) == ("runs/j", 9)
+    assert printed("report", "runs/j", "--json")["rows"][0]["run"] == "j"
+    assert printed("compare", "runs/j", "runs/j", "--json")[0]["rows"]
+    assert printed("recipes", "--json")[0]["name"] == "paper"
+    assert printed("stats", "data/tiny", "--json") == printed("stats", "--data", "data/tiny", "--json")
+    plan = printed("sweep", "data/tiny", *FLAGS, "--no-pretrained", "--lam", "0,0.5", "--dry-run", "--json")
+    assert len(plan["rows"]) == 2
+    exported = printed("export-data", "--data", "data/tiny", "--out", "exported", "--json")
+    assert exported["path"] == "exported"
+
+
+def test_former_commands_and_flags_work_with_a_warning(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    flags = [*FLAGS, "--no-pretrained", "--epochs", "1", "--data", "data/tiny", "--name", "former"]
+    old = ["--accum", "2", "--no-decay", "--set", "schedule=cosine"]
+    code, _, err = typed("train", *flags, *old, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0, err
+    for new in ("--grad-accum-steps", "--no-decay-norm-bias", "'lr_schedule'"):
+        assert f"renamed to {new}" in err
+    written = tomllib.loads((home / "runs/former/config.toml").read_text())
+    assert (written["grad_accum_steps"], written["decay_norm_bias"], written["lr_schedule"]) == (2, False, "cosine")
+    assert not {"accum", "no_decay", "schedule"} & set(written)
+    words = ["runs/former", "--lam", "0,0.5", "--resamples", "0", "--json", "--workers", "0"]
+    former = typed("eval", *words, monkeypatch=monkeypatch, capsys=capsys)
+    current = typed("lambda-sweep", *words, monkeypatch=monkeypatch, capsys=capsys)
+    assert former[:2] == current[:2]
+    assert json.loads(current[1])["lams"] == [0, 0.5]
+    assert "warning: mlrec eval --lam is now the command mlrec lambda-sweep" in former[2]
+    assert "warning: mlrec eval" not in current[2]
+    former = typed("report", "--by-label", "runs/former", monkeypatch=monkeypatch, capsys=capsys)
+    current = typed("compare", "--by-label", "runs/former", monkeypatch=monkeypatch, capsys=capsys)
+    assert former[:2] == current[:2]
+    assert current[0] == 0
+    former = typed("report", "--compare", "runs/former", "runs/former", monkeypatch=monkeypatch, capsys=capsys)
+    current = typed("compare", "runs/former", "runs/former", monkeypatch=monkeypatch, capsys=capsys)
+    assert former[:2] == current[:2]
+    assert current[0] == 0
 
 
 def test_train_compare_is_the_study_of_that_name_with_one_seed_by_default(
