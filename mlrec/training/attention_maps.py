@@ -1,4 +1,4 @@
-"""What a model sees where: logits, and the maps behind them."""
+"""Logits of a model, and the maps over locations from which they are computed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlrec.models.heads import Head
 
 @dataclass(frozen=True, eq=False)
 class HeadMaps:
-    """Of B images and C labels.
+    """Logits and maps of B images and C labels.
 
     Attributes:
         logits: (B, C).
-        scores: (B, C, h, w), the classifier at each location, heads added.
-        contributions: (B, C, h, w), what each location adds to the logit.
-        attention: (B, H, C, h, w), that of each head; None for a head that has none.
+        scores: (B, C, h, w) scores of the classifier at each location, summed over heads.
+        contributions: (B, C, h, w) contribution of each location to the logit.
+        attention: (B, H, C, h, w) attention of each head; None for heads without attention.
     """
 
     logits: NDArray[np.float32]
@@ -31,7 +31,7 @@ class HeadMaps:
 
 
 def read_maps(head: Head, features: Tensor) -> HeadMaps:
-    """Run a head on `features` (B, d, h, w) that lie on its device."""
+    """Run a head on `features` (B, d, h, w), which are on its device."""
     features = features.to(torch.float32)
     shape = (len(features), -1, *features.shape[-2:])
     with torch.inference_mode():

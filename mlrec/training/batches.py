@@ -1,4 +1,4 @@
-"""Batches of images for training and for evaluation, the same whatever the number of loader processes."""
+"""Batches of images for training and evaluation, independent of the number of dataloader workers."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def train_batches(
     progress: Progress = SILENT,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Augmented batches from batch `start` of `epoch` on, to the end of the last of `epochs` epochs.
+    """Yield augmented batches from batch `start` of `epoch` to the end of the last of `epochs` epochs.
 
-    A batch is a function of (seed, epoch, place in the epoch): order and augmentation depend neither on the loader
-    processes nor on where one starts. `config.batch_size` is that of all processes together; `rank` of `world` gets
-    its part, for a model on `device`. Loader processes live through all `epochs`; close the iterator to end them early.
+    A batch depends only on seed, epoch and position in the epoch: neither the number of workers nor the start changes
+    order or augmentation. `config.batch_size` is that of all processes together; process `rank` of `world` gets its
+    part. Workers stay for all `epochs`; close the iterator to end them earlier.
 
     Raises:
-        DataError: an image that cannot be read, by its name; fewer samples than processes.
-        MlrecError: a loader process that was killed or hangs.
+        DataError: An image cannot be read; or there are fewer samples than processes.
+        MlrecError: A worker was killed or hangs.
     """
     keys = train_keys(
         manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
@@ -62,13 +62,13 @@ def eval_batches(
     progress: Progress = SILENT,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Plain views of every sample once, in batches of `batch_size` for each process, dealt in turn to `world` of them.
+    """Yield every sample once without augmentation, in batches of `batch_size`, distributed over processes in turn.
 
-    All batches have one size: the last is filled up with copies whose place in `samples` is -1.
+    All batches have one size: the last one is filled with copies, marked -1 in `samples`.
 
     Raises:
-        DataError: an image that cannot be read, by its name.
-        MlrecError: a loader process that was killed or hangs.
+        DataError: An image cannot be read; names it.
+        MlrecError: A worker was killed or hangs.
     """
     keys = eval_keys(len(manifest), batch_size, rank=rank, world=world)
     images = ImageBatches(manifest, preprocessing, decode, None)

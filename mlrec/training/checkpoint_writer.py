@@ -1,4 +1,4 @@
-"""Checkpoints written next to training, from a copy of the state in host memory."""
+"""`CheckpointWriter`: checkpoints written in the background, from a copy of the state in host memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mlrec.training.state import State
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a thread of its own; training waits for the copy only.
+    """Writes one checkpoint at a time in a background thread; training waits only for the copy.
 
-    The file is as that of `state.save`: whole under its name, or not there. A process that is killed while it is
-    written resumes from the one before.
+    A checkpoint appears under its name only when it is complete, see `state.save`. A run that is killed while one is
+    written is resumed from the previous one.
     """
 
     def __init__(self) -> None:
@@ -23,10 +23,10 @@ class CheckpointWriter:
         self._error: Exception | None = None
 
     def start(self, folder: Path, current: State, identity: Mapping[str, Any]) -> None:
-        """Copy the state, and begin to write the copy once the checkpoint before it is written.
+        """Copy the state and start to write it, after the previous checkpoint is written.
 
         Raises:
-            MlrecError: the one before could not be written.
+            MlrecError: The previous checkpoint could not be written.
         """
         self.wait()
         copy = current.snapshot()
@@ -35,17 +35,17 @@ class CheckpointWriter:
             try:
                 state.save(folder, copy, identity)
                 current.saved = copy.step
-            except Exception as error:  # noqa: BLE001 - raised by `wait`, where training can end
+            except Exception as error:  # noqa: BLE001 - `wait` raises it in the training thread
                 self._error = error
 
         self._thread = threading.Thread(target=write, name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when the newest checkpoint is on the disk.
+        """Wait until the newest checkpoint is on the disk.
 
         Raises:
-            MlrecError: it could not be written.
+            MlrecError: It could not be written.
         """
         if self._thread is not None:
             self._thread.join()

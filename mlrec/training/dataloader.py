@@ -1,6 +1,6 @@
-"""`ImageBatches`, which makes a batch from its key, and `run`, which makes them in other processes.
+"""`ImageBatches`, which makes a batch from its key, and `run`, which makes batches in dataloader workers.
 
-What goes wrong in a loader process reaches the user as one line: the file's name, or what to do about the machine.
+An error in a worker is reported in one line: it names the file, or a setting to change.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ try:
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
-MOST_WORKERS = 16
-PREFETCH = 2  # batches each loader process has ready
-NICE = 5  # beside a model on the CPU, see `default_workers`
-TIMEOUT = 300.0  # seconds without a batch after which a loader process counts as hung
+MAX_WORKERS = 16
+PREFETCH = 2  # batches that each worker prefetches
+NICE = 5  # of workers next to a model on the CPU, see `default_workers`
+TIMEOUT = 300.0  # seconds without a batch after which a worker counts as hung
 OPEN_FILES = Path("/dev/fd")
 FILES_PER_WORKER = 3 + 3 * (PREFETCH + 1)  # pipes, and the tensors of batches on their way
 OTHER_FILES = 12  # images, checkpoints and the log
@@ -54,10 +54,10 @@ class Batch(NamedTuple):
     """Samples of one step.
 
     Attributes:
-        images: (B, 3, S, S) uint8 in channels-last memory, see `normalize`; of cached features (B, d, h, w) floats.
+        images: (B, 3, S, S) uint8 in channels-last memory, see `normalize`; or cached features (B, d, h, w).
         targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
-        samples: (B,) int64 positions in the manifest; -1 fills the last batch of an evaluation and is to be dropped.
-        share: weight of this process's mean loss among all processes', so that their mean is the whole batch's.
+        samples: (B,) int64 positions in the manifest; -1 marks copies that fill the last batch of an evaluation.
+        share: Weight of the mean loss of this process; with it the mean over processes is that of the whole batch.
     """
 
     images: Tensor
@@ -66,13 +66,13 @@ class Batch(NamedTuple):
     share: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on `device`, copied without waiting where its memory is pinned."""
+        """Copy the batch to `device`, without waiting if its memory is pinned."""
         images, targets, samples = (part.to(device, non_blocking=True) for part in self[:3])
         return Batch(images, targets, samples, self.share)
 
 
 class ImageBatches(Dataset[Batch | MlrecError]):
-    """Batches of a manifest by key; with a config the augmented views of training, else the plain ones."""
+    """Batches of a manifest by key: with a config the augmented views of training, otherwise whole images."""
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing, decode: Decode, config: Config | None):
         self.manifest, self.preprocessing, self.config = manifest, preprocessing, config
@@ -80,13 +80,14 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         self.targets = torch.from_numpy(np.ascontiguousarray(manifest.targets))
 
     def __getitem__(self, key: BatchKey) -> Batch | MlrecError:
-        """The batch, or the error that the process which asked shall raise."""
+        """Return the batch, or the error that the main process raises."""
         try:
             batch = self._batch(key)
         except MlrecError as error:
             return error
         if get_worker_info() is not None:
-            for part in batch[:3]:  # here, where a lack of shared memory can be told; the queue would hang in silence
+            # Move tensors to shared memory here, where a lack of it raises an error; in the queue it would hang.
+            for part in batch[:3]:
                 part.share_memory_()  # type: ignore[no-untyped-call]
         return batch
 
@@ -106,7 +107,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
 
     @contextmanager
     def _loaded(self, names: Iterable[str]) -> Iterator[Iterator[Stored]]:
-        """The decoded images in turn: by all cores here, by one in a loader process, which has others beside it."""
+        """Decode images in order: with all cores in the main process, with one thread in a worker."""
 
         def decoded(name: str) -> Stored:
             return load(self.manifest.root / name, self.decode)
@@ -118,7 +119,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
             yield loaded
 
     def _fill(self, images: Tensor, places: list[int], key: BatchKey, stored: Stored, path: Path) -> None:
-        """Put the views of all samples of one image in their places."""
+        """Write the views of all samples of one image to their rows of the batch."""
         for place in places:
             sample = int(key.samples[place])
             pixels = stored.pixels if self.manifest.boxes is None else crop(stored.pixels, self.manifest.boxes[sample])
@@ -143,19 +144,20 @@ def run(
     progress: Progress,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """The batch of each key, in order, made by `workers` other processes ahead of time.
+    """Yield the batch of each key, in order, prefetched by dataloader workers.
 
     Args:
-        batches: what makes them.
-        keys: of the batches wanted.
-        largest: samples of the largest batch.
-        workers: processes; 0 = this one makes them, decoding with all its cores; None = `default_workers`.
-        total: batches; more processes than that are not started.
-        progress: is told where shared memory allows fewer processes.
-        device: of the model; memory is pinned for CUDA only, and loader processes make way for a model on the CPU.
+        batches: Maker of a batch from its key.
+        keys: Keys of the batches.
+        largest: Samples of the largest batch.
+        workers: Worker processes; 0 = this process makes the batches and decodes with all its cores; None =
+            `default_workers`.
+        total: Number of batches; no more workers than that are started.
+        progress: Receiver of a warning if shared memory or open files allow fewer workers.
+        device: Device of the model. Memory is pinned for CUDA; next to a model on the CPU workers have low priority.
 
     Raises:
-        MlrecError: what the batch says; a process killed or hung, with what to do about it.
+        MlrecError: An image cannot be read; or a worker was killed or hangs, with a setting to change.
     """
     size = batches.preprocessing.size
     processes = min(default_workers(device) if workers is None else workers, total)
@@ -170,12 +172,12 @@ def run(
         pin_memory=device.type == "cuda",
         timeout=TIMEOUT if processes else 0,
         prefetch_factor=PREFETCH if processes else None,
-        generator=torch.Generator(),  # else the loader draws from torch's own stream, which dropout uses
+        generator=torch.Generator(),  # otherwise the loader would advance torch's own generator, which dropout uses
     )
     try:
         with signals.blocked_signals():
-            made = iter(loader)
-        for batch in made:
+            prefetched = iter(loader)
+        for batch in prefetched:
             if isinstance(batch, MlrecError):
                 raise batch
             yield batch
@@ -184,16 +186,18 @@ def run(
 
 
 def default_workers(device: torch.device) -> int:
-    """Loader processes for each process of training: the cores it may use, at most 16; none for a model on the CPU.
+    """Return the default number of workers per process: one per core, at most 16; 0 for a model on the CPU.
 
-    All threads of such a model wait when one loses its core to a loader process. It is faster to decode with all cores
-    between two steps: docs/performance.md.
+    All threads of a model on the CPU wait when one of them loses its core to a worker, so it is faster to decode with
+    all cores between two steps; measured in docs/performance.md.
     """
-    return min(own_cores(), MOST_WORKERS) if device.type != "cpu" and own_cores() > 1 else 0
+    if device.type == "cpu" or own_cores() == 1:
+        return 0
+    return min(own_cores(), MAX_WORKERS)
 
 
 def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
-    """As many of `workers` as shared memory has room for; fewer are told."""
+    """Return `workers`, or with a warning the smaller number for which shared memory has room."""
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
     free, each = shutil.disk_usage(SHARED_MEMORY).free, (PREFETCH + 1) * batch_bytes
@@ -208,10 +212,10 @@ def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
 
 
 def fitting_files(workers: int, progress: Progress) -> int:
-    """As many of `workers` as the limit of open files allows, which is raised if the system permits it.
+    """Return `workers`, or with a warning the smaller number that the limit of open files allows.
 
-    torch passes each tensor of a batch between processes as an open file. A process that reaches the limit hangs or
-    prints a traceback of its own, so this is checked before any is started.
+    The limit is raised if the system permits it. torch passes each tensor of a batch between processes as an open
+    file; a process that reaches the limit hangs or prints its own traceback, so it is checked before workers start.
     """
     if not workers or resource is None or not OPEN_FILES.is_dir():
         return workers
@@ -233,7 +237,7 @@ def fitting_files(workers: int, progress: Progress) -> int:
 
 
 def _worker_error(error: Exception) -> Exception:
-    """An error of the loader as one that says what to do; any other as it is."""
+    """Convert an error of a worker to one that names a setting to change; others are returned unchanged."""
     text = str(error)
     if "shared memory" in text or "bus error" in text.lower():
         return MlrecError("loader processes ran out of shared memory; use fewer --workers, in a container --shm-size")
@@ -247,11 +251,11 @@ def _worker_error(error: Exception) -> Exception:
 
 
 def _start_worker(_: int, nice: int) -> None:
-    """Have this loader process make way for others by `nice`, and end with the process that started it.
+    """Lower the priority of this worker by `nice`, and end it with the process that started it.
 
-    torch's own watch asks for the parent's number when the process has started: a parent that is gone by then is never
-    missed. A signal to all processes of a terminal or a job is the parent's to answer: here SIGINT and SIGTERM are
-    blocked. A forked process inherits that, one of a fork server does not.
+    torch's own watchdog reads the number of the parent after the start, so it misses a parent that has ended by then.
+    SIGINT and SIGTERM, which a terminal or a job sends to all processes, are handled by the parent and blocked here;
+    a forked process inherits the block, but one of a fork server does not.
     """
     if nice and hasattr(os, "nice"):
         os.nice(nice)
@@ -263,8 +267,8 @@ def _start_worker(_: int, nice: int) -> None:
 def _leave_without_parent() -> None:
     """End this process when its parent has ended, or has sent SIGTERM.
 
-    The parent is the process that asked for this one. By the number of the parent process alone it cannot be told:
-    a fork server stands between the two. The pipe to it stays open in other forked processes, so both are watched.
+    The parent is the process that requested this one. Its number is not enough, because a fork server may be between
+    the two; the pipe to it is not enough, because other forked processes keep it open. So both are checked.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -272,7 +276,9 @@ def _leave_without_parent() -> None:
     while parent.is_alive() and (not is_child or os.getppid() == parent.pid):
         if not hasattr(signal, "sigtimedwait"):
             time.sleep(1)  # macOS
-        elif (told := signal.sigtimedwait((signal.SIGTERM,), 1)) is not None and told.si_pid == parent.pid:
+            continue
+        received = signal.sigtimedwait((signal.SIGTERM,), 1)
+        if received is not None and received.si_pid == parent.pid:
             os._exit(0)
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""The one place of device, precision and threads."""
+"""Choice and setup of device, precision and threads."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """`auto`: cuda (the one of this process under torchrun), else mps, else cpu; any other name as torch reads it.
+    """Return the device with this name; "auto" is CUDA if available, otherwise MPS, otherwise the CPU.
+
+    Under torchrun, "cuda" is the GPU of this process.
 
     Raises:
-        UsageError: no such device on this machine.
+        UsageError: This machine has no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cpu"
+        if torch.cuda.is_available():
+            name = "cuda"
+        elif torch.backends.mps.is_available():
+            name = "mps"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"'{printable(name)}' is no device; use auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(f"'{printable(name)}' is not a device; use auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(f"device {printable(name)}: no CUDA on this machine or in this torch; use --device cpu")
@@ -39,12 +45,12 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _own_index() -> int:
-    """The GPU of this process: one per process of this machine, in their order."""
+    """Return the index of this process's GPU: one GPU per process of this machine, in order."""
     index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index < count:
         return index
-    # SLURM can show each task its own GPU only, which is then number 0. Processes of torchrun all see the same GPUs.
-    # Whether no two processes share one is checked when they join.
+    # Under SLURM each task may see only its own GPU, as number 0. Processes of torchrun all see the same GPUs.
+    # `distributed.joined` checks that no two processes share one.
     if count == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -68,12 +74,12 @@ def _named_index(index: int) -> int:
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """`auto`: on CUDA bf16 from compute capability 8.0 on, fp16 for 7.x, otherwise fp32; any other name as it is.
+    """Return the precision with this name; "auto" is bf16 on CUDA from compute capability 8.0, fp16 for 7.x, or fp32.
 
-    Older GPUs compute bf16 too, but emulate it: `torch.cuda.is_bf16_supported()` is true for them.
+    `torch.cuda.is_bf16_supported()` is not used: it is true also for older GPUs, which emulate bf16 slowly.
 
     Raises:
-        UsageError: a precision that the device does not have.
+        UsageError: The device does not support the precision.
     """
     if name == "auto":
         major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
@@ -81,14 +87,14 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
             return "bf16"
         return "fp16" if major == 7 else "fp32"
     if name not in ("fp32", "tf32", "bf16", "fp16"):
-        raise UsageError(f"'{printable(name)}' is no precision; use auto, fp32, tf32, bf16 or fp16")
+        raise UsageError(f"'{printable(name)}' is not a precision; use auto, fp32, tf32, bf16 or fp16")
     if name in ("tf32", "fp16") and device.type != "cuda":
         raise UsageError(f"precision {name} needs CUDA; use bf16 or fp32 on {device.type}")
     return name  # type: ignore[return-value]
 
 
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
-    """Set what holds for the whole process: the current GPU, TF32 only if asked for, CPU threads, freed memory kept."""
+    """Set the current GPU, TF32 (only if requested), CPU threads and memory reuse for the whole process."""
     if device.type == "cuda":
         torch.cuda.set_device(device)  # pinned memory, streams and third-party code use the current device
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -100,7 +106,7 @@ def prepare_device(device: torch.device, precision: Precision, threads: int | No
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """The context a forward pass runs in: half precision where asked for, else none."""
+    """Return the autocast context of a forward pass for half precision, otherwise a context without effect."""
     if precision not in HALF:
         return nullcontext()
     return torch.autocast(device.type, dtype=HALF[precision])

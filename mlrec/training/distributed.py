@@ -1,4 +1,4 @@
-"""Several processes under torchrun: how they join, what they tell each other, and who speaks when one fails."""
+"""Several processes under torchrun: how they join, exchange values, and report an error once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mlrec.utils.errors import MlrecError, UsageError
 from mlrec.utils.processes import rank, world_size
 
-TIMEOUT = timedelta(minutes=30)  # of a collective: a process that decodes its last batches may be late
+TIMEOUT = timedelta(minutes=30)  # of a collective: a process may still be decoding its last batches
 DOWNLOAD_TIMEOUT = timedelta(hours=6)  # of the first process of a machine, in `first_on_machine`
-FLAG_DELAY = 2  # steps after which a `SharedFlag` is known
+FLAG_DELAY = 2  # steps after which the value of a `SharedFlag` is known
 BATCH_NORMS = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct
-)  # what the conversion to SyncBatchNorm keeps the function of  # fmt: skip
+)  # converted to SyncBatchNorm without changing the function  # fmt: skip
 # The option of DistributedDataParallel that newer versions of PyTorch have renamed, and warn about.
 _RENAMED = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if _RENAMED else "broadcast_buffers"
@@ -36,10 +36,10 @@ _stores: list[Any] = []  # of the job under way
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Be one of the job's processes while the block runs; nothing happens where there is only one.
+    """Join the processes of the job for the block; does nothing for a single process.
 
-    What ends the block with an error is marked `speaks`: true in the process that failed first, so that the job
-    ends with one message and not with one of each process.
+    An error that ends the block gets an attribute `speaks`, true in the process that failed first, so that the job
+    prints one message instead of one per process.
     """
     if world_size() == 1:
         yield
@@ -69,10 +69,10 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def check_own_gpu(store: Any, device: torch.device) -> None:
-    """Refuse a job in which two processes use one GPU: nccl would fail with a message that does not name the cause.
+    """Check that no two processes use the same GPU; NCCL would fail with a message that does not name the cause.
 
     Raises:
-        UsageError: in all processes that share a GPU.
+        UsageError: In all processes that share a GPU.
     """
     properties = torch.cuda.get_device_properties(device)
     own = str(getattr(properties, "uuid", f"{platform.node()} {device.index}"))
@@ -87,7 +87,7 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
 
 @contextmanager
 def first_on_machine() -> Iterator[None]:
-    """Let the first process of each machine run the block before the others, which then find what it downloaded."""
+    """Run the block in the first process of each machine, then in the others, which find its downloads."""
     if world_size() == 1:
         yield
         return
@@ -99,11 +99,11 @@ def first_on_machine() -> Iterator[None]:
     try:
         yield
     finally:
-        store().set(key, "")  # after an error too: the others then meet it, and do not wait
+        store().set(key, "")  # also after an error: the others then fail in the same way instead of waiting
 
 
 def mean(values: Tensor) -> Tensor:
-    """The mean over processes, element by element."""
+    """Average a tensor over processes, in place."""
     if world_size() > 1:
         distributed.all_reduce(values)
         values /= world_size()
@@ -111,12 +111,12 @@ def mean(values: Tensor) -> Tensor:
 
 
 def store() -> Any:
-    """The key-value store of the job under way."""
+    """Return the key-value store of the current job."""
     return _stores[-1]
 
 
 def gather(values: Tensor) -> list[Tensor]:
-    """The tensors of all processes, which have one shape and dtype, by rank; sent as bytes, so no bit changes."""
+    """Gather tensors of equal shape and dtype from all processes, by rank; sent as bytes, so they are bit-exact."""
     if world_size() == 1:
         return [values]
     content = values.contiguous().view(torch.uint8)
@@ -126,14 +126,14 @@ def gather(values: Tensor) -> list[Tensor]:
 
 
 def wait_for_all(device: torch.device) -> None:
-    """Return when every process has called it."""
+    """Wait until every process has called this function."""
     mean(torch.zeros((), device=device)).item()
 
 
 class SharedFlag:
-    """Whether any process has set its flag: known to all of them at the same step, and without waiting for a device.
+    """Flag that is true in all processes, at the same step, after one of them has set it; no step waits for a device.
 
-    Each step starts the exchange of its flags and reads that of `FLAG_DELAY` steps before, which is over by then.
+    Each step starts an exchange of flags, and reads the one started `FLAG_DELAY` steps earlier, which is done by then.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -141,7 +141,7 @@ class SharedFlag:
         self._pending: deque[tuple[Any, Tensor]] = deque()
 
     def exchange(self, flag: bool) -> bool:
-        """Called by every process once per step, with its own flag; returns the common one of an earlier step."""
+        """Exchange this process's flag, once per step in every process; returns the common flag of an earlier step."""
         if world_size() == 1:
             return flag
         shared = torch.full((), float(flag), device=self._device)
@@ -162,11 +162,11 @@ class SharedFlag:
 
 
 def average_batch_norm(module: nn.Module) -> None:
-    """Give every process the mean over processes of BatchNorm's running mean and variance.
+    """Average BatchNorm's running mean and variance over processes.
 
-    Each process normalises by its own samples, so its statistics are of those only. Running statistics are linear in
-    those of the batches: to average after each step gives what timm's `--dist-bn reduce` gives after an epoch, and all
-    processes have the same buffers whenever a checkpoint is written.
+    Each process normalizes with the statistics of its own samples. Running statistics are linear in those of batches,
+    so averaging after each step gives the result of timm's `--dist-bn reduce` after an epoch, and all processes have
+    the same buffers whenever a checkpoint is written.
     """
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
     buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
@@ -178,7 +178,7 @@ def average_batch_norm(module: nn.Module) -> None:
 
 
 def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Module:
-    """The module with gradients averaged over processes, optionally with BatchNorm over the whole batch.
+    """Wrap the module so that gradients are averaged over processes, optionally with BatchNorm over the whole batch.
 
     Buffers are not broadcast in each forward pass: see `average_batch_norm`.
     """
@@ -196,15 +196,16 @@ def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Mo
 
 
 def synchronized_batch_norm(module: nn.Module) -> nn.Module:
-    """The module with each BatchNorm computed over all processes, and otherwise the same function.
+    """Convert each BatchNorm to one that uses the samples of all processes.
 
-    timm's conversion, not torch's: that one drops the activation and the dropout inside timm's `BatchNormAct2d`.
+    Uses timm's conversion; torch's drops the activation and the dropout inside timm's `BatchNormAct2d`.
 
     Raises:
-        MlrecError: a kind of BatchNorm that cannot be converted.
+        MlrecError: A kind of BatchNorm cannot be converted.
     """
     kinds = {type(norm) for norm in module.modules() if isinstance(norm, _BatchNorm)}
-    if unknown := sorted(kind.__name__ for kind in kinds - set(BATCH_NORMS)):
+    unknown = sorted(kind.__name__ for kind in kinds - set(BATCH_NORMS))
+    if unknown:
         raise MlrecError(f"--sync-bn cannot convert {', '.join(unknown)} of this backbone; train without it")
     converted: nn.Module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return converted
@@ -222,7 +223,7 @@ def _abort(nccl: bool) -> None:
 
 
 def _is_first(store: Any) -> bool:
-    """Whether no other process has failed before; true where the others cannot be asked any more."""
+    """Return whether no other process failed earlier; true if the store is gone."""
     with suppress(RuntimeError):
         return bool(store.add("mlrec-failures", 1) == 1)
     return True

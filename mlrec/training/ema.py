@@ -1,4 +1,4 @@
-"""The moving average of the weights."""
+"""Exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class WeightAverage(ModelEmaV3):
-    """timm's moving average, with the lists of tensors made once per epoch.
+    """timm's exponential moving average, with lists of tensors that are made once per epoch.
 
-    timm makes them in each step from two `state_dict()`s, which for a large ViT takes milliseconds of Python.
+    timm makes them in each step from two `state_dict()`s, which takes milliseconds of Python for a large ViT.
 
     Args:
-        model: what is averaged; its weights are the first average.
-        decay: the largest decay per step; it warms up, see timm.
+        model: Model to average; its weights are the first average.
+        decay: Largest decay per step; it warms up, see timm.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -22,7 +22,7 @@ class WeightAverage(ModelEmaV3):
         self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     def forget_tensors(self) -> None:
-        """List the tensors again at the next update: to be called when the model may hold other ones."""
+        """List the tensors again at the next update; call it when the model may have other tensors."""
         self._lists = None
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:

@@ -1,4 +1,4 @@
-"""Failures of the machine in training and inference, each turned into one line with what to do about it."""
+"""Failures of the machine in training and inference, reported in one line with a way to fix them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlrec.utils.errors import RunError, counted, is_out_of_memory, printable
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Turn out of memory, a batch too small, a failing compiler and a lost process of a training run into one line.
+    """Explain lack of memory, too small a batch, a failing compiler and a lost process of a training run in one line.
 
     Raises:
-        RunError: instead of those.
+        RunError: Instead of those errors.
     """
     try:
         yield
@@ -26,27 +26,28 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         if "Expected more than 1 value per channel" not in str(error):
             raise
         raise RunError(
-            f"BatchNorm cannot train on one number a channel: at {config.img_size} px the last map is one location, "
-            "and a batch holds one sample; use a larger --img-size or --batch-size, or fewer --grad-accum-steps"
+            f"BatchNorm cannot train on one value per channel: at {config.img_size} px the feature map has one "
+            "location, and a batch has one sample; use a larger --img-size or --batch-size, or fewer --grad-accum-steps"
         ) from error
     except (RuntimeError, MemoryError) as error:
         text = str(error)
         if config.compile and type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
-            told = printable(text.splitlines()[0]) if text else type(error).__name__
+            reason = printable(text.splitlines()[0]) if text else type(error).__name__
             raise RunError(
-                f"torch.compile failed ({told}); look after its C++ compiler, or leave --compile out"
+                f"torch.compile failed ({reason}); check its C++ compiler, or train without --compile"
             ) from error
         if "does not have a deterministic implementation" in text:
             operation = printable(text.partition(" does not have")[0])
             raise RunError(
-                f"--deterministic: {operation} of this backbone has no deterministic form on {device.type}; "
+                f"--deterministic: {operation} of this backbone has no deterministic implementation on {device.type}; "
                 "train without --deterministic, or with another backbone"
             ) from error
         if is_out_of_memory(error):
             raise RunError(_training_advice(config, device, precision)) from error
         if processes.world_size() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
             raise RunError(
-                "another process of this job ended; its message says why (killed without one: lack of memory, likely)"
+                "another process of this job ended; see its message (without one it was killed, probably for lack of "
+                "memory)"
             ) from error
         raise
 
@@ -60,17 +61,17 @@ def memory_explained(
     batch_size: int | None = None,
     size: int | None = None,
 ) -> Iterator[None]:
-    """Turn running out of memory in inference into one line.
+    """Explain lack of memory in inference in one line.
 
     Args:
-        batch_flag: the flag that sets the batch size of this command.
-        device: where the model runs.
-        precision: of the backbone; None where no other one can be chosen.
-        batch_size: images in the batch; None while the model is moved to the device.
-        size: side of the images in pixels.
+        batch_flag: Flag that sets the batch size of the command.
+        device: Device of the model.
+        precision: Precision of the backbone; None if the command has no option for it.
+        batch_size: Images in the batch; None while the model is moved to the device.
+        size: Side of the images in pixels.
 
     Raises:
-        RunError: instead of the error.
+        RunError: Instead of the error.
     """
     try:
         yield
@@ -89,7 +90,7 @@ def memory_explained(
 
 
 def _training_advice(config: Config, device: torch.device, precision: Precision) -> str:
-    """What ran out, at which sizes, and the smallest change that needs less."""
+    """Name the memory that ran out, the sizes in use, and the smallest change that needs less."""
     world = processes.world_size()
     own = max(1, config.batch_size // world)  # samples of a step in this process
     batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")
@@ -108,20 +109,20 @@ def _training_advice(config: Config, device: torch.device, precision: Precision)
 
 
 def _memory(device: torch.device) -> str:
-    """The memory of the device, with its size where that is known."""
+    """Name the memory of the device, with its size if that is known."""
     if device.type == "cpu":
         return "memory"
     if device.type != "cuda":
         return "GPU memory"
     try:
         free, total = torch.cuda.mem_get_info(device)
-    except RuntimeError:  # the failed context cannot be asked any more
+    except RuntimeError:  # CUDA answers no queries after a failure
         return "GPU memory"
     return f"GPU memory ({total / 1e9:.0f} GB, {free / 1e9:.1f} GB free)"
 
 
 def _half(device: torch.device, precision: Precision) -> list[str]:
-    """The flag of the half precision of the device, unless that is in use."""
+    """Return the flag for half precision on the device, unless half precision is in use."""
     if precision in ("bf16", "fp16"):
         return []
     half = resolve_precision("auto", device) if device.type == "cuda" else "bf16"

@@ -1,6 +1,6 @@
 """Features of a frozen backbone, computed once and kept in memory: a head then trains in seconds.
 
-The backbone is in eval mode: BatchNorm uses its stored statistics, which do not change, and nothing is dropped.
+The backbone is in eval mode: BatchNorm uses its stored statistics, and dropout is off.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import SILENT, Progress
 
-# What an augmented copy depends on beside the samples.
+# Keys of the config on which augmented copies depend.
 VIEWS = (
     "feature_copies", "seed", "hflip", "crop", "scale", "ratio", "randaugment", "randaugment_magnitude", "cutout",
 )  # fmt: skip
@@ -38,11 +38,12 @@ VIEWS = (
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the backbone makes of the N samples of a manifest.
+    """Features of the N samples of a manifest.
 
     Attributes:
-        manifest: whose samples they are.
-        values: (k, N, d, h, w) on the CPU, in the dtype the backbone computes in; k = 1 plain or k augmented copies.
+        manifest: The split.
+        values: (k, N, d, h, w) in the dtype of the backbone's output, with k augmented copies, or k = 1 without
+            augmentation.
     """
 
     manifest: Manifest
@@ -58,15 +59,15 @@ def compute_features(
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Features:
-    """Run the backbone once over all samples: their plain views, or `config.feature_copies` augmented ones.
+    """Run the backbone once over all samples, without augmentation or for `config.feature_copies` augmented copies.
 
-    Copy k holds the views that training would show in epoch k. The model is moved to `device` and left in eval mode.
-    Of several processes each computes its share of the batches, and those of one machine hold the result once. A batch
-    has the same samples whatever their number, so its features have the same bits.
+    Copy k holds the views that training would show in epoch k. The model is moved to `device` and stays in eval mode.
+    Each of several processes computes a part of the batches, and those of one machine share the memory of the result.
+    Batches do not depend on the number of processes, so features are bit-identical.
 
     Raises:
-        DataError: an image that cannot be read, by its name.
-        MlrecError: the features do not fit into memory, with how much they need; or a batch does not.
+        DataError: An image cannot be read; names it.
+        MlrecError: The features, or a batch, do not fit into memory; names the memory needed.
     """
     opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
     images = ImageBatches(manifest, model.preprocessing, config.image_backend, config)
@@ -75,7 +76,8 @@ def compute_features(
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
     rank, world = processes.rank(), processes.world_size()
     rounds = [keys[first : first + world] for first in range(0, len(keys), world)]
-    own = [shared[min(rank, len(shared) - 1)] for shared in rounds]  # in the last one some repeat the last batch
+    # Every process needs a batch in each round; in the last round some repeat the last batch.
+    own = [shared[min(rank, len(shared) - 1)] for shared in rounds]
     batches = run(images, own, largest=size, workers=config.workers, total=len(own), progress=progress, device=device)
     values = None
     with progress.task("features of the frozen backbone", len(epochs) * len(manifest)) as step:
@@ -95,16 +97,16 @@ def compute_features(
 
 
 class FeatureCache:
-    """Features by backbone and samples: runs that differ in their heads alone, and scorings of one run, share them.
+    """Features by backbone and samples, shared by runs that differ only in their heads, and by evaluations of a run.
 
     Args:
-        whole: samples of which those asked for may be a part (the folds of a split): their plain views are computed
-            all at once, and each part is cut out of them.
+        whole: Split whose parts are asked for later, such as the folds of a cross-validation: features without
+            augmentation are computed once for the whole split, and those of each part are selected from them.
     """
 
     def __init__(self, whole: Manifest | None = None) -> None:
         self._whole = whole
-        self._kept: dict[tuple[object, ...], Features] = {}
+        self._features: dict[tuple[object, ...], Features] = {}
 
     def get_or_compute(
         self,
@@ -116,21 +118,21 @@ class FeatureCache:
         precision: Precision = "fp32",
         progress: Progress = SILENT,
     ) -> Features:
-        """As `compute_features`, unless that was done before."""
+        """Return features as `compute_features`, from the cache if they were computed before."""
         how = {"device": device, "precision": precision, "progress": progress}
         whole = self._whole
         if whole is not None and whole is not manifest and not config.feature_copies and _holds(whole, manifest):
-            place = {sample: k for k, sample in enumerate(whole.sample_ids)}
-            chosen = torch.tensor([place[sample] for sample in manifest.sample_ids])
-            return Features(manifest, self.get_or_compute(model, whole, config, **how).values[:, chosen])  # type: ignore[arg-type]
+            position = {sample: k for k, sample in enumerate(whole.sample_ids)}
+            rows = torch.tensor([position[sample] for sample in manifest.sample_ids])
+            return Features(manifest, self.get_or_compute(model, whole, config, **how).values[:, rows])  # type: ignore[arg-type]
         views = [getattr(config, name) for name in VIEWS] if config.feature_copies else []
         key = (
             _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.image_backend, device,
             precision, repr(views),
         )  # fmt: skip
-        if key not in self._kept:
-            self._kept[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]
-        return self._kept[key]
+        if key not in self._features:
+            self._features[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]
+        return self._features[key]
 
 
 def feature_batches(
@@ -143,7 +145,7 @@ def feature_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """As `train_batches`, in the same order, with features (B, d, h, w) as `images`; epoch e shows copy e mod k."""
+    """Yield batches as `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
     for key in train_keys(
         manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
@@ -154,19 +156,19 @@ def feature_batches(
 
 
 def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
-    """The features in the memory of a GPU if they take at most half of what is free there: no step copies any then."""
+    """Move the features to a GPU if they need at most half of its free memory, so that steps copy nothing."""
     if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return features
     return replace(features, values=features.values.to(device))
 
 
 def _holds(whole: Manifest, part: Manifest) -> bool:
-    """Whether each sample of `part` is one of `whole`, of the same files."""
+    """Return whether `whole` contains every sample of `part`, with the same files."""
     return whole.root == part.root and set(whole.sample_ids).issuperset(part.sample_ids)
 
 
 def _digest(model: Classifier) -> str:
-    """SHA-256 of the backbone's weights and buffers."""
+    """Compute the SHA-256 of the backbone's weights and buffers."""
     content = hashlib.sha256()
     for name, tensor in model.backbone.state_dict().items():
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -186,7 +188,7 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> 
 
 
 def _free_memory() -> int | None:
-    """Bytes that may be taken without swapping; None if the system does not report them."""
+    """Return the bytes of memory that are available without swapping; None if the system does not report them."""
     info = Path("/proc/meminfo")
     if info.exists():
         for line in info.read_text(encoding="ascii").splitlines():
@@ -200,7 +202,7 @@ def _free_memory() -> int | None:
 
 
 def _free_memory_of_macos(report: str) -> int | None:
-    """Bytes of the pages that `vm_stat` counts as free, inactive, speculative or purgeable."""
+    """Return the bytes of pages that `vm_stat` reports as free, inactive, speculative or purgeable."""
     size = re.search(r"page size of (\d+) bytes", report)
     pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)\.$", report, re.MULTILINE)
     return int(size[1]) * sum(map(int, pages)) if size and pages else None

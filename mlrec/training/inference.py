@@ -26,16 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class InferenceModel:
-    """A model on its device, as it runs without gradients.
+    """A model on its device, for inference.
 
     Attributes:
-        model: the classifier, in eval mode, its weights in channels-last memory.
-        device: where it is.
-        precision: of the backbone; the head is computed in float32, because logits rounded to bf16 have 256 values
-            per octave and tie.
-        backbone: normalized images (B, 3, S, S) → features (B, d, h, w); in half precision a copy of the backbone as
-            it was when the model was opened, see `in_half`.
-        batch_flag: the flag that sets the batch size, named when memory runs out.
+        model: Classifier in eval mode, in channels-last memory format.
+        device: Device of the model.
+        precision: Precision of the backbone. The head runs in float32: logits rounded to bf16 have 256 values per
+            octave, so many of them would be ties.
+        backbone: Normalized images (B, 3, S, S) → features (B, d, h, w); in half precision a copy made when the model
+            was opened, see `in_half`.
+        batch_flag: Flag that sets the batch size, named when memory runs out.
     """
 
     model: Classifier
@@ -76,24 +76,25 @@ def open_on(
     *,
     batch_flag: str = "--batch-size",
 ) -> InferenceModel:
-    """Prepare the device, and move `model` to it in eval mode and channels-last memory.
+    """Prepare the device, and move `model` to it in eval mode and channels-last memory format.
 
     Args:
-        model: the classifier; changed in place.
-        device: see `resolve_device`.
-        precision: see `resolve_precision`; with fp32 CUDA computes without TF32.
-        batch_flag: the flag that sets the batch size.
+        model: Classifier; changed in place.
+        device: Device, see `resolve_device`.
+        precision: Precision of the backbone, see `resolve_precision`; with fp32, CUDA computes without TF32.
+        batch_flag: Flag that sets the batch size, named when memory runs out.
 
     Raises:
-        UsageError: a device or a precision that this machine does not have.
-        RunError: the model does not fit into memory.
+        UsageError: This machine lacks the device or the precision.
+        RunError: The model does not fit into memory.
     """
-    where = device if isinstance(device, torch.device) else resolve_device(device)
-    chosen = resolve_precision(precision, where)
-    prepare_device(where, chosen)
-    with memory_explained(batch_flag, where, chosen):
-        model = model.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return InferenceModel(model, where, chosen, _backbone(model, where, chosen), batch_flag)
+    if not isinstance(device, torch.device):
+        device = resolve_device(device)
+    resolved = resolve_precision(precision, device)
+    prepare_device(device, resolved)
+    with memory_explained(batch_flag, device, resolved):
+        model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return InferenceModel(model, device, resolved, _backbone(model, device, resolved), batch_flag)
 
 
 def _backbone(model: Classifier, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:
@@ -103,15 +104,15 @@ def _backbone(model: Classifier, device: torch.device, precision: Precision) -> 
 
 
 def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A copy whose batch norms are folded into convolutions, and whose weights are cast once, not in every batch.
+    """Copy a backbone, with BatchNorm folded into convolutions, and weights cast once instead of in every batch.
 
-    A ViT on a CPU is left as it is: it has nothing to fold, and casting its weights gains nothing there.
+    A ViT on a CPU is returned unchanged: it has nothing to fold, and casting its weights gains nothing there.
 
     Args:
-        backbone: of a model on `device`, in float32.
-        size: side of the images.
-        device: CPU or CUDA.
-        dtype: what autocast computes in.
+        backbone: Backbone of a model on `device`, in float32.
+        size: Side of the images in pixels.
+        device: CPU or CUDA device.
+        dtype: Dtype of autocast.
     """
     from mlrec.models.batchnorm_folding import CONVOLUTIONS, NORMS, folded
 

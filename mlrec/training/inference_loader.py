@@ -1,4 +1,4 @@
-"""Images for a model, one after the other, decoded ahead by threads; what cannot be read is told, never replaced."""
+"""Images of a stream for inference, decoded ahead by threads; unreadable images are reported, never replaced."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mlrec.utils.threads import AHEAD, thread_map
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Some items in the order they were asked for, and the images of those that can be read.
+    """Batch of items in input order, and the images of those that can be read.
 
     Attributes:
-        items: each with None, or with what is wrong with it.
-        images: (B, 3, S, S) uint8, of the items with None, in their order; then copies of the last one, as many as
-            give all batches of a stream one size. B is 0 if no item can be read.
+        items: Each item with None, or with the error of an unreadable image.
+        images: (B, 3, S, S) uint8 of the readable items, in order, filled with copies of the last one up to the batch
+            size of the stream. B is 0 if no item can be read.
     """
 
     items: list[tuple[Item, DataError | None]]
@@ -41,16 +41,16 @@ def load_stream(
     threads: int | None = None,
     decode: Decode = "fast",
 ) -> Iterator[Loaded]:
-    """Batches of `items` in order, never more than a few of them in memory.
+    """Yield batches of `items` in order, with only a few of them in memory.
 
-    As in `eval_batches` all batches have one size, that of the first: a sample's scores depend on it in the last bits.
+    As in `eval_batches`, all batches have the size of the first one: the last bits of scores depend on it.
 
     Args:
-        items: what to load; read as needed.
-        preprocessing: the size and the interpolation.
-        batch_size: items of a batch.
-        threads: that decode; None = by the cores, 0 = none beside this one.
-        decode: the decoder.
+        items: Items to load; read as needed.
+        preprocessing: Size and interpolation of the model's input.
+        batch_size: Items per batch.
+        threads: Decoding threads; None = one per core, 0 = decode in the calling thread.
+        decode: Image decoder.
     """
     number = own_cores() if threads is None else threads
     size = preprocessing.size
@@ -59,7 +59,7 @@ def load_stream(
         return item, view_of(item, preprocessing, decode)
 
     with thread_map(load_view, items, threads=max(number, 1), ahead=number * AHEAD + batch_size) as views:
-        full = 0
+        full = 0  # size of the first batch
         for batch in _batched(views, batch_size):
             full = full or len(batch)
             images = [image for _, image in batch if isinstance(image, Tensor)]
@@ -72,9 +72,9 @@ def load_stream(
 
 
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
-    """The model's view of an item, (3, S, S) uint8: the whole image or box squashed; or what is wrong with it.
+    """Return the model's input for an item, (3, S, S) uint8, or the error of an unreadable image.
 
-    A box that reaches out of its image is cut at its border, as `prepare` does.
+    The whole image or box is resized to the square. A box is clipped to its image, as in `prepare`.
     """
     try:
         stored = load(item.path, decode)

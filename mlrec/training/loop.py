@@ -1,4 +1,4 @@
-"""`fit`: the training loop, a generator of events. It trains and yields; its caller writes and draws."""
+"""`fit`: the training loop, a generator of events. It trains; its caller logs, evaluates and saves."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ from mlrec.training.state import State
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError, printable
 
-SYNC_EVERY = 20  # steps between two looks at what a GPU has computed; looking waits for it
-MOST_SKIPPED = 50  # steps in a row that an fp16 scaler may leave out
-NAMED = 3  # samples of a batch whose loss is no number
+SYNC_EVERY = 20  # steps between two fetches of losses from a GPU; a fetch waits for the GPU
+MAX_SKIPPED = 50  # steps in a row that an fp16 scaler may skip
+NAMED_SAMPLES = 3  # samples of a batch that an error names
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Some steps are done, all finite: `steps` of them with `samples` samples, `step` in all. Safe to save.
+    """Some steps are done, all with finite losses: the state may be saved.
 
     Attributes:
-        loss: mean over these steps.
-        lr: the backbone's, of the last of them.
-        grad_norm: of the last of them, over all parameters, before clipping.
-        waited: seconds in which these steps waited for their batches.
-        stopped: `stopping` said so; in all processes at the same step.
+        epoch: Current epoch, from 0.
+        step: Optimizer steps done so far.
+        steps: Number of steps in this event.
+        samples: Number of samples in these steps, of this process.
+        loss: Mean loss of these steps.
+        lr: Learning rate of the backbone in the last step.
+        grad_norm: Gradient norm of all parameters in the last step, before clipping.
+        waited: Seconds in which these steps waited for their batches.
+        stopped: Whether training is to stop; true in all processes at the same step.
     """
 
     epoch: int
@@ -55,7 +59,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch is done; `loss` is its mean. Time to save, and to score where that is due."""
+    """An epoch, counted from 0, is done; `loss` is its mean. The caller may save and evaluate the state."""
 
     epoch: int
     step: int
@@ -67,12 +71,14 @@ Event = Steps | Epoch
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained, on its device.
+    """The module that is trained, on its device.
 
     Attributes:
-        module: inputs → logits: the model, or its head where the backbone is frozen, wrapped for several processes or
-            compiled.
-        inputs: what a batch holds → what `module` takes: normalised images, or features as they are.
+        module: Inputs → logits: the model, or only its head if the backbone is frozen; wrapped for several processes
+            or compiled.
+        inputs: Batch → inputs of `module`: normalized images, or features in float32.
+        device: Device of the module.
+        precision: Precision of the forward pass.
     """
 
     module: nn.Module
@@ -83,7 +89,7 @@ class Network:
 
 @dataclass
 class _Window:
-    """Steps since the last look; losses and norms are still on the device."""
+    """Steps since the last fetch; losses and norms are still on the device."""
 
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
@@ -103,43 +109,50 @@ def fit(
     sample_ids: Sequence[str] = (),
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Train from where `state` stands to the end of the last epoch.
+    """Train from the position of `state` to the end of the last epoch.
 
-    `Steps` comes after each step on a CPU and every 20 on a GPU, where fetching a loss waits for the device, or sooner
-    when training is to stop; `Epoch` comes after each epoch. Between two events `state` is complete: it may be saved,
-    scored, or left for good.
+    `Steps` is yielded after each step on a CPU. On a GPU, where fetching a loss waits for the device, it is yielded
+    every 20 steps, or earlier if training is to stop. `Epoch` is yielded after each epoch. Between two events `state`
+    is complete: it may be saved or evaluated, or training may end.
 
     Args:
-        state: changed in place.
-        network: the module that is trained.
-        batches: from the state's batch of its epoch on, through all epochs to come.
+        state: Changed in place.
+        network: Module that is trained.
+        batches: Batches from the position of the state through all epochs that are left.
         loss: (logits, targets) → mean loss.
-        config: the run's.
-        steps_per_epoch: batches of an epoch.
-        sample_ids: names of the samples, for the error.
-        stopping: whether training is to stop, asked after each step; exchanged among processes, see `SharedFlag`.
+        config: Config of the run.
+        steps_per_epoch: Number of batches in an epoch.
+        sample_ids: Ids of the samples, for errors.
+        stopping: Returns whether training is to stop; called after each step, the results of all processes are
+            combined, see `SharedFlag`.
+
+    Yields:
+        `Steps` and `Epoch`.
 
     Raises:
-        RunError: loss or gradients are no finite numbers; names step and samples. What was saved before stays good.
+        RunError: A loss or gradient is NaN or infinite; names step and samples. Earlier checkpoints remain valid.
     """
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
         network.module.train()
         if state.ema is not None:
-            state.ema.forget_tensors()  # scoring may have given the model other tensors
+            state.ema.forget_tensors()  # evaluation may have replaced the model's tensors
         window = _Window()
         while state.batch < steps_per_epoch:
-            begun = time.perf_counter()
+            # 1. Fetch the batch.
+            started = time.perf_counter()
             batch = next(batches)
-            window.waited += time.perf_counter() - begun
+            window.waited += time.perf_counter() - started
             window.samples.append(batch.samples)
             batch = batch.to(network.device)
+            # 2. Take a step. Its seed makes dropout depend on the position only, not on earlier steps.
             lr = lr_at(state.step, steps_per_epoch, config)
             set_lr(state.optimizer, lr)
-            torch.manual_seed(step_seed(config.seed, epoch, state.step))  # dropout's masks
+            torch.manual_seed(step_seed(config.seed, epoch, state.step))
             value, norm = train_step(state, network, batch, loss, config)
             state.batch += 1
             state.step += 1
+            # 3. Keep losses on the device, and fetch those of several steps at once.
             window.losses.append(value)
             window.norms.append(norm)
             window.lrs.append(lr)
@@ -152,13 +165,15 @@ def fit(
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; returns loss and gradient norm, on the device, without waiting for it."""
+    """Take a step of the optimizer; returns loss and gradient norm as tensors, without waiting for the device."""
+    # Gradient accumulation: the batch is computed in parts, and each loss is weighted by its share of the whole batch
+    # of all processes, so that the sum of gradients is that of one large batch.
     parts = min(config.grad_accum_steps, len(batch.samples))
     full = math.ceil(config.batch_size / processes.world_size() / config.grad_accum_steps)
     images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
     total = torch.zeros((), device=network.device)
     for k in range(parts):
-        with _synchronised(network.module, k == parts - 1):
+        with _synchronized(network.module, k == parts - 1):
             with autocast(network.device, network.precision), _compiled_for(full, len(images[k]), config):
                 logits = network.module(network.inputs(images[k]))
             value = loss(logits, targets[k]) * (batch.share * len(targets[k]) / len(batch.samples))
@@ -166,6 +181,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
                 torch.autograd.backward(state.scaler.scale(value))
         total += value.detach()
     distributed.average_batch_norm(network.module)
+    # The norm is computed on unscaled gradients, also without clipping: it is logged, and reveals NaN.
     state.scaler.unscale_(state.optimizer)
     gradients = [p.grad for p in trainable(state.optimizer) if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -180,20 +196,20 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """The seed of torch's draws in a step, other for each process."""
+    """Return the seed of torch's random numbers in a step, different for each process."""
     words = np.random.SeedSequence([seed, epoch, step, processes.rank()]).generate_state(2)
     return int(words[0]) << 32 | int(words[1])
 
 
-def _synchronised(module: nn.Module, last: bool) -> nullcontext[None]:
-    """Gradients of several processes are averaged with the last part of a batch only."""
+def _synchronized(module: nn.Module, last: bool) -> nullcontext[None]:
+    """Average the gradients of several processes only after the last part of a batch."""
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()  # type: ignore[return-value]
     return nullcontext()
 
 
 def _compiled_for(full: int, size: int, config: Config) -> AbstractContextManager[object]:
-    """Batches of the usual size run compiled, the last one of an epoch does not: it would be compiled for itself."""
+    """Run batches of the usual size compiled; the last one of an epoch would be compiled for its own size."""
     if config.compile and size != full:
         return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
     return nullcontext()
@@ -201,7 +217,7 @@ def _compiled_for(full: int, size: int, config: Config) -> AbstractContextManage
 
 @contextmanager
 def _batch_norm_kept(module: nn.Module, config: Config) -> Iterator[None]:
-    """Leave running statistics as they are while a backward pass runs parts of the forward pass again."""
+    """Keep running statistics while gradient checkpointing repeats parts of the forward pass."""
     if not config.grad_checkpointing:
         yield
         return
@@ -220,14 +236,14 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 
 
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
-    """Fetch the window's losses and norms from the device, the one wait of many steps, and check them."""
+    """Fetch the losses and norms of a window from the device, in one transfer, and check that they are finite."""
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()
     first = state.step - len(values)
     for k, (value, norm) in enumerate(zip(values, norms, strict=True)):
         finite = math.isfinite(value) and math.isfinite(norm)
         state.skipped = 0 if finite else state.skipped + 1
-        if not finite and (precision != "fp16" or state.skipped > MOST_SKIPPED):
+        if not finite and (precision != "fp16" or state.skipped > MAX_SKIPPED):
             named = _named(window.samples[k], sample_ids)
             where = f"at step {first + k + 1} (lr {window.lrs[k]:g}, grad norm {norm:g}{named})"
             kept = f"last good checkpoint: step {state.saved}" if state.saved is not None else "nothing was saved yet"
@@ -246,8 +262,10 @@ def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids
 
 
 def _named(samples: Tensor, sample_ids: Sequence[str]) -> str:
-    """The first samples of a batch by name, where they have names."""
+    """Name the first samples of a batch, if they have ids."""
     if not sample_ids:
         return ""
-    shown = ", ".join(printable(sample_ids[k]) for k in samples[:NAMED].tolist())
-    return f"; samples {shown}" + (f" and {len(samples) - NAMED} more" if len(samples) > NAMED else "")
+    shown = ", ".join(printable(sample_ids[k]) for k in samples[:NAMED_SAMPLES].tolist())
+    if len(samples) > NAMED_SAMPLES:
+        shown += f" and {len(samples) - NAMED_SAMPLES} more"
+    return f"; samples {shown}"

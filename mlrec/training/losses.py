@@ -1,7 +1,7 @@
-"""Losses of multi-label training: one number for each sample and label, weighted, then their mean over known labels.
+"""Losses of multi-label training: a value per sample and label, weighted, then averaged over known labels.
 
-The mean over samples and labels is the paper's; a sum over labels would scale the learning rate by their number.
-Everything is float32, whatever the model computes in.
+The paper averages over samples and labels; a sum over labels would scale the learning rate by their number. Losses
+are computed in float32, also under autocast.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlrec.utils.files import read_text
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def bce(logits: Tensor, positive: Tensor, config: Config) -> Tensor:  # noqa: ARG001 - all losses are called alike
+def bce(logits: Tensor, positive: Tensor, config: Config) -> Tensor:  # noqa: ARG001 - all losses have one signature
     """Binary cross-entropy with logits: -log p of a positive, -log(1 - p) of a negative."""
     return functional.binary_cross_entropy_with_logits(logits, positive, reduction="none")
 
@@ -47,7 +47,7 @@ def asl(logits: Tensor, positive: Tensor, config: Config) -> Tensor:
 
 def focal(logits: Tensor, positive: Tensor, config: Config) -> Tensor:
     """Focal loss (Lin et al. 2017, Eq. 4): (1 - pₜ)^γ times the cross-entropy, γ being `gamma_pos`."""
-    wrong = torch.sigmoid(logits * (1 - 2 * positive))  # 1 - p of what is true
+    wrong = torch.sigmoid(logits * (1 - 2 * positive))  # 1 - p of the true value
     return _power(wrong, config.gamma_pos) * bce(logits, positive, config)
 
 
@@ -55,21 +55,21 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Config], Tensor]] = {"bce": bce, "as
 
 
 def loss_function(config: Config, manifest: Manifest) -> Loss:
-    """The loss of a run: (logits (B, C), targets (B, C) of 1, 0, -1) to its mean, a float32 scalar.
+    """Return the loss of a run: (logits (B, C), targets (B, C) of 1, 0, -1) → mean loss, a float32 scalar.
 
-    `config.unknown` decides what -1 is: a negative, or left out of the mean (0 where a batch knows nothing).
-    `config.pos_weight` multiplies the loss of positives; the weights are of `manifest`, the training split.
+    With `config.unknown`, -1 is either a negative or left out of the mean (0 for a batch without known targets).
+    `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training split.
 
     Raises:
-        ConfigError: the file of weights does not fit the labels.
+        ConfigError: The file of weights does not match the labels.
     """
-    cells, weight = LOSSES[config.loss], positive_weight(config, manifest)
+    loss_per_target, weight = LOSSES[config.loss], positive_weight(config, manifest)
     weight_on = functools.cache(lambda device: None if weight is None else torch.from_numpy(weight).to(device))
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             positive = (targets == POSITIVE).to(torch.float32)
-            values = cells(logits.to(torch.float32), positive, config)
+            values = loss_per_target(logits.to(torch.float32), positive, config)
             factor = weight_on(logits.device)
             if factor is not None:
                 values = values * torch.where(targets == POSITIVE, factor, 1.0)
@@ -82,12 +82,12 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """Weight (C,) of positives: None; "auto", negatives over positives of each label; or the file's.
+    """Return the weights (C,) of positives: none, negatives / positives of each label ("auto"), or those of a file.
 
     A label without positives or without negatives has weight 1.
 
     Raises:
-        ConfigError: the file does not hold `label,weight` lines with one positive number for each label.
+        ConfigError: The file is not a list of `label,weight` lines with a positive number for each label.
     """
     if config.pos_weight == "none":
         return None
@@ -112,7 +112,7 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
         except (ValueError, IndexError) as error:
             raise ConfigError(f"{shown}: line {number}: expected label,weight with a weight above 0") from error
         if label in labels:
-            raise ConfigError(f"{shown}: line {number}: label '{printable(label)}' stands twice; keep one line")
+            raise ConfigError(f"{shown}: line {number}: label '{printable(label)}' is listed twice; keep one line")
         labels.append(label)
         weights.append(weight)
     try:
@@ -122,7 +122,7 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
-    """`base ** exponent` for bases in [0, 1], with a finite gradient at 0 for exponents below 1 too."""
+    """Compute `base ** exponent` for bases in [0, 1], with a finite gradient at 0 also for exponents below 1."""
     if exponent == 0:
         return torch.ones_like(base)
     return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)

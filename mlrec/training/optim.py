@@ -1,4 +1,4 @@
-"""Optimisers, and the learning rate of every step as a pure function of the step."""
+"""Optimizers, and the learning-rate schedule as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mlrec.config import Config
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
-    """The backbone's learning rate of a step; the head's is `head_lr_mult` times that.
+    """Return the learning rate of the backbone in a step; that of the head is `head_lr_mult` times as high.
 
     Args:
-        step: optimiser steps done before this one, from 0.
-        steps_per_epoch: steps in one pass over the training split.
+        step: Optimizer steps done before this one, from 0.
+        steps_per_epoch: Steps in one pass over the training split.
         config: `lr`, the `lr_schedule` with its keys, and the warm-up: linear, from `lr` / W to `lr` over the W
             steps of `warmup_epochs`; with `warmup_from_zero` from 0 to `lr` (1 - 1/W), as in the paper's code.
     """
@@ -33,13 +33,13 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Give every group its share of the backbone's learning rate `lr`."""
+    """Set the learning rate of every parameter group, from that of the backbone."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_mult"]
 
 
 def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
-    """The optimiser over all parameters that want a gradient, in groups by backbone or head, decayed or not.
+    """Create the optimizer of all trainable parameters, in groups by backbone or head, with weight decay or without.
 
     A model's head is its submodule `head`; everything else is backbone.
     """
@@ -71,7 +71,7 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
 
 
 def trainable(optimizer: Optimizer) -> Iterable[nn.Parameter]:
-    """All parameters that the optimiser changes."""
+    """Return all parameters that the optimizer changes."""
     return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 

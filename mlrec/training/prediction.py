@@ -1,4 +1,4 @@
-"""`predict`: a model's logits of every sample of a manifest."""
+"""`predict`: the logits of every sample of a split."""
 
 from __future__ import annotations
 
@@ -38,15 +38,28 @@ def predict(
     world: int = 1,
     batch_flag: str = "--batch-size",
 ) -> Predictions:
-    """Logits of the whole split, in the manifest's order, float32.
+    """Compute the float32 logits of a split, in the order of the manifest.
 
-    The model is moved to the device and left in eval mode there. With several processes each scores its batches and
-    all get the whole: the bits do not depend on how many there are.
+    The model is moved to the device and stays in eval mode. Each of several processes computes its batches, and all
+    get the whole result, which does not depend on their number, to the last bit.
+
+    Args:
+        model: Classifier with the labels of the manifest, in the same order.
+        manifest: The split.
+        batch_size: Images per batch of each process.
+        workers: Dataloader workers; None = chosen for the machine.
+        device: Device, see `resolve_device`.
+        precision: Precision of the backbone, see `resolve_precision`.
+        decode: Image decoder.
+        progress: Receiver of the bar and of warnings.
+        rank: Number of this process.
+        world: Number of processes.
+        batch_flag: Flag that sets the batch size, named when memory runs out.
 
     Raises:
-        DataError: an image that cannot be read, by its name; nothing is ever put in its place.
-        MlrecError: a logit that is no finite number, by the sample's name.
-        RunError: memory runs out; names `batch_flag`, the flag of the caller that sets the batch size.
+        DataError: An image cannot be read; names it.
+        MlrecError: A logit is NaN or infinite; names the sample.
+        RunError: Out of memory; names `batch_flag`.
     """
     logits = read_features(
         model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
@@ -59,16 +72,16 @@ def predict(
 def predict_parts(
     model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
-    """The two parts that λ weighs, in one pass: logits at λ = 0, and for each temperature what λ = 1 adds to them.
+    """Compute the two parts of the logits in one pass: logits at λ = 0, and per temperature what λ = 1 adds.
 
     Args:
-        model: with any head but the one without an average.
-        manifest: the split.
-        temperatures: see `residual_parts`.
-        **how: the options of `predict`.
+        model: Classifier with any head except the spatial one, which has no average.
+        manifest: The split.
+        temperatures: Temperatures of the attention, see `residual_parts`.
+        **how: Options of `predict`.
 
     Raises:
-        MlrecError: as `predict`; a head whose logits λ does not weigh.
+        MlrecError: As `predict`; or λ does not apply to the head.
     """
     from mlrec.models.residual import residual_parts
 
@@ -96,31 +109,32 @@ def read_features(
     world: int = 1,
     batch_flag: str = "--batch-size",
 ) -> Tensor:
-    """One pass over the split: (N, `number`, C) of what `read` makes, (B, `number`, C), of the features of a batch."""
+    """Apply `read`, from features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
         progress=progress, device=opened.device,
     )  # fmt: skip
-    # Row N takes what fills up the last batch; a sum over processes then joins rows that are 0 everywhere but once.
-    found = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)
+    # Row N receives the copies that fill up the last batch (sample -1). Every other row is written by one process and
+    # is 0 in the others, so a sum over processes collects the whole result.
+    outputs = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)
     total = math.ceil(len(manifest) / world)
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
             inputs = batch.to(opened.device)
             output = opened.run(inputs.images, read)
-            found[inputs.samples] = output + 0.0  # no -0, which a sum would not keep
+            outputs[inputs.samples] = output + 0.0  # turns -0 into 0, as a sum over processes would
             step(int((batch.samples >= 0).sum()))
         if world > 1:
-            torch.distributed.all_reduce(found)
-    return found[:-1]
+            torch.distributed.all_reduce(outputs)
+    return outputs[:-1]
 
 
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
-    """`predict` from plain features of the model's backbone, computed before with the same batch size.
+    """Compute logits as `predict`, from features without augmentation that were computed with the same batch size.
 
     Raises:
-        MlrecError: a logit that is no finite number, by the sample's name.
+        MlrecError: A logit is NaN or infinite; names the sample.
     """
     device = next(model.head.parameters()).device
     model.eval()
@@ -128,14 +142,14 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     logits = []
     with torch.inference_mode():
         for part in torch.split(values, batch_size):
-            # Shape, dtype and memory layout of what the backbone gives in `predict`: the bits are the same, too.
+            # Shape, dtype and memory format are those of the backbone's output in `predict`: logits are bit-identical.
             inputs = filled(part, size).to(device, torch.float32).contiguous(memory_format=torch.channels_last)
             logits.append(model.head(inputs)[: len(part)])
     return as_predictions(torch.cat(logits), features.manifest)
 
 
 def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
-    """Logits (N, C) of a whole manifest; raises MlrecError where one is no finite number."""
+    """Convert logits (N, C) of a split to `Predictions`; raises MlrecError if one is NaN or infinite."""
     values = logits.cpu()
     broken = (~torch.isfinite(values)).nonzero()
     if len(broken):

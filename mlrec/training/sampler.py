@@ -1,7 +1,7 @@
-"""Which samples stand in which batch: a function of (seed, epoch) and of nothing else.
+"""The samples of each batch, a function of seed and epoch only.
 
-Samples of one image (persons of a picture) stand together, so that the image is decoded once for all of them that
-share a batch: an epoch is a random order of images, and of the samples alone where each has an image of its own.
+An epoch is a random order of images. Samples of one image, such as the persons in it, are next to each other, so that
+the image is decoded once for all of its samples in a batch.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import DataError, counted
 
 Positions = NDArray[np.intp]
-_ORDER = 1  # keeps the stream of an epoch's order apart from the streams of its samples, rng([seed, epoch, sample])
+_ORDER = 1  # separates the random stream of the order from those of the samples, rng([seed, epoch, sample])
 
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What a loader process needs in order to make one batch.
+    """What a dataloader worker needs to make one batch.
 
     Attributes:
-        samples: positions in the manifest.
-        epoch: of the augmentation; None for the plain view of evaluation.
-        size: samples of the batch; beyond those in `samples` it is filled with copies of the last one, marked -1.
-        share: processes times this part over the whole batch; 1 where the batch divides evenly.
+        samples: Positions in the manifest.
+        epoch: Epoch of the augmentation; None for evaluation, without augmentation.
+        size: Size of the batch; it is filled up to it with copies of the last sample, marked -1.
+        share: Number of processes times the fraction of the batch in this process; 1 for equal parts.
     """
 
     samples: Positions
@@ -38,14 +38,14 @@ class BatchKey:
 
 
 def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """The order of an epoch: a permutation of the images, each with all its samples."""
+    """Return the sample order of an epoch: a permutation of the images, each with all its samples."""
     _, image = np.unique(np.array(manifest.images, dtype=object), return_inverse=True)
     places = np.random.default_rng([seed, epoch, 0, _ORDER]).permutation(int(image.max(initial=-1)) + 1)
     return np.argsort(places[image], kind="stable")
 
 
 def batch_starts(samples: int, batch_size: int, world: int = 1) -> list[int]:
-    """Where each batch of an epoch starts.
+    """Return the position at which each batch of an epoch starts.
 
     A remainder too small to give every process two samples is merged into the batch before it: BatchNorm
     cannot train on one sample, and leaving it out would lose it.
@@ -57,17 +57,17 @@ def batch_starts(samples: int, batch_size: int, world: int = 1) -> list[int]:
 
 
 def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
-    """Batches of an epoch, the same for every process."""
+    """Return the number of batches of an epoch, the same for every process."""
     return len(batch_starts(samples, batch_size, world))
 
 
 def train_keys(
     manifest: Manifest, batch_size: int, seed: int, *, epoch: int, start: int, epochs: int, rank: int, world: int
 ) -> Iterator[BatchKey]:
-    """Keys of the batches of `epochs` epochs from (`epoch`, `start`) on; of each batch the part of process `rank`.
+    """Yield the keys of `epochs` epochs from batch `start` of `epoch`; of each batch the part of process `rank`.
 
     Raises:
-        DataError: no sample, or fewer than processes.
+        DataError: There are fewer samples than processes.
     """
     if len(manifest) < world:
         raise DataError(
@@ -85,10 +85,10 @@ def train_keys(
 
 
 def eval_keys(samples: int, batch_size: int, *, rank: int, world: int) -> Iterator[BatchKey]:
-    """Keys of the batches of an evaluation, dealt in turn to the processes.
+    """Yield the keys of the batches of an evaluation, distributed over processes in turn.
 
-    Batch k holds the same samples whatever the number of processes, and all batches have one size, so that a
-    sample's logits do not depend, to the last bit, on who computes them.
+    Batches do not depend on the number of processes, and all have one size, so that the logits of a sample are
+    bit-identical in whichever process they are computed.
     """
     size = min(batch_size, samples)
     for k in range(rank, math.ceil(samples / size) if size else 0, world):

@@ -1,4 +1,4 @@
-"""From a config to what `fit` takes: the model with its starting weights, the network on its device, the state."""
+"""From a config to the arguments of `fit`: the model with its starting weights, the state and the network."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, P
 
 
 def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool = False) -> Classifier:
-    """The model of a run, its head initialised from the seed.
+    """Create the model of a run; its head is initialized from the seed.
 
     Args:
-        config: the run's.
-        manifest: the training split, for its labels and, with the gcn head, their graph.
-        paper: a bare backbone name means the paper's weights, not timm's default.
-        empty: random weights, for a checkpoint to fill.
+        config: Config of the run.
+        manifest: Training split, for its labels and, with the gcn head, their graph.
+        paper: Whether a backbone name without a tag means the paper's weights instead of timm's default.
+        empty: Whether weights are random, because a checkpoint replaces them.
 
     Raises:
-        ModelError: unknown names, or weights that cannot be had; never random ones instead.
+        ModelError: A name is unknown, or weights cannot be loaded; they are never replaced by random ones.
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights
@@ -80,31 +80,33 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
 
 
 def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
-    """Set what holds for the whole process: threads, TF32, and which kernels CUDA may choose from.
+    """Set threads, TF32 and the choice of CUDA kernels for the whole process.
 
-    Both ways are set, so that no run inherits the setting of one before it in the same process.
+    Every setting is written, also the default, so that a run does not inherit that of an earlier run in the process.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = not config.deterministic  # one size of images: the fastest is found once
+        torch.backends.cudnn.benchmark = (
+            not config.deterministic
+        )  # images have one size, so the fastest kernel is searched once
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # Not warn_only: with it the kernels of attention stay those whose backward pass is not deterministic.
+        # Not warn_only: it would keep attention kernels whose backward pass is not deterministic.
         torch.use_deterministic_algorithms(config.deterministic)
 
 
 def resume_note(config: Config, device: torch.device) -> str | None:
-    """A line about a resumed run that does not get the bits it would have had without the interruption."""
+    """Return a warning if a resumed run on this device is not bit-exact, although the machine is the same."""
     if device.type == "cpu" or (device.type == "cuda" and config.deterministic):
         return None
     return (
-        f"resuming on {device.type} without --deterministic: the result is as good as that of a run without a break, "
+        f"resuming on {device.type} without --deterministic: the result is as good as without the interruption, "
         "but not bit-exact"
     )
 
 
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
-    """The state before the first step, on the device."""
+    """Create the state before the first step, on the device."""
     lay_out(model.to(device), config)
     ema = None
     if config.ema:
@@ -115,15 +117,15 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 
 
 def lay_out(model: Classifier, config: Config) -> None:
-    """Give the weights the memory format of the run: other strides sum in another order."""
+    """Convert the weights to the memory format of the run; other strides would change the order of sums."""
     device = next(model.parameters()).device
     model.to(memory_format=layout(config, device))
 
 
 def layout(config: Config, device: torch.device) -> torch.memory_format:
-    """The memory format of images and convolutions; contiguous on MPS.
+    """Return the memory format of images and convolutions; contiguous on MPS.
 
-    There the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
+    On MPS the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
     (PyTorch issue 175189, open in versions that mlrec allows).
     """
     if config.channels_last and device.type != "mps":
@@ -132,7 +134,7 @@ def layout(config: Config, device: torch.device) -> torch.memory_format:
 
 
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
-    """What `fit` calls: the model, or its head alone where the backbone is frozen, for one process or several."""
+    """Create the network that `fit` trains: the model, or only its head if the backbone is frozen."""
     model = state.model
     module: nn.Module = model.head if config.freeze_backbone else model
     if processes.world_size() > 1:
@@ -147,31 +149,33 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
     def features(cached: Tensor) -> Tensor:
         return cached.to(torch.float32)
 
-    if config.freeze_backbone:  # a head is computed in float32, whatever its backbone was
+    if config.freeze_backbone:  # a head runs in float32, whatever the precision of its backbone
         return Network(module, features, device, "fp32")
     return Network(module, inputs, device, precision)
 
 
 def per_process(config: Config) -> int:
-    """Samples of a step in one process.
+    """Return the number of samples of a step in one process.
 
     Raises:
-        UsageError: the batch does not divide into the processes.
+        UsageError: The batch size is not a multiple of the number of processes.
     """
     share, rest = divmod(config.batch_size, processes.world_size())
     if rest or not share:
-        raise UsageError(f"--batch-size {config.batch_size} does not divide into {processes.world_size()} processes")
+        raise UsageError(
+            f"--batch-size {config.batch_size} is not a multiple of the {processes.world_size()} processes"
+        )
     return share
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
-    """What the record says of the model; the backbone carries a tag where the weights of that tag were the start."""
+    """Return the model as `run.json` describes it; the backbone has a tag if it started from those weights."""
     tagged = model.backbone.name
-    given = config.init_from or config.weights
-    published = config.pretrained and given is None
+    source = config.init_from or config.weights
+    published = config.pretrained and source is None
     return {
         "backbone": tagged if published else tagged.partition(".")[0],
-        "weights": tagged if published else given or "random",
+        "weights": tagged if published else source or "random",
         "parameters": sum(p.numel() for p in model.parameters()),
         "head_parameters": sum(p.numel() for p in model.head.parameters()),
         "input_size": model.preprocessing.size,

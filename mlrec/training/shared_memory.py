@@ -1,4 +1,4 @@
-"""Tensors that the processes of one machine share, so that it holds them once."""
+"""Tensors in memory that the processes of one machine share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from mlrec.training import distributed
 from mlrec.utils.errors import MlrecError, printable
 from mlrec.utils.processes import local_world
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own place for it; a container may have little of it
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's folder for it; small in containers
 _numbers = itertools.count()
 
 
 def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised CPU tensor; of several processes on this machine all get the same memory.
+    """Allocate an uninitialized CPU tensor; all processes of this machine get the same memory.
 
-    All processes call it in the same order. The file behind the memory has no name any more when it returns.
+    All processes must call it in the same order. The file behind the memory is already deleted when it returns, so
+    the memory is freed with the last process.
 
     Raises:
-        MlrecError: neither shared memory nor the folder of temporary files has room for it.
+        MlrecError: Neither shared memory nor the folder of temporary files has room for it.
     """
     if local_world() == 1:
         return torch.empty(shape, dtype=dtype)
@@ -48,7 +49,7 @@ def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _file_of(size: int) -> Path:
-    """A new file of `size` bytes, which are reserved: a lack of room is an error here and not a bus error later."""
+    """Create a file with `size` reserved bytes, so that lack of room is an error here instead of a bus error later."""
     folders = [folder for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())) if folder.is_dir()]
     for folder in folders:
         if shutil.disk_usage(folder).free < size:

@@ -1,7 +1,8 @@
-"""`State`: all that training changes, and its file, from which a killed run goes on to the same bits.
+"""`State`: everything that training changes, and the checkpoint from which a killed run is resumed bit-exactly.
 
-Order, augmentation and torch's own draws are functions of (seed, epoch, sample or step), so a place in the epoch stands
-for all of them. Two generations are kept, each with its SHA-256 behind it: a torn or damaged one is noticed.
+Sample order, augmentation and torch's random numbers are functions of the seed, the epoch and the sample or step, so
+the position in the epoch is enough to restore them. The two newest checkpoints are kept, each followed by its SHA-256,
+so that an incomplete or damaged one is detected.
 """
 
 from __future__ import annotations
@@ -42,17 +43,18 @@ class EpochScore:
 
 @dataclass
 class State:
-    """What training changes.
+    """Everything that training changes.
 
     Attributes:
-        ema: the moving average of the weights, where one is kept; then that is what is scored and stored.
-        epoch, batch: the epoch under way and the batches of it that are done; all of them until it has been scored.
-        step: optimiser steps done.
-        loss_sum: of the steps of this epoch.
-        skipped: steps in a row that the fp16 scaler left out.
+        ema: Exponential moving average of the weights, or None; if there is one, it is evaluated and stored.
+        epoch: Current epoch, from 0; it is counted as done when the next one starts.
+        batch: Batches of the current epoch that are done.
+        step: Optimizer steps done.
+        loss_sum: Sum of the losses of the current epoch.
+        skipped: Steps in a row that the fp16 scaler skipped.
         history: Scores of the epochs evaluated so far.
-        seconds: spent so far, by part.
-        saved: the step of the newest checkpoint.
+        seconds: Seconds spent so far, by part ("train", "eval", "features").
+        saved: Step of the newest checkpoint.
     """
 
     model: Classifier
@@ -70,7 +72,7 @@ class State:
 
     @property
     def scored(self) -> Classifier:
-        """The model that is scored and stored."""
+        """The model that is evaluated and stored: with averaged weights if there are any."""
         if self.ema is None:
             return self.model
         averaged: Classifier = self.ema.module
@@ -78,14 +80,14 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of a checkpoint, about, once the optimiser holds what it is going to."""
+        """Approximate bytes of a checkpoint, with the moments that the optimizer allocates in its first step."""
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
         moments = 2 if type(self.optimizer).__name__ == "AdamW" else 1
         trained = sum(p.nbytes for group in self.optimizer.param_groups for p in group["params"])
         return int(weights * (1 if self.ema is None else 2) + moments * trained)
 
     def content(self) -> dict[str, Any]:
-        """Tensors and plain values, for the file."""
+        """Return the tensors and plain values that a checkpoint stores."""
         return {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
@@ -96,18 +98,19 @@ class State:
         }
 
     def snapshot(self) -> Snapshot:
-        """The state as it is now, copied to host memory: training may go on while the copy is written."""
+        """Copy the state to host memory, so that training continues while the copy is written."""
         return Snapshot(self.step, self.nbytes, _host_copy(self.content()))
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Become what `content` says.
+        """Restore the content of a checkpoint.
 
         Raises:
-            RunError: it lacks something or holds something unknown; nothing is ever left out in silence.
+            RunError: A key is missing or unknown, or the tensors do not fit the model.
         """
         expected = {"model", "ema", "optimizer", "scaler", "history", *_COUNTERS}
-        if odd := sorted(expected.symmetric_difference(content)):
-            raise RunError(f"checkpoint: {', '.join(map(printable, odd))} missing or unknown; train anew")
+        different = sorted(expected.symmetric_difference(content))
+        if different:
+            raise RunError(f"checkpoint: {', '.join(map(printable, different))} missing or unknown; start a new run")
         try:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -117,7 +120,7 @@ class State:
                 self.ema.forget_tensors()
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = printable(str(error).splitlines()[0])
-            raise RunError(f"checkpoint does not fit the model ({reason}); train anew") from error
+            raise RunError(f"checkpoint does not fit the model ({reason}); start a new run") from error
         for name in _COUNTERS:
             setattr(self, name, content[name])
         self.history = [EpochScore(**score) for score in content["history"]]
@@ -126,13 +129,13 @@ class State:
 
 @dataclass
 class Snapshot:
-    """A copy of a state.
+    """Copy of a state in host memory.
 
     Attributes:
-        step: optimiser steps done.
-        nbytes: of the checkpoint, about.
-        values: its content.
-        saved: the step of the newest checkpoint.
+        step: Optimizer steps done.
+        nbytes: Approximate bytes of the checkpoint.
+        values: Content of the checkpoint.
+        saved: Step of the newest checkpoint.
     """
 
     step: int
@@ -141,12 +144,12 @@ class Snapshot:
     saved: int | None = None
 
     def content(self) -> dict[str, Any]:
-        """Tensors and plain values, for the file."""
+        """Return the tensors and plain values that a checkpoint stores."""
         return self.values
 
 
 def _host_copy(value: Any) -> Any:
-    """Plain values with all tensors copied to host memory."""
+    """Copy nested values, with all tensors in host memory."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
@@ -160,12 +163,12 @@ def _host_copy(value: Any) -> Any:
 
 
 def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> None:
-    """Write the state into a run folder; what was the newest checkpoint becomes the previous one.
+    """Write a checkpoint into a run folder; the newest checkpoint becomes the previous one.
 
     Args:
-        folder: of the run.
-        state: to be stored; its weights must be finite.
-        identity: plain values that a resumed run must agree with.
+        folder: Run folder.
+        state: State to store; its weights must be finite.
+        identity: Plain values that must be equal in a resumed run.
     """
     newest = folder / directory.RESUME
     with atomic_write(newest, state.nbytes) as stream:
@@ -174,7 +177,7 @@ def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> 
         try:
             torch.save(content, cast(IO[bytes], hashing))
         except RuntimeError as error:
-            raise hashing.error or error from error  # torch hides why a write failed behind where it stood
+            raise hashing.error or error from error  # torch's error names a file position, not the reason
         stream.write(b"\n" + hashing.digest.hexdigest().encode())
         if newest.exists():
             newest.replace(folder / directory.RESUME_PREVIOUS)
@@ -182,10 +185,10 @@ def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> 
 
 
 def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Identity and content of the newest checkpoint in a run folder that is whole.
+    """Read identity and content of the newest intact checkpoint in a run folder.
 
     Raises:
-        RunError: there is none.
+        RunError: There is none.
     """
     faults = []
     for name in (directory.RESUME, directory.RESUME_PREVIOUS):
@@ -199,7 +202,7 @@ def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, An
         for fault in faults:
             progress.warn(f"{fault}; using {name} (step {content['state']['step']})")
         return content["identity"], content["state"]
-    raise RunError("; ".join(faults) or f"{printable(folder)}: no checkpoint to resume from; train anew")
+    raise RunError("; ".join(faults) or f"{printable(folder)}: no checkpoint to resume from; start a new run")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -219,7 +222,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 class _Hashing:
-    """A stream that keeps the SHA-256 of what passes, and the error that stopped it."""
+    """Stream that computes the SHA-256 of what is written, and keeps the error that stopped it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream

@@ -1,4 +1,4 @@
-"""TensorBoard, for those who have it: the same lines as `log.jsonl`, drawn elsewhere."""
+"""TensorBoard output (optional): the numbers of `log.jsonl`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ FOLDER = "tensorboard"
 
 
 class Board(Protocol):
-    """Where numbers are drawn against steps; TensorBoard's writer is one."""
+    """Writer of numbers by step; TensorBoard's `SummaryWriter` is one."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """One number of one step."""
+        """Add a number of a step."""
 
     def close(self) -> None:
-        """Write what is pending."""
+        """Write pending numbers and close the file."""
 
 
 def open_board(folder: Path, step: int) -> Board:
-    """TensorBoard's writer into a run folder; what it holds beyond `step` is dropped.
+    """Open TensorBoard's writer in a run folder; numbers after `step` are dropped.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -35,7 +35,7 @@ def open_board(folder: Path, step: int) -> Board:
 
 
 def draw(board: Board, event: str, *, step: int, **values: object) -> None:
-    """Draw the fractional numbers of a log line: "steps/loss", "epoch/loss", "val/mAP"."""
+    """Write the floats of a log line, as "steps/loss", "epoch/loss", "val/mAP"."""
     group = values.get("split", event)
     for name, value in values.items():
         if isinstance(value, float):

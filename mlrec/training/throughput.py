@@ -44,12 +44,12 @@ TRAINING_FACTOR = 3.0  # time of a training step relative to a forward pass: one
 
 @dataclass(frozen=True)
 class Meter:
-    """What a run reports of its speed.
+    """Speed of a run: images per second, waiting time, GPU utilization and memory.
 
     Attributes:
-        device: of this process.
-        flops: of a training step per image; None if that was not counted.
-        peak: of all GPUs of the job, in floating-point operations per second; None if it is not known.
+        device: Device of this process.
+        flops: Floating-point operations of a training step per image; None if not counted.
+        peak: Peak rate of all GPUs of the job, in floating-point operations per second; None if unknown.
     """
 
     device: torch.device
@@ -58,7 +58,7 @@ class Meter:
 
     @classmethod
     def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
-        """The meter of a run; operations are counted only if the peak is known, and not for a head alone."""
+        """Create the meter of a run. Operations are counted only if the peak is known and the backbone is trained."""
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         peak = peak_flops(gpu, precision)
         if peak is None or frozen:
@@ -66,15 +66,15 @@ class Meter:
         return cls(device, training_flops(model), peak * processes.world_size())
 
     def entry(self, images_per_second: float, waited: float) -> dict[str, float | None]:
-        """The values of a line of `log.jsonl`.
+        """Return the values of a line of `log.jsonl`.
 
         Args:
-            images_per_second: over all processes.
-            waited: seconds in which this process waited for batches.
+            images_per_second: Images per second of all processes.
+            waited: Seconds in which this process waited for batches.
 
         Returns:
-            `images_per_second`, `data_seconds`, `mfu` (a fraction; None = not known) and `peak_memory` (bytes that
-            PyTorch had allocated on the GPU at most; None = no GPU).
+            `images_per_second`, `data_seconds`, `mfu` (a fraction; None = unknown) and `peak_memory` (maximum of the
+            bytes that PyTorch allocated on the GPU; None = no GPU).
         """
         mfu = self.flops * images_per_second / self.peak if self.flops and self.peak else None
         return {
@@ -86,7 +86,7 @@ class Meter:
 
 
 def peak_flops(gpu: str, precision: str) -> float | None:
-    """Floating-point operations per second of a GPU by its data sheet; None for a GPU that `PEAKS` does not list."""
+    """Return the peak floating-point operations per second of a GPU; None if `PEAKS` does not list it."""
     for name, (half, tf32, full) in PEAKS.items():
         if f" {name}" in f" {gpu}":
             return 1e12 * {"bf16": half, "fp16": half, "tf32": tf32, "fp32": full}[precision]
@@ -94,16 +94,16 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 
 
 def training_flops(model: Classifier) -> int | None:
-    """Floating-point operations of convolutions and matrix products in a training step, per image.
+    """Count the floating-point operations of convolutions and matrix products in a training step, per image.
 
-    Counted on a copy without data, forward and backward; two operations per multiplication and addition. None for a
-    model that does not run without data.
+    They are counted on a copy on the meta device, forward and backward; a multiplication and an addition are two
+    operations. None for a model that does not run there.
     """
     size = model.preprocessing.size
     try:
         empty = copy.deepcopy(model).to("meta").train()
         if hasattr(empty.backbone.timm_model, "set_grad_checkpointing"):
-            empty.backbone.timm_model.set_grad_checkpointing(False)  # what is done twice counts once
+            empty.backbone.timm_model.set_grad_checkpointing(False)  # repeated operations count once
         images = torch.empty(2, 3, size, size, device="meta")
         with FlopCounterMode(display=False) as counter:
             loss: torch.Tensor = nn.functional.softplus(empty.head(empty.backbone(images))).mean()

@@ -1,4 +1,4 @@
-"""Seconds of a step with each head on one backbone, in alternation, so that other load affects all of them."""
+"""Time of a step with each head on one backbone, measured in turn so that other load affects all heads alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlrec.utils.progress import SILENT, Progress
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one head: a forward pass, and a training step (forward, backward), each as often as measured."""
+    """Measured seconds of forward passes and of training steps (forward and backward) of one head."""
 
     forward: list[float]
     training: list[float]
@@ -37,35 +37,35 @@ def time_heads(
     precision: Precision,
     progress: Progress = SILENT,
 ) -> tuple[int, list[Seconds]]:
-    """Time whole models that differ in the head alone, on random images and with random weights.
+    """Time whole models that differ only in the head, on random images and with random weights.
 
     Args:
-        backbone: a timm name.
-        heads: for each head its `name` and options, see `create_head`.
-        num_labels: C.
-        img_size: side of the input in pixels.
-        batch_size: images a step.
-        steps: measurements of each, after two that warm up.
-        device: where.
-        precision: of the backbone; heads are computed in float32, as in training.
-        progress: where the bar goes.
+        backbone: timm name.
+        heads: `name` and options of each head, see `create_head`.
+        num_labels: Number of labels C.
+        img_size: Side of the input in pixels.
+        batch_size: Images per step.
+        steps: Number of measurements of each head, after two for warm-up.
+        device: Device of the models.
+        precision: Precision of the backbone; heads run in float32, as in training.
+        progress: Receiver of the bar.
 
     Returns:
-        The input size in use, and the seconds of each head.
+        Input size in use, and the seconds of each head.
     """
     prepare_device(device, precision)
     torch.manual_seed(0)
     backbone_module = Backbone(backbone, img_size).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    tops = [
+    head_modules = [
         create_head(**kind, in_features=backbone_module.num_features, num_labels=num_labels).to(device)
         for kind in heads
     ]
     images = torch.randn(batch_size, 3, img_size, img_size, device=device).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (batch_size, num_labels), device=device).float()
-    found = [Seconds([], []) for _ in tops]
-    with progress.task("timing", (steps + 2) * len(tops)) as step:
+    results = [Seconds([], []) for _ in head_modules]
+    with progress.task("timing", (steps + 2) * len(head_modules)) as step:
         for k in range(steps + 2):
-            for head, seconds in zip(tops, found, strict=True):
+            for head, seconds in zip(head_modules, results, strict=True):
                 with memory_explained("--batch-size", device, precision, batch_size=batch_size, size=img_size):
                     measured = [
                         _seconds(backbone_module, head, images, wanted, device, precision) for wanted in (None, targets)
@@ -74,7 +74,7 @@ def time_heads(
                     seconds.forward.append(measured[0])
                     seconds.training.append(measured[1])
                 step()
-    return backbone_module.preprocessing.size, found
+    return backbone_module.preprocessing.size, results
 
 
 def _seconds(
@@ -85,7 +85,7 @@ def _seconds(
     device: torch.device,
     precision: Precision,
 ) -> float:
-    """One training step, or without targets one forward pass for evaluation."""
+    """Measure one training step, or without targets one forward pass for evaluation."""
     training = targets is not None
     for module in (backbone_module, head):
         module.train(training)

@@ -1,9 +1,9 @@
-"""From pixels to the square input of a model. All random draws are a function of (seed, epoch, sample).
+"""From pixels to the square input of a model. All random numbers depend only on seed, epoch and sample.
 
 Training: a horizontal flip and a random resized crop (the paper's augmentation), optionally RandAugment and Cutout.
-Evaluation: the whole image squashed to the square. Two implementations of the same views: `tensors` (default),
-uint8 all the way, and `pictures`, PIL and torchvision's transforms v1 as in the paper's code. Pixels stay
-uint8 until they are on the device, where `normalize` makes them floats.
+Evaluation: the whole image, resized to the square without keeping its aspect ratio. Two implementations of the same
+views: `tensors` (default), with uint8 tensors, and `pictures`, with PIL and torchvision's transforms v1 as in the
+paper's code. Pixels are uint8 until they are on the device, where `normalize` converts them to floats.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.randaugment import Operation, apply_operations, draw_operations
 
 Decode = Literal["fast", "pil"]
-_ATTEMPTS = 10  # at a crop that fits, before the largest central one is taken; as torchvision
+_ATTEMPTS = 10  # attempts to draw a crop that fits before the largest central one is used, as in torchvision
 
 
 @dataclass(frozen=True)
 class View:
-    """What is seen of an image: a box of it, resized to the square, then changed.
+    """Augmentation of an image: a box of it, resized to the square, then changed.
 
     Attributes:
-        top, left, height, width: the box in pixels.
-        flip: mirror it horizontally.
-        operations: of RandAugment, in order.
-        hole: rows and columns of the resized image that Cutout sets to grey: top, left, bottom, right.
+        top, left, height, width: Box in pixels.
+        flip: Whether the box is mirrored horizontally.
+        operations: Operations of RandAugment, in order.
+        hole: Area of the resized image that Cutout fills with grey: top, left, bottom, right.
     """
 
     top: int
@@ -48,7 +48,7 @@ class View:
 
 
 def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, size: int) -> View:
-    """The augmentation of a sample of `height` x `width` pixels in an epoch, to a square of `size`."""
+    """Draw the augmentation of a sample of `height` x `width` pixels in an epoch, to a square of `size` pixels."""
     rng = np.random.default_rng([config.seed, epoch, sample])
     flip = bool(rng.random() < config.hflip)
     box = _draw_crop(rng, config, height, width) if config.crop else (0, 0, height, width)
@@ -57,10 +57,10 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
 
 
 def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """The view by torch's antialiased uint8 resize; without a view the whole image, squashed."""
+    """Make a view with torch's antialiased uint8 resize; without a view the whole image is resized."""
     if view is not None:
         pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width].copy()
-    # Batched before it is permuted: only the canonical strides of channels-last memory take torch's fast resize.
+    # Add the batch dimension before permuting: torch's fast resize needs the canonical channels-last strides.
     image = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).unsqueeze(0).permute(0, 3, 1, 2)
     if image.shape[-2:] != (size, size):
         image = torch.nn.functional.interpolate(image, (size, size), mode=interpolation, antialias=True)
@@ -72,7 +72,7 @@ def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) ->
 
 
 def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """The view by PIL and torchvision's transforms v1, as the paper's code makes it."""
+    """Make a view with PIL and torchvision's transforms v1, as the paper's code does."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as v1
@@ -89,13 +89,13 @@ VIEWS: dict[Decode, Callable[[Pixels, View | None, int, str], Tensor]] = {"fast"
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (B, 3, S, S) in 0-255 to float32 (pixel / 255 - mean) / std, on the device the images are on."""
+    """Convert uint8 images (B, 3, S, S), 0-255, to float32 (pixel / 255 - mean) / std, on their device."""
     scale, shift = _scale_and_shift(preprocessing, images.device)
     return torch.addcmul(shift, images.to(torch.float32), scale)
 
 
 def filled(rows: Tensor, size: int) -> Tensor:
-    """`rows` (B, ...), 1 ≤ B, filled up to `size` rows with copies of the last one."""
+    """Fill `rows` (B, ...), B ≥ 1, up to `size` rows with copies of the last one."""
     missing = size - len(rows)
     if missing <= 0:
         return rows
@@ -104,13 +104,13 @@ def filled(rows: Tensor, size: int) -> Tensor:
 
 @functools.cache
 def _scale_and_shift(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: making them in each step would wait for it."""
+    """Return the constants of `normalize`, cached on the device; a copy in each step would wait for it."""
     mean, std = torch.tensor(preprocessing.mean).view(3, 1, 1), torch.tensor(preprocessing.std).view(3, 1, 1)
     return (1 / (255 * std)).to(device), (-mean / std).to(device)
 
 
 def _draw_crop(rng: np.random.Generator, config: Config, height: int, width: int) -> tuple[int, int, int, int]:
-    """Box of a random resized crop (Szegedy et al. 2015): top, left, height, width."""
+    """Draw the box of a random resized crop (Szegedy et al. 2015): top, left, height, width."""
     for _ in range(_ATTEMPTS):
         area = height * width * rng.uniform(*config.scale)
         ratio = math.exp(rng.uniform(math.log(config.ratio[0]), math.log(config.ratio[1])))
@@ -123,7 +123,7 @@ def _draw_crop(rng: np.random.Generator, config: Config, height: int, width: int
 
 
 def _draw_hole(rng: np.random.Generator, share: float, size: int) -> tuple[int, int, int, int] | None:
-    """Cutout (DeVries & Taylor 2017): a square around a random pixel, cut off at the border."""
+    """Draw the square of Cutout (DeVries & Taylor 2017) around a random pixel, clipped at the border."""
     if share == 0:
         return None
     row, column, half = int(rng.integers(size)), int(rng.integers(size)), share * size / 2

@@ -105,11 +105,11 @@ def test_an_unreadable_image_is_never_replaced(pictures: Manifest, model: Classi
 
 def test_devices_and_precisions_that_are_not_there_are_refused() -> None:
     assert resolve_device("cpu") == CPU
-    with pytest.raises(UsageError, match="is no device"):
+    with pytest.raises(UsageError, match="is not a device"):
         resolve_device("gpu")
     with pytest.raises(UsageError, match="needs CUDA"):
         resolve_precision("fp16", CPU)
-    with pytest.raises(UsageError, match="is no precision"):
+    with pytest.raises(UsageError, match="is not a precision"):
         resolve_precision("int8", CPU)
     with pytest.raises(UsageError, match="not supported"):
         resolve_device("meta")

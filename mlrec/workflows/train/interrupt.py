@@ -1,4 +1,4 @@
-"""Signals during training: the first lets the running step finish and be saved, the second ends at once."""
+"""Signals during training: after the first the current step is finished and saved, the second ends the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlrec.utils.signals import SignalReceived
 
 
 class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
-    """A run that was stopped by a signal and can be resumed; its exit code is 128 + the signal's number."""
+    """A signal stopped the run, which can be resumed; the exit code is 128 + the number of the signal."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
 
 @contextmanager
 def stopped_says(message: str) -> Iterator[None]:
-    """Let a run that a signal stops in the block end with this message: of a command that resumes no run by itself."""
+    """Replace the message of a run that is interrupted in the block: for commands that cannot resume it themselves."""
     try:
         yield
     except Interrupted as stopped:
@@ -33,14 +33,14 @@ def stopped_says(message: str) -> Iterator[None]:
 
 
 class Stop:
-    """Whether a signal asked for an end, and which."""
+    """Number of the signal that asked the run to stop, or None."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._at_once = False
 
     def asked(self, number: int, _frame: FrameType | None) -> None:
-        """The signal handler."""
+        """Handle a signal."""
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
@@ -49,10 +49,10 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Work that a signal leaves in the middle: it is done again from the last checkpoint.
+        """End the block at once when a signal comes: for work that is repeated from the last checkpoint.
 
         Raises:
-            Signalled: a signal came, before or within.
+            SignalReceived: A signal came before or in the block.
         """
         self._at_once = True
         try:
@@ -61,12 +61,12 @@ class Stop:
         finally:
             self._at_once = False
             if self.number is not None:
-                raise SignalReceived(self.number)  # whatever became of the first
+                raise SignalReceived(self.number)  # also if code in the block caught the first one
 
 
 @contextmanager
 def deferred_signals() -> Iterator[Stop]:
-    """Handle SIGINT and SIGTERM while the block runs; a SIGINT that the parent told to ignore stays ignored."""
+    """Handle SIGINT and SIGTERM in the block; a signal that the parent process set to ignored stays ignored."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

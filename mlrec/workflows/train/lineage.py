@@ -1,4 +1,4 @@
-"""Where the weights of a training come from, found before its first step."""
+"""Lineage of the weights that a training starts from, determined before its first step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIGITS = 8
 
 
 def starting_lineage(config: Config, backbone: str) -> Lineage:
-    """The lineage of the weights that a run starts from.
+    """Return the lineage of the weights that a run starts from.
 
     Args:
         config: Config of the run.
@@ -43,13 +43,13 @@ def starting_lineage(config: Config, backbone: str) -> Lineage:
 
 
 def trained_lineage(record: RunRecord) -> Lineage:
-    """The lineage of the model that a run trains: that of its starting weights and its own training."""
+    """Return the lineage of the model that a run trains: its starting weights and its own training data."""
     before = lineage_of(record)
     return before if record.train is None else before.followed_by(training_of(record.train))
 
 
 def unknown_origin(record: RunRecord) -> str | None:
-    """A warning if a run starts from weights of unknown origin: tables will set it apart."""
+    """Return a warning if a run starts from weights of unknown origin: tables list it separately."""
     lineage = lineage_of(record)
     if lineage.origin != "unknown":
         return None

@@ -28,14 +28,15 @@ def check_model_names(config: Config) -> None:
 
 
 def check_backbone_name(name: str) -> None:
-    """Check the name without its tag.
+    """Check the name of a backbone, without its tag.
 
     Raises:
         ModelError: timm has no such model.
     """
     if name.partition(".")[0] in _names_in_source():
         return
-    from mlrec.models.backbones import pretrained_settings  # takes seconds; only timm itself knows that it has no model
+    # timm itself takes seconds to import, but knows the models of other packages, too.
+    from mlrec.models.backbones import pretrained_settings
 
     pretrained_settings(name)
 

@@ -1,4 +1,4 @@
-"""What a training command leaves unsaid: dataset, recipe and splits, filled in and told."""
+"""`TrainPlan`: the config, dataset and splits of a training, with defaults filled in and reported."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A training run that is decided, before anything of it is done.
+    """Everything that a training run needs to know before it starts.
 
     Attributes:
-        resolved: config and where each value came from; its `data` and splits are filled in.
-        paper: the recipe builds on the paper's: a bare backbone name means the paper's weights.
-        train, scored: the manifests trained on and scored.
-        select: the held-out manifest that chooses the best epoch, where one was named.
+        resolved: Config and the source of each value; its `data` and splits are set.
+        paper: Whether the recipe is based on the paper's; then a backbone name without a tag means the paper's weights.
+        dataset: Prepared dataset.
+        train: Split to train on.
+        scored: Split to evaluate.
+        select: Held-out split that selects the best epoch, if one was named.
     """
 
     resolved: Resolved
@@ -55,21 +57,21 @@ def resolve_plan(
     dataset: Dataset | None = None,
     resumed: bool = False,
 ) -> TrainPlan:
-    """Decide a run: everything the user wrote is checked before any dataset is opened.
+    """Resolve config, dataset and splits of a run. The config is checked before any dataset is opened.
 
     Args:
-        flags: keys of `Config` that were typed.
-        progress: is told what was filled in.
-        file: TOML with further keys; its `base` names a recipe.
-        recipe: name of a recipe; left out, the file's base, else the one that the dataset names.
-        data_root: where the dataset prepared last is looked for.
-        dataset: the one that the keys name, opened already.
-        resumed: the run has begun: what its model was started from is not needed any more.
+        flags: Keys of `Config` from the command line.
+        progress: Receiver of notes about what was filled in.
+        file: TOML file with further keys; its `base` names a recipe.
+        recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
+        data_root: Folder in which the dataset prepared last is found.
+        dataset: Dataset that the keys name, if it is open already.
+        resumed: Whether the run is resumed; then the weights it started from need not exist.
 
     Raises:
-        ConfigError: keys or values that do not fit.
-        ModelError: no such backbone, or weights that are not there.
-        DataError: no dataset, or no two splits to train on and to score.
+        ConfigError: A key or value is invalid.
+        ModelError: The backbone is unknown, or the weights do not exist.
+        DataError: There is no dataset, or it has no two splits to train on and to evaluate.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config
@@ -110,7 +112,7 @@ def resolve_plan(
 
 
 def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progress) -> None:
-    """Warn of labels that cannot be learned, or have no AP."""
+    """Warn about labels that cannot be learned, and about labels without an AP."""
     lines = label_gaps(train).lines(NOT_LEARNED)
     for manifest in scored:
         lines += label_gaps(manifest).lines()
@@ -132,10 +134,10 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progre
 
 
 def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
-    """The config of what was named, before a dataset and its recipe are known.
+    """Return the config before the dataset and its recipe are known.
 
     Raises:
-        ConfigError: keys or values that do not fit.
+        ConfigError: A key or value is invalid.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     return resolve(*layers, *_recipe_layers(recipe)).config
@@ -144,7 +146,7 @@ def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str
 def _named_layers(
     flags: Mapping[str, Any], file: Path | None, recipe: str | None
 ) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
-    """The layers of flags and file, and the recipe that was named."""
+    """Return the layers of flags and file, and the recipe that they name."""
     layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
     if file is None:
         return layers, recipe
@@ -156,7 +158,7 @@ def _named_layers(
 
 
 def _absolute_paths(config: Config) -> dict[str, str]:
-    """The keys that name files, so that they name the same ones from any folder."""
+    """Return the keys that name files, as absolute paths, so that `config.toml` is valid in any folder."""
     named = {key: getattr(config, key) for key in PATHS}
     return {
         key: str(Path(value).absolute())
@@ -170,7 +172,7 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
-    """The manifests to train on and to score; those that were not named are told."""
+    """Return the splits to train on and to evaluate; reports those that were chosen here."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
         raise UsageError(
             f"--select-split {printable(config.select_split)} is trained on or scored; hold another one out"
@@ -187,21 +189,23 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
-            dataset.manifest(name)  # says so where there is none of that name
+            dataset.manifest(name)  # raises for an unknown name, with the names that exist
     raise DataError(_why_no_splits(dataset, [name for pair in pairs for name in pair if name in there]))
 
 
 def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
-    """Why no two of the splits do: there is one only, none has a usual name, or the one to score has no positive."""
+    """Explain the lack of splits: there is only one, none has a usual name, or the one to evaluate has no positive."""
     shown, names = printable(dataset.path), dataset.info.splits
     empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
     if len(names) == 1:
-        return f"{shown}: no split to score, there is only {printable(next(iter(names)))}; divide it with mlrec split"
+        return (
+            f"{shown}: no split to evaluate, there is only {printable(next(iter(names)))}; divide it with mlrec split"
+        )
     if empty:
         why = "; ".join(f"{printable(name)} {_unlabelled(dataset.manifest(name))}" for name in empty)
         return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
     return (
-        f"{shown}: which splits to train on and to score is open (there is {', '.join(map(printable, names))}); name "
+        f"{shown}: cannot choose splits to train on and to evaluate from {', '.join(map(printable, names))}; name "
         "both with --train-split and --split, or divide one with mlrec split"
     )
 
@@ -215,10 +219,10 @@ def _unlabelled(manifest: Manifest) -> str:
 
 
 def default_splits(dataset: Dataset) -> tuple[str, str]:
-    """Names of the splits that are trained on and scored if none is named.
+    """Return the names of the splits that are trained on and evaluated by default.
 
     Raises:
-        DataError: there are no two such splits.
+        DataError: There are no two such splits.
     """
     train, scored = _splits(dataset, Config(), SILENT)
     return train.split, scored.split
@@ -232,5 +236,5 @@ def _trained_on(dataset: Dataset, split: str) -> Manifest:
 
 
 def has_labels(manifest: Manifest) -> bool:
-    """Whether any sample has a positive label."""
+    """Return whether any sample has a positive label."""
     return bool((manifest.targets == POSITIVE).any())

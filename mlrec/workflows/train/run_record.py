@@ -1,4 +1,4 @@
-"""What a run writes about itself, and what a resumed run must agree with."""
+"""Config, record and identity of a training run: what its folder stores, and what a resumed run must match."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from mlrec.training.devices import Precision
     from mlrec.training.state import EpochScore, State
 
-# Keys that a resumed run may change. `data` may move, its digest may not; `other_machine` warns of device and threads.
+# Keys that may differ in a resumed run. `data` may be moved, but its digest must be equal; `other_machine` warns if
+# device or threads differ.
 FREE = ("data", "workers", "save_every", "tensorboard", "device", "threads")
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The config as JSON can hold it: an infinite temperature is "inf"."""
+    """Return the config as JSON values; an infinite temperature is "inf"."""
     values: dict[str, Any] = msgspec.to_builtins(config)
     if config.temperatures is not None:
         values["temperatures"] = ["inf" if math.isinf(t) else t for t in config.temperatures]
@@ -45,7 +46,7 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def write_config(folder: Path, plan: TrainPlan) -> None:
-    """Write `config.toml`: every key that has a value, so that the file repeats the run."""
+    """Write `config.toml` with every key that has a value: `mlrec train --config` with it repeats the run."""
     import tomli_w
 
     values = {key: value for key, value in msgspec.to_builtins(plan.config).items() if value is not None}
@@ -61,7 +62,7 @@ def started(
     precision: Precision,
     command: Sequence[str],
 ) -> RunRecord:
-    """The record of a run that begins."""
+    """Return the record of a run that starts."""
     from mlrec.training.setup import facts
 
     return RunRecord(
@@ -177,7 +178,11 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
         pairs[key] = (_as_json(config.get(key)), _as_json(now["config"].get(key)))
     changed = [f"{key}: was {printable(old)}, now {printable(new)}" for key, (old, new) in pairs.items() if old != new]
     if changed:
-        raise UsageError("\n".join(["this is not the run that was started; change it back, or train anew", *changed]))
+        raise UsageError(
+            "\n".join(
+                ["these settings or data differ from those of the run; change them back, or start a new run", *changed]
+            )
+        )
 
 
 def _as_json(value: Any) -> Any:
@@ -185,16 +190,16 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """A warning where a run goes on under conditions in which the same steps give other bits."""
+    """Return a warning if versions, device or threads differ, so that the resumed run will not be bit-exact."""
     keys = ("torch", "device", "gpu", "precision", "threads")
     changed = [f"{key} was {was.get(key)}, is {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
     if not changed:
         return None
-    return f"the run goes on, but not to the bits it would have had: {printable('; '.join(changed))}"
+    return f"resumed, but the result will not be bit-exact: {printable('; '.join(changed))}"
 
 
 def little_room(folder: Path, checkpoint: int) -> str | None:
-    """A warning where two checkpoints, of `checkpoint` bytes each, hardly fit onto the disk beside the weights."""
+    """Return a warning if the disk has little room for two checkpoints of `checkpoint` bytes and the weights."""
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
         return None
@@ -202,9 +207,18 @@ def little_room(folder: Path, checkpoint: int) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Format seconds for people.
+
+    Example:
+        >>> duration(90), duration(600), duration(9000)
+        ('90 s', '10 min', '2.5 h')
+    """
     minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes / 60:.1f} h"
 
 
 def _notes(config: Config) -> list[str]:

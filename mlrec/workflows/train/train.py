@@ -1,4 +1,4 @@
-"""`mlrec train`: a plan and a dataset → a run folder."""
+"""`mlrec train`: train a model on a prepared dataset and write its run folder."""
 
 from __future__ import annotations
 
@@ -31,23 +31,26 @@ def train(
     features: FeatureCache | None = None,
     progress: Progress = SILENT,
 ) -> Run:
-    """Train a model and score it; everything lies in the run folder `out/name`.
+    """Train a model, evaluate it, and write everything to the run folder `out/name`.
 
     Args:
-        flags: keys of `Config`; they win over `file`, that over the recipe, that over the defaults.
-        file: TOML with keys of `Config`; its `base` names a recipe.
-        recipe: name of a recipe; left out, the file's base, else the one that the dataset names.
-        out: folder of runs.
-        name: of the run folder; left out, dataset, backbone and head with a number.
-        data_root: where the dataset prepared last is looked for when none is named.
-        command: the command line, for the record.
-        features: of frozen backbones, kept from one run to the next.
-        progress: where bars, notes and warnings go.
+        flags: Keys of `Config`; they override `file`, which overrides the recipe, which overrides the defaults.
+        file: TOML file with keys of `Config`; its `base` names a recipe.
+        recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
+        out: Folder of runs.
+        name: Name of the run folder [default: dataset, backbone and head with a number].
+        data_root: Folder in which the dataset prepared last is found when `flags` name none.
+        command: Command line, for the record [default: that of this process].
+        features: Cache of frozen backbones' features, shared with other runs.
+        progress: Receiver of bars, notes and warnings.
+
+    Returns:
+        The finished run.
 
     Raises:
-        ConfigError: keys or values that do not fit; nothing was touched.
-        UsageError: `name` is no folder name.
-        MlrecError: data, weights or machine do not do; or training diverged.
+        ConfigError: A key or value of the config is invalid; nothing was written.
+        UsageError: `name` is not a valid folder name.
+        MlrecError: Data, weights or machine do not allow the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
     """
     out = Path(out)
@@ -70,17 +73,20 @@ def resume(
     features: FeatureCache | None = None,
     progress: Progress = SILENT,
 ) -> Run:
-    """Go on with a run that was stopped or killed, to the same bits as if it had not been.
+    """Resume a run that was stopped or killed; the result is bit-exact, as if it had not been.
 
     Args:
-        run: its folder.
-        flags: keys of `Config`; they must be what the run was started with, except for `workers` and `save_every`.
-        features: of frozen backbones, kept from one run to the next.
-        progress: where bars, notes and warnings go.
+        run: Run folder.
+        flags: Keys of `Config`. Only those of `run_record.FREE` may differ from the run's, such as `workers`.
+        features: Cache of frozen backbones' features, shared with other runs.
+        progress: Receiver of bars, notes and warnings.
+
+    Returns:
+        The finished run.
 
     Raises:
-        RunError: nothing to resume.
-        UsageError: the run was another experiment; names what was and what is now.
+        RunError: The run is finished, or has no checkpoint.
+        UsageError: Config, data or processes differ from those of the run; names each difference.
     """
     folder = Path(run)
     progress = progress if processes.rank() == 0 else SILENT

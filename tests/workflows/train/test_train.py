@@ -260,7 +260,7 @@ def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
     [
         (("all",), "there is only all; divide it with mlrec split"),
         (("train", "val"), r"no labelled split to score: val has 2 samples and no positive label; check"),
-        (("train", "blind"), r"which splits to train on and to score is open \(there is train, blind\)"),
+        (("train", "blind"), "cannot choose splits to train on and to evaluate from train, blind"),
         (("train", "test"), "no labelled split to score: test has 2 samples, all labels unknown"),
     ],
 )
@@ -324,7 +324,7 @@ def test_a_compiler_that_fails_is_named_and_no_bug_of_ours(
         raise CppCompileError(["g++"], "no such option")
 
     monkeypatch.setattr("mlrec.training.loop.train_step", step)
-    with pytest.raises(RunError, match=r"torch.compile failed \(C\+\+ compile error\); .*leave --compile out"):
+    with pytest.raises(RunError, match=r"torch.compile failed \(C\+\+ compile error\); .*train without --compile"):
         train({**FAST, "data": str(data), "compile": True}, out=tmp_path)
 
 
