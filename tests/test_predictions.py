@@ -62,7 +62,7 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
         ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz of plain arrays"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, changes: dict, told: str) -> None:
+def test_invalid_predictions_files_are_reported(tmp_path: Path, changes: dict, told: str) -> None:
     with pytest.raises(PredictionsError) as caught:
         Predictions.load(store(tmp_path / "p.npz", **changes))
     assert told in str(caught.value)
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path, changes: dict, told: str) -> 
         (("cat", "dog"), ("a.jpg", "a.jpg"), "sample id 'a.jpg' is repeated"),
     ],
 )
-def test_what_does_not_fit_is_told_when_it_is_made(labels: tuple[str, ...], ids: tuple[str, ...], told: str) -> None:
+def test_invalid_predictions_cannot_be_created(labels: tuple[str, ...], ids: tuple[str, ...], told: str) -> None:
     with pytest.raises(PredictionsError, match=told):
         Predictions(labels, ids, GOOD["logits"])
 
@@ -91,7 +91,7 @@ def test_a_header_that_promises_more_than_the_file_holds(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY", b"<html>"])
-def test_what_is_no_npz(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_npz(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.npz").write_bytes(content)
     with pytest.raises(PredictionsError, match="not a readable"):
         Predictions.load(tmp_path / "p.npz")

@@ -92,18 +92,18 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over labels and samples, not over `root`: moved data keeps it."""
+        """SHA-256 of labels and samples, but not of `root`, so that moved data keep it."""
         content = hashlib.sha256(msgspec.json.encode(self.labels))
         for line in self._lines():
             content.update(b"\n" + line)
         return content.hexdigest()
 
     def path_of(self, sample: int) -> Path:
-        """The image file of a sample."""
+        """Path of the image file of a sample."""
         return self.root / self.images[sample]
 
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
-        """The samples at these positions, in this order, optionally as a split of another name."""
+        """Return the samples at these positions, in this order, optionally as a split of another name."""
         chosen = np.asarray(samples, dtype=np.intp)
         return replace(
             self,
@@ -115,27 +115,27 @@ class Manifest:
         )
 
     def reordered(self, labels: Sequence[str]) -> Manifest:
-        """The same manifest with its columns in the order of `labels`.
+        """Return the manifest with its columns in the order of `labels`.
 
         Raises:
-            DataError: the two sets of labels differ; says which names are only here and which only there.
+            DataError: The two sets of labels differ; the message lists the missing and the unexpected names.
         """
         return replace(self, labels=tuple(labels), targets=self.targets[:, label_order(self.labels, labels)])
 
     def with_labels(self, chosen: Sequence[str]) -> Manifest:
-        """The same samples with these labels alone, in this order.
+        """Return the same samples with these labels only, in this order.
 
         Raises:
-            DataError: there is no such label; names the nearest.
+            DataError: There is no such label; the message gives the nearest one.
         """
         columns = label_columns(self.labels, chosen, f"{self.name}/{self.split}")
         return replace(self, labels=tuple(chosen), targets=self.targets[:, columns])
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path`, whole or not at all.
+        """Write the manifest to `path` atomically.
 
         Raises:
-            DataError: the root is no text.
+            DataError: The root is not valid text.
         """
         header = _Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
         try:
@@ -151,7 +151,8 @@ class Manifest:
         """Read a manifest file.
 
         Raises:
-            DataError: not a manifest, a line that does not fit, an unknown label, an id twice; names file and line.
+            DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
+                message names file and line.
         """
         path = Path(path)
         lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines()
@@ -159,7 +160,9 @@ class Manifest:
             raise DataError(f"{printable(path)}: empty; prepare the dataset again")
         header = _decode(_Header, lines[0], path, 1)
         if header.format != FORMAT:
-            raise DataError(f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}")
+            raise DataError(
+                f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}; prepare the dataset again"
+            )
         if duplicates := duplicates_in(header.labels):
             raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is repeated; keep one")
         decoder = msgspec.json.Decoder(_Line)
@@ -172,7 +175,7 @@ class Manifest:
             findings.error(f"{path}", f"sample id '{printable(name)}' is repeated; keep one")
         boxed = [sample for sample in samples if sample.box is not None]
         if boxed and len(boxed) != len(samples):
-            findings.error(f"{path}", "some samples have a box and some have none")
+            findings.error(f"{path}", "some samples have a box and others do not")
         findings.raise_errors(f"{printable(path)}: not a valid manifest", "prepare the dataset again")
         return cls(
             name=header.name,
@@ -199,7 +202,7 @@ class Manifest:
             yield encode(line)
 
     def _names(self, value: int) -> list[list[str]]:
-        """For each sample the labels whose target is `value`, in label order."""
+        """Labels of each sample whose target is `value`, in label order."""
         rows, columns = np.nonzero(self.targets == value)
         ends = np.searchsorted(rows, np.arange(len(self) + 1)).tolist()
         names = [self.labels[column] for column in columns.tolist()]
@@ -266,7 +269,12 @@ def image_of(sample_id: str) -> str:
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """A label name without surrounding blanks and in Unicode form NFC; each change is a warning."""
+    """Strip blanks around a label name and bring it into Unicode form NFC; each change is a warning.
+
+    Example:
+        >>> clean_label(" cat ", "a.csv", ValidationReport())
+        'cat'
+    """
     stripped = name.strip()
     if stripped != name:
         findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
@@ -281,19 +289,26 @@ def clean_label(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def duplicates_in(names: Iterable[str]) -> list[str]:
-    """Names that stand more than once, each once, in order of their second appearance."""
+    """Return repeated names, each once, in order of their second appearance.
+
+    Example:
+        >>> duplicates_in(["a", "b", "a", "a"])
+        ['a']
+    """
     seen: set[str] = set()
-    twice: dict[str, None] = {}
+    repeated: dict[str, None] = {}
     for name in names:
         if name in seen:
-            twice[name] = None
+            repeated[name] = None
         seen.add(name)
-    return list(twice)
+    return list(repeated)
 
 
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{printable(name)}'" for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if len(names) > 5:
+        shown += f" and {len(names) - 5} more"
+    return shown
 
 
 def _decode(kind: Any, line: bytes, path: Path, number: int) -> Any:

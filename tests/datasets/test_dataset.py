@@ -42,7 +42,7 @@ def test_the_latest_is_the_one_prepared_last(tmp_path: Path) -> None:
     assert Dataset.latest(tmp_path).info.name == "b"
 
 
-def test_what_is_missing_or_broken_is_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_or_broken_datasets_are_reported_in_one_line(tmp_path: Path) -> None:
     dataset = written(tmp_path / "voc2007")
     with pytest.raises(DataError, match=r"no prepared dataset here; did you mean 'voc2007'\?"):
         Dataset.load(tmp_path / "voc207")

@@ -58,7 +58,7 @@ def test_a_folder_and_a_glob_name_the_same_images_and_report_the_same(
     assert all("1 file has no image extension (1 .txt), first root/c.txt" in line for line in reports)
 
 
-def test_a_glob_takes_what_the_standard_library_takes(folder: Path) -> None:
+def test_a_glob_matches_the_same_files_as_the_standard_library(folder: Path) -> None:
     for pattern in ("*.j*", "deep/er/?.jpg", "[a-b].*", "[!a].*", "**/*.jpg", "deep/**/d.*"):
         whole = f"{folder}/{pattern}"
         found = {os.path.realpath(file) for file in matching_images(whole, Omitted())}

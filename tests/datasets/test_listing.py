@@ -33,7 +33,7 @@ def test_paths_keep_their_order_and_folders_are_read_by_name(folder: Path) -> No
     assert names("a.jpeg", "a.jpeg") == ["a.jpeg", "a.jpeg"]
 
 
-def test_what_is_not_there_is_told_before_anything_is_given(folder: Path) -> None:
+def test_missing_paths_are_reported_before_the_first_image(folder: Path) -> None:
     (folder / "empty").mkdir()
     os.mkfifo(folder / "pipe")
     for path, text in (
@@ -81,7 +81,7 @@ def test_boxes_by_csv(tmp_path: Path) -> None:
         ("filename,x,y,width,height\na,nan,1,1,1\n", "the box is empty"),
     ],
 )
-def test_boxes_that_do_not_do(tmp_path: Path, content: str, told: str) -> None:
+def test_invalid_boxes_are_refused(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "boxes.csv").write_text(content)
     with pytest.raises(DataError, match=told):
         boxes_of(tmp_path / "boxes.csv")

@@ -131,7 +131,7 @@ def test_labels_are_reordered_by_name() -> None:
         ([HEADER, '{"image":"1.jpg","positive":' + "[" * 100_000], "line 2"),
     ],
 )
-def test_a_broken_manifest_is_told_in_one_line_with_its_place(tmp_path: Path, lines: list[str], said: str) -> None:
+def test_a_broken_manifest_is_reported_in_one_line_with_its_place(tmp_path: Path, lines: list[str], said: str) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text("\n".join(lines))
     with pytest.raises(DataError, match=said) as caught:

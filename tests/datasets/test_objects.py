@@ -67,7 +67,7 @@ def test_masks_of_every_encoding(tmp_path: Path, segmentation: Any) -> None:
     np.testing.assert_array_equal(found, RECTANGLE)
 
 
-def test_objects_stand_with_their_sample(tmp_path: Path) -> None:
+def test_objects_belong_to_their_sample(tmp_path: Path) -> None:
     dataset = coco(
         tmp_path,
         {"bbox": [0, 0, 2, 3], "area": 5.5, "iscrowd": 1},

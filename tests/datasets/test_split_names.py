@@ -150,7 +150,7 @@ def test_unknown_names_are_kept_and_shown(tmp_path: Path, kind: str, make: Make)
     assert "north" in warning
 
 
-def test_lists_beside_those_of_splits_are_shown_and_class_lists_are_not(tmp_path: Path) -> None:
+def test_other_lists_are_named_and_class_lists_are_not(tmp_path: Path) -> None:
     path = voc_lists(tmp_path, ["Train", "Test", "cat_train", "north"])
     reading, findings = read("voc", path)
     assert images(reading) == {"train": ["0.jpg"], "test": ["1.jpg"]}

@@ -42,7 +42,7 @@ def test_undefined_is_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"mAP": 1}', '{"mAP": "x"}', "\x00"])
-def test_a_file_that_is_no_metrics_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_metrics_file_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(PredictionsError, match="not a metrics file"):
         Metrics.load(tmp_path / "metrics.json")
@@ -53,7 +53,7 @@ def test_labels_are_numbered_when_not_named() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_named(value: float) -> None:
+def test_a_score_that_is_not_finite_is_named(value: float) -> None:
     logits = LOGITS.copy()
     logits[7, 2] = value
     with pytest.raises(MlrecError, match=r"1 (NaN|infinite) score: sample 7, label 'c'"):
@@ -78,7 +78,7 @@ def test_what_is_no_number_is_named(value: float) -> None:
         (LOGITS, TARGETS, ["a", "b", "b", "c"], "'b' is named twice"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(logits, targets, labels, told: str) -> None:
+def test_invalid_scores_and_targets_are_refused(logits, targets, labels, told: str) -> None:
     with pytest.raises(PredictionsError) as caught:
         evaluate(logits, targets, labels=labels)
     assert told in str(caught.value)

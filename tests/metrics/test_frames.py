@@ -52,7 +52,7 @@ def test_one_frame_names_the_labels_of_an_array() -> None:
         (SCORED.iloc[1:], TARGETS, "they must agree"),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_difference(scores, targets, told: str) -> None:
+def test_differing_names_are_reported_with_the_difference(scores, targets, told: str) -> None:
     with pytest.raises(PredictionsError, match=told):
         evaluate(scores, targets)
 

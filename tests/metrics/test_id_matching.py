@@ -36,7 +36,7 @@ def test_ends_of_paths(samples: list[str], predicted: list[str], rows: list[int]
         (["x/a.jpg"], ["y/a.jpg"], "1 of 1 predictions match no sample"),
     ],
 )
-def test_what_is_not_one_to_one_is_refused(samples: list[str], predicted: list[str], told: str) -> None:
+def test_ids_that_do_not_match_one_to_one_are_refused(samples: list[str], predicted: list[str], told: str) -> None:
     with pytest.raises(PredictionsError) as caught:
         rows_of(samples, predicted, "p.csv")
     assert str(caught.value).startswith(f"p.csv: {told}")

@@ -31,7 +31,7 @@ def test_by_hand() -> None:
     arrays(np.float64, (5, 3), elements=st.floats(-1000, 1000)),
     arrays(np.int8, (5, 3), elements=st.sampled_from([1, 0, -1])),
 )
-def test_doubts_fall_and_unknown_labels_are_nobodys_error(logits: np.ndarray, targets: np.ndarray) -> None:
+def test_error_scores_decrease_and_unknown_labels_are_never_errors(logits: np.ndarray, targets: np.ndarray) -> None:
     found = likely_errors(logits, targets)
     assert len({(s.sample, s.label) for s in found}) == len(found) == (targets != -1).sum()
     assert all(a.error_score >= b.error_score for a, b in itertools.pairwise(found))

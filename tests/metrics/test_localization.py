@@ -33,7 +33,7 @@ def peak_at(i: int, j: int, grid: tuple[int, int] = (4, 6), height: float = 5.0)
     return scores
 
 
-def test_a_peak_on_the_object_is_a_hit_and_one_beside_it_is_not() -> None:
+def test_a_peak_on_the_object_is_a_hit_and_one_next_to_it_is_not() -> None:
     thing = box(10, 20, 20, 30)  # just the cell (1, 2) of 10 x 10 pixels
     on, beside = (judge(0, 0, m, m, [thing], NONE) for m in (peak_at(1, 2), peak_at(1, 3)))
     assert (on.hit, beside.hit) == (1.0, 0.0)
@@ -63,7 +63,7 @@ def test_ignored_regions_count_neither_for_nor_against() -> None:
     assert overlapped.hit == overlapped.contributed == 1.0
 
 
-def test_negative_contributions_are_no_mass() -> None:
+def test_negative_contributions_do_not_count_as_mass() -> None:
     maps = np.full((4, 6), -1.0)
     assert math.isnan(judge(0, 0, maps, maps, [box(0, 0, 10, 10)], NONE).contributed)
 

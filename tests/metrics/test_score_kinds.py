@@ -39,11 +39,11 @@ def test_scores_within_0_and_1_need_a_word(scores: np.ndarray) -> None:
     assert evaluate(scores, TARGETS, scores="probabilities").counts["samples"] == 40
 
 
-def test_logits_that_happen_to_lie_within_0_and_1_are_all_predicted_where_stated() -> None:
+def test_stated_logits_between_0_and_1_are_all_predicted() -> None:
     assert evaluate(PROBABILITIES, TARGETS, scores="logits").OR == 1.0
 
 
-def test_decisions_are_no_logits() -> None:
+def test_decisions_are_not_logits() -> None:
     with pytest.raises(PredictionsError, match="booleans, which are decisions"):
         evaluate(TARGETS == 1, TARGETS, scores="logits")
     perfect = evaluate(TARGETS == 1, TARGETS, scores="probabilities")

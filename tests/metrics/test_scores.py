@@ -68,18 +68,18 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
         ("a/1.jpg,0\n", ": line 2: 2 fields, expected 3"),
     ],
 )
-def test_faults_are_told_in_one_line_with_their_place(tmp_path: Path, rows: str, message: str) -> None:
+def test_faults_are_reported_in_one_line_with_their_place(tmp_path: Path, rows: str, message: str) -> None:
     assert message in told(tmp_path, "filename,cat,dog\n" + rows)
 
 
-def test_other_labels_are_told(tmp_path: Path) -> None:
+def test_other_labels_are_reported(tmp_path: Path) -> None:
     assert "missing 'dog'; not expected 'Dog'" in told(
         tmp_path, "filename,cat,Dog\n1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
     )
     assert "no label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])
 
 
-def test_probabilities_are_ranked_as_given_and_logits_are_told(tmp_path: Path) -> None:
+def test_probabilities_are_ranked_as_given_and_logits_are_a_warning(tmp_path: Path) -> None:
     findings = ValidationReport()
     rows = "filename,cat,dog\n1.jpg,1,0.5\na/2.jpg,0.9999999999,0\nb/2.jpg,1,0\n"
     metrics = read_scores(stored(tmp_path, rows), findings).against(TRUTH).evaluate()

@@ -91,7 +91,7 @@ def test_labels_with_few_positives_take_the_common_threshold() -> None:
         assert float(rates(count(logits >= found.common, targets, rules), rules)[metric]) == pytest.approx(max(every))
 
 
-def test_a_threshold_lies_between_the_scores_it_divides() -> None:
+def test_a_threshold_is_between_the_scores_it_divides() -> None:
     logits = np.array([[3.0], [1.0], [-2.0]], np.float32)
     assert find_thresholds(logits, np.array([[1], [0], [0]], np.int8), "F1", least=1).values == [2.0]
     assert find_thresholds(logits, np.array([[1], [-1], [0]], np.int8), "F1", least=1).values == [0.5]

@@ -55,7 +55,7 @@ def test_where_nothing_is_known_nothing_is_a_number() -> None:
     assert {metrics.mAP, metrics.CP, metrics.CR, metrics.CF1, metrics.OP, metrics.OR, metrics.OF1} == {None}
 
 
-def test_positives_alone_are_marked() -> None:
+def test_labels_with_positives_only_are_marked() -> None:
     """A table of 1 and -1: a model that predicts anything has precision 1, whatever it knows."""
     metrics = evaluate(np.random.default_rng(0).normal(size=(20, 2)), np.where(np.eye(2)[[0, 1] * 10], 1, -1))
     assert (metrics.mAP, metrics.CP, metrics.OP) == (None, 1.0, 1.0)

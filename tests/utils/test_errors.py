@@ -69,7 +69,7 @@ def test_several_errors_are_a_heading_and_up_to_ten_lines(count: int, last: str)
     assert lines == [f"  line {k}: wrong" for k in range(min(count, 10))] + [last]
 
 
-def test_errors_that_nobody_keeps_name_no_list() -> None:
+def test_errors_without_a_log_name_no_file() -> None:
     findings = ValidationReport()
     for k in range(12):
         findings.error("here", f"{k}")

@@ -63,7 +63,7 @@ def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path: Path) -> N
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_a_full_disk_is_told_with_path_and_free_bytes(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_path_and_free_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     files.write_bytes(path, b"old")
     code = (
@@ -127,14 +127,14 @@ def test_reading_text_takes_a_byte_order_mark_and_any_line_ends(tmp_path: Path) 
     assert files.read_text(path) == "a\nb\n"
 
 
-def test_what_is_not_utf8_is_told_with_offset_and_line(tmp_path: Path) -> None:
+def test_invalid_utf8_is_reported_with_offset_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\nb\xe8c")
     with pytest.raises(DataError, match=r"a\.txt: not UTF-8 \(byte 0xE8 at offset 3, line 2\); save it as UTF-8"):
         files.read_text(path)
 
 
-def test_reading_what_is_no_file(tmp_path: Path) -> None:
+def test_reading_a_path_that_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo"):
         with pytest.raises(DataError, match="not a regular file"):

@@ -30,7 +30,7 @@ def test_items_are_read_only_a_few_ahead() -> None:
     assert next(items) == 7
 
 
-def test_what_waits_is_dropped_when_the_block_ends_and_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_items_are_dropped_when_the_block_ends_and_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
     dropped, shutdown = threading.Event(), ThreadPoolExecutor.shutdown
 

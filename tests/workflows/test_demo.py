@@ -75,7 +75,7 @@ def test_a_second_demo_replaces_the_runs_and_gives_the_same_numbers(made: tuple[
     assert [row.cells[:-1] for row in again.tables[0].rows] == [row.cells[:-1] for row in first.tables[0].rows]
 
 
-def test_one_seed_compares_no_methods(tmp_path: Path) -> None:
+def test_one_seed_cannot_compare_methods(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least two different seeds"):
         demo(tmp_path / "d", seeds=(1, 1))
     assert not (tmp_path / "d").exists()

@@ -54,10 +54,10 @@ def test_a_sound_machine_and_sound_data_train(data: Path, tmp_path: Path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_without_data_drawn_pictures_are_trained_on(tmp_path: Path) -> None:
+def test_without_data_the_training_uses_synthetic_images(tmp_path: Path) -> None:
     found = doctor(device="cpu", workers=0, data_root=tmp_path)
     assert named(found)["data"].verdict == "warning"
-    assert "synthetic pictures" in named(found)["training"].found
+    assert "synthetic images" in named(found)["training"].found
     assert found.in_words() == "this machine can train; prepare a dataset first: mlrec prepare"
     assert {"settings", "weights"}.isdisjoint(named(found))
 
@@ -225,7 +225,9 @@ def test_the_exit_code_says_whether_something_is_broken(monkeypatch: pytest.Monk
         assert "disk: make room" in CliRunner().invoke(app, ["doctor"]).stdout
 
 
-def test_a_signal_ends_it_and_is_no_finding(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_ends_the_checks_and_is_not_a_finding(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("stopped at step 1", signal.SIGTERM)
 

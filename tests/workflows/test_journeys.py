@@ -101,7 +101,7 @@ def test_prepare_train_eval_report(kind: str, tmp_path: Path) -> None:
     assert stats(dataset.path).labels == dataset.manifest(scored).labels
 
 
-def test_wider_boxes_are_made_usable_and_told(tmp_path: Path) -> None:
+def test_wider_boxes_are_corrected_and_reported(tmp_path: Path) -> None:
     place = tmp_path / "data/wider"
     told = CliRunner().invoke(app, ["prepare", "wider", str(wider(tmp_path)), "--out", str(place.parent)]).output
     assert "trainval: 24 of 26 annotated samples are used; the paper has 28,345" in told

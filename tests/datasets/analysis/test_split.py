@@ -48,7 +48,7 @@ def test_groups_stay_whole_and_every_sample_has_a_part(seed: int, most: int, fol
         assert len(set(part[groups == group])) == 1
 
 
-def test_the_seed_alone_decides() -> None:
+def test_only_the_seed_decides() -> None:
     targets, groups = labels(200, 0), np.arange(200)
     first, again, other = (stratified(targets, groups, [0.8, 0.2], seed) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
@@ -67,7 +67,7 @@ def test_unknown_labels_are_spread_as_well() -> None:
     assert (targets[part == 1, 0] == -1).sum() == 25
 
 
-def test_labels_of_which_nothing_is_known_do_no_harm() -> None:
+def test_labels_without_known_samples_are_harmless() -> None:
     assert set(stratified(np.full((10, 2), -1, np.int8), np.arange(10), [0.5, 0.5], 0)) == {0, 1}
     assert set(stratified(np.zeros((10, 2), np.int8), np.arange(10), [0.5, 0.5], 0)) == {0, 1}
 

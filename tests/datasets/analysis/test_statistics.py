@@ -34,11 +34,11 @@ def test_one_split_is_counted() -> None:
     assert [found.prevalence(k) for k in range(3)] == [2 / 3, 1 / 3, 0.0]
 
 
-def test_a_label_of_which_nothing_is_known_has_no_prevalence() -> None:
+def test_a_label_without_known_samples_has_no_prevalence() -> None:
     assert statistics.describe(manifest([[-1, 0, 0]])).prevalence(0) is None
 
 
-def test_a_shift_is_told_and_chance_is_not() -> None:
+def test_a_shift_is_found_and_chance_is_not() -> None:
     same = np.tile([[1, 0, 0], [0, 1, 0]], (500, 1))
     moved = np.tile([[1, 0, 0], [1, 1, 0]], (500, 1))
     train, test = (statistics.describe(manifest(t, s)) for t, s in ((same, "train"), (moved, "test")))
@@ -110,7 +110,7 @@ def test_gaps_are_those_counted_by_hand(targets: np.ndarray) -> None:
     assert gaps.always == tuple(name for name, column in zip(LABELS, targets.T, strict=True) if (column == 1).all())
 
 
-def test_gaps_are_told_with_count_and_names() -> None:
+def test_gaps_are_reported_with_count_and_names() -> None:
     assert statistics.label_gaps(manifest([[1, 0, 1], [1, 0, -1]])).lines() == [
         "split 'train' has no positive for 1 of 3 labels, so their AP is undefined there: dog",
         "split 'train' has no known negative for 2 of 3 labels, so their AP is undefined there: "

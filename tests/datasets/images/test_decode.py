@@ -191,7 +191,7 @@ def test_a_jpeg_of_endless_scans_is_refused_and_one_that_only_looks_so_is_not(tm
     assert decode.decode(path).shape == (64, 64, 3)
 
 
-def test_bytes_between_image_and_end_marker_do_no_harm(tmp_path: Path) -> None:
+def test_bytes_between_image_and_end_marker_are_harmless(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", Image.fromarray(smooth(64, 64)), quality=95)
     expected, data = decode.decode(path), path.read_bytes()
     path.write_bytes(data[:-2] + b"\x00\x00\x00" + data[-2:])
@@ -214,7 +214,7 @@ def test_broken_exif_and_icc_are_ignored(tmp_path: Path) -> None:
         (b"BM" + bytes(60), "a.jpg"),
     ],
 )
-def test_other_files_are_told_apart_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_files_that_are_not_images_are_reported_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=said) as caught:

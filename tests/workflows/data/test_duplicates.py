@@ -40,7 +40,7 @@ def test_planted_duplicates_are_all_found_and_no_others(realdata: Path, tmp_path
     assert {(pair.first, pair.second, pair.exact) for pair in found} == planted
 
 
-def test_plain_pictures_are_compared_by_content_alone(tmp_path: Path) -> None:
+def test_plain_images_are_compared_by_content_only(tmp_path: Path) -> None:
     for k, colour in enumerate(("white", "black", "white")):
         Image.new("RGB", (40, 40), colour).save(tmp_path / f"{k}.png")
     found = pairs([fingerprint(tmp_path / f"{k}.png") for k in range(3)])
@@ -60,7 +60,7 @@ def pets(root: Path) -> Path:
     return prepare("csv", root / "pets.csv", out=root / "data", allow_overlap=True).path
 
 
-def test_twins_are_told_with_splits_labels_and_leaks(tmp_path: Path) -> None:
+def test_duplicates_are_reported_with_splits_labels_and_leaks(tmp_path: Path) -> None:
     path = pets(tmp_path)
     twins = find_duplicates(path)
     told = {(t.first, t.second): (t.exact, t.leak, t.labels_differ) for t in twins.pairs}
@@ -92,7 +92,7 @@ def test_fingerprints_are_kept_until_the_file_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changed", [np.zeros((1, 2, 2), np.uint8), np.zeros((6, 32, 32)), np.array([b"x"]), np.array(5)]
 )
-def test_fingerprints_that_are_none_are_made_anew(tmp_path: Path, changed: np.ndarray) -> None:
+def test_invalid_fingerprints_are_computed_again(tmp_path: Path, changed: np.ndarray) -> None:
     path = pets(tmp_path)
     first, file = find_duplicates(path), path / FINGERPRINTS_FILE
     with np.load(file) as stored:
@@ -106,7 +106,7 @@ def test_fingerprints_that_are_none_are_made_anew(tmp_path: Path, changed: np.nd
     assert find_duplicates(path) == first
 
 
-def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_missing_images_are_reported(tmp_path: Path) -> None:
     path = pets(tmp_path)
     (tmp_path / "0.png").unlink()
     assert find_duplicates(path).unreadable == 1

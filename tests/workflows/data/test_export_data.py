@@ -82,7 +82,7 @@ def test_a_real_data_set_comes_back(realdata: Path, tmp_path: Path) -> None:
         assert back.manifest(split).digest == prepared.manifest(split).digest
 
 
-def test_coco_cannot_say_unknown(tmp_path: Path) -> None:
+def test_coco_cannot_express_unknown_labels(tmp_path: Path) -> None:
     path = dataset(tmp_path, unknown=True)
     with pytest.raises(DataError, match=r"has 16 unknown labels, which COCO cannot express.*--unknown negative"):
         export_data(path, format_="coco", out=tmp_path / "out")

@@ -74,7 +74,7 @@ class Heard:
         self.warned.append(text)
 
 
-def test_a_data_set_is_written_and_told(tmp_path: Path) -> None:
+def test_a_dataset_is_written_and_reported(tmp_path: Path) -> None:
     heard = Heard()
     dataset = prepare("csv", csv(tmp_path), out=tmp_path / "data", progress=heard)
     assert dataset.path == tmp_path / "data" / "pets"
@@ -310,7 +310,7 @@ def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
     assert dataset.manifest("train").targets.tolist() == [[0, 1], [1, 0]]
     warned = " ".join(dataset.info.warnings)
     assert "option that this kind of source does not use was ignored: year for yolo" in warned
-    with pytest.raises(UsageError, match="names 'cat' twice"):
+    with pytest.raises(UsageError, match="--labels: 'cat' is repeated"):
         prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("cat", "cat ")))
     with pytest.raises(DataError, match="no label 'Cat'; did you mean 'cat'"):
         prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("Cat",)))
@@ -403,7 +403,7 @@ def test_splits_must_have_the_same_labels(tmp_path: Path, source_of_people: Read
         prepare("people", tmp_path, out=tmp_path / "data", verify=False)
 
 
-def test_the_first_frame_of_an_animation_is_told(tmp_path: Path) -> None:
+def test_an_animation_is_a_warning(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     (tmp_path / "pets.csv").write_text("filename,dog,cat\na.gif,1,0\nb.png,0,1\n")
@@ -467,7 +467,7 @@ def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, sent: signal.Sign
         assert family(process.pid) == []
 
 
-def test_shared_files_of_train_and_val_are_a_warning_beside_trainval(tmp_path: Path) -> None:
+def test_shared_files_of_train_and_val_are_a_warning_next_to_trainval(tmp_path: Path) -> None:
     for k, name in enumerate(("shared.jpg", "a.jpg", "b.jpg")):
         photograph(tmp_path / "images" / name, k)
     for split, rows in (("train", "shared a"), ("val", "shared b"), ("trainval", "shared a b")):
@@ -483,7 +483,7 @@ def test_the_same_pixels_in_another_format_are_the_same_image(tmp_path: Path) ->
     photograph(tmp_path / "c.png", 1)
     table = tmp_path / "pets.csv"
     table.write_text("filename,split,dog\na.png,Training,1\nb.bmp,testing,1\nc.png,testing,0\n")
-    with pytest.raises(DataError, match=r"b\.bmp has the same pixels as a\.png there; remove it"):
+    with pytest.raises(DataError, match=r"b\.bmp has the same pixels as a\.png; remove it"):
         prepare("csv", table, out=tmp_path / "data")
 
 

@@ -149,7 +149,7 @@ def test_the_same_photograph_stays_together(tmp_path: Path) -> None:
         ({"prefix": "../"}, "use letters"),
     ],
 )
-def test_what_makes_no_sense_is_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
     path = dataset(tmp_path, "all")
     before = sorted(file.name for file in path.iterdir())
     with pytest.raises((UsageError, DataError), match=message):

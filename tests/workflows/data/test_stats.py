@@ -41,7 +41,7 @@ def dataset(root: Path, *, boxes: bool = False) -> Path:
     return path
 
 
-def test_what_is_worth_knowing_is_told(tmp_path: Path) -> None:
+def test_notable_statistics_are_reported(tmp_path: Path) -> None:
     for k in range(3):
         Image.new("RGB", (40 + k, 30)).save(tmp_path / f"train{k}.png")
     found = stats(dataset(tmp_path))
