@@ -336,7 +336,7 @@ def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tm
     assert rows["long csra"]["difference"] is None
     assert "no Δ for long csra: ema base differs from it in more than the method (ema, ema_decay)" in table.footnotes
     assert any(
-        note.startswith("Δ of own runs: each head at the learning rate that the paper") for note in table.footnotes
+        note.startswith("Δ of own runs: each head has the head learning rate that the paper") for note in table.footnotes
     )
 
 
@@ -367,4 +367,4 @@ def test_one_head_learning_rate_for_both_heads_is_a_fair_difference(tmp_path):
     paths = [write_run(tmp_path, name, config=config) for name, config in configs.items()]
     table = paper_table(6, [result_of(Run.load(path)) for path in paths])
     assert own_by_run(table)["csra"]["difference"] is not None
-    assert not any("each head at the learning rate" in note for note in table.footnotes)
+    assert not any("each head has the head learning rate" in note for note in table.footnotes)

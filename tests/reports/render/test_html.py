@@ -88,7 +88,7 @@ def test_cells_carry_their_numbers_and_the_best_is_bold():
     assert '<td data-value="0.9"><strong>90.0</strong><sup>†</sup></td>' in PAGE
     assert '<td data-value="">–</td>' in PAGE
     assert PAGE.count("<tbody>") == 2
-    assert "no image at hand" in PAGE
+    assert "image not available" in PAGE
 
 
 CHECK = """

@@ -77,7 +77,7 @@ def test_an_ambiguous_lambda_names_both_values(tmp_path: Path) -> None:
 
 
 def test_a_dataset_with_another_number_of_labels_is_told_with_both(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="its head is for 20 labels, but wider has 14"):
+    with pytest.raises(ModelError, match="its head has 20 labels, but wider has 14"):
         import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out", dataset="wider")
 
 

@@ -148,7 +148,7 @@ def test_thresholds_and_top(data: Path) -> None:
     assert said([-9, -8, -9], picture, top=2).predicted == ("b", "a")
     assert said([-9, -8, -9], picture, top=5).predicted == ("b", "a", "c")
     assert said([1000, -1000, 0], picture).probabilities.tolist() == [1.0, 0.0, 0.5]
-    with pytest.raises(MlrecError, match="no finite numbers"):
+    with pytest.raises(MlrecError, match="NaN or infinite"):
         said([np.nan, 0, 0], picture)
 
 

@@ -84,7 +84,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
     with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction, first: '000200.jpg'"):
         compare_runs([a], [part])
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
-    with pytest.raises(PredictionsError, match="its truth differs"):
+    with pytest.raises(PredictionsError, match="its targets differ"):
         compare_runs([a], [other])
     with pytest.raises(PredictionsError, match="no label 'dgo'"):
         compare_runs([a], [a], labels=["dgo"])
@@ -92,7 +92,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
 
 def test_a_run_is_no_second_seed_of_itself(tmp_path):
     a, b = (write_run(tmp_path, name) for name in "ab")
-    with pytest.raises(PredictionsError, match="a: stands twice on one side"):
+    with pytest.raises(PredictionsError, match="a: is named twice for one method"):
         compare_runs([a, a], [b])
 
 

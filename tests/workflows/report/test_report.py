@@ -67,7 +67,7 @@ def test_tables_score_anew_and_options_that_do_not_go_together_are_refused(tmp_p
     assert four.rows[0].conventions == "csra"
     assert any("not comparable with MS-COCO 2014, 4 of 40,137 samples" in row.group for row in four.table.rows)
     assert report(root=tmp_path / "nothing", table=2).rows == []
-    with pytest.raises(RunError, match="no CSRA runs that differ in λ alone"):
+    with pytest.raises(RunError, match="no CSRA runs that differ in λ only"):
         report(root=tmp_path / "runs", figure=5)
     for options in ({"table": 9}, {"figure": 4}, {"extra": tmp_path}, {"table": 4, "conventions": "csra"}):
         with pytest.raises(UsageError):
@@ -137,7 +137,7 @@ def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
         (["--out", "r.pdf"], "--out r.pdf: unknown ending; write a .txt, .md, .tex, .csv, .json, .html file"),
         (["--out", "r"], "--out r: unknown ending"),
         (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown ending"),
-        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: that ending is json's"),
+        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),
     ],
 )
 def test_a_file_whose_name_and_content_disagree_is_refused(tmp_path, options, why):
