@@ -84,7 +84,7 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
         for k, line in enumerate(series):
             x, y = [point.x for point in line.points], [100 * point.mAP for point in line.points]
             bars = [100 * (point.sd or 0.0) for point in line.points]
-            marks = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": STYLES[k % 4]}
+            marks: dict[str, Any] = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": STYLES[k % 4]}
             if any(bars):
                 marks |= {"yerr": bars}
             axes.errorbar(x, y, capsize=2, ms=4, lw=1.2, label=_short(line.name), **marks)
