@@ -72,7 +72,7 @@ def test_convergence_is_the_first_epoch_near_the_runs_own_last_map(tmp_path):
     edge = [SettingResult("a", {"lr": 3.0}, [quick], at_edge=["lr"]), SettingResult("b", {"lr": 1.0}, [slow])]
     told = study_table("t", edge, tuned=["lr"]).footnotes
     assert [note for note in told if "edge" in note] == [
-        "at the edge of the values tried, better ones may be beyond: a: lr = 3"
+        "at the edge of the values tried; better values may be beyond it: a: lr = 3"
     ]
 
 

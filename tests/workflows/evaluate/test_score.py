@@ -48,15 +48,15 @@ def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
 
 
 def test_splits_are_chosen(files: Path) -> None:
-    with pytest.raises(UsageError, match="holds the splits val, test; choose with --split"):
+    with pytest.raises(UsageError, match="has the splits val, test; choose one with --split"):
         score(files / "pred.csv", files / "pets")
     with pytest.raises(DataError, match="no split 'train'"):
         score(files / "pred.csv", files / "pets", split="train")
-    with pytest.raises(DataError, match="no split 'val'; there is test"):
+    with pytest.raises(DataError, match="no split 'val'; choose one of test"):
         score(files / "pred.csv", files / "pets/test.jsonl", split="val")
     with pytest.raises(MlrecError, match=r"first: '3\.jpg'"):
         score(files / "pred.csv", files / "pets", split="val")
-    with pytest.raises(UsageError, match="--split chooses a part of TRUTH"):
+    with pytest.raises(UsageError, match="--split chooses a split of TRUTH"):
         score(files / "pred.csv", split="val")
 
 

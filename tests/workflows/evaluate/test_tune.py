@@ -70,7 +70,7 @@ def test_training_samples_and_the_reported_split_are_warned_of(run: Run) -> None
     assert "trained on 13 of the 13 samples of train" in told.warnings[0]
     told = Told()
     found = tune(run.path, split="val", least=2, machine=HERE, progress=told)
-    assert "tiny/val is the split whose numbers this run reports" in told.warnings[0]
+    assert "tiny/val is the split whose metrics this run reports" in told.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_tuned_or_used_is_told(run: Run, tmp_path: Path) -> None:
         tune(run.path, split="train", target="precision")
     with pytest.raises(UsageError, match="above 0"):
         tune(run.path, split="train", precision=1.5)
-    with pytest.raises(RunError, match="make them with mlrec tune"):
+    with pytest.raises(RunError, match="run mlrec tune"):
         Tuned.load(tmp_path)
     tuned = Tuned.load(run.path)
     with pytest.raises(RunError, match="other labels"):

@@ -90,7 +90,7 @@ def test_every_figure_that_the_runs_can_show_is_written(tmp_path, dataset):
 
 def test_a_broken_log_is_told(tmp_path):
     path = write_run(tmp_path / "runs", "one", log='{"event":\n')
-    with pytest.raises(RunError, match=r"log\.jsonl: .*not a log that training wrote"):
+    with pytest.raises(RunError, match=r"log\.jsonl: .*not written by mlrec train"):
         figures(*_parts(tmp_path))
     (path / directory.LOG).unlink()
     assert "learning" not in [one.stem for one in figures(*_parts(tmp_path))]
