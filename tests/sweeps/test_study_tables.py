@@ -86,7 +86,7 @@ def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_pa
     assert "not finished, left out: 2 runs" in table.footnotes[-1]
 
 
-def test_settings_that_are_no_numbers_are_told_in_words(tmp_path):
+def test_settings_that_are_not_numbers_are_shown_in_words(tmp_path):
     runs = [measured(tmp_path, "one", 0, 1.0)]
     table = study_table("T", [SettingResult("", {"temperatures": [1.0, "inf"], "normalize": False, "lam": 0.5}, runs)])
     assert [cells(table, 0)[key] for key in ("temperatures", "normalize", "lam")] == ["1+inf", "off", 0.5]

@@ -102,24 +102,24 @@ def import_checkpoint(
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))
-        foreign = recognize(tensors)
-        name = _backbone(foreign, backbone)
-        labels, known = _labels(foreign, dataset, progress)
-        lam = _lam(foreign, known, lam, progress)
+        external = recognize(tensors)
+        name = _backbone(external, backbone)
+        labels, known = _labels(external, dataset, progress)
+        lam = _lam(external, known, lam, progress)
     except ModelError as error:
         if str(error).startswith(shown):
             raise
         raise ModelError(f"{shown}: {error}") from error
-    size = img_size or foreign.img_size or (TRAINED_AT if foreign.heads else None)
-    model, unused = assemble(foreign, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
-    normalization = normalization or _normalization(foreign, known, progress)
-    _preprocess(model, foreign, normalization)
-    _write(out, model, checkpoint, foreign.naming, normalization)
+    size = img_size or external.img_size or (TRAINED_AT if external.heads else None)
+    model, unused = assemble(external, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
+    normalization = normalization or _normalization(external, known, progress)
+    _preprocess(model, external, normalization)
+    _write(out, model, checkpoint, external.naming, normalization)
     built = model.architecture
-    matched = len(foreign.backbone_tensors) - len(unused) + max(foreign.heads, 1 if foreign.bias is None else 2)
+    matched = len(external.backbone_tensors) - len(unused) + max(external.heads, 1 if external.bias is None else 2)
     return ImportResult(
         out,
-        foreign.naming,
+        external.naming,
         built.backbone,
         built.head,
         built.heads,
@@ -131,32 +131,34 @@ def import_checkpoint(
     )
 
 
-def _backbone(foreign: ExternalCheckpoint, asked: str | None) -> str:
+def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     from mlrec.models.weights import BACKBONE_PREFIX
 
-    if any(key.startswith(BACKBONE_PREFIX) for key in foreign.backbone_tensors):
+    if any(key.startswith(BACKBONE_PREFIX) for key in external.backbone_tensors):
         raise ModelError("is a model of mlrec already; use it directly with eval, predict, attend or export")
-    if foreign.weight is None and foreign.family != "other":
+    if external.weight is None and external.family != "other":
         raise ModelError("has a backbone without a classifier; start training from it with mlrec train --weights FILE")
-    name = asked or foreign.backbone
-    if name is None or foreign.weight is None:
-        first = printable(next(iter(foreign.backbone_tensors), ""))
+    name = asked or external.backbone
+    if name is None or external.weight is None:
+        first = printable(next(iter(external.backbone_tensors), ""))
         raise ModelError(
-            f"{counted(len(foreign.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
+            f"{counted(len(external.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
             "if it is a timm model, name it with --backbone NAME"
         )
     return name
 
 
-def _labels(foreign: ExternalCheckpoint, dataset: str | None, progress: Progress) -> tuple[tuple[str, ...], str | None]:
+def _labels(
+    external: ExternalCheckpoint, dataset: str | None, progress: Progress
+) -> tuple[tuple[str, ...], str | None]:
     """Return the label names, and the published dataset that determines λ."""
-    assert foreign.weight is not None
-    count = foreign.weight.shape[-2]
+    assert external.weight is not None
+    count = external.weight.shape[-2]
     if not count:
         raise ModelError("its head has no labels; download the file again")
     if dataset is None:
         return _inferred_labels(count, progress)
-    labels, known = _labels_of_dataset(dataset, bool(foreign.heads), progress)
+    labels, known = _labels_of_dataset(dataset, bool(external.heads), progress)
     if len(labels) != count:
         raise ModelError(
             f"its head has {counted(count, 'label')}, but {printable(dataset)} has {len(labels)}; choose another "
@@ -193,31 +195,31 @@ def _labels_of_dataset(dataset: str, is_csra: bool, progress: Progress) -> tuple
     return KNOWN_LABELS[known], known
 
 
-def _lam(foreign: ExternalCheckpoint, known: str | None, asked: float | None, progress: Progress) -> float:
+def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None, progress: Progress) -> float:
     from mlrec.models.paper_checkpoints import published_lam
 
-    if not foreign.heads:
+    if not external.heads:
         if asked:
             raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; leave it out")
         return 0.0
     if asked is not None:
         return asked
-    lam = published_lam(known, foreign.family, foreign.heads)
-    progress.say(f"λ = {lam:g}: published for {foreign.family} with H = {foreign.heads} on {known}")
+    lam = published_lam(known, external.family, external.heads)
+    progress.say(f"λ = {lam:g}: published for {external.family} with H = {external.heads} on {known}")
     return lam
 
 
-def _normalization(foreign: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
+def _normalization(external: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
     """Return the normalization of the source: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
-    if not foreign.heads:
-        if foreign.family == "vit":
+    if not external.heads:
+        if external.family == "vit":
             progress.warn(
                 "its classifier was trained on the class token, but is applied to the mean of the patch tokens here"
             )
         return "weights"
     if known == "wider":
         return "half"
-    if foreign.family == "vit":
+    if external.family == "vit":
         progress.warn(
             "the paper does not state the pixel normalization of its ViTs on this dataset: [0, 1] is used, as in its "
             "training code; compare with --normalization half"
@@ -225,9 +227,9 @@ def _normalization(foreign: ExternalCheckpoint, known: str | None, progress: Pro
     return "unit"
 
 
-def _preprocess(model: Classifier, foreign: ExternalCheckpoint, normalization: str) -> None:
+def _preprocess(model: Classifier, external: ExternalCheckpoint, normalization: str) -> None:
     model.preprocessing = model.preprocessing.normalized(normalization)
-    if foreign.heads:  # the code of the paper resizes bilinearly
+    if external.heads:  # the code of the paper resizes bilinearly
         model.preprocessing = replace(model.preprocessing, interpolation="bilinear")
 
 

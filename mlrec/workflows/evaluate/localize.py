@@ -242,7 +242,7 @@ def _sharpness(path: Path, spread: Sequence[NDArray[np.float64]]) -> dict[str, f
     return {f"{t:g}": float(mean) for t, mean in zip(temperatures, np.mean(spread, axis=0), strict=True)}
 
 
-def _table(found: Localization) -> Table:
+def _table(result: Localization) -> Table:
     columns = (
         Column("group", "group", identity=True),
         Column("pairs", "pairs", "count"),
@@ -257,15 +257,15 @@ def _table(found: Localization) -> Table:
     )
     titles = ("", "by the largest object", "by label")
     rows = tuple(
-        Row(_cells(group), title) for title, block in zip(titles, found.groups, strict=True) for group in block
+        Row(_cells(group), title) for title, block in zip(titles, result.groups, strict=True) for group in block
     )
     notes = (
-        f"pair: an image and one of its labels; maps of {found.grid[0]} x {found.grid[1]} cells; peak: maximum within "
-        f"{found.tolerance:g} cells of an object",
+        f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
+        f"within {result.tolerance:g} cells of an object",
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the terms of the logit",
         "±: half width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
     )
-    return Table(f"{printable(found.name)}: localization", columns, rows, notes)
+    return Table(f"{printable(result.name)}: localization", columns, rows, notes)
 
 
 def _cells(group: PairGroup) -> tuple[Any, ...]:
@@ -281,10 +281,11 @@ def _cells(group: PairGroup) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _sharpness_table(found: Localization) -> Table:
+def _sharpness_table(result: Localization) -> Table:
     columns = (Column("T", "T of the head", identity=True), Column("locations", "effective locations", "seconds"))
-    rows = tuple(Row((t, number)) for t, number in found.sharpness.items())
-    note = f"of {found.grid[0] * found.grid[1]} locations; exponential of the entropy of the attention, mean over pairs"
+    rows = tuple(Row((t, number)) for t, number in result.sharpness.items())
+    locations = result.grid[0] * result.grid[1]
+    note = f"of {locations} locations; exponential of the entropy of the attention, mean over pairs"
     return Table("Sharpness of the attention", columns, rows, (note,))
 
 

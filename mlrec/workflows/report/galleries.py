@@ -57,16 +57,16 @@ class _Pictures:
             return None
         return Picture(draw_strips([], self.colours)[0], "image/png", f"colours: {self.colours.meaning}")
 
-    def card(self, sample: int, found: Sequence[LikelyError]) -> SummaryCard:
+    def card(self, sample: int, errors: Sequence[LikelyError]) -> SummaryCard:
         """Return the card of a sample with some of its labels, and the map of each."""
-        name, lines, pixels = self.ids[sample], tuple(map(self._line, found)), self.pictures.get(sample)
+        name, lines, pixels = self.ids[sample], tuple(map(self._line, errors)), self.pictures.get(sample)
         if pixels is None:
             return SummaryCard(name, lines)
-        if self.colours is None or not all((sample, one.label) in self.maps for one in found):
+        if self.colours is None or not all((sample, one.label) in self.maps for one in errors):
             return SummaryCard(name, lines, _jpeg(pixels))
         maps = tuple(
             _jpeg(overlaid(pixels, self.maps[sample, one.label], self.colours), line)
-            for one, line in zip(found, lines, strict=True)
+            for one, line in zip(errors, lines, strict=True)
         )
         return SummaryCard(name, (), _jpeg(pixels), maps)
 

@@ -42,7 +42,7 @@ def run(data: Path) -> Run:
     return run_with(data, head="average")
 
 
-def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
+def test_lambda_zero_equals_the_run_and_all_lambdas_come_from_one_pass(run: Run) -> None:
     found = lambda_sweep(run.path, LambdaSweepConfig([0.5, 0.2, 1.0], resamples=50), machine=HERE)
     sweep = found.sweep
     assert sweep.lams == [0.0, 0.2, 0.5, 1.0]
@@ -62,7 +62,7 @@ def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
     assert zero.sweep.form == "divided"
 
 
-def test_another_split_chooses_and_the_table_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lambda_chosen_on_another_split_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     question = LambdaSweepConfig([0.5, 1.0], select_on="train", resamples=50)
     found = lambda_sweep(run.path, question, machine=HERE, progress=Terminal())
     assert "warning: the model was trained on 13 of the 13 samples of train" in capsys.readouterr().err
@@ -76,7 +76,7 @@ def test_another_split_chooses_and_the_table_has_no_dagger(run: Run, capsys: pyt
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="val"), machine=HERE)
 
 
-def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(data: Path) -> None:
+def test_lambda_and_temperature_of_csra_at_test_time_are_distinguished_from_training(data: Path) -> None:
     run = run_with(data, head="csra", heads=1, lam=0.3)
     question = LambdaSweepConfig([0.1, 0.3], temperatures=(1.0, math.inf), resamples=0)
     found = lambda_sweep(run.path, question, machine=HERE)
@@ -90,7 +90,7 @@ def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(d
         lambda_sweep(run_with(data, head="spatial").path, LambdaSweepConfig([0.1]), machine=HERE)
 
 
-def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp_path: Path) -> None:
+def test_seeds_make_one_row_of_table_1_each_compared_with_its_own_zero(data: Path, tmp_path: Path) -> None:
     runs = [
         train({**FAST, "data": str(data), "epochs": 1, "head": "average", "seed": seed}, out=tmp_path)
         for seed in (0, 1)
@@ -107,7 +107,7 @@ def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp
     assert len(each) == 2
 
 
-def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
+def test_ap_by_size_needs_annotated_objects(tmp_path: Path, run: Run) -> None:
     draw_shapes(tmp_path / "shapes", images={"train": 24, "val": 24})
     dataset = prepare("shapes", tmp_path / "shapes", out=tmp_path / "data")
     trained = run_with(dataset.path, head="average")
@@ -137,13 +137,13 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("question", [{"lams": [-1.0]}, {"lams": []}, {"lams": [0.1], "temperatures": (0.0,)}])
-def test_what_is_no_grid_is_refused(question: dict[str, object]) -> None:
+def test_an_invalid_grid_is_refused(question: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         LambdaSweepConfig(**question)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("flags", [["--lam", "0.1", "--localize"], ["--by-size", "--tuned"]])
-def test_what_is_not_done_together_is_not_left_out_in_silence(flags: list[str]) -> None:
+def test_conflicting_options_are_errors(flags: list[str]) -> None:
     result = CliRunner().invoke(app, ["eval", "nowhere", *flags])
     assert isinstance(result.exception, UsageError)
     assert "go by themselves" in str(result.exception)

@@ -66,7 +66,7 @@ def _parts(tmp_path: Path):
     return made.runs, made.rows
 
 
-def test_images_of_data_that_changed_or_is_gone_are_not_shown(tmp_path, dataset):
+def test_images_of_changed_or_missing_data_are_not_shown(tmp_path, dataset):
     paths = [run_on(tmp_path, "old", "another digest"), write_run(tmp_path / "runs", "nowhere", dataset="elsewhere")]
     for path in paths:
         text = report_page(report([path]))
@@ -74,7 +74,7 @@ def test_images_of_data_that_changed_or_is_gone_are_not_shown(tmp_path, dataset)
         assert "image not available" in text
 
 
-def test_every_figure_that_the_runs_can_show_is_written(tmp_path, dataset):
+def test_all_figures_of_the_runs_are_written(tmp_path, dataset):
     for k, lam in enumerate((0.0, 0.1, 0.2)):
         run_on(tmp_path, f"l{k}", dataset.digest, config={"lam": lam}, logits=LOGITS + k)
     run_on(tmp_path, "h2", dataset.digest, config={"heads": 2, "lam": 0.1})
@@ -88,7 +88,7 @@ def test_every_figure_that_the_runs_can_show_is_written(tmp_path, dataset):
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
-def test_a_broken_log_is_told(tmp_path):
+def test_a_damaged_log_is_an_error(tmp_path):
     path = write_run(tmp_path / "runs", "one", log='{"event":\n')
     with pytest.raises(RunError, match=r"log\.jsonl: .*not written by mlrec train"):
         figures(*_parts(tmp_path))
