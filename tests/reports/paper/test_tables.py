@@ -85,7 +85,7 @@ def test_inferred_cells_are_marked():
     table = paper_table(4, [])
     assert row(table, "ML-GCN").marks[column(table, "resolution")] == "‡"
     assert column(table, "resolution") not in row(table, "ResNet-cut").marks
-    assert "‡ not printed by the paper, inferred" in table.footnotes
+    assert "‡ not printed in the paper, inferred" in table.footnotes
 
 
 def full_voc(tmp_path: Path, name: str, samples: int = 4952, **options) -> Path:
@@ -267,7 +267,7 @@ def test_a_run_with_another_recipe_or_other_weights_has_an_own_group_and_lists_a
     rows = own_by_run(table)
     assert (rows["paper"]["group"], rows["paper"]["settings"]) == (VOC, None)
     assert (rows["other"]["group"], rows["other"]["settings"]) == (APART, settings)
-    assert any(note.startswith("Settings: every difference from recipe paper") for note in table.footnotes)
+    assert any(note.startswith("Settings: all differences from recipe paper") for note in table.footnotes)
 
 
 def test_equivalent_recipes_join_the_published_rows_and_are_named(tmp_path):

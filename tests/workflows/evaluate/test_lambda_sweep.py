@@ -84,7 +84,7 @@ def test_lambda_and_temperature_of_csra_at_test_time_are_distinguished_from_trai
     assert found.sweep.fixed == pytest.approx(run.metrics().mAP)
     assert [len(row) for row in found.sweep.by_temperature] == [3, 3]
     assert found.sweep.best == max(max(row) for row in found.sweep.by_temperature)
-    assert any("at test time alone" in note for note in found.tables[0].footnotes)
+    assert any("at test time only" in note for note in found.tables[0].footnotes)
     assert [row.cells[2] for row in found.tables[0].rows][:2] == ["1", "1"]
     with pytest.raises(ModelError, match="spatial head has no average"):
         lambda_sweep(run_with(data, head="spatial").path, LambdaSweepConfig([0.1]), machine=HERE)

@@ -112,7 +112,7 @@ def test_third_party_scores_are_compared_with_true_labels(tmp_path):
     by_run = compare_runs([run(tmp_path, "a", GOOD)], [run(tmp_path, "b", POOR)])[0]
     for ours, theirs in zip(by_file.rows, by_run.rows, strict=True):
         assert ours.cells[1:-1] == pytest.approx(theirs.cells[1:-1])
-    with pytest.raises(PredictionsError, match="give the truth with --truth"):
+    with pytest.raises(PredictionsError, match="name the true labels with --truth"):
         compare_runs(files[:1], files[1:2])
 
 
