@@ -135,8 +135,31 @@ def study_table(
         notes: Further footnotes.
         tuned: Keys whose values were chosen for each row on held-out data.
     """
+    columns = _columns(settings)
+    finished = [setting for setting in settings if setting.trials]
+    rows = []
+    for setting in finished:
+        cells = _cells(setting, finished[0])
+        if intervals:
+            cells |= _bounds(setting, finished[0])
+        rows.append(Row(tuple(cells.get(column.key) for column in columns), _heading(setting)))
+    footnotes = [
+        *_result_notes(finished, notes),
+        *_comparison_notes(finished, intervals, tuned),
+        *_column_notes(finished, intervals),
+    ]
+    missing = sum(setting.missing for setting in settings)
+    if missing:
+        footnotes.append(f"not finished, left out: {counted(missing, 'run')}")
+    keep = list(ALWAYS)
+    if not any(setting.label for setting in settings):
+        keep.remove("variant")
+    return Table(title, columns, tuple(rows), tuple(footnotes)).without_empty_columns(keep).with_best()
+
+
+def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
     keys = list(dict.fromkeys(key for setting in settings for key in setting.values))
-    columns = (
+    return (
         Column("variant", "Variant", identity=True),
         *(Column(key, {"lam": "λ", "heads": "H"}.get(key, key), "number", absent="") for key in keys),
         Column("mAP", "mAP", "percent", ranked=True),
@@ -151,27 +174,6 @@ def study_table(
         Column("epochs", f"epochs to {NEAR:.0%}", "number", absent=""),
         Column("loss", "loss", "number", absent=""),
     )
-    finished = [setting for setting in settings if setting.trials]
-    first = finished[0]
-    rows = []
-    for setting in finished:
-        cells = _cells(setting, first)
-        if intervals:
-            cells |= _bounds(setting, first)
-        rows.append(Row(tuple(cells.get(column.key) for column in columns), _heading(setting)))
-    footnotes = [
-        *_result_notes(finished, notes),
-        *_comparison_notes(finished, intervals, tuned),
-        *_column_notes(finished, intervals),
-    ]
-    missing = sum(setting.missing for setting in settings)
-    if missing:
-        footnotes.append(f"not finished, left out: {counted(missing, 'run')}")
-    table = Table(title, columns, tuple(rows), tuple(footnotes))
-    keep = [column.key for column in columns if column.key in ALWAYS]
-    if not any(setting.label for setting in settings):
-        keep.remove("variant")
-    return table.without_empty_columns(keep).with_best()
 
 
 def _cells(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:

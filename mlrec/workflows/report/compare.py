@@ -26,7 +26,7 @@ from mlrec.workflows.evaluate.write_scores import warn_undefined
 
 
 @dataclass(frozen=True)
-class _Scores:
+class _ScoredRun:
     """Scores of a run or a file.
 
     Attributes:
@@ -98,7 +98,7 @@ def compare_runs(
     return comparison_tables(side_a, side_b, comparison, bootstrap, what=what)
 
 
-def _shared_conventions(runs: Sequence[_Scores]) -> str:
+def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
     """Return the conventions that all runs were scored in; `mlrec` if they differ or are unknown."""
     names = {run.conventions for run in runs}
     if len(names) > 1:
@@ -106,9 +106,9 @@ def _shared_conventions(runs: Sequence[_Scores]) -> str:
     return names.pop() or "mlrec"
 
 
-def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> _Scores:
+def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> _ScoredRun:
     if not path.is_dir():
-        return _Scores(str(path), read_scores(path, findings, labels=labels), None, "")
+        return _ScoredRun(str(path), read_scores(path, findings, labels=labels), None, "")
     conventions, scored = None, ""
     if (path / directory.METRICS).is_file():
         conventions = Metrics.load(path / directory.METRICS).conventions.name
@@ -117,10 +117,10 @@ def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None) 
         if split is not None:
             scored = f"{split.dataset} {split.split}"
     scores = read_scores(path / directory.PREDICTIONS, findings, labels=labels)
-    return _Scores(str(path), scores, conventions, scored)
+    return _ScoredRun(str(path), scores, conventions, scored)
 
 
-def _truth_of(run: _Scores) -> Manifest:
+def _truth_of(run: _ScoredRun) -> Manifest:
     """Return the samples and targets of a run as the truth for all runs."""
     scores = run.scores
     if scores.targets is None:
@@ -128,7 +128,7 @@ def _truth_of(run: _Scores) -> Manifest:
     return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 
-def _side(runs: Sequence[_Scores], truth: Manifest, source: str | None) -> Side:
+def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Side:
     """Return the runs of one method in the order of the truth.
 
     Args:

@@ -114,9 +114,7 @@ def report(
     rows = [result_of(run, conventions=conventions, labels=labels) for run in selected]
     if not each:
         rows = over_seeds(rows)
-    bounds = None
-    if intervals:
-        bounds = {row.paths: _interval(row, selected, labels) for row in rows}
+    bounds = _intervals(rows, selected, labels) if intervals else None
     if figure is not None:
         shown = _figure5_table(rows, bounds)
     elif table == 1:
@@ -197,6 +195,10 @@ def label_report(
         logits, targets, options = _stored(row, report_of_runs.runs, labels)
         bounds[row.paths] = label_intervals(logits, targets, row.labels, **options)
     return label_tables(report_of_runs.rows, bounds)
+
+
+def _intervals(rows: Sequence[Result], runs: Sequence[Run], labels: Sequence[str] | None) -> Intervals:
+    return {row.paths: _interval(row, runs, labels) for row in rows}
 
 
 def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:
