@@ -56,7 +56,7 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Check that a run can be created at `path`: nothing is there, or a run that was killed before it had a record.
+    """Check that `path` is free, or has only a run that was killed before it had a record.
 
     Raises:
         RunError: The path exists.

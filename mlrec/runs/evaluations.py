@@ -18,7 +18,7 @@ FILE = "eval.json"
 
 
 class _EvaluationRecord(msgspec.Struct, frozen=True):
-    """Content of `eval.json`; with `lam_at_test` or without `config`, its metrics are not those of the stored model."""
+    """Content of `eval.json`; with `lam_at_test`, its metrics are not those of the stored model."""
 
     model: str
     scored: SplitRecord

@@ -1,4 +1,7 @@
-"""`log.jsonl`: events of a run, one JSON object per line; lines are removed only when a run is resumed."""
+"""`log.jsonl`: events of a run, one JSON object per line.
+
+Lines are removed only when a run is resumed.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class SweepFile(msgspec.Struct, frozen=True):
 
 
 def without_tuning(runs: Iterable[Run]) -> list[Run]:
-    """Leave out runs that only chose a value for others, according to the `sweep.json` in the folder above them."""
+    """Leave out runs that only chose a value for others, according to the `sweep.json` of their sweep."""
     runs = list(runs)
     tuning = {
         folder / entry.name

@@ -135,7 +135,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return the tuned values with the highest mAP on held-out data, the first of equals, by a setting's words.
+        """Return the tuned values with the highest mAP on held-out data, by a setting's words.
 
         Raises:
             RunError: All tuning trials of a setting failed.

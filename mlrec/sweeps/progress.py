@@ -1,4 +1,4 @@
-"""Progress of a sweep: the states of its trials, read from run folders and queue, and how long the rest takes."""
+"""Progress of a sweep: the states of its trials and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return the states as a table: running and failed trials, and the newest finished ones, or the `whole`."""
+    """Return running, failed and the newest finished trials as a table; all trials if `whole`."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),

@@ -1,4 +1,4 @@
-"""Tables of a sweep: one row per setting with means over seeds and folds, and paired comparisons of the rows."""
+"""Tables of a sweep: one row per setting, with means over seeds and folds and paired comparisons."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def study_report(
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
-    """Compare CSRA with each of the other rows of the study "compare", with paired intervals over images and seeds.
+    """Compare CSRA with the other rows of the study "compare", with paired intervals.
 
     Args:
         folder: Folder of the sweep.

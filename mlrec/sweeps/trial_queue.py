@@ -166,7 +166,7 @@ class TrialQueue:
         return any(_process_here(entry) == pid for entry in self._study.get_trials(deepcopy=False))
 
     def crashed(self, pid: int, error: str) -> None:
-        """Fail what a dead process of this machine was training, and queue it again unless that is the second time."""
+        """Fail the trial of a dead process of this machine, and queue it again after the first failure."""
         for entry in self._running():
             if _process_here(entry) == pid:
                 self._storage.set_trial_user_attr(entry._trial_id, ERROR, error)

@@ -1,4 +1,4 @@
-"""Worker of a sweep: a process that trains one trial after another and shares the features of a frozen backbone."""
+"""Worker of a sweep: a process that trains one trial after another and shares features."""
 
 from __future__ import annotations
 

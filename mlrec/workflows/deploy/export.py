@@ -1,4 +1,4 @@
-"""`mlrec export`: write a trained model as a bundle for deployment, and compare the bundle with the model."""
+"""`mlrec export`: write a model as a bundle for deployment, and compare the bundle with it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def export(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> ExportResult:
-    """Write a bundle: the model, its labels and preprocessing, tuned thresholds if there are any, and a model card.
+    """Write a bundle: model, labels, preprocessing, tuned thresholds if there are any, and a model card.
 
     Args:
         model: Model, as for `evaluate_run`.
@@ -219,7 +219,7 @@ def _agreement(
 def _images(
     model: Classifier, manifest: Manifest | None, number: int, decode: Decoder
 ) -> tuple[list[Any], NDArray[np.int8] | None]:
-    """Return batches of uint8 images, evenly spread over the split, and their targets; the last batch is smaller."""
+    """Return batches of uint8 images, evenly spread over the split, and their targets."""
     torch = importlib.import_module("torch")
     if manifest is None:
         size = model.preprocessing.size

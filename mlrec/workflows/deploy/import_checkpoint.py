@@ -1,4 +1,4 @@
-"""`mlrec import`: convert a third-party checkpoint to a folder with `model.safetensors` and `config.toml`."""
+"""`mlrec import`: convert a third-party checkpoint to `model.safetensors` and `config.toml`."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def _inferred_labels(count: int, progress: Progress) -> tuple[tuple[str, ...], s
 
 
 def _labels_of_dataset(dataset: str, is_csra: bool, progress: Progress) -> tuple[tuple[str, ...], str | None]:
-    """Return the labels of a published or prepared dataset, and the published dataset with the same labels."""
+    """Return the labels of a dataset, and the published dataset with the same labels."""
     if dataset in KNOWN_LABELS:
         return KNOWN_LABELS[dataset], dataset
     if not (Path(dataset) / DATASET_FILE).is_file():
@@ -210,7 +210,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None, p
 
 
 def _normalization(external: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
-    """Return the normalization of the source: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
+    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
     if not external.heads:
         if external.family == "vit":
             progress.warn(

@@ -231,7 +231,7 @@ def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
 def _predicted_columns(
     row: NDArray[np.float64], threshold: float | NDArray[np.float64], top: int | None
 ) -> Sequence[int]:
-    """Return the columns of the predicted labels, the most probable first, equal ones in the order of the labels."""
+    """Return the columns of the predicted labels, the most probable first."""
     order = np.argsort(-row, kind="stable")
     if top is not None:
         return order[:top].tolist()  # type: ignore[no-any-return]

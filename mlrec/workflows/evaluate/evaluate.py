@@ -99,7 +99,9 @@ def evaluate_run(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Evaluate a trained model; writes predictions of all labels and the metrics to a new folder next to the model.
+    """Evaluate a trained model.
+
+    Writes predictions of all labels and the metrics to a new folder next to the model.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file; by default the run that finished last.

@@ -1,4 +1,4 @@
-"""`mlrec eval --backbone NAME --pretrained --data FOLDER`: a timm classifier as published, and λ · maximum on it."""
+"""`mlrec eval --backbone NAME`: a timm classifier as published, and with λ times the maximum."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def evaluate_published(
     out: Path = Path("runs"),
     progress: Progress = SILENT,
 ) -> ImageNetEvaluation:
-    """Compute the top-1 and top-5 accuracy of a timm classifier on an image folder, as published and at every λ.
+    """Compute the accuracy of a timm classifier on an image folder, as published and at every λ.
 
     Images are preprocessed as for the published weights, and the model runs in float32. `accuracy.json` is written to
     the folder `published-BACKBONE-FOLDER` in `out`; the name of a weights file is added to the name of the folder.

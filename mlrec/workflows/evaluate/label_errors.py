@@ -1,4 +1,4 @@
-"""`mlrec label-errors`: train on folds, predict the held-out samples, and list the annotations to review."""
+"""`mlrec label-errors`: train on folds, predict held-out samples, list annotations to review."""
 
 from __future__ import annotations
 
@@ -118,7 +118,10 @@ def _warn_missing_classes(errors: LabelErrors, progress: Progress) -> None:
 def _out_of_fold(
     dataset: Dataset, folds: int | None, flags: dict[str, Any], recipe: str, out: Path, progress: Progress
 ) -> tuple[Manifest, NDArray[np.float64]]:
-    """Train on all folds; returns the split of the folds, and the logits of each sample by the model without it."""
+    """Train on all folds.
+
+    Returns the split of the folds, and the logits of each sample by the model without it.
+    """
     dataset, held_out = _folds(dataset, folds, progress)
     pool = dataset.manifest(dataset.info.source[MADE][held_out[0]])
     from mlrec.training.features import FeatureCache
@@ -146,7 +149,10 @@ def _out_of_fold(
 
 
 def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dataset, list[str]]:
-    """Return the dataset and the held-out splits of its folds; creates folds if there are none, or another number."""
+    """Return the dataset and the held-out splits of its folds.
+
+    Creates folds if there are none, or another number.
+    """
     known = [name for name in dataset.info.source.get(MADE, {}) if name.startswith("fold") and name.endswith("-val")]
     if not known or (folds is not None and folds != len(known)):
         created = split(dataset.path, folds=folds or FOLDS, progress=progress)
@@ -167,7 +173,7 @@ def _table(errors: LabelErrors) -> str:
 
 
 def _sheet_rows(errors: LabelErrors) -> list[SheetRow]:
-    """Return the positives to review, then the negatives to review of each label, the most likely errors first."""
+    """Return positives, then negatives to review of each label, the most likely errors first."""
     rows = []
     to_review = errors.to_review
     for label, name in enumerate(errors.manifest.labels):

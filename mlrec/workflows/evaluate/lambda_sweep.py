@@ -1,4 +1,4 @@
-"""`mlrec eval --lam`: add λ times the maximum to a trained model at test time (Figure 1, Table 1), in one pass."""
+"""`mlrec eval --lam`: add λ times the maximum to a trained model at test time (Figure 1, Table 1)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ class LambdaSweepConfig:
 
     @property
     def settings(self) -> list[LambdaSetting]:
-        """Every λ at every temperature; λ = 0 comes first and only once, because the temperature has no effect then."""
+        """Every λ at every temperature.
+
+        Λ = 0 comes first and only once, because the temperature has no effect then.
+        """
         positive = sorted({lam for lam in self.lams if lam})
         temperatures = range(max(1, len(self.temperatures)))
         return [LambdaSetting(0.0), *(LambdaSetting(lam, k) for k in temperatures for lam in positive)]
@@ -117,7 +120,9 @@ def lambda_sweep(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> LambdaSweepResult:
-    """Score a trained model at every λ; writes `lambda.json` and the predictions at the fixed λ to a new folder.
+    """Score a trained model at every λ.
+
+    Writes `lambda.json` and the predictions at the fixed λ to a new folder.
 
     Args:
         model: Model, as for `evaluate_run`.
@@ -187,7 +192,10 @@ def lambda_sweep(
 
 
 def _selection_target(target: EvalTarget, split: str, progress: Progress) -> EvalTarget:
-    """Return the split on which λ is chosen; it must not contain scored images, or the choice would be optimistic."""
+    """Return the split on which λ is chosen.
+
+    It must not contain scored images, or the choice would be optimistic.
+    """
     selection = target.on_split(split)
     scored = set(target.manifest.images)
     shared = sum(image in scored for image in set(selection.manifest.images))
@@ -208,7 +216,10 @@ def _selection_target(target: EvalTarget, split: str, progress: Progress) -> Eva
 def _run(
     target: EvalTarget, config: LambdaSweepConfig, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, Parts, dict[str, Any]]:
-    """Run the model over a split; returns predictions, the parts of the logits, and environment and architecture."""
+    """Run the model over a split.
+
+    Returns predictions, the parts of the logits, and environment and architecture.
+    """
     from mlrec.models.checkpoint import read_metadata
     from mlrec.training.prediction import predict_parts
 
@@ -228,7 +239,7 @@ def _added_name(head: str, config: LambdaSweepConfig) -> str:
 
 
 def _fixed_lam(facts: dict[str, Any]) -> float:
-    """Return the λ that is fixed in advance: that of training for CSRA, otherwise the paper's for the backbone."""
+    """Return the fixed λ: that of training for CSRA, otherwise the paper's for the backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]
@@ -307,7 +318,7 @@ def _by_size(
     fixed: LambdaSetting,
     resamples: int,
 ) -> list[SizeBin]:
-    """Return AP of average pooling, the fixed λ, and the maximum (or attention) only, by size and number of objects."""
+    """Return AP by size and number of objects: average pooling, fixed λ, maximum (or attention) only."""
     object_extents = extents(load_objects(target.dataset, target.manifest.split), target.manifest.labels)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
     groups = [image_of(sample) for sample in sample_ids]

@@ -107,7 +107,9 @@ def localize(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> Localization:
-    """Compare the heat maps of an evaluated model with the objects of the split; writes JSON and CSV to its folder.
+    """Compare the heat maps of an evaluated model with the objects of the split.
+
+    Writes JSON and CSV to its folder.
 
     Args:
         evaluation: Evaluation of the model.

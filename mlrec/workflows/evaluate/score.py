@@ -1,4 +1,4 @@
-"""`mlrec score`: score predictions of any origin against true labels, without torch and without a model."""
+"""`mlrec score`: score predictions of any origin against true labels, without torch."""
 
 from __future__ import annotations
 

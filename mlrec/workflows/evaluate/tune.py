@@ -86,7 +86,9 @@ def tune(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> TuneResult:
-    """Choose thresholds and calibrate a model; writes `thresholds.json` next to the model, used by `--tuned`.
+    """Choose thresholds and calibrate a model.
+
+    Writes `thresholds.json` next to the model, used by `--tuned`.
 
     If the predictions of the split are stored already, the model is not run.
 
@@ -162,7 +164,10 @@ def _tuned(
 
 
 def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progress) -> int:
-    """Warn if the split is the reported one or was trained on; returns how many of its samples were trained on."""
+    """Warn if the split is the reported one or was trained on.
+
+    Returns how many of its samples were trained on.
+    """
     name, split = target.manifest.name, target.manifest.split
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
@@ -183,7 +188,7 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progr
 def _predictions(
     target: EvalTarget, record: RunRecord | None, machine: RuntimeOptions | None, progress: Progress
 ) -> Predictions:
-    """Return stored predictions of the split, of the run or an evaluation, if they fit; otherwise compute them."""
+    """Return the stored predictions of the split if they fit; otherwise compute them."""
     folder, manifest = target.folder("eval"), target.manifest
     if record is not None and record.scored is not None and record.scored.digest == manifest.digest:
         file = target.model / directory.PREDICTIONS
@@ -216,7 +221,10 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str, progress: Progres
 
 
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the split itself; each fifth is scored by thresholds of the others."""
+    """Return metrics before and after tuning on the split itself.
+
+    Each fifth is scored by thresholds of the others.
+    """
     assert predictions.targets is not None
     predicted = np.zeros(predictions.logits.shape, dtype=np.bool_)
     calibrated = np.zeros(predictions.logits.shape)
@@ -263,7 +271,10 @@ def _threshold_report(
 
 
 def _folds(sample_ids: tuple[str, ...]) -> Iterator[NDArray[np.bool_]]:
-    """Yield the masks of five folds, or one per image if there are fewer; persons of one image are in one fold."""
+    """Yield the masks of five folds, or one per image if there are fewer.
+
+    Persons of one image are in one fold.
+    """
     image = numbered([sample.partition("#")[0] for sample in sample_ids])
     images = int(image.max()) + 1
     if images < 2:

@@ -1,4 +1,4 @@
-"""`mlrec eval --voc-server`: write an archive for the PASCAL VOC evaluation server, read it back and check it."""
+"""`mlrec eval --voc-server`: write and check an archive for the PASCAL VOC evaluation server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ KINDS = ("voc2007", "voc2012")
 
 
 def member(year: str, split: str, label: str) -> str:
-    """Return the file name of a class; comp2 is the competition that allows other training data (ImageNet)."""
+    """Return the file name of a class.
+
+    Comp2 is the competition that allows other training data (ImageNet).
+    """
     return f"results/{year}/Main/comp2_cls_{split}_{label}.txt"
 
 

@@ -94,7 +94,7 @@ def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> No
 
 
 def per_label(predictions: Predictions, metrics: Metrics) -> str:
-    """Return a CSV with one line per scored label: AP (empty if undefined), and numbers of positives and negatives."""
+    """Return a CSV with one line per scored label: AP and numbers of positives and negatives."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["label", "average_precision", "positives", "negatives", "unknown"])

@@ -24,7 +24,7 @@ def size_report(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> Table:
-    """Return AP by size and number of objects, from the stored predictions of runs; differences are to the first run.
+    """Return AP by size and number of objects, with differences to the first run.
 
     Runs that differ in the seed only are one method: its AP is their mean, and intervals resample seeds too.
 

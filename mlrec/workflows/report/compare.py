@@ -54,7 +54,9 @@ def compare_runs(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> list[Table]:
-    """Compare two methods, A − B, with paired bootstrap intervals; returns a table of metrics and one of labels.
+    """Compare two methods, A − B, with paired bootstrap intervals.
+
+    Returns a table of metrics and one of labels.
 
     Args:
         ours: Method A: folders of runs or evaluations, or files of scores as for `mlrec score`, one per seed.

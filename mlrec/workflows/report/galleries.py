@@ -1,4 +1,4 @@
-"""Galleries of a report: the hardest images and the annotations to review, with heat maps of the best model."""
+"""Galleries of a report: the hardest images and the annotations to review, with heat maps."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _Pictures:
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[PageGallery]:
-    """Return galleries of the hardest images and of the annotations to review, by the best run of each dataset.
+    """Return the hardest images and the annotations to review, by the best run of each dataset.
 
     Args:
         report: Report with the runs.
@@ -129,7 +129,10 @@ def _errors_of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) ->
 
 
 def _errors_by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[LikelyError]]:
-    """Return the annotations to review by label, the most likely errors first; with many labels, of those with most."""
+    """Return the annotations to review by label, the most likely errors first.
+
+    With many labels, of those with most.
+    """
     count = targets.shape[1]
     per_label = min(max(MOST // count, 1), PER_LABEL)
     errors: dict[int, list[LikelyError]] = {}

@@ -1,4 +1,4 @@
-"""`mlrec report --format html`: tables, figures, galleries of images, settings and environment of the runs."""
+"""`mlrec report --format html`: tables, figures, galleries, settings and environment of the runs."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def label_report(
     each: bool = False,
     intervals: bool = False,
 ) -> list[Table]:
-    """Return AP by label, one table per block of comparable runs with one column per method; arguments as `report`."""
+    """Return AP by label, one table per block of comparable runs; arguments as in `report`."""
     report_of_runs = report(runs, root=root, conventions=conventions, labels=labels, each=each)
     if not intervals:
         return label_tables(report_of_runs.rows)
@@ -202,7 +202,7 @@ def _intervals(rows: Sequence[Result], runs: Sequence[Run], labels: Sequence[str
 
 
 def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:
-    """Return the bounds of the metrics of a row, by bootstrap over images, and over seeds if it has several."""
+    """Return the bounds of the metrics of a row, by bootstrap over images (and seeds, if several)."""
     logits, targets, options = _stored(row, runs, labels)
     bounds: dict[str, tuple[float, float] | None] = {}
     for name, interval in metric_intervals(logits, targets, **options).items():
@@ -244,7 +244,10 @@ def lambda_rows(result: Result) -> Iterator[MethodSweeps]:
 
 
 def _fixed_gain(stored: Sequence[StoredSweep]) -> Gain | None:
-    """Return the gain of the fixed λ over λ = 0; over several seeds it is computed from the stored predictions."""
+    """Return the gain of the fixed λ over λ = 0.
+
+    Over several seeds it is computed from the stored predictions.
+    """
     _, first_folder, sweep = stored[0]
     if len(stored) == 1:
         return sweep.fixed_gain
