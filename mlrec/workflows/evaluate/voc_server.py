@@ -22,7 +22,7 @@ KINDS = ("voc2007", "voc2012")
 def member(year: str, split: str, label: str) -> str:
     """Return the file name of a class.
 
-    Comp2 is the competition that allows other training data (ImageNet).
+    The competition `comp2` allows other training data (ImageNet).
     """
     return f"results/{year}/Main/comp2_cls_{split}_{label}.txt"
 

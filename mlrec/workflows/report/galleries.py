@@ -131,7 +131,7 @@ def _errors_of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) ->
 def _errors_by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[LikelyError]]:
     """Return the annotations to review by label, the most likely errors first.
 
-    With many labels, of those with most.
+    With many labels, only the labels with the most likely errors are included.
     """
     count = targets.shape[1]
     per_label = min(max(MOST // count, 1), PER_LABEL)

@@ -112,11 +112,11 @@ def test_ap_by_size_needs_annotated_objects(tmp_path: Path, run: Run) -> None:
     dataset = prepare("shapes", tmp_path / "shapes", out=tmp_path / "data")
     trained = run_with(dataset.path, head="average")
     found = lambda_sweep(trained.path, LambdaSweepConfig([0.0], by_size=True, resamples=20), machine=HERE)
-    assert len(found.strata) == 7
-    assert sum(s.pairs for s in found.strata if s.kind == "size") == trained.metrics().counts["positives"]
+    assert len(found.size_bins) == 7
+    assert sum(s.pairs for s in found.size_bins if s.kind == "size") == trained.metrics().counts["positives"]
     few = [label for label, value in trained.metrics().average_precision.items() if value is not None][:2]
     alone = lambda_sweep(trained.path, LambdaSweepConfig([0.0], by_size=True, resamples=0), labels=few, machine=HERE)
-    assert max(s.labels for s in alone.strata) <= 2
+    assert max(s.labels for s in alone.size_bins) <= 2
     csra = run_with(dataset.path, head="csra")
     table = size_report([trained.path, csra.path], resamples=100)
     assert [column.block or column.title for column in table.columns][3:5] == [
@@ -124,7 +124,7 @@ def test_ap_by_size_needs_annotated_objects(tmp_path: Path, run: Run) -> None:
         table.columns[4].block,
     ]
     assert "CSRA" in table.columns[4].block
-    assert [row.cells[3] for row in table.rows] == [s.mAP[0] for s in found.strata]
+    assert [row.cells[3] for row in table.rows] == [s.mAP[0] for s in found.size_bins]
     seeds = size_report([trained.path, csra.path, run_with(dataset.path, head="csra", seed=1).path], resamples=100)
     assert [column.key for column in seeds.columns] == [column.key for column in table.columns]
     assert "n = 1" not in seeds.footnotes[-1]
