@@ -1,4 +1,4 @@
-"""AP by label: one column per method, one table per block of comparable rows, optionally with intervals."""
+"""AP by label: one column per method, one table per block of comparable rows."""
 
 from __future__ import annotations
 

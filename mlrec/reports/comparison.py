@@ -1,4 +1,4 @@
-"""`Comparison`: paired bootstrap comparison of two methods on the same samples, by metric and by label."""
+"""`Comparison`: paired bootstrap comparison of two methods, by metric and by label."""
 
 from __future__ import annotations
 

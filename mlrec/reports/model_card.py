@@ -1,4 +1,4 @@
-"""Model card of an exported bundle: model, input and output, metrics, and how to run it with and without mlrec."""
+"""Model card of an exported bundle: model, input and output, metrics, and usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Result`: metrics and settings of a finished run, or of several runs that differ in the seed only, for tables."""
+"""`Result`: metrics and settings of a run, or of several runs that differ in the seed only."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:
-    """Combine results that differ in the seed only: means of the metrics, standard deviation of mAP, all names.
+    """Combine results that differ in the seed only: means of metrics, standard deviation of mAP.
 
     A second run with the same seed is not another seed, so it becomes a row of its own.
     """

@@ -1,4 +1,7 @@
-"""Finished runs as one table in the form of the paper; results that are not comparable are in separate groups."""
+"""Finished runs as one table in the form of the paper.
+
+Results that are not comparable are in separate groups.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 
 
 def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
-    """Return a table with one row per result, grouped by comparable results; the best of each group is marked.
+    """Return a table with one row per result, in groups of comparable results with the best marked.
 
     Args:
         results: Results of runs.

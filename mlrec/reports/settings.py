@@ -1,4 +1,4 @@
-"""Settings of a run besides its method: differences between two runs, and between a run and the paper's recipe."""
+"""Settings of a run besides its method: differences to other runs and to the paper's recipe."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def _plain(value: Any) -> Any:
 
 
 def setting_text(key: str, value: object) -> str:
-    """Return a value in words; of an absolute path only the name, because folders are specific to a machine.
+    """Return a value in words; of an absolute path only the name.
 
     Example:
         >>> setting_text("ema", True), setting_text("crop_scale", [0.7, 1.0]), setting_text("lr", 0.1)

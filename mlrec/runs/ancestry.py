@@ -1,4 +1,4 @@
-"""The lineage of stored models and runs: followed over any number of runs that started from each other."""
+"""Lineage of stored models and runs, followed over runs that started from each other."""
 
 from __future__ import annotations
 
@@ -18,15 +18,24 @@ METADATA_KEY = "mlrec"  # of a model file; see `models.checkpoint`
 
 
 def training_of(train: SplitRecord, run: str = "") -> Training:
-    """The training on a split, as a lineage lists it."""
+    """Return the lineage entry of a training.
+
+    Args:
+        train: Training split.
+        run: Name of the run.
+    """
     return Training(train.dataset, train.kind, train.split, train.samples, train.digest, run)
 
 
 def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineage:
-    """The lineage of the weights that a run started from.
+    """Return the lineage of the weights that a run started from.
 
-    A record of an earlier version has none: it is then found again by the run's settings. What it started from may be
-    gone or have been replaced since; only then is the lineage unknown.
+    Records of earlier versions have no lineage; it is then inferred from the settings of the run, and unknown if the
+    model that the run started from is missing or was replaced.
+
+    Args:
+        record: Record of the run.
+        seen: Folders that were visited already, so that runs that name each other are not followed forever.
     """
     if record.lineage is not None:
         return record.lineage
@@ -43,32 +52,36 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
 
 
 def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | None:
-    """The lineage of a model of mlrec, its own training included; None if `source` is no such model or says nothing.
+    """Return the lineage of a model of mlrec, including its own training; None if it has none.
 
     Args:
-        source: A run folder, an imported folder or a model file.
-        seen: Folders on the way here: runs that name each other are not followed for ever.
+        source: Run folder, folder of an imported model, or model file.
+        seen: Folders that were visited already.
     """
-    folder = source if source.is_dir() else source.parent
-    file = source / directory.MODEL if source.is_dir() else source
-    own = source.is_dir() or source.name in (directory.MODEL, directory.BEST)
+    folder, file, own = source.parent, source, source.name in (directory.MODEL, directory.BEST)
+    if source.is_dir():
+        folder, file, own = source, source / directory.MODEL, True
     has_record = own and (folder / directory.RECORD).is_file()
     stored = _stored(file)
+    if stored is not None and has_record:
+        return _with_run_name(stored, folder.name)
     if stored is not None:
-        return _named(stored, folder.name) if has_record else stored
-    place = folder.resolve()
-    if not has_record or place in seen:
+        return stored
+    resolved = folder.resolve()
+    if not has_record or resolved in seen:
         return None
     try:
         record = RunRecord.load(folder)
     except RunError:
         return None
-    before = lineage_of(record, seen | {place})
-    return before if record.train is None else before.followed_by(training_of(record.train, folder.name))
+    before = lineage_of(record, seen | {resolved})
+    if record.train is None:
+        return before
+    return before.followed_by(training_of(record.train, folder.name))
 
 
-def _named(lineage: Lineage, run: str) -> Lineage:
-    """The lineage of a run's model with the run's name: a model file does not know it."""
+def _with_run_name(lineage: Lineage, run: str) -> Lineage:
+    """Add the name of the run to the last training; a model file does not contain it."""
     if not lineage.trainings:
         return lineage
     *before, last = lineage.trainings
@@ -76,7 +89,7 @@ def _named(lineage: Lineage, run: str) -> Lineage:
 
 
 def _stored(file: Path) -> Lineage | None:
-    """The lineage in a model file; the weights are not read."""
+    """Read the lineage in a model file, without its weights."""
     if not file.is_file():
         return None
     try:

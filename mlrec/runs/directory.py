@@ -1,4 +1,4 @@
-"""A run's folder: the names of its files, who may write in it, and where runs are found."""
+"""Folder of a run: names of its files, creation, and the lock for writing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,19 @@ RESUME = "last.pt"
 RESUME_PREVIOUS = "last.prev.pt"
 CURVES = "curves.png"
 LOCK = ".lock"
-FIRST = (CONFIG, RESUME)  # written before the record: a run that has one can be gone on with
+FIRST = (CONFIG, RESUME)  # files that are written before the record
 
 
 def new_run(out: Path, name: str | None, stem: str) -> Path:
-    """Create and return an empty run folder: `out/name`, or `out/STEM-1`, `-2`, ... when no name is given.
+    """Create and return an empty run folder.
+
+    Args:
+        out: Folder of runs.
+        name: Name of the run folder; by default `STEM-1`, `STEM-2`, ...
+        stem: Stem of the default name.
 
     Raises:
-        RunError: `name` is taken.
+        RunError: A folder with this name exists.
     """
     out.mkdir(parents=True, exist_ok=True)
     if name is not None:
@@ -51,27 +56,29 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Nothing lies at `path`, or no more than a run leaves that was killed before it had a record.
+    """Check that `path` is free, or has only a run that was killed before it had a record.
 
     Raises:
-        RunError: something else does.
+        RunError: The path exists.
     """
     if os.path.lexists(path) and not only_begun(path):
         raise RunError(f"{printable(path)}: exists already; choose another --name, or --resume it")
 
 
 def only_begun(path: Path) -> bool:
-    """Whether `path` holds what a run leaves that was killed before it had a record, and no more."""
-    held = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    return LOCK in held and all(name.startswith(".") or name in FIRST for name in held)
+    """Return whether `path` contains only the files of a run that was killed before it had a record."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return LOCK in names and all(name.startswith(".") or name in FIRST for name in names)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the folder for writing; the kernel lets go when the process ends, however it ends.
+    """Lock a run folder for writing; the kernel releases the lock when the process ends.
 
     Raises:
-        RunError: another process holds it; names its pid, host and start.
+        RunError: Another process has the lock; the message names its pid, host and start.
     """
     path.mkdir(parents=True, exist_ok=True)
     lock = path / LOCK
@@ -83,7 +90,7 @@ def locked(path: Path) -> Iterator[None]:
             holder = printable(stream.read().strip())
             raise RunError(f"{printable(path)}: is in use by {holder}; choose another --out or --name") from error
         except OSError:
-            pass  # a file system without locks: nothing to hold
+            pass  # the file system has no locks
         stream.truncate(0)
         holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
         with writing(lock, len(holder)):

@@ -1,4 +1,4 @@
-"""What `mlrec eval` left beside a model that was not trained here: for tables as good as a finished run."""
+"""Evaluations of models that were not trained here; tables treat them like finished runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = "eval.json"
 
 
 class _EvaluationRecord(msgspec.Struct, frozen=True):
-    """`eval.json`; without `config`, or with `lam_at_test`, its numbers are not those of the model as it is."""
+    """Content of `eval.json`; with `lam_at_test`, its metrics are not those of the stored model."""
 
     model: str
     scored: SplitRecord
@@ -31,36 +31,47 @@ class _EvaluationRecord(msgspec.Struct, frozen=True):
 
 
 def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
-    """The evaluation that `folder` is, or those below it, an imported model or a folder of such, in order of path.
+    """Return the evaluation in `folder`, or all evaluations below it, in order of path.
 
-    Those below a run are left out: it stands for itself. Evaluations with λ at test time are taken if `lam_at_test`.
+    Evaluations in the folder of a run are left out, because the run has its own metrics.
+
+    Args:
+        folder: Folder of an evaluation, of an imported model, or of several imported models.
+        lam_at_test: Include evaluations with λ at test time.
     """
     if (folder / FILE).is_file():
         files = [folder / FILE]
     else:
         below = [*folder.glob(f"*/{FILE}"), *folder.glob(f"*/*/{FILE}")]
         files = [file for file in sorted(below) if not (file.parent.parent / directory.RECORD).is_file()]
-    return [run for file in files if (run := _as_run(file, lam_at_test)) is not None]
+    runs = [_as_run(file, lam_at_test) for file in files]
+    return [run for run in runs if run is not None]
 
 
 def _as_run(file: Path, lam_at_test: bool) -> Run | None:
-    found = read_own_json(file, _EvaluationRecord, RunError, "evaluate the model again")
-    if found.config is None or (found.lam_at_test and not lam_at_test):
+    """Return an evaluation as a finished run; None if its metrics are not those of the stored model."""
+    evaluation = read_own_json(file, _EvaluationRecord, RunError, "evaluate the model again")
+    if evaluation.config is None or (evaluation.lam_at_test and not lam_at_test):
         return None
-    folder, beside = file.parent, file.parent.parent
-    model = beside if (beside / MODEL_FILE).is_file() else Path(found.model)
-    trained = found.lineage or lineage_at(model) or unknown_lineage(model.name)
-    before = msgspec.structs.replace(trained, trainings=trained.trainings[:-1])
-    last = trained.trainings[-1] if trained.trainings else None
+    model = Path(evaluation.model)
+    if (file.parent.parent / MODEL_FILE).is_file():  # the folder may have been moved since the evaluation
+        model = file.parent.parent
+    lineage = evaluation.lineage or lineage_at(model) or unknown_lineage(model.name)
+    train = None
+    if lineage.trainings:
+        *before, last = lineage.trainings
+        train = SplitRecord(last.dataset, last.kind, last.split, last.samples, last.digest)
+        lineage = msgspec.structs.replace(lineage, trainings=tuple(before))
+    backbone = str(evaluation.config.get("backbone", ""))
     record = RunRecord(
         name=model.name,
         status="finished",
-        config=current_keys(found.config),
-        scored=found.scored,
-        train=None if last is None else SplitRecord(last.dataset, last.kind, last.split, last.samples, last.digest),
-        lineage=before,
-        model={"backbone": str(found.config.get("backbone", "")).partition(".")[0]},  # its weights are not the tag's
-        environment=found.environment,
-        warnings=found.warnings,
+        config=current_keys(evaluation.config),
+        scored=evaluation.scored,
+        train=train,
+        lineage=lineage,
+        model={"backbone": backbone.partition(".")[0]},  # without the tag: the weights were trained further
+        environment=evaluation.environment,
+        warnings=evaluation.warnings,
     )
-    return Run(folder, record, model)
+    return Run(file.parent, record, model)

@@ -1,4 +1,7 @@
-"""`log.jsonl`: what happened in a run, one JSON object a line; it only grows, except when a run is resumed."""
+"""`log.jsonl`: events of a run, one JSON object per line.
+
+Lines are removed only when a run is resumed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,13 @@ class _ScoredEntry(msgspec.Struct, tag_field="event", tag="scored"):
 
 
 def append(folder: Path, event: str, **values: Any) -> None:
-    """Add a line: `event` is "steps", "epoch" or "scored"."""
+    """Append an event to the log of a run.
+
+    Args:
+        folder: Run folder.
+        event: "steps", "epoch" or "scored".
+        values: Values of the event.
+    """
     path, line = folder / directory.LOG, json.dumps({"event": event, **values}, allow_nan=False) + "\n"
     with writing(path, len(line)), path.open("a", encoding="utf-8", newline="\n") as stream:
         stream.write(line)
@@ -47,14 +56,15 @@ def finite_or_none(value: float) -> float | None:
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
-    """All lines; one cut short by a kill is left out.
+    """Return all events of a run; a last line that is incomplete is skipped.
 
     Raises:
-        RunError: a line is not what training writes.
+        RunError: A line was not written by training.
     """
     path = folder / directory.LOG
-    lines = read_bytes(path, RunError).split(b"\n")[:-1] if path.is_file() else []
-    return [_entry(line, path) for line in lines]
+    if not path.is_file():
+        return []
+    return [_entry(line, path) for line in read_bytes(path, RunError).split(b"\n")[:-1]]
 
 
 def _entry(line: bytes, path: Path) -> dict[str, Any]:
@@ -62,11 +72,11 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
         entry = msgspec.json.decode(line, type=dict[str, Any])
         msgspec.convert(entry, _StepsEntry | _EpochEntry | _ScoredEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{printable(path)}: {printable(error)}; not a log that training wrote") from error
+        raise RunError(f"{printable(path)}: {printable(error)}; not written by mlrec train") from error
     return entry
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Drop what a resumed run is going to do again: everything after `step`, and the end of an epoch at it."""
+    """Remove what a resumed run will do again: events after `step`, and the end of an epoch at `step`."""
     kept = [e for e in entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / directory.LOG, "".join(json.dumps(entry) + "\n" for entry in kept))

@@ -1,4 +1,4 @@
-"""`RunRecord`: what a run was and what came of it; `run.json` in its folder, final when it says `finished`."""
+"""`RunRecord`: settings, data, environment and status of a run, stored as `run.json` in its folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ Status = Literal["running", "interrupted", "failed", "finished"]
 
 
 class SplitRecord(msgspec.Struct, frozen=True):
-    """A split that a run used: where it lies, how many samples, and the digest of its manifest."""
+    """A split that a run used.
+
+    Attributes:
+        dataset, kind, split: Names of dataset, kind of dataset and split.
+        samples: Number of samples.
+        digest: Digest of the manifest.
+        path: Folder of the dataset.
+    """
 
     dataset: str
     kind: str
@@ -33,19 +40,25 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about a run but its arrays.
+    """Everything about a run except its arrays.
 
     Attributes:
-        config: every key of `Config`; `sources` says where each value came from; `recipe` names the recipe used.
-        command: the command line, as typed.
-        train, scored: the splits trained on and scored.
+        name: Name of the run.
+        status: "running", "interrupted", "failed" or "finished".
+        config: Values of all keys of `Config`.
+        sources: Origin of each value.
+        recipe: Name of the recipe.
+        command: Command line, as typed.
+        started, finished: Times in ISO format.
+        train, scored: Splits for training and scoring.
         model: `backbone` with the tag of its weights, `parameters`, `head_parameters`, `input_size`, ...
-        environment: versions, device, threads, precision: whatever a reader needs to repeat the numbers.
-        seconds: by part ("train", "eval", "features").
-        notes: what every table must say beside the numbers ("frozen, no augmentation").
-        best: epoch, split and mAP of the best epoch, where one was looked for.
-        lineage: Where the starting weights come from; None in records of earlier versions, see `ancestry.lineage_of`.
-        warnings: one line a kind.
+        environment: Versions, device, threads, precision and whatever else is needed to reproduce the metrics.
+        seconds: Seconds by part ("train", "eval", "features").
+        notes: Footnotes that every table must have ("frozen, no augmentation").
+        best: Epoch, split and mAP of the best epoch, if it was searched for.
+        lineage: Origin of the starting weights; None in records of earlier versions, see `ancestry.lineage_of`.
+        warnings: Warnings, one line per kind.
+        format: Name and version of the file format.
     """
 
     name: str
@@ -68,7 +81,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     format: str = FORMAT
 
     def save(self, path: Path) -> None:
-        """Write `run.json` into the run folder `path`, whole or not at all."""
+        """Write `run.json` atomically into the run folder `path`."""
         write_json(path / directory.RECORD, msgspec.to_builtins(self))
 
     @classmethod
@@ -76,12 +89,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Read `run.json` of the run folder `path`.
 
         Raises:
-            RunError: there is none, or it is not ours.
+            RunError: The file is missing or has another format.
         """
         file = Path(path) / directory.RECORD
         if not file.is_file():
-            raise RunError(f"{printable(path)}: no run here (no {directory.RECORD}); give the folder of a run")
-        record = read_own_json(file, cls, RunError, "not a record that this version wrote")
+            raise RunError(f"{printable(path)}: no run here (no {directory.RECORD}); name the folder of a run")
+        record = read_own_json(file, cls, RunError, "not written by this version")
         return msgspec.structs.replace(
             record, config=current_keys(record.config), sources=current_names(record.sources)
         )
@@ -89,10 +102,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or unfinished run: its folder and its record; arrays are read when asked for.
+    """A run, finished or not; arrays are read on demand.
 
     Attributes:
-        model: where its model lies; None: in its folder.
+        path: Folder of the run.
+        record: Record of the run.
+        model: Folder or file of its model; None if the model is in the folder of the run.
     """
 
     path: Path
@@ -101,35 +116,39 @@ class Run:
 
     @property
     def name(self) -> str:
-        """As tables call it: the folder's name, or the model's."""
+        """Name for tables: that of the model, or of the folder."""
         return (self.model or self.path).name
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
-        """Open the run folder `path`; raises RunError where there is none."""
+        """Open the run folder `path`.
+
+        Raises:
+            RunError: There is no run.
+        """
         return cls(Path(path), RunRecord.load(path))
 
     def metrics(self) -> Metrics:
-        """What `metrics.json` holds."""
+        """Read `metrics.json`."""
         return Metrics.load(self.path / directory.METRICS)
 
     def predictions(self) -> Predictions:
-        """What `predictions.npz` holds."""
+        """Read `predictions.npz`."""
         return Predictions.load(self.path / directory.PREDICTIONS)
 
 
 def finished_runs(root: Path | str = "runs") -> list[Run]:
-    """All finished runs in folders directly under `root` or one level below, in order of their start."""
+    """Return all finished runs in `root` and its folders, in the order of their start."""
     files: Sequence[Path] = [*Path(root).glob(f"*/{directory.RECORD}"), *Path(root).glob(f"*/*/{directory.RECORD}")]
     runs = [Run.load(file.parent) for file in files]
     return sorted((run for run in runs if run.record.status == "finished"), key=lambda r: (r.record.started, r.path))
 
 
 def latest_run(root: Path | str = "runs") -> Run:
-    """The run under `root` that finished last.
+    """Return the run under `root` that finished last.
 
     Raises:
-        RunError: there is none.
+        RunError: There is no finished run.
     """
     runs = finished_runs(root)
     if not runs:

@@ -1,4 +1,4 @@
-"""`sweep.json`: how the runs in the folder of a sweep belong together. Their progress is in the run folders."""
+"""`sweep.json`: the runs of a sweep and their settings. Their progress is in the run folders."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SweepFile(msgspec.Struct, frozen=True):
 
 
 def without_tuning(runs: Iterable[Run]) -> list[Run]:
-    """Leave out runs that only chose a value for others, according to the `sweep.json` next to them."""
+    """Leave out runs that only chose a value for others, according to the `sweep.json` of their sweep."""
     runs = list(runs)
     tuning = {
         folder / entry.name

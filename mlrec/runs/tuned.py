@@ -1,4 +1,4 @@
-"""`Tuned`: thresholds and calibration of a model's labels, and where they come from; `thresholds.json`."""
+"""`Tuned`: thresholds and calibration of the labels of a model, stored as `thresholds.json`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FORMAT = "mlrec-thresholds/1"
 
 
 class TunedLabel(msgspec.Struct, frozen=True):
-    """What holds for one label.
+    """Threshold and calibration of one label.
 
     Attributes:
-        threshold: a logit; said at or above it, never where None.
-        slope, offset: calibrated logit = slope · logit + offset.
-        positives: samples it was tuned on that show it.
-        own: whether threshold and slope are its own, or those of all labels.
+        threshold: Logit at or above which the label is predicted; None if it is never predicted.
+        slope, offset: Calibrated logit = slope · logit + offset.
+        positives: Number of positives that it was tuned on.
+        own: Whether threshold and slope belong to this label, or are common to all labels.
     """
 
     threshold: float | None
@@ -40,9 +40,11 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """Thresholds and calibration by label.
 
     Attributes:
-        target: what the thresholds are best for, in words.
-        dataset, split, samples, digest: what they were chosen on.
-        trained_on: how many of those samples the model was trained on.
+        target: Metric that was maximised, in words.
+        dataset, split, samples, digest: Data that the thresholds were chosen on.
+        labels: Threshold and calibration by label.
+        trained_on: Number of these samples that the model was trained on.
+        format: Name and version of the file format.
     """
 
     target: str
@@ -55,7 +57,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     format: str = FORMAT
 
     def save(self, model: Path) -> Path:
-        """Write the file beside the model, whole or not at all, and return where that is."""
+        """Write the file atomically next to the model, and return its path."""
         file = tuned_file(model)
         write_json(file, msgspec.to_builtins(self))
         return file
@@ -65,21 +67,24 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         """Read the thresholds of a model.
 
         Raises:
-            RunError: there is none, or it is not ours.
+            RunError: The file is missing or has another format.
         """
         path, file = Path(model), tuned_file(model)
         if not file.is_file():
-            raise RunError(f"{printable(path)}: has no tuned thresholds; make them with mlrec tune {printable(path)}")
+            raise RunError(f"{printable(path)}: has no tuned thresholds; run mlrec tune {printable(path)}")
         tuned = read_own_json(file, cls, RunError, "tune again")
         if tuned.format != FORMAT or not all(label.slope > 0 for label in tuned.labels.values()):
-            raise RunError(f"{printable(file)}: not thresholds that this version wrote ({FORMAT}); tune again")
+            raise RunError(f"{printable(file)}: not written by this version ({FORMAT}); run mlrec tune again")
         return tuned
 
     def ordered(self, labels: Sequence[str]) -> Tuned:
-        """The same with the labels in another order.
+        """Return the same thresholds with the labels in another order.
+
+        Args:
+            labels: Labels in the new order.
 
         Raises:
-            RunError: they are for other labels.
+            RunError: The thresholds are for other labels.
         """
         try:
             order = label_order(tuple(self.labels), tuple(labels))
@@ -90,29 +95,40 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """(C,) logits, infinite for a label that is never said."""
+        """Thresholds (C,) on logits; infinite for a label that is never predicted."""
         return np.array([np.inf if tuned.threshold is None else tuned.threshold for tuned in self.labels.values()])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(C,) the thresholds on calibrated probabilities, infinite for a label that is never said."""
+        """Thresholds (C,) on calibrated probabilities; infinite for a label that is never predicted."""
         cut = self.calibrated(self.thresholds)
         return np.where(np.isinf(cut), np.inf, probabilities_of(cut))
 
     def calibrated(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Calibrated logits (..., C)."""
+        """Return calibrated logits.
+
+        Args:
+            logits: Logits (..., C) in the order of the labels.
+        """
         slopes = np.array([tuned.slope for tuned in self.labels.values()])
         offsets = np.array([tuned.offset for tuned in self.labels.values()])
         return np.asarray(slopes * logits.astype(np.float64) + offsets)
 
     def in_words(self) -> str:
-        """What follows the word threshold at the foot of a table."""
+        """Return target and data in words, to follow the word "thresholds" in a footnote."""
         return f"tuned for {self.target} on {self.dataset} {self.split} ({counted(self.samples, 'sample')})"
 
 
 def tuned_file(model: Path | str) -> Path:
-    """Where a model's thresholds lie: in its folder; another file than the folder's own model has a file of its own."""
+    """Return the file of the thresholds of a model: in its folder, or next to its file.
+
+    Example:
+        >>> str(tuned_file("models/other.safetensors"))
+        'models/other.thresholds.json'
+    """
     path = Path(model)
     if path.is_dir():
         return path / THRESHOLDS
-    return path.with_name(THRESHOLDS if path.stem == Path(MODEL_FILE).stem else f"{path.stem}.{THRESHOLDS}")
+    if path.stem == Path(MODEL_FILE).stem:  # the model of the folder
+        return path.with_name(THRESHOLDS)
+    return path.with_name(f"{path.stem}.{THRESHOLDS}")

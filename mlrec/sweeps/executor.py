@@ -135,7 +135,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return the tuned values with the highest mAP on held-out data, the first of equals, by a setting's words.
+        """Return the tuned values with the highest mAP on held-out data, by a setting's words.
 
         Raises:
             RunError: All tuning trials of a setting failed.
@@ -202,7 +202,9 @@ class SweepExecutor:
         if record is None or record.status != "finished":
             return -1.0
         value = result_of(Run(run, record), labels=self.labels).values["mAP"]
-        return -1.0 if value is None else value
+        if value is None:
+            return -1.0
+        return value
 
 
 class WorkerPool:
@@ -304,4 +306,6 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return "inf" if isinstance(value, float) and math.isinf(value) else value
+    if isinstance(value, float) and math.isinf(value):
+        return "inf"
+    return value

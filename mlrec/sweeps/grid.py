@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +60,9 @@ class Trial:
     def words(self) -> str:
         """Description for tables and messages."""
         text = " · ".join(part for part in (self.label, in_words(self.values)) if part)
-        return f"{text} (tuning)" if self.stage == "tune" else text or self.name
+        if self.stage == "tune":
+            return f"{text} (tuning)"
+        return text or self.name
 
 
 def axis_values(key: str, text: str) -> list[Any]:
@@ -115,10 +116,14 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
 
 
 def check_texts(texts: Mapping[str, str], source: str) -> None:
-    """Check every value of texts as typed, also of those that a flag replaces; `source` is what an error calls them.
+    """Check all values as typed, also those that a flag replaces.
+
+    Args:
+        texts: Values by key.
+        source: Name of their origin in error messages.
 
     Raises:
-        ConfigError: an unknown key, or a value that does not fit.
+        ConfigError: A key is unknown, or a value is invalid.
     """
     fixed, axes = split_axes(texts)
     for key, values in {**{key: [value] for key, value in fixed.items()}, **axes}.items():
@@ -145,11 +150,16 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a value as `on`, `0.1` or `1+inf`."""
+    """Return a value in words.
+
+    Example:
+        >>> shown(True), shown(0.1), shown([1.0, float("inf")])
+        ('on', '0.1', '1+inf')
+    """
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):
         return "+".join(map(shown, value))
     if isinstance(value, float):
-        return "inf" if math.isinf(value) else f"{value:g}"
+        return f"{value:g}"
     return str(value)

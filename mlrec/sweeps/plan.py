@@ -146,32 +146,26 @@ def plan_sweep(
         check_name(name)
     layers: dict[str, Any] = {"file": file, "recipe": recipe, "data_root": Path(data_root)}
     fixed, axes = split_axes(flags)
-    tune_axes = _tune_axes(tune or {})
-    named = studies.Study("")
+    definition = studies.Study("")
     if study is not None:
-        studies.check(study)
-        csra = {**studies.DEFAULTS[study], **fixed, "head": "csra"}
-        named = studies.study(study, resolve_plan(csra, SILENT, **layers).config)
-    seeds = seeds or axes.pop("seed", None) or (studies.SEEDS if study else [fixed.get("seed", 0)])
-    axes = {key: list(values) for key, values in {**named.axes, **axes}.items()}
-    tune_axes = tune_axes or {key: list(values) for key, values in named.tune.items()}
-    if not (axes or study or tune_axes or folds) and len(seeds) < 2:
-        raise UsageError("nothing to sweep over: give several values for a key, such as --lam 0,0.1,0.2")
-    if tune_axes and folds is not None:
-        raise UsageError("--tune excludes --folds: it holds out a part of the training split itself; use --seeds")
+        definition = _study(study, fixed, layers)
+    seeds = seeds or axes.pop("seed", None) or _default_seeds(study, fixed)
+    axes = _lists({**definition.axes, **axes})
+    tune_axes = _tune_axes(tune or {}) or _lists(definition.tune)
+    _check_axes(axes, tune_axes, seeds, study, folds)
     if trials is not None:
         _check_search(trials, axes, study, bool(tune_axes or folds or len(seeds) > 1))
-    base = resolve_plan({**named.defaults, **fixed}, progress, **layers)
+    base = resolve_plan({**definition.defaults, **fixed}, progress, **layers)
     splits, pool = _splits(base, folds, progress)
     swept = [*axes, *tune_axes]
     plan = SweepPlan(
-        title=named.title or f"Sweep over {', '.join(swept) or 'seeds'}",
-        notes=tuple(named.notes),
+        title=definition.title or f"Sweep over {', '.join(swept) or 'seeds'}",
+        notes=tuple(definition.notes),
         folder=Path(out) / (name or study or "-".join(["sweep", *swept])),
         base=base,
         file=file,
         recipe=recipe,
-        settings=_settings(named, fixed, axes if trials is None else {}, base),
+        settings=_settings(definition, fixed, axes if trials is None else {}, base),
         axes=axes,
         tune=tune_axes,
         seeds=tuple(seeds),
@@ -188,6 +182,23 @@ def plan_sweep(
     return replace(plan, tuning=tuple(plan.tuning_trials(held_out)))
 
 
+def _study(name: str, fixed: Mapping[str, Any], layers: Mapping[str, Any]) -> studies.Study:
+    """Return a study with the user's flags."""
+    studies.check(name)
+    csra = {**studies.DEFAULTS[name], **fixed, "head": "csra"}
+    return studies.study(name, resolve_plan(csra, SILENT, **layers).config)
+
+
+def _default_seeds(study: str | None, fixed: Mapping[str, Any]) -> Sequence[int]:
+    if study is not None:
+        return studies.SEEDS
+    return [fixed.get("seed", 0)]
+
+
+def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    return {key: list(values) for key, values in axes.items()}
+
+
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
@@ -195,8 +206,18 @@ def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
+def _check_axes(
+    axes: Mapping[str, Any], tune_axes: Mapping[str, Any], seeds: Sequence[int], study: str | None, folds: int | None
+) -> None:
+    """Raise UsageError if there is nothing to sweep over, or if tuning is combined with folds."""
+    if not (axes or study or tune_axes or folds) and len(seeds) < 2:
+        raise UsageError("nothing to sweep over: give several values for a key, such as --lam 0,0.1,0.2")
+    if tune_axes and folds is not None:
+        raise UsageError("--tune excludes --folds: it holds out a part of the training split itself; use --seeds")
+
+
 def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | None, repeated: bool) -> None:
-    """Refuse what a search cannot do."""
+    """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError("--trials N searches over values such as --lr 0.0001,0.1; no study, tuning, folds or seeds")
     for key, values in axes.items():

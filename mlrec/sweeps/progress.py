@@ -1,4 +1,4 @@
-"""Progress of a sweep: the states of its trials, read from run folders and queue, and how long the rest takes."""
+"""Progress of a sweep: the states of its trials and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ ROWS = 15  # of the live table
 TAIL = 4096  # bytes of a log that hold its last lines
 
 
+Status = Literal["waiting", "running", "interrupted", "failed", "finished"]
+
+
 @dataclass(frozen=True)
 class TrialState:
-    """A trial at a moment.
+    """State of a trial at a point in time.
 
     Attributes:
         detail: Epoch and loss of a running trial.
@@ -41,7 +44,7 @@ class TrialState:
     """
 
     trial: Trial
-    status: Literal["waiting", "running", "interrupted", "failed", "finished"]
+    status: Status
     detail: str = ""
     error: str = ""
     failures: int = 0
@@ -65,13 +68,17 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
     if attempts.status == "running" or is_claimed(folder, trial.name):
         return TrialState(trial, "running", detail=_place(run, record))
     if attempts.failures:
-        status: Literal["waiting", "failed"] = "waiting" if attempts.status == "waiting" else "failed"
+        status: Status = "failed"
+        if attempts.status == "waiting":
+            status = "waiting"
         return TrialState(trial, status, error=attempts.error, failures=attempts.failures, log=log)
-    return TrialState(trial, "waiting" if record is None else "interrupted")
+    if record is None:
+        return TrialState(trial, "waiting")
+    return TrialState(trial, "interrupted")
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return the states as a table: running and failed trials, and the newest finished ones, or the `whole`."""
+    """Return running, failed and the newest finished trials as a table; all trials if `whole`."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),
@@ -130,7 +137,9 @@ def _place(run: Path, record: RunRecord | None) -> str:
     if record is None or last is None:
         return "starting"
     place, loss = f"epoch {last['epoch']}/{record.config.get('epochs')}", last.get("loss")
-    return place if loss is None else f"{place}, loss {loss:.4f}"
+    if loss is None:
+        return place
+    return f"{place}, loss {loss:.4f}"
 
 
 def _last_step(log: Path) -> Mapping[str, Any] | None:
@@ -149,8 +158,10 @@ def _last_step(log: Path) -> Mapping[str, Any] | None:
 
 
 def _shortened(text: str) -> str:
-    """Cut a text for a cell; errors are shown whole at the end."""
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    """Shorten a text for a cell; whole errors are printed at the end."""
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST - 1] + "…"
 
 
 def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
@@ -174,7 +185,9 @@ def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float |
     ]
     rates = [rate for rate in map(_seconds_per_sample, similar) if rate]
     samples = len(plan.base.train) * config.epochs + len(plan.base.scored)
-    return statistics.median(rates) * samples if rates else None
+    if not rates:
+        return None
+    return statistics.median(rates) * samples
 
 
 def _seconds_per_sample(record: RunRecord) -> float | None:

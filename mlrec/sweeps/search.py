@@ -19,7 +19,9 @@ def proposals(
     count: int,
     running: Sequence[Values] = (),
 ) -> list[dict[str, Any]]:
-    """Propose values that are neither in `results` nor in `running`; the same arguments give the same proposals.
+    """Propose values that are neither in `results` nor in `running`.
+
+    The same arguments give the same proposals.
 
     Args:
         axes: Numbers are searched between the smallest and the largest given, other values among those given.

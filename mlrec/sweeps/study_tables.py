@@ -1,9 +1,7 @@
-"""Tables of a sweep: one row per setting with means over seeds and folds, and paired comparisons of the rows."""
+"""Tables of a sweep: one row per setting, with means over seeds and folds and paired comparisons."""
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from mlrec.datasets.manifest import image_of
 from mlrec.metrics.bootstrap import metric_intervals, paired_difference
 from mlrec.predictions import Floats
 from mlrec.reports.render.table import Cell, Column, Row, Table
-from mlrec.reports.results import Result, result_of, scores_and_truth
+from mlrec.reports.results import Result, deviation_of, mean_of, result_of, scores_and_truth
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text
 from mlrec.runs import directory, log
@@ -98,7 +96,7 @@ def study_report(
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
-    """Compare CSRA with each of the other rows of the study "compare", with paired intervals over images and seeds.
+    """Compare CSRA with the other rows of the study "compare", with paired intervals.
 
     Args:
         folder: Folder of the sweep.
@@ -138,8 +136,31 @@ def study_table(
         notes: Further footnotes.
         tuned: Keys whose values were chosen for each row on held-out data.
     """
+    columns = _columns(settings)
+    finished = [setting for setting in settings if setting.trials]
+    rows = []
+    for setting in finished:
+        cells = _cells(setting, finished[0])
+        if intervals:
+            cells |= _bounds(setting, finished[0])
+        rows.append(Row(tuple(cells.get(column.key) for column in columns), _heading(setting)))
+    footnotes = [
+        *_result_notes(finished, notes),
+        *_comparison_notes(finished, intervals, tuned),
+        *_column_notes(finished, intervals),
+    ]
+    missing = sum(setting.missing for setting in settings)
+    if missing:
+        footnotes.append(f"not finished, left out: {counted(missing, 'run')}")
+    keep = list(ALWAYS)
+    if not any(setting.label for setting in settings):
+        keep.remove("variant")
+    return Table(title, columns, tuple(rows), tuple(footnotes)).without_empty_columns(keep).with_best()
+
+
+def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
     keys = list(dict.fromkeys(key for setting in settings for key in setting.values))
-    columns = (
+    return (
         Column("variant", "Variant", identity=True),
         *(Column(key, {"lam": "λ", "heads": "H"}.get(key, key), "number", absent="") for key in keys),
         Column("mAP", "mAP", "percent", ranked=True),
@@ -154,39 +175,43 @@ def study_table(
         Column("epochs", f"epochs to {NEAR:.0%}", "number", absent=""),
         Column("loss", "loss", "number", absent=""),
     )
-    finished = [setting for setting in settings if setting.trials]
-    rows = tuple(
-        Row(tuple(_cells(setting, finished[0], intervals).get(column.key) for column in columns), _heading(setting))
-        for setting in finished
-    )
-    table = Table(title, columns, rows, _footnotes(settings, finished, intervals, tuned, notes))
-    return table.without_empty_columns(ALWAYS if any(s.label for s in settings) else ALWAYS[:2]).with_best()
 
 
-def _cells(setting: SettingResult, first: SettingResult, intervals: bool) -> dict[str, Cell]:
-    scores = [run.result.values["mAP"] for run in setting.trials]
-    known = [score for score in scores if score is not None]
-    mean = _mean(scores)
+def _cells(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
+    """Return the cells of a row, without intervals."""
+    mean = _mean_metric(setting, "mAP")
     cells: dict[str, Cell] = {
         "variant": setting.label or None,
         **{key: _cell(key, value) for key, value in setting.values.items()},
         "mAP": mean,
-        "sd": statistics.stdev(known) if len(known) == len(scores) > 1 else None,
+        "sd": deviation_of([trial.result.values["mAP"] for trial in setting.trials]),
         "seeds": len(setting.trials),
-        "epochs": _rounded(_mean([_epochs_to_near(run.history) for run in setting.trials])),
-        "loss": _rounded(_mean([run.losses[-1] if run.losses else None for run in setting.trials])),
-        **{key: _mean([run.result.values[key] for run in setting.trials]) for key in METRICS},
+        "epochs": _rounded(mean_of([_epochs_to_near(trial.history) for trial in setting.trials])),
+        "loss": _rounded(mean_of([_last_loss(trial) for trial in setting.trials])),
+        **{key: _mean_metric(setting, key) for key in METRICS},
     }
-    base = _mean([run.result.values["mAP"] for run in first.trials])
+    base = _mean_metric(first, "mAP")
     if setting is not first and mean is not None and base is not None:
         cells["difference"] = mean - base
-    return cells | (_bounds(setting, first) if intervals else {})
+    return cells
+
+
+def _mean_metric(setting: SettingResult, key: str) -> float | None:
+    return mean_of([trial.result.values[key] for trial in setting.trials])
+
+
+def _last_loss(trial: TrialResult) -> float | None:
+    if not trial.losses:
+        return None
+    return trial.losses[-1]
 
 
 def _cell(key: str, value: Any) -> Cell:
     if key in PATHS:
         return setting_text(key, value)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return shown(value)
+    return value
 
 
 def _bounds(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
@@ -194,14 +219,16 @@ def _bounds(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
     one = setting.trials[0]
     if any(run.samples != one.samples for run in (*setting.trials, *first.trials)):
         return {}
-    how = {"groups": [image_of(sample) for sample in one.samples], "conventions": one.result.conventions}
-    own = metric_intervals([run.logits for run in setting.trials], one.targets, **how)["mAP"]
-    cells: dict[str, Cell] = {} if own is None else {"mAP_low": own.low, "mAP_high": own.high}
+    options = {"groups": [image_of(sample) for sample in one.samples], "conventions": one.result.conventions}
+    logits = [trial.logits for trial in setting.trials]
+    cells: dict[str, Cell] = {}
+    interval = metric_intervals(logits, one.targets, **options)["mAP"]
+    if interval is not None:
+        cells |= {"mAP_low": interval.low, "mAP_high": interval.high}
     if setting is not first:
-        ours, theirs = ([run.logits for run in side.trials] for side in (setting, first))
-        between = paired_difference(ours, theirs, one.targets, **how)
-        if between is not None:
-            cells |= {"difference_low": between.low, "difference_high": between.high}
+        difference = paired_difference(logits, [trial.logits for trial in first.trials], one.targets, **options)
+        if difference is not None:
+            cells |= {"difference_low": difference.low, "difference_high": difference.high}
     return cells
 
 
@@ -213,48 +240,61 @@ def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
 
 
 def _heading(setting: SettingResult) -> str:
+    """Return data, backbone and resolution of a row; with folds, the first and the last split."""
     result = setting.trials[0].result
-    splits = list(dict.fromkeys(run.result.split for run in setting.trials))
-    split = splits[0] if len(splits) == 1 else f"{splits[0]} … {splits[-1]}"
-    samples = {run.result.samples for run in setting.trials}
-    count = f"{next(iter(samples)):,}" if len(samples) == 1 else f"{min(samples):,}-{max(samples):,}"
+    splits = list(dict.fromkeys(trial.result.split for trial in setting.trials))
+    split = splits[0]
+    if len(splits) > 1:
+        split += f" … {splits[-1]}"
+    sizes = {trial.result.samples for trial in setting.trials}
+    samples = counted(max(sizes), "sample")
+    if len(sizes) > 1:
+        samples = f"{min(sizes):,}-{samples}"
     return (
-        f"{result.dataset} {split} · {count} {'sample' if count == '1' else 'samples'} · "
-        f"{counted(len(result.labels), 'label')} · conventions {result.conventions}"
-        f" · {result.backbone}, {result.resolution} px"
+        f"{result.dataset} {split} · {samples} · {counted(len(result.labels), 'label')} · "
+        f"conventions {result.conventions} · {result.backbone}, {result.resolution} px"
     )
 
 
-def _footnotes(
-    settings: Sequence[SettingResult],
-    finished: Sequence[SettingResult],
-    intervals: bool,
-    tuned: Sequence[str],
-    notes: Sequence[str],
-) -> tuple[str, ...]:
-    trials = [trial for setting in finished for trial in setting.trials]
-    lines = [*notes, *dict.fromkeys(note for trial in trials for note in trial.result.notes)]
-    lines += dict.fromkeys(trial.result.undefined for trial in trials if trial.result.undefined)
-    lines.append("n: runs over seeds and folds; numbers are their means, sd the standard deviation of mAP")
+def _result_notes(finished: Sequence[SettingResult], notes: Sequence[str]) -> list[str]:
+    """Return the notes of the study and of the runs."""
+    results = [trial.result for setting in finished for trial in setting.trials]
+    lines = [*notes, *dict.fromkeys(note for result in results for note in result.notes)]
+    lines += dict.fromkeys(result.undefined for result in results if result.undefined)
+    return lines
+
+
+def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned: Sequence[str]) -> list[str]:
+    """Return notes on what rows are means of, how they are compared, and how values were chosen."""
+    lines = ["n: number of runs over seeds and folds; metrics are means, sd is the standard deviation of mAP"]
     if len(finished) > 1:
-        lines.append(f"Δ: mAP minus that of the first row{', on the same images' if intervals else ''}")
+        line = "Δ: mAP minus that of the first row"
+        if intervals:
+            line += ", on the same images"
+        lines.append(line)
     if tuned:
-        lines.append(f"{', '.join(tuned)}: chosen for each row on held-out data, then trained again on everything")
+        lines.append(f"{', '.join(tuned)}: chosen for each row on held-out data, then trained again on all data")
         edges = [f"{s.label or 'a row'}: {key} = {s.values[key]:g}" for s in finished for key in s.at_edge]
         if edges:
-            lines.append(f"at the edge of the values tried, better ones may be beyond: {'; '.join(edges)}")
-    elif any(setting.values for setting in settings):
+            lines.append(f"at the edge of the values tried; better values may be beyond it: {'; '.join(edges)}")
+    elif any(setting.values for setting in finished):
         lines.append("the best row was chosen on the scored split itself")
+    return lines
+
+
+def _column_notes(finished: Sequence[SettingResult], intervals: bool) -> list[str]:
+    """Return the notes that explain columns."""
+    trials = [trial for setting in finished for trial in setting.trials]
+    lines = []
     if any(len(trial.history) > 1 for trial in trials):
-        lines.append(f"epochs to {NEAR:.0%}: of the run's own last mAP, all labels, scored after each epoch")
+        lines.append(
+            f"epochs to {NEAR:.0%}: first epoch whose mAP is at least {NEAR:.0%} of the run's last mAP, over all labels"
+        )
     if any(trial.losses for trial in trials):
-        lines.append("loss: training loss, mean of the last epoch")
+        lines.append("loss: training loss, mean over the last epoch")
     if intervals:
         lines.append(BOOTSTRAP_NOTE)
-    missing = sum(setting.missing for setting in settings)
-    if missing:
-        lines.append(f"not finished, left out: {missing} run{'s' if missing > 1 else ''}")
-    return tuple(lines)
+    return lines
 
 
 def _settings(sweep: SweepFile) -> list[list[Entry]]:
@@ -284,8 +324,8 @@ def _setting_result(
     conventions: str | None,
     edges: Mapping[str, tuple[Any, ...]],
 ) -> SettingResult:
-    runs = [run for entry in entries if (run := _finished(folder / entry.name)) is not None]
-    trials = [_trial_result(run, labels, conventions) for run in runs]
+    runs = [_finished(folder / entry.name) for entry in entries]
+    trials = [_trial_result(run, labels, conventions) for run in runs if run is not None]
     values = _without_repeats(entries[0])
     at_edge = [key for key, extremes in edges.items() if values.get(key) in extremes]
     return SettingResult(entries[0].label, values, trials, len(entries) - len(trials), at_edge)
@@ -295,17 +335,19 @@ def _finished(folder: Path) -> Run | None:
     if not (folder / directory.RECORD).is_file():
         return None
     run = Run.load(folder)
-    return run if run.record.status == "finished" else None
+    if run.record.status != "finished":
+        return None
+    return run
 
 
 def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | None) -> TrialResult:
     logits, targets, _ = scores_and_truth(run, labels)
     entries = log.entries(run.path)
-    split = run.record.scored.split if run.record.scored else ""
-    history = {e["epoch"]: e["mAP"] for e in entries if e["event"] == "scored" and e["split"] == split}
+    result = result_of(run, conventions=conventions, labels=labels)
+    history = {e["epoch"]: e["mAP"] for e in entries if e["event"] == "scored" and e["split"] == result.split}
     losses = {e["epoch"]: e["loss"] for e in entries if e["event"] == "epoch"}
     return TrialResult(
-        result=result_of(run, conventions=conventions, labels=labels),
+        result=result,
         logits=logits,
         targets=targets,
         samples=tuple(run.predictions().sample_ids),
@@ -314,10 +356,8 @@ def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | Non
     )
 
 
-def _mean(numbers: Sequence[float | None]) -> float | None:
-    known = [number for number in numbers if number is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(numbers) else None
-
-
 def _rounded(number: float | None) -> float | None:
-    return None if number is None else float(f"{number:.3g}")
+    """Round to three significant digits."""
+    if number is None:
+        return None
+    return float(f"{number:.3g}")

@@ -42,7 +42,7 @@ RUN, WORKER, ERROR, BEAT = "run", "worker", "error", "heartbeat"
 LOCK, CLAIMS = ".queue.lock", ".claims"
 
 
-class TrialFailed(Exception):  # noqa: N818 - the trial failed, the sweep goes on
+class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep continues
     """A trial that failed; its message is one line."""
 
 
@@ -130,8 +130,9 @@ class TrialQueue:
             trial.set_user_attr(WORKER, worker)
             name = trial.user_attrs.get(RUN)
             try:
-                # without a name: another worker took the last waiting trial, and Optuna made a new one
-                value = None if name is None else train(str(name))
+                value = None
+                if name is not None:  # otherwise another worker took the last waiting trial, and Optuna made a new one
+                    value = train(str(name))
             except TrialFailed as error:
                 trial.set_user_attr(ERROR, str(error))
                 raise
@@ -157,14 +158,15 @@ class TrialQueue:
 
     def busy(self) -> set[int]:
         """Return the processes of this machine that are training."""
-        return {pid for entry in self._running() if (pid := _process_here(entry)) is not None}
+        pids = (_process_here(entry) for entry in self._running())
+        return {pid for pid in pids if pid is not None}
 
     def has_worked(self, pid: int) -> bool:
         """Return whether a process of this machine has taken any trial."""
         return any(_process_here(entry) == pid for entry in self._study.get_trials(deepcopy=False))
 
     def crashed(self, pid: int, error: str) -> None:
-        """Fail what a dead process of this machine was training, and queue it again unless that is the second time."""
+        """Fail the trial of a dead process of this machine, and queue it again after the first failure."""
         for entry in self._running():
             if _process_here(entry) == pid:
                 self._storage.set_trial_user_attr(entry._trial_id, ERROR, error)
@@ -172,11 +174,20 @@ class TrialQueue:
                     self._retry(self._study, entry)
 
     def release(self, pid: int | None = None) -> None:
-        """Give back, without a failure, what a dead process was training; of all dead ones here if `pid` is None."""
+        """End the trial of a dead process without a failure, so that it can be queued again.
+
+        Args:
+            pid: The process; by default all dead processes of this machine, and trials that no worker has started.
+        """
         for entry in self._running():
             process = _process_here(entry)
-            gone = WORKER not in entry.user_attrs if process is None else not _alive(process)
-            if gone if pid is None else process == pid:
+            if pid is not None:
+                released = process == pid
+            elif process is not None:
+                released = not _alive(process)
+            else:
+                released = WORKER not in entry.user_attrs
+            if released:
                 self._end(entry, TrialState.PRUNED)
 
     def _running(self) -> list[FrozenTrial]:
@@ -261,7 +272,9 @@ def _opened(storage: str, retry: RetryHeartbeatStaleTrialCallback) -> BaseStorag
     if "://" not in storage:
         return HeartbeatJournal(storage, retry)
     sqlite = storage.startswith("sqlite")
-    options = {"connect_args": {"timeout": GRACE, "isolation_level": None}} if sqlite else {}
+    options: dict[str, Any] = {}
+    if sqlite:
+        options = {"connect_args": {"timeout": GRACE, "isolation_level": None}}
     database = RDBStorage(
         storage, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE, heartbeat_stale_trial_callback=retry
     )
@@ -280,9 +293,11 @@ def _missing(
 
 
 def _process_here(entry: FrozenTrial) -> int | None:
-    """The process of this machine that took a trial."""
+    """Return the process of this machine that took a trial; None if no worker or another machine took it."""
     pid, _, host = str(entry.user_attrs.get(WORKER, "")).partition(" ")
-    return int(pid) if host == socket.gethostname() else None
+    if host != socket.gethostname():
+        return None
+    return int(pid)
 
 
 def _alive(pid: int) -> bool:
@@ -296,5 +311,7 @@ def _alive(pid: int) -> bool:
 
 
 def _plain(value: object) -> bool | int | float | str | None:
-    """Write a value as Optuna stores it."""
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+    """Return a value as Optuna stores it."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    return str(value)

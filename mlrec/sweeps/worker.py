@@ -1,4 +1,4 @@
-"""Worker of a sweep: a process that trains one trial after another and shares the features of a frozen backbone."""
+"""Worker of a sweep: a process that trains one trial after another and shares features."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run_worker(task: WorkerTask, slot: int) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if task.gpus:
-        # seen alone, the worker's GPU is device 0, also for libraries that do not ask which one to use
+        # the only visible GPU is device 0, also for libraries that do not ask which device to use
         os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus(task.gpus)[slot % task.gpus]
     worker = Worker(task)
     while worker.exit_code is None and worker.queue.train_next(worker.train):
@@ -75,7 +75,9 @@ def run_worker(task: WorkerTask, slot: int) -> None:
 def visible_gpus(count: int) -> list[str]:
     """Return the names by which this process's `count` GPUs are made visible to another one."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return named[:count] if len(named) >= count else [str(index) for index in range(count)]
+    if len(named) < count:
+        return [str(index) for index in range(count)]
+    return named[:count]
 
 
 class Worker:
@@ -116,7 +118,7 @@ class Worker:
                 raise TrialFailed(printable(str(error).splitlines()[0])) from error
             except Exception as error:
                 traceback.print_exc()
-                self.exit_code = 0  # who knows what this process is still good for: another one continues
+                self.exit_code = 0  # the state of this process is unknown after such an error: another one continues
                 raise TrialFailed(printable(f"{type(error).__name__}: {error}")) from error
 
     def _trial(self, name: str) -> Trial | None:
@@ -125,8 +127,12 @@ class Worker:
         if plan.max_trials is None or name in self._task.trials:
             return self._task.trials.get(name)
         values = self.queue.values(name, plan.axes)
-        trial = plan.search_trial(values) if values.keys() == plan.axes.keys() else None
-        return trial if trial is not None and trial.name == name else None
+        if values.keys() != plan.axes.keys():
+            return None
+        trial = plan.search_trial(values)
+        if trial.name != name:
+            return None
+        return trial
 
     def _train(self, trial: Trial) -> Run:
         from mlrec.workflows.train.train import resume, train

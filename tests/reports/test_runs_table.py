@@ -64,7 +64,7 @@ def test_average_pooling_has_no_heads_and_no_lambda(tmp_path):
     assert (result.heads, result.lam) == (None, None)
 
 
-def test_runs_equal_but_for_the_seed_become_one_row_of_means(tmp_path):
+def test_runs_that_differ_in_the_seed_only_become_one_row_of_means(tmp_path):
     noise = np.random.default_rng(0).normal(size=(3, *LOGITS.shape))
     paths = [write_run(tmp_path, f"s{k}", config={"seed": k}, logits=LOGITS + noise[k]) for k in range(3)]
     other = write_run(tmp_path, "lr", config={"seed": 0, "lr": 0.3})
@@ -80,7 +80,7 @@ def test_runs_equal_but_for_the_seed_become_one_row_of_means(tmp_path):
     assert any(note.startswith("n: number of runs that differ in the seed only") for note in table.footnotes)
 
 
-def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
+def test_results_that_are_not_comparable_have_own_groups_with_a_reason(tmp_path):
     paths = [
         write_run(tmp_path, "a"),
         write_run(tmp_path, "b", logits=-LOGITS),
@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(tmp_path):
     assert any("extra data unknown (coco-1)" in title for title in groups)
 
 
-def test_the_best_epoch_on_the_scored_split_carries_the_dagger(tmp_path):
+def test_a_best_epoch_chosen_on_the_scored_split_has_a_dagger(tmp_path):
     chosen = write_run(tmp_path, "chosen", best={"epoch": 3, "split": "test", "mAP": 0.9})
     held_out = write_run(tmp_path, "held", best={"epoch": 3, "split": "val", "mAP": 0.95}, config={"lam": 1.0})
     table = runs_table(results(chosen, held_out))
@@ -112,7 +112,7 @@ def test_the_best_epoch_on_the_scored_split_carries_the_dagger(tmp_path):
     assert any(note.startswith("† the epoch was chosen on the scored split") for note in table.footnotes)
 
 
-def test_notes_are_footnotes_told_once(tmp_path):
+def test_notes_are_footnotes_without_duplicates(tmp_path):
     paths = [
         write_run(tmp_path, name, notes=["frozen, no augmentation"], config={"lam": lam})
         for name, lam in (("a", 1), ("b", 2))
@@ -122,7 +122,7 @@ def test_notes_are_footnotes_told_once(tmp_path):
     assert table.footnotes[0] == "a frozen, no augmentation"
 
 
-def test_stored_predictions_are_scored_anew_in_other_conventions_and_of_some_labels(tmp_path):
+def test_stored_predictions_are_scored_again_in_other_conventions_and_for_some_labels(tmp_path):
     path = write_run(
         tmp_path, "one", logits=np.where(np.arange(4) == 3, -9.0, LOGITS), best={"split": "test", "mAP": 0.9}
     )
@@ -139,7 +139,7 @@ def test_stored_predictions_are_scored_anew_in_other_conventions_and_of_some_lab
     assert own.labels == LABELS
 
 
-def test_the_same_seed_once_more_is_no_second_seed(tmp_path):
+def test_a_second_run_with_the_same_seed_is_not_another_seed(tmp_path):
     seeds = {"a": 0, "b": 1, "again": 0}
     paths = [write_run(tmp_path, name, config={"seed": seed}) for name, seed in seeds.items()]
     assert [row.names for row in over_seeds(results(*paths))] == [("a", "b"), ("again",)]
@@ -165,7 +165,7 @@ def test_a_weights_file_is_named_without_its_folder(tmp_path):
     assert "/home/me" not in FORMATS["json"]([table])
 
 
-def test_a_model_trained_elsewhere_claims_no_settings(tmp_path):
+def test_settings_of_a_model_trained_elsewhere_are_unknown(tmp_path):
     lineage = Lineage(weights="voc.pth", origin="unknown")
     theirs = write_run(tmp_path, "theirs", train=None, lineage=lineage)
     table = runs_table(results(theirs, write_run(tmp_path, "ours")))
@@ -173,7 +173,7 @@ def test_a_model_trained_elsewhere_claims_no_settings(tmp_path):
     assert shown == {"theirs": "training unknown, weights voc.pth (unknown origin)", "ours": None}
 
 
-def test_runs_of_other_weights_or_training_data_are_no_seeds_of_each_other(tmp_path):
+def test_runs_with_other_weights_or_training_data_are_not_averaged(tmp_path):
     rows = results(
         write_run(tmp_path, "a", config={"seed": 0}),
         write_run(tmp_path, "b", config={"seed": 1}, model={"weights": "resnet101.a1h_in1k"}),

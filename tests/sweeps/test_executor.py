@@ -101,7 +101,7 @@ def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(data: Path, tmp_path: Path) -> None:
+def test_a_failing_trial_does_not_stop_others_and_is_tried_twice(data: Path, tmp_path: Path) -> None:
     flags = {**HEAD_ONLY, "data": str(data), "lr": "1e30,0.05"}
     plan = plan_sweep(flags, out=tmp_path)
     states = last_states(plan)
@@ -129,7 +129,7 @@ def test_a_failure_stops_nothing_else_and_is_given_up_the_second_time(data: Path
 
 
 @pytest.mark.usefixtures("in_process")
-def test_run_folders_are_the_truth_also_without_the_storage_and_on_another_device(data: Path, tmp_path: Path) -> None:
+def test_finished_runs_count_also_without_the_storage_and_on_another_device(data: Path, tmp_path: Path) -> None:
     flags = {**HEAD_ONLY, "data": str(data), "lam": "0,0.5"}
     plan = plan_sweep(flags, out=tmp_path, name="50% {a}?b#c")
     names = [state.trial.name for state in last_states(plan)]
@@ -146,7 +146,7 @@ def test_run_folders_are_the_truth_also_without_the_storage_and_on_another_devic
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_search_makes_so_many_runs_and_continues_from_the_folders(data: Path, tmp_path: Path) -> None:
+def test_a_search_makes_n_runs_and_continues_from_the_folders(data: Path, tmp_path: Path) -> None:
     flags = {**HEAD_ONLY, "data": str(data), "lr": "0.001,1", "head": "csra,average"}
     states = last_states(plan_sweep(flags, trials=2, out=tmp_path))
     assert [state.status for state in states] == [FINISHED] * 2
@@ -291,9 +291,7 @@ def test_a_killed_sweep_and_an_interrupted_one_are_resumed_by_the_same_command(d
 @linux
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_after_a_kill_two_commands_at_once_train_every_setting_exactly_once(
-    data: Path, tmp_path: Path, kind: str
-) -> None:
+def test_after_a_kill_two_concurrent_commands_train_every_setting_once(data: Path, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "s"
     storage = f"sqlite:///{tmp_path}/study.db" if kind == "sqlite" else str(tmp_path / "journal")
     arguments = [*command(data, tmp_path, lam="0:0.4:0.1"), "--storage", storage]
@@ -336,7 +334,7 @@ def test_a_worker_that_dies_is_replaced_and_its_run_resumed(data: Path, tmp_path
 
 @linux
 @pytest.mark.long
-def test_a_signal_from_a_cluster_saves_the_run_under_way(data: Path, tmp_path: Path) -> None:
+def test_a_signal_from_a_cluster_saves_the_running_trial(data: Path, tmp_path: Path) -> None:
     with start(command(data, tmp_path, lam="0,0.1", epochs=2000)) as process:
         under_way = until(tmp_path / "s", process, done=0, step=5)
         process.send_signal(signal.SIGTERM)

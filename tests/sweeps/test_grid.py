@@ -30,7 +30,7 @@ def test_values_of_an_axis(key, text, values):
     assert [type(value) for value in parsed] == [type(value) for value in values]
 
 
-def test_a_value_twice_and_unknown_keys_are_refused():
+def test_duplicate_values_and_unknown_keys_are_refused():
     with pytest.raises(UsageError, match="duplicate value"):
         axis_values("lam", "0.1,0.2,0.10")
     with pytest.raises(UsageError, match="unknown key 'lamda'; did you mean 'lam'"):
@@ -39,7 +39,7 @@ def test_a_value_twice_and_unknown_keys_are_refused():
         axis_values("lam", "0:1")
 
 
-def test_single_values_are_no_axes():
+def test_single_values_are_not_axes():
     fixed, axes = split_axes({"lam": "0,0.5", "heads": "2", "freeze_backbone": True, "lr": "0.1,0.01"})
     assert fixed == {"heads": 2, "freeze_backbone": True}
     assert axes == {"lam": [0.0, 0.5], "lr": [0.1, 0.01]}
@@ -49,7 +49,7 @@ def test_single_values_are_no_axes():
     assert combinations({}) == [{}]
 
 
-def test_names_are_words_safe_for_a_path_and_differ_where_anything_does():
+def test_names_are_safe_for_paths_and_differ_if_anything_differs():
     settings = {"lam": 0.1, "temperatures": [1.0, math.inf], "backbone": "hub/../a b", "normalize": False}
     name = run_name("H = 2, all T = 1", settings, {"config": {"lr": 0.1}})
     stem, _, digits = name.rpartition("-")

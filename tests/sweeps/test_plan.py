@@ -38,7 +38,7 @@ def test_the_machine_is_no_part_of_a_trials_identity(data: Path, tmp_path: Path,
     assert [trial.name for trial in plan_sweep(flags | machine, out=tmp_path).trials({})] == names
 
 
-def test_what_makes_no_sense_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+def test_invalid_sweeps_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
     flags = {**FAST, "data": str(data)}
     with pytest.raises(UsageError, match="nothing to sweep over"):
         plan_sweep(flags, out=tmp_path)

@@ -34,12 +34,12 @@ def test_a_search_comes_near_the_peak_and_stays_within_its_ranges() -> None:
     assert sum(settings["head"] == "csra" for settings, _ in told[15:]) > 10
 
 
-def test_the_same_facts_give_the_same_proposals() -> None:
+def test_equal_results_give_equal_proposals() -> None:
     told = [(settings, value(settings)) for settings in proposals(AXES, [], 4)]
     assert proposals(AXES, told, 3) == proposals(AXES, told, 3)
 
 
-def test_few_values_end_and_what_is_being_trained_is_not_proposed_again() -> None:
+def test_proposals_are_exhausted_and_running_trials_are_not_proposed_again() -> None:
     assert len(proposals({"normalize": [True, False]}, [], 5)) == 2
     running = [{"normalize": True}]
     assert proposals({"normalize": [True, False]}, [], 5, running) == [{"normalize": False}]

@@ -55,6 +55,6 @@ def test_the_fair_rows_differ_in_one_thing_at_a_time():
     ]
 
 
-def test_an_unknown_study_names_those_there_are():
+def test_the_error_for_an_unknown_study_lists_all_studies():
     with pytest.raises(UsageError, match="table6, table7, table8, figure5, compare; did you mean 'table6'"):
         check("tabel6")

@@ -72,7 +72,7 @@ def test_convergence_is_the_first_epoch_near_the_runs_own_last_map(tmp_path):
     edge = [SettingResult("a", {"lr": 3.0}, [quick], at_edge=["lr"]), SettingResult("b", {"lr": 1.0}, [slow])]
     told = study_table("t", edge, tuned=["lr"]).footnotes
     assert [note for note in told if "edge" in note] == [
-        "at the edge of the values tried, better ones may be beyond: a: lr = 3"
+        "at the edge of the values tried; better values may be beyond it: a: lr = 3"
     ]
 
 
@@ -86,7 +86,7 @@ def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_pa
     assert "not finished, left out: 2 runs" in table.footnotes[-1]
 
 
-def test_settings_that_are_no_numbers_are_told_in_words(tmp_path):
+def test_settings_that_are_not_numbers_are_shown_in_words(tmp_path):
     runs = [measured(tmp_path, "one", 0, 1.0)]
     table = study_table("T", [SettingResult("", {"temperatures": [1.0, "inf"], "normalize": False, "lam": 0.5}, runs)])
     assert [cells(table, 0)[key] for key in ("temperatures", "normalize", "lam")] == ["1+inf", "off", 0.5]

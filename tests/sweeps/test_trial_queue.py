@@ -39,7 +39,7 @@ def always(_trial: Trial, _attempts: Attempts) -> bool:
     return True
 
 
-def test_commands_at_once_queue_each_trial_once_and_workers_train_it_once(storage: str, tmp_path: Path) -> None:
+def test_concurrent_commands_queue_each_trial_once_and_workers_train_it_once(storage: str, tmp_path: Path) -> None:
     def worker(_: int) -> list[str]:
         queue, names = TrialQueue(storage, tmp_path), list[str]()
         while queue.train_next(lambda name: names.append(name) or 0.5):  # type: ignore[func-returns-value]
@@ -57,7 +57,9 @@ def test_commands_at_once_queue_each_trial_once_and_workers_train_it_once(storag
     assert sorted(names) == sorted(NAMES)
 
 
-def test_failures_are_counted_with_their_error_and_a_trial_left_to_others_is_none(storage: str, tmp_path: Path) -> None:
+def test_failures_are_counted_with_their_error_and_a_skipped_trial_is_not_a_failure(
+    storage: str, tmp_path: Path
+) -> None:
     def fail(_name: str) -> float:
         raise TrialFailed("loss is nan")
 
@@ -88,7 +90,7 @@ def test_the_trial_of_a_dead_worker_is_queued_once_more(storage: str, tmp_path: 
     assert queue.attempts()["run0"].failures == trial_queue.MAX_FAILURES
 
 
-def test_what_a_killed_command_left_running_here_is_given_back_without_a_failure(storage: str, tmp_path: Path) -> None:
+def test_running_trials_of_a_killed_command_are_released_without_a_failure(storage: str, tmp_path: Path) -> None:
     queue = TrialQueue(storage, tmp_path)
     queue.enqueue(TRIALS[:2], always)
     subprocess.run([sys.executable, "-c", TAKE, storage, str(tmp_path)], check=False)

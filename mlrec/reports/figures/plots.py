@@ -74,7 +74,7 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 
 def sweep_figure(series: Sequence[Series], key: str) -> Figure:
-    """Draw mAP against λ or H: one line per series, error bars of one standard deviation, a ring at the peak.
+    """Draw mAP against λ or H: one line per series, bars of one standard deviation, a ring at the peak.
 
     Args:
         series: Lines.
@@ -209,7 +209,7 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 
 
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """Draw P(column | row): the fraction of the positives of the row's label that also have the column's label.
+    """Draw the fraction of the positives of the row's label that also have the column's label.
 
     Rows of labels without a positive are blank.
 

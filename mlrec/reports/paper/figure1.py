@@ -1,4 +1,4 @@
-"""Tables of `mlrec lambda-sweep`: metrics at λ = 0, the fixed λ and the best λ; AP by size and number of objects."""
+"""Tables of `mlrec lambda-sweep`: metrics at some λ, and AP by size and number of objects."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def size_table(
     *,
     seeds: Sequence[int] = (),
 ) -> Table:
-    """Return a table with one row per size or number of objects: mAP of each method, and differences to the first.
+    """Return mAP of each method and differences to the first, one row per size or number of objects.
 
     Args:
         size_bins: Rows.

@@ -1,4 +1,4 @@
-"""ImageNet rows of Table 1: accuracy of a published classifier with λ times the maximum added to its logits."""
+"""ImageNet rows of Table 1: accuracy of a classifier with λ times the maximum added to its logits."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """Return the accuracy of the published logits, at λ = 0 if that is another classifier, and at the fixed and best λ.
+    """Return the accuracy of the published logits, at λ = 0, and at the fixed and best λ.
 
     Args:
         sweep: Accuracy at many λ.
@@ -116,7 +116,9 @@ def _row(sweep: AccuracySweep, name: str, lam: float, gain: Gain) -> Row:
 
 
 def accuracy_row(sweep: AccuracySweep) -> Row:
-    """Return the row of Table 1: λ = 0, best and fixed λ; in a group of its own if it is not comparable with the paper.
+    """Return the row of Table 1: λ = 0, best and fixed λ.
+
+    The row is in a group of its own if it is not comparable with the paper.
 
     Args:
         sweep: Accuracy at many λ.

@@ -161,7 +161,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
 
 
 def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
-    """Compare the training of a run with the paper, see `settings.compare_with_paper`; the training split counts too.
+    """Compare training settings and training split of a run with the paper.
 
     Args:
         result: Result of the run.
@@ -221,7 +221,10 @@ def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
 
 
 def _group(dataset: str, resolution: int, block: str, reasons: list[str]) -> str:
-    """Return the heading of rows on the paper's data; `reasons` are why they are not comparable with its main rows."""
+    """Return the heading of rows on the paper's data.
+
+    `reasons` are why they are not comparable with its main rows.
+    """
     full = DATASETS[dataset]
     parts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px"]
     if block:

@@ -1,4 +1,4 @@
-"""Table 1: trained average-pooling models with λ times the maximum added at test time, next to the paper's rows.
+"""Table 1: trained average-pooling models with λ times the maximum added at test time.
 
 `mlrec lambda-sweep RUN --lam 0:1:0.01` writes its result to `lambda.json`, in the folder lambda-DATA-SPLIT next to
 the model.

@@ -1,4 +1,4 @@
-"""Tables 2-8 of the paper with own runs: next to published rows if comparable, otherwise in groups of their own."""
+"""Tables 2-8 of the paper, with comparable own runs next to the published rows."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ AGAINST = {
 
 
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
-    """Return whether a run is a row of a table: it has the head of the table, and its dataset unless the user named it.
+    """Return whether a run is a row of a table, by its head and, unless the user named it, its dataset.
 
     Args:
         record: Record of the run.
@@ -197,7 +197,7 @@ def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Bas
 
 
 def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
-    """Return whether a row of the table is of the method that `row` is compared with, whatever its settings."""
+    """Return whether a row has the method that `row` is compared with, in any settings."""
     if other is row or other.mAP is None:
         return False
     if (other.group, other.source) != (row.group, row.source):
@@ -208,14 +208,20 @@ def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
 
 
 def _differing(row: PaperRow, other: PaperRow) -> list[str]:
-    """Return the settings in which own rows differ besides the method; those of published rows are unknown."""
+    """Return the settings in which own rows differ besides the method.
+
+    Those of published rows are unknown.
+    """
     if row.source != "own":
         return []
     return differing_settings(row.facts, other.facts, row.kind)
 
 
 def _with_settings(row: PaperRow, rows: Sequence[PaperRow]) -> PaperRow:
-    """Return an own row with its settings; in a group without published rows these are the differences of its rows."""
+    """Return an own row with its settings.
+
+    In a group without published rows these are the differences of its rows.
+    """
     group = [other for other in rows if other.group == row.group]
     if row.source != "own" or row.settings or any(other.source != "own" for other in group):
         return row

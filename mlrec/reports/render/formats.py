@@ -39,7 +39,7 @@ def csv_text(tables: Sequence[Table]) -> str:
 
 
 def json_text(tables: Sequence[Table]) -> str:
-    """Return tables as JSON: one object per table (title, columns, rows by key, footnotes), in a list if several."""
+    """Return tables as JSON: one object per table, in a list if there are several."""
     content: Any = [_as_dict(table) for table in tables]
     if len(content) == 1:
         content = content[0]
@@ -75,7 +75,7 @@ SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json
 
 
 def format_of(asked: str | None, out: Path | None) -> str:
-    """Return the format of a report: the one named, otherwise that of the ending of `out`, otherwise "table".
+    """Return the format of a report: the one named, otherwise that of the file ending, otherwise "table".
 
     Args:
         asked: Name of a format, or None.

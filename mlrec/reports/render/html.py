@@ -1,4 +1,7 @@
-"""Report as one self-contained HTML page: no network and no other file are needed; its tables can be sorted."""
+"""Report as one self-contained HTML page: no network and no other file are needed.
+
+Its tables can be sorted.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ class PageGallery:
 
 @dataclass(frozen=True)
 class Facts:
-    """Settings and environment of a run: keys and values below a heading, hidden until the heading is clicked."""
+    """Settings and environment of a run, hidden until the heading is clicked."""
 
     title: str
     values: Mapping[str, str]
@@ -93,7 +96,9 @@ def page(
     galleries: Sequence[PageGallery] = (),
     facts: Sequence[Facts] = (),
 ) -> str:
-    """Return the HTML of a page; every name is escaped, and the page's security policy blocks external content.
+    """Return the HTML of a page.
+
+    Every name is escaped, and the page's security policy blocks external content.
 
     Args:
         title: Title of the page.

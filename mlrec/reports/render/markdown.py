@@ -11,7 +11,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Return tables one below the other; the best of a group is bold, and the heading of a group has its own row."""
+    """Return tables one below the other; the best of a group is bold."""
     return "\n\n".join(_table(table) for table in tables) + "\n"
 
 

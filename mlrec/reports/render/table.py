@@ -155,7 +155,10 @@ class Table:
         return [(title, list(rows)) for title, rows in groupby(self.rows, key=lambda row: row.group)]
 
     def blocks(self) -> list[tuple[str, int, int]]:
-        """Return the headings over columns as (block, first column, end); a column without block is one of its own."""
+        """Return the headings over columns as (block, first column, end).
+
+        A column without block is one of its own.
+        """
         spans: list[tuple[str, int, int]] = []
         for k, column in enumerate(self.columns):
             if spans and column.block and spans[-1][0] == column.block:

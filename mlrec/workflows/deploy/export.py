@@ -1,4 +1,4 @@
-"""`mlrec export`: a trained model → a folder that can be deployed, checked against the model it was made from."""
+"""`mlrec export`: write a model as a bundle for deployment, and compare the bundle with it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,14 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Agreement:
-    """The exported model beside the one it was made from.
+    """Agreement of the exported model with the original one.
 
     Attributes:
-        images: how many were compared, and `on` what.
-        max_difference: the largest of logits.
-        mAP, exported_mAP: on these images; None where they are random, or no label has a positive.
+        images: Number of images that were compared.
+        on: Dataset and split of the images, or "random".
+        max_difference: Largest absolute difference of logits.
+        mAP: mAP of the original model on these images, as a fraction; None for random images.
+        exported_mAP: mAP of the exported model, likewise.
     """
 
     images: int
@@ -51,7 +53,7 @@ class Agreement:
     exported_mAP: float | None = None
 
     def in_words(self) -> str:
-        """One sentence."""
+        """Return the agreement in one sentence."""
         text = f"largest difference of logits {self.max_difference:.1e} on {counted(self.images, 'image')} ({self.on})"
         if self.mAP is None or self.exported_mAP is None:
             return text
@@ -60,7 +62,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The bundle, its files, and how it agrees with the model."""
+    """Result of an export.
+
+    Attributes:
+        path: Folder of the bundle.
+        files: Size of each file in bytes, by name.
+        agreement: Agreement with the original model.
+        tuned: Whether the bundle has tuned thresholds.
+    """
 
     path: Path
     files: dict[str, int]
@@ -68,7 +77,7 @@ class ExportResult:
     tuned: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """What `export --json` prints."""
+        """Return the content of `export --json`."""
         return asdict(self) | {"path": str(self.path)}
 
 
@@ -84,31 +93,33 @@ def export(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> ExportResult:
-    """Write a bundle: the model, its labels and preprocessing, tuned thresholds where there are any, a model card.
+    """Write a bundle: model, labels, preprocessing, tuned thresholds if there are any, and a model card.
 
     Args:
-        model: as for `evaluate_run`.
-        form: of the weights.
-        out: the folder; left out, `export-FORM` in the model's.
-        data: to check on; left out, the run's own. Without any, random images serve.
-        split: left out, the one that the run was scored on.
-        images: how many to check on.
-        runs_root: where the last finished run is looked for.
-        data_root: where the dataset prepared last is looked for.
-        progress: where notes and warnings go.
+        model: Model, as for `evaluate_run`.
+        form: Format of the model.
+        out: Folder of the bundle; by default `export-FORM` in the folder of the model.
+        data: Dataset for the comparison; by default that of the run, otherwise random images.
+        split: Split for the comparison; by default the one that the run was scored on.
+        images: Number of images for the comparison.
+        runs_root: Folder of runs, used if `model` is None.
+        data_root: Folder of datasets, used if the run has no dataset.
+        progress: Receives notes and warnings.
 
     Raises:
-        ModelError: no model, packages missing, or the exported model gives other logits; nothing is written then.
-        RunError: the folder holds something else.
+        ModelError: No model, a package is missing, or the exported model has other logits; nothing is written then.
+        RunError: The folder exists and is not a bundle.
     """
     from mlrec.models.checkpoint import load_model, read_metadata
 
-    path, manifest = _chosen(model, data, split, runs_root, data_root, progress)
+    path, manifest = _model_and_data(model, data, split, runs_root, data_root, progress)
     metadata, loaded = read_metadata(path), load_model(path)
-    target = out or (path / f"export-{form}" if path.is_dir() else path.with_name(f"{path.stem}-export-{form}"))
+    target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
-        raise RunError(f"{printable(target)}: is there and no bundle; choose another --out")
-    tuned = Tuned.load(path).ordered(loaded.labels) if tuned_file(path).is_file() else None
+        raise RunError(f"{printable(target)}: exists and is not a bundle; choose another --out")
+    tuned = None
+    if tuned_file(path).is_file():
+        tuned = Tuned.load(path).ordered(loaded.labels)
     decode = metadata.decode
     with replace_folder(target) as folder:
         progress.say(f"writing {form}")
@@ -133,7 +144,13 @@ def export(
     return ExportResult(target, sizes, agreement, tuned is not None)
 
 
-def _chosen(
+def _default_folder(model: Path, form: Form) -> Path:
+    if model.is_dir():
+        return model / f"export-{form}"
+    return model.with_name(f"{model.stem}-export-{form}")
+
+
+def _model_and_data(
     model: Path | str | None,
     data: Path | str | None,
     split: str | None,
@@ -141,22 +158,22 @@ def _chosen(
     data_root: Path | str,
     progress: Progress,
 ) -> tuple[Path, Manifest | None]:
-    """The model, and what to check it on where that can be had."""
+    """Return the model, and the split for the comparison if there is one."""
     if model is None:
         from mlrec.runs.record import latest_run
 
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")
     try:
-        found = resolve_eval_target(
+        target = resolve_eval_target(
             model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress
         )
     except DataError:
         if data is not None or split is not None:
             raise
-        progress.say("no data to check on: random images serve (--data names some)")
+        progress.say("no data for the comparison, random images are used; name a dataset with --data")
         return Path(model), None
-    return found.model, found.manifest
+    return target.model, target.manifest
 
 
 def _write_model(model: Classifier, source: Path, folder: Path, form: Form, config: dict[str, Any]) -> Path:
@@ -173,10 +190,10 @@ def _write_model(model: Classifier, source: Path, folder: Path, form: Form, conf
 def _agreement(
     model: Classifier, file: Path, manifest: Manifest | None, images: int, decode: Decoder, progress: Progress
 ) -> Agreement:
-    """Both models on the same images.
+    """Compare both models on the same images.
 
     Raises:
-        ModelError: they differ by more than 1e-4 of the largest logit, or of 1.
+        ModelError: The logits differ by more than 1e-4 times the largest logit, or 1e-4 if all logits are below 1.
     """
     from mlrec.workflows.deploy.predict import open_scorer
 
@@ -202,7 +219,7 @@ def _agreement(
 def _images(
     model: Classifier, manifest: Manifest | None, number: int, decode: Decoder
 ) -> tuple[list[Any], NDArray[np.int8] | None]:
-    """Batches of uint8 images, from all over the split, of two sizes; and their truth."""
+    """Return batches of uint8 images, evenly spread over the split, and their targets."""
     torch = importlib.import_module("torch")
     if manifest is None:
         size = model.preprocessing.size
@@ -212,15 +229,17 @@ def _images(
 
     places = np.unique(np.linspace(0, len(manifest) - 1, min(number, len(manifest))).round().astype(np.intp))
     part = manifest.reordered(model.labels).subset(places)
-    found = [
+    batches = [
         batch.images[batch.samples >= 0]
         for batch in eval_batches(part, model.preprocessing, batch_size=BATCH, workers=0, decode=decode)
     ]
-    return found, part.targets
+    return batches, part.targets
 
 
 def _metrics(path: Path, record: RunRecord | None) -> Any:
     from mlrec.metrics.evaluate import Metrics
 
     file = path / directory.METRICS
-    return Metrics.load(file) if record is not None and file.is_file() else None
+    if record is None or not file.is_file():
+        return None
+    return Metrics.load(file)

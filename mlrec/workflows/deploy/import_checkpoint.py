@@ -1,4 +1,4 @@
-"""Somebody else's checkpoint → a folder with `model.safetensors` and `config.toml` that everything here takes."""
+"""`mlrec import`: convert a third-party checkpoint to `model.safetensors` and `config.toml`."""
 
 from __future__ import annotations
 
@@ -27,21 +27,25 @@ KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "wider": wider.LABELS,
 }
 LICENCES = {
-    "the paper's code": "its repository is under AGPL-3.0; the terms of the weights are its authors' to state",
+    "the paper's code": "its repository is under AGPL-3.0; ask its authors for the licence of the weights",
     "mmpretrain": "mmpretrain is under Apache-2.0",
 }
-TRAINED_AT = 448
+TRAINED_AT = 448  # pixels: input size of most published CSRA models
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What became of a checkpoint.
+    """Result of an import.
 
     Attributes:
-        path: the folder written.
-        naming: whose names its tensors had.
-        matched: tensors taken over; none is ever missing.
-        unused: names of those left out.
+        path: Folder that was written.
+        naming: Code base whose names the tensors had.
+        backbone: Name of the backbone in timm.
+        head, heads, lam: Head, number of heads, and λ.
+        labels: Names of the labels.
+        img_size: Side of the input in pixels.
+        matched: Number of imported tensors; none is missing.
+        unused: Names of tensors that were not used.
     """
 
     path: Path
@@ -67,20 +71,22 @@ def import_checkpoint(
     normalization: str | None = None,
     progress: Progress = SILENT,
 ) -> ImportResult:
-    """Read `checkpoint`, tell what it is, and write the same model to the folder `out`.
+    """Recognise a checkpoint and write the model to a folder.
 
     Args:
-        checkpoint: the paper's, mmpretrain's, CutMix's, torchvision's or timm's file.
-        out: folder to make; left out, `imported/` and the file's stem.
-        lam: λ, which no file holds; left out, the published one for dataset, backbone and heads.
-        dataset: voc2007, coco2014, wider or a prepared dataset's folder; left out, by the number of labels.
-        backbone: timm name, needed where the tensors' names do not tell.
-        img_size: side in pixels; left out, that of the positions, else 448, else the backbone's own.
-        normalization: a key of `NORMALIZATIONS` or "weights"; left out, what the makers of the file used.
-        progress: told what was filled in.
+        checkpoint: File of the paper's code, mmpretrain, CutMix, torchvision or timm.
+        out: Folder to create; by default `imported/` and the stem of the file.
+        lam: λ, which no file contains; by default the published one for dataset, backbone and number of heads.
+        dataset: voc2007, coco2014, wider or the folder of a prepared dataset; by default inferred from the number of
+            labels.
+        backbone: Name in timm, required if the names of the tensors do not identify it.
+        img_size: Side of the input in pixels; by default that of the position embeddings, otherwise 448 for CSRA and
+            the default of the backbone for others.
+        normalization: Key of `NORMALIZATIONS` or "weights"; by default that of the source.
+        progress: Receives notes and warnings.
 
     Raises:
-        ModelError: no plain weights, an unknown naming, λ unknown, or tensors that do not fit.
+        ModelError: The file has no plain weights, unknown names, an unknown λ, or tensors that do not fit.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped
@@ -96,22 +102,24 @@ def import_checkpoint(
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))
-        foreign = recognize(tensors)
-        name = _backbone(foreign, backbone)
-        labels, known = _labels(foreign, dataset, progress)
-        lam = _lam(foreign, known, lam, progress)
+        external = recognize(tensors)
+        name = _backbone(external, backbone)
+        labels, known = _labels(external, dataset, progress)
+        lam = _lam(external, known, lam, progress)
     except ModelError as error:
-        raise error if str(error).startswith(shown) else ModelError(f"{shown}: {error}") from error
-    size = img_size or foreign.img_size or (TRAINED_AT if foreign.heads else None)
-    model, unused = assemble(foreign, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
-    normalization = normalization or _normalization(foreign, known, progress)
-    _preprocess(model, foreign, normalization)
-    _write(out, model, checkpoint, foreign.naming, normalization)
+        if str(error).startswith(shown):
+            raise
+        raise ModelError(f"{shown}: {error}") from error
+    size = img_size or external.img_size or (TRAINED_AT if external.heads else None)
+    model, unused = assemble(external, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
+    normalization = normalization or _normalization(external, known, progress)
+    _preprocess(model, external, normalization)
+    _write(out, model, checkpoint, external.naming, normalization)
     built = model.architecture
-    matched = len(foreign.backbone_tensors) - len(unused) + max(foreign.heads, 1 if foreign.bias is None else 2)
+    matched = len(external.backbone_tensors) - len(unused) + max(external.heads, 1 if external.bias is None else 2)
     return ImportResult(
         out,
-        foreign.naming,
+        external.naming,
         built.backbone,
         built.head,
         built.heads,
@@ -123,90 +131,106 @@ def import_checkpoint(
     )
 
 
-def _backbone(foreign: ExternalCheckpoint, asked: str | None) -> str:
+def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     from mlrec.models.weights import BACKBONE_PREFIX
 
-    if any(key.startswith(BACKBONE_PREFIX) for key in foreign.backbone_tensors):
-        raise ModelError("is a model of mlrec already; eval, predict, attend and export take it as it is")
-    if foreign.weight is None and foreign.family != "other":
+    if any(key.startswith(BACKBONE_PREFIX) for key in external.backbone_tensors):
+        raise ModelError("is a model of mlrec already; use it directly with eval, predict, attend or export")
+    if external.weight is None and external.family != "other":
+        raise ModelError("has a backbone without a classifier; start training from it with mlrec train --weights FILE")
+    name = asked or external.backbone
+    if name is None or external.weight is None:
+        first = printable(next(iter(external.backbone_tensors), ""))
         raise ModelError(
-            "holds a backbone without a classifier; start training from it with mlrec train --weights FILE"
-        )
-    if (name := asked or foreign.backbone) is None or foreign.weight is None:
-        first = printable(next(iter(foreign.backbone_tensors), ""))
-        raise ModelError(
-            f"{counted(len(foreign.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
-            "if it is a timm model, say which with --backbone NAME"
+            f"{counted(len(external.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
+            "if it is a timm model, name it with --backbone NAME"
         )
     return name
 
 
-def _labels(foreign: ExternalCheckpoint, dataset: str | None, progress: Progress) -> tuple[tuple[str, ...], str | None]:
-    """Label names, and the dataset that the published λ is looked up by."""
-    assert foreign.weight is not None
-    count = foreign.weight.shape[-2]
+def _labels(
+    external: ExternalCheckpoint, dataset: str | None, progress: Progress
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the label names, and the published dataset that determines λ."""
+    assert external.weight is not None
+    count = external.weight.shape[-2]
     if not count:
-        raise ModelError("its head is for no label at all; fetch it again")
+        raise ModelError("its head has no labels; download the file again")
     if dataset is None:
-        known = next((name for name, labels in KNOWN_LABELS.items() if len(labels) == count), None)
-        labels = KNOWN_LABELS[known] if known else tuple(f"label_{k}" for k in range(count))
-        progress.say(
-            f"{counted(count, 'label')}: named as those of {known}"
-            if known
-            else f"{counted(count, 'label')}: named {labels[0]}, ..."
-        )
-        return labels, known
-    if dataset in KNOWN_LABELS:
-        labels, known = KNOWN_LABELS[dataset], dataset
-    elif (Path(dataset) / DATASET_FILE).is_file():
-        labels = tuple(Dataset.load(dataset).info.labels)
-        known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
-        if known and foreign.heads and labels != KNOWN_LABELS[known]:
-            labels = KNOWN_LABELS[known]
-            progress.say(f"labels in the order of {known}, as its makers have it, not in that of {printable(dataset)}")
-    else:
-        raise UsageError(
-            f"--dataset {printable(dataset)}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset"
-        )
+        return _inferred_labels(count, progress)
+    labels, known = _labels_of_dataset(dataset, bool(external.heads), progress)
     if len(labels) != count:
         raise ModelError(
-            f"its head is for {counted(count, 'label')}, but {printable(dataset)} has {len(labels)}; choose "
-            f"another --dataset"
+            f"its head has {counted(count, 'label')}, but {printable(dataset)} has {len(labels)}; choose another "
+            "--dataset"
         )
     return labels, known
 
 
-def _lam(foreign: ExternalCheckpoint, known: str | None, asked: float | None, progress: Progress) -> float:
+def _inferred_labels(count: int, progress: Progress) -> tuple[tuple[str, ...], str | None]:
+    """Return the labels of the published dataset with as many labels, or numbered labels."""
+    for known, labels in KNOWN_LABELS.items():
+        if len(labels) == count:
+            progress.say(f"{counted(count, 'label')}: named as those of {known}")
+            return labels, known
+    numbered = tuple(f"label_{k}" for k in range(count))
+    progress.say(f"{counted(count, 'label')}: named {numbered[0]}, ...")
+    return numbered, None
+
+
+def _labels_of_dataset(dataset: str, is_csra: bool, progress: Progress) -> tuple[tuple[str, ...], str | None]:
+    """Return the labels of a dataset, and the published dataset with the same labels."""
+    if dataset in KNOWN_LABELS:
+        return KNOWN_LABELS[dataset], dataset
+    if not (Path(dataset) / DATASET_FILE).is_file():
+        raise UsageError(
+            f"--dataset {printable(dataset)}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset"
+        )
+    labels = tuple(Dataset.load(dataset).info.labels)
+    known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
+    if known is None or not is_csra or labels == KNOWN_LABELS[known]:
+        return labels, known
+    # published CSRA models have the published order of labels
+    progress.say(f"labels in the published order of {known}, not in that of {printable(dataset)}")
+    return KNOWN_LABELS[known], known
+
+
+def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None, progress: Progress) -> float:
     from mlrec.models.paper_checkpoints import published_lam
 
-    if not foreign.heads:
+    if not external.heads:
         if asked:
-            raise UsageError(
-                "--lam is for CSRA, and this is a plain linear classifier on average pooling; leave it out"
-            )
+            raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; leave it out")
         return 0.0
     if asked is not None:
         return asked
-    lam = published_lam(known, foreign.family, foreign.heads)
-    progress.say(f"λ = {lam:g}: the published one for a {foreign.family} of H = {foreign.heads} on {known}")
+    lam = published_lam(known, external.family, external.heads)
+    progress.say(f"λ = {lam:g}: published for {external.family} with H = {external.heads} on {known}")
     return lam
 
 
-def _normalization(foreign: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
-    """What its makers fed: the paper's code [0, 1] except on WIDER, mmpretrain's file [0, 1], others their own."""
-    if not foreign.heads:
-        if foreign.family == "vit":
-            progress.warn("its classifier was trained on the class token; here it reads the mean of the patch tokens")
+def _normalization(external: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
+    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
+    if not external.heads:
+        if external.family == "vit":
+            progress.warn(
+                "its classifier was trained on the class token, but is applied to the mean of the patch tokens here"
+            )
         return "weights"
-    if foreign.family == "vit" and known != "wider":
-        progress.warn("the paper leaves open how pixels of its ViTs were normalised here: [0, 1] is taken, as its code "
-                      "trains; compare with --normalization half")  # fmt: skip
-    return "half" if known == "wider" else "unit"
+    if known == "wider":
+        return "half"
+    if external.family == "vit":
+        progress.warn(
+            "the paper does not state the pixel normalization of its ViTs on this dataset: [0, 1] is used, as in its "
+            "training code; compare with --normalization half"
+        )
+    return "unit"
 
 
-def _preprocess(model: Classifier, foreign: ExternalCheckpoint, normalization: str) -> None:
-    own = model.preprocessing.normalized(normalization)
-    model.preprocessing = replace(own, interpolation="bilinear") if foreign.heads else own
+def _preprocess(model: Classifier, external: ExternalCheckpoint, normalization: str) -> None:
+    model.preprocessing = model.preprocessing.normalized(normalization)
+    if external.heads:  # the code of the paper resizes bilinearly
+        model.preprocessing = replace(model.preprocessing, interpolation="bilinear")
 
 
 def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normalization: str) -> None:
@@ -228,18 +252,20 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
 
 
 def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
-    """What to tell of an import: pairs of name and value."""
-    unused = (
-        f", {len(imported.unused)} unused (first {printable(imported.unused[0])})" if imported.unused else ", 0 unused"
-    )
-    head = f"{imported.head}, H={imported.heads}, λ={imported.lam:g}" if imported.head == "csra" else imported.head
+    """Return the facts to print about an import, as pairs of name and value."""
+    unused = f"{len(imported.unused)} unused"
+    if imported.unused:
+        unused += f" (first {printable(imported.unused[0])})"
+    head = imported.head
+    if head == "csra":
+        head = f"{head}, H={imported.heads}, λ={imported.lam:g}"
     return [
         ("naming", imported.naming),
         ("backbone", imported.backbone.partition(".")[0]),  # its weights are the file's, not those of timm's tag
         ("head", head),
         ("labels", f"{len(imported.labels)}: {', '.join(map(printable, imported.labels[:3]))}, ..."),
         ("image size", str(imported.img_size)),
-        ("tensors", f"{imported.matched} matched, 0 missing{unused}"),
-        ("licence", LICENCES.get(imported.naming, "as its source states; none is in the file")),
+        ("tensors", f"{imported.matched} matched, 0 missing, {unused}"),
+        ("licence", LICENCES.get(imported.naming, "see its source; the file does not contain one")),
         ("written", f"{printable(imported.path / MODEL_FILE)} and config.toml"),
     ]

@@ -1,4 +1,4 @@
-"""`mlrec predict`: images → labels and scores, one after the other, whoever computes the logits."""
+"""`mlrec predict`: labels and probabilities of images, by a trained model or an exported one."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
     from mlrec.models.classifier import Classifier
 
-SIDE = 640  # pixels of a saved picture's longer side
+SIDE = 640  # pixels: longer side of a saved image
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Whatever gives logits: a trained model, or an exported one.
+    """Computes logits with a trained or an exported model.
 
     Attributes:
-        labels: C names.
-        preprocessing: what it wants images to be made into.
-        logits: uint8 images (B, 3, S, S), not normalised, → (B, C).
-        decode: the decoder it was trained with.
-        batch_size: images per batch unless the user sets another.
+        labels: Names of the C labels.
+        preprocessing: Preprocessing of the images.
+        logits: Function from uint8 images (B, 3, S, S), not normalised, to logits (B, C).
+        decode: Image backend that the model was trained with.
+        batch_size: Number of images per batch, unless the user sets one.
     """
 
     labels: tuple[str, ...]
@@ -54,14 +54,14 @@ class Scorer:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What was said of one image, or of one box of it.
+    """Labels of one image, or of one box of an image.
 
     Attributes:
-        id: its path, the sample's id in a manifest, or the box's.
-        labels: all labels of the model, in its order.
-        probabilities: (C,), of `labels`.
+        id: Path of the image, id of the sample in a manifest, or id of the box.
+        labels: All labels of the model, in its order.
+        probabilities: Probabilities (C,) of `labels`.
         predicted: Predicted labels, the most probable first.
-        item: the image file, and the box.
+        item: Image file and box.
     """
 
     id: str
@@ -86,21 +86,23 @@ def predict(
     on_error: Callable[[Item, DataError], None] | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Prediction]:
-    """Predict the labels of images, one `Prediction` per image in input order, read as needed.
+    """Predict the labels of images.
+
+    Images are read in batches, in the order given, so any number of them fits into memory.
 
     Args:
-        model: Model, or path of a run folder, an imported folder, a model file or an ONNX file.
+        model: Model, or its folder or file.
         images: Files, folders, globs, manifests (`.jsonl`), or items with boxes.
-        threshold: Lowest probability of a predicted label: one number, or one per label (C,).
-        top: Number of labels to predict per image, the most probable ones, instead of those above the threshold.
-        machine: Device, precision, batch size and number of threads.
-        on_error: Function called with an image that cannot be read, which is then skipped; None raises the error.
-        progress: Receives one step per image.
+        threshold: Probability at or above which a label is predicted: one number, or one per label (C,).
+        top: Number of most probable labels to predict, instead of using `threshold`.
+        machine: Runtime options.
+        on_error: Called with an image that cannot be read, which is then skipped; by default the error is raised.
+        progress: Receives progress bars and warnings.
 
     Raises:
         DataError: An image cannot be read, and `on_error` is None.
         UsageError: A path does not exist.
-        ModelError: There is no model at this path.
+        ModelError: The model does not exist or cannot be used.
 
     Example:
         >>> from mlrec import create_model
@@ -116,35 +118,47 @@ def predict(
 
 
 def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None = None) -> Scorer:
-    """The scorer that a model is on this machine.
+    """Open a model on a device of this machine.
+
+    Args:
+        model: Model, or the folder or file of a trained or exported model.
+        machine: Runtime options.
 
     Raises:
-        ModelError: no model there.
-        UsageError: a device or a precision that this machine does not have.
+        ModelError: The model does not exist or cannot be used.
+        UsageError: This machine does not have the device or the precision.
     """
-    if isinstance(model, (str, Path)) and (file := onnx_file(model)) is not None:
+    machine = machine or RuntimeOptions()
+    if not isinstance(model, (str, Path)):
+        device = machine.device
+        if device == "auto":  # the user's model stays on its device
+            device = str(next(model.parameters()).device)
+        return _torch_scorer(model, machine, device, "fast", {})
+    file = onnx_file(model)
+    if file is not None:
         return _onnx_scorer(file)
     from mlrec.models.checkpoint import load_model, read_metadata
+
+    metadata = read_metadata(model)
+    return _torch_scorer(load_model(model), machine, machine.device, metadata.decode, metadata.config)
+
+
+def _torch_scorer(
+    model: Classifier, machine: RuntimeOptions, device: str, decode: Decoder, config: Mapping[str, Any]
+) -> Scorer:
     from mlrec.training.inference import open_on
 
-    machine = machine or RuntimeOptions()
-    if isinstance(model, (str, Path)):
-        metadata, loaded, device = read_metadata(model), load_model(model), machine.device
-        decode, size = metadata.decode, machine.batch_size_for(metadata.config)
-    else:  # a model of the user's own stays where it is, unless another device is asked for
-        loaded, decode, size = model, "fast", machine.batch_size_for({})
-        device = str(next(model.parameters()).device) if machine.device == "auto" else machine.device
-    opened = open_on(loaded, device, machine.precision)
+    opened = open_on(model, device, machine.precision)
 
     def logits(images: Tensor) -> NDArray[np.floating[Any]]:
-        made: NDArray[np.floating[Any]] = opened.run(images, loaded.head).cpu().numpy()
-        return made
+        values: NDArray[np.floating[Any]] = opened.run(images, model.head).cpu().numpy()
+        return values
 
-    return Scorer(loaded.labels, loaded.preprocessing, logits, decode, size)
+    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config))
 
 
 def _onnx_scorer(file: Path) -> Scorer:
-    """An exported model: neither timm nor the classes of the model are needed."""
+    """Open an exported model, for which timm is not needed."""
     import torch
 
     from mlrec.models.onnx_file import OnnxModel
@@ -163,12 +177,18 @@ def _onnx_scorer(file: Path) -> Scorer:
 def with_tuned(
     scorer: Scorer, model: Path | str | None, threshold: float | None = None
 ) -> tuple[Scorer, float | NDArray[np.float64]]:
-    """The scorer with calibrated probabilities, and the thresholds on them, that `tune` left beside `model`.
+    """Apply the calibration of `mlrec tune` to a scorer.
 
-    Without a model the scorer as it is, and `threshold`, or 0.5.
+    Args:
+        scorer: Scorer of the model.
+        model: Model whose tuned thresholds are used; None for no calibration.
+        threshold: Threshold without calibration; by default 0.5.
+
+    Returns:
+        Scorer with calibrated logits, and the tuned thresholds (C,) on its probabilities.
 
     Raises:
-        RunError: no tuned thresholds there.
+        RunError: The model has no tuned thresholds.
     """
     if model is None:
         return scorer, 0.5 if threshold is None else threshold
@@ -200,10 +220,10 @@ def _predictions(
             for item, error in batch.items:
                 if error is not None:
                     on_error(item, error)
-                else:
-                    row = next(rows)
-                    chosen = _chosen(row, threshold, top)
-                    yield Prediction(item.id, scorer.labels, row, tuple(scorer.labels[k] for k in chosen), item)
+                    continue
+                row = next(rows)  # only readable items have a row
+                predicted = tuple(scorer.labels[k] for k in _predicted_columns(row, threshold, top))
+                yield Prediction(item.id, scorer.labels, row, predicted, item)
                 step()
 
 
@@ -212,12 +232,14 @@ def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
         return np.empty((0, len(scorer.labels)))
     logits = np.asarray(scorer.logits(images), dtype=np.float64)
     if not np.isfinite(logits).all():
-        raise MlrecError("the model gives logits that are no finite numbers; its weights are damaged or diverged")
+        raise MlrecError("the logits of the model are NaN or infinite; its weights are damaged or training diverged")
     return probabilities_of(logits)
 
 
-def _chosen(row: NDArray[np.float64], threshold: float | NDArray[np.float64], top: int | None) -> Sequence[int]:
-    """Columns that are said, the most probable first; of equal ones the first."""
+def _predicted_columns(
+    row: NDArray[np.float64], threshold: float | NDArray[np.float64], top: int | None
+) -> Sequence[int]:
+    """Return the columns of the predicted labels, the most probable first."""
     order = np.argsort(-row, kind="stable")
     if top is not None:
         return order[:top].tolist()  # type: ignore[no-any-return]
@@ -227,14 +249,17 @@ def _chosen(row: NDArray[np.float64], threshold: float | NDArray[np.float64], to
 def _items(images: str | Path | Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
     if isinstance(images, (str, Path)):
         return items_of([str(images)], progress.warn)
-    given = list(images) if isinstance(images, (list, tuple)) else images
-    if isinstance(given, list) and not any(isinstance(image, Item) for image in given):
-        return items_of([str(image) for image in given], progress.warn)
-    return (
-        item
-        for image in given
-        for item in ([image] if isinstance(image, Item) else items_of([str(image)], progress.warn))
-    )
+    if isinstance(images, (list, tuple)) and not any(isinstance(image, Item) for image in images):
+        return items_of([str(image) for image in images], progress.warn)  # all at once, so that duplicates are found
+    return _mixed_items(images, progress)
+
+
+def _mixed_items(images: Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
+    for image in images:
+        if isinstance(image, Item):
+            yield image
+        else:
+            yield from items_of([str(image)], progress.warn)
 
 
 SEPARATOR = ";"  # between the labels of a CSV cell
@@ -284,13 +309,18 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 
 class Gallery:
-    """Writes each image with what was said of it into a folder."""
+    """Writes each image with its predicted labels into a folder.
+
+    Args:
+        folder: Folder to write to.
+        decode: Image backend.
+    """
 
     def __init__(self, folder: Path, decode: Decoder = "fast") -> None:
         self._folder, self._names, self._decode = folder, FileNames(), decode
 
     def add(self, found: Prediction) -> Path:
-        """Write the picture of one prediction; a box is drawn where it lies."""
+        """Write the image of one prediction, with the outline of its box, and return the path."""
         pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)

@@ -1,4 +1,4 @@
-"""`mlrec attend`: what in an image speaks for a label, as pictures."""
+"""`mlrec attend`: heat maps of the contribution of each image location to the logit of a label."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +22,24 @@ from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.runtime import RuntimeOptions
 
+if TYPE_CHECKING:
+    from mlrec.models.classifier import Architecture
+
 SHEET = "sheet.png"
-SIDE, SHEET_SIDE = 360, 200  # pixels of a picture's longer side
-TOP = 3
+SIDE, SHEET_SIDE = 360, 200  # pixels: longer side of an image in its own file, and on the contact sheet
+TOP = 3  # labels per image
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionMaps:
-    """The chosen maps of one image.
+    """Heat maps of one image.
 
     Attributes:
-        labels: K names.
-        probabilities: (K,).
-        maps: (K, h, w); contributions, which add up to the logits, or the attention of a head, which adds up to 1.
-        decode: how the model saw the image, and it is to be shown.
+        item: Image, or a box of an image.
+        labels: Names of K labels.
+        probabilities: Their probabilities (K,).
+        maps: Maps (K, h, w): contributions, whose sum is the logit, or the attention of one head, whose sum is 1.
+        decode: Image backend of the model, with which the image is also shown.
     """
 
     item: Item
@@ -55,41 +60,44 @@ def attend(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Draw each image beside the maps of some labels, and all of them on a sheet; the files, the sheet last.
+    """Draw each image next to the heat maps of some labels, and all images on a contact sheet.
 
     Args:
-        model: folder of a run or of an imported model, or a `.safetensors`.
-        items: images or boxes of images.
-        labels: whose maps to draw; left out, those of the `top` most probable labels of each image.
-        top: how many.
-        temperature: draw the attention of the head of this temperature instead of the contributions of all heads.
-        out: folder of the pictures.
-        machine: how to run the model.
-        progress: where bars and notes go.
+        model: Folder of a run or of an imported model, or a `.safetensors` file.
+        items: Images or boxes of images.
+        labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
+        top: Number of labels per image.
+        temperature: Draw the attention of the head with this temperature, instead of the contributions of all heads.
+        out: Folder of the files.
+        machine: Runtime options.
+        progress: Receives progress bars and notes.
+
+    Returns:
+        Files that were written, the contact sheet last.
 
     Raises:
-        UsageError: no head has that temperature.
-        PredictionsError: no label has that name.
-        DataError: images that cannot be read; all others have been drawn.
+        UsageError: No head has this temperature.
+        PredictionsError: A label is unknown.
+        DataError: Some images cannot be read; all others have been drawn.
     """
     out, findings = Path(out), ValidationReport()
-    looks = compute_maps(
+    maps = compute_maps(
         model, items, labels=labels, top=top, temperature=temperature, machine=machine, findings=findings,
         progress=progress,
     )  # fmt: skip
     written = []
-    if looks:
-        colours = Range.over([one.maps for one in looks], meaning(temperature))
+    if maps:
+        colours = Range.over([one.maps for one in maps], meaning(temperature))
         names = FileNames(taken={SHEET})
-        with progress.task("drawing", len(looks)) as step:
-            for one in looks:
+        with progress.task("drawing", len(maps)) as step:
+            for one in maps:
                 written.append(out / names.of(one.item))
                 write_bytes(written[-1], draw_strips([strip(one, colours, SIDE)], colours)[0])
                 step()
-        sheet, fitted = draw_strips([strip(one, colours, SHEET_SIDE) for one in looks], colours)
+        sheet, count = draw_strips([strip(one, colours, SHEET_SIDE) for one in maps], colours)
         write_bytes(out / SHEET, sheet)
         written.append(out / SHEET)
-        progress.say(f"{out / SHEET}: {fitted} of {counted(len(looks), 'image')}, one range of colours for all")
+        progress.say(f"{out / SHEET}: {count} of {counted(len(maps), 'image')}, with one colour scale")
     if len(findings.errors) > 1:
         raise DataError(f"{counted(len(findings.errors), 'image')} could not be read: {'; '.join(findings.errors[:3])}")
     findings.raise_errors("images", "")
@@ -107,7 +115,10 @@ def compute_maps(
     findings: ValidationReport | None = None,
     progress: Progress = SILENT,
 ) -> list[AttentionMaps]:
-    """The maps that `attend` draws; an image that cannot be read goes to `findings`, or is an error without them."""
+    """Compute the heat maps of images; arguments as in `attend`.
+
+    `findings` receives the errors of images that cannot be read, which are skipped; without it the first one is raised.
+    """
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.inference import open_on
@@ -118,62 +129,64 @@ def compute_maps(
     wanted = None if labels is None else label_columns(metadata.labels, labels, model, PredictionsError)
     head = None
     if temperature is not None:
-        known = metadata.architecture.temperatures if metadata.architecture.head in ("csra", "spatial") else ()
-        head = _head_of(temperature, known)
+        head = _head_of(temperature, metadata.architecture)
     loaded = load_model(model)
     opened = open_on(loaded, machine.device, machine.precision)
     batches = load_stream(
         items, loaded.preprocessing, batch_size=machine.batch_size_for(metadata.config), threads=machine.workers,
         decode=metadata.decode,
     )  # fmt: skip
-    looks = []
-    with progress.task("reading maps") as step:
+    results = []
+    with progress.task("computing heat maps") as step:
         for batch in batches:
-            good = [item for item, error in batch.items if _readable(error, findings)]
-            maps = opened.run(batch.images, partial(read_maps, loaded.head)) if good else None
-            if maps is not None:
-                drawn = maps.contributions if head is None or maps.attention is None else maps.attention[:, head]
+            readable = [item for item, error in batch.items if _readable(error, findings)]
+            if readable:
+                maps = opened.run(batch.images, partial(read_maps, loaded.head))
+                values = maps.contributions
+                if head is not None and maps.attention is not None:
+                    values = maps.attention[:, head]
                 # Rows after the last readable item fill up the batch.
-                for item, logits, values in zip(good, maps.logits, drawn, strict=False):
+                for item, logits, of_item in zip(readable, maps.logits, values, strict=False):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
                     names = tuple(metadata.labels[k] for k in columns)
-                    looks.append(
-                        AttentionMaps(
-                            item, names, probabilities_of(logits[columns]), values[columns].copy(), metadata.decode
-                        )
-                    )
+                    probabilities = probabilities_of(logits[columns])
+                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), metadata.decode))
             step(len(batch.items))
-    return looks
+    return results
 
 
-def strip(look: AttentionMaps, colours: Range, side: int) -> Strip:
-    """The image, its box drawn, and beside it each map with the label and its probability."""
-    small, box = picture_of(look.item, side, look.decode)
-    original = small if box is None else outlined(small, box)
-    maps = tuple(
-        Panel(overlaid(small, values, colours, box), (label, f"p = {probability:.2f}"))
-        for label, probability, values in zip(look.labels, look.probabilities, look.maps, strict=True)
-    )
-    return Strip(look.item.id, (Panel(original, ("image", "")), *maps))
+def strip(maps: AttentionMaps, colours: Range, side: int) -> Strip:
+    """Return an image, with the outline of its box, next to each of its maps with label and probability.
+
+    Args:
+        maps: Maps of the image.
+        colours: Colour scale.
+        side: Largest length of the longer side of the image in pixels.
+    """
+    image, box = picture_of(maps.item, side, maps.decode)
+    original = image if box is None else outlined(image, box)
+    panels = [Panel(original, ("image", ""))]
+    for label, probability, values in zip(maps.labels, maps.probabilities, maps.maps, strict=True):
+        panels.append(Panel(overlaid(image, values, colours, box), (label, f"p = {probability:.2f}")))
+    return Strip(maps.item.id, tuple(panels))
 
 
 def meaning(temperature: float | None) -> str:
-    """What the numbers of a map are."""
+    """Return what the values of a map are, in words: contributions, or the attention of a head."""
     if temperature is None:
         return "contribution to the logit"
     return f"attention of the head T = {temperature:g}"
 
 
-def _head_of(temperature: float, known: Sequence[float]) -> int:
-    for k, degree in enumerate(known):
-        if math.isclose(degree, temperature):
+def _head_of(temperature: float, architecture: Architecture) -> int:
+    """Return the index of the head with a temperature."""
+    if architecture.head not in ("csra", "spatial"):
+        raise UsageError(f"--head {temperature:g}: the model has no attention; leave --head out to see contributions")
+    for k, known in enumerate(architecture.temperatures):
+        if math.isclose(known, temperature):
             return k
-    there = ", ".join(f"{degree:g}" for degree in known)
-    raise UsageError(
-        f"--temperature {temperature:g}: the model's heads have T = {there}"
-        if known
-        else f"--temperature {temperature:g}: the model has no attention; leave --temperature out to see contributions"
-    )
+    temperatures = ", ".join(f"{known:g}" for known in architecture.temperatures)
+    raise UsageError(f"--temperature {temperature:g}: the heads of the model have T = {temperatures}")
 
 
 def _readable(error: DataError | None, findings: ValidationReport | None) -> bool:

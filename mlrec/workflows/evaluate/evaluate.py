@@ -1,4 +1,4 @@
-"""`mlrec eval`: a trained model and a dataset → predictions and metrics."""
+"""`mlrec eval`: evaluate a trained model on a dataset; writes predictions and metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlrec.runs import directory
 from mlrec.runs.ancestry import lineage_at
 from mlrec.runs.environment import environment
 from mlrec.runs.evaluations import FILE
-from mlrec.runs.record import RunRecord, latest_run
+from mlrec.runs.record import RunRecord, SplitRecord, latest_run
 from mlrec.runs.tuned import Tuned
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
@@ -34,12 +34,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
-        path: the folder it lies in.
-        model: what was scored.
-        dataset, split: on what.
+        path: Folder that was written.
+        predictions: Predictions of all labels.
+        metrics: Metrics of the scored labels.
+        model: Folder or file of the model.
+        dataset, split: Scored data.
     """
 
     path: Path
@@ -64,56 +66,70 @@ def evaluate_run(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Score a model anew; predictions of all labels and the metrics go to a folder of their own beside it.
+    """Evaluate a trained model.
+
+    Writes predictions of all labels and the metrics to a new folder next to the model.
 
     Args:
-        model: folder of a run or of an imported model, or a `.safetensors`; left out, the run that finished last.
-        data: folder of a prepared dataset; left out, the run's own, else the one prepared last.
-        split: left out, the one that the run was scored on, else `test` or `val`.
-        labels: score these alone.
-        conventions: how to score.
-        tuned: say labels by the thresholds that `tune` left beside the model.
-        machine: how to run the model.
-        voc_server: archive for the PASCAL VOC evaluation server, written too.
-        runs_root: where the last finished run is looked for.
-        data_root: where the dataset prepared last is looked for.
-        progress: where bars, notes and warnings go.
+        model: Folder of a run or of an imported model, or a `.safetensors` file; by default the run that finished last.
+        data: Folder of a prepared dataset; by default that of the run, otherwise the one prepared last.
+        split: Split to score; by default the one that the run was scored on, otherwise `test` or `val`.
+        labels: Labels to score; by default all.
+        conventions: Name of the scoring conventions.
+        tuned: Predict labels by the tuned thresholds of the model.
+        machine: Runtime options.
+        voc_server: Archive for the PASCAL VOC evaluation server to write as well.
+        runs_root: Folder of runs, used if `model` is None.
+        data_root: Folder of datasets, used if the run has no dataset.
+        progress: Receives progress bars, notes and warnings.
 
     Raises:
-        MlrecError: no model, no data, labels that differ from the model's, images that cannot be read.
+        MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
     """
-    progress = progress if processes.rank() == 0 else SILENT
-    chosen = resolve_eval_target(
+    if processes.rank() != 0:
+        progress = SILENT
+    target = resolve_eval_target(
         model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress
     )
     conventions_named(conventions)
-    kind = str(chosen.dataset.info.source.get("kind"))
-    if voc_server is not None:  # before what may take hours
+    kind = str(target.dataset.info.source.get("kind"))
+    if voc_server is not None:  # checked before predictions that may take hours
         check_name(voc_server)
-        check_data(kind, chosen.manifest.labels)
-    thresholds = _thresholds(chosen, progress) if tuned else None
-    path, dataset, manifest = chosen.model, chosen.dataset, chosen.manifest
-    predictions, conditions = _predict(path, manifest, machine or RuntimeOptions(), progress)
+        check_data(kind, target.manifest.labels)
+    thresholds, name = None, "eval"
+    if tuned:
+        thresholds, name = _thresholds(target, progress), "eval-tuned"
+    predictions, conditions = _predict(target.model, target.manifest, machine or RuntimeOptions(), progress)
     metrics = write_scores.score(predictions, conventions, labels, thresholds)
-    columns = label_columns(predictions.labels, list(metrics.average_precision), path)
+    columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
     write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
-    folder = chosen.folder("eval-tuned" if tuned else "eval")
-    if processes.rank():
-        return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
-    with replace_folder(folder) as temporary:  # predictions and metrics of one evaluation, never of two
+    split = target.manifest.split
+    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
+    if processes.rank() != 0:
+        return evaluation
+    with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
         write_scores.write_scores(temporary, predictions, metrics)
-        facts = chosen.facts(list(metrics.average_precision), conditions)
-        write_json(temporary / FILE, facts if tuned else facts | _origin(path))
+        facts = target.facts(list(metrics.average_precision), conditions)
+        if not tuned:
+            facts |= _origin(target.model)
+        write_json(temporary / FILE, facts)
     if voc_server is not None:
-        write_server_archive(predictions, voc_server, kind=kind, split=manifest.split)
-        progress.say(f"written and read back: {printable(voc_server)}")
-    return Evaluation(folder, predictions, metrics, path, dataset, manifest.split)
+        write_server_archive(predictions, voc_server, kind=kind, split=split)
+        progress.say(f"written and checked: {printable(voc_server)}")
+    return evaluation
 
 
 @dataclass(frozen=True)
 class EvalTarget:
-    """A model, the split to score it on, and warnings: what has changed since the training, labels without an AP."""
+    """Model and split of an evaluation.
+
+    Attributes:
+        model: Folder or file of the model.
+        dataset: Dataset.
+        manifest: Split to score.
+        changes: Warnings: changes of the data since the training, labels without AP.
+    """
 
     model: Path
     dataset: Dataset
@@ -121,16 +137,18 @@ class EvalTarget:
     changes: list[str]
 
     def folder(self, what: str) -> Path:
-        """Where results of this kind go: below the model's folder, or beside its file."""
+        """Return the folder for results of a kind, such as "eval": in the model's folder, or next to its file."""
         name = f"{what}-{self.manifest.name}-{self.manifest.split}"
-        return self.model / name if self.model.is_dir() else self.model.with_name(f"{self.model.stem}-{name}")
+        if self.model.is_dir():
+            return self.model / name
+        return self.model.with_name(f"{self.model.stem}-{name}")
 
     def on_split(self, split: str) -> EvalTarget:
-        """The same model on another split of the same dataset."""
+        """Return the same model on another split of the same dataset."""
         return replace(self, manifest=self.dataset.manifest(split), changes=[])
 
     def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:
-        """The content of `eval.json`."""
+        """Return the content of `eval.json`."""
         return {
             "model": str(self.model.absolute()),
             "scored": msgspec.to_builtins(write_scores.scored_facts(self.dataset, self.manifest)),
@@ -150,7 +168,10 @@ def resolve_eval_target(
     data_root: Path | str,
     progress: Progress,
 ) -> EvalTarget:
-    """What was named, and for the rest what `evaluate_run` says; what was filled in, and what has changed, is told."""
+    """Return model and split of an evaluation; logs defaults, and warns of changes since the training.
+
+    Arguments as in `evaluate_run`.
+    """
     if model is None:
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")
@@ -158,20 +179,27 @@ def resolve_eval_target(
     record = record_at(path)
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     label_columns(manifest.labels, labels or (), f"{manifest.name}/{manifest.split}", PredictionsError)
-    gaps = label_gaps(manifest.with_labels(labels) if labels else manifest)
-    changes = [*_changes(record, manifest), *gaps.lines()]
+    scored = manifest.with_labels(labels) if labels else manifest
+    changes = [*_changes(record, manifest), *label_gaps(scored).lines()]
     for change in changes:
         progress.warn(change)
     return EvalTarget(path, dataset, manifest, changes)
 
 
 def record_at(model: Path) -> RunRecord | None:
-    """The record of the run that a model is of; None for an imported one or a file."""
-    return RunRecord.load(model) if (model / directory.RECORD).is_file() else None
+    """Return the record of a run folder; None for an imported model or a file."""
+    if not (model / directory.RECORD).is_file():
+        return None
+    return RunRecord.load(model)
 
 
 def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
-    """How many samples of a split the run was trained on, as far as that can be known."""
+    """Return how many samples of a split the run was trained on; 0 if its training data are missing.
+
+    Args:
+        record: Record of the run.
+        manifest: Split.
+    """
     train = record.train if record else None
     if train is None or train.dataset != manifest.name or not Path(train.path).is_dir():
         return 0
@@ -182,55 +210,62 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
 def _manifest(
     record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path, progress: Progress
 ) -> tuple[Dataset, Manifest]:
-    """The split to score; what was not said is told."""
+    """Return the dataset and the split to score, and log them."""
     scored = record.scored if record else None
-    own = data is None and scored is not None and Path(scored.path).is_dir()
     if data is not None:
         dataset = Dataset.load(data)
-    elif scored is not None and own:
+    elif scored is not None and Path(scored.path).is_dir():
         dataset = Dataset.load(scored.path)
     else:
         dataset = Dataset.latest(data_root)
     if split is None:
-        likely = [scored.split] if scored is not None else []
-        split = next((name for name in (*likely, "test", "val") if name in dataset.info.splits), None)
-    if split is None:
-        if len(dataset.info.splits) > 1:
-            raise DataError(f"{printable(dataset.path)}: choose a split with --split: {', '.join(dataset.info.splits)}")
-        split = next(iter(dataset.info.splits))
+        split = _default_split(dataset, scored)
     progress.say(f"data: {printable(dataset.path)}, split {printable(split)}")
     return dataset, dataset.manifest(split)
 
 
+def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
+    """Return the split that the run was scored on, otherwise `test`, `val` or the only split."""
+    names = ["test", "val"]
+    if scored is not None:
+        names.insert(0, scored.split)
+    for name in names:
+        if name in dataset.info.splits:
+            return name
+    if len(dataset.info.splits) > 1:
+        raise DataError(f"{printable(dataset.path)}: choose a split with --split: {', '.join(dataset.info.splits)}")
+    return next(iter(dataset.info.splits))
+
+
 def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
-    """What has become of the data since the run."""
+    """Return a warning if the split has changed since the run."""
     for used in (record.scored, record.train) if record else ():
         if used and (used.dataset, used.split) == (manifest.name, manifest.split) and used.digest != manifest.digest:
             return [
-                f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]}, is "
-                f"{manifest.digest[:12]}; the numbers of both cannot be compared"
+                f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]} and is "
+                f"now {manifest.digest[:12]}; metrics before and after the change are not comparable"
             ]
     return []
 
 
 def config_of(model: Path) -> dict[str, Any]:
-    """The keys that the model was made with, for code that has its evaluation only."""
+    """Return the keys that a model was trained with."""
     from mlrec.models.checkpoint import read_metadata
 
     return read_metadata(model).config
 
 
 def _origin(model: Path) -> dict[str, Any]:
-    """The keys that the model was made with and the origin of its weights, for code that has its evaluation only."""
+    """Return training keys and lineage of a model, which reports need if they have its evaluation only."""
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
-def _thresholds(chosen: EvalTarget, progress: Progress) -> Tuned:
-    """The tuned thresholds of a model, with a warning where they were chosen on what is scored."""
-    tuned = Tuned.load(chosen.model)
-    if tuned.digest == chosen.manifest.digest:
-        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: no test result"
-        chosen.changes.append(warning)
+def _thresholds(target: EvalTarget, progress: Progress) -> Tuned:
+    """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
+    tuned = Tuned.load(target.model)
+    if tuned.digest == target.manifest.digest:
+        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
+        target.changes.append(warning)
         progress.warn(warning)
     return tuned
 
@@ -238,7 +273,7 @@ def _thresholds(chosen: EvalTarget, progress: Progress) -> Tuned:
 def _predict(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
-    """The model's logits of the manifest, columns in the model's order; and the environment they were made in."""
+    """Return the predictions of a split, columns in the model's order, and the environment."""
     from mlrec.training.prediction import predict
 
     return run_model(path, manifest, machine, progress, predict)
@@ -247,10 +282,20 @@ def _predict(
 def run_model(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress, one_pass: Callable[..., T]
 ) -> tuple[T, dict[str, Any]]:
-    """What `one_pass`, `predict` or its like, makes of the model and the manifest, columns in the model's order.
+    """Load a model and run it once over a split.
+
+    Args:
+        path: Folder or file of the model.
+        manifest: Split; its labels are put in the model's order.
+        machine: Runtime options.
+        progress: Receives progress bars.
+        one_pass: Function with the arguments of `training.prediction.predict`.
 
     Returns:
-        That, and the environment it was made in.
+        Result of `one_pass`, and the environment.
+
+    Raises:
+        ModelError: The model was trained on other labels.
     """
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training import distributed
@@ -266,7 +311,7 @@ def run_model(
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
     size = machine.batch_size_for(metadata.config)
     with distributed.joined(device):
-        made = one_pass(
+        result = one_pass(
             model,
             manifest,
             batch_size=size,
@@ -278,4 +323,4 @@ def run_model(
             rank=processes.rank(),
             world=processes.world_size(),
         )
-    return made, environment(device, precision)
+    return result, environment(device, precision)

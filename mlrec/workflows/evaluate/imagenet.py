@@ -1,4 +1,4 @@
-"""`mlrec imagenet DATA --backbone NAME --pretrained`: a timm classifier as published, and λ · maximum on it."""
+"""`mlrec imagenet DATA --backbone NAME`: a timm classifier as published, and with λ times the maximum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ from mlrec.workflows.train.model_names import check_backbone_name
 
 @dataclass(frozen=True)
 class ImageNetEvaluation:
-    """What was found, the folder it lies in, and how it is shown."""
+    """Result of the evaluation of a published classifier.
+
+    Attributes:
+        path: Folder that was written.
+        sweep: Accuracy at many λ.
+        table: Table to print.
+    """
 
     path: Path
     sweep: AccuracySweep
@@ -34,9 +40,9 @@ class ImageNetEvaluation:
 
     @property
     def content(self) -> dict[str, Any]:
-        """That of `accuracy.json`."""
-        found: dict[str, Any] = msgspec.to_builtins(self.sweep)
-        return found
+        """Content of `accuracy.json`."""
+        content: dict[str, Any] = msgspec.to_builtins(self.sweep)
+        return content
 
 
 def evaluate_published(
@@ -50,24 +56,24 @@ def evaluate_published(
     out: Path = Path("runs"),
     progress: Progress = SILENT,
 ) -> ImageNetEvaluation:
-    """Top-1 and top-5 accuracy of a timm classifier on a folder of class folders, as published and at every λ.
+    """Compute the accuracy of a timm classifier on an image folder, as published and at every λ.
 
-    The input is prepared as the weights were published for, and computed in float32. `accuracy.json` goes to the
-    folder `published-BACKBONE-FOLDER` below `out`; weights of a file stand in its name, too.
+    Images are preprocessed as for the published weights, and the model runs in float32. `accuracy.json` is written to
+    the folder `published-BACKBONE-FOLDER` in `out`; the name of a weights file is added to the name of the folder.
 
     Args:
-        backbone: a timm name; a bare one means the weights of the paper.
-        data: the folder; a class folder is called by its WordNet id or by its number.
-        lams: the grid; 0 and the λ that the paper fixes for this backbone are added.
-        weights: a file, or a package of `packaged`, instead of the hub's weights.
-        pretrained: fetch the weights from the hub.
-        machine: how to run; the precision is float32 always.
-        out: where the folder is made.
-        progress: where bars and notes go.
+        backbone: Name in timm; without a tag, the weights of the paper.
+        data: Folder with one folder per class, named by WordNet id or class number.
+        lams: Values of λ; 0 and the λ that the paper fixes for this backbone are added.
+        weights: File or package of weights, instead of those of the hub.
+        pretrained: Download the weights from the hub.
+        machine: Runtime options; the precision is always float32.
+        out: Folder in which the folder of the result is created.
+        progress: Receives progress bars and notes.
 
     Raises:
-        UsageError: no weights were asked for.
-        MlrecError: weights out of reach, class folders that are none, a model that does more than average.
+        UsageError: Neither `pretrained` nor `weights` is given.
+        MlrecError: The weights cannot be loaded, the folders are not classes, or the model does not pool by averaging.
     """
     if not pretrained and weights is None:
         raise UsageError(f"--backbone {printable(backbone)}: give --pretrained, or --weights FILE")
@@ -75,27 +81,27 @@ def evaluate_published(
     if weights is not None:
         check_weights_name(str(weights))
     if data is None:
-        raise UsageError("give the images as in mlrec imagenet DATA: a folder with one folder per class")
+        raise UsageError("name the images, as in mlrec imagenet DATA: a folder with one folder per class")
     from mlrec.models.imagenet import imagenet_classifier
     from mlrec.models.paper_checkpoints import fixed_lam
     from mlrec.training.devices import resolve_device
     from mlrec.training.imagenet_accuracy import count_hits
 
-    how = machine or RuntimeOptions()
+    machine = machine or RuntimeOptions()
     classifier = imagenet_classifier(backbone, weights=weights, pretrained=pretrained)
     manifest = read_class_folders(data, classifier.classes)
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})
     progress.say(f"data: {printable(data)}, {counted(len(manifest), 'image')}")
     hits = count_hits(
-        classifier, manifest, grid, batch_size=how.batch_size or 16, workers=how.workers,
-        device=resolve_device(how.device), progress=progress,
+        classifier, manifest, grid, batch_size=machine.batch_size or 16, workers=machine.workers,
+        device=resolve_device(machine.device), progress=progress,
     )  # fmt: skip
     gains = accuracy_gains(hits.by_lam[0], grid.index(0.0), grid.index(fixed))
     accuracy = hits.by_lam.mean(axis=2)
     sweep = AccuracySweep(
         backbone=classifier.name,
-        weights="" if weights is None else Path(weights).name,
+        weights=Path(weights or "").name,
         resolution=int(classifier.data["input_size"][-1]),
         data=manifest.name,
         samples=len(manifest),
@@ -110,11 +116,12 @@ def evaluate_published(
         gain=_gain(gains.best_gain),
         fixed_gain=_gain(gains.fixed_gain),
     )
-    whose = [classifier.name, *([Path(weights).stem] if weights is not None else [])]
-    folder = out / "-".join(["published", *whose, manifest.name])
-    found = ImageNetEvaluation(folder, sweep, accuracy_table(sweep))
-    write_json(folder / FILE, found.content)
-    return found
+    parts = ["published", classifier.name, manifest.name]
+    if weights is not None:
+        parts.insert(2, Path(weights).stem)
+    evaluation = ImageNetEvaluation(out / "-".join(parts), sweep, accuracy_table(sweep))
+    write_json(evaluation.path / FILE, evaluation.content)
+    return evaluation
 
 
 def _gain(interval: Interval) -> Gain:

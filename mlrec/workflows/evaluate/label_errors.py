@@ -1,4 +1,4 @@
-"""`mlrec label-errors`: train on folds, predict what was held out, and list the annotations to review."""
+"""`mlrec label-errors`: train on folds, predict held-out samples, list annotations to review."""
 
 from __future__ import annotations
 
@@ -32,12 +32,19 @@ from mlrec.workflows.train.train import train
 RECIPE = "demo"
 FOLDS = 5
 TABLE, SHEET, RUNS = "label_errors.csv", "label_errors.png", "folds"
-TILES = 6  # pictures a label and kind on the contact sheet
+TILES = 6  # thumbnails per label on the contact sheet, for positives and for negatives
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """All annotations of `manifest` by doubt, which of them to review, and the folder of the written files."""
+    """Result of a search for label errors.
+
+    Attributes:
+        manifest: Samples and their annotations.
+        found: All annotations, the most likely errors first.
+        review: Annotations to review.
+        folder: Folder that was written.
+    """
 
     manifest: Manifest
     found: list[LikelyError]
@@ -46,8 +53,8 @@ class LabelErrors:
 
     @property
     def to_review(self) -> list[LikelyError]:
-        """The annotations to review, the most doubtful first."""
-        return [s for s in self.found if self.review.flags[s.sample, s.label]]
+        """Annotations to review, the most likely errors first."""
+        return [error for error in self.found if self.review.flags[error.sample, error.label]]
 
 
 def label_errors(
@@ -62,32 +69,32 @@ def label_errors(
     out: Path = Path("label-errors"),
     progress: Progress = SILENT,
 ) -> LabelErrors:
-    """Rank the annotations to review, and write them as a CSV and a contact sheet into `out`.
+    """Find likely label errors, and write the annotations to review as a CSV and a contact sheet.
 
-    Without `predictions` a head is trained on each fold, with a frozen backbone whose features are computed once, and
-    each sample is judged by the model that has not seen it. The folds are those that `mlrec split --folds` made, or are
-    made now. How many annotations are listed follows from thresholds of each label, see `likely_errors.to_review`.
+    Without `predictions`, a head is trained on each fold, with a frozen backbone whose features are computed once, and
+    each sample is predicted by the model that was not trained on it. The folds are those of `mlrec split --folds`, or
+    new ones. The number of annotations follows from a threshold per label, see `metrics.label_errors.to_review`.
 
     Args:
-        data: folder of a prepared dataset; the one prepared last where None.
-        predictions: scores of `split_name` by a model that was not trained on it: nothing is trained then.
+        data: Folder of a prepared dataset; by default the one prepared last.
+        predictions: Scores of a split by a model that was not trained on it; nothing is trained then.
         kind: Kind of these scores; None decides by the values, see `read_scores`.
-        split_name: the split that was predicted; by default `test`, else `val`.
-        folds: how many; by default those that are there, else 5.
-        flags: keys of `Config` for the training.
-        recipe: of the training.
-        out: folder of what is written.
-        progress: where bars and notes go.
+        split_name: Split of `predictions`; by default `test`, otherwise `val`.
+        folds: Number of folds; by default those of the dataset, otherwise 5.
+        flags: Keys of `Config` for the training.
+        recipe: Recipe of the training.
+        out: Folder of the files.
+        progress: Receives progress bars and notes.
 
     Raises:
-        MlrecError: no such dataset, predictions that do not fit, or a training that fails.
+        MlrecError: The dataset does not exist, the predictions do not fit, or training fails.
     """
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     if predictions is None:
         if split_name is not None:
-            raise UsageError("--split says what --predictions are of; without them every sample of the folds is judged")
+            raise UsageError("--split is the split of --predictions; without --predictions all folds are used")
         if kind is not None:
-            raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions, too")
+            raise UsageError(f"--{kind} states the kind of the scores in --predictions; give --predictions as well")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         manifest = dataset.manifest(split_name or ("test" if "test" in dataset.info.splits else "val"))
@@ -96,18 +103,18 @@ def label_errors(
         one_line(findings, DataError)
         report_findings([scores], findings, progress)
         logits = scores.logits
-    doubts = LabelErrors(manifest, likely_errors(logits, manifest.targets), to_review(logits, manifest.targets), out)
-    _warn_unjudged(doubts, progress)
-    write_text(out / TABLE, _table(doubts))
-    shown = write_sheet(_lines(doubts), out / SHEET)
-    review = counted(len(doubts.to_review), "annotation")
+    errors = LabelErrors(manifest, likely_errors(logits, manifest.targets), to_review(logits, manifest.targets), out)
+    _warn_missing_classes(errors, progress)
+    write_text(out / TABLE, _table(errors))
+    shown = write_sheet(_sheet_rows(errors), out / SHEET)
+    review = counted(len(errors.to_review), "annotation")
     progress.say(f"{out / TABLE}: {review} to review; {out / SHEET}: {counted(shown, 'image')}")
-    return doubts
+    return errors
 
 
-def _warn_unjudged(doubts: LabelErrors, progress: Progress) -> None:
-    """Name the labels of which nothing can be estimated."""
-    names = [name for name, enough in zip(doubts.manifest.labels, doubts.review.enough, strict=True) if not enough]
+def _warn_missing_classes(errors: LabelErrors, progress: Progress) -> None:
+    """Warn of labels without a known positive or negative, whose errors cannot be estimated."""
+    names = [name for name, enough in zip(errors.manifest.labels, errors.review.enough, strict=True) if not enough]
     if names:
         named = ", ".join(map(printable, names))
         progress.warn(
@@ -118,7 +125,10 @@ def _warn_unjudged(doubts: LabelErrors, progress: Progress) -> None:
 def _out_of_fold(
     dataset: Dataset, folds: int | None, flags: dict[str, Any], recipe: str, out: Path, progress: Progress
 ) -> tuple[Manifest, NDArray[np.float64]]:
-    """The divided split, and the logits of each of its samples by the fold that held it out."""
+    """Train on all folds.
+
+    Returns the split of the folds, and the logits of each sample by the model without it.
+    """
     dataset, held_out = _folds(dataset, folds, progress)
     pool = dataset.manifest(dataset.info.source[MADE][held_out[0]])
     from mlrec.training.features import FeatureCache
@@ -129,86 +139,87 @@ def _out_of_fold(
     logits = np.full(pool.targets.shape, np.nan)
     for val in held_out:
         train_split = val.removesuffix("val") + "train"
-        with stopped_says(f"stopped before {val} was scored; mlrec label-errors starts anew"):
+        with stopped_says(f"stopped before {val} was scored; the same command starts from the beginning"):
             run = train(
                 {**settings, "train_split": train_split, "split": val}, recipe=recipe, out=out / RUNS,
                 features=features, progress=progress,
             )  # fmt: skip
-        found = Predictions.load(run.path / directory.PREDICTIONS)
-        logits[[row[sample] for sample in found.sample_ids]] = found.logits
+        held_out_scores = Predictions.load(run.path / directory.PREDICTIONS)
+        logits[[row[sample] for sample in held_out_scores.sample_ids]] = held_out_scores.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
     if missing:
         raise DataError(
-            f"{printable(dataset.path)}: {counted(missing, 'sample')} in no fold; give --folds to make them anew"
+            f"{printable(dataset.path)}: {counted(missing, 'sample')} in no fold; create new folds with --folds"
         )
     Predictions(pool.labels, pool.sample_ids, logits, pool.targets, pool.digest).save(out / directory.PREDICTIONS)
     return pool, logits
 
 
 def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dataset, list[str]]:
-    there = [name for name in dataset.info.source.get(MADE, {}) if name.startswith("fold") and name.endswith("-val")]
-    if not there or (folds is not None and folds != len(there)):
-        made = split(dataset.path, folds=folds or FOLDS, progress=progress)
-        progress.say(f"made {folds or FOLDS} folds of {made.pool} (mlrec split --folds says how)")
-        return made.dataset, [name for name in made.sizes if name.endswith("-val")]
-    progress.say(f"the {len(there)} folds of {dataset.path} (--folds makes others)")
-    return dataset, there
+    """Return the dataset and the held-out splits of its folds.
+
+    Creates folds if there are none, or another number.
+    """
+    known = [name for name in dataset.info.source.get(MADE, {}) if name.startswith("fold") and name.endswith("-val")]
+    if not known or (folds is not None and folds != len(known)):
+        created = split(dataset.path, folds=folds or FOLDS, progress=progress)
+        progress.say(f"created {folds or FOLDS} folds of {created.pool}, as mlrec split --folds does")
+        return created.dataset, [name for name in created.sizes if name.endswith("-val")]
+    progress.say(f"using the {len(known)} folds of {dataset.path}; --folds creates others")
+    return dataset, known
 
 
-def _table(doubts: LabelErrors) -> str:
+def _table(errors: LabelErrors) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["filename", "label", "given", "probability", "doubt"])
-    for suspect in doubts.to_review:
-        writer.writerow(
-            [
-                doubts.manifest.sample_ids[suspect.sample],
-                doubts.manifest.labels[suspect.label],
-                suspect.given,
-                f"{suspect.probability:.4f}",
-                f"{suspect.error_score:.4f}",
-            ]
-        )
+    for error in errors.to_review:
+        sample, label = errors.manifest.sample_ids[error.sample], errors.manifest.labels[error.label]
+        writer.writerow([sample, label, error.given, f"{error.probability:.4f}", f"{error.error_score:.4f}"])
     return stream.getvalue()
 
 
-def _lines(doubts: LabelErrors) -> list[SheetRow]:
-    """For each label the positives to review, then the negatives to review, the most doubtful first."""
-    lines = []
-    found = doubts.to_review
-    for label, name in enumerate(doubts.manifest.labels):
-        for given, heading in ((1, f"{name}: given, to review"), (0, f"{name}: not given, to review")):
-            chosen = [s for s in found if (s.label, s.given) == (label, given)][:TILES]
-            if chosen:
-                lines.append(SheetRow(heading, tuple(_tile(doubts.manifest, suspect) for suspect in chosen)))
-    return lines
-
-
-def _tile(manifest: Manifest, suspect: LikelyError) -> Tile:
-    box = None if manifest.boxes is None else tuple(manifest.boxes[suspect.sample].tolist())
-    caption = f"{100 * suspect.probability:.1f} %  {manifest.sample_ids[suspect.sample]}"
-    return Tile(manifest.path_of(suspect.sample), caption, box)
-
-
-def summary(doubts: LabelErrors) -> Table:
-    """For each label how many annotations to review, given and not given, and how many errors are expected."""
-    review, targets = doubts.review, doubts.manifest.targets
+def _sheet_rows(errors: LabelErrors) -> list[SheetRow]:
+    """Return positives, then negatives to review of each label, the most likely errors first."""
     rows = []
-    for label, name in enumerate(doubts.manifest.labels):
-        flags = [int(np.count_nonzero(review.flags[:, label] & (targets[:, label] == given))) for given in (1, 0)]
-        errors = review.expected[::-1, label].tolist() if review.enough[label] else [None, None]
-        rows.append(Row((name, flags[0], errors[0], flags[1], errors[1])))
+    to_review = errors.to_review
+    for label, name in enumerate(errors.manifest.labels):
+        for given, heading in ((1, f"{name}: positive, to review"), (0, f"{name}: negative, to review")):
+            shown = [error for error in to_review if (error.label, error.given) == (label, given)][:TILES]
+            if shown:
+                rows.append(SheetRow(heading, tuple(_tile(errors.manifest, error) for error in shown)))
+    return rows
+
+
+def _tile(manifest: Manifest, error: LikelyError) -> Tile:
+    box = None if manifest.boxes is None else tuple(manifest.boxes[error.sample].tolist())
+    caption = f"{100 * error.probability:.1f} %  {manifest.sample_ids[error.sample]}"
+    return Tile(manifest.path_of(error.sample), caption, box)
+
+
+def summary(errors: LabelErrors) -> Table:
+    """Return a table of the number of annotations to review and of expected errors for each label."""
+    review, targets = errors.review, errors.manifest.targets
+    rows = []
+    for label, name in enumerate(errors.manifest.labels):
+        flags = review.flags[:, label]
+        positives = int(np.count_nonzero(flags & (targets[:, label] == 1)))
+        negatives = int(np.count_nonzero(flags & (targets[:, label] == 0)))
+        wrong, missing = None, None
+        if review.enough[label]:
+            missing, wrong = review.expected[:, label].tolist()
+        rows.append(Row((name, positives, wrong, negatives, missing)))
     columns = (
         Column("label", "label"),
-        Column("given", "to review", "count", block="given"),
-        Column("wrong", "errors expected", "mean", block="given"),
-        Column("not_given", "to review", "count", block="not given"),
-        Column("missing", "errors expected", "mean", block="not given"),
+        Column("given", "to review", "count", block="positive"),
+        Column("wrong", "errors expected", "mean", block="positive"),
+        Column("not_given", "to review", "count", block="negative"),
+        Column("missing", "errors expected", "mean", block="negative"),
     )
     total, expected = int(review.flags.sum()), float(review.expected.sum())
     notes = (
         f"{counted(total, 'annotation')} to review; about {expected:,.0f} errors expected (confident learning)",
-        f"with probabilities: {doubts.folder / TABLE}",
-        f"pictures: {doubts.folder / SHEET}",
+        f"probabilities: {errors.folder / TABLE}",
+        f"contact sheet: {errors.folder / SHEET}",
     )
-    return Table(f"{doubts.manifest.name}/{doubts.manifest.split}: annotations to review", columns, tuple(rows), notes)
+    return Table(f"{errors.manifest.name}/{errors.manifest.split}: annotations to review", columns, tuple(rows), notes)

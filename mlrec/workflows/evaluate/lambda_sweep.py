@@ -1,4 +1,4 @@
-"""`mlrec lambda-sweep`: λ · maximum added to a trained model at test time (Figure 1, Table 1); one pass for all λ."""
+"""`mlrec lambda-sweep`: add λ times the maximum to a trained model at test time (Figure 1, Table 1)."""
 
 from __future__ import annotations
 
@@ -44,15 +44,19 @@ FORMS = ("raw", "divided")
 
 @dataclass(frozen=True)
 class LambdaSweepConfig:
-    """What is asked of the one pass.
+    """Settings of a λ sweep.
 
     Attributes:
-        lams: the grid; 0 is added to it.
-        temperatures: T of the attention that λ weighs; left out, those of a CSRA head, for other heads the maximum.
-        select_on: the split that chooses λ; left out, the scored one itself, and marked so.
-        divide: store logits divided by 1 + λ; both forms are scored and recorded.
-        resamples: of the intervals; 0 for none.
-        by_size: AP by size and number of objects, too.
+        lams: Values of λ; 0 is added.
+        temperatures: Temperatures of the attention that is added; by default those of a CSRA head, and the maximum for
+            other heads.
+        select_on: Split on which λ is chosen; by default the scored split itself, which the result states.
+        divide: Store logits divided by 1 + λ; both forms are scored.
+        resamples: Number of bootstrap resamples; 0 disables intervals.
+        by_size: Also compute AP by size and number of objects.
+
+    Raises:
+        UsageError: A λ or a temperature is invalid.
     """
 
     lams: Sequence[float]
@@ -64,36 +68,49 @@ class LambdaSweepConfig:
 
     def __post_init__(self) -> None:
         if not self.lams or not all(lam >= 0 and math.isfinite(lam) for lam in self.lams):
-            raise UsageError(f"--lam {list(self.lams)}: give finite numbers of at least 0")
+            raise UsageError(f"--lam {list(self.lams)}: each must be a finite number of at least 0")
         if not all(t > 0 for t in self.temperatures):
-            raise UsageError(f"--temperatures {list(self.temperatures)}: each above 0; inf means max")
+            raise UsageError(f"--temperatures {list(self.temperatures)}: each must be above 0; inf is the maximum")
 
     @property
     def settings(self) -> list[LambdaSetting]:
-        """Every λ at every temperature, λ = 0 once and first."""
-        lams = sorted({0.0, *self.lams})
-        return [LambdaSetting(lam, k) for k in range(max(1, len(self.temperatures))) for lam in lams if lam or k == 0]
+        """Every λ at every temperature.
+
+        Λ = 0 comes first and only once, because the temperature has no effect then.
+        """
+        positive = sorted({lam for lam in self.lams if lam})
+        temperatures = range(max(1, len(self.temperatures)))
+        return [LambdaSetting(0.0), *(LambdaSetting(lam, k) for k in temperatures for lam in positive)]
 
 
 @dataclass(frozen=True)
 class LambdaSweepResult:
-    """What was found, the folder it lies in, and how it is shown."""
+    """Result of a λ sweep.
+
+    Attributes:
+        path: Folder that was written.
+        sweep: Metrics at every λ.
+        size_bins: AP by size and number of objects, if requested.
+        tables: Tables to print.
+    """
 
     path: Path
     sweep: LambdaSweep
-    strata: list[SizeBin]
+    size_bins: list[SizeBin]
     tables: list[Table]
 
     @property
     def content(self) -> dict[str, Any]:
-        """For programs: that of `lambda.json`, and the strata where they were asked for."""
-        found: dict[str, Any] = msgspec.to_builtins(self.sweep)
-        return found | ({"by_extent": msgspec.to_builtins(self.strata)} if self.strata else {})
+        """Content of `lambda.json`."""
+        content: dict[str, Any] = msgspec.to_builtins(self.sweep)
+        if self.size_bins:
+            content["by_extent"] = msgspec.to_builtins(self.size_bins)
+        return content
 
 
 def lambda_sweep(
     model: Path | str | None,
-    question: LambdaSweepConfig,
+    config: LambdaSweepConfig,
     *,
     data: Path | str | None = None,
     split: str | None = None,
@@ -104,112 +121,137 @@ def lambda_sweep(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> LambdaSweepResult:
-    """Score a trained model at every λ; `lambda.json` and the predictions at the fixed λ go to a folder beside it.
+    """Score a trained model at every λ.
 
-    Other arguments as in `evaluate_run`.
+    Writes `lambda.json` and the predictions at the fixed λ to a new folder.
+
+    Args:
+        model: Model, as for `evaluate_run`.
+        config: Settings of the sweep.
+        data: As for `evaluate_run`.
+        split: As for `evaluate_run`.
+        labels: As for `evaluate_run`.
+        conventions: As for `evaluate_run`.
+        machine: As for `evaluate_run`.
+        runs_root: As for `evaluate_run`.
+        data_root: As for `evaluate_run`.
+        progress: As for `evaluate_run`.
 
     Raises:
-        MlrecError: as `evaluate_run`; a head without an average; no positive to choose by; a choice on scored images.
+        MlrecError: As `evaluate_run`; the head does not pool by averaging; λ is chosen on scored images, or on a split
+            without a positive.
     """
-    progress = progress if processes.rank() == 0 else SILENT
-    chosen = resolve_eval_target(
+    if processes.rank() != 0:
+        progress = SILENT
+    machine = machine or RuntimeOptions()
+    target = resolve_eval_target(
         model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress
     )
     conventions_named(conventions)
-    apart = None if question.select_on is None else _apart(chosen, question.select_on, progress)
-    predictions, parts, facts = _pass(chosen, question, machine or RuntimeOptions(), progress)
+    selection = None
+    if config.select_on is not None:
+        selection = _selection_target(target, config.select_on, progress)
+    predictions, parts, facts = _run(target, config, machine, progress)
     names = list(labels or predictions.labels)
     scored = parts.columns(label_columns(predictions.labels, names, "predictions", PredictionsError))
     write_scores.warn_undefined(scored.targets, names, progress)
-    settings = question.settings
+    settings = config.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
         "groups": [image_of(sample) for sample in predictions.sample_ids], "conventions": conventions
     }  # fmt: skip
-    if apart is None:
-        if question.resamples:
-            times = counted(question.resamples, "resample")
-            progress.say(f"repeating the choice of λ in {times}; --resamples 0 leaves it out")
-        best = chosen_here(scored, settings, scores, question.resamples, **options)
+    if selection is None:
+        if config.resamples:
+            times = counted(config.resamples, "resample")
+            progress.say(f"repeating the choice of λ in {times}; --resamples 0 disables this")
+        best = chosen_here(scored, settings, scores, config.resamples, **options)
     else:
-        selected, other, _ = _pass(apart, question, machine or RuntimeOptions(), progress)
+        selected, selected_parts, _ = _run(selection, config, machine, progress)
         columns = label_columns(selected.labels, names, "predictions", PredictionsError)
-        there = mean_precisions(other.columns(columns), settings, conventions)
-        setting = settings[there.index(max(there))]
-        best = chosen_before(scored, setting, question.resamples, **options)
-    fixed = chosen_before(scored, LambdaSetting(_fixed(facts)), question.resamples, **options)
-    sweep = _sweep(chosen, question, scored, scores, fixed, best, facts | {"labels": names}, conventions)
-    tables = [lambda_table(sweep, f"λ at test time: {chosen.model.name} on {sweep.dataset} {sweep.split}")]
-    strata = (
-        _by_size(chosen, predictions.sample_ids, names, scored, fixed.setting, question.resamples)
-        if question.by_size
-        else []
-    )
-    if strata:
-        tables.append(
-            size_table(strata, ["average", f"λ = {fixed.setting.lam:g}", _alone(facts["model"]["head"], question)])
-        )
-    found = LambdaSweepResult(chosen.folder("lambda"), sweep, strata, tables)
+        selection_scores = mean_precisions(selected_parts.columns(columns), settings, conventions)
+        setting = settings[selection_scores.index(max(selection_scores))]
+        best = chosen_before(scored, setting, config.resamples, **options)
+    fixed = chosen_before(scored, LambdaSetting(_fixed_lam(facts)), config.resamples, **options)
+    sweep = _sweep(target, config, scored, scores, fixed, best, facts | {"labels": names}, conventions)
+    tables = [lambda_table(sweep, f"λ at test time: {target.model.name} on {sweep.dataset} {sweep.split}")]
+    size_bins = []
+    if config.by_size:
+        size_bins = _by_size(target, predictions.sample_ids, names, scored, fixed.setting, config.resamples)
+    if size_bins:
+        methods = ["average", f"λ = {fixed.setting.lam:g}", _added_name(facts["model"]["head"], config)]
+        tables.append(size_table(size_bins, methods))
+    result = LambdaSweepResult(target.folder("lambda"), sweep, size_bins, tables)
     if processes.rank() == 0:
-        shown = parts.logits(fixed.setting, divided=question.divide)
-        final = Predictions(predictions.labels, predictions.sample_ids, shown, parts.targets, predictions.digest)
-        with replace_folder(found.path) as temporary:
+        logits = parts.logits(fixed.setting, divided=config.divide)
+        final = Predictions(predictions.labels, predictions.sample_ids, logits, parts.targets, predictions.digest)
+        with replace_folder(result.path) as temporary:
             write_scores.write_scores(temporary, final, write_scores.score(final, conventions, labels))
-            write_json(temporary / FILE, found.content)
-            own = {"config": config_of(chosen.model), "lam_at_test": True}
-            write_json(temporary / evaluations.FILE, chosen.facts(names, facts["environment"]) | own)
-    return found
+            write_json(temporary / FILE, result.content)
+            own = {"config": config_of(target.model), "lam_at_test": True}
+            write_json(temporary / evaluations.FILE, target.facts(names, facts["environment"]) | own)
+    return result
 
 
-def _apart(chosen: EvalTarget, split: str, progress: Progress) -> EvalTarget:
-    """The split that chooses; an image that is scored must not choose as well, or † would be left out wrongly."""
-    apart = chosen.on_split(split)
-    scored = set(chosen.manifest.images)
-    if shared := sum(image in scored for image in set(apart.manifest.images)):
+def _selection_target(target: EvalTarget, split: str, progress: Progress) -> EvalTarget:
+    """Return the split on which λ is chosen.
+
+    It must not contain scored images, or the choice would be optimistic.
+    """
+    selection = target.on_split(split)
+    scored = set(target.manifest.images)
+    shared = sum(image in scored for image in set(selection.manifest.images))
+    if shared:
         raise UsageError(
-            f"--select-on {split}: {shared:,} of its images are scored, too, as part of {chosen.manifest.split}; "
-            "name a split of other images, or leave --select-on out: the choice is then marked as such"
+            f"--select-on {split}: {shared:,} of its images are also scored as part of {target.manifest.split}; "
+            "name a split of other images, or leave --select-on out, which marks the choice with †"
         )
-    if seen := seen_in_training(record_at(chosen.model), apart.manifest):
+    seen = seen_in_training(record_at(target.model), selection.manifest)
+    if seen:
         progress.warn(
-            f"the model was trained on {seen:,} of the {counted(len(apart.manifest), 'sample')} of {split}, "
-            f"which it knows: the "
-            "λ that is best there is not that of new images; hold a split out (mlrec split)"
+            f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} of {split}: "
+            "the best λ on them is not that of new images; hold a split out (mlrec split)"
         )
-    return apart
+    return selection
 
 
-def _pass(
-    chosen: EvalTarget, question: LambdaSweepConfig, machine: RuntimeOptions, progress: Progress
+def _run(
+    target: EvalTarget, config: LambdaSweepConfig, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, Parts, dict[str, Any]]:
-    """The one pass over a split; and what the model is."""
+    """Run the model over a split.
+
+    Returns predictions, the parts of the logits, and environment and architecture.
+    """
     from mlrec.models.checkpoint import read_metadata
     from mlrec.training.prediction import predict_parts
 
-    one_pass = partial(predict_parts, temperatures=tuple(question.temperatures))
-    (average, added), environment = run_model(chosen.model, chosen.manifest, machine, progress, one_pass)
+    one_pass = partial(predict_parts, temperatures=tuple(config.temperatures))
+    (average, added), environment = run_model(target.model, target.manifest, machine, progress, one_pass)
     if average.targets is None:
-        raise UsageError("nothing to score")
-    model = read_metadata(chosen.model).architecture.to_dict()
+        raise UsageError(f"{target.manifest.name}/{target.manifest.split}: has no targets; there is nothing to score")
+    model = read_metadata(target.model).architecture.to_dict()
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
 
 
-def _alone(head: str, question: LambdaSweepConfig) -> str:
-    degrees = question.temperatures[:1]
-    return "attention alone" if head == "csra" or any(map(math.isfinite, degrees)) else "maximum alone"
+def _added_name(head: str, config: LambdaSweepConfig) -> str:
+    """Return the name of what λ is multiplied with."""
+    if head == "csra" or any(math.isfinite(temperature) for temperature in config.temperatures[:1]):
+        return "attention only"
+    return "maximum only"
 
 
-def _fixed(facts: dict[str, Any]) -> float:
-    """The λ that is fixed beforehand: that of training for CSRA, else the paper's by backbone."""
+def _fixed_lam(facts: dict[str, Any]) -> float:
+    """Return the fixed λ: that of training for CSRA, otherwise the paper's for the backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]
-    return float(model["lam"]) if model["head"] == "csra" else fixed_lam(model["backbone"], model["head"])
+    if model["head"] == "csra":
+        return float(model["lam"])
+    return fixed_lam(model["backbone"], model["head"])
 
 
 def _sweep(
-    chosen: EvalTarget,
-    question: LambdaSweepConfig,
+    target: EvalTarget,
+    config: LambdaSweepConfig,
     parts: Parts,
     scores: Sequence[float],
     fixed: Choice,
@@ -217,15 +259,20 @@ def _sweep(
     facts: dict[str, Any],
     conventions: str,
 ) -> LambdaSweep:
-    settings, names = question.settings, [_degree(t) for t in question.temperatures]
+    settings = config.settings
+    temperatures = ["inf" if math.isinf(temperature) else temperature for temperature in config.temperatures]
     mAP = dict(zip(settings, scores, strict=True))
     lams = sorted({setting.lam for setting in settings})
-    by_temperature = [[mAP[LambdaSetting(lam, k if lam else 0)] for lam in lams] for k in range(max(1, len(names)))]
+    at_zero = mAP[LambdaSetting(0.0)]  # does not depend on the temperature
+    by_temperature = [
+        [mAP.get(LambdaSetting(lam, k), at_zero) for lam in lams] for k in range(max(1, len(temperatures)))
+    ]
     three = {"zero": LambdaSetting(0.0), "fixed": fixed.setting, "best": best.setting}
     metrics = {
-        key: {form: _numbers(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
+        key: {form: _metrics(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
     }
-    scored = write_scores.scored_facts(chosen.dataset, chosen.manifest)
+    best_temperature = temperatures[best.setting.temperature] if temperatures else None
+    scored = write_scores.scored_facts(target.dataset, target.manifest)
     return LambdaSweep(
         conventions=conventions,
         lams=lams,
@@ -239,44 +286,41 @@ def _sweep(
         samples=scored.samples,
         kind=scored.kind,
         labels=facts["labels"],
-        select_split=question.select_on,
+        select_split=config.select_on,
         gain=_gain(best),
         fixed_gain=_gain(fixed),
         head=facts["model"]["head"],
         backbone=facts["model"]["backbone"],
-        form=FORMS[question.divide],
+        form=FORMS[config.divide],
         metrics=metrics,
-        temperatures=list(names),
-        by_temperature=by_temperature if len(names) > 1 else [],
-        best_temperature=names[best.setting.temperature] if names else None,
+        temperatures=list(temperatures),
+        by_temperature=by_temperature if len(temperatures) > 1 else [],
+        best_temperature=best_temperature,
     )
 
 
-def _numbers(parts: Parts, setting: LambdaSetting, form: str, conventions: str) -> dict[str, float | None]:
-    found = evaluate(
-        parts.logits(setting, divided=form == "divided"), parts.targets, conventions=conventions, scores="logits"
-    )
-    return {name: getattr(found, name) for name in METRICS}
+def _metrics(parts: Parts, setting: LambdaSetting, form: str, conventions: str) -> dict[str, float | None]:
+    logits = parts.logits(setting, divided=form == "divided")
+    metrics = evaluate(logits, parts.targets, conventions=conventions, scores="logits")
+    return {name: getattr(metrics, name) for name in METRICS}
 
 
 def _gain(choice: Choice) -> Gain | None:
-    return None if choice.gain is None else Gain(choice.gain.value, choice.gain.low, choice.gain.high)
-
-
-def _degree(temperature: float) -> float | str:
-    return "inf" if math.isinf(temperature) else temperature
+    if choice.gain is None:
+        return None
+    return Gain(choice.gain.value, choice.gain.low, choice.gain.high)
 
 
 def _by_size(
-    chosen: EvalTarget,
+    target: EvalTarget,
     sample_ids: Sequence[str],
     names: Sequence[str],
     parts: Parts,
     fixed: LambdaSetting,
     resamples: int,
 ) -> list[SizeBin]:
-    """Average pooling, the fixed λ, and the maximum (the attention) alone, by size and number of objects."""
-    found = extents(load_objects(chosen.dataset, chosen.manifest.split), chosen.manifest.labels).columns(names)
+    """Return AP by size and number of objects: average pooling, fixed λ, maximum (or attention) only."""
+    object_extents = extents(load_objects(target.dataset, target.manifest.split), target.manifest.labels)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
     groups = [image_of(sample) for sample in sample_ids]
-    return ap_by_size(methods, parts.targets, found, resamples=resamples, groups=groups)
+    return ap_by_size(methods, parts.targets, object_extents.columns(names), resamples=resamples, groups=groups)

@@ -1,4 +1,4 @@
-"""`mlrec eval --localize`: the maps of a model beside the boxes and masks of what they should lie on."""
+"""`mlrec eval --localize`: compare heat maps of a model with the boxes and masks of the objects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,13 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Pairs taken together: their number, and the mean of each of `MEASURES` with its interval."""
+    """Means over some pairs of image and label.
+
+    Attributes:
+        name: Name of the group.
+        pairs: Number of pairs.
+        means: Mean of each of `MEASURES` with its interval.
+    """
 
     name: str
     pairs: int
@@ -52,15 +58,15 @@ class PairGroup:
 
 @dataclass(frozen=True)
 class Localization:
-    """How the maps did.
+    """Result of the localization.
 
     Attributes:
-        name: of the model.
-        tolerance: of pointing, in cells.
-        grid: rows and columns of the maps.
-        pairs: (image, label), in the manifest's order.
-        groups: all pairs, by the size of the largest object, by label.
-        sharpness: for each head's temperature, the effective number of locations its attention is spread over.
+        name: Name of the model.
+        tolerance: Tolerance of pointing, in cells of the map.
+        grid: Number of rows and columns of the maps.
+        pairs: Pairs of image and label, in the order of the manifest.
+        groups: Means over all pairs, by the size of the largest object, and by label.
+        sharpness: Effective number of locations that the attention is spread over, by temperature of the head.
     """
 
     name: str
@@ -72,91 +78,97 @@ class Localization:
 
     @property
     def tables(self) -> list[Table]:
-        """Pointing and mass by group; the sharpness of each head."""
-        found = [_table(self)]
+        """Tables of pointing and mass by group, and of the sharpness of each head."""
+        tables = [_table(self)]
         if self.sharpness:
-            found.append(_sharpness_table(self))
-        return found
+            tables.append(_sharpness_table(self))
+        return tables
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the content of `localization.json`."""
+        groups = []
+        for group in (group for block in self.groups for group in block):
+            content: dict[str, Any] = {"name": group.name, "pairs": group.pairs}
+            for key, interval in group.means.items():
+                content[key] = None
+                if interval is not None:
+                    content[key] = {"value": interval.value, "low": interval.low, "high": interval.high}
+            groups.append(content)
         return {
             "tolerance": self.tolerance,
             "grid": list(self.grid),
             "pairs": len(self.pairs),
-            "groups": [
-                {"name": group.name, "pairs": group.pairs}
-                | {key: None if i is None else {"value": i.value, "low": i.low, "high": i.high}
-                   for key, i in group.means.items()}
-                for block in self.groups
-                for group in block
-            ],
+            "groups": groups,
             "effective_locations": self.sharpness,
-        }  # fmt: skip
+        }
 
 
 def localize(
-    found: Evaluation,
+    evaluation: Evaluation,
     *,
     tolerance: float = TOLERANCE,
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> Localization:
-    """Compare the maps of an evaluated model with the objects of the split, and write what came out beside it.
+    """Compare the heat maps of an evaluated model with the objects of the split.
+
+    Writes JSON and CSV to its folder.
 
     Args:
-        found: the evaluation.
-        tolerance: of pointing, in cells of the map.
-        machine: how to run the model.
-        progress: where bars and notes go.
+        evaluation: Evaluation of the model.
+        tolerance: Tolerance of pointing, in cells of the map.
+        machine: Runtime options.
+        progress: Receives progress bars and notes.
 
     Raises:
-        DataError: the dataset has no objects, or none of a label that the model knows.
+        DataError: The dataset has no objects, or none of a label of the model.
     """
     if processes.world_size() > 1:
         raise UsageError("--localize works in one process; run it without torchrun")
-    manifest = found.dataset.manifest(found.split)
-    columns = label_columns(manifest.labels, found.predictions.labels, found.split)
-    asked = set(label_columns(manifest.labels, list(found.metrics.average_precision), found.split))
-    turned = not _sees_stored_pixels(found.model)
+    machine = machine or RuntimeOptions()
+    manifest = evaluation.dataset.manifest(evaluation.split)
+    columns = label_columns(manifest.labels, evaluation.predictions.labels, evaluation.split)
+    scored = set(label_columns(manifest.labels, list(evaluation.metrics.average_precision), evaluation.split))
+    turned = not _sees_stored_pixels(evaluation.model)
     from mlrec.datasets.objects import load_objects  # imports readers
 
-    objects = load_objects(found.dataset, found.split)
+    objects = load_objects(evaluation.dataset, evaluation.split)
     pairs: list[LabeledMap] = []
     spread: list[NDArray[np.float64]] = []
     grid = (0, 0)
-    for sample, scores, contributions, attention in _maps(found.model, manifest, machine or RuntimeOptions(), progress):
+    for sample, scores, contributions, attention in _maps(evaluation.model, manifest, machine, progress):
         grid = scores.shape[-2:]
         masks = _masks(manifest.path_of(sample), objects[sample], turned=turned)
         for k, column in enumerate(columns):
-            if column not in asked or manifest.targets[sample, column] != POSITIVE:
+            if column not in scored or manifest.targets[sample, column] != POSITIVE:
                 continue
-            things, ignored = masks(column)
-            if not things:
+            counting, ignored = masks(column)
+            if not counting:
                 continue
-            pairs.append(judge(sample, column, scores[k], contributions[k], things, ignored, tolerance))
+            pairs.append(judge(sample, column, scores[k], contributions[k], counting, ignored, tolerance))
             if attention is not None:
                 spread.append(effective_locations(attention[:, k]))
     if not pairs:
         raise DataError(
-            f"{printable(found.dataset.path)}: {found.split} has no object that counts; choose another split"
+            f"{printable(evaluation.dataset.path)}: {evaluation.split} has no object of a scored label; "
+            "choose another split"
         )
     result = Localization(
-        name=found.model.name,
+        name=evaluation.model.name,
         tolerance=tolerance,
         grid=grid,
         pairs=pairs,
         groups=_groups(pairs, manifest.labels),
-        sharpness=_sharpness(found.model, spread),
+        sharpness=_sharpness(evaluation.model, spread),
     )
-    write_json(found.path / RESULT, result.to_dict())
-    write_text(found.path / PAIRS, _csv(pairs, manifest))
-    progress.say(f"{found.path / PAIRS}: each image and label")
+    write_json(evaluation.path / RESULT, result.to_dict())
+    write_text(evaluation.path / PAIRS, _csv(pairs, manifest))
+    progress.say(f"{evaluation.path / PAIRS}: one line per image and label")
     return result
 
 
 def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    """For each sample its place, scores, contributions and attention."""
+    """Yield row, scores, contributions and attention of each sample."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.batches import eval_batches
@@ -173,7 +185,7 @@ def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Pro
         progress=progress,
         device=opened.device,
     )
-    with progress.task("reading maps", len(manifest)) as step:
+    with progress.task("computing heat maps", len(manifest)) as step:
         for batch in batches:
             maps = opened.run(batch.images, partial(read_maps, model.head))
             for place, sample in enumerate(batch.samples.tolist()):
@@ -184,14 +196,17 @@ def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Pro
 
 
 def _sees_stored_pixels(path: Path) -> bool:
-    """Whether the model was trained on pixels as they are stored, whatever the EXIF orientation says."""
+    """Return whether the model was trained on pixels as stored, without applying the EXIF orientation."""
     from mlrec.models.checkpoint import read_metadata
 
     return read_metadata(path).decode == "pil"
 
 
 def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[int], tuple[list[Mask], Mask]]:
-    """By label the masks of the objects that count, and what is ignored; both turned as the model saw the image."""
+    """Return a function from a label to the masks of its objects that count, and the mask that is ignored.
+
+    Masks have the orientation in which the model saw the image. Crowds and difficult objects are ignored.
+    """
     orientation = read_orientation(image) if turned and len(objects) else 1
 
     def of_label(column: int) -> tuple[list[Mask], Mask]:
@@ -200,9 +215,9 @@ def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[i
             return [], np.zeros((1, 1), dtype=np.bool_)
         masks = [upright_mask(objects.mask(int(k)), orientation) for k in mine]
         left_out = objects.crowd[mine] | objects.difficult[mine]
-        things = [mask for mask, out in zip(masks, left_out, strict=True) if not out and mask.any()]
+        counting = [mask for mask, out in zip(masks, left_out, strict=True) if not out and mask.any()]
         ignored = [mask for mask, out in zip(masks, left_out, strict=True) if out]
-        return things, np.logical_or.reduce([np.zeros_like(masks[0]), *ignored])
+        return counting, np.logical_or.reduce([np.zeros_like(masks[0]), *ignored])
 
     return of_label
 
@@ -230,10 +245,10 @@ def _sharpness(path: Path, spread: Sequence[NDArray[np.float64]]) -> dict[str, f
     return {f"{t:g}": float(mean) for t, mean in zip(temperatures, np.mean(spread, axis=0), strict=True)}
 
 
-def _table(found: Localization) -> Table:
+def _table(result: Localization) -> Table:
     columns = (
-        Column("group", "pairs of", identity=True),
-        Column("pairs", "number", "count"),
+        Column("group", "group", identity=True),
+        Column("pairs", "pairs", "count"),
         Column("hit", "peak", "percent", "Pointing"),
         Column("hit_margin", "±", "percent", "Pointing"),
         Column("hit_by_chance", "chance", "percent", "Pointing"),
@@ -245,37 +260,36 @@ def _table(found: Localization) -> Table:
     )
     titles = ("", "by the largest object", "by label")
     rows = tuple(
-        Row(_cells(group), title) for title, block in zip(titles, found.groups, strict=True) for group in block
+        Row(_cells(group), title) for title, block in zip(titles, result.groups, strict=True) for group in block
     )
     notes = (
-        f"a pair is an image and a label it shows; maps of {found.grid[0]} x {found.grid[1]} cells; peak within "
-        f"{found.tolerance:g} cells of an object",
-        "T = 1: softmax of the scores, heads added; contributions: what is positive of what adds up to the logit",
-        "±: half of the 95 % bootstrap interval over images; crowds and difficult objects count neither way",
+        f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
+        f"within {result.tolerance:g} cells of an object",
+        "T = 1: softmax of the scores, summed over heads; contributions: positive part of the terms of the logit",
+        "±: half width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
     )
-    return Table(f"{printable(found.name)}: where the maps look", columns, rows, notes)
+    return Table(f"{printable(result.name)}: localization", columns, rows, notes)
 
 
 def _cells(group: PairGroup) -> tuple[Any, ...]:
-    def value(key: str) -> float | None:
-        interval = group.means[key]
-        return None if interval is None else interval.value
-
-    def margin(key: str) -> float | None:
-        interval = group.means[key]
-        return None if interval is None else interval.half_width
-
+    values: dict[str, float | None] = {}
+    margins: dict[str, float | None] = {}
+    for key, interval in group.means.items():
+        values[key] = margins[key] = None
+        if interval is not None:
+            values[key], margins[key] = interval.value, interval.half_width
     return (
-        group.name, group.pairs, value("hit"), margin("hit"), value("hit_by_chance"), value("hit_by_centre"),
-        value("attended"), value("contributed"), margin("contributed"), value("covered"),
+        group.name, group.pairs, values["hit"], margins["hit"], values["hit_by_chance"], values["hit_by_centre"],
+        values["attended"], values["contributed"], margins["contributed"], values["covered"],
     )  # fmt: skip
 
 
-def _sharpness_table(found: Localization) -> Table:
-    columns = (Column("T", "head's T", identity=True), Column("locations", "effective locations", "seconds"))
-    rows = tuple(Row((t, number)) for t, number in found.sharpness.items())
-    of = f"of {found.grid[0] * found.grid[1]}; e to the entropy of the attention, mean over pairs"
-    return Table("How sharp the attention is", columns, rows, (of,))
+def _sharpness_table(result: Localization) -> Table:
+    columns = (Column("T", "T of the head", identity=True), Column("locations", "effective locations", "seconds"))
+    rows = tuple(Row((t, number)) for t, number in result.sharpness.items())
+    locations = result.grid[0] * result.grid[1]
+    note = f"of {locations} locations; exponential of the entropy of the attention, mean over pairs"
+    return Table("Sharpness of the attention", columns, rows, (note,))
 
 
 def _csv(pairs: Sequence[LabeledMap], manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""`mlrec score`: scores of any origin against a truth. Neither torch nor a model is needed."""
+"""`mlrec score`: score predictions of any origin against true labels, without torch."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def score(
     """Score a file of predictions.
 
     Args:
-        predictions: an `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`, or
+        predictions: An `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`, or
             the output of `mlrec predict` (`.csv` or `.jsonl`).
-        truth: a CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared dataset; None
-            takes the targets of the `.npz`.
-        split: which split, if the truth holds several.
+        truth: A CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared dataset; by
+            default the targets of the `.npz`.
+        split: Split of the truth, if it has several.
         kind: "logits" or "probabilities". None decides by the values of a CSV: logits if one is negative,
             probabilities if all are in [0, 1]; both decisions are reported.
-        labels: score these labels only, before anything else is counted or ranked.
-        conventions: a name in `CONVENTIONS`.
-        progress: receives notes and warnings.
+        labels: Labels to score; all others are removed before anything is counted or ranked.
+        conventions: Name in `CONVENTIONS`.
+        progress: Receives notes and warnings.
 
     Raises:
-        MlrecError: files that cannot be read, or do not fit each other.
+        MlrecError: The files cannot be read, or do not fit each other.
     """
     rules = conventions_named(conventions)
     findings = ValidationReport()
     if truth is None and split is not None:
-        raise UsageError("--split chooses a part of TRUTH; give the truth as a second argument")
-    against = None if truth is None else read_truth(truth, split, labels, findings)
+        raise UsageError("--split chooses a split of TRUTH; give the truth as a second argument")
+    manifest = read_truth(truth, split, labels, findings) if truth is not None else None
     scores = read_scores(predictions, findings, kind=kind, labels=labels)
-    if against is not None:
-        scores = scores.against(against)
+    if manifest is not None:
+        scores = scores.against(manifest)
     metrics = scores.evaluate(rules)
     report_findings([scores], findings, progress)
     if scores.targets is not None:
@@ -61,7 +61,7 @@ def score(
 
 
 def report_findings(read: Sequence[Scores], findings: ValidationReport, progress: Progress) -> None:
-    """Print the warnings about files of scores, and how the kind of their scores was decided."""
+    """Log how the kind of scores was decided, and the warnings about their files."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
         progress.say(note)
     for line in findings.warnings:
@@ -69,11 +69,17 @@ def report_findings(read: Sequence[Scores], findings: ValidationReport, progress
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:
-    """The manifest of a truth, restricted to `labels`.
+    """Read true labels.
+
+    Args:
+        path: CSV, manifest file, or folder of a prepared dataset.
+        split: Split; may be None if there is only one.
+        labels: Labels to keep; by default all.
+        findings: Receives the warnings about a CSV.
 
     Raises:
-        DataError: no such file, no such split, a label that is missing.
-        UsageError: several splits, and none was chosen.
+        DataError: The file, the split or a label does not exist.
+        UsageError: There are several splits, and `split` is None.
     """
     path = Path(path)
     if path.suffix.lower() == ".csv" and not path.is_dir():
@@ -93,13 +99,14 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
 
 def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Manifest] | dict[str, int]) -> str:
     names = list(splits)
-    if split is None and len(names) > 1:
-        raise UsageError(f"{printable(path)}: holds the splits {', '.join(map(printable, names))}; choose with --split")
-    if split is not None and split not in names:
-        raise DataError(
-            f"{printable(path)}: no split '{printable(split)}'; there is {', '.join(map(printable, names))}"
-        )
-    return names[0] if split is None else split
+    shown = ", ".join(map(printable, names))
+    if split is None:
+        if len(names) > 1:
+            raise UsageError(f"{printable(path)}: has the splits {shown}; choose one with --split")
+        return names[0]
+    if split not in names:
+        raise DataError(f"{printable(path)}: no split '{printable(split)}'; choose one of {shown}")
+    return split
 
 
 def _of_labels(manifest: Manifest, labels: Sequence[str] | None, path: Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""`mlrec tune`: thresholds and calibration of a model, from predictions of a split that is not the reported one."""
+"""`mlrec tune`: choose thresholds and calibrate a model on a split that is not the reported one."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Tuner = Callable[[Predictions], Tuned]
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """How decisions and probabilities of a split do.
+    """Metrics of the decisions and probabilities on a split.
 
     Attributes:
-        on: the split, and how it was judged.
+        on: Split, and how it was evaluated, in words.
         how: "p ≥ 0.5" or "tuned".
-        rates: CP CR CF1 OP OR OF1, and F1, the mean of the labels' own; None where undefined.
-        reliability: of the probabilities; None where no truth is known.
+        rates: CP CR CF1 OP OR OF1, and F1, the mean over labels; as fractions, None if undefined.
+        reliability: Reliability of the probabilities; None if no target is known.
     """
 
     on: str
@@ -50,16 +50,22 @@ class ThresholdReport:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What was chosen, where it was written, and what it changes."""
+    """Result of tuning.
+
+    Attributes:
+        file: File that was written.
+        tuned: Thresholds and calibration.
+        judged: Metrics before and after tuning.
+    """
 
     file: Path
     tuned: Tuned
     judged: list[ThresholdReport]
 
     def to_dict(self) -> dict[str, Any]:
-        """What `tune --json` prints."""
-        built: dict[str, Any] = msgspec.to_builtins({"thresholds": self.tuned, "judged": self.judged})
-        return {"file": str(self.file), **built}
+        """Return the content of `tune --json`."""
+        content: dict[str, Any] = msgspec.to_builtins({"thresholds": self.tuned, "judged": self.judged})
+        return {"file": str(self.file), **content}
 
 
 def tune(
@@ -75,180 +81,199 @@ def tune(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> TuneResult:
-    """Choose thresholds and calibrate; written as `thresholds.json` beside the model, used where `--tuned` asks.
+    """Choose thresholds and calibrate a model.
 
-    Predictions of the split that an evaluation left beside the model are used as they are, without torch.
+    Writes `thresholds.json` next to the model, used by `--tuned`.
+
+    If the predictions of the split are stored already, the model is not run.
 
     Args:
-        model: as for `evaluate_run`.
-        split: to choose on; not the one whose numbers are reported.
-        data: as for `evaluate_run`.
-        target: a name in `TARGETS`.
-        precision: the least precision of each label, which is the target then.
-        least: labels with fewer positives take the common threshold and slope.
-        machine: how to run the model, where its predictions are not there yet.
-        runs_root: where the last finished run is looked for.
-        data_root: where the dataset prepared last is looked for.
-        progress: where bars, notes and warnings go.
+        model: Model, as for `evaluate_run`.
+        split: Split to tune on; not the one whose metrics are reported.
+        data: Dataset, as for `evaluate_run`.
+        target: Metric to maximise, a name in `TARGETS`.
+        precision: Smallest precision of each label; it replaces `target`.
+        least: Number of positives below which a label gets the common threshold and slope.
+        machine: Runtime options.
+        runs_root: Folder of runs, used if `model` is None.
+        data_root: Folder of datasets, used if the run has no dataset.
+        progress: Receives progress bars, notes and warnings.
 
     Raises:
-        UsageError: no such target.
-        MlrecError: no model, no data, no such split, or one without positives.
+        UsageError: The target is unknown.
+        MlrecError: No model, no data, or a split that does not exist or has no positives.
     """
     if precision is not None:
         if not 0 < precision <= 1:
             raise UsageError(f"precision {precision:g}: must be above 0 and at most 1")
         target = "precision"
     elif target_named(target) == "precision":
-        raise UsageError("target precision: say which, with --min-precision 0.9")
-    aim = target_named(target)
-    chosen = resolve_eval_target(
+        raise UsageError("--target precision: give the smallest precision with --min-precision 0.9")
+    metric = target_named(target)
+    eval_target = resolve_eval_target(
         model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress
     )
-    record = record_at(chosen.model)
-    trained_on = _told_overlaps(chosen, record, progress)
-    predictions = _predictions(chosen, record, machine, progress)
+    record = record_at(eval_target.model)
+    trained_on = _warn_overlaps(eval_target, record, progress)
+    predictions = _predictions(eval_target, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
-        raise PredictionsError(f"{chosen.manifest.name}/{split}: has no positive label; there is nothing to tune on")
+        raise PredictionsError(
+            f"{eval_target.manifest.name}/{split}: has no positive label, which tuning needs; choose another split"
+        )
 
-    def tuner(of: Predictions) -> Tuned:
-        return _tuned(of, chosen, aim, precision, least, trained_on)
+    def tuner(part: Predictions) -> Tuned:
+        return _tuned(part, eval_target, metric, precision, least, trained_on)
 
     tuned = tuner(predictions)
-    judged = _cross_fitted(predictions, tuner, f"{chosen.manifest.name} {split}")
-    _told_effect(judged, aim, progress)
-    return TuneResult(tuned.save(chosen.model), tuned, [*judged, *_reported(chosen, record, tuned)])
+    reports = _cross_fitted(predictions, tuner, f"{eval_target.manifest.name} {split}")
+    _warn_no_gain(reports, metric, progress)
+    return TuneResult(tuned.save(eval_target.model), tuned, [*reports, *_reported_split(eval_target, record, tuned)])
 
 
 def _tuned(
-    predictions: Predictions, chosen: EvalTarget, target: Any, precision: float | None, least: int, trained_on: int
+    predictions: Predictions, target: EvalTarget, metric: Any, precision: float | None, least: int, trained_on: int
 ) -> Tuned:
+    """Choose thresholds and calibration on predictions."""
     assert predictions.targets is not None
-    found = find_thresholds(predictions.logits, predictions.targets, target, precision=precision or 0.0, least=least)
+    chosen = find_thresholds(predictions.logits, predictions.targets, metric, precision=precision or 0.0, least=least)
     calibration = fit_calibration(predictions.logits, predictions.targets, least=least)
     positives = (predictions.targets == 1).sum(axis=0)
+    labels = {}
+    for k, label in enumerate(predictions.labels):
+        labels[label] = TunedLabel(
+            threshold=float(chosen.values[k]) if np.isfinite(chosen.values[k]) else None,
+            slope=float(calibration.slopes[k]),
+            offset=float(calibration.offsets[k]),
+            positives=int(positives[k]),
+            own=bool(chosen.own[k]),
+        )
     return Tuned(
-        target=target if precision is None else f"precision ≥ {precision:g}",
-        dataset=chosen.manifest.name,
-        split=chosen.manifest.split,
-        samples=len(chosen.manifest),
-        digest=chosen.manifest.digest,
+        target=metric if precision is None else f"precision ≥ {precision:g}",
+        dataset=target.manifest.name,
+        split=target.manifest.split,
+        samples=len(target.manifest),
+        digest=target.manifest.digest,
         trained_on=trained_on,
-        labels={
-            label: TunedLabel(
-                threshold=float(found.values[k]) if np.isfinite(found.values[k]) else None,
-                slope=float(calibration.slopes[k]),
-                offset=float(calibration.offsets[k]),
-                positives=int(positives[k]),
-                own=bool(found.own[k]),
-            )
-            for k, label in enumerate(predictions.labels)
-        },
+        labels=labels,
     )
 
 
-def _told_overlaps(chosen: EvalTarget, record: RunRecord | None, progress: Progress) -> int:
-    """Warn where the split is the reported one, or was trained on; returns how many of its samples were."""
-    name, split = chosen.manifest.name, chosen.manifest.split
+def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progress) -> int:
+    """Warn if the split is the reported one or was trained on.
+
+    Returns how many of its samples were trained on.
+    """
+    name, split = target.manifest.name, target.manifest.split
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
         progress.warn(
-            f"{printable(name)}/{printable(split)} is the split whose numbers this run reports: do not report it with "
-            "thresholds chosen on it. The numbers below are cross-fitted; better, hold a split out (mlrec split)"
+            f"{printable(name)}/{printable(split)} is the split whose metrics this run reports: do not report it with "
+            "thresholds chosen on it. The metrics below are cross-fitted; better, hold a split out (mlrec split)"
         )
-    both = seen_in_training(record, chosen.manifest)
-    if both:
+    seen = seen_in_training(record, target.manifest)
+    if seen:
         progress.warn(
-            f"the model was trained on {both:,} of the {counted(len(chosen.manifest), 'sample')} of "
-            f"{printable(split)}: it is "
-            "surer of these than of new ones, so thresholds and calibration are too; hold a split out (mlrec split)"
+            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} of "
+            f"{printable(split)}: its probabilities are more confident there than on new samples, and so are "
+            "thresholds and calibration; hold a split out (mlrec split)"
         )
-    return both
+    return seen
 
 
 def _predictions(
-    chosen: EvalTarget, record: RunRecord | None, machine: RuntimeOptions | None, progress: Progress
+    target: EvalTarget, record: RunRecord | None, machine: RuntimeOptions | None, progress: Progress
 ) -> Predictions:
-    """Predictions of the split: those of the run or of an evaluation where they fit, else made now."""
-    folder, manifest = chosen.folder("eval"), chosen.manifest
-    own = record is not None and record.scored is not None and record.scored.digest == manifest.digest
-    model = chosen.model / MODEL_FILE if chosen.model.is_dir() else chosen.model
-    for file in (chosen.model / directory.PREDICTIONS,) if own else (folder / directory.PREDICTIONS,):
-        if file.is_file() and (own or not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime):
+    """Return the stored predictions of the split if they fit; otherwise compute them."""
+    folder, manifest = target.folder("eval"), target.manifest
+    if record is not None and record.scored is not None and record.scored.digest == manifest.digest:
+        file = target.model / directory.PREDICTIONS
+        if file.is_file():
+            progress.say(f"predictions: {printable(file)}")
+            return Predictions.load(file)
+    else:
+        model = target.model / MODEL_FILE if target.model.is_dir() else target.model
+        file = folder / directory.PREDICTIONS
+        # an evaluation that is older than the model file is of another model
+        if file.is_file() and (not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime):
             stored = Predictions.load(file)
-            if stored.digest == manifest.digest or own:
+            if stored.digest == manifest.digest:
                 progress.say(f"predictions: {printable(file)}")
                 return stored
-    progress.say(f"predictions: made now, into {printable(folder)}")
+    progress.say(f"predictions: computed now and written to {printable(folder)}")
     return evaluate_run(
-        chosen.model, data=chosen.dataset.path, split=manifest.split, machine=machine, progress=progress
+        target.model, data=target.dataset.path, split=manifest.split, machine=machine, progress=progress
     ).predictions
 
 
-def _told_effect(judged: list[ThresholdReport], target: str, progress: Progress) -> None:
-    """Warn where the target is missed on samples that did not choose."""
-    before, after = (part.rates.get(target) for part in judged)
+def _warn_no_gain(reports: list[ThresholdReport], target: str, progress: Progress) -> None:
+    """Warn if tuning does not improve the target on held-out samples."""
+    before, after = (report.rates.get(target) for report in reports)
     if before is not None and after is not None and after <= before:
         progress.warn(
             f"cross-fitted, {target} is {100 * after:.1f} % tuned and {100 * before:.1f} % at p >= 0.5: "
-            "too little to choose on; use more samples, another --target, or p >= 0.5"
+            "too few samples to choose thresholds; use more samples, another --target, or p >= 0.5"
         )
 
 
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
-    """Before and after on the split itself; after: each fifth with what the other four choose."""
+    """Return metrics before and after tuning on the split itself.
+
+    Each fifth is scored by thresholds of the others.
+    """
     assert predictions.targets is not None
-    said = np.zeros(predictions.logits.shape, dtype=np.bool_)
+    predicted = np.zeros(predictions.logits.shape, dtype=np.bool_)
     calibrated = np.zeros(predictions.logits.shape)
-    for held in _folds(predictions.sample_ids):
-        tuned = tuner(_rows(predictions, ~held))
-        said[held] = predictions.logits[held] >= tuned.thresholds
-        calibrated[held] = tuned.calibrated(predictions.logits[held])
-    on = f"{name}, {counted(len(said), 'sample')}; tuned on four fifths, judged on the fifth, five times"
+    for held_out in _folds(predictions.sample_ids):
+        tuned = tuner(_rows(predictions, ~held_out))
+        predicted[held_out] = predictions.logits[held_out] >= tuned.thresholds
+        calibrated[held_out] = tuned.calibrated(predictions.logits[held_out])
+    on = f"{name}, {counted(len(predicted), 'sample')}; 5-fold: tuned on four fifths, scored on the fifth"
     return [
-        _judged(on, "p ≥ 0.5", predictions.logits >= 0, predictions.logits, predictions.targets),
-        _judged(on, "tuned", said, calibrated, predictions.targets),
+        _threshold_report(on, "p ≥ 0.5", predictions.logits >= 0, predictions.logits, predictions.targets),
+        _threshold_report(on, "tuned", predicted, calibrated, predictions.targets),
     ]
 
 
-def _reported(chosen: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
-    """Before and after on the split that the run reports, where that is another one."""
-    scored, file = record.scored if record else None, chosen.model / directory.PREDICTIONS
-    if scored is None or scored.digest == chosen.manifest.digest or not file.is_file():
+def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
+    """Return metrics before and after tuning on the split that the run reports, if it is another one."""
+    scored, file = record.scored if record else None, target.model / directory.PREDICTIONS
+    if scored is None or scored.digest == target.manifest.digest or not file.is_file():
         return []
-    predictions, tuned_on = Predictions.load(file), set(chosen.manifest.sample_ids)
+    predictions, tuned_on = Predictions.load(file), set(target.manifest.sample_ids)
     others = np.array([sample not in tuned_on for sample in predictions.sample_ids])
     if predictions.targets is None or not others.any():
         return []
     predictions = _rows(predictions, others)
-    fit, logits = tuned.ordered(predictions.labels), predictions.logits
-    part = "" if others.all() else f" of {len(others):,}: those not tuned on"
-    on = f"{scored.dataset} {scored.split}, {counted(int(others.sum()), 'sample')}{part}"
     assert predictions.targets is not None
+    ordered, logits = tuned.ordered(predictions.labels), predictions.logits
+    on = f"{scored.dataset} {scored.split}, {counted(int(others.sum()), 'sample')}"
+    if not others.all():
+        on += f" of {len(others):,}: those not tuned on"
     return [
-        _judged(on, "p ≥ 0.5", logits >= 0, logits, predictions.targets),
-        _judged(on, "tuned", logits >= fit.thresholds, fit.calibrated(logits), predictions.targets),
+        _threshold_report(on, "p ≥ 0.5", logits >= 0, logits, predictions.targets),
+        _threshold_report(on, "tuned", logits >= ordered.thresholds, ordered.calibrated(logits), predictions.targets),
     ]
 
 
-def _judged(
-    on: str, how: str, said: NDArray[np.bool_], logits: NDArray[np.floating[Any]], targets: NDArray[np.int8]
+def _threshold_report(
+    on: str, how: str, predicted: NDArray[np.bool_], logits: NDArray[np.floating[Any]], targets: NDArray[np.int8]
 ) -> ThresholdReport:
-    found = {}
-    for name, rules in (("mlrec", RATES), ("macro-f1", ("CF1",))):
-        values = rates(count(said, targets, CONVENTIONS[name]), CONVENTIONS[name])
-        for rule in rules:
-            value = float(values[rule])
-            found[rule if name == "mlrec" else "F1"] = None if np.isnan(value) else value
-    return ThresholdReport(on, how, found, reliability(logits, targets))
+    overall = rates(count(predicted, targets, CONVENTIONS["mlrec"]), CONVENTIONS["mlrec"])
+    macro = rates(count(predicted, targets, CONVENTIONS["macro-f1"]), CONVENTIONS["macro-f1"])
+    values = {name: float(overall[name]) for name in RATES} | {"F1": float(macro["CF1"])}
+    defined = {name: None if np.isnan(value) else value for name, value in values.items()}
+    return ThresholdReport(on, how, defined, reliability(logits, targets))
 
 
 def _folds(sample_ids: tuple[str, ...]) -> Iterator[NDArray[np.bool_]]:
-    """Five parts, or as many as there are images; persons of one image stay together."""
+    """Yield the masks of five folds, or one per image if there are fewer.
+
+    Persons of one image are in one fold.
+    """
     image = numbered([image_of(sample) for sample in sample_ids])
     images = int(image.max()) + 1
     if images < 2:
-        raise DataError("one image is not enough to tune on")
+        raise DataError("the split has one image only, and tuning needs at least two; choose another split")
     part = np.random.default_rng(0).permutation(images) % min(FOLDS, images)
     for fold in range(min(FOLDS, images)):
         yield part[image] == fold

@@ -1,4 +1,4 @@
-"""`mlrec eval --voc-server`: an archive as the PASCAL VOC evaluation server takes it, read back and checked."""
+"""`mlrec eval --voc-server`: write and check an archive for the PASCAL VOC evaluation server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ KINDS = ("voc2007", "voc2012")
 
 
 def member(year: str, split: str, label: str) -> str:
-    """The file of a class; comp2 is the classification competition that allows other training data (ImageNet)."""
+    """Return the file name of a class.
+
+    The competition `comp2` allows other training data (ImageNet).
+    """
     return f"results/{year}/Main/comp2_cls_{split}_{label}.txt"
 
 
@@ -38,20 +41,20 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
-    """Write one file a class with a line `<image> <confidence>` an image, and read them back.
+    """Write one file per class with one line `<image> <confidence>` per image, and check the archive.
 
-    Confidences are the logits in full float32 precision: the server ranks them, and a sigmoid would tie the largest.
-    The same predictions give the same bytes.
+    Confidences are logits in full float32 precision, because a sigmoid would give the largest ones equal ranks. Equal
+    predictions give equal bytes.
 
     Args:
-        predictions: of all 20 classes.
-        out: the archive, `.tgz` or `.tar.gz`.
-        kind: of the dataset, "voc2007" or "voc2012".
-        split: scored.
+        predictions: Predictions of all 20 classes.
+        out: Archive, `.tgz` or `.tar.gz`.
+        kind: Kind of the dataset, "voc2007" or "voc2012".
+        split: Scored split.
 
     Raises:
-        UsageError: the dataset is not VOC's, or the archive has another ending.
-        PredictionsError: what was written is not what was predicted.
+        UsageError: The dataset is not VOC, or the archive has another ending.
+        PredictionsError: The content of the archive differs from the predictions.
     """
     check_data(kind, predictions.labels)
     check_name(out)
@@ -80,6 +83,6 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
             pairs = [line.split(" ") for line in lines]
             same = [name for name, _ in pairs] == names
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
-                raise PredictionsError(f"{printable(out)}: class {label} was not written as predicted; check the disk")
+                raise PredictionsError(f"{printable(out)}: class {label} differs from the predictions; check the disk")
         if len(archive.getnames()) != len(labels):
-            raise PredictionsError(f"{printable(out)}: holds other files than one a class; check the disk")
+            raise PredictionsError(f"{printable(out)}: does not have one file per class; check the disk")

@@ -1,4 +1,4 @@
-"""What a run or an evaluation leaves in its folder beside weights and record."""
+"""Predictions and metrics in the folder of a run or an evaluation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def scored_facts(dataset: Dataset, manifest: Manifest) -> SplitRecord:
-    """What a record says of a split that was used."""
+    """Return the entry of a record for a split that was used."""
     return SplitRecord(
         dataset=dataset.info.name,
         kind=str(dataset.info.source.get("kind", "")),
@@ -45,13 +45,19 @@ def score(
     labels: Sequence[str] | None = None,
     tuned: Tuned | None = None,
 ) -> Metrics:
-    """Metrics of predictions, of all labels or, before anything else, of some alone; by tuned thresholds where given.
+    """Compute the metrics of predictions.
+
+    Args:
+        predictions: Predictions with targets.
+        conventions: Name of the scoring conventions.
+        labels: Labels to score; all others are removed before anything is counted. By default all.
+        tuned: Tuned thresholds; by default a label is predicted at p >= 0.5.
 
     Raises:
-        PredictionsError: a label that is none of the predictions'; no targets.
+        PredictionsError: A label is unknown, or there are no targets.
     """
     if predictions.targets is None:
-        raise PredictionsError("the predictions hold no targets; there is nothing to score")
+        raise PredictionsError("the predictions have no targets; there is nothing to score")
     names = predictions.labels if labels is None else tuple(labels)
     columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
@@ -76,16 +82,18 @@ def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> No
 
 
 def per_label(predictions: Predictions, metrics: Metrics) -> str:
-    """A CSV with one line a scored label: its AP (empty where undefined) and how often it is what."""
+    """Return a CSV with one line per scored label: AP and numbers of positives and negatives."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["label", "average_precision", "positives", "negatives", "unknown"])
-    targets = (
-        predictions.targets if predictions.targets is not None else np.zeros((0, len(predictions.labels)), np.int8)
-    )
+    targets = predictions.targets
+    if targets is None:
+        targets = np.zeros((0, len(predictions.labels)), np.int8)
     for label, precision in metrics.average_precision.items():
         of_label = targets[:, predictions.labels.index(label)]
         counts = [int(np.count_nonzero(of_label == value)) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
-        shown = "'" + label if label.startswith(("=", "+", "-", "@")) else label  # else a formula to a spreadsheet
+        shown = label
+        if label.startswith(("=", "+", "-", "@")):  # a spreadsheet would take the name for a formula
+            shown = "'" + label
         writer.writerow([shown, precision, *counts])
     return stream.getvalue()

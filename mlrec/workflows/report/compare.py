@@ -26,8 +26,15 @@ from mlrec.workflows.evaluate.write_scores import warn_undefined
 
 
 @dataclass(frozen=True)
-class _Given:
-    """The scores of a run or file, and what is known of them."""
+class _ScoredRun:
+    """Scores of a run or a file.
+
+    Attributes:
+        name: Path as named.
+        scores: Scores.
+        conventions: Conventions that the run was scored in; None for a file.
+        scored: Dataset and split in words, "" if unknown.
+    """
 
     name: str
     scores: Scores
@@ -48,77 +55,101 @@ def compare_runs(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> list[Table]:
-    """The difference A − B of two methods, with paired bootstrap intervals, as tables of metrics and labels.
+    """Compare two methods, A − B, with paired bootstrap intervals.
+
+    Returns a table of metrics and one of labels.
 
     Args:
-        ours: A: folders of runs or evaluations, or files of scores as `mlrec score` takes them, one for each seed.
-        theirs: B: the same.
-        truth: what is true, as `mlrec score` takes it; None takes what the first run holds.
-        split: of the truth, where it has several.
+        ours: Method A: folders of runs or evaluations, or files of scores as for `mlrec score`, one per seed.
+        theirs: Method B, likewise.
+        truth: True labels, as for `mlrec score`; by default those stored in the first run.
+        split: Split of the truth, if it has several.
         kind: Kind of the scores in CSV files; None decides by the values, see `read_scores`.
-        conventions: how to score; None takes what all were scored by, or `mlrec`.
-        labels: compare these alone.
-        resamples: how often images (and seeds) are drawn.
-        seed: of the draws.
-        progress: is told the warnings.
+        conventions: Scoring conventions; by default those that all runs were scored in, otherwise `mlrec`.
+        labels: Labels to compare; by default all.
+        resamples: Number of bootstrap resamples of images (and seeds).
+        seed: Random seed of the resamples.
+        progress: Receives notes and warnings.
 
     Raises:
-        PredictionsError: the two were not made on the same samples, labels and truth.
+        PredictionsError: The methods do not have the same samples, labels and true labels.
     """
     findings = ValidationReport()
     for side in (ours, theirs):
-        if twice := duplicates_in([str(path.resolve()) for path in side]):
-            raise PredictionsError(f"{printable(twice[0])}: stands twice on one side; it would count as two seeds")
-    a, b = ([_given(path, findings, labels, kind) for path in paths] for paths in (ours, theirs))
-    known = {given.conventions for given in (*a, *b)}
+        duplicates = duplicates_in([str(path.resolve()) for path in side])
+        if duplicates:
+            raise PredictionsError(
+                f"{printable(duplicates[0])}: is named twice for one method and would count as two seeds; name it once"
+            )
+    a = [_read(path, findings, labels, kind) for path in ours]
+    b = [_read(path, findings, labels, kind) for path in theirs]
     manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
-    sides = [_side(given, manifest, a[0].name if truth is None else None) for given in (a, b)]
-    report_findings([given.scores for given in (*a, *b)], findings, progress)
+    source = a[0].name if truth is None else None
+    side_a, side_b = _side(a, manifest, source), _side(b, manifest, source)
+    report_findings([one.scores for one in (*a, *b)], findings, progress)
     warn_undefined(manifest.targets, manifest.labels, progress)
     bootstrap = Bootstrap(
         manifest.targets,
         groups=[image_of(sample) for sample in manifest.sample_ids],
-        conventions=conventions or (known.pop() if len(known) == 1 else None) or "mlrec",
+        conventions=conventions or _shared_conventions([*a, *b]),
         resamples=resamples,
         seed=seed,
     )
-    comparison = compare(sides[0], sides[1], manifest.targets, manifest.labels, bootstrap)
-    what = f"{a[0].scored}{counted(len(manifest), 'sample')}, {counted(len(manifest.labels), 'label')}"
-    return comparison_tables(sides[0], sides[1], comparison, bootstrap, what=what)
+    comparison = compare(side_a, side_b, manifest.targets, manifest.labels, bootstrap)
+    what = f"{counted(len(manifest), 'sample')}, {counted(len(manifest.labels), 'label')}"
+    if a[0].scored:
+        what = f"{a[0].scored}, {what}"
+    return comparison_tables(side_a, side_b, comparison, bootstrap, what=what)
 
 
-def _given(path: Path, findings: ValidationReport, labels: Sequence[str] | None, kind: ScoreKind | None) -> _Given:
+def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
+    """Return the conventions that all runs were scored in; `mlrec` if they differ or are unknown."""
+    names = {run.conventions for run in runs}
+    if len(names) > 1:
+        return "mlrec"
+    return names.pop() or "mlrec"
+
+
+def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None, kind: ScoreKind | None) -> _ScoredRun:
     if not path.is_dir():
         stated = kind if path.suffix.lower() == ".csv" else None  # the kind of other files is known
-        return _Given(str(path), read_scores(path, findings, kind=stated, labels=labels), None, "")
-    metrics = path / directory.METRICS
-    stored = Metrics.load(metrics).conventions.name if metrics.is_file() else None
-    where = ""
+        return _ScoredRun(str(path), read_scores(path, findings, kind=stated, labels=labels), None, "")
+    conventions, scored = None, ""
+    if (path / directory.METRICS).is_file():
+        conventions = Metrics.load(path / directory.METRICS).conventions.name
     if (path / directory.RECORD).is_file() or not (path / directory.PREDICTIONS).is_file():
-        scored = RunRecord.load(path).scored
-        where = f"{scored.dataset} {scored.split}, " if scored else ""
-    return _Given(str(path), read_scores(path / directory.PREDICTIONS, findings, labels=labels), stored, where)
+        split = RunRecord.load(path).scored
+        if split is not None:
+            scored = f"{split.dataset} {split.split}"
+    scores = read_scores(path / directory.PREDICTIONS, findings, labels=labels)
+    return _ScoredRun(str(path), scores, conventions, scored)
 
 
-def _truth_of(given: _Given) -> Manifest:
-    """The samples of a run as a truth for the others."""
-    scores = given.scores
+def _truth_of(run: _ScoredRun) -> Manifest:
+    """Return the samples and targets of a run as the truth for all runs."""
+    scores = run.scores
     if scores.targets is None:
-        raise PredictionsError(f"{printable(given.name)}: holds no targets; give the truth with --truth")
+        raise PredictionsError(f"{printable(run.name)}: has no targets; name the true labels with --truth")
     return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 
-def _side(side: Sequence[_Given], truth: Manifest, source: str | None) -> Side:
-    """Runs of one method in the order of the truth; where it came from the run `source`, theirs must equal it."""
-    joined = [given.scores.against(truth) for given in side]
-    for given in side:
-        if source is not None and given.scores.targets is not None and not _same_truth(given.scores, truth):
+def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Side:
+    """Return the runs of one method in the order of the truth.
+
+    Args:
+        runs: Runs of the method.
+        truth: True labels.
+        source: Run that the truth was taken from; the targets of all other runs must be equal.
+    """
+    joined = [run.scores.against(truth) for run in runs]
+    for run in runs:
+        if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
             raise PredictionsError(
-                f"{printable(given.name)}: its truth differs from that of {printable(source)}; score both on one split"
+                f"{printable(run.name)}: its targets differ from those of {printable(source)}; score both on one split"
             )
     if len({scores.kind for scores in joined}) > 1:
-        raise PredictionsError("runs of one method must all hold logits, or all probabilities")
-    return Side(", ".join(given.name for given in side), [scores.values for scores in joined], joined[0].threshold)
+        raise PredictionsError("some runs of a method have logits and others probabilities; name runs of one kind")
+    return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold)
 
 
 def _same_truth(scores: Scores, truth: Manifest) -> bool:

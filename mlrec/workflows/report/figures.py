@@ -1,8 +1,8 @@
-"""The figures of a report: what some runs can show, each by a name that serves as a file's stem."""
+"""Figures of a report, each with a caption and the stem of its file name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,18 @@ from mlrec.utils.errors import counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CURVES = 12  # more lines than that cannot be told apart
+MOST_CURVES = 12  # more lines cannot be distinguished
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure, the stem of its file, and one sentence that says what it shows."""
+    """A figure of a report.
+
+    Attributes:
+        stem: File name without ending.
+        caption: One sentence on what it shows.
+        figure: The figure.
+    """
 
     stem: str
     caption: str
@@ -30,12 +36,18 @@ class ReportFigure:
 
 
 def figures(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] | None = None) -> list[ReportFigure]:
-    """All figures that these runs can show; `rows` are the same runs as the report's table has them."""
+    """Return all figures of some runs.
+
+    Args:
+        runs: Finished runs.
+        rows: Results of these runs, as in the table of the report.
+        labels: Labels of the report; by default all.
+    """
     return [*_sweeps(rows), *_learning(runs), *_blocks(runs, rows, labels)]
 
 
 def write_figures(drawn: Sequence[ReportFigure], folder: Path) -> list[Path]:
-    """Write each figure as PNG and SVG into `folder`; gives the paths."""
+    """Write each figure as PNG and SVG into `folder`, and return the paths."""
     return [path for one in drawn for path in plots.save(one.figure, folder / one.stem)]
 
 
@@ -46,54 +58,61 @@ def _sweeps(rows: Sequence[Result]) -> list[ReportFigure]:
         for line in series_of(rows, key):
             by_group.setdefault(line.group, []).append(line)
         for k, (group, lines) in enumerate(by_group.items()):
-            name = stem if len(by_group) == 1 else f"{stem}-{k + 1}"
-            caption = f"mAP against {sign}; bars: one standard deviation over seeds; ring: the peak. {group}"
-            drawn.append(ReportFigure(name, caption, plots.sweep_figure(lines, key)))
+            caption = f"mAP against {sign}; bars: one standard deviation over seeds; ring: peak. {group}"
+            drawn.append(ReportFigure(_numbered(stem, k, by_group), caption, plots.sweep_figure(lines, key)))
     return drawn
 
 
+def _numbered(stem: str, k: int, groups: Sized) -> str:
+    """Append the number of a group to a stem if there are several groups."""
+    if len(groups) == 1:
+        return stem
+    return f"{stem}-{k + 1}"
+
+
 def _learning(runs: Sequence[Run]) -> list[ReportFigure]:
-    logs = {run.path.name: lines for run in runs[-MOST_CURVES:] if (lines := log.entries(run.path))}
+    logs = {run.path.name: log.entries(run.path) for run in runs[-MOST_CURVES:]}
+    logs = {name: entries for name, entries in logs.items() if entries}
     if not logs:
         return []
-    shown = "" if len(runs) <= MOST_CURVES else f" The last {MOST_CURVES} of {counted(len(runs), 'run')}."
-    return [
-        ReportFigure(
-            "learning", f"Loss of the epochs, and mAP as it was scored in training.{shown}", plots.learning_figure(logs)
-        )
-    ]
+    caption = "Training loss and mAP of each epoch."
+    if len(runs) > MOST_CURVES:
+        caption += f" The last {MOST_CURVES} of {counted(len(runs), 'run')}."
+    return [ReportFigure("learning", caption, plots.learning_figure(logs))]
 
 
 def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] | None) -> list[ReportFigure]:
-    """For each block of comparable rows: its best run's curves, and its best against its average pooling."""
+    """Return the figures of each block of comparable results.
+
+    These are the precision-recall curves of the best run, AP by label compared with the best average-pooling run, and
+    the co-occurrence of labels, once per dataset.
+    """
     by_path = {run.path: run for run in runs}
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
-    drawn, truths = [], set()
+    figures, datasets = [], set()
     for k, members in enumerate(blocks.values()):
-        end = "" if len(blocks) == 1 else f"-{k + 1}"
-        best = max(members, key=lambda row: row.values["mAP"] or 0.0)
+        best = _best(members)
         logits, targets, names = scores_and_truth(by_path[best.paths[0]], labels)
         where = f"{best.dataset} {best.split}"
-        run = best.names[0]
-        curves = plots.precision_recall_figure(logits, targets, names)
-        drawn.append(
-            ReportFigure(f"precision-recall{end}", f"Precision and recall of {run} on {where}; dot: p = 0.5", curves)
-        )
+        caption = f"Precision and recall of {best.names[0]} on {where}; dot: p = 0.5"
+        figure = plots.precision_recall_figure(logits, targets, names)
+        figures.append(ReportFigure(_numbered("precision-recall", k, blocks), caption, figure))
         baselines = [row for row in members if row.head == "average"]
         if baselines and best.head != "average":
-            base = max(baselines, key=lambda row: row.values["mAP"] or 0.0)
-            pair = plots.ap_figure(best.average_precision, base.average_precision, (best.called, base.called))
-            drawn.append(
-                ReportFigure(
-                    f"ap-by-label{end}",
-                    f"AP by label on {where}: {best.called} ({best.run}) and {base.called} ({base.run})",
-                    pair,
-                )
+            base = _best(baselines)
+            caption = f"AP by label on {where}: {best.called} ({best.run}) and {base.called} ({base.run})"
+            figure = plots.ap_figure(best.average_precision, base.average_precision, (best.called, base.called))
+            figures.append(ReportFigure(_numbered("ap-by-label", k, blocks), caption, figure))
+        if (best.digest, names) not in datasets:
+            datasets.add((best.digest, names))
+            figure = plots.cooccurrence_figure(targets, names)
+            figures.append(
+                ReportFigure(_numbered("cooccurrence", k, blocks), f"Co-occurrence of labels in {where}", figure)
             )
-        if (best.digest, names) not in truths:
-            truths.add((best.digest, names))
-            together = plots.cooccurrence_figure(targets, names)
-            drawn.append(ReportFigure(f"cooccurrence{end}", f"Which labels occur together in {where}", together))
-    return drawn
+    return figures
+
+
+def _best(results: Sequence[Result]) -> Result:
+    return max(results, key=lambda result: result.values["mAP"] or 0.0)

@@ -1,4 +1,4 @@
-"""`mlrec report --format html`: a report with its figures, its images worth a look, and what was run."""
+"""`mlrec report --format html`: tables, figures, galleries, settings and environment of the runs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ from mlrec.workflows.report.figures import figures
 from mlrec.workflows.report.galleries import galleries
 from mlrec.workflows.report.report import Report
 
-MOST_RUNS = 50  # settings of more runs than that are in their folders
+MOST_RUNS = 50  # the settings of further runs are in their folders only
 
 
 def report_page(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> str:
-    """The page of a report: tables, figures, AP by label, images worth a look, settings and environment.
+    """Return the HTML page of a report.
+
+    Heat maps are computed by running the best model of each dataset on the images that are shown.
 
     Args:
-        report: what it is about.
-        labels: those that the report was made of; None for all.
-        progress: where bars and notes go: the best model of each dataset is run on the images that are shown.
+        report: Report.
+        labels: Labels of the report; by default all.
+        progress: Receives progress bars and notes.
     """
     drawn = figures(report.runs, report.rows, labels)
     pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption) for one in drawn]
     tables = [report.table, *label_tables(report.rows)]
-    worth_a_look = galleries(report, labels, progress=progress)
-    return page("mlrec report", tables, pictures, worth_a_look, [_facts(run) for run in report.runs[:MOST_RUNS]])
+    settings = [_facts(run) for run in report.runs[:MOST_RUNS]]
+    return page("mlrec report", tables, pictures, galleries(report, labels, progress=progress), settings)
 
 
 def _facts(run: Run) -> Facts:
-    """What was run, as typed and as it was filled in, and on which machine."""
+    """Return command line, settings, lineage and environment of a run."""
     record = run.record
     values = {"folder": str(run.path), "command": _command(record), "finished": record.finished or ""}
     values["recipe"] = record.recipe or ""
     for key, value in record.config.items():
+        if value is None:
+            continue
+        values[key] = setting_text(key, value) if key in PATHS else str(value)
         source = record.sources.get(key, "default")
-        shown = setting_text(key, value) if key in PATHS else str(value)
-        if value is not None:
-            values[key] = shown if source == "default" else f"{shown} ({source})"
+        if source != "default":
+            values[key] += f" ({source})"
     lineage = lineage_of(record)
     trainings = [f"{training.dataset} {training.split}" for training in lineage.trainings]
     values["lineage"] = ", then ".join([lineage.label, *trainings])

@@ -14,7 +14,7 @@ from mlrec.reports.figures.overlays import Panel, Range, Strip, draw_strips, out
 GREY = np.full((60, 90, 3), 128, np.uint8)
 
 
-def test_a_map_of_a_wide_picture_is_stretched_back_to_it() -> None:
+def test_a_map_is_stretched_to_the_shape_of_a_wide_image() -> None:
     values = np.zeros((3, 3))
     values[0, 2] = 1.0  # the upper right ninth: rows 0-19, columns 60-89
     drawn = overlaid(GREY, values, Range(0.0, 1.0, ""))
@@ -30,7 +30,7 @@ def test_a_map_of_a_wide_picture_is_stretched_back_to_it() -> None:
     np.testing.assert_allclose(drawn[50, 10], expected, atol=1)
 
 
-def test_a_box_is_coloured_in_place_and_only_there() -> None:
+def test_only_the_box_of_an_image_is_coloured() -> None:
     box = (30, -20, 60, 30)  # reaches out of the picture
     values = np.zeros((5, 1))
     values[-1] = 1.0  # the lowest fifth of the box: rows 20-29
@@ -42,7 +42,7 @@ def test_a_box_is_coloured_in_place_and_only_there() -> None:
     assert (outlined(GREY, (30, 10, 60, 30)) != GREY).any(axis=2)[[10, 29, 20], [40, 40, 30]].all()
 
 
-def test_one_range_holds_for_all_maps() -> None:
+def test_all_maps_share_one_colour_scale() -> None:
     maps = [np.array([[[-1.0, 3.0]]]), np.array([[[0.5, 1.0]]])]
     colours = Range.over(maps, "c")
     assert colours.low == -1.0
@@ -53,7 +53,7 @@ def test_one_range_holds_for_all_maps() -> None:
     assert np.array_equal(low, same)
 
 
-def test_sheets_are_pictures_and_hold_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_is_an_image_with_the_strips_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     strips = [Strip(f"name {k} \x1b[31m ☃", (Panel(GREY, ("cat", "p = 0.50")), Panel(GREY, ()))) for k in range(9)]
     content, fitted = draw_strips(strips, Range(-1, 1, "contribution"))
     assert fitted == 9

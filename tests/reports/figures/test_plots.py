@@ -17,7 +17,7 @@ LOGITS = np.round(RNG.normal(size=TARGETS.shape) + TARGETS, 1)
 LABELS = ("$x_{", "<b>", "漢\x1b", "plain")
 
 
-def test_the_area_under_a_drawn_curve_is_ap_and_its_dot_is_at_p_one_half():
+def test_the_area_under_a_curve_is_ap_and_the_dot_is_at_p_one_half():
     recall, precision, dot = plots.curve(LOGITS[:, 0], TARGETS[:, 0])
     area = (np.diff(np.append(0, recall)) * precision).sum()
     assert area == pytest.approx(average_precision_score(TARGETS[:, 0], LOGITS[:, 0]), abs=1e-12)
@@ -26,7 +26,7 @@ def test_the_area_under_a_drawn_curve_is_ap_and_its_dot_is_at_p_one_half():
     assert plots.curve(LOGITS[:, 0] - 99, TARGETS[:, 0])[2] is None
 
 
-def test_unknown_samples_are_no_part_of_a_curve():
+def test_unknown_samples_are_not_part_of_a_curve():
     targets = TARGETS[:, 0].copy()
     targets[:20] = -1
     expected = plots.curve(LOGITS[20:, 0], TARGETS[20:, 0])
@@ -49,7 +49,7 @@ def figures():
 
 
 @pytest.mark.parametrize("name", ["sweep", "learning", "curves", "labels", "together"])
-def test_every_figure_is_written_in_every_format_the_same_bytes_twice(name, tmp_path):
+def test_every_figure_has_the_same_bytes_when_written_twice(name, tmp_path):
     figure = figures()[name]
     paths = plots.save(figure, tmp_path / name, plots.FORMATS)
     heads = {path.suffix: path.read_bytes()[:8] for path in paths}

@@ -44,11 +44,11 @@ def test_heads_make_a_series_at_one_lambda(tmp_path):
     assert any("chosen on the scored split" in note for note in table.footnotes)
 
 
-def test_one_point_is_no_series(tmp_path):
+def test_one_point_is_not_a_series(tmp_path):
     assert series_of(results(tmp_path, [{"lam": 0.1}, {"lam": 0.2, "lr": 0.5}]), "lam") == []
 
 
-def test_intervals_stand_beside_the_points_they_belong_to(tmp_path):
+def test_points_have_their_own_intervals(tmp_path):
     rows = results(tmp_path, [{"lam": 0.1}, {"lam": 0.2}])
     bounds = {rows[1].paths: {"mAP": (0.25, 0.75)}}
     table = series_table(series_of(rows, "lam", bounds), "lam", "t")
@@ -58,7 +58,7 @@ def test_intervals_stand_beside_the_points_they_belong_to(tmp_path):
     assert "mAP_low" not in [column.key for column in series_table(series_of(rows, "lam"), "lam", "t").columns]
 
 
-def test_a_point_trained_once_more_stands_once(tmp_path):
+def test_a_point_that_was_trained_twice_is_shown_once(tmp_path):
     settings = [{"lam": lam, "seed": seed} for lam, seed in ((0.0, 0), (0.0, 0), (0.0, 1), (0.1, 0))]
     (series,) = series_of(results(tmp_path, settings), "lam")
     assert [(point.x, point.n) for point in series.points] == [(0.0, 2), (0.1, 1)]

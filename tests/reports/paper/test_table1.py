@@ -36,7 +36,7 @@ def test_sixteen_models_and_the_differences_the_paper_prints():
     assert all(row.marks[4] == "†" for row in printed), "the paper chose its best λ on the test set"
 
 
-def test_own_sweeps_are_found_in_evaluations_and_stand_apart_on_other_data(tmp_path):
+def test_own_sweeps_are_read_from_evaluations_and_have_own_groups_on_other_data(tmp_path):
     path = write_run(tmp_path, "avg", config={"head": "average"})
     (path / "eval-toy-test").mkdir()
     (path / "eval-toy-test" / "lambda.json").write_text(json.dumps(SWEEP))
@@ -63,7 +63,7 @@ FULL = SWEEP | {"kind": "wider", "samples": 29179, "labels": LABELS}
         ({}, {"init_from": "runs/coco"}, "extra data unknown (coco)"),
     ],
 )
-def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, config, why):
+def test_only_the_full_test_set_at_its_resolution_is_comparable_with_the_paper(tmp_path, change, config, why):
     settings = {"head": "average", "img_size": 224} | config
     result = result_of(Run.load(write_run(tmp_path, "avg", kind="wider", config=settings)))
     own, *others = [
@@ -76,7 +76,7 @@ def test_only_the_full_set_at_its_size_stands_with_the_paper(tmp_path, change, c
         assert own.group.endswith(f"not comparable with the paper's, {why}")
 
 
-def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
+def test_a_lambda_chosen_on_another_split_has_no_dagger_and_seeds_are_averaged(tmp_path):
     result = result_of(Run.load(write_run(tmp_path, "avg", config={"head": "average"})))
     first = LambdaSweep(**SWEEP, select_split="val")
     second = LambdaSweep(
@@ -93,14 +93,14 @@ def test_a_lambda_chosen_elsewhere_has_no_dagger_and_seeds_are_means(tmp_path):
     assert (cells["fixed_low"], cells["fixed_high"], cells["seeds"]) == (-0.01, 0.11, 2)
 
 
-def test_what_is_no_sweep_is_refused(tmp_path):
+def test_a_file_that_is_not_a_sweep_is_refused(tmp_path):
     (tmp_path / "lambda.json").write_text('{"lams": 1}')
     with pytest.raises(RunError, match="not written by mlrec lambda-sweep"):
         sweeps_of(tmp_path)
 
 
 @pytest.mark.parametrize(("head", "name"), [("average", "average pooling"), ("gcn", "as trained")])
-def test_the_row_without_lambda_names_the_pooling_that_the_model_has(head, name):
+def test_the_row_without_lambda_names_the_pooling_of_the_model(head, name):
     scores = {form: {"mAP": 0.5, "CF1": 0.4, "OF1": 0.3} for form in ("raw", "divided")}
     sweep = LambdaSweep(**SWEEP, head=head, metrics=dict.fromkeys(("zero", "fixed", "best"), scores))
     assert lambda_table(sweep, "t").rows[0].cells[0] == name

@@ -36,7 +36,7 @@ def test_the_paper_has_eight_tables_of_as_many_rows_as_it_prints():
     assert {n: len(paper_rows(n)) for n in range(1, 9)} == {1: 48, 2: 12, 3: 9, 4: 12, 5: 9, 6: 3, 7: 10, 8: 4}
 
 
-def test_printed_cells_follow_from_precision_and_recall_but_for_the_three_known():
+def test_printed_f1_follows_from_precision_and_recall_except_in_three_known_cells():
     odd = set()
     for line in paper_rows(4):
         for end, name in (("", ""), ("_3", " top-3")):
@@ -67,12 +67,12 @@ def test_differences_to_the_matching_baseline(number, method, cells, gain):
     assert 100 * found.cells[column(table, "difference")] == pytest.approx(gain)
 
 
-def test_extra_data_has_no_baseline_without_it():
+def test_a_row_with_extra_data_has_no_baseline_without_extra_data():
     table = paper_table(2, [])
     assert row(table, "ResNet-101 + CSRA", extra_data="coco").cells[column(table, "difference")] is None
 
 
-def test_other_inputs_data_and_conventions_stand_apart():
+def test_other_resolutions_extra_data_and_conventions_have_own_groups():
     assert [line.scores["mAP"] for line in paper_rows(6)] == [0.821, 0.842, 0.853]
     groups = [title for title, _ in paper_table(2, []).groups()]
     assert len(groups) == 4
@@ -85,7 +85,7 @@ def test_inferred_cells_are_marked():
     table = paper_table(4, [])
     assert row(table, "ML-GCN").marks[column(table, "resolution")] == "‡"
     assert column(table, "resolution") not in row(table, "ResNet-cut").marks
-    assert "‡ not printed by the paper, inferred" in table.footnotes
+    assert "‡ not printed in the paper, inferred" in table.footnotes
 
 
 def full_voc(tmp_path: Path, name: str, samples: int = 4952, **options) -> Path:
@@ -98,7 +98,7 @@ def full_voc(tmp_path: Path, name: str, samples: int = 4952, **options) -> Path:
     )
 
 
-def test_a_full_set_stands_beside_the_printed_rows_and_a_subset_never_does(tmp_path):
+def test_a_run_on_the_full_set_joins_the_published_rows_and_a_run_on_a_subset_does_not(tmp_path):
     runs = [
         full_voc(tmp_path, "base", config={"head": "average"}),
         full_voc(tmp_path, "full"),
@@ -137,7 +137,7 @@ def runs_with(tmp_path: Path, configs: dict[str, dict]) -> list:
     ]
 
 
-def test_controls_of_table_7_are_named_and_never_the_baseline(tmp_path):
+def test_controls_of_table_7_are_named_and_are_not_baselines(tmp_path):
     results = runs_with(
         tmp_path,
         {
@@ -170,7 +170,7 @@ def test_lambda_zero_is_the_average_pooling_of_table_6(tmp_path):
     assert four["both"][1] == pytest.approx(mAP["both"] - max(mAP["zero"], base[0].values["mAP"]))
 
 
-def test_five_labels_of_a_full_set_are_no_full_set(tmp_path):
+def test_five_labels_of_a_full_set_are_not_the_full_set(tmp_path):
     result = result_of(Run.load(full_voc(tmp_path, "full")), conventions="csra", labels=["label1", "label2"])
     (own,) = [r for r in paper_table(2, [result]).rows if "own" in r.cells]
     assert "2 of 20 labels" in own.group
@@ -260,15 +260,17 @@ def table_2(tmp_path: Path, runs: dict[str, dict]) -> Table:
         ({"train": SplitRecord("voc2007", "voc2007", "train", 2501, "d")}, "trained on voc2007 train, 2,501 samples"),
     ],
 )
-def test_a_run_of_another_recipe_or_other_weights_stands_apart_and_names_every_difference(tmp_path, options, settings):
+def test_a_run_with_another_recipe_or_other_weights_has_an_own_group_and_lists_all_differences(
+    tmp_path, options, settings
+):
     table = table_2(tmp_path, {"paper": {}, "other": options})
     rows = own_by_run(table)
     assert (rows["paper"]["group"], rows["paper"]["settings"]) == (VOC, None)
     assert (rows["other"]["group"], rows["other"]["settings"]) == (APART, settings)
-    assert any(note.startswith("Settings: every difference from recipe paper") for note in table.footnotes)
+    assert any(note.startswith("Settings: all differences from recipe paper") for note in table.footnotes)
 
 
-def test_recipes_that_are_declared_equivalent_share_the_block_and_are_named(tmp_path):
+def test_equivalent_recipes_join_the_published_rows_and_are_named(tmp_path):
     code = dict(recipe_values("paper-code", "voc2007", "csra")) | {"heads": 1}
     baseline = dict(recipe_values("paper-baseline", "voc2007", "average"))
     for_another_head = {key: baseline[key] for key in ("epochs", "lr_step_epochs", "head_lr_mult")}
@@ -282,12 +284,12 @@ def test_recipes_that_are_declared_equivalent_share_the_block_and_are_named(tmp_
     )
 
 
-def test_settings_without_effect_are_no_difference(tmp_path):
+def test_settings_without_effect_are_not_differences(tmp_path):
     idle = {"gamma_neg": 2.0, "ema_decay": 0.9, "randaugment_magnitude": 15, "workers": 3, "tensorboard": True}
     assert own_by_run(table_2(tmp_path, {"idle": {"config": idle}}))["idle"]["group"] == VOC
 
 
-def test_cutmix_weights_share_the_block_if_declared_and_are_marked_if_not(tmp_path):
+def test_declared_cutmix_weights_join_the_published_rows_with_a_note_and_others_do_not(tmp_path):
     file = {"weights": "/home/me/secret/resnet101_cutmix.pth"}
     declared = Lineage(weights="resnet101_cutmix.pth", origin="declared", declared="cutmix_in1k")
     table = table_2(tmp_path, {"unknown": {"config": file}, "declared": {"config": file, "lineage": declared}})
@@ -319,7 +321,7 @@ def test_a_footnote_names_the_weights_that_replace_those_of_vit_l(tmp_path):
     assert own_by_run(other)["base"]["settings"] == "weights augreg_in21k_ft_in1k"
 
 
-def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tmp_path):
+def test_the_difference_is_between_rows_that_differ_in_the_method_only(tmp_path):
     long = {"epochs": 80}
     table = table_2(
         tmp_path,
@@ -335,9 +337,7 @@ def test_the_difference_is_taken_between_rows_that_differ_in_the_method_alone(tm
     assert rows["csra"]["difference"] == pytest.approx(gain)
     assert rows["long csra"]["difference"] is None
     assert "no Δ for long csra: ema base differs from it in more than the method (ema, ema_decay)" in table.footnotes
-    assert any(
-        note.startswith("Δ of own runs: each head at the learning rate that the paper") for note in table.footnotes
-    )
+    assert any("each head has the head learning rate of the paper" in note for note in table.footnotes)
 
 
 @pytest.mark.parametrize(
@@ -367,4 +367,4 @@ def test_one_head_learning_rate_for_both_heads_is_a_fair_difference(tmp_path):
     paths = [write_run(tmp_path, name, config=config) for name, config in configs.items()]
     table = paper_table(6, [result_of(Run.load(path)) for path in paths])
     assert own_by_run(table)["csra"]["difference"] is not None
-    assert not any("each head at the learning rate" in note for note in table.footnotes)
+    assert not any("each head has the head learning rate" in note for note in table.footnotes)

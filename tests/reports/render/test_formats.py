@@ -170,7 +170,7 @@ def test_names_never_break_lines_or_reach_the_terminal_raw(name, name_of_format)
     assert len(drawn.splitlines()) == len(FORMATS[name_of_format]([hostile("plain")]).splitlines())
 
 
-def test_markdown_and_latex_escape_what_means_something_to_them():
+def test_markdown_and_latex_escape_their_special_characters():
     assert "<script>" not in FORMATS["md"]([hostile("<script>")])
     assert "a\\|b" in FORMATS["md"]([hostile("a|b")])
     assert r"50\%\_a\&b\#\{\}\$\textasciitilde{}\textasciicircum{}\textbackslash{}" in FORMATS["latex"](
@@ -178,7 +178,7 @@ def test_markdown_and_latex_escape_what_means_something_to_them():
     )
 
 
-def test_columns_that_say_nothing_are_left_out_on_demand():
+def test_empty_columns_are_left_out():
     table = Table(
         "t", (Column("a", "a"), Column("b", "b"), Column("c", "c")), (Row((None, "x", None), best=frozenset({1})),)
     )

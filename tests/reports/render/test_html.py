@@ -64,7 +64,7 @@ def read() -> Reader:
     return reader
 
 
-def test_names_are_text_wherever_they_stand():
+def test_names_are_escaped_everywhere():
     assert [tag for tag, _ in read().tags].count("script") == 1
     assert "{{7*7}}" in PAGE
     assert ">49" not in PAGE
@@ -72,7 +72,7 @@ def test_names_are_text_wherever_they_stand():
         assert not any(name.startswith("on") for name in attributes)
 
 
-def test_nothing_comes_from_elsewhere():
+def test_the_page_loads_nothing_external():
     for tag, attributes in read().tags:
         for name in ("src", "href", "action", "srcset", "data"):
             if name in attributes:
@@ -84,11 +84,11 @@ def test_nothing_comes_from_elsewhere():
     assert policy.startswith("default-src 'none'")
 
 
-def test_cells_carry_their_numbers_and_the_best_is_bold():
+def test_cells_have_their_numbers_as_attributes_and_the_best_is_bold():
     assert '<td data-value="0.9"><strong>90.0</strong><sup>†</sup></td>' in PAGE
     assert '<td data-value="">–</td>' in PAGE
     assert PAGE.count("<tbody>") == 2
-    assert "no image at hand" in PAGE
+    assert "image not available" in PAGE
 
 
 CHECK = """
@@ -113,7 +113,7 @@ def test_a_browser_sorts_within_blocks_and_reports_no_error(tmp_path: Path, brow
     assert "told: title kept | 0.9,0.7,0.5,0.1 | 0.5,0.7,0.9,0.1 | 0.5,0.25,," in browse(file)
 
 
-def test_an_error_on_the_page_would_be_seen(tmp_path: Path, browse: Callable[[Path], str]):
+def test_an_error_on_the_page_is_detected(tmp_path: Path, browse: Callable[[Path], str]):
     file = tmp_path / "page.html"
     file.write_text(PAGE.replace("</body>", "<img src='https://example.org/x.png'></body>"), encoding="utf-8")
     with pytest.raises(AssertionError, match="Content Security Policy"):

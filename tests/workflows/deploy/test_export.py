@@ -74,7 +74,7 @@ def test_an_onnx_bundle_predicts_what_the_run_predicts_without_timm(run: Run, bu
     assert result.stdout.split() == ["3"], result.stderr
 
 
-def test_a_safetensors_bundle_is_the_same_model_and_the_card_says_where_it_is_from(run: Run, tmp_path: Path) -> None:
+def test_a_safetensors_bundle_is_the_same_model_and_the_card_has_its_origin(run: Run, tmp_path: Path) -> None:
     made = export(run.path, form="safetensors", out=tmp_path / "bundle")
     assert sha256(made.path / "model.safetensors") == sha256(run.path / "model.safetensors")
     assert made.agreement.max_difference == 0
@@ -84,7 +84,7 @@ def test_a_safetensors_bundle_is_the_same_model_and_the_card_says_where_it_is_fr
     assert "tuned for CF1 on tiny train" in card
     assert export(run.path, form="safetensors", out=tmp_path / "bundle").path == made.path  # a bundle is replaced
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RunError, match="no bundle"):
+    with pytest.raises(RunError, match="is not a bundle"):
         export(run.path, form="safetensors", out=tmp_path / "mine")
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_disagrees_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_data_random_images_serve(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_data_random_images_are_compared(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.safetensors").write_bytes((run.path / "model.safetensors").read_bytes())
     result = CliRunner().invoke(app, ["export", ".", "--format", "safetensors", "--out", "bundle", "--json"])

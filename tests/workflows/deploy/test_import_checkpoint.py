@@ -58,7 +58,7 @@ def test_an_official_file_becomes_a_model_that_loads(tmp_path: Path) -> None:
     torch.testing.assert_close(model(images).detach(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_its_config_is_one_of_ours_and_names_source_and_licence(tmp_path: Path) -> None:
+def test_the_config_is_valid_and_names_source_and_licence(tmp_path: Path) -> None:
     import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out")
     text = (tmp_path / "out/config.toml").read_text(encoding="utf-8")
     config = resolve(("config.toml", tomllib.loads(text))).config
@@ -76,8 +76,8 @@ def test_an_ambiguous_lambda_names_both_values(tmp_path: Path) -> None:
     assert import_checkpoint(file, out=tmp_path / "out", lam=0.4).lam == 0.4
 
 
-def test_a_dataset_with_another_number_of_labels_is_told_with_both(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="its head is for 20 labels, but wider has 14"):
+def test_another_number_of_labels_is_an_error_with_both_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="its head has 20 labels, but wider has 14"):
         import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out", dataset="wider")
 
 
@@ -105,24 +105,24 @@ def test_a_folder_in_another_order_does_not_rename_the_papers_columns(tmp_path: 
     file = official(tmp_path / "voc.pth")
     imported = import_checkpoint(file, out=tmp_path / "out", dataset=str(data.path), progress=told)  # type: ignore[arg-type]
     assert imported.labels == voc.LABELS
-    assert any("in the order of voc2007" in line for line in told.lines)
+    assert any("in the published order of voc2007" in line for line in told.lines)
 
 
 def test_lambda_for_a_plain_classifier_is_refused(tmp_path: Path) -> None:
     state = oracles.resnet_state(18) | {"fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}
     torch.save(state, tmp_path / "plain.pth")
-    with pytest.raises(UsageError, match="plain linear classifier"):
+    with pytest.raises(UsageError, match="a linear classifier on average pooling"):
         import_checkpoint(tmp_path / "plain.pth", out=tmp_path / "out", lam=0.5)
     assert import_checkpoint(tmp_path / "plain.pth", out=tmp_path / "out").labels == ("label_0", "label_1", "label_2")
 
 
-def test_wider_is_normalised_as_its_makers_did(tmp_path: Path) -> None:
+def test_wider_is_normalised_as_in_its_source(tmp_path: Path) -> None:
     import_checkpoint(official(tmp_path / "w.pth", labels=14), out=tmp_path / "out", lam=0.3)
     model = mlrec.load_model(tmp_path / "out")
     assert (model.labels, model.preprocessing.mean) == (wider.LABELS, (0.5, 0.5, 0.5))
 
 
-def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
     with pytest.raises(ModelError, match="exists already; choose another --out"):
@@ -130,21 +130,21 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_a_backbone_alone_is_pointed_to_training(tmp_path: Path) -> None:
+def test_the_error_for_a_backbone_without_head_suggests_training(tmp_path: Path) -> None:
     torch.save(oracles.resnet_state(18), tmp_path / "backbone.pth")
     with pytest.raises(ModelError, match="mlrec train --weights FILE"):
         import_checkpoint(tmp_path / "backbone.pth", out=tmp_path / "out")
 
 
-def test_names_of_no_known_model_are_told_with_a_count(tmp_path: Path) -> None:
+def test_tensor_names_of_no_known_model_are_an_error(tmp_path: Path) -> None:
     torch.save({f"transformer.h.{k}.w": torch.zeros(2) for k in range(400)}, tmp_path / "gpt.pth")
     with pytest.raises(ModelError, match=r"400 tensors with names of no known model.*--backbone NAME"):
         import_checkpoint(tmp_path / "gpt.pth", out=tmp_path / "out")
 
 
-def test_a_model_of_ones_own_needs_no_import(tmp_path: Path) -> None:
+def test_a_model_of_mlrec_is_not_imported(tmp_path: Path) -> None:
     import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out")
-    with pytest.raises(ModelError, match="is a model of mlrec already; eval, predict, attend and export take it"):
+    with pytest.raises(ModelError, match="already; use it directly with eval, predict, attend or export"):
         import_checkpoint(tmp_path / "out/model.safetensors", out=tmp_path / "again")
 
 

@@ -81,7 +81,7 @@ def test_public_names_work_together(run: Run, data: Path) -> None:
     assert [one.item.path.name for one in found] == sorted(path.name for path in pictures.iterdir())
 
 
-def test_a_box_is_seen_as_if_cut_out(run: Run, tmp_path: Path) -> None:
+def test_a_box_is_predicted_like_a_cropped_image(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "whole.png")
@@ -104,7 +104,9 @@ def test_a_box_is_cut_at_the_border_and_one_outside_is_a_bad_image(run: Run, tmp
     assert "has no pixel of the image, which is 80 x 60" in told[0]
 
 
-def test_a_bad_image_is_told_and_has_no_line_and_the_others_keep_their_order(data: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_reported_and_skipped_and_the_others_keep_their_order(
+    data: Path, tmp_path: Path
+) -> None:
     good = sorted((data.parents[1] / "pictures").iterdir())
     (tmp_path / "broken.png").write_bytes(good[0].read_bytes()[:60])
     (tmp_path / "empty.jpg").touch()
@@ -149,7 +151,7 @@ def test_thresholds_and_top(data: Path) -> None:
     assert said([-9, -8, -9], picture, top=2).predicted == ("b", "a")
     assert said([-9, -8, -9], picture, top=5).predicted == ("b", "a", "c")
     assert said([1000, -1000, 0], picture).probabilities.tolist() == [1.0, 0.0, 0.5]
-    with pytest.raises(MlrecError, match="no finite numbers"):
+    with pytest.raises(MlrecError, match="NaN or infinite"):
         said([np.nan, 0, 0], picture)
 
 
@@ -173,7 +175,7 @@ def test_the_command(run: Run, data: Path, tmp_path: Path) -> None:
     assert list(one["scores"]) == list(LABELS)
 
 
-def test_the_command_ends_with_an_error_where_an_image_was_bad(run: Run, data: Path, tmp_path: Path) -> None:
+def test_the_command_fails_if_an_image_is_unreadable(run: Run, data: Path, tmp_path: Path) -> None:
     good = Dataset.load(data).manifest("val").path_of(0)
     bad = tmp_path / "bad.jpg"
     bad.write_text("no image")
@@ -187,7 +189,7 @@ def test_the_command_ends_with_an_error_where_an_image_was_bad(run: Run, data: P
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_what_predict_prints_can_be_scored(form: str, run: Run, data: Path, tmp_path: Path) -> None:
+def test_the_output_of_predict_can_be_scored(form: str, run: Run, data: Path, tmp_path: Path) -> None:
     """End to end, ids being paths: the metrics are those of the run, and scikit-learn's of the printed numbers."""
     pictures, manifest = data.parents[1] / "pictures", Dataset.load(data).manifest("val")
     printed = CliRunner().invoke(
@@ -216,7 +218,7 @@ def test_what_predict_prints_can_be_scored(form: str, run: Run, data: Path, tmp_
 
 
 @pytest.mark.parametrize("form", list(ROW_FORMATS))
-def test_lines_keep_what_a_ranking_needs(form: str, tmp_path: Path) -> None:
+def test_output_lines_keep_all_digits(form: str, tmp_path: Path) -> None:
     """Six digits would make one of both probabilities, and a tie of their ranks."""
     high, low = 1 - 1e-9, 1 - 2e-9
     lines = [*([csv_header(["cat"])] if form == "csv" else []), ROW_FORMATS[form]("1", [], {"cat": high})]
@@ -238,7 +240,7 @@ def test_lines_keep_what_a_ranking_needs(form: str, tmp_path: Path) -> None:
         ('{"id": "1", "scores": {"cat": 55}}', "55 is not a probability"),
     ],
 )
-def test_damaged_lines_are_told(text: str, told: str, tmp_path: Path) -> None:
+def test_damaged_lines_are_errors(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(text)
     with pytest.raises(MlrecError) as caught:
         read_scores(tmp_path / "p.jsonl", ValidationReport())

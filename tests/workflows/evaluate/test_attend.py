@@ -46,9 +46,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", ["csra", "average"])
-def test_maps_add_up_to_the_logits_of_what_is_shown(
-    models: dict[str, Path], photo: Path, backbone: str, head: str
-) -> None:
+def test_maps_sum_to_the_logits(models: dict[str, Path], photo: Path, backbone: str, head: str) -> None:
     (one,) = compute_maps(models[f"{backbone}-{head}"], items_of([str(photo)]), machine=HERE)
     assert len(one.labels) == 3
     assert list(one.probabilities) == sorted(one.probabilities, reverse=True)
@@ -66,13 +64,13 @@ def test_labels_and_heads_by_name(models: dict[str, Path], photo: Path) -> None:
     np.testing.assert_allclose(soft.maps.sum(axis=(1, 2)), 1, atol=1e-5)
     with pytest.raises(PredictionsError, match="did you mean 'owl'"):
         compute_maps(csra, items, labels=["owls"], machine=HERE)
-    with pytest.raises(UsageError, match="heads have T = 1, 2, 4, inf"):
+    with pytest.raises(UsageError, match="the heads of the model have T = 1, 2, 4, inf"):
         compute_maps(csra, items, temperature=3.0, machine=HERE)
     with pytest.raises(UsageError, match="no attention"):
         compute_maps(average, items, temperature=1.0, machine=HERE)
 
 
-def test_pictures_and_sheet_are_written_and_bad_images_told_at_the_end(
+def test_images_and_contact_sheet_are_written_and_unreadable_images_are_reported_at_the_end(
     models: dict[str, Path], photo: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.png"
@@ -103,7 +101,7 @@ def test_the_command(models: dict[str, Path], photo: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_box_is_found_again_in_the_upright_picture(orientation: int) -> None:
+def test_a_box_is_at_its_place_in_the_upright_image(orientation: int) -> None:
     stored = np.zeros((40, 70, 3), np.uint8)
     stored[5:20, 30:60] = 255
     left, top, right, bottom = upright_box((30, 5, 30, 15), (70, 40), orientation)
@@ -119,7 +117,7 @@ def test_the_box_shrinks_with_the_picture(photo: Path) -> None:
     assert picture_of(Item("x", photo), 55)[1] is None
 
 
-def test_file_names_stay_apart() -> None:
+def test_file_names_are_distinct() -> None:
     names = FileNames()
     items = [Item("a/x.jpg", Path("a/x.jpg")), Item("b/X.jpg", Path("b/X.jpg")), Item("..", Path("c"))]
     assert [names.of(item) for item in items] == ["x.jpg.png", "X.jpg-2.png", "image.png"]

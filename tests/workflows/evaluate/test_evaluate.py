@@ -49,7 +49,7 @@ def written(path: Path, manifest: Manifest) -> Path:
     return path
 
 
-def test_the_same_data_give_the_same_numbers_and_the_run_is_left_alone(run: Run, data: Path) -> None:
+def test_evaluation_repeats_the_metrics_and_does_not_change_the_run(run: Run, data: Path) -> None:
     before = {entry.name: sha256(entry) for entry in run.path.iterdir() if entry.is_file()}
     found = evaluate_run(run.path, machine=HERE)
     assert found.path == run.path / "eval-tiny-val"
@@ -81,7 +81,7 @@ def test_other_labels_are_refused_with_the_difference(run: Run, data: Path, tmp_
         evaluate_run(run.path, data=written(tmp_path / "other", other), machine=HERE)
 
 
-def test_data_that_changed_since_the_run_are_told_and_recorded(run: Run, data: Path, tmp_path: Path) -> None:
+def test_data_that_changed_since_the_run_cause_a_recorded_warning(run: Run, data: Path, tmp_path: Path) -> None:
     told: list[str] = []
 
     class Told(Silent):
@@ -108,7 +108,7 @@ def test_labels_without_an_ap_are_named_and_recorded(run: Run, data: Path, tmp_p
     assert warnings[-1].endswith(manifest.labels[0])
 
 
-def test_some_labels_alone_and_other_conventions(run: Run) -> None:
+def test_a_subset_of_labels_and_other_conventions(run: Run) -> None:
     found = evaluate_run(run.path, labels=["red", "blue"], conventions="csra", machine=HERE)
     predictions = run.predictions()
     assert predictions.targets is not None
@@ -123,7 +123,7 @@ def test_some_labels_alone_and_other_conventions(run: Run) -> None:
 @pytest.mark.parametrize(
     ("given", "error"), [({"labels": ["rde"]}, PredictionsError), ({"conventions": "x"}, UsageError)]
 )
-def test_what_cannot_be_scored_is_refused_before_any_image_is_read(
+def test_invalid_arguments_are_refused_before_any_image_is_read(
     run: Run, given: dict[str, object], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlrec.workflows.evaluate.evaluate._predict", None)
@@ -131,7 +131,7 @@ def test_what_cannot_be_scored_is_refused_before_any_image_is_read(
         evaluate_run(run.path, **given)  # type: ignore[arg-type]
 
 
-def test_a_weights_file_alone_is_enough(run: Run, data: Path, tmp_path: Path) -> None:
+def test_a_weights_file_without_a_run_is_evaluated(run: Run, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "best.safetensors"
     file.write_bytes((run.path / "model.safetensors").read_bytes())
     found = evaluate_run(file, data=data, split="train", machine=HERE)
@@ -143,7 +143,7 @@ def test_a_weights_file_alone_is_enough(run: Run, data: Path, tmp_path: Path) ->
         evaluate_run(tmp_path, data=data, machine=HERE)
 
 
-def test_an_archive_that_the_voc_server_does_not_take_is_refused_before_scoring(
+def test_an_archive_that_the_voc_server_does_not_accept_is_refused_before_scoring(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def scoring(*_: object, **__: object) -> None:
@@ -157,7 +157,7 @@ def test_an_archive_that_the_voc_server_does_not_take_is_refused_before_scoring(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_archive_for_the_voc_server_holds_the_predictions(
+def test_an_archive_for_the_voc_server_contains_the_predictions(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlrec.datasets.readers.voc.LABELS", LABELS)

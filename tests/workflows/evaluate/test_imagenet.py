@@ -111,7 +111,7 @@ def test_a_class_token_gets_a_row_of_its_own(folder: Path, tmp_path: Path) -> No
     assert any("class token" in note for note in accuracy_table(found.sweep).footnotes)
 
 
-def test_weights_and_folder_are_asked_for(folder: Path) -> None:
+def test_missing_weights_or_images_are_errors(folder: Path) -> None:
     with pytest.raises(UsageError, match="--pretrained, or --weights"):
         evaluate_published("test_resnet", folder)
     with pytest.raises(UsageError, match="imagenet DATA"):

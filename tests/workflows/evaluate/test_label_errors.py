@@ -42,7 +42,7 @@ def colours(root: Path) -> Path:
     return prepare("csv", root / "colours.csv", out=root / "data").path
 
 
-def test_folds_find_what_was_planted(tmp_path: Path) -> None:
+def test_folds_find_planted_label_errors(tmp_path: Path) -> None:
     path = colours(tmp_path)
     doubts = label_errors(path, folds=2, flags=FLAGS, out=tmp_path / "out")
     assert {(s.sample, s.label) for s in doubts.found[: len(WRONG)]} == WRONG
@@ -74,7 +74,7 @@ def test_predictions_of_a_split_need_no_training(tmp_path: Path) -> None:
     errors = {row.cells[0]: row.cells[1:] for row in summary(doubts).rows}
     assert errors["red"] == (0, 0, 0, 0)
     assert errors["blue"] == ((1, 1, 0, 0) if given else (0, 0, 1, 1))  # one of the label's n, n - 1 are right
-    with pytest.raises(UsageError, match="--split says what --predictions are of"):
+    with pytest.raises(UsageError, match="--split is the split of --predictions"):
         label_errors(path, split_name="all", out=tmp_path / "out")
 
 
@@ -104,7 +104,7 @@ def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path) 
     assert any("taken as probabilities" in text for text in said)
 
 
-def test_labels_of_which_nothing_can_be_estimated_are_named(tmp_path: Path) -> None:
+def test_labels_whose_errors_cannot_be_estimated_are_named(tmp_path: Path) -> None:
     path = colours(tmp_path)
     manifest = Dataset.load(path).manifest("all")
     review = to_review(np.where(manifest.targets == 1, -3.0, 3.0), np.ones_like(manifest.targets))
@@ -112,7 +112,7 @@ def test_labels_of_which_nothing_can_be_estimated_are_named(tmp_path: Path) -> N
     assert [row.cells for row in table.rows] == [("red", 0, None, 0, None), ("blue", 0, None, 0, None)]
 
 
-def test_on_real_scores_the_list_is_cleanlabs(realdata: Path) -> None:
+def test_on_real_scores_the_list_equals_that_of_cleanlab(realdata: Path) -> None:
     """ResNet-18 on VOC2012 val: 396 of the `person` labels have p < 0.5, of which 104 are listed."""
     scored = read_scores(realdata / "scores/resnet18_predictions.csv", ValidationReport())
     truth = read_truth(realdata / "scores/truth.csv", None, None, ValidationReport())

@@ -42,7 +42,7 @@ def run(data: Path) -> Run:
     return run_with(data, head="average")
 
 
-def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
+def test_lambda_zero_equals_the_run_and_all_lambdas_come_from_one_pass(run: Run) -> None:
     found = lambda_sweep(run.path, LambdaSweepConfig([0.5, 0.2, 1.0], resamples=50), machine=HERE)
     sweep = found.sweep
     assert sweep.lams == [0.0, 0.2, 0.5, 1.0]
@@ -62,7 +62,7 @@ def test_zero_is_the_run_and_the_grid_is_scored_from_one_pass(run: Run) -> None:
     assert zero.sweep.form == "divided"
 
 
-def test_another_split_chooses_and_the_table_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lambda_chosen_on_another_split_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     question = LambdaSweepConfig([0.5, 1.0], select_on="train", resamples=50)
     found = lambda_sweep(run.path, question, machine=HERE, progress=Terminal())
     assert "warning: the model was trained on 13 of the 13 samples of train" in capsys.readouterr().err
@@ -72,11 +72,11 @@ def test_another_split_chooses_and_the_table_has_no_dagger(run: Run, capsys: pyt
     assert "best on train" in [row.cells[0] for row in found.tables[0].rows]
     with pytest.raises(DataError, match="no split 'tset'"):
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="tset"), machine=HERE)
-    with pytest.raises(UsageError, match="--select-on val: 9 of its images are scored, too"):
+    with pytest.raises(UsageError, match="--select-on val: 9 of its images are also scored"):
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="val"), machine=HERE)
 
 
-def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(data: Path) -> None:
+def test_lambda_and_temperature_of_csra_at_test_time_are_distinguished_from_training(data: Path) -> None:
     run = run_with(data, head="csra", heads=1, lam=0.3)
     question = LambdaSweepConfig([0.1, 0.3], temperatures=(1.0, math.inf), resamples=0)
     found = lambda_sweep(run.path, question, machine=HERE)
@@ -84,13 +84,13 @@ def test_lam_and_temperature_of_csra_at_test_time_are_told_apart_from_training(d
     assert found.sweep.fixed == pytest.approx(run.metrics().mAP)
     assert [len(row) for row in found.sweep.by_temperature] == [3, 3]
     assert found.sweep.best == max(max(row) for row in found.sweep.by_temperature)
-    assert any("at test time alone" in note for note in found.tables[0].footnotes)
+    assert any("at test time only" in note for note in found.tables[0].footnotes)
     assert [row.cells[2] for row in found.tables[0].rows][:2] == ["1", "1"]
     with pytest.raises(ModelError, match="spatial head has no average"):
         lambda_sweep(run_with(data, head="spatial").path, LambdaSweepConfig([0.1]), machine=HERE)
 
 
-def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp_path: Path) -> None:
+def test_seeds_make_one_row_of_table_1_each_compared_with_its_own_zero(data: Path, tmp_path: Path) -> None:
     runs = [
         train({**FAST, "data": str(data), "epochs": 1, "head": "average", "seed": seed}, out=tmp_path)
         for seed in (0, 1)
@@ -107,16 +107,16 @@ def test_seeds_make_one_row_of_table_1_each_against_its_own_zero(data: Path, tmp
     assert len(each) == 2
 
 
-def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
+def test_ap_by_size_needs_annotated_objects(tmp_path: Path, run: Run) -> None:
     draw_shapes(tmp_path / "shapes", images={"train": 24, "val": 24})
     dataset = prepare("shapes", tmp_path / "shapes", out=tmp_path / "data")
     trained = run_with(dataset.path, head="average")
     found = lambda_sweep(trained.path, LambdaSweepConfig([0.0], by_size=True, resamples=20), machine=HERE)
-    assert len(found.strata) == 7
-    assert sum(s.pairs for s in found.strata if s.kind == "size") == trained.metrics().counts["positives"]
+    assert len(found.size_bins) == 7
+    assert sum(s.pairs for s in found.size_bins if s.kind == "size") == trained.metrics().counts["positives"]
     few = [label for label, value in trained.metrics().average_precision.items() if value is not None][:2]
     alone = lambda_sweep(trained.path, LambdaSweepConfig([0.0], by_size=True, resamples=0), labels=few, machine=HERE)
-    assert max(s.labels for s in alone.strata) <= 2
+    assert max(s.labels for s in alone.size_bins) <= 2
     csra = run_with(dataset.path, head="csra")
     table = size_report([trained.path, csra.path], resamples=100)
     assert [column.block or column.title for column in table.columns][3:5] == [
@@ -124,7 +124,7 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
         table.columns[4].block,
     ]
     assert "CSRA" in table.columns[4].block
-    assert [row.cells[3] for row in table.rows] == [s.mAP[0] for s in found.strata]
+    assert [row.cells[3] for row in table.rows] == [s.mAP[0] for s in found.size_bins]
     seeds = size_report([trained.path, csra.path, run_with(dataset.path, head="csra", seed=1).path], resamples=100)
     assert [column.key for column in seeds.columns] == [column.key for column in table.columns]
     assert "n = 1" not in seeds.footnotes[-1]
@@ -137,7 +137,7 @@ def test_by_size_where_objects_are_annotated(tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("question", [{"lams": [-1.0]}, {"lams": []}, {"lams": [0.1], "temperatures": (0.0,)}])
-def test_what_is_no_grid_is_refused(question: dict[str, object]) -> None:
+def test_an_invalid_grid_is_refused(question: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         LambdaSweepConfig(**question)  # type: ignore[arg-type]
 

@@ -110,7 +110,7 @@ def test_all_commands_run_the_same_batches_through_the_same_prepared_model(
     assert runs[1:] == [runs[0]] * 3
 
 
-def test_groups_and_files_say_the_same(found: Evaluation, result: Localization) -> None:
+def test_groups_and_files_agree(found: Evaluation, result: Localization) -> None:
     everything, by_size, by_label = result.groups
     assert everything[0].pairs == sum(g.pairs for g in by_size) == sum(g.pairs for g in by_label) == len(result.pairs)
     whole = everything[0].means["attended"]
@@ -126,7 +126,7 @@ def test_groups_and_files_say_the_same(found: Evaluation, result: Localization) 
     assert len(result.tables) == 2
 
 
-def test_maps_turn_with_the_photograph(found: Evaluation, result: Localization, tmp_path: Path) -> None:
+def test_masks_have_the_orientation_of_the_image(found: Evaluation, result: Localization, tmp_path: Path) -> None:
     """Pixels stored on their side, with the orientation that says so, and masks of the stored pixels: all as before."""
     scenes = Path(found.dataset.info.source["path"])
     turned = tmp_path / "scenes"
@@ -191,7 +191,7 @@ def test_a_model_of_stored_pixels_is_judged_on_stored_masks(tmp_path: Path) -> N
     assert stored[:5, :5].all()
 
 
-def test_only_the_labels_that_were_asked_for(found: Evaluation, result: Localization, tmp_path: Path) -> None:
+def test_only_the_requested_labels(found: Evaluation, result: Localization, tmp_path: Path) -> None:
     manifest = found.dataset.manifest("val")
     kept = [result.pairs[0].label, result.pairs[-1].label]
     names = [manifest.labels[k] for k in kept]
@@ -200,7 +200,7 @@ def test_only_the_labels_that_were_asked_for(found: Evaluation, result: Localiza
     assert some.pairs == [pair for pair in result.pairs if pair.label in kept]
 
 
-def test_a_data_set_without_objects_is_refused(tmp_path: Path) -> None:
+def test_a_dataset_without_objects_is_refused(tmp_path: Path) -> None:
     data = make_tiny(tmp_path)
     run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path / "runs")
     with pytest.raises(DataError, match="has no annotated objects"):

@@ -47,16 +47,16 @@ def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
     assert (by_manifest.mAP, by_manifest.top3) == (by_csv.mAP, by_csv.top3)
 
 
-def test_splits_are_chosen(files: Path) -> None:
-    with pytest.raises(UsageError, match="holds the splits val, test; choose with --split"):
+def test_a_split_of_the_truth_is_selected(files: Path) -> None:
+    with pytest.raises(UsageError, match="has the splits val, test; choose one with --split"):
         score(files / "pred.csv", files / "pets")
     with pytest.raises(DataError, match="no split 'train'"):
         score(files / "pred.csv", files / "pets", split="train")
-    with pytest.raises(DataError, match="no split 'val'; there is test"):
+    with pytest.raises(DataError, match="no split 'val'; choose one of test"):
         score(files / "pred.csv", files / "pets/test.jsonl", split="val")
     with pytest.raises(MlrecError, match=r"first: '3\.jpg'"):
         score(files / "pred.csv", files / "pets", split="val")
-    with pytest.raises(UsageError, match="--split chooses a part of TRUTH"):
+    with pytest.raises(UsageError, match="--split chooses a split of TRUTH"):
         score(files / "pred.csv", split="val")
 
 
@@ -90,7 +90,7 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     assert "Top-3 ┄" not in render_text(scored_tables(metrics, title="pred.csv"))
 
 
-def test_where_no_label_is_known_nothing_is_shown_as_scored() -> None:
+def test_without_a_known_label_all_metrics_are_undefined() -> None:
     tables = scored_tables(evaluate([[1.0, -1.0]], [[-1, -1]]), title="pred.csv", top3=True)
     assert set(tables[0].rows[0].cells) == {None}
     assert "no label of any sample is known, so there is nothing to score" in render_text(tables)
@@ -145,7 +145,7 @@ def run_score(files: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=files, capture_output=True, text=True, check=False)
 
 
-def test_the_kind_of_scores_is_decided_aloud_or_stated(files: Path) -> None:
+def test_the_kind_of_scores_is_set_or_its_inference_is_reported(files: Path) -> None:
     silent = run_score(files, "--probabilities")
     assert (silent.returncode, silent.stderr) == (0, "")
     decided = run_score(files)

@@ -47,7 +47,7 @@ def run(data: Path) -> Run:
     return train({**FAST, "data": str(data), "epochs": 1}, out=data.parents[1] / "runs")
 
 
-def test_what_is_written_is_what_was_chosen(run: Run) -> None:
+def test_the_file_contains_the_chosen_thresholds(run: Run) -> None:
     found = tune(run.path, split="train", target="f1", least=2, machine=HERE)
     stored = Tuned.load(run.path)
     predictions = Predictions.load(run.path / "eval-tiny-train" / "predictions.npz")
@@ -64,18 +64,18 @@ def test_what_is_written_is_what_was_chosen(run: Run) -> None:
     assert found.judged[2].rates["CF1"] == pytest.approx(run.metrics().CF1)
 
 
-def test_training_samples_and_the_reported_split_are_warned_of(run: Run) -> None:
+def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run) -> None:
     told = Told()
     found = tune(run.path, split="train", least=2, machine=HERE, progress=told)
     assert found.tuned.trained_on == 13
     assert "trained on 13 of the 13 samples of train" in told.warnings[0]
     told = Told()
     found = tune(run.path, split="val", least=2, machine=HERE, progress=told)
-    assert "tiny/val is the split whose numbers this run reports" in told.warnings[0]
+    assert "tiny/val is the split whose metrics this run reports" in told.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
 
 
-def test_cross_fitting_judges_no_sample_by_thresholds_it_helped_to_choose(run: Run) -> None:
+def test_cross_fitting_scores_each_sample_with_thresholds_of_the_others(run: Run) -> None:
     """Labels drawn by lot: chosen and judged on the same samples F1 rises, cross-fitted it must not."""
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(0, 1, (9, 3)).astype(np.float32), rng.integers(0, 2, (9, 3)).astype(np.int8)
@@ -99,7 +99,7 @@ def test_images_with_a_number_sign_in_their_name_are_images_of_their_own() -> No
     assert all(fold[2] == fold[3] for fold in folds)
 
 
-def test_eval_uses_the_thresholds_when_asked(run: Run) -> None:
+def test_eval_uses_the_thresholds_with_tuned(run: Run) -> None:
     tune(run.path, split="train", target="OF1", least=2, machine=HERE)
     tuned, told = Tuned.load(run.path), Told()
     plain = evaluate_run(run.path, split="val", machine=HERE)
@@ -119,7 +119,7 @@ def test_eval_uses_the_thresholds_when_asked(run: Run) -> None:
     assert one.metrics.counts["labels"] == 1
 
 
-def test_predict_says_the_same_labels_with_calibrated_probabilities(run: Run, data: Path) -> None:
+def test_predict_predicts_the_same_labels_with_calibrated_probabilities(run: Run, data: Path) -> None:
     tune(run.path, split="train", least=2, machine=HERE)
     tuned, manifest = Tuned.load(run.path), Dataset.load(data).manifest("val")
     scorer, thresholds = with_tuned(open_scorer(run.path, HERE), run.path)
@@ -148,12 +148,12 @@ def test_the_command_line(run: Run, data: Path) -> None:
     assert isinstance(both.exception, UsageError)
 
 
-def test_what_cannot_be_tuned_or_used_is_told(run: Run, tmp_path: Path) -> None:
+def test_invalid_tuning_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--min-precision"):
         tune(run.path, split="train", target="precision")
     with pytest.raises(UsageError, match="above 0"):
         tune(run.path, split="train", precision=1.5)
-    with pytest.raises(RunError, match="make them with mlrec tune"):
+    with pytest.raises(RunError, match="run mlrec tune"):
         Tuned.load(tmp_path)
     tuned = Tuned.load(run.path)
     with pytest.raises(RunError, match="other labels"):

@@ -18,7 +18,7 @@ IDS = tuple(f"JPEGImages/2008_00000{k}.jpg" for k in range(4))
 PREDICTIONS = Predictions(LABELS, IDS, np.random.default_rng(0).normal(size=(4, 20), scale=30).astype(np.float32))
 
 
-def test_one_file_a_class_ranks_as_predicted(tmp_path: Path) -> None:
+def test_one_file_per_class_has_the_ranks_of_the_predictions(tmp_path: Path) -> None:
     out = tmp_path / "out.tgz"
     write_server_archive(PREDICTIONS, out, kind="voc2012", split="test")
     with tarfile.open(out) as archive:
@@ -34,7 +34,7 @@ def test_one_file_a_class_ranks_as_predicted(tmp_path: Path) -> None:
     assert again.read_bytes() == out.read_bytes()
 
 
-def test_what_the_server_does_not_take_is_refused(tmp_path: Path) -> None:
+def test_data_that_the_server_does_not_accept_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="20 classes of VOC"):
         write_server_archive(PREDICTIONS, tmp_path / "out.tgz", kind="coco", split="val")
     few = replace(PREDICTIONS, labels=LABELS[:3], logits=PREDICTIONS.logits[:, :3])
@@ -45,7 +45,7 @@ def test_what_the_server_does_not_take_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_reading_back_notices_what_was_not_written_as_predicted(
+def test_an_archive_that_differs_from_the_predictions_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlrec.workflows.evaluate.voc_server.member", lambda year, split, label: f"{label[0]}.txt")

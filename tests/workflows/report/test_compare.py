@@ -26,7 +26,7 @@ def cells(table, row, key):
     return table.rows[row].cells[[column.key for column in table.columns].index(key)]
 
 
-def test_a_clear_difference_is_told_with_its_interval(tmp_path):
+def test_a_clear_difference_is_reported_with_its_interval(tmp_path):
     a, b = run(tmp_path, "a", GOOD), run(tmp_path, "b", POOR)
     metrics, labels = compare_runs([a], [b])
     assert "A is higher, 95 % interval" in metrics.title
@@ -61,7 +61,7 @@ def test_samples_and_labels_in_another_order_are_joined_by_name(tmp_path):
     assert cells(compare_runs([a], [b])[0], 0, "difference") == cells(compare_runs([a], [plain])[0], 0, "difference")
 
 
-def test_several_seeds_are_a_claim_about_the_method(tmp_path):
+def test_with_several_seeds_the_intervals_are_about_the_method(tmp_path):
     a = [run(tmp_path, f"a{k}", GOOD + RNG.normal(size=GOOD.shape)) for k in range(3)]
     b = [run(tmp_path, f"b{k}", POOR + RNG.normal(size=POOR.shape)) for k in range(3)]
     metrics, _ = compare_runs(a, b)
@@ -71,7 +71,7 @@ def test_several_seeds_are_a_claim_about_the_method(tmp_path):
     assert cells(single, 0, "low") != cells(metrics, 0, "low")
 
 
-def test_persons_of_one_image_are_drawn_together(tmp_path):
+def test_persons_of_one_image_are_resampled_together(tmp_path):
     ids = tuple(f"p{k // 10}.jpg#{k % 10}" for k in range(300))
     a, b = run(tmp_path, "a", GOOD, sample_ids=ids), run(tmp_path, "b", POOR, sample_ids=ids)
     metrics, _ = compare_runs([a], [b])
@@ -84,25 +84,25 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
     with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction, first: '000200.jpg'"):
         compare_runs([a], [part])
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
-    with pytest.raises(PredictionsError, match="its truth differs"):
+    with pytest.raises(PredictionsError, match="its targets differ"):
         compare_runs([a], [other])
     with pytest.raises(PredictionsError, match="no label 'dgo'"):
         compare_runs([a], [a], labels=["dgo"])
 
 
-def test_a_run_is_no_second_seed_of_itself(tmp_path):
+def test_a_run_that_is_named_twice_is_refused(tmp_path):
     a, b = (write_run(tmp_path, name) for name in "ab")
-    with pytest.raises(PredictionsError, match="a: stands twice on one side"):
+    with pytest.raises(PredictionsError, match="a: is named twice for one method"):
         compare_runs([a, a], [b])
 
 
-def test_prediction_files_serve_as_well_as_runs(tmp_path):
+def test_files_of_predictions_are_compared_like_runs(tmp_path):
     a, b = run(tmp_path, "a", GOOD), run(tmp_path, "b", POOR)
     by_file = compare_runs([a / directory.PREDICTIONS], [b / directory.PREDICTIONS])[0]
     assert [row.cells for row in by_file.rows] == [row.cells for row in compare_runs([a], [b])[0].rows]
 
 
-def test_scores_of_others_are_compared_against_a_truth(tmp_path):
+def test_third_party_scores_are_compared_with_true_labels(tmp_path):
     probabilities = [1 / (1 + np.exp(-logits)) for logits in (GOOD, POOR)]
     files = [tmp_path / "good.csv", tmp_path / "poor.csv", tmp_path / "truth.csv"]
     for file, rows in zip(files, [*probabilities, TARGETS], strict=True):
@@ -112,11 +112,11 @@ def test_scores_of_others_are_compared_against_a_truth(tmp_path):
     by_run = compare_runs([run(tmp_path, "a", GOOD)], [run(tmp_path, "b", POOR)])[0]
     for ours, theirs in zip(by_file.rows, by_run.rows, strict=True):
         assert ours.cells[1:-1] == pytest.approx(theirs.cells[1:-1])
-    with pytest.raises(PredictionsError, match="give the truth with --truth"):
+    with pytest.raises(PredictionsError, match="name the true labels with --truth"):
         compare_runs(files[:1], files[1:2])
 
 
-def test_a_public_pair_of_models_differs_by_what_was_measured_elsewhere(realdata):
+def test_the_difference_of_a_public_pair_of_models_equals_an_independent_measurement(realdata):
     scores = realdata / "scores"
     metrics, _ = compare_runs(
         [scores / "resnet50_predictions.csv"], [scores / "resnet18_predictions.csv"], truth=scores / "truth.csv",

@@ -46,7 +46,7 @@ def sure(run: Run) -> np.ndarray:
     return np.where(targets == 1, 5.0, -5.0)
 
 
-def test_label_errors_stand_under_their_label(run: Run) -> None:
+def test_label_errors_are_listed_below_their_label(run: Run) -> None:
     logits = sure(run)
     logits[[2, 7], 2] *= -1
     logits[7, 2] *= 2
@@ -98,7 +98,7 @@ def test_few_of_many_labels_are_shown(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert shown() == {LABELS[0]: 1, LABELS[1]: 1}
 
 
-def test_each_data_set_has_its_images(run: Run, tmp_path: Path) -> None:
+def test_each_dataset_has_its_own_gallery(run: Run, tmp_path: Path) -> None:
     flags = {**FAST, "epochs": 1, "data": str(make_tiny(tmp_path / "second", "second"))}
     other = train(flags, out=tmp_path / "runs")
     for one in (run, other):
@@ -110,7 +110,7 @@ def test_each_data_set_has_its_images(run: Run, tmp_path: Path) -> None:
     assert [gallery.title for gallery in galleries(report([run.path]))] == [f"Hardest images of {run.path.name}"]
 
 
-def test_without_the_model_there_are_images_and_no_maps(run: Run) -> None:
+def test_without_the_model_a_gallery_has_images_but_no_heat_maps(run: Run) -> None:
     told: list[str] = []
     (run.path / "model.safetensors").unlink()
     says(run, -sure(run))

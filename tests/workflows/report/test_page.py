@@ -54,7 +54,7 @@ def test_the_page_shows_tables_figures_images_and_settings(tmp_path, dataset):
     run_on(tmp_path, "base", dataset.digest, config={"head": "average"}, logits=-4 * LOGITS)
     text = report_page(report(root=tmp_path / "runs"))
     assert text.count("data:image/jpeg;base64,") >= 3, "thumbnails of the images that can be read"
-    assert "no image at hand" in text, "the broken one is no reason to fail"
+    assert "image not available" in text, "the broken one is no reason to fail"
     for part in ("Finished runs", "AP by label: toy test", "Hardest images of", "Annotations to review", "lam"):
         assert part in text
     assert text.count("data:image/svg+xml;base64,") == len(figures(*_parts(tmp_path)))
@@ -66,15 +66,15 @@ def _parts(tmp_path: Path):
     return made.runs, made.rows
 
 
-def test_images_of_data_that_changed_or_is_gone_are_not_shown(tmp_path, dataset):
+def test_images_of_changed_or_missing_data_are_not_shown(tmp_path, dataset):
     paths = [run_on(tmp_path, "old", "another digest"), write_run(tmp_path / "runs", "nowhere", dataset="elsewhere")]
     for path in paths:
         text = report_page(report([path]))
         assert "data:image/jpeg" not in text
-        assert "no image at hand" in text
+        assert "image not available" in text
 
 
-def test_every_figure_that_the_runs_can_show_is_written(tmp_path, dataset):
+def test_all_figures_of_the_runs_are_written(tmp_path, dataset):
     for k, lam in enumerate((0.0, 0.1, 0.2)):
         run_on(tmp_path, f"l{k}", dataset.digest, config={"lam": lam}, logits=LOGITS + k)
     run_on(tmp_path, "h2", dataset.digest, config={"heads": 2, "lam": 0.1})
@@ -88,9 +88,9 @@ def test_every_figure_that_the_runs_can_show_is_written(tmp_path, dataset):
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
-def test_a_broken_log_is_told(tmp_path):
+def test_a_damaged_log_is_an_error(tmp_path):
     path = write_run(tmp_path / "runs", "one", log='{"event":\n')
-    with pytest.raises(RunError, match=r"log\.jsonl: .*not a log that training wrote"):
+    with pytest.raises(RunError, match=r"log\.jsonl: .*not written by mlrec train"):
         figures(*_parts(tmp_path))
     (path / directory.LOG).unlink()
     assert "learning" not in [one.stem for one in figures(*_parts(tmp_path))]

@@ -34,7 +34,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_all_finished_runs_and_no_others(tmp_path):
+def test_only_finished_runs_are_reported(tmp_path):
     write_run(tmp_path / "runs", "done")
     write_run(tmp_path / "runs" / "study", "deep", config={"lam": 0.3})
     write_run(tmp_path / "runs", "stopped", status="interrupted")
@@ -49,7 +49,7 @@ def test_runs_are_named_one_by_one_or_by_folder_and_counted_once(tmp_path):
     assert len(runs_at([one, tmp_path / "runs"])) == 2
 
 
-def test_what_is_missing_or_unfinished_is_told(tmp_path):
+def test_missing_and_unfinished_runs_are_errors(tmp_path):
     with pytest.raises(RunError, match=r"no finished run under .*; run mlrec train"):
         report(root=tmp_path / "runs")
     stopped = write_run(tmp_path, "stopped", status="interrupted")
@@ -65,20 +65,20 @@ def test_every_format_of_the_same_runs(tmp_path):
         assert "ResNet" in draw(tables), name
 
 
-def test_tables_score_anew_and_options_that_do_not_go_together_are_refused(tmp_path):
+def test_tables_score_again_and_conflicting_options_are_refused(tmp_path):
     write_run(tmp_path / "runs", "coco", kind="coco", dataset="coco2014", conventions="mlrec")
     four = report(root=tmp_path / "runs", table=4)
     assert four.rows[0].conventions == "csra"
     assert any("not comparable with MS-COCO 2014, 4 of 40,137 samples" in row.group for row in four.table.rows)
     assert report(root=tmp_path / "nothing", table=2).rows == []
-    with pytest.raises(RunError, match="no CSRA runs that differ in λ alone"):
+    with pytest.raises(RunError, match="no CSRA runs that differ in λ only"):
         report(root=tmp_path / "runs", figure=5)
     for options in ({"table": 9}, {"figure": 4}, {"extra": tmp_path}, {"table": 4, "conventions": "csra"}):
         with pytest.raises(UsageError):
             report(root=tmp_path / "runs", **options)
 
 
-def test_intervals_hold_the_value_and_a_row_of_seeds_draws_seeds(tmp_path):
+def test_intervals_contain_the_value_and_resample_seeds(tmp_path):
     rng = np.random.default_rng(0)
     targets = (rng.random((80, 4)) < 0.4).astype(np.int8)
     for k in range(3):
@@ -128,7 +128,7 @@ def test_flags_that_would_be_ignored_are_refused(tmp_path):
         assert why in done.stderr
 
 
-def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
+def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_path):
     write_run(tmp_path / "runs", "done")
     done = cli("--format", "json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -146,10 +146,10 @@ def test_the_command_prints_json_alone_on_stdout_and_brings_no_torch(tmp_path):
         (["--out", "r.pdf"], "--out r.pdf: unknown extension; use .txt, .md, .tex, .csv, .json, .html"),
         (["--out", "r"], "--out r: unknown extension"),
         (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown extension"),
-        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: that ending is json's"),
+        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),
     ],
 )
-def test_a_file_whose_name_and_content_disagree_is_refused(tmp_path, options, why):
+def test_a_file_ending_that_contradicts_the_format_is_refused(tmp_path, options, why):
     write_run(tmp_path / "runs", "done")
     done = CliRunner().invoke(app, ["report", *options, "--runs-root", str(tmp_path / "runs")])
     assert (type(done.exception), done.stdout) == (UsageError, "")
