@@ -53,13 +53,14 @@ resume(sys.argv[1])
 """
 EVALUATE = """
 import sys
-from mlrec.workflows.evaluate.evaluate import Machine, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.runtime import RuntimeOptions
 for split in sys.argv[4:]:
-    evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=Machine(batch_size=4, workers=0, device="cpu"))
+    evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=RuntimeOptions(batch_size=4, workers=0, device="cpu"))
 """
 DIE = """
 import os, sys
-from mlrec import processes
+from mlrec.utils import processes
 from mlrec.utils.errors import DataError
 from mlrec.training import loop
 real, steps = loop.train_step, []
@@ -80,7 +81,7 @@ TOGETHER = """
 import json, sys, time
 from pathlib import Path
 import torch
-from mlrec import processes
+from mlrec.utils import processes
 from mlrec.training import distributed
 
 rank, device, found = processes.rank(), torch.device("cpu"), {}
@@ -110,7 +111,7 @@ FEATURES = """
 import json, sys
 from pathlib import Path
 import torch
-from mlrec import processes
+from mlrec.utils import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import create_model
