@@ -17,27 +17,27 @@ from mlrec.utils.errors import ModelError, nearest, printable
 
 
 class Backbone(nn.Module):
-    """A timm model without its classifier, giving its last map whatever its own layout.
+    """timm model without its classifier; returns its last feature map as (B, d, h, w), whatever its own layout.
 
     Class and register tokens are dropped after the final norm. A norm that the model applies after pooling
-    (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that the map does not depend on
-    are frozen.
+    (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
 
     Args:
-        name: a timm name, with or without the tag of its weights.
-        img_size: side of the square input in pixels; the model's native size if left out.
-        pretrained: fetch the weights of that tag; never replaced by random ones.
+        name: timm name, with or without the tag of its weights.
+        img_size: Side of the square input in pixels [default: the native size of the model].
+        pretrained: Whether to load the weights of the tag; they are never replaced by random ones.
 
     Attributes:
-        backbone: the timm model.
-        name: the name with the tag of the pretrained weights.
-        num_features: d.
-        origin: what was matched where the weights came from a file.
-        grid: rows and columns of the map at the input size in use.
-        preprocessing: what the weights of that tag expect, at the input size in use.
+        timm_model: The timm model.
+        name: Name with the tag of the pretrained weights.
+        num_features: Number of channels d.
+        origin: Source of weights from a file, and how many tensors matched.
+        grid: Rows and columns of the map at the input size in use.
+        preprocessing: Preprocessing that the weights of the tag expect, at the input size in use.
 
     Raises:
-        ModelError: unknown name, no spatial map, an input size that it cannot take, or weights out of reach.
+        ModelError: The name is unknown, there is no spatial map, the input size is not supported, or weights cannot be
+            loaded.
     """
 
     timm_model: Any
@@ -60,10 +60,10 @@ class Backbone(nn.Module):
         self.grid = _probe(self, size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, d, h, w) of normalised `images` (B, 3, H, W).
+        """Compute the features (B, d, h, w) of normalized `images` (B, 3, H, W).
 
         Raises:
-            ModelError: images of another size, for a model that takes one size only.
+            ModelError: The images have another size than the model was built for, and it supports only that one.
         """
         try:
             output = self.timm_model.forward_features(images)
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         """Recompute activations in the backward pass instead of keeping them.
 
         Raises:
-            ModelError: timm does not have that for this backbone.
+            ModelError: timm does not support it for this backbone.
         """
         try:
             self.timm_model.set_grad_checkpointing(enable)
@@ -93,7 +93,7 @@ class Backbone(nn.Module):
             raise ModelError(f"backbone '{printable(self.name)}' has no gradient checkpointing in timm") from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
-        """The backbone's output, whatever its layout, as (B, d, h, w)."""
+        """Convert the output of the timm model, in any layout, to (B, d, h, w)."""
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             raise _no_map(self.name)
         if output.ndim == 4:
@@ -122,14 +122,14 @@ class Backbone(nn.Module):
         if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
             return features
         if any(parameter.numel() != features.shape[1] for parameter in norm.parameters()):
-            return features  # of a hidden layer of the classifier (InceptionNeXt)
-        first = type(norm).__name__.endswith("2d")  # timm's mark of a norm over dimension 1
+            return features  # the norm of a hidden layer of the classifier (InceptionNeXt)
+        first = type(norm).__name__.endswith("2d")  # timm's name for a norm over dimension 1
         normed: Tensor = norm(features) if first else norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return normed
 
 
 def paper_weights(name: str) -> str:
-    """A bare timm name with the tag of the paper's weights, or of the nearest that timm has; else `name` as it is."""
+    """Add to a timm name without a tag that of the paper's weights, or of the nearest ones that timm has."""
     if "." in name:
         return name
     known = timm.list_pretrained(f"{name}.*")
@@ -137,10 +137,10 @@ def paper_weights(name: str) -> str:
 
 
 def pretrained_settings(name: str) -> Any:
-    """The description that timm has of a name: its tag, input and normalisation.
+    """Return timm's pretrained config of a name: tag, input size and normalization.
 
     Raises:
-        ModelError: there is no such model, or none with weights of that tag.
+        ModelError: There is no such model, or it has no weights of that tag.
     """
     if not timm.is_model(name):
         raise ModelError(
@@ -156,10 +156,10 @@ def pretrained_settings(name: str) -> Any:
 
 
 def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, advice: str = WITHOUT_HUB) -> nn.Module:
-    """The timm model, with the weights of its tag or freshly drawn; `advice` as in `load_from_hub`.
+    """Create the timm model, with the weights of its tag or with random ones; `advice` as in `load_from_hub`.
 
     Raises:
-        ModelError: timm cannot build it so, or weights are out of reach.
+        ModelError: timm cannot build it with these options, or weights cannot be loaded.
     """
     if pretrained:
         return load_from_hub(name, settings, options, advice)
@@ -171,16 +171,16 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
 
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
-    """The size of the map, found without computing; what the map does not depend on is frozen on the way."""
+    """Determine the size of the map on the meta device, and freeze parameters that do not affect the map."""
     try:
-        with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
+        with torch.inference_mode(False), torch.enable_grad():  # the caller may have disabled gradients
             probe = copy.deepcopy(backbone).to("meta").eval()
             features = probe(torch.empty(2, 3, size, size, device="meta"))
             features.sum().backward()
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        # In all of these ways timm's backbones refuse a size, or turn out to have no map.
+        # timm's backbones raise all of these for a size they do not support, or without a map.
         why = printable(error) or type(error).__name__
         raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({why})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
@@ -189,7 +189,7 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
 
 
 def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
-    """Rows and columns of `tokens` patches of an image of `size`, as near to its aspect ratio as they divide."""
+    """Return rows and columns of `tokens` patches, near the aspect ratio of an image of `size`."""
     rows = round(math.sqrt(tokens * size[0] / size[1]))
     return rows, tokens // max(rows, 1)
 

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: the same function with less to do, for inference alone."""
+"""BatchNorm folded into the preceding convolution: the same function with fewer operations, for inference only."""
 
 from __future__ import annotations
 

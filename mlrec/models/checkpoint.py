@@ -1,4 +1,4 @@
-"""One safetensors file holds a whole model: weights, architecture, labels, preprocessing and the run's config."""
+"""Model files: one safetensors file with weights, architecture, labels, preprocessing and config."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ KEY, FORMAT = "mlrec", "mlrec-model/1"
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a model file says about itself.
+    """Description of a model that is stored in its file.
 
     Attributes:
-        config: the keys of the run that made it, or of the import.
-        sha256: of the tensors, see `weights.digest`.
+        architecture: Arguments from which the model is built.
+        labels: Label names, in the order of the logits.
+        preprocessing: Preprocessing of the input images.
+        config: Config of the run that trained the model, or of its import.
+        sha256: Digest of the tensors, see `weights.digest`.
         lineage: Where the weights come from, the model's own training included; None in files of earlier versions.
     """
 
@@ -48,12 +51,12 @@ class Metadata:
 
     @property
     def decode(self) -> Decoder:
-        """The decoder it was trained with."""
+        """Image decoder that the model was trained with."""
         return "pil" if self.config.get("image_backend") == "pil" else "fast"
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
-    """Write `model` to `path`, whole or not at all; it needs no other file to be loaded.
+    """Write a model to one file, from which alone it can be loaded; the file appears when it is complete.
 
     Args:
         path: The file.
@@ -72,7 +75,7 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
     }
     if lineage is not None:
         description["lineage"] = msgspec.to_builtins(lineage)
-    # one entry: safetensors keeps no order among several, and equal models shall give equal bytes
+    # One entry: safetensors does not keep the order of several, and equal models must give equal bytes.
     metadata = {KEY: json.dumps(description, ensure_ascii=False, default=str)}
     write_bytes(Path(path), safetensors.torch.save(state, metadata))
 
@@ -107,10 +110,10 @@ def load_model(path: Path | str) -> Classifier:
 
 
 def read_metadata(path: Path | str) -> Metadata:
-    """What the model file says about itself, without reading its weights.
+    """Read the description of a model file, without its weights.
 
     Raises:
-        ModelError: not a model file of mlrec.
+        ModelError: It is not a model file of mlrec.
     """
     file = model_file(path)
     shown = printable(file)
@@ -121,18 +124,18 @@ def read_metadata(path: Path | str) -> Metadata:
         reason = f"not a safetensors file ({printable(error)}); other checkpoints go through mlrec import"
         raise ModelError(f"{shown}: {reason}") from error
     try:
-        told = json.loads(raw)
-        if told.get("format") != FORMAT:
+        description = json.loads(raw)
+        if description.get("format") != FORMAT:
             raise ModelError(f"{shown}: not a model file of mlrec ({FORMAT}); bring it in with mlrec import {shown}")
-        built = told["architecture"]
+        built = description["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
         metadata = Metadata(
             architecture=msgspec.convert(asdict(Architecture(**built)), Architecture),
-            labels=msgspec.convert(told["labels"], tuple[str, ...]),
-            preprocessing=Preprocessing.from_dict(told["preprocessing"]),
-            config=current_keys(msgspec.convert(told["config"], dict[str, Any])),
-            sha256=msgspec.convert(told["sha256"], str),
-            lineage=lineage_from(told.get("lineage")),
+            labels=msgspec.convert(description["labels"], tuple[str, ...]),
+            preprocessing=Preprocessing.from_dict(description["preprocessing"]),
+            config=current_keys(msgspec.convert(description["config"], dict[str, Any])),
+            sha256=msgspec.convert(description["sha256"], str),
+            lineage=lineage_from(description.get("lineage")),
         )
         _check(metadata)
     except ModelError:
@@ -148,7 +151,7 @@ def read_metadata(path: Path | str) -> Metadata:
 
 
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
-    """`own`, with the mean, std and interpolation that a model of mlrec at `source` was trained with, if it is one."""
+    """Return `own` with mean, std and interpolation of the model at `source`, if that is a model of mlrec."""
     path = Path(source)
     if not path.is_dir():
         try:
@@ -161,10 +164,11 @@ def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessin
 
 
 def _check(metadata: Metadata) -> None:
-    """Raise ValueError for what no training writes, before memory is taken for it."""
+    """Raise ValueError for values that no training writes, before memory is allocated for them."""
     built, images = metadata.architecture, metadata.preprocessing
-    if twice := duplicates_in(metadata.labels):
-        raise ValueError(f"label '{twice[0]}' twice")
+    repeated = duplicates_in(metadata.labels)
+    if repeated:
+        raise ValueError(f"label '{repeated[0]}' twice")
     numbers = (built.lam, built.head_dropout, built.logit_scale, *images.mean, *images.std)
     checks = {
         "img_size": all(1 <= size <= LARGEST_SIDE for size in (built.img_size, images.size)),
@@ -174,13 +178,14 @@ def _check(metadata: Metadata) -> None:
         "interpolation": images.interpolation in ("bilinear", "bicubic"),
         "a number": all(map(math.isfinite, numbers)) and min(images.std) > 0,
     }
-    if wrong := [name for name, right in checks.items() if not right]:
-        raise ValueError(f"{wrong[0]} makes no sense")
+    invalid = [name for name, valid in checks.items() if not valid]
+    if invalid:
+        raise ValueError(f"{invalid[0]} makes no sense")
 
 
 def _build(metadata: Metadata) -> Classifier:
     built = metadata.architecture
-    # without the tag: another timm may have dropped it, and what it says is in the metadata
+    # Without the tag, which another version of timm may not know; what it stands for is in the metadata.
     backbone = Backbone(built.backbone.partition(".")[0], built.img_size)
     backbone.name = built.backbone
     return Classifier(backbone, built.build_head(backbone.num_features), metadata.labels, metadata.preprocessing, built)

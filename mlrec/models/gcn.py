@@ -23,11 +23,11 @@ POOLINGS = ("max", "average")
 
 @dataclass(frozen=True, eq=False)
 class LabelGraph:
-    """What the head is told about C labels before training.
+    """Graph of C labels, and a vector for each label.
 
     Attributes:
         adjacency: (C, C) float32, see `adjacency`.
-        words: (C, V) float32, a vector for each label.
+        words: (C, V) float32 word vectors, one per label.
     """
 
     adjacency: NDArray[np.float32]
@@ -37,16 +37,16 @@ class LabelGraph:
 class GraphConvolution(nn.Module):
     """Two graph convolutions over the labels give their classifiers; features are pooled before them.
 
-    The rows of Â·f(Â·E·W1)·W2 are the classifiers, E the label vectors, f a LeakyReLU, Â the normalised adjacency.
-    Features are pooled by their maximum as published, or by their average. Its `location_scores` leave the pooling
-    out; Figure 1 on them (mean + λ·max) is a reading of ours, for the paper does not say how it treated this head.
+    The rows of Â·f(Â·E·W1)·W2 are the classifiers, E the label vectors, f a LeakyReLU, Â the normalized adjacency.
+    Features are pooled by their maximum as published, or by their average. `location_scores` are without pooling;
+    Figure 1 on them (mean + λ·max) is our interpretation, because the paper does not describe it for this head.
 
     Args:
-        in_features: d.
-        num_labels: C.
-        word_dim: V; left out, C, for one-hot vectors.
+        in_features: Number of feature channels d.
+        num_labels: Number of labels C.
+        word_dim: Dimension V of the word vectors [default: C, for one-hot vectors].
         pooling: "max" or "average".
-        dropout: share of feature channels dropped in training, one mask per image shared by all locations.
+        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("word_dim", "pooling", "dropout")
@@ -75,7 +75,7 @@ class GraphConvolution(nn.Module):
         self.second = nn.Linear(HIDDEN, in_features, bias=False)
 
     def set_graph(self, graph: LabelGraph) -> None:
-        """Take in what is known about the labels; it is saved with the weights."""
+        """Set the graph of the labels; it is saved with the weights."""
         for name, values in (("adjacency", graph.adjacency), ("words", graph.words)):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
@@ -83,7 +83,7 @@ class GraphConvolution(nn.Module):
             own.copy_(torch.from_numpy(values))
 
     def classifiers(self) -> Tensor:
-        """(C, d), one row a label."""
+        """Compute the classifiers (C, d), one row per label."""
         degree = self.adjacency.sum(1).rsqrt()
         mixing = degree[:, None] * self.adjacency * degree
         hidden = leaky_relu(mixing @ self.first(self.words), SLOPE)
@@ -91,19 +91,19 @@ class GraphConvolution(nn.Module):
         return rows
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, C) of `features` (B, d, h, w)."""
+        """Compute the logits (B, C) of `features` (B, d, h, w)."""
         check_features(features, self.second.out_features)
         kept = self.dropout(features)
         pooled = kept.amax((2, 3)) if self.pooling == "max" else kept.mean((2, 3))
         return at_least_float32(pooled @ self.classifiers().T)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """The classifiers at each location, (B, C, N)."""
+        """Compute the classifiers' scores at each location, (B, C, N)."""
         check_features(features, self.second.out_features)
         return at_least_float32(self.classifiers() @ self.dropout(features).flatten(2))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """What each location adds to the logit, (B, C, N): of each channel, its (first) maximum alone, or its mean."""
+        """Compute what each location adds to the logit, (B, C, N); with max pooling, each channel's first maximum."""
         if self.pooling == "average":
             return self.location_scores(features) / features[0, 0].numel()
         check_features(features, self.second.out_features)
@@ -113,7 +113,7 @@ class GraphConvolution(nn.Module):
 
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
-    """The graph of a training split: `targets` (N, C) of 1, 0, -1, and word vectors from a file, or one-hot."""
+    """Make the graph of a training split from `targets` (N, C) of 1, 0, -1; word vectors from a file, or one-hot."""
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
     else:

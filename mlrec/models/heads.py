@@ -1,8 +1,8 @@
-"""The heads by name: features (B, d, h, w) → logits (B, C). A new head is a class and one line in `HEADS`.
+"""Heads by name: features (B, d, h, w) → logits (B, C). A new head is a class and one line in `HEADS`.
 
-A head offers `forward`, `location_scores` (the scores of its classifier at each location, whose mean is the logit
-of average pooling: Figure 1 is their mean + λ·max), `contributions` (what each location adds to the logit, which is
-their sum) and `OPTIONS`, the names of what its constructor takes.
+A head has `forward`; `location_scores`, the scores of its classifier at each location, whose mean is the logit of
+average pooling (Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which
+is their sum; and `OPTIONS`, the names of its constructor's options.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class AveragePooling(nn.Module):
     """Global average pooling and a linear classifier with bias: the paper's baseline.
 
     Args:
-        in_features: d.
-        num_labels: C.
-        dropout: share of feature channels dropped in training, one mask per image shared by all locations.
+        in_features: Number of feature channels d.
+        num_labels: Number of labels C.
+        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout",)
@@ -33,18 +33,18 @@ class AveragePooling(nn.Module):
         self.linear = nn.Linear(in_features, num_labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, C) of `features` (B, d, h, w)."""
+        """Compute the logits (B, C) of `features` (B, d, h, w)."""
         check_features(features, self.linear.in_features)
         return at_least_float32(self.linear(self.dropout(features).mean((2, 3))))
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """The classifier at each location, bias included, (B, C, N)."""
+        """Compute the classifier's scores at each location, with bias, (B, C, N)."""
         check_features(features, self.linear.in_features)
         locations = self.dropout(features).flatten(2).transpose(1, 2)
         return at_least_float32(self.linear(locations).transpose(1, 2))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """What each location adds to the logit, (B, C, N): its score divided by N."""
+        """Compute what each location adds to the logit, (B, C, N): its score divided by N."""
         return self.location_scores(features) / features[0, 0].numel()
 
 
@@ -59,10 +59,10 @@ HEADS: dict[str, type[Head]] = {
 
 
 def create_head(name: str, in_features: int, num_labels: int, **options: Any) -> Head:
-    """The head called `name`; of `options` it gets those it knows, so that one set of settings serves all heads.
+    """Create a head; options that it does not have are ignored, so that one set of options serves all heads.
 
     Raises:
-        ModelError: no head has that name, or a value is out of range.
+        ModelError: The name is unknown, or a value is out of range.
     """
     if name not in HEADS:
         raise ModelError(f"no head '{printable(name)}'; there are {', '.join(HEADS)}{nearest(name, HEADS)}")

@@ -1,4 +1,4 @@
-"""The model hub, asked with a time limit: weights come, or one line says why not. Never random weights instead."""
+"""Weights from the model hub, with a time limit; an error in one line if they cannot be loaded."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its bac
 
 
 def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str = WITHOUT_HUB) -> nn.Module:
-    """The timm model `name` with its published weights, built with `options`; `settings` are timm's for this name.
+    """Create the timm model `name` with its published weights.
 
-    `advice` is what the error recommends: the flags of the command that runs.
+    A hub that does not answer within `hub_answers.SECONDS` counts as out of reach; the local cache is still used.
 
-    A hub that does not answer within `hub_answers.SECONDS` is taken as out of reach;
-    the local cache is still looked into.
+    Args:
+        name: timm name.
+        settings: timm's pretrained config of the name.
+        options: Options of `timm.create_model`.
+        advice: Advice of the error: the flags of the current command.
 
     Raises:
-        ModelError: no weights are published under this name, or they cannot be had.
+        ModelError: No weights are published under this name, or they cannot be loaded; never random ones instead.
     """
     _check_published(name, settings, advice)
     local = settings.file or (not settings.hf_hub_id and _cached_url(settings.url))
@@ -49,10 +52,10 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
 
 
 def find_weights(name: str, settings: Any) -> str:
-    """Where the published weights are, without downloading them.
+    """Return where the published weights are, without downloading them.
 
     Raises:
-        ModelError: as `load_from_hub`.
+        ModelError: As `load_from_hub`.
     """
     _check_published(name, settings, WITHOUT_HUB)
     if settings.file or _cached(settings):
@@ -72,7 +75,7 @@ def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
 
 
 def _files(settings: Any) -> list[str]:
-    """Names under which the hub may have the weights."""
+    """Return the file names under which the hub may have the weights."""
     return [settings.hf_hub_filename] if settings.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
 
 
@@ -90,7 +93,7 @@ def _addresses(settings: Any) -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the libraries' own notes and warnings: what matters is told by the error or not at all."""
+    """Suppress notes and warnings of the libraries; errors report what matters."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

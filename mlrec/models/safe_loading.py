@@ -1,6 +1,7 @@
-"""Files of strangers that claim to be weights: plain tensors are read, nothing in them is ever executed.
+"""Safe reading of third-party weights files: only plain tensors are read, and no code is ever executed.
 
-There is no unsafe mode. What a file really is (a web page, a pointer, an archive, a program) is told apart first.
+There is no unsafe mode. Files that are not weights (a web page, a Git LFS pointer, an archive, a program) are
+recognized first and reported by name.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from mlrec.utils.files import MODEL_FILE
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.")
-MOST_UNPACKED = 10  # bytes for each byte stored: of an archive's members, and of tensors that share their numbers
+MAX_EXPANSION = 10  # bytes per stored byte, of an archive's members and of tensors that share storage
 
 
 def read_tensors(path: Path) -> Any:
-    """The content of a weights file: a dict of tensors, or what wraps one.
+    """Read the content of a weights file: a dict of tensors, or a dict around one.
 
     Raises:
-        ModelError: the file is missing, no weights, broken, or holds anything but plain data.
+        ModelError: The file is missing, is not a weights file, is damaged, or contains more than plain data.
     """
     path = Path(path)
     shown = printable(path)
     head = _first_bytes(path)
-    if (kind := _not_weights(path, head)) is not None:
+    kind = _not_weights(path, head)
+    if kind is not None:
         raise ModelError(f"{shown}: {kind}")
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return read_safetensors(path)
@@ -49,7 +51,7 @@ def read_tensors(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a `.safetensors` file; raises ModelError, in one line, if it is broken."""
+    """Read all tensors of a `.safetensors` file; raises ModelError if it is damaged."""
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # as above
@@ -57,7 +59,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def model_file(path: Path | str) -> Path:
-    """The weights file of a run folder or an imported folder; a file is itself."""
+    """Return the weights file of a run folder or an imported folder, or the file itself."""
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
@@ -72,10 +74,10 @@ def model_file(path: Path | str) -> Path:
 
 
 def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
-    """The state dict in `content`: wrappers (`state_dict`, `model`, ...) and name prefixes (`module.`) taken off.
+    """Return the state dict in `content`, without wrappers (`state_dict`, `model`, ...) and prefixes (`module.`).
 
     Raises:
-        ModelError: there are no named tensors in it, or one claims to be larger than the bytes it has.
+        ModelError: It contains no named tensors, or a tensor claims more bytes than it has.
     """
     shown = printable(source)
     for _ in range(2):
@@ -92,8 +94,9 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     for key, tensor in tensors.items():
         _check_storage(shown, key, tensor)
     claimed = sum(tensor.nbytes for tensor in tensors.values())
-    held = sum({(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors.values()}.values())
-    if claimed > MOST_UNPACKED * held:
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
+    held = sum(storage.nbytes() for storage in storages.values())
+    if claimed > MAX_EXPANSION * held:
         raise ModelError(f"{shown}: its tensors claim {claimed:,} bytes but share {held:,}; refused")
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
@@ -127,7 +130,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _not_weights(path: Path, head: bytes) -> str | None:
-    """What the file is if it is certainly no weights file."""
+    """Describe the file if it is certainly not a weights file."""
     text = head.lstrip().lower()
     if not head:
         return "is empty; fetch it again"
@@ -145,7 +148,7 @@ def _not_weights(path: Path, head: bytes) -> str | None:
     except Exception:  # noqa: BLE001 - as above
         return "is a damaged archive; fetch it again"
     names, unpacked = [entry.filename for entry in entries], sum(entry.file_size for entry in entries)
-    if unpacked > MOST_UNPACKED * path.stat().st_size:
+    if unpacked > MAX_EXPANSION * path.stat().st_size:
         return f"would unpack to {unpacked:,} bytes, as no weights do; refused"
     if any(name.endswith("constants.pkl") or "/code/" in f"/{name}" for name in names):
         return "is a TorchScript archive, which is a program and is not run; save model.state_dict() instead"

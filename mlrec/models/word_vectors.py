@@ -1,4 +1,4 @@
-"""Vectors of label names from a text file, as GloVe's: one word a line, then its numbers."""
+"""Word vectors of labels from a text file, as GloVe's: one word per line, followed by its numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from mlrec.utils.files import check_regular
 
 
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
-    """A vector for each label, (C, V).
+    """Read a vector for each label, (C, V).
 
     A label of several words that has no line of its own gets the mean of its words' vectors. Case is ignored.
 
     Raises:
-        ModelError: the file cannot be read, numbers that are none, or labels without a vector; they are named.
+        ModelError: The file cannot be read, a number is invalid, or labels have no vector; names them.
     """
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
-    if len(lengths := {len(vector) for vector in found.values()}) > 1:
+    lengths = {len(vector) for vector in found.values()}
+    if len(lengths) > 1:
         raise ModelError(f"{printable(path)}: vectors of {sorted(lengths)} numbers; all must be as long")
     vectors = {label: _vector(label, found) for label in labels}
     absent = [printable(label) for label, vector in vectors.items() if vector is None]
@@ -33,7 +34,7 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
-    """The vectors of `names` that the file has; the first line tells how long vectors are."""
+    """Return the vectors of `names` in the file; the first line determines the length of vectors."""
     found: dict[str, list[float]] = {}
     size = 0
     check_regular(path, ModelError)
@@ -62,7 +63,7 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
 
 
 def _trailing_numbers(line: str) -> int:
-    """How many numbers end the line: the length of a vector, whatever the words before it."""
+    """Count the numbers at the end of a line: the length of a vector, after a name of any number of words."""
     count = 0
     for text in reversed(line.split()[1:]):
         try:

@@ -56,8 +56,8 @@ resume(sys.argv[1])
 """
 EVALUATE = """
 import sys
-from collections.abc import Iterator
-from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.runtime import RuntimeOptions
 for split in sys.argv[4:]:
     machine = RuntimeOptions(batch_size=4, workers=0, device="cpu")
     evaluate_run(sys.argv[1], data=sys.argv[3], split=split, machine=machine)
