@@ -120,7 +120,8 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
     by_split: dict[str | None, list[Path]] = {}
     for file in files:
         by_split.setdefault(_last_word(file, options.split_names), []).append(file.absolute())
-    if len(files) == 1 and None in by_split:
+    # A file like instances_minival2017.json names a split that only --splits can explain.
+    if len(files) == 1 and None in by_split and not files[0].stem.startswith("instances_"):
         return path.absolute().name, [Part(WHOLE, files[0].absolute(), root, _image_folder(root, WHOLE, "", findings))]
     unnamed = by_split.pop(None, [])
     if not by_split:
