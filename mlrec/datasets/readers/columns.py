@@ -116,7 +116,7 @@ class RoleFinder:
         Raises:
             DataError: no column of images or of labels, or several that fit equally; the message names the option.
         """
-        image = self._image()
+        image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
         rest = [k for k in range(len(self._table.columns)) if k not in (image, split)]
         if self._options.label_column is not None:
@@ -150,7 +150,7 @@ class RoleFinder:
             )
         return [k for k in rest if k not in images]
 
-    def _image(self) -> int:
+    def image(self) -> int:
         """The column of images: by its cells, by its name, then by the files that are there."""
         table = self._table
         if self._options.image_column is not None:

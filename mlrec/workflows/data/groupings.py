@@ -11,10 +11,12 @@ from mlrec.datasets.analysis import near_duplicates as duplicates
 from mlrec.datasets.analysis.groups import connected, joined, numbered
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import image_name
-from mlrec.datasets.readers.csv_file import read_csv
-from mlrec.datasets.readers.csv_labels import NAME_COLUMN
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
+from mlrec.datasets.readers.columns import RoleFinder, cell_meanings, column_named
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.datasets.readers.table_file import read_table
+from mlrec.datasets.readers.table_folder import table_sources
+from mlrec.datasets.readers.table_images import TableImages
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, printable
 from mlrec.utils.progress import Progress
 from mlrec.workflows.data.duplicates import fingerprints
 
@@ -33,8 +35,8 @@ def sample_groups(
     Args:
         dataset: Dataset, for the cached fingerprints and the CSV that it was prepared from.
         manifest: Split of the dataset.
-        column: Column of the CSV; images with equal values are one group.
-        file: CSV `filename,...`; None: the one that the dataset was prepared from.
+        column: Column of the table; images with equal values are one group.
+        file: Table with a column of images; None: the one that the dataset was prepared from.
         near_duplicates: Whether near-duplicate images are one group.
         progress: Receiver of notes and progress.
 
@@ -46,7 +48,7 @@ def sample_groups(
         DataError: There is no such column, or an image has no value.
     """
     groupings = [numbered(manifest.images)]
-    values = _values(dataset, column, file)
+    values = _values(dataset, manifest.root, column, file)
     if values is not None:
         missing = next((image for image in manifest.images if image not in values), None)
         if missing is not None:
@@ -73,24 +75,26 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
     return numbered([group_of.get(image, image) for image in manifest.images])
 
 
-def _values(dataset: Dataset, column: str | None, file: Path | None) -> dict[str, str] | None:
-    """Value of the group column for each image."""
+def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None) -> dict[str, str] | None:
+    """Value of the group column for each image below `root`."""
     if column is None:
         if file is not None:
             raise UsageError(f"--groups {printable(file)}: set its column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
-        raise UsageError("--group: the dataset is not from a CSV; set a CSV filename,<column>,... with --groups")
+        raise UsageError("--group: the dataset is not from a table; name a table of images and groups with --groups")
     place = file or Path(dataset.info.source["path"])
     findings = ValidationReport()
+    images = TableImages(root, findings)
+    stated = {} if file is not None else dataset.info.source.get("options", {})
+    options = ReadOptions(image_column=stated.get("image_column"))
+    paths = [source.path for source in table_sources(place, {}, None)] if place.is_dir() else [place]
     values: dict[str, str] = {}
-    for path in sorted(place.glob("[!.]*.csv")) if place.is_dir() else [place]:
-        table = read_csv(path, findings, drop_index=True)
-        if column not in table.columns[1:] or table.columns[0] != NAME_COLUMN:
-            hint = nearest(column, table.columns[1:])
-            raise DataError(f"{printable(path)}: no column '{printable(column)}' after '{NAME_COLUMN}'{hint}")
-        k = table.columns.index(column)
-        for row, cells in enumerate(table.rows):
-            values[image_name(cells[0].strip(), table.where(row, 0), findings)] = cells[k].strip()
+    for path in paths:
+        table = read_table(path, findings)
+        group = column_named(table, column, "--group")
+        image = RoleFinder(table, options, cell_meanings(options), images.exists, findings).image()
+        for name, cells in zip(images.names(table, image), table.rows, strict=True):
+            values[name] = cells[group].strip()
     findings.raise_errors(f"{printable(place)} cannot be used", "correct the file")
     return values
