@@ -50,8 +50,10 @@ COMMANDS = {
     ("report", "--by-label"): ("compare", True),
 }
 
+DEEPEST = 2  # tables in tables, as [data.voc2007]; deeper ones are an error elsewhere
 
-def current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+
+def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Config values under their current names; a new name wins over its old one. Tables in it are renamed as well.
 
     Example:
@@ -65,8 +67,8 @@ def current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if key in INVERTED:
             current[name] = _inverted(value)
-        elif isinstance(value, Mapping):
-            current[name] = current_keys(value)
+        elif isinstance(value, Mapping) and depth < DEEPEST:
+            current[name] = current_keys(value, depth + 1)
         else:
             current[name] = value
     return current
@@ -84,14 +86,14 @@ def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _inverted(value) if key in INVERTED else value for key, value in named.items()}
 
 
-def old_keys(values: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
     """Old names in config values and in their tables: the old name, the current one, whether both are given."""
     for key, value in values.items():
         name = KEYS.get(key) or ALIASES.get(key)
         if name is not None and (key in KEYS or name in values):
             yield key, name, name in values
-        if isinstance(value, Mapping):
-            yield from old_keys(value)
+        if isinstance(value, Mapping) and depth < DEEPEST:
+            yield from old_keys(value, depth + 1)
 
 
 def key_warning(old: str, new: str) -> str:

@@ -116,7 +116,7 @@ def _options(
     if processes.world_size() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
         raise UsageError(
             f"mlrec {ctx.invoked_subcommand} runs in one process, but {processes.world_size()} were started "
-            f"(WORLD_SIZE); start it without torchrun, which is for {' and '.join(DISTRIBUTED)}"
+            f"(WORLD_SIZE); start it without torchrun, which is for {', '.join(DISTRIBUTED)}"
         )
 
 

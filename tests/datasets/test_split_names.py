@@ -179,9 +179,10 @@ def test_names_in_one_column_that_differ_in_case_are_joined_with_a_warning(tmp_p
     assert any("differ only in case were joined: 2 times, first train and Train" in w for w in findings.warnings)
 
 
-def test_two_tables_of_one_split_are_not_joined(tmp_path: Path) -> None:
-    _, findings = read("csv", csv_files(tmp_path, ["valid", "val"]), "valid=val,val=val")
-    assert any("two files are of split 'val'" in error for error in findings.errors)
+def test_two_tables_are_joined_when_splits_names_both(tmp_path: Path) -> None:
+    reading, findings = read("csv", csv_files(tmp_path, ["valid", "val"]), "valid=val,val=val")
+    assert not findings.errors
+    assert {split: sorted(names) for split, names in images(reading).items()} == {"val": ["0.jpg", "1.jpg"]}
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=", "=val", "a=../b", "a=val,a=test", "a=val,A=test"])

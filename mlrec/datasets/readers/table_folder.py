@@ -34,6 +34,8 @@ def recognizes(path: Path) -> str | None:
     """Why `path` is a table of labels, or a folder of such tables; None if it is not."""
     if path.is_file():
         return _recognizes_file(path)
+    if not path.is_dir():
+        return None
     found = table_sources(path, {}, None)
     if not found:
         return None

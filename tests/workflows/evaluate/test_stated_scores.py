@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlrec.reports.render.prediction_rows import csv_header, csv_line
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
@@ -16,6 +15,7 @@ from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.scores import INSIDE, read_scores
 from mlrec.utils.errors import MlrecError, ValidationReport
+from mlrec.workflows.deploy.predict import csv_header, csv_row
 from tests.tiny import make_tiny
 
 
@@ -91,7 +91,7 @@ def test_stored_percentages_are_a_warning(tmp_path: Path) -> None:
 def test_a_label_may_have_the_name_of_a_column_of_predict(tmp_path: Path, name: str) -> None:
     labels, targets = ("cat", name), np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     values = np.array([[0.9, 0.8], [0.2, 0.6], [0.7, 0.1], [0.4, 0.3]])
-    rows = [csv_line(f"{k}.jpg", ["cat"], dict(zip(labels, row, strict=True))) for k, row in enumerate(values)]
+    rows = [csv_row(f"{k}.jpg", ["cat"], dict(zip(labels, row, strict=True))) for k, row in enumerate(values)]
     (tmp_path / "p.csv").write_text("\n".join([csv_header(labels), *rows]) + "\n")
     truth = "\n".join(f"{k}.jpg,{a},{b}" for k, (a, b) in enumerate(targets))
     (tmp_path / "t.csv").write_text(f"filename,cat,{name}\n{truth}\n")

@@ -424,7 +424,7 @@ def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
     train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
     # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
     (line,) = [line for line in told.lines if "on this CPU" in line]
-    assert "training test_efficientnet at 32 px on this CPU takes about 2.4 h" in line
+    assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
     assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
     for other in ({"freeze_backbone": True}, {"img_size": 33}):
         if "img_size" in other:
