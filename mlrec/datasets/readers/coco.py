@@ -163,7 +163,7 @@ def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
-        findings.error(f"{part.file}", f"{printable(path)} stands under two image ids, which splits its labels")
+        findings.error(f"{part.file}", f"{printable(path)} has two image ids, which splits its labels")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
@@ -228,7 +228,7 @@ def _group(file: _CocoFile, labels: Sequence[str], category_ids: Sequence[int]) 
 
 
 def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> list[Image]:
-    """The images, those that stand there twice once."""
+    """The images; an image that is listed twice is taken once."""
     if not images:
         findings.error(f"{part.file}", f"\"images\" is empty: no images in split '{part.split}'")
     by_id: dict[int, Image] = {}
@@ -239,7 +239,7 @@ def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> 
         if earlier == image:
             findings.warn("identical records were taken once", f"{part.file}: images[{k}] (id {image.id})")
         else:
-            findings.error(f"{part.file}: images[{k}]", f"id {image.id} stands twice with other content; keep one")
+            findings.error(f"{part.file}: images[{k}]", f"id {image.id} occurs twice with other content; keep one")
     return list(by_id.values())
 
 
@@ -252,7 +252,7 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
         if earlier.name == entry.name:
             findings.warn("identical records were taken once", f"{file}: categories[{k}] ('{entry.name}')")
         else:
-            findings.error(f"{file}: categories[{k}]", f"id {entry.id} stands twice with other names; keep one")
+            findings.error(f"{file}: categories[{k}]", f"id {entry.id} occurs twice with other names; keep one")
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:
@@ -288,7 +288,7 @@ def _places(
 
 
 def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Where each of `ids` stands in `known`, and whether it stands there at all."""
+    """Index of each of `ids` in `known`, and whether it is there."""
     order = np.argsort(known, kind="stable")
     ordered = np.asarray(known, dtype=np.int64)[order]
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)

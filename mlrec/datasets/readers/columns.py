@@ -15,7 +15,7 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest,
 
 SPLIT_COLUMN = "split"
 METADATA = ("fold", "split", "id", "index", "width", "height")
-# What Label Studio writes beside the image and the choice.
+# What Label Studio writes next to the image and the choice.
 EXPORT_METADATA = ("annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement")
 FLAG, KEY = "is_", "_id"  # is_flipped, patient_id
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}

@@ -145,7 +145,7 @@ def checked_table(
     )
     own = len(leading) if columns[: len(leading)] == leading else 0
     for name in duplicates_in(columns[own:]):
-        findings.error(f"{path}", f"column '{printable(name)}' stands twice; keep one")
+        findings.error(f"{path}", f"column '{printable(name)}' occurs twice; keep one")
     rows, lines = [], []
     for line, cells in records:
         if len(cells) != len(columns):

@@ -2,7 +2,7 @@
 
 msgspec reads and validates 335 MB in a second, but keeps the last of two equal keys in silence, and says little about
 a broken file. What it refuses is read again by the standard library, which is slow and knows line, column and record;
-files of up to 20 MB are read by it in any case, so that a key which stands twice is found in every record of them, and
+files of up to 20 MB are read by it in any case, so that a key which occurs twice is found in every record of them, and
 in larger ones among the outermost keys.
 """
 
@@ -99,7 +99,7 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
         record = dict(pairs)
         if len(record) < len(pairs):
             twice = duplicates_in(key for key, _ in pairs)[0]
-            raise DataError(f"{printable(path)}: key '{printable(twice)}' stands twice in one object; keep one")
+            raise DataError(f"{printable(path)}: key '{printable(twice)}' occurs twice in one object; keep one")
         for key, value in pairs:
             text = isinstance(value, str) and not _encodable(value)
             if not text and not _undefined(value):

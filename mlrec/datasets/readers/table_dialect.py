@@ -98,7 +98,7 @@ def _aligned(text: str) -> Iterator[Record]:
 
 
 def _width(line: str, delimiter: str) -> int:
-    """Number of cells of one line. A cell that goes on in the next line ends with its line here."""
+    """Number of cells of one line. A cell that continues on the next line ends with its line here."""
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error:  # a cell beyond the size limit; the full reading reports it with its line

@@ -50,7 +50,7 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
         findings.warn("images without any object are negative for every class", where)
     for thing in objects:
         if thing.corners is not None and not _inside(thing.corners, size):
-            findings.warn("a box lies outside its image; the label is kept", f"{where}: '{thing.label}'")
+            findings.warn("a box is outside its image; the label is kept", f"{where}: '{thing.label}'")
     return Annotation(where, objects, size)
 
 

@@ -122,7 +122,7 @@ def _persons(images: list[_Image], file: Path, findings: ValidationReport) -> It
             if earlier == image:
                 findings.warn("identical records were taken once", where)
             else:
-                findings.error(where, "stands twice, with other persons; keep one")
+                findings.error(where, "occurs twice, with other persons; keep one")
             continue
         for place, target in enumerate(image.targets):
             if values := _values(target, f"{where}: targets[{place}]", findings):

@@ -90,7 +90,7 @@ def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...
             raise DataError(f"{printable(file)}: names: {printable(name)} is no text to YAML; put the name in quotes")
     labels = tuple(clean_label(str(name), f"{file}: names[{k}]", findings) for k, name in enumerate(value))
     for name in duplicates_in(labels):
-        findings.error(f"{file}: names", f"'{printable(name)}' stands twice; keep one")
+        findings.error(f"{file}: names", f"'{printable(name)}' occurs twice; keep one")
     return labels
 
 

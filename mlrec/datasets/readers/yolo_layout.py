@@ -142,4 +142,4 @@ def _refuse_tricks(text: str, file: Path) -> None:
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
         if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
-            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' stands twice; keep one")
+            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' occurs twice; keep one")

@@ -195,7 +195,7 @@ def summary(dataset: Dataset) -> Table:
 
 
 def preview(dataset: Dataset) -> list[Table]:
-    """What a dry run shows beside the summary: counts per label, and three samples."""
+    """What a dry run shows next to the summary: counts per label, and three samples."""
     labels = dataset.info.labels
     splits = [dataset.manifest(split) for split in dataset.info.splits]
     counts = [

@@ -1,4 +1,4 @@
-"""`mlrec bench head`: what CSRA costs beside average pooling, as the paper's timing comparison (§4.4)."""
+"""`mlrec bench head`: what CSRA costs compared with average pooling, as the paper's timing comparison (§4.4)."""
 
 from __future__ import annotations
 

@@ -163,11 +163,11 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
         ({"images": []}, "\"images\" is empty: no images in split 'train'"),
         (
             {"images": [image(1), image(2), image(1, file_name="x.jpg")]},
-            "images[2]: id 1 stands twice with other content",
+            "images[2]: id 1 occurs twice with other content",
         ),
         (
             {"images": [image(1), image(2), image(3, file_name="./001.jpg")]},
-            "train2017/001.jpg stands under two image ids",
+            "train2017/001.jpg has two image ids",
         ),
         (
             {"images": [image(1), image(2, file_name="../../x.jpg")]},
@@ -176,7 +176,7 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
         ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is absolute"),
         ({"images": [image(1), image(2, file_name="a\n\x1b[2J")]}, "'a\\n\\x1b[2J' holds a control character"),
         ({"categories": [*CATEGORIES, {"id": 5, "name": "car"}]}, "'car' is the name of two categories"),
-        ({"categories": [*CATEGORIES, {"id": 3, "name": "bus"}]}, "categories[3]: id 3 stands twice"),
+        ({"categories": [*CATEGORIES, {"id": 3, "name": "bus"}]}, "categories[3]: id 3 occurs twice"),
         ({"images": [image(2**70)]}, "images[0].id"),
     ],
 )

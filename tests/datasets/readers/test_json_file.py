@@ -51,9 +51,9 @@ def test_a_good_file_is_read(tmp_path: Path, content: str | bytes) -> None:
         ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         ('{"boxes": [\n{"id": 1}', r"invalid JSON at line 2, column 10: .*\(the file ends too early\)"),
         ('{"boxes": []}\n{"boxes": []}', "invalid JSON at line 2, column 1: Extra data"),
-        ('{"boxes": [], "boxes": []}', "key 'boxes' stands twice in one object"),
-        ('{"boxes": [{"id": 1, "name": "a", "name": "b"}]}', "key 'name' stands twice in one object"),
-        ('{"boxes": [], "b\\u006fxes": []}', "key 'boxes' stands twice in one object"),
+        ('{"boxes": [], "boxes": []}', "key 'boxes' occurs twice in one object"),
+        ('{"boxes": [{"id": 1, "name": "a", "name": "b"}]}', "key 'name' occurs twice in one object"),
+        ('{"boxes": [], "b\\u006fxes": []}', "key 'boxes' occurs twice in one object"),
         (b"\x1f\x8b\x08", "is a compressed archive"),
         ('{"boxes": [{"id": 1, "name": NaN}]}', "record with id 1: name holds NaN"),
         ('{"boxes": [{"id": Infinity}]}', "id holds NaN or an infinite number"),
@@ -93,8 +93,8 @@ def test_nan_is_forgiven_where_it_does_no_harm(tmp_path: Path, value: str) -> No
         ('{"boxes": [\n{"id": 1}', r"invalid JSON at line 2, column 10: the file ends too early; download"),
         ('{"boxes": [\n{"id": 1,]', "invalid JSON at line 2, column 10: unexpected character"),
         (b'\xef\xbb\xbf{"boxes": [}', "invalid JSON at line 1, column 12"),
-        ('{"boxes": []}\n{"boxes": 1}', "key 'boxes' stands twice|line 2, column 1"),
-        ('{"boxes": [], "boxes": []}', "key 'boxes' stands twice in one object"),
+        ('{"boxes": []}\n{"boxes": 1}', "key 'boxes' occurs twice|line 2, column 1"),
+        ('{"boxes": [], "boxes": []}', "key 'boxes' occurs twice in one object"),
         ('{"boxes": [{"id": true}]}', r"boxes\[0\]\.id: Expected `int`, got `bool`; correct"),
         ('{"boxes": [{"id": -Infinity}]}', "id holds NaN or an infinite number"),
         ('{"info": ' + "[" * 200_000, "nested too deeply"),
@@ -111,5 +111,5 @@ def test_a_large_file_is_told_without_reading_it_twice(
 
 def test_many_keys_of_which_one_stands_twice_are_told_soon(tmp_path: Path) -> None:
     keys = ", ".join(f'"k{k}": 1' for k in range(100_000))
-    with pytest.raises(DataError, match="key 'last' stands twice"):
+    with pytest.raises(DataError, match="key 'last' occurs twice"):
         read(tmp_path / "a.json", f'{{"boxes": [], {keys}, "last": 1, "last": 2}}')

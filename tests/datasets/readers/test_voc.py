@@ -170,7 +170,7 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
     [
         (annotation(), "images without any object are negative for every class: "),
         (annotation(thing("dog"), filename="7.jpg"), "<filename> names another image"),
-        (annotation(thing("dog", box=OUTSIDE)), "a box lies outside its image; the label is kept"),
+        (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label is kept"),
         (annotation(thing("dog", box=" ")), "an object has no box of four numbers; the label is kept"),
     ],
 )

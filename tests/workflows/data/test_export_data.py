@@ -98,10 +98,10 @@ FORMATS = ["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
 
 def with_images(root: Path, *, unknown: bool = False) -> Path:
     path = dataset(root, unknown=unknown)
-    for split in ("train", "test"):
-        for image in Dataset.load(path).manifest(split).images:
-            (root / image).parent.mkdir(exist_ok=True)
-            Image.new("RGB", (8, 6), hash(image) % 255).save(root / image)
+    images = [image for split in ("train", "test") for image in Dataset.load(path).manifest(split).images]
+    for number, image in enumerate(images):
+        (root / image).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 6), (20 * number, 0, 0)).save(root / image)
     return path
 
 

@@ -234,7 +234,7 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     findings = ValidationReport()
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
-    assert findings.warnings == [f"tables beside those of the first format were not used: {tmp_path}/test.xlsx"]
+    assert findings.warnings == [f"tables in other formats than the first were not used: {tmp_path}/test.xlsx"]
 
 
 def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
