@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 30.0
 PLAIN_SHARE = 0.05
-WIDE = 100  # columns of a terminal that has room for all facts beside a bar
+WIDE = 100  # columns of a terminal that has room for all facts next to a bar
 NARROW_BAR, WIDE_BAR = 10, 40
 
 

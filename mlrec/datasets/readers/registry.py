@@ -68,7 +68,7 @@ class Reading:
         stated_sizes: width and height that the annotations state, by image.
         recipe: the training recipe of this source.
         footnotes: lines that `prepare` prints.
-        published: samples that the paper counts, by split; told beside those that are kept.
+        published: samples that the paper counts, by split; printed next to those that are kept.
         unpack: writes the images into a folder that it is given, for sources that hold images inside other files. The
             names in `manifests` are below that folder, and their `root` is not used.
     """

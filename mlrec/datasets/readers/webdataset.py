@@ -182,7 +182,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
 
 
 def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
-    """The labels of a sample. One without any file of labels is an error: nobody knows what it shows."""
+    """The labels of a sample. One without any file of labels is an error, because its labels are not known."""
     ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
     if ending is None:
         findings.error(where, "has no labels; expected .json, .cls or .txt under the same name")
