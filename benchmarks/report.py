@@ -15,8 +15,8 @@ import numpy as np
 
 from mlrec.metrics.evaluate import evaluate
 from mlrec.predictions import Predictions
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, SplitRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord, SplitRecord
 
 RUNS, SAMPLES, LABELS, ROUNDS = 100, 500, 20, 5
 

@@ -1,31 +1,19 @@
-"""`Config`: all settings of a training run as flat keys, and where each value came from.
+"""`Config`: all settings of a training run as flat keys.
 
 The only place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set` name
-and a field here. A flag wins over a file, a file over a recipe, a recipe over the defaults below.
+and a field here. How values from flags, files and recipes become one `Config`: `mlrec.config_layers`.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import math
-import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from mlrec.datasets.readers.registry import READERS
-from mlrec.renamed import current_keys, key_warning, old_keys
-from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
-from mlrec.utils.files import read_text
 from mlrec.utils.weight_packages import PACKAGES
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -177,137 +165,11 @@ PATHS = {  # keys that name files, and their values that do not
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),
 }  # fmt: skip
-LARGEST = 2**32 - 1  # of integers
-LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
-LINES_SHOWN = 10
-OVERLAYS = ("head", "data")
 OTHER_NAMES = {  # names of these keys in other toolkits, for suggestions only
     "learning_rate": "lr", "num_heads": "heads", "lambda": "lam", "model": "backbone", "image_size": "img_size",
     "imgsz": "img_size", "wd": "weight_decay", "num_epochs": "epochs", "optimizer": "opt", "num_workers": "workers",
     "j": "workers", "b": "batch_size", "sched": "lr_schedule", "amp": "precision", "grad_accum": "grad_accum_steps",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A `Config`, and where it is from.
-
-    Attributes:
-        config: The config.
-        sources: Origin of each value, by key: "flag", a file's name, "recipe NAME" or "default".
-        recipe: Name of the recipe, if one was used.
-        warnings: One line for each key that was given under an old name.
-    """
-
-    config: Config
-    sources: Mapping[str, str] = field(default_factory=dict)
-    recipe: str | None = None
-    warnings: tuple[str, ...] = ()
-
-
-def resolve(
-    *layers: tuple[str, Mapping[str, Any]], source_kind: str | None = None, recipe: str | None = None
-) -> Resolved:
-    """Merge layers of values into one `Config`, the strongest layer first.
-
-    A layer may hold `[data.KIND]` and `[head.NAME]` overlays: what differs for one kind of source or one head, so that
-    one recipe serves them all. Those of `source_kind` and of the selected head apply, the head's last. Old key names
-    are accepted, see `mlrec.renamed`.
-
-    Args:
-        layers: Pairs of the layer's name, which errors quote, and its values.
-        source_kind: Kind of the dataset's source.
-        recipe: Name of the recipe, for the result.
-
-    Raises:
-        ConfigError: Unknown keys or invalid values, all of them, each with the layer's name.
-    """
-    faults = [fault for source, layer in layers for fault in _faults(source, layer)]
-    if faults:
-        raise ConfigError(_all_of(faults))
-    warnings = [
-        f"{printable(source)}: {key_warning(old, new)}" for source, layer in layers for old, new, _ in old_keys(layer)
-    ]
-    layers = tuple((source, current_keys(layer)) for source, layer in layers)
-    head = next((layer["head"] for _, layer in layers if isinstance(layer.get("head"), str)), FIELDS["head"].default)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for source, layer in layers:
-        for key, value in _flatten(layer, head, source_kind).items():
-            if key not in values:
-                values[key], sources[key] = msgspec.convert(value, TYPES[key], strict=True), source
-    config = Config(**values)
-    for key, fault in _disagreements(config):
-        raise ConfigError(f"{printable(sources[key])}: {fault}")
-    origins = {key: sources.get(key, "default") for key in FIELDS}
-    return Resolved(config, origins, recipe, tuple(dict.fromkeys(warnings)))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: Unreadable, not UTF-8, too long for a configuration, or invalid syntax, with the line quoted.
-    """
-    text = read_text(path, ConfigError)
-    if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        raise ConfigError(f"{printable(path)}: the file or one of its lines is too long for a configuration")
-    return parse_toml(text, str(path))
-
-
-def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """Parse a TOML text; `name` is quoted in errors.
-
-    Raises:
-        ConfigError: Invalid syntax, with the line quoted.
-    """
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        lines = text.splitlines()
-        line = getattr(error, "lineno", None) or _line_of(str(error)) or len(lines)
-        quoted = f": {printable(lines[line - 1])}" if 0 < line <= len(lines) else ""
-        raise ConfigError(f"{printable(name)}: {error}{quoted}") from error
-    except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{printable(name)}: tables are nested too deeply, or a number is too long") from error
-
-
-def check_values(source: str, values: Mapping[str, Any]) -> None:
-    """Check values, also those that a stronger layer replaces; `source` is quoted in errors.
-
-    Raises:
-        ConfigError: Unknown keys or invalid values, all of them.
-    """
-    faults = list(_faults(source, values))
-    if faults:
-        raise ConfigError(_all_of(faults))
-
-
-def parse_value(key: str, text: str) -> Any:
-    """Parse the text of a flag or of `--set` into the value of `key`.
-
-    A text that is not a number or a truth value is returned as it is; `check_values` refuses it.
-
-    Raises:
-        ConfigError: The key is unknown, or a list of numbers is invalid.
-
-    Example:
-        >>> parse_value("lr", "1e-2"), parse_value("ema", "true"), parse_value("scale", "0.5,1")
-        (0.01, True, [0.5, 1.0])
-    """
-    if key not in FIELDS:
-        raise ConfigError(f"unknown key '{printable(key)}'{nearest_key(key)}")
-    kind = value_kind(key)
-    if kind in (list, tuple):
-        return parse_numbers(text, key)
-    if kind is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return text
-    return text
 
 
 def value_kind(key: str) -> Any:
@@ -347,153 +209,7 @@ def nearest_key(key: str) -> str:
     return f"; did you mean '{known[close[0]]}'?" if close else ""
 
 
-def parse_numbers(text: str, key: str) -> list[float]:
-    """Parse `a,b,c` or `start:stop:step` (stop included) into floats.
-
-    Raises:
-        ConfigError: Any other text; the message quotes `key`.
-
-    Example:
-        >>> parse_numbers("0:0.2:0.1", "lam")
-        [0.0, 0.1, 0.2]
-    """
-    try:
-        if ":" in text:
-            start, stop, step = (float(part) for part in text.split(":"))
-            if not (step > 0 and stop >= start and math.isfinite(stop) and (stop - start) / step < 1e6):
-                raise ValueError(text)
-            count = math.floor((stop - start) / step + 1e-9) + 1
-            return [round(start + k * step, 12) for k in range(count)]
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"{key} = '{printable(text)}': not a list of numbers; write a,b,c or start:stop:step"
-        ) from error
-
-
-def parse_names(text: str) -> list[str]:
-    """Parse `a,b,c` into names; a name that contains a comma is quoted as in a CSV file: `"a,b",c`.
-
-    Raises:
-        ConfigError: An empty name, or an unclosed quote.
-
-    Example:
-        >>> parse_names('"car, parked", bus')
-        ['car, parked', 'bus']
-    """
-    try:
-        parts = [part.strip() for part in next(csv.reader([text], skipinitialspace=True, strict=True), [])]
-    except csv.Error:
-        parts = []
-    if not parts or not all(parts):
-        raise ConfigError(
-            f"'{printable(text)}' is not a list of names; write a,b,c, and a name with a comma in double quotes"
-        )
-    return parts
-
-
-def _flatten(layer: Mapping[str, Any], head: str, source_kind: str | None) -> dict[str, Any]:
-    flat = {key: value for key, value in layer.items() if not _is_overlay(key, value)}
-    for table, name in (("data", source_kind), ("head", head)):
-        if _is_overlay(table, layer.get(table)):
-            flat.update(layer[table].get(name, {}))
-    return flat
-
-
-def _is_overlay(key: str, value: Any) -> bool:
-    return key in OVERLAYS and isinstance(value, Mapping)
-
-
-def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
-    """All errors of a layer, including those in overlays that do not apply."""
-    where = printable(source)
-    for old, new, both in old_keys(layer):
-        if both:
-            yield f"{where}: '{old}' and '{new}' are the same key; remove '{old}'"
-    layer = current_keys(layer)
-    for key, value in layer.items():
-        if not _is_overlay(key, value):
-            yield from _fault(where, key, value)
-            continue
-        known = {*READERS, "voc2012", "wider"} if key == "data" else choices("head")
-        for name, table in value.items():
-            if name not in known or not isinstance(table, Mapping):
-                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
-                continue
-            for inner, worth in table.items():
-                yield from _fault(f"{where}: [{key}.{name}]", inner, worth)
-
-
-def _fault(where: str, key: str, value: Any) -> Iterator[str]:
-    if key not in FIELDS:
-        yield f"{where}: unknown key '{printable(key)}'{nearest_key(key)}"
-        return
-    numbers: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
-    if any(isinstance(n, float) and (math.isnan(n) or (math.isinf(n) and key != "temperatures")) for n in numbers):
-        yield f"{where}: {key}: {printable(value)} is not a finite number"
-        return
-    if any(isinstance(n, int) and abs(n) > LARGEST for n in numbers):
-        yield f"{where}: {key}: the number is larger than {LARGEST:,}"
-        return
-    try:
-        msgspec.convert(value, TYPES[key], strict=True)
-    except msgspec.ValidationError as error:
-        reason = str(error)
-        if isinstance(value, str) and choices(key):
-            reason = f"expected one of {', '.join(choices(key))}{nearest(value, choices(key))}"
-        elif isinstance(value, str) and "regex" in reason:
-            description = description_of(key).rstrip(".")
-            reason = f"expected {description[:1].lower()}{description[1:]}"
-        shown = "a table" if isinstance(value, Mapping) else printable(repr(value))  # it may nest beyond what repr can
-        yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
-
-
 def choices(key: str) -> tuple[str, ...]:
     """The choices of a key whose type is `Literal`, otherwise none."""
     kind = typing.get_args(TYPES[key])[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-
-
-def _all_of(faults: Sequence[str]) -> str:
-    """One line for one fault; for more, a heading, one line for each of ten, and one line for the rest."""
-    if len(faults) == 1:
-        return faults[0]
-    lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]
-    rest = faults[LINES_SHOWN:]
-    if rest:
-        lines.append(f"  ... and {len(rest)} more: {'; '.join(rest)}")
-    return "\n".join(lines)
-
-
-def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
-    """Values that exclude each other: the key to change, and the reason."""
-    for key in ("scale", "ratio"):
-        pair = getattr(config, key)
-        if not 0 < pair[0] <= pair[1]:
-            yield key, f"{key} = {list(pair)}: expected 0 < smallest <= largest"
-    if config.scale[1] > 1:
-        yield "scale", f"scale = {list(config.scale)}: the largest share of the area is at most 1"
-    try:
-        resolve_temperatures(config.heads, config.temperatures)
-    except ModelError as error:
-        yield "heads" if config.temperatures is None else "temperatures", str(error)
-    if config.patience and config.select_split is None:
-        yield (
-            "patience",
-            "patience needs select_split: a held-out split; otherwise the scored one would select the epoch",
-        )
-    if config.feature_copies and not config.freeze_backbone:
-        yield (
-            "feature_copies",
-            "feature_copies needs freeze_backbone: the features of a backbone that is trained change",
-        )
-    if (size := config.batch_size) % config.grad_accum_steps:
-        yield (
-            "grad_accum_steps",
-            (f"batch_size = {size} is not divisible by grad_accum_steps = {config.grad_accum_steps}"),
-        )
-
-
-def _line_of(message: str) -> int | None:
-    words = message.replace(",", " ").replace(")", " ").split()
-    return next((int(b) for a, b in pairwise(words) if a == "line" and b.isdigit()), None)

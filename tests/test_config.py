@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from mlrec import config, recipes
-from mlrec.config import Config, parse_names, parse_numbers, parse_value, read_toml, resolve
+from mlrec.config import Config
+from mlrec.config_layers import parse_names, parse_numbers, parse_value, read_toml, resolve
 from mlrec.utils.errors import ConfigError
 
 

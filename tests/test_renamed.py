@@ -19,11 +19,12 @@ import tomli_w
 from mlrec import renamed
 from mlrec.cli import app as cli
 from mlrec.cli.app import COMMANDS
-from mlrec.config import FIELDS, Config, resolve
-from mlrec.runs import directory
-from mlrec.runs.evaluations import evaluations
-from mlrec.runs.record import RunRecord
-from mlrec.runs.sweep_file import Entry, SweepFile
+from mlrec.config import FIELDS, Config
+from mlrec.config_layers import resolve
+from mlrec.run_folders import directory
+from mlrec.run_folders.evaluations import evaluations
+from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.sweep_file import Entry, SweepFile
 from mlrec.sweeps.grid import split_axes
 from mlrec.sweeps.plan import plan_sweep
 from mlrec.utils.errors import ConfigError

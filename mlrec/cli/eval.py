@@ -47,7 +47,7 @@ def evaluate(
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
     from mlrec.reports.runs_table import scored_tables
-    from mlrec.runs import directory
+    from mlrec.run_folders import directory
     from mlrec.workflows.evaluate.evaluate import evaluate_run
     from mlrec.workflows.evaluate.localize import localize as run_localize
     from mlrec.workflows.evaluate.voc_server import check_name

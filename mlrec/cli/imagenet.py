@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.config import parse_numbers
+from mlrec.config_layers import parse_numbers
 
 ImageFolder = Annotated[Path | None, typer.Argument(help="Folder with one folder of images per class.", metavar="DATA")]
 FolderFlag = Annotated[Path | None, typer.Option("--data", help="Folder of class folders; the same as DATA.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.config import parse_numbers
+from mlrec.config_layers import parse_numbers
 from mlrec.utils import processes
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from mlrec import config
+from mlrec import config, config_layers
 from mlrec.cli import console
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
@@ -103,7 +103,7 @@ def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
     """The named model, or the run that finished last; its path is printed."""
     if model is not None:
         return model
-    from mlrec.runs.record import latest_run
+    from mlrec.run_folders.record import latest_run
 
     path = latest_run(runs).path
     progress.say(f"run: {printable(path)} (finished last)")
@@ -114,7 +114,7 @@ def names(text: str | None) -> list[str] | None:
     """Parse `a,b,c` into names, normalized as in manifests; None stays None. A name with a comma is quoted."""
     if text is None:
         return None
-    return [unicodedata.normalize("NFC", name) for name in config.parse_names(text)]
+    return [unicodedata.normalize("NFC", name) for name in config_layers.parse_names(text)]
 
 
 def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
@@ -132,7 +132,7 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     """Parse `a,b,c` or `start:stop:step` into whole numbers of at least `least`; errors quote `flag`."""
-    numbers = config.parse_numbers(text, flag)
+    numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
     if len(set(numbers)) < len(numbers):
@@ -172,8 +172,8 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
     Raises:
         ConfigError: Unknown key or invalid value.
     """
-    values = {key: config.parse_value(key, text) for key, text in pairs(settings or [], "--set").items()}
-    config.check_values("--set", values)
+    values = {key: config_layers.parse_value(key, text) for key, text in pairs(settings or [], "--set").items()}
+    config_layers.check_values("--set", values)
     return values | flags
 
 
@@ -195,7 +195,7 @@ def pairs(settings: list[str], flag: str) -> dict[str, str]:
 
 
 def _value(key: str, value: Any) -> Any:
-    return config.parse_value(key, value) if isinstance(value, str) else value
+    return config_layers.parse_value(key, value) if isinstance(value, str) else value
 
 
 def _flag(key: str) -> inspect.Parameter:

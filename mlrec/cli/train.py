@@ -12,7 +12,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from mlrec.runs.record import Run
+    from mlrec.run_folders.record import Run
 
 Recipe = Annotated[
     str | None, typer.Option(help="Name of a recipe [default: the dataset's]; see mlrec recipes.", metavar="NAME")

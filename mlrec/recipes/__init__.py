@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from mlrec import config
+from mlrec import config_layers
 from mlrec.utils.errors import ConfigError, UsageError, nearest, printable
 from mlrec.utils.files import write_text
 
@@ -71,7 +71,7 @@ def chain(name: str) -> list[tuple[str, Tables]]:
     while following is not None:
         if following in [known for known, _ in layers]:
             raise ConfigError(f"recipe {printable(name)}: its bases form a cycle")
-        tables = config.parse_toml(text(following), f"recipe {following}")
+        tables = config_layers.parse_toml(text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)
     return layers

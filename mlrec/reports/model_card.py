@@ -9,9 +9,9 @@ from typing import Any
 from mlrec.metrics.evaluate import Metrics
 from mlrec.reports.render.markdown import escape, markdown
 from mlrec.reports.runs_table import scored_tables
-from mlrec.runs.ancestry import lineage_of
-from mlrec.runs.record import RunRecord
-from mlrec.runs.tuned import THRESHOLDS, Tuned
+from mlrec.run_folders.ancestry import lineage_of
+from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.tuned import THRESHOLDS, Tuned
 from mlrec.utils.errors import counted
 
 

@@ -20,8 +20,8 @@ from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Floats
 from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
-from mlrec.runs.ancestry import lineage_of, training_of
-from mlrec.runs.record import Run, RunRecord, SplitRecord
+from mlrec.run_folders.ancestry import lineage_of, training_of
+from mlrec.run_folders.record import Run, RunRecord, SplitRecord
 from mlrec.utils.errors import PredictionsError, counted, printable
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}

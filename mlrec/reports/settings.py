@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from mlrec import recipes
-from mlrec.config import FIELDS, PATHS, resolve
+from mlrec.config import FIELDS, PATHS
+from mlrec.config_layers import resolve
 from mlrec.lineage import CUTMIX_TAG, Lineage
 from mlrec.reports.render.table import UNDEFINED
-from mlrec.runs.ancestry import training_of
-from mlrec.runs.record import SplitRecord
+from mlrec.run_folders.ancestry import training_of
+from mlrec.run_folders.record import SplitRecord
 
 Settings = Mapping[str, Any]
 # Keys that do not change what is measured: runs that differ only in these are the same method.

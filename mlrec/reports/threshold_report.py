@@ -10,7 +10,7 @@ from mlrec.metrics.calibration import Reliability
 from mlrec.metrics.precision_recall import RATES
 from mlrec.predictions import probabilities_of
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.runs.tuned import Tuned
+from mlrec.run_folders.tuned import Tuned
 
 COLUMNS = (
     Column("how", "Thresholds", identity=True),

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from mlrec.reports.results import result_of
-from mlrec.runs.record import Run
-from mlrec.runs.sweep_file import FILE, Entry, SweepFile
+from mlrec.run_folders.record import Run
+from mlrec.run_folders.sweep_file import FILE, Entry, SweepFile
 from mlrec.sweeps.grid import Trial, combinations
 from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.progress import TrialState, state_of

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from mlrec.metrics.evaluate import Metrics
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, finished_runs
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord, finished_runs
 from mlrec.sweeps.grid import Trial
 from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.trial_queue import Attempts, is_claimed

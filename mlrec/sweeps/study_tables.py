@@ -15,9 +15,9 @@ from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result, deviation_of, mean_of, result_of, scores_and_truth
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text
-from mlrec.runs import directory, log
-from mlrec.runs.record import Run
-from mlrec.runs.sweep_file import Entry, SweepFile
+from mlrec.run_folders import directory, log
+from mlrec.run_folders.record import Run
+from mlrec.run_folders.sweep_file import Entry, SweepFile
 from mlrec.sweeps.grid import REPEATED, shown
 from mlrec.sweeps.studies import CSRA, STEPS
 from mlrec.utils.errors import RunError, counted, printable

@@ -31,7 +31,7 @@ from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.sweeps.grid import Trial
 from mlrec.utils.errors import RunError, printable
 

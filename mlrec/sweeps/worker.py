@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec.runs import directory
-from mlrec.runs.record import Run, RunRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import Run, RunRecord
 from mlrec.sweeps.grid import Trial
 from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.trial_queue import TrialFailed, TrialQueue, claimed

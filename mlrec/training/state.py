@@ -19,7 +19,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from mlrec.models.classifier import Classifier
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import atomic_write
 from mlrec.utils.progress import Progress

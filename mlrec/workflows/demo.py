@@ -14,8 +14,8 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.shapes import NAME, draw_shapes
 from mlrec.reports.figures.gallery import draw_gallery, labels_to_show
 from mlrec.reports.render.table import Table
-from mlrec.runs import directory
-from mlrec.runs.record import Run, RunRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError, counted, printable
 from mlrec.utils.files import remove_folder, remove_stale

@@ -337,7 +337,7 @@ def _parameters(model: Any) -> int:
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
     """Train one epoch on a few samples, with dataloader workers, checkpoint and evaluation."""
     from mlrec.models.checkpoint import load_model
-    from mlrec.runs.log import entries
+    from mlrec.run_folders.log import entries
     from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:

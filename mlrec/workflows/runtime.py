@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.config import check_values
+from mlrec.config_layers import check_values
 
 BATCH_SIZE = 16  # images per batch for a model without a config
 

@@ -12,8 +12,8 @@ from mlrec.metrics.evaluate import evaluate
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.published import DATASETS
 from mlrec.reports.settings import recipe_values
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, SplitRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord, SplitRecord
 
 # The golden set of the metric definitions: 4 samples, 4 labels, the last without a positive.
 SCORES = [[0.9, 0.6, 0.2, 0.1], [0.5, 0.7, 0.8, 0.3], [0.5, 0.2, 0.9, 0.6], [0.1, 0.55, 0.7, 0.65]]

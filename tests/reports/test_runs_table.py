@@ -12,7 +12,7 @@ from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import over_seeds, rescored, result_of
 from mlrec.reports.runs_table import runs_table
-from mlrec.runs.record import Run, SplitRecord
+from mlrec.run_folders.record import Run, SplitRecord
 from mlrec.utils.errors import PredictionsError
 from tests.reports.builders import LABELS, SCORES, TARGETS, logits_of, write_run
 

@@ -19,8 +19,8 @@ from optuna.trial import TrialState as OptunaState
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.evaluate import Metrics
-from mlrec.runs import directory, log
-from mlrec.runs.record import RunRecord
+from mlrec.run_folders import directory, log
+from mlrec.run_folders.record import RunRecord
 from mlrec.sweeps import executor
 from mlrec.sweeps.executor import DATABASE, SweepExecutor, WorkerPool
 from mlrec.sweeps.plan import SweepPlan, plan_sweep

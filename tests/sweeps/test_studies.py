@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlrec.config import Config, resolve
+from mlrec.config import Config
+from mlrec.config_layers import resolve
 from mlrec.sweeps.studies import DEFAULTS, check, study
 from mlrec.temperatures import TEMPERATURES
 from mlrec.utils.errors import UsageError

@@ -12,7 +12,7 @@ from mlrec.metrics.bootstrap import paired_difference
 from mlrec.metrics.evaluate import evaluate
 from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.results import result_of
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.sweeps.study_tables import SettingResult, TrialResult, study_table
 from tests.reports.builders import write_run
 

@@ -18,8 +18,8 @@ import torch
 from mlrec.datasets import dataset
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.models.checkpoint import read_metadata
-from mlrec.runs import directory, log
-from mlrec.runs.record import Run
+from mlrec.run_folders import directory, log
+from mlrec.run_folders.record import Run
 from mlrec.training import distributed
 from mlrec.utils.errors import UsageError
 from mlrec.utils.files import sha256
@@ -44,7 +44,7 @@ train({FLAGS!r} | {{"data": sys.argv[2]}}, out=Path(sys.argv[1]).parent, name=Pa
 # The first process alone writes the run; the others have to wait for it.
 WAIT = """
 import time
-from mlrec.runs.record import RunRecord
+from mlrec.run_folders.record import RunRecord
 while RunRecord.load(sys.argv[1]).status != "finished":
     time.sleep(0.05)
 """

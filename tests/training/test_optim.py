@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from mlrec import recipes
-from mlrec.config import Config, resolve
+from mlrec.config import Config
+from mlrec.config_layers import resolve
 from mlrec.training.optim import lr_at, make_optimizer, parameter_groups, set_lr
 
 # steps an epoch at batch 16 and the lr of epochs 3, 4, 5, ... (two epochs of warm-up come before)

@@ -12,7 +12,8 @@ import torch
 from torchvision.transforms import v2
 
 from mlrec import recipes
-from mlrec.config import FIELDS, Config, resolve
+from mlrec.config import FIELDS, Config
+from mlrec.config_layers import resolve
 from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import CUTMIX_TAG
 from mlrec.models.backbones import paper_weights

@@ -22,8 +22,8 @@ import torch
 from mlrec.datasets import dataset as dataset_folder
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.models.checkpoint import read_metadata
-from mlrec.runs import directory, log
-from mlrec.runs.record import RunRecord
+from mlrec.run_folders import directory, log
+from mlrec.run_folders.record import RunRecord
 from mlrec.training import state
 from mlrec.utils.errors import MlrecError, RunError, UsageError
 from mlrec.utils.files import sha256

@@ -19,7 +19,7 @@ from mlrec.config import FIELDS
 from mlrec.datasets.dataset import Dataset
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.utils import files
 from mlrec.utils.errors import MlrecError, ModelError, RunError
 from mlrec.workflows.data.prepare import prepare
@@ -185,7 +185,7 @@ def relabelled(data: Path, target: Path, labels: list[str]) -> Path:
 
 
 def test_every_key_of_a_config_is_refused_a_wrong_type(tmp_path: Path) -> None:
-    from mlrec.config import read_toml, resolve
+    from mlrec.config_layers import read_toml, resolve
     from mlrec.utils.errors import ConfigError
 
     for key in FIELDS:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlrec.config import read_toml, resolve
+from mlrec.config_layers import read_toml, resolve
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import ConfigError, DataError, PredictionsError
 from mlrec.workflows.evaluate.score import score

@@ -18,15 +18,15 @@ import timm
 import torch
 from PIL import Image
 
-from mlrec.config import read_toml
+from mlrec.config_layers import read_toml
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.evaluate import Metrics
 from mlrec.models.checkpoint import load_model
 from mlrec.models.onnx_file import OnnxModel
 from mlrec.predictions import Predictions
-from mlrec.runs import log
-from mlrec.runs.record import RunRecord
-from mlrec.runs.tuned import Tuned
+from mlrec.run_folders import log
+from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.tuned import Tuned
 from mlrec.training import dataloader, state
 from mlrec.utils.progress import SILENT
 from mlrec.workflows.evaluate import write_scores

@@ -13,7 +13,7 @@ import torch
 from mlrec.config import Config
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.training import setup, state
 from mlrec.utils.progress import SILENT
 from mlrec.workflows.deploy.import_checkpoint import import_checkpoint

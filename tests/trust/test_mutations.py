@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrec.config import read_toml, resolve
+from mlrec.config_layers import read_toml, resolve
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Predictions
-from mlrec.runs import log
-from mlrec.runs.record import RunRecord, SplitRecord
+from mlrec.run_folders import log
+from mlrec.run_folders.record import RunRecord, SplitRecord
 from mlrec.utils.errors import ValidationReport
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.score import read_truth, score

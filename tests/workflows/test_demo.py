@@ -11,7 +11,7 @@ from PIL import Image
 
 from mlrec.predictions import Predictions
 from mlrec.reports.figures.gallery import PredictedLabel, draw_gallery, labels_to_show
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError
 from mlrec.workflows import demo as workflow

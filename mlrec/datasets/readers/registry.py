@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import ValidationReport
+from mlrec.utils.plugins import added_by_packages, load_part
 
 
 @dataclass(frozen=True)
@@ -175,32 +175,29 @@ def known_readers() -> dict[str, str]:
         >>> known_readers()["coco"]
         'mlrec.datasets.readers.coco:read_coco'
     """
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | READERS
+    return added_by_packages(ENTRY_POINTS) | READERS
 
 
 def known_recognizers() -> dict[str, str]:
     """The functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
-    added = {point.name: f"{point.module}:recognizes" for point in entry_points(group=ENTRY_POINTS)}
-    return {kind: name for kind, name in added.items() if kind not in READERS and _has(name)} | RECOGNIZERS
+    added = {kind: place.partition(":")[0] for kind, place in added_by_packages(ENTRY_POINTS).items()}
+    found = {
+        kind: f"{module}:recognizes" for kind, module in added.items() if kind not in READERS and _recognizes(module)
+    }
+    return found | RECOGNIZERS
 
 
 def reader_of(kind: str) -> Reader:
     """The reader of a kind. Its module is loaded when it is needed."""
-    reader: Reader = _imported(known_readers()[kind])
+    reader: Reader = load_part(known_readers()[kind])
     return reader
 
 
 def recognizer_of(kind: str) -> Recognizer:
     """The function that recognizes a kind. Its module is loaded when it is needed."""
-    recognizer: Recognizer = _imported(known_recognizers()[kind])
+    recognizer: Recognizer = load_part(known_recognizers()[kind])
     return recognizer
 
 
-def _imported(place: str) -> Any:
-    module, _, function = place.partition(":")
-    return getattr(importlib.import_module(module), function)
-
-
-def _has(name: str) -> bool:
-    module, _, function = name.partition(":")
-    return hasattr(importlib.import_module(module), function)
+def _recognizes(module: str) -> bool:
+    return hasattr(importlib.import_module(module), "recognizes")

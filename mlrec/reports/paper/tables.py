@@ -22,7 +22,7 @@ from mlrec.reports.runs_table import (
     seeds_cell,
 )
 from mlrec.reports.settings import differing_settings, settings_text, without_head
-from mlrec.runs.record import RunRecord
+from mlrec.run_folders.record import RunRecord
 
 ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
 

@@ -16,9 +16,9 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import evaluate
 from mlrec.models.onnx_file import BUNDLE, CARD, ONNX
 from mlrec.reports.model_card import Card, model_card
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord
-from mlrec.runs.tuned import Tuned, tuned_file
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import DataError, ModelError, RunError, counted, printable
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
@@ -160,7 +160,7 @@ def _model_and_data(
 ) -> tuple[Path, Manifest | None]:
     """Return the model, and the split for the comparison if there is one."""
     if model is None:
-        from mlrec.runs.record import latest_run
+        from mlrec.run_folders.record import latest_run
 
         model = latest_run(runs_root).path
         progress.say(f"run: {printable(model)} (finished last)")

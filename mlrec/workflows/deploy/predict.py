@@ -19,7 +19,7 @@ from mlrec.models.onnx_file import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strips, outlined, picture_of
-from mlrec.runs.tuned import Tuned
+from mlrec.run_folders.tuned import Tuned
 from mlrec.utils.errors import DataError, MlrecError
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress

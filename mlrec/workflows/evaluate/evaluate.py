@@ -15,12 +15,12 @@ from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
-from mlrec.runs import directory
-from mlrec.runs.ancestry import lineage_at
-from mlrec.runs.environment import environment
-from mlrec.runs.evaluations import FILE
-from mlrec.runs.record import RunRecord, SplitRecord, latest_run
-from mlrec.runs.tuned import Tuned
+from mlrec.run_folders import directory
+from mlrec.run_folders.ancestry import lineage_at
+from mlrec.run_folders.environment import environment
+from mlrec.run_folders.evaluations import FILE
+from mlrec.run_folders.record import RunRecord, SplitRecord, latest_run
+from mlrec.run_folders.tuned import Tuned
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
 from mlrec.utils.files import replace_folder, write_json

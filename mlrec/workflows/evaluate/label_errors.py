@@ -20,7 +20,7 @@ from mlrec.metrics.scores import one_line, read_scores
 from mlrec.predictions import Predictions
 from mlrec.reports.figures.contact_sheet import SheetRow, Tile, write_sheet
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, printable
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import SILENT, Progress

@@ -23,7 +23,7 @@ from mlrec.reports.paper.figure1 import lambda_table, size_table
 from mlrec.reports.paper.table1 import FILE, Gain, LambdaSweep
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import METRICS
-from mlrec.runs import evaluations
+from mlrec.run_folders import evaluations
 from mlrec.utils import processes
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import replace_folder, write_json

@@ -18,9 +18,9 @@ from mlrec.metrics.conventions import CONVENTIONS
 from mlrec.metrics.precision_recall import RATES, count, rates
 from mlrec.metrics.thresholds import LEAST_POSITIVES, find_thresholds, target_named
 from mlrec.predictions import Predictions
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord
-from mlrec.runs.tuned import Tuned, TunedLabel
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.tuned import Tuned, TunedLabel
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.progress import SILENT, Progress

@@ -17,14 +17,14 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.predictions import Predictions
-from mlrec.runs import directory
-from mlrec.runs.record import SplitRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import SplitRecord
 from mlrec.utils.errors import PredictionsError
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import Progress
 
 if TYPE_CHECKING:
-    from mlrec.runs.tuned import Tuned
+    from mlrec.run_folders.tuned import Tuned
 
 
 def scored_facts(dataset: Dataset, manifest: Manifest) -> SplitRecord:

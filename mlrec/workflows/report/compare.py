@@ -17,8 +17,8 @@ from mlrec.metrics.resamples import RESAMPLES
 from mlrec.metrics.scores import Scores, read_scores
 from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted, printable
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import read_truth, report_findings

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mlrec.reports.figures import plots
 from mlrec.reports.paper.figure5 import series_of
 from mlrec.reports.results import Result, scores_and_truth
-from mlrec.runs import log
-from mlrec.runs.record import Run
+from mlrec.run_folders import log
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import counted
 
 if TYPE_CHECKING:

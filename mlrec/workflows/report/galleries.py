@@ -20,7 +20,7 @@ from mlrec.reports.figures.overlays import Pixels, Range, draw_strips, overlaid,
 from mlrec.reports.render.html import PageGallery, Picture, Section, SummaryCard
 from mlrec.reports.render.table import percent
 from mlrec.reports.results import Result, scores_and_truth
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import MlrecError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.attend import compute_maps, meaning

@@ -10,8 +10,8 @@ from mlrec.reports.by_label import label_tables
 from mlrec.reports.figures import plots
 from mlrec.reports.render.html import Facts, Picture, page
 from mlrec.reports.settings import setting_text
-from mlrec.runs.ancestry import lineage_of
-from mlrec.runs.record import Run, RunRecord
+from mlrec.run_folders.ancestry import lineage_of
+from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.report.figures import figures
 from mlrec.workflows.report.galleries import galleries

@@ -23,10 +23,10 @@ from mlrec.reports.paper.tables import TABLES, belongs, paper_table
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import Result, over_seeds, result_of, scores_and_truth
 from mlrec.reports.runs_table import Intervals, runs_table
-from mlrec.runs import directory
-from mlrec.runs.evaluations import evaluations
-from mlrec.runs.record import Run, finished_runs
-from mlrec.runs.sweep_file import without_tuning
+from mlrec.run_folders import directory
+from mlrec.run_folders.evaluations import evaluations
+from mlrec.run_folders.record import Run, finished_runs
+from mlrec.run_folders.sweep_file import without_tuning
 from mlrec.utils.errors import PredictionsError, RunError, UsageError, printable
 
 

@@ -6,8 +6,8 @@ from pathlib import Path, PurePath
 
 from mlrec.config import PATHS, Config
 from mlrec.lineage import Lineage
-from mlrec.runs.ancestry import lineage_at, lineage_of, training_of
-from mlrec.runs.record import RunRecord
+from mlrec.run_folders.ancestry import lineage_at, lineage_of, training_of
+from mlrec.run_folders.record import RunRecord
 from mlrec.utils.errors import printable
 from mlrec.utils.files import sha256
 

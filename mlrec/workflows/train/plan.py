@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from mlrec import recipes
-from mlrec.config import PATHS, Config, Resolved, read_toml, resolve
+from mlrec.config import PATHS, Config
+from mlrec.config_layers import Resolved, read_toml, resolve
 from mlrec.datasets.analysis.statistics import NOT_LEARNED, label_gaps
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest

@@ -15,9 +15,9 @@ import msgspec
 
 from mlrec.config import PATHS, Config
 from mlrec.renamed import current_keys
-from mlrec.runs import directory
-from mlrec.runs.environment import environment
-from mlrec.runs.record import RunRecord, Status
+from mlrec.run_folders import directory
+from mlrec.run_folders.environment import environment
+from mlrec.run_folders.record import RunRecord, Status
 from mlrec.utils import processes
 from mlrec.utils.errors import ConfigError, UsageError, printable
 from mlrec.utils.files import read_text, write_text

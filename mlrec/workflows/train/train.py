@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec.runs import directory
-from mlrec.runs.record import Run
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import Run
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import check_name

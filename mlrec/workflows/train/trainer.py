@@ -17,9 +17,9 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
-from mlrec.runs import directory, log
-from mlrec.runs.environment import environment
-from mlrec.runs.record import Run, RunRecord, Status
+from mlrec.run_folders import directory, log
+from mlrec.run_folders.environment import environment
+from mlrec.run_folders.record import Run, RunRecord, Status
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.checkpoint_writer import CheckpointWriter

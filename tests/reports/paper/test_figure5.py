@@ -6,7 +6,7 @@ import numpy as np
 
 from mlrec.reports.paper.figure5 import series_of, series_table
 from mlrec.reports.results import over_seeds, result_of
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from tests.reports.builders import LABELS, SCORES, logits_of, write_run
 
 LOGITS = logits_of(SCORES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlrec import recipes
-from mlrec.config import resolve
+from mlrec.config_layers import resolve
 from mlrec.datasets.readers import wider
 from mlrec.reports.paper.published import DATASETS, paper_rows, paper_settings
 

@@ -9,7 +9,7 @@ import pytest
 from mlrec.reports.paper.figure1 import lambda_table
 from mlrec.reports.paper.table1 import Gain, LambdaSweep, MethodSweeps, sweeps_of, table_1
 from mlrec.reports.results import result_of
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import RunError
 from tests.reports.builders import write_run
 

@@ -16,7 +16,7 @@ from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import result_of
 from mlrec.reports.settings import recipe_values
-from mlrec.runs.record import Run, SplitRecord
+from mlrec.run_folders.record import Run, SplitRecord
 from mlrec.utils.errors import UsageError
 from tests.reports.builders import write_run
 

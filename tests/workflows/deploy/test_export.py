@@ -16,8 +16,8 @@ from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.models import onnx_file
 from mlrec.predictions import probabilities_of
-from mlrec.runs.record import Run
-from mlrec.runs.tuned import Tuned
+from mlrec.run_folders.record import Run
+from mlrec.run_folders.tuned import Tuned
 from mlrec.utils.errors import ModelError, RunError
 from mlrec.utils.files import sha256
 from mlrec.workflows.deploy.export import ExportResult, export

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import mlrec
 from mlrec.cli.app import app
-from mlrec.config import resolve
+from mlrec.config_layers import resolve
 from mlrec.datasets.readers import voc, wider
 from mlrec.utils.errors import ModelError, UsageError
 from mlrec.workflows.data.prepare import prepare

@@ -23,7 +23,7 @@ from mlrec.datasets.listing import Item
 from mlrec.metrics.scores import read_scores
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import DataError, MlrecError, UsageError, ValidationReport
 from mlrec.workflows.deploy.predict import ROW_FORMATS, Prediction, Scorer, csv_header, predict
 from mlrec.workflows.evaluate.evaluate import evaluate_run

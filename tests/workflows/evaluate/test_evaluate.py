@@ -17,7 +17,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.table1 import LambdaSweep
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
 from mlrec.utils.progress import Silent

@@ -15,7 +15,7 @@ from mlrec.cli.console import Terminal
 from mlrec.datasets.readers.shapes import draw_shapes
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.table1 import sweeps_of
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import DataError, ModelError, RunError, UsageError
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep

@@ -14,8 +14,8 @@ from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.thresholds import find_thresholds
 from mlrec.predictions import Predictions, probabilities_of
-from mlrec.runs.record import Run
-from mlrec.runs.tuned import Tuned, tuned_file
+from mlrec.run_folders.record import Run
+from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import RunError, UsageError
 from mlrec.utils.files import write_json
 from mlrec.utils.progress import Silent

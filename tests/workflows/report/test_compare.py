@@ -7,7 +7,7 @@ import pytest
 
 from mlrec.metrics.bootstrap import paired_differences
 from mlrec.metrics.evaluate import evaluate
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.utils.errors import PredictionsError
 from mlrec.workflows.report.compare import compare_runs
 from tests.reports.builders import LABELS, write_run

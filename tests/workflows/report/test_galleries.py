@@ -18,7 +18,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images.decode import decode
 from mlrec.models.checkpoint import load_model
 from mlrec.reports.render.html import PageGallery
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.training.transforms import normalize, tensors
 from mlrec.workflows.report import galleries as workflow
 from mlrec.workflows.report.galleries import galleries

@@ -8,7 +8,7 @@ from mlrec.lineage import Lineage
 from mlrec.reports.model_card import Card, model_card
 from mlrec.reports.render.formats import FORMATS
 from mlrec.reports.results import result_of
-from mlrec.runs.record import Run, RunRecord
+from mlrec.run_folders.record import Run, RunRecord
 from mlrec.sweeps.study_tables import SettingResult, TrialResult, study_table
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report

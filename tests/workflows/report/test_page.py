@@ -10,8 +10,8 @@ from PIL import Image
 
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.manifest import Manifest
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, SplitRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 from mlrec.workflows.report.figures import figures, write_figures
 from mlrec.workflows.report.page import report_page

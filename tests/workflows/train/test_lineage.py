@@ -15,8 +15,8 @@ from mlrec.lineage import Lineage
 from mlrec.models.checkpoint import read_metadata
 from mlrec.reports.results import result_of
 from mlrec.reports.runs_table import runs_table
-from mlrec.runs.evaluations import evaluations
-from mlrec.runs.record import Run, RunRecord
+from mlrec.run_folders.evaluations import evaluations
+from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.progress import SILENT, Progress, Silent
 from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 from mlrec.workflows.evaluate.evaluate import evaluate_run

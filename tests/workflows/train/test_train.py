@@ -26,8 +26,8 @@ from mlrec.metrics.evaluate import evaluate
 from mlrec.models.checkpoint import load_model, read_metadata
 from mlrec.models.classifier import create_model
 from mlrec.reports.results import result_of
-from mlrec.runs import directory, log
-from mlrec.runs.record import Run, RunRecord
+from mlrec.run_folders import directory, log
+from mlrec.run_folders.record import Run, RunRecord
 from mlrec.training import state
 from mlrec.training.prediction import predict
 from mlrec.training.throughput import seconds_per_image

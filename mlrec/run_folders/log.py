@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_bytes, write_text, writing
 

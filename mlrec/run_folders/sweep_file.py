@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mlrec.renamed import current_keys, current_names
-from mlrec.runs.record import Run
+from mlrec.run_folders.record import Run
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_own_json, write_json
 

@@ -13,7 +13,7 @@ from mlrec.lineage import Lineage
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.renamed import current_keys, current_names
-from mlrec.runs import directory
+from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_own_json, write_json
 

@@ -10,8 +10,8 @@ import safetensors
 
 from mlrec.config import PATHS
 from mlrec.lineage import Lineage, Training, lineage_from, unknown_lineage
-from mlrec.runs import directory
-from mlrec.runs.record import RunRecord, SplitRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 
 METADATA_KEY = "mlrec"  # of a model file; see `models.checkpoint`

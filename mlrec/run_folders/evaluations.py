@@ -9,9 +9,9 @@ import msgspec
 
 from mlrec.lineage import Lineage, unknown_lineage
 from mlrec.renamed import current_keys
-from mlrec.runs import directory
-from mlrec.runs.ancestry import lineage_at
-from mlrec.runs.record import Run, RunRecord, SplitRecord
+from mlrec.run_folders import directory
+from mlrec.run_folders.ancestry import lineage_at
+from mlrec.run_folders.record import Run, RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import MODEL_FILE, read_own_json
 
