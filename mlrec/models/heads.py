@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mlrec.models.csra import CSRA, SpatialAttention, FeatureLayout, at_least_float32, channel_dropout
+from mlrec.models.csra import CSRA, FeatureLayout, SpatialAttention, at_least_float32, channel_dropout
 from mlrec.models.gcn import GraphConvolution
 from mlrec.utils.errors import ModelError, nearest, printable
 
