@@ -238,7 +238,8 @@ def test_columns_named_like_metadata_are_left_out_with_a_warning_that_names_them
 
 
 @pytest.mark.parametrize(
-    "name", ["Patient ID", "patientId", "Image Index", "img_width", "Original-Height", "imageid", "isLabelled", "IS_DAY"]
+    "name",
+    ["Patient ID", "patientId", "Image Index", "img_width", "Original-Height", "imageid", "isLabelled", "IS_DAY"],
 )
 def test_metadata_is_known_in_any_case_and_with_any_separator(tmp_path: Path, name: str) -> None:
     reading, findings = read_text_of(tmp_path, f"filename,{name},bus,island,candid\n1.jpg,1,1,0,1\n2.jpg,0,0,1,1\n")
