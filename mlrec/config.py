@@ -98,14 +98,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Number of augmented copies in cached features (0: plain images only).", ge=0)
     ] = 0
 
-    loss: Annotated[Literal["bce", "asl", "focal"], _key("Loss", "Loss; the mean over labels and samples.")] = "bce"
+    loss: Annotated[
+        Literal["bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"],
+        _key("Loss", "Loss; the mean over labels and samples. hill, splc, ll-r, ll-ct, em: for missing labels."),
+    ] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
     gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: of both.", ge=0)] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05
+    large_loss_rate: Annotated[
+        float, _key("Loss", "ll-r, ll-ct: percent of unlabelled targets added per epoch.", ge=0, le=100)
+    ] = 0.2
+    logit_adjust: Annotated[
+        float, _key("Loss", "Factor τ of the prior log odds that training adds to the logits (0 disables it).", ge=0)
+    ] = 0.0
     pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
     batch_size: Annotated[int, _key("Optimizer", "Samples per step, over all processes.", ge=1)] = 16
+    sampler: Annotated[
+        Literal["shuffle", "class-aware"],
+        _key("Data", "Order of training samples; class-aware draws a label first, then one of its positives."),
+    ] = "shuffle"
     grad_accum_steps: Annotated[int, _key("Optimizer", "Gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
     lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
