@@ -47,7 +47,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     backbone: Annotated[str, _key("Model", "Any timm model with a spatial map.", pattern=r"^[A-Za-z0-9_.]+$")] = (
         "resnet101"
     )
-    head: Annotated[Literal["csra", "spatial", "average", "gcn"], _key("Model", "Pooling and classifier.")] = "csra"
+    head: Annotated[
+        Literal["csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"],
+        _key("Model", "Pooling and classifier."),
+    ] = "csra"
     heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
     lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
     temperatures: Annotated[
@@ -59,6 +62,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float, _key("Model", "Factor of the logits; H with one head is the control of Table 7.", gt=0)
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
+    decoder_dim: Annotated[
+        Count | None, _key("Model", "Width of the decoder [default: 768 for ml-decoder, 512 for q2l].")
+    ] = None
+    decoder_layers: Annotated[int, _key("Model", "Number of decoder layers of q2l.", ge=1)] = 2
+    query_groups: Annotated[int, _key("Model", "Number of queries of ml-decoder.", ge=1)] = 100
     pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling of the gcn head.")] = "max"
     word_vectors: Annotated[
         str | None, _key("Model", "File of label vectors for the gcn head [default: one-hot vectors].")

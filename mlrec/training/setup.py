@@ -67,6 +67,9 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         weights=source,
         labels=manifest.labels,
         pooling=config.pooling,
+        decoder_dim=config.decoder_dim,
+        decoder_layers=config.decoder_layers,
+        query_groups=config.query_groups,
         graph=label_graph(manifest.targets, manifest.labels, config.word_vectors) if config.head == "gcn" else None,
     )
     if source is not None:
