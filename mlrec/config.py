@@ -174,13 +174,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         bool, _key("System", "Recompute backbone activations in the backward pass: less memory, slower.")
     ] = False
     sync_bn: Annotated[bool, _key("System", "Synchronized BatchNorm over all processes.")] = False
-    tensorboard: Annotated[bool, _key("Output", "Write TensorBoard event files to the run folder.")] = False
+    trackers: Annotated[
+        list[str] | None, _key("Output", "Trackers of the run: tensorboard, wandb, mlflow, trackio [default: none].")
+    ] = None
+    tensorboard: Annotated[bool, _key("Output", "TensorBoard event files; short for --trackers tensorboard.")] = False
     deterministic: Annotated[
         bool, _key("System", "Deterministic CUDA kernels, slower; an operation without one is an error.")
     ] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+NAME_LISTS = ("trackers",)  # keys whose values are lists of names; other lists are of numbers
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
 PATHS = {  # keys that name files, and their values that do not
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
