@@ -79,6 +79,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     init_from: Annotated[
         str | None, _key("Model", "Run or model file whose backbone to start from, with a new head.")
     ] = None
+    init_head: Annotated[bool, _key("Model", "Start from the head of --init-from too, which has the same labels.")] = (
+        False
+    )
     freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features computed once.")] = False
 
     img_size: Annotated[int, _key("Augmentation", "Side of the square input in pixels.", ge=1, le=LARGEST_IMAGE)] = 448

@@ -16,6 +16,7 @@ def fit(
         Path, typer.Argument(help="Prepared dataset, or annotations as for mlrec prepare.", show_default=False)
     ],
     minutes: Annotated[float, typer.Option(help="Time for everything, in minutes.")] = 10.0,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, if they are elsewhere.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the folder [default: the dataset's, with -fit].")] = None,
     backbone: Annotated[
@@ -48,7 +49,7 @@ def fit(
         "seed": seed,
     }  # fmt: skip
     result = workflow.fit(
-        path, minutes=minutes, out=out, name=name, backbone=backbone, weights=weights,
+        path, images=images, minutes=minutes, out=out, name=name, backbone=backbone, weights=weights,
         flags={key: value for key, value in flags.items() if value is not None}, progress=console.Terminal(),
     )  # fmt: skip
     if json:

@@ -34,7 +34,7 @@ FINE_TUNED: Flags = {
     "opt": "adamw",
     "lr_schedule": "cosine",
     "warmup_epochs": 0.5,
-    "head_lr_mult": 10.0,
+    "head_lr_mult": 3.0,
     "batch_size": 32,
     "scale": [0.5, 1.0],
 }

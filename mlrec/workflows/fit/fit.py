@@ -15,6 +15,7 @@ import msgspec
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.evaluate import Metrics
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.run_folders import directory
@@ -119,6 +120,7 @@ class _Pace:
 def fit(
     path: Path | str,
     *,
+    images: Path | None = None,
     minutes: float = 10.0,
     out: Path | str = "runs",
     name: str | None = None,
@@ -132,6 +134,7 @@ def fit(
 
     Args:
         path: Prepared dataset, or annotations that `prepare` recognizes.
+        images: Folder of the images, if they are not where the annotations are; further options need `prepare`.
         minutes: Time for everything.
         out: Folder of runs; the fit gets a folder in it.
         name: Name of that folder [default: the dataset's, with -fit].
@@ -151,7 +154,9 @@ def fit(
     if name is not None:
         check_name(name)
     begun = time.monotonic()
-    dataset = prepared(Path(path)) or prepare(None, path, out=data_root, progress=progress)
+    dataset = prepared(Path(path))
+    if dataset is None:
+        dataset = prepare(None, path, out=data_root, options=ReadOptions(images=images), progress=progress)
     folder = Path(out) / (name or f"{dataset.info.name}-fit")
     return _Fit(dataset, folder, minutes, begun, dict(flags or {}), progress).run(backbone, weights)
 
@@ -234,8 +239,13 @@ class _Fit:
             tries.append((other, candidates.FINE_TUNED_LRS[0]))
         for number, (frozen, lr) in enumerate(tries, start=1):
             name = f"{frozen.pair}-tuned-lr{lr:g}"
-            share = 1.0 if number == len(tries) else FIRST_SHARE
-            flags = {**frozen.flags, **candidates.FINE_TUNED, "lr": lr}
+            share = FIRST_SHARE
+            least = LEAST_EPOCHS * self._seconds_per_image(frozen.flags) * TRAINING_COST * len(self._manifest("train"))
+            if number == len(tries) or (1 - share) * (self.left() - self._reserve()) < least:
+                share = 1.0  # what this one leaves would be of no use
+            # Linear probing, then fine-tuning (Kumar et al., ICLR 2022): a trained head does not distort the features.
+            start = {"init_from": str(self.folder / CANDIDATES / frozen.name), "init_head": True}
+            flags = {**frozen.flags, **candidates.FINE_TUNED, **start, "lr": lr}
             if self._is_known(name):
                 continue
             if not self._fine_tuned(name, frozen.pair, flags, share * (self.left() - self._reserve())):
@@ -277,7 +287,7 @@ class _Fit:
             (self.folder / CANDIDATES / one.name / MODEL_FILE).unlink(missing_ok=True)
         data, test = self.splits.dataset.path, self.splits.test
         machine = RuntimeOptions(workers=self.flags.get("workers"), device=str(self.flags.get("device", "auto")))
-        tune(target, split=self.splits.val, data=data, machine=machine, progress=quiet)
+        tune(target, split=self.splits.val, data=data, machine=machine)
         evaluation = evaluate_run(target, data=data, split=test, machine=machine, progress=quiet)
         scores = evaluation.path / directory.PREDICTIONS
         label_errors(data, predictions=scores, split_name=test, out=self.folder / ERRORS, progress=quiet)
