@@ -59,7 +59,10 @@ class Meter:
     @classmethod
     def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
         """Create the meter of a run. Operations are counted only if the peak is known and the backbone is trained."""
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        gpu = ""
+        if device.type == "cuda":
+            gpu = torch.cuda.get_device_name(device)
+            torch.cuda.reset_peak_memory_stats(device)  # earlier runs of this process, as in a sweep, do not count
         peak = peak_flops(gpu, precision)
         if peak is None or frozen:
             return cls(device, None, None)
@@ -101,7 +104,12 @@ def training_flops(model: Classifier) -> int | None:
     """
     size = model.preprocessing.size
     try:
-        empty = copy.deepcopy(model).to("meta").train()
+        # Tensors are replaced before the copy, which would otherwise need the memory of a second model on the GPU.
+        tensors = [*model.parameters(), *model.buffers()]
+        on_meta = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+        for parameter in model.parameters():
+            on_meta[id(parameter)] = nn.Parameter(on_meta[id(parameter)], requires_grad=parameter.requires_grad)
+        empty = copy.deepcopy(model, on_meta).train()
         if hasattr(empty.backbone.timm_model, "set_grad_checkpointing"):
             empty.backbone.timm_model.set_grad_checkpointing(False)  # repeated operations count once
         images = torch.empty(2, 3, size, size, device="meta")

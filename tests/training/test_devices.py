@@ -17,6 +17,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names = ["first", "second"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(names))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", list)
     for name in LAUNCH:
         monkeypatch.delenv(name, raising=False)
     return names

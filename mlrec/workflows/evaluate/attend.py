@@ -132,10 +132,8 @@ def compute_maps(
         head = _head_of(temperature, metadata.architecture)
     loaded = load_model(model)
     opened = open_on(loaded, machine.device, machine.precision)
-    batches = load_stream(
-        items, loaded.preprocessing, batch_size=machine.batch_size_for(metadata.config), threads=machine.workers,
-        decode=metadata.decode,
-    )  # fmt: skip
+    size = machine.batch_size_for(metadata.config, opened.device)
+    batches = load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=metadata.decode)
     results = []
     with progress.task("computing heat maps") as step:
         for batch in batches:
