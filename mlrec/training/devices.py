@@ -89,10 +89,12 @@ def _check_kernels(device: torch.device) -> None:
     """
     built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
     versions = [(match[1], int(match[2]), int(match[3])) for match in built if match is not None]
+    if not versions:  # ROCm
+        return
     major, minor = torch.cuda.get_device_capability(device)
     runs = [kind == "sm" and first == major and second <= minor for kind, first, second in versions]
     compiles = [kind == "compute" and (first, second) <= (major, minor) for kind, first, second in versions]
-    if versions and not any(runs + compiles):
+    if not any(runs + compiles):
         raise UsageError(
             f"{printable(torch.cuda.get_device_name(device))} has compute capability {major}.{minor}; this torch "
             f"({torch.__version__}) has kernels for {', '.join(f'{x}.{y}' for _, x, y in versions)}; install a torch "

@@ -57,9 +57,12 @@ def test_a_line_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 12345)
+    resets: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", resets.append)
     model = create_model("test_resnet", 3, img_size=32)
     meter = Meter.of(model, device, "bf16", frozen=False)
     assert meter.flops == training_flops(model)
+    assert resets == [device], "peak memory of an earlier run in this process counts"
     assert meter.flops is not None
     rate = 0.4 * 2 * 989e12 / meter.flops
     expected = {"images_per_second": round(rate, 2), "data_seconds": 0.25, "mfu": 0.4, "peak_memory": 12345}
