@@ -283,6 +283,8 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
             "patience",
             "patience needs select_split: a held-out split; otherwise the scored one would select the epoch",
         )
+    if config.init_head and config.init_from is None:
+        yield "init_head", "init_head needs init_from: the run or model file whose head to start from"
     if config.feature_copies and not config.freeze_backbone:
         yield (
             "feature_copies",

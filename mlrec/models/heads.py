@@ -2,7 +2,8 @@
 
 A head has `forward`; `location_scores`, the scores of its classifier at each location, whose mean is the logit of
 average pooling (Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which
-is their sum; and `OPTIONS`, the names of its constructor's options.
+is their sum; and `OPTIONS`, the names of its constructor's options. A head whose logit is not a sum over locations has
+`label_attention` instead, see `query_heads`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mlrec.models.csra import CSRA, FeatureLayout, SpatialAttention, at_least_float32, channel_dropout
 from mlrec.models.gcn import GraphConvolution
+from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
 from mlrec.utils.errors import ModelError, nearest, printable
 
 
@@ -59,13 +61,16 @@ class AveragePooling(nn.Module):
         return scores / scores.shape[-1]
 
 
-Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution
+Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution | AttentionPooling | MLDecoder | Query2Label
 
 HEADS: dict[str, type[Head]] = {
     "csra": CSRA,
     "spatial": SpatialAttention,
     "average": AveragePooling,
     "gcn": GraphConvolution,
+    "attention-pool": AttentionPooling,
+    "ml-decoder": MLDecoder,
+    "q2l": Query2Label,
 }
 
 
