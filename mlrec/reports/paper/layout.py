@@ -92,7 +92,7 @@ def table1_layout(table: Table) -> Table:
         marks = {keys.index(table.columns[k].key) + 1: mark for k, mark in row.marks.items()}
         best = {k + 1 for k, key in enumerate(keys) if key in _best_scores(row, old)}
         rows.append(replace(row, cells=(shown, *cells), group=group, marks=marks, best=frozenset(best)))
-    return replace(table, columns=columns, rows=tuple(rows))
+    return replace(table, columns=columns, rows=tuple(rows), best_of="row")
 
 
 def _block(row: Row, source: str, *, comparable: bool) -> str:
@@ -112,7 +112,7 @@ def _best_scores(row: Row, position: Mapping[str, int]) -> list[str]:
 
 def _line(number: int, row: PaperRow) -> Line:
     """Return a row of the paper, or an own one, as it is in the paper's form."""
-    block = row.block
+    block = row.block[:1].upper() + row.block[1:]
     if row.source != "paper":
         block = BLOCKS[row.source] + row.apart
     cells: dict[str, Cell] = {"method": _model(row), "lam": None}
@@ -187,7 +187,8 @@ def _joined(lines: Iterable[Line]) -> list[Line]:
                 break
         else:
             joined.append(line)
-    return joined
+    blocks = list(dict.fromkeys(line.block for line in joined))
+    return sorted(joined, key=lambda line: blocks.index(line.block))
 
 
 def _columns(number: int, lines: Sequence[Line]) -> tuple[Column, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlrec.reports.render.table import Column, Row, Table, one_line
 
@@ -23,14 +24,20 @@ _PACKAGES = (
     (r"\toprule", r"\usepackage{booktabs}"),
     (r"\arraybackslash", r"\usepackage{array}"),
     (r"\checkmark", r"\usepackage{amssymb}"),
+    (r"\begin{sidewaystable", r"\usepackage{rotating}"),
     (r"\begin{axis}", r"\usepackage{pgfplots}\pgfplotsset{compat=1.17}"),
 )
-ONE_COLUMN, TWO_COLUMNS = 237.0, 496.0  # widths in pt of a column and of both, in the usual two-column style
-ONE_COLUMN_PAGE = 345.0  # width in pt of the text of class article
-# Font sizes that are tried, with pt per character of a table in Computer Modern. \tiny is the last resort.
-_SIZES = ((r"\small", 4.7), (r"\footnotesize", 4.3), (r"\scriptsize", 3.9), (r"\tiny", 3.1))
+# Environments with their width in pt, narrowest first, and whether they are large enough for the smallest font.
+# In the usual two-column style, a column has 237 pt and the page 496 pt; class article has one column of 345 pt.
+_ROOM = {
+    1: (("table", 345.0, False), ("sidewaystable", 598.0, True)),
+    2: (("table", 237.0, False), ("table*", 496.0, False), ("sidewaystable*", 640.0, True)),
+}
+# Font sizes with pt per character of a table in Computer Modern.
+_SIZES = ((r"\small", 4.9), (r"\footnotesize", 4.5), (r"\scriptsize", 4.1))
+_SMALLEST = (r"\tiny", 3.4)
 _GAP = 3.0  # pt on each side of a column
-_LONGEST = 32  # characters of a cell; longer text is wrapped
+_LONGEST = 40  # characters of a cell; longer text is wrapped
 
 
 def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = False) -> str:
@@ -42,7 +49,8 @@ def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = 
     Args:
         tables: Tables.
         columns: Number of columns of the document, 1 or 2. In a document with two columns (default), a table that is
-            wider than a column spans both (`table*`).
+            wider than a column spans both (`table*`). A table that is wider than the page has its texts, such as
+            settings, in footnotes, and is turned if it is still wider.
         notes: Print the footnotes below the tables.
     """
     body = "\n\n".join(_environment(table, columns or 2, notes) for table in tables)
@@ -65,7 +73,9 @@ def document(body: str, bibliography: str = "") -> str:
         r"\setcounter{topnumber}{9}\setcounter{dbltopnumber}{9}\setcounter{totalnumber}{9}",
         r"\renewcommand{\topfraction}{0.98}\renewcommand{\dbltopfraction}{0.98}",
         r"\renewcommand{\floatpagefraction}{0.8}\renewcommand{\dblfloatpagefraction}{0.8}",
-        r"\makeatletter\setlength{\@fptop}{0pt}\setlength{\@dblfptop}{0pt}\makeatother",
+        r"\makeatletter\setlength{\@fptop}{0pt}\setlength{\@fpsep}{16pt}\setlength{\@fpbot}{0pt plus 1fil}",
+        r"\setlength{\@dblfptop}{0pt}\setlength{\@dblfpsep}{16pt}\setlength{\@dblfpbot}{0pt plus 1fil}\makeatother",
+        r"\setlength{\belowcaptionskip}{4pt}",
         r"\begin{document}",
         body,
     ]
@@ -91,6 +101,9 @@ def escape(text: str) -> str:
 
 def _environment(table: Table, document_columns: int, notes: bool) -> str:
     name, size = _fitted(table, document_columns)
+    if name.startswith("sideways"):
+        table = _without_texts(table)
+        name, size = _fitted(table, document_columns)
     lines = [
         rf"\begin{{{name}}}[t]",
         r"\centering",
@@ -107,7 +120,7 @@ def _environment(table: Table, document_columns: int, notes: bool) -> str:
     lines += [r"\bottomrule", r"\end{tabular}"]
     for note in table.footnotes:
         if notes:
-            lines.append(rf"\par\smallskip{{\footnotesize {escape(note)}\par}}")
+            lines.append(rf"\par\smallskip{{\footnotesize\raggedright {escape(note)}\par}}")
         else:
             lines.append(f"% {one_line(note)}")
     return "\n".join([*lines, rf"\end{{{name}}}"])
@@ -125,17 +138,26 @@ def slug(title: str) -> str:
 
 def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
     """Return the environment and the largest font size with which a table fits into the page."""
-    if document_columns == 1:
-        room = [("table", ONE_COLUMN_PAGE, _SIZES)]
-    else:
-        room = [("table", ONE_COLUMN, _SIZES[:2]), ("table*", TWO_COLUMNS, _SIZES)]
     characters = sum(_widths(table))
     gaps = 2 * _GAP * len(table.columns)
-    for name, width, sizes in room:
+    for name, width, is_last in _ROOM[document_columns]:
+        sizes = (*_SIZES, _SMALLEST) if is_last else _SIZES
         for size, per_character in sizes:
             if characters * per_character + gaps <= width:
                 return name, size
-    return room[-1][0], _SIZES[-1][0]
+    return name, _SMALLEST[0]
+
+
+def _without_texts(table: Table) -> Table:
+    """Move the texts of each row, such as its settings and its run, from columns to footnotes."""
+    moved = [k for k, column in enumerate(table.columns) if k and column.kind == "text" and not column.identity]
+    notes = []
+    for number, row in enumerate(table.rows, start=1):
+        texts = [f"{table.columns[k].title}: {row.cells[k]}" for k in moved if row.cells[k] is not None]
+        if texts:
+            notes.append(f"row {number}, {row.cells[0]}: {'; '.join(texts)}")
+    kept = [k for k in range(len(table.columns)) if k not in moved]
+    return replace(table.only(kept), footnotes=(*table.footnotes, *notes))
 
 
 def _widths(table: Table) -> list[int]:
@@ -163,7 +185,7 @@ def _group_heading(table: Table, title: str) -> list[str]:
     """Return the heading of a group over all columns, in several lines if it is wider than the table."""
     if not title:
         return []
-    room = sum(_widths(table)) + 2 * len(table.columns)
+    room = max(20, sum(_widths(table)) + len(table.columns) - 4)
     lines = textwrap.wrap(one_line(title), room) or [""]
     return [rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escape(line)}}}}} \\" for line in lines]
 

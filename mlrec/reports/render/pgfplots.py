@@ -20,14 +20,14 @@ def lambda_figure(panels: Sequence[CurvePanel]) -> str:
     Args:
         panels: Panels, see `figure5_panels`.
     """
-    name, width = "figure", 0.5
+    name, width = "figure", 0.49
     if len(panels) > 2:  # two share a column of the page, more share its width
         name, width = "figure*", 0.32
     caption = CAPTION
     if any(panel.peak is not None for panel in panels):
         caption += f" {PEAKS}"
     plots = [_plot(panel, width) for panel in panels]
-    lines = [rf"\begin{{{name}}}[t]", r"\centering", "%\n".join(plots)]
+    lines = [rf"\begin{{{name}}}[t]", r"\centering", "\n".join(plots)]
     lines += [rf"\caption{{{escape(caption)}}}", r"\label{fig:lambda}", rf"\end{{{name}}}"]
     return "\n".join(lines)
 

@@ -146,6 +146,7 @@ class Table:
         rows: Rows; those of a group are neighbours.
         footnotes: Footnotes.
         caption: Caption in LaTeX, which numbers tables itself; by default the title.
+        best_of: What the best cells are the best of.
         label: Name of the table for references in LaTeX; by default made from the title.
 
     Raises:
@@ -156,6 +157,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
+    best_of: str = "block"
     caption: str = ""
     label: str = ""
 
