@@ -73,7 +73,7 @@ def report(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="95 % bootstrap intervals of mAP, CF1 and OF1.")
     ] = False,
-    plots: Annotated[Path | None, typer.Option(help="Folder for all figures of these runs, as PNG and SVG.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for all figures of these runs, as PNG, SVG and PDF.")] = None,
     conventions: Annotated[
         str | None, typer.Option(help="Scoring conventions in which stored predictions are scored.", metavar="NAME")
     ] = None,

@@ -54,4 +54,4 @@ def score(
     if json:
         console.result_json(metrics.to_dict())
         return
-    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3), full=full)
+    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3, all_labels=full), full=full)

@@ -88,11 +88,15 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         reasons.append("larger input")
     if row.resolution not in (None, resolution):
         reasons.append(f"{row.resolution} px")
+    extra = []
+    if row.extra_data:
+        extra.append(f"extra data {row.extra_data}")
+    reasons += extra
     if row.convention and dataset != "voc2012":  # all rows on VOC2012 have the AP of its server
         reasons.append(f"other conventions: {row.convention}")
-    apart = "" if source == "paper" else _apart(reasons)
-    if row.extra_data:
-        reasons.append(f"extra data {row.extra_data}")
+    apart = ""
+    if source == "given":
+        apart = _apart(reasons, extra)
     heads = None
     if row.head in ("csra", "spatial") or source == "given":
         heads = row.heads
@@ -143,11 +147,13 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
             settings = f"recipe {recipe}"
         if result.resolution not in (None, resolution):
             reasons.append(f"{result.resolution} px")
+        extra = []
+        if result.extra:
+            extra.append(f"extra data {result.extra}")
+        reasons += extra
         if differences:
             reasons.append("other settings than the paper's")
-        apart = _apart(reasons)
-        if result.extra:
-            reasons.append(f"extra data {result.extra}")
+        apart = _apart(reasons, extra)
         group = _group(dataset, resolution, _block(dataset, result), reasons)
         if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2]:
             notes.append(STAND_IN)
@@ -224,10 +230,12 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
     return reasons
 
 
-def _apart(reasons: Sequence[str]) -> str:
-    if not reasons:
+def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
+    """Return the end of a heading: the reasons without extra data, which have a column in the paper's tables."""
+    others = [reason for reason in reasons if reason not in extra]
+    if not others:
         return ""
-    return f", not comparable: {', '.join(reasons)}"
+    return f", not comparable: {', '.join(others)}"
 
 
 def _block(dataset: str, result: Result) -> str:

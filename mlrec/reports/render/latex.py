@@ -150,7 +150,8 @@ def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
 
 def _without_texts(table: Table) -> Table:
     """Move the texts of each row, such as its settings and its run, from columns to footnotes."""
-    moved = [k for k, column in enumerate(table.columns) if k and column.kind == "text" and not column.identity]
+    stay = {column.key for column in table.columns if column.identity or column.kind != "text"} | {"source"}
+    moved = [k for k, column in enumerate(table.columns) if k and column.key not in stay]
     notes = []
     for number, row in enumerate(table.rows, start=1):
         texts = [f"{table.columns[k].title}: {row.cells[k]}" for k in moved if row.cells[k] is not None]
