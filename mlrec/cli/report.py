@@ -22,7 +22,9 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders, or folders of them [default: all finished runs].", metavar="RUNS..."),
 ]
-Format = Annotated[str | None, typer.Option("--format", help="table, md, latex, pdf, csv, json or html.", metavar="FORMAT")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="table, md, latex, pdf, csv, json or html.", metavar="FORMAT")
+]
 File = Annotated[Path | None, typer.Option("--out", help="File to write; its ending names the format.")]
 DocumentColumns = Annotated[
     int | None,
@@ -73,7 +75,9 @@ def report(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="95 % bootstrap intervals of mAP, CF1 and OF1.")
     ] = False,
-    plots: Annotated[Path | None, typer.Option(help="Folder for all figures of these runs, as PNG, SVG and PDF.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for all figures of these runs, as PNG, SVG and PDF.")
+    ] = None,
     conventions: Annotated[
         str | None, typer.Option(help="Scoring conventions in which stored predictions are scored.", metavar="NAME")
     ] = None,

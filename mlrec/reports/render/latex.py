@@ -77,6 +77,7 @@ def document(body: str, bibliography: str = "") -> str:
         r"\setlength{\@dblfptop}{0pt}\setlength{\@dblfpsep}{16pt}\setlength{\@dblfpbot}{0pt plus 1fil}\makeatother",
         r"\setlength{\belowcaptionskip}{4pt}",
         r"\begin{document}",
+        r"\suppressfloats",  # otherwise a narrow figure comes before wide tables, which cannot be on the first page
         body,
     ]
     if bibliography:

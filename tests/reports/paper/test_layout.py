@@ -73,7 +73,9 @@ def test_the_rows_of_tables_2_to_5_are_those_of_the_paper(number: int, extra_col
         else:
             expected[name] = [number_text(row[key]) for key in keys]
     assert by_name == expected
-    assert headings[1:] == (["no extra data", "extra data"] if extra_column else [key.removesuffix("_3") for key in keys])
+    assert headings[1:] == (
+        ["no extra data", "extra data"] if extra_column else [key.removesuffix("_3") for key in keys]
+    )
 
 
 def test_table_1_has_the_baseline_best_and_fixed_lambda_of_each_model() -> None:
@@ -136,7 +138,9 @@ def test_each_row_of_the_paper_cites_a_system_of_the_bibliography(number: int) -
     assert set(re.findall(r"^@\w+\{(\w+),", entries, re.MULTILINE)) == cited
     for row in printed(number):
         if "CSRA" in row["method"]:
-            assert any(name_of(row["method"]).partition(",")[0].split()[0] in line and "zhu2021csra" in line for line in rows)
+            assert any(
+                name_of(row["method"]).partition(",")[0].split()[0] in line and "zhu2021csra" in line for line in rows
+            )
 
 
 def test_the_bibliography_is_complete_and_each_entry_has_its_facts() -> None:
@@ -156,7 +160,9 @@ def test_the_bibliography_is_complete_and_each_entry_has_its_facts() -> None:
 
 
 def own_run(tmp_path: Path, name: str, **config: object) -> Result:
-    return result_of(Run.load(write_run(tmp_path, name, config=config, kind="csv", dataset="my_data")), conventions="csra")
+    return result_of(
+        Run.load(write_run(tmp_path, name, config=config, kind="csv", dataset="my_data")), conventions="csra"
+    )
 
 
 def test_own_runs_are_in_a_block_of_their_own_without_citation(tmp_path: Path) -> None:

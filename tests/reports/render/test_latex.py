@@ -135,7 +135,9 @@ needs_pdflatex = pytest.mark.skipif(
 
 
 @needs_pdflatex
-def test_all_tables_compile_and_no_table_is_wider_than_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_tables_compile_and_no_table_is_wider_than_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logs = []
     run = latex_files.subprocess.run
 
