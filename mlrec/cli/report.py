@@ -215,30 +215,27 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
 
 
 def _emit_latex(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel]) -> None:
-    from mlrec.reports.render.latex import latex, packages
+    from mlrec.reports.render.latex import latex
     from mlrec.reports.render.pgfplots import lambda_figure
     from mlrec.workflows.report.latex_files import write_latex, write_pdf
 
-    parts = []
+    text = figure = ""
     if tables:
-        parts.append(latex(tables, columns=output.columns, notes=output.notes))
+        text = latex(tables, columns=output.columns, notes=output.notes)
     if panels:
         figure = lambda_figure(panels)
-        parts.append(f"% {' '.join(packages(figure))}\n{figure}\n")
-    body = "\n".join(parts)
     if output.out is None:
         if output.name == "pdf":
             raise UsageError("--format pdf: name the file with --out FILE.pdf")
-        console.result(body)
+        console.result("\n".join(filter(None, [text, figure])))
     elif output.name == "pdf":
-        write_pdf(body, output.out)
+        write_pdf(text, figure, output.out)
         _wrote(output.out, output.name)
     else:
-        whole = bool(tables and panels)
-        tex, *bib = write_latex(body, output.out, whole=whole)
-        _wrote(tex, "LaTeX, a whole document" if whole else "LaTeX")
+        tex, *bib = write_latex(text, figure, output.out)
+        _wrote(tex, "latex" if not (text and figure) else "latex, a whole document")
         for path in bib:
-            _wrote(path, "BibTeX, the systems that it cites")
+            _wrote(path, "bibtex, the systems that it cites")
 
 
 def _only_one(views: Mapping[str, bool]) -> str:

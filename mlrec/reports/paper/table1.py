@@ -30,8 +30,8 @@ ON_SCORED = "†"
 ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself, so it is never below λ = 0; trust the fixed λ"
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 CAPTION = (
-    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models if λ times the maximum over locations is added "
-    "to the mean, without training. The best λ was chosen on the scored split."
+    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models if λ times the maximum over locations is "
+    "added to the mean, without training. The best λ was chosen on the scored split."
 )
 LABEL = "lambda"
 NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")

@@ -57,17 +57,18 @@ def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = 
     return f"% {' '.join(packages(body))}\n{body}\n"
 
 
-def document(body: str, bibliography: str = "") -> str:
+def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
     """Return a LaTeX document with two columns that can be compiled.
 
     Args:
-        body: Tables and figures, as from `latex`.
+        tables: Tables, as from `latex`.
+        figure: Figure that follows them.
         bibliography: Name of the `.bib` file without ending; "" for none.
     """
     lines = [
         r"\documentclass[10pt,twocolumn]{article}",
         r"\usepackage[letterpaper,textwidth=6.875in,textheight=8.875in,columnsep=0.3125in]{geometry}",
-        *packages(body),
+        *packages(tables + figure),
         r"\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}",
         # as many tables on a page as there is room for
         r"\setcounter{topnumber}{9}\setcounter{dbltopnumber}{9}\setcounter{totalnumber}{9}",
@@ -77,11 +78,12 @@ def document(body: str, bibliography: str = "") -> str:
         r"\setlength{\@dblfptop}{0pt}\setlength{\@dblfpsep}{16pt}\setlength{\@dblfpbot}{0pt plus 1fil}\makeatother",
         r"\setlength{\belowcaptionskip}{4pt}",
         r"\begin{document}",
-        r"\suppressfloats",  # otherwise a narrow figure comes before wide tables, which cannot be on the first page
-        body,
+        tables,
+        r"\clearpage",  # otherwise a narrow figure comes before the wide tables
+        figure,
     ]
     if bibliography:
-        lines += [r"\clearpage", r"\bibliographystyle{plain}", rf"\bibliography{{{bibliography}}}"]
+        lines += [r"\bibliographystyle{plain}", rf"\bibliography{{{bibliography}}}"]
     return "\n".join([*lines, r"\end{document}"]) + "\n"
 
 

@@ -5,31 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlrec.reports.paper.figure5 import CurvePanel, Series
-from mlrec.reports.render.latex import escape
+from mlrec.reports.render.latex import escape, packages
 
 CAPTION = "mAP (%) against λ, one training per value."
 PEAKS = "Dashed: peak of the paper, which prints no values."
 _STYLES = (
-    "blue, mark=*", "orange, mark=square*", "teal, mark=triangle*", "violet, mark=diamond*", "red, mark=o", "black, mark=x"
-)  # fmt: skip
+    "blue, mark=*",
+    "orange, mark=square*",
+    "teal, mark=triangle*",
+    "violet, mark=diamond*",
+    "red, mark=o",
+    "black, mark=x",
+)
 
 
 def lambda_figure(panels: Sequence[CurvePanel]) -> str:
-    r"""Return a `figure` environment with one plot for each panel.
+    r"""Return a `figure` environment with one plot for each panel, after a comment with the required packages.
 
     Args:
         panels: Panels, see `figure5_panels`.
     """
-    name, width = "figure", 0.49
+    name, width, separator = "figure", 0.56, "%\n"
     if len(panels) > 2:  # two share a column of the page, more share its width
-        name, width = "figure*", 0.32
+        name, width, separator = "figure*", 0.32, "\n"
     caption = CAPTION
     if any(panel.peak is not None for panel in panels):
         caption += f" {PEAKS}"
     plots = [_plot(panel, width) for panel in panels]
-    lines = [rf"\begin{{{name}}}[t]", r"\centering", "\n".join(plots)]
+    lines = [rf"\begin{{{name}}}[t]", r"\centering", separator.join(plots)]
     lines += [rf"\caption{{{escape(caption)}}}", r"\label{fig:lambda}", rf"\end{{{name}}}"]
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return f"% {' '.join(packages(text))}\n{text}\n"
 
 
 def _plot(panel: CurvePanel, width: float) -> str:
@@ -37,7 +43,8 @@ def _plot(panel: CurvePanel, width: float) -> str:
         rf"width={width:g}\linewidth, height=3.8cm",
         r"legend cell align=left",
         rf"title={{{escape(panel.title)}}}, xlabel={{$\lambda$}}, ylabel={{mAP, \%}}",
-        r"title style={font=\scriptsize, align=center, text width=4cm}, label style={font=\scriptsize}, tick label style={font=\scriptsize}",
+        r"title style={font=\scriptsize, align=center, text width=3.6cm}",
+        r"label style={font=\scriptsize}, tick label style={font=\scriptsize}",
         r"legend style={font=\tiny, draw=none, fill=none, at={(0.5,-0.45)}, anchor=north}, legend columns=1",
     ]
     if not panel.series:  # an axis needs a range

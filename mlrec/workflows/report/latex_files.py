@@ -17,13 +17,15 @@ SECONDS = 300  # for one run of pdflatex; the first one may make fonts
 INSTALL = "apt-get install texlive-latex-extra texlive-pictures lmodern"
 
 
-def write_latex(body: str, out: Path, *, whole: bool = False) -> list[Path]:
-    """Write tables and figures as a `.tex` file, and what they cite as a `.bib` file next to it.
+def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
+    """Write tables and a figure as a `.tex` file, and what they cite as a `.bib` file next to it.
+
+    Tables with a figure are a document that can be compiled, one of the two is to paste.
 
     Args:
-        body: Tables and figures, as from `latex`.
+        tables: Tables, as from `latex`; "" for none.
+        figure: Figure; "" for none.
         out: File to write.
-        whole: Write a document that can be compiled, instead of tables to paste.
 
     Returns:
         Files that were written.
@@ -31,24 +33,26 @@ def write_latex(body: str, out: Path, *, whole: bool = False) -> list[Path]:
     Raises:
         UsageError: The `.bib` file exists and was not written by this function.
     """
-    entries = bibliography(body)
+    entries = bibliography(tables)
     bib = out.with_suffix(".bib")
     if entries and bib.exists() and not bib.read_text("utf-8", "replace").startswith(BIB_HEADER):
         raise UsageError(f"{printable(bib)} exists and is not of mlrec: choose another name for {printable(out)}")
-    if whole:
-        body = document(body, out.stem if entries else "")
-    write_text(out, body)
+    text = tables + figure
+    if tables and figure:
+        text = document(tables, figure, bibliography=out.stem)
+    write_text(out, text)
     if not entries:
         return [out]
     write_text(bib, entries)
     return [out, bib]
 
 
-def write_pdf(body: str, out: Path) -> None:
-    """Compile tables and figures with pdflatex, in a temporary folder.
+def write_pdf(tables: str, figure: str, out: Path) -> None:
+    """Compile tables and a figure with pdflatex, in a temporary folder.
 
     Args:
-        body: Tables and figures, as from `latex`.
+        tables: Tables, as from `latex`; "" for none.
+        figure: Figure; "" for none.
         out: PDF to write.
 
     Raises:
@@ -58,10 +62,13 @@ def write_pdf(body: str, out: Path) -> None:
     compiler, bibtex = shutil.which("pdflatex"), shutil.which("bibtex")
     if compiler is None:
         raise UsageError(f"{printable(out)}: no pdflatex on PATH; install it ({INSTALL}), or write a .tex file instead")
-    entries = bibliography(body)
+    entries = bibliography(tables)
+    cited = ""
+    if entries:
+        cited = "tables"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_text(folder / "tables.tex", document(body, "tables" if entries else ""))
+        write_text(folder / "tables.tex", document(tables, figure, bibliography=cited))
         write_text(folder / "tables.bib", entries)
         compile_once = [compiler, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
         _run(compile_once, folder, out)
@@ -74,15 +81,19 @@ def write_pdf(body: str, out: Path) -> None:
 
 def _run(command: list[str], folder: Path, out: Path) -> None:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+        done = subprocess.run(  # noqa: S603 - names in the text are escaped, and the command has no other input
+            command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise RunError(f"{printable(out)}: {Path(command[0]).name} did not end within {SECONDS} s") from error
     if done.returncode == 0:
         return
     log = done.stdout.decode("utf-8", "replace")
     reason = re.search(r"^! (.*)$", log, re.MULTILINE)
-    text = reason.group(1) if reason else log.strip()[-200:]
+    text = log.strip()[-200:]
+    if reason:
+        text = reason.group(1)
     raise RunError(
-        f"{printable(out)}: {Path(command[0]).name} failed: {printable(text)}; write a .tex file instead and compile it "
-        "with lualatex if names have letters that pdflatex lacks"
+        f"{printable(out)}: {Path(command[0]).name} failed: {printable(text)}; write a .tex file instead and compile "
+        "it with lualatex if names have letters that pdflatex lacks"
     )

@@ -168,9 +168,7 @@ def _check_layout(table: int | None, layout: str | None, intervals: bool) -> Non
     if layout is not None and table is None:
         raise UsageError("--layout goes with --table: the other tables have one layout")
     if layout == "paper" and intervals:
-        raise UsageError(
-            "--intervals does not go with --layout paper, which has no columns for them; use --layout full"
-        )
+        raise UsageError("--intervals excludes --layout paper, which has no columns for them; use --layout full")
 
 
 def _check_options(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:

@@ -52,7 +52,7 @@ def test_environments_braces_and_cells_are_balanced(table: Table, notes: bool) -
 def test_labels_of_the_papers_tables_are_distinct() -> None:
     labels = re.findall(r"\\label\{(.*?)\}", latex(PAPER) + lambda_figure(figure5_panels([])))
     assert len(labels) == len(set(labels)) == 9
-    assert labels == re.findall(r"\\label\{(.*?)\}", latex(FULL)) + ["fig:lambda"]
+    assert labels == [*re.findall(r"\\label\{(.*?)\}", latex(FULL)), "fig:lambda"]
 
 
 def test_footnotes_are_comments_unless_asked_for() -> None:
@@ -110,21 +110,21 @@ def test_curves_on_other_data_have_a_panel_of_their_own() -> None:
 
 def test_the_bib_file_of_another_program_is_not_replaced(tmp_path: Path) -> None:
     body = latex([paper_layout(7, [])])
-    tex, bib = write_latex(body, tmp_path / "t.tex")
+    tex, bib = write_latex(body, "", tmp_path / "t.tex")
     assert (tex.name, bib.name) == ("t.tex", "t.bib")
-    assert write_latex(body, tex) == [tex, bib], "its own file is"
+    assert write_latex(body, "", tex) == [tex, bib], "its own file is"
     bib.write_text("@misc{mine}", encoding="utf-8")
     tex.unlink()
     with pytest.raises(UsageError, match=r"t\.bib exists and is not of mlrec"):
-        write_latex(body, tex)
+        write_latex(body, "", tex)
     assert not tex.exists()
-    assert write_latex(latex([hostile("x")]), tmp_path / "u.tex") == [tmp_path / "u.tex"]
+    assert write_latex(latex([hostile("x")]), "", tmp_path / "u.tex") == [tmp_path / "u.tex"]
 
 
 def test_without_pdflatex_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latex_files.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match=r"no pdflatex on PATH; install it .*, or write a \.tex file") as error:
-        write_pdf(latex([paper_layout(7, [])]), tmp_path / "t.pdf")
+        write_pdf(latex([paper_layout(7, [])]), "", tmp_path / "t.pdf")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -135,9 +135,7 @@ needs_pdflatex = pytest.mark.skipif(
 
 
 @needs_pdflatex
-def test_all_tables_compile_and_no_table_is_wider_than_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_tables_compile_and_none_is_wider_than_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logs = []
     run = latex_files.subprocess.run
 
@@ -148,8 +146,8 @@ def test_all_tables_compile_and_no_table_is_wider_than_the_page(
 
     monkeypatch.setattr(latex_files.subprocess, "run", logged)
     figure = lambda_figure(figure5_panels([CURVE, Series("b", "my data", CURVE.points)]))
-    body = "\n".join([latex(PAPER), latex([*FULL, *PAGES[-10:]], notes=True), figure])
-    write_pdf(body, tmp_path / "all.pdf")
+    body = "\n".join([latex(PAPER), latex([*FULL, *PAGES[-10:]], notes=True)])
+    write_pdf(body, figure, tmp_path / "all.pdf")
     assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
     assert len(logs) == 4
     assert bibliography(body)
@@ -160,13 +158,13 @@ def test_all_tables_compile_and_no_table_is_wider_than_the_page(
 
 @needs_pdflatex
 def test_a_letter_that_pdflatex_lacks_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="pdflatex failed: .*漢.*lualatex"):
-        write_pdf(latex([hostile("漢字")]), tmp_path / "t.pdf")
+    with pytest.raises(RunError, match=r"pdflatex failed: .*漢.*lualatex"):
+        write_pdf(latex([hostile("漢字")]), "", tmp_path / "t.pdf")
     assert not (tmp_path / "t.pdf").exists()
 
 
 def test_a_document_is_complete() -> None:
-    text = document(latex(PAPER), "paper")
+    text = document(latex(PAPER), bibliography="paper")
     assert text.startswith(r"\documentclass")
     assert text.endswith("\\end{document}\n")
     assert r"\bibliography{paper}" in text

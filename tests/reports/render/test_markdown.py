@@ -15,8 +15,9 @@ from mlrec.reports.render.table import Column, Row, Table
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 SIGNS = "ab_*`[]()!<>&;#|~\\-+=1. :/\"'"
 NAMES = (
-    "traffic_light", "_a_", "a_ b", "*x*", "a*b*c", "<b>x</b>", "p<0.001", "a < b", "AT&T", "&amp;", "[x](y)", "![i](u)",
-    "~~s~~", "a|b", "x\\*y", "\\", "# h", "- l", "+ l", "1. x", "2) x", "> q", "===", "---", "ViT-L/16 + CSRA*", "__init__",
+    "traffic_light", "_a_", "a_ b", "__init__", "*x*", "a*b*c", "ViT-L/16 + CSRA*", "<b>x</b>", "p<0.001", "a < b",
+    "AT&T", "&amp;", "[x](y)", "![i](u)", "~~s~~", "a|b", "x\\*y", "\\", "# h", "- l", "+ l", "1. x", "2) x", "> q",
+    "===", "---",
 )  # fmt: skip
 
 
