@@ -41,6 +41,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model.
 
+    Of more than 20 labels, the lowest and the highest AP are printed, all with --full.
+
     The dataset is the run's own, or any with the same labels, which are matched by name. Predictions and metrics are
     written to a folder eval-DATA-SPLIT next to the model. Heat maps can mislead; --localize measures them.
 
