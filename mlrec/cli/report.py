@@ -101,6 +101,7 @@ def report(
     views = ("", "--table", "--figure", "--study")
     goes_with(view, views, {"--plots": plots, "--intervals": intervals or None, "--conventions": conventions})
     goes_with(view, ("", "--table", "--figure"), {"--per-run": per_run or None})
+    goes_with(view, views, {"--labels": labels})
     goes_with(view, ("--table",), {"--layout": layout})
     from mlrec.workflows.report import report as workflow
 
@@ -215,8 +216,8 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
 
 
 def _emit_latex(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel]) -> None:
+    from mlrec.reports.paper.figure5_latex import lambda_figure
     from mlrec.reports.render.latex import latex
-    from mlrec.reports.render.pgfplots import lambda_figure
     from mlrec.workflows.report.latex_files import write_latex, write_pdf
 
     text = figure = ""

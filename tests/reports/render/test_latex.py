@@ -10,11 +10,11 @@ import pytest
 
 from mlrec.reports.paper.citations import bibliography
 from mlrec.reports.paper.figure5 import CurvePoint, Series, figure5_panels
+from mlrec.reports.paper.figure5_latex import lambda_figure
 from mlrec.reports.paper.layout import paper_layout, table1_layout
 from mlrec.reports.paper.table1 import table_1
 from mlrec.reports.paper.tables import TABLES, paper_table
 from mlrec.reports.render.latex import document, escape, latex, packages
-from mlrec.reports.render.pgfplots import lambda_figure
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import RunError, UsageError
 from mlrec.workflows.report import latex_files
