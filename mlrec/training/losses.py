@@ -1,7 +1,8 @@
-"""Losses of multi-label training: a value per sample and label, weighted, then averaged over known labels.
+"""Losses of multi-label training by name: a value per sample and label, weighted, then averaged over known labels.
 
 The paper averages over samples and labels; a sum over labels would scale the learning rate by their number. Losses
-are computed in float32, also under autocast.
+are computed in float32, also under autocast. A new loss is a function and one line in `LOSSES`, or in another package
+an entry point of the group `mlrec.losses`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
 from mlrec.utils.errors import ConfigError, DataError, printable
 from mlrec.utils.files import read_text
+from mlrec.utils.plugins import find_part
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -61,15 +63,21 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training split.
 
     Raises:
-        ConfigError: The file of weights does not match the labels.
+        ConfigError: The loss is unknown, or the file of weights does not match the labels.
     """
-    loss_per_target, weight = LOSSES[config.loss], positive_weight(config, manifest)
+    loss_per_target = find_part("loss", config.loss, LOSSES, ConfigError)
+    weight = positive_weight(config, manifest)
     weight_on = functools.cache(lambda device: None if weight is None else torch.from_numpy(weight).to(device))
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             positive = (targets == POSITIVE).to(torch.float32)
             values = loss_per_target(logits.to(torch.float32), positive, config)
+            if values.shape != logits.shape:  # a mean would take part in the sums below without an error
+                shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
+                raise ConfigError(
+                    f"loss '{printable(config.loss)}' returns {shapes}; a loss returns one value per logit"
+                )
             factor = weight_on(logits.device)
             if factor is not None:
                 values = values * torch.where(targets == POSITIVE, factor, 1.0)
