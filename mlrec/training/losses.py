@@ -65,7 +65,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     Raises:
         ConfigError: The loss is unknown, or the file of weights does not match the labels.
     """
-    loss_per_target = find_part("loss", config.loss, LOSSES, ConfigError)
+    loss_per_target: Callable[[Tensor, Tensor, Config], Tensor] = find_part("loss", config.loss, LOSSES, ConfigError)
     weight = positive_weight(config, manifest)
     weight_on = functools.cache(lambda device: None if weight is None else torch.from_numpy(weight).to(device))
 
