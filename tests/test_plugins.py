@@ -19,6 +19,7 @@ from mlrec.cli.app import app
 from mlrec.config import PARTS, Config, choices
 from mlrec.config_layers import check_values, resolve
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.models.heads import HEADS, create_head
 from mlrec.models.residual import residual_parts
 from mlrec.reports.paper.method_names import method_name
@@ -26,7 +27,7 @@ from mlrec.run_folders.record import Run
 from mlrec.training.attention_maps import read_maps
 from mlrec.training.losses import LOSSES, loss_function
 from mlrec.utils import plugins
-from mlrec.utils.errors import ConfigError, MlrecError, ModelError
+from mlrec.utils.errors import ConfigError, MlrecError, ModelError, ValidationReport
 from tests.tiny import FAST, LABELS, make_tiny
 
 PACKAGE = Path(__file__).parents[1] / "docs/examples/mlrec_plugin"
@@ -99,6 +100,25 @@ def test_prepare_train_eval_and_report_with_the_parts_of_a_package(
     assert "max pooling" in mlrec_command("report", "runs", "--format", "md")
     names = mlrec_command("sweep", "data/photographs", "--no-pretrained", "--dry-run", "--head", "max,csra", *flags)
     assert "max" in names
+
+
+@pytest.mark.usefixtures("plugin")
+def test_the_reader_of_the_package_reads_and_reports(tmp_path: Path) -> None:
+    from mlrec_plugin import read_tag_files
+
+    for name, tags in {"a": "dog\ncat\n", "sub/b": "cat\n", "sub/c": ""}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jpg").touch()
+        (tmp_path / f"{name}.txt").write_text(tags)
+    findings = ValidationReport()
+    manifest = read_tag_files(tmp_path, ReadOptions(), findings).manifests[0]
+    assert (manifest.labels, manifest.images) == (("cat", "dog"), ("a.jpg", "sub/b.jpg", "sub/c.jpg"))
+    assert manifest.targets.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert not findings.errors
+    (tmp_path / "sub/b.txt").unlink()
+    read_tag_files(tmp_path, ReadOptions(), findings)
+    assert len(findings.errors) == 1
+    assert "b.txt" in findings.errors[0]
 
 
 @pytest.mark.usefixtures("plugin")

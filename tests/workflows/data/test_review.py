@@ -210,3 +210,45 @@ def test_label_studio_accepts_tasks_annotations_and_predictions(tmp_path: Path, 
     folder, _ = export_data(data, format_="labelstudio", out=tmp_path / "out", predictions=tmp_path / "runs/mine")
     done = subprocess.run([command, "-c", LABEL_STUDIO, str(folder)], capture_output=True, text=True, check=False)
     assert done.stdout == "valid\n", done.stderr
+
+
+FIFTYONE = """
+import os, sys
+os.environ |= {"FIFTYONE_DO_NOT_TRACK": "1", "FIFTYONE_DATABASE_URI": "mongodb://localhost:1"}  # no database is needed
+import fiftyone
+from fiftyone.utils.data.exporters import FiftyOneImageClassificationDatasetExporter as Exporter
+from fiftyone.utils.data.importers import FiftyOneImageClassificationDatasetImporter as Importer
+
+folder, images, target = sys.argv[1:]
+def read(name):
+    importer = Importer(data_path=images, labels_path=f"{folder}/val/{name}.json")
+    with importer:
+        return [(path, label) for path, _, label in importer], importer.get_dataset_info().get("classes")
+(truth, classes), (predictions, _) = read("labels"), read("predictions")
+# the review: the second image gets what was predicted, with its confidences
+truth[1] = (truth[1][0], next(label for path, label in predictions if path == truth[1][0]))
+labels = f"{target}/labels.json"
+options = {"export_media": False, "include_confidence": True, "rel_dir": images}  # names stay relative to the images
+exporter = Exporter(data_path=images, labels_path=labels, classes=classes, **options)
+with exporter:
+    for path, label in truth:
+        exporter.export_sample(path, label)
+"""
+
+
+@pytest.mark.long
+def test_fiftyone_reads_labels_and_predictions_and_its_export_is_read_back(tmp_path: Path, data: Path) -> None:
+    command = python_with("fiftyone", "FIFTYONE_PYTHON")
+    folder, _ = export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=tmp_path / "runs/mine")
+    images, target = tmp_path / "images", tmp_path / "reviewed/val"
+    target.mkdir(parents=True)
+    words = [command, "-c", FIFTYONE, str(folder), str(images), str(target)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    words = ["prepare", "fiftyone", str(target.parent), "--images", str(images), "--out", str(tmp_path / "again")]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    after, before = Dataset.load(tmp_path / "again/reviewed").manifest("val"), Dataset.load(data).manifest("val")
+    expected = before.targets.copy()
+    expected[1] = np.load(tmp_path / "p.npy")[1] >= 0.5
+    assert after.labels == before.labels
+    assert (after.targets == expected).all()
