@@ -133,7 +133,7 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, ending.casefold()
 
 
-def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
     """The visible regular files of a shard in order, with their content. Links and devices are not followed.
 
     Raises:
@@ -155,7 +155,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
 
 def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
-    for member, content in _members(shard):
+    for member, content in tar_members(shard):
         key, ending = _key(member.name)
         where = f"{shard}: {member.name}"
         sample = samples.setdefault(key, _Sample())
@@ -243,6 +243,6 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
 def _unpack(members: dict[Path, dict[str, str]], folder: Path) -> None:
     """Write the images of all shards below `folder`, each under its checked name."""
     for shard, images in members.items():
-        for member, content in _members(shard):
+        for member, content in tar_members(shard):
             if member.name in images and member.size <= MAX_IMAGE:
                 write_bytes(folder / images[member.name], content.read())

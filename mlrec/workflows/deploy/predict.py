@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
-from mlrec.datasets.listing import Item, items_of
+from mlrec.datasets.listing import Item
 from mlrec.models.onnx_file import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
@@ -23,6 +23,7 @@ from mlrec.run_folders.tuned import Tuned
 from mlrec.utils.errors import DataError, MlrecError
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.deploy.predict_inputs import Images, items_from
 from mlrec.workflows.runtime import BATCH_SIZE, RuntimeOptions
 
 if TYPE_CHECKING:
@@ -78,10 +79,11 @@ class Prediction:
 
 def predict(
     model: Classifier | Scorer | Path | str,
-    images: str | Path | Iterable[str | Path | Item],
+    images: Images,
     *,
     threshold: float | NDArray[np.float64] = 0.5,
     top: int | None = None,
+    allow_urls: bool = False,
     machine: RuntimeOptions | None = None,
     on_error: Callable[[Item, DataError], None] | None = None,
     progress: Progress = SILENT,
@@ -92,16 +94,20 @@ def predict(
 
     Args:
         model: Model, or its folder or file.
-        images: Files, folders, globs, manifests (`.jsonl`), or items with boxes.
+        images: One image or an iterable of images. Texts and paths are files, folders, globs, lists (`.txt`), manifests
+            (`.jsonl`), tar shards and Parquet files with images. Other images are bytes of an image file, open binary
+            files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8, tensors (3, H, W) or (B, 3, H, W), uint8
+            or floats from 0 to 1, all RGB, and items with boxes. Images without a name have the ids `image-0`, ...
         threshold: Probability at or above which a label is predicted: one number, or one per label (C,).
         top: Number of most probable labels to predict, instead of using `threshold`.
+        allow_urls: Whether http and https URLs are fetched: at most 64 MiB and 30 s each, from public addresses only.
         machine: Runtime options.
         on_error: Called with an image that cannot be read, which is then skipped; by default the error is raised.
         progress: Receives progress bars and warnings.
 
     Raises:
-        DataError: An image cannot be read, and `on_error` is None.
-        UsageError: A path does not exist.
+        DataError: An image cannot be read, and `on_error` is None, or an array has another shape, dtype or range.
+        UsageError: A path does not exist, or a URL is given without `allow_urls`.
         ModelError: The model does not exist or cannot be used.
 
     Example:
@@ -114,7 +120,8 @@ def predict(
     """
     machine = machine or RuntimeOptions()
     scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
-    return _predictions(scorer, _items(images, progress), threshold, top, machine, on_error or _raise, progress)
+    items = items_from(images, how=scorer.decode, allow_urls=allow_urls, progress=progress)
+    return predictions_of(scorer, items, threshold, top, machine, on_error or _raise, progress)
 
 
 def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None = None) -> Scorer:
@@ -196,7 +203,7 @@ def with_tuned(
     return replace(scorer, logits=lambda images: tuned.calibrated(scorer.logits(images))), tuned.probabilities
 
 
-def _predictions(
+def predictions_of(
     scorer: Scorer,
     items: Iterator[Item],
     threshold: float | NDArray[np.float64],
@@ -205,6 +212,7 @@ def _predictions(
     on_error: Callable[[Item, DataError], None],
     progress: Progress,
 ) -> Iterator[Prediction]:
+    """Predict the labels of items; arguments as in `predict`."""
     from mlrec.training.inference_loader import load_stream
 
     batches = load_stream(
@@ -244,22 +252,6 @@ def _predicted_columns(
     if top is not None:
         return order[:top].tolist()  # type: ignore[no-any-return]
     return order[(row >= threshold)[order]].tolist()  # type: ignore[no-any-return]
-
-
-def _items(images: str | Path | Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
-    if isinstance(images, (str, Path)):
-        return items_of([str(images)], progress.warn)
-    if isinstance(images, (list, tuple)) and not any(isinstance(image, Item) for image in images):
-        return items_of([str(image) for image in images], progress.warn)  # all at once, so that duplicates are found
-    return _mixed_items(images, progress)
-
-
-def _mixed_items(images: Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
-    for image in images:
-        if isinstance(image, Item):
-            yield image
-        else:
-            yield from items_of([str(image)], progress.warn)
 
 
 SEPARATOR = ";"  # between the labels of a CSV cell
