@@ -23,7 +23,7 @@ from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory, printable
 
 CRASH_LOG = "mlrec-crash.log"
-DISTRIBUTED = ("train", "eval", "lambda-sweep")  # commands that run in the processes of torchrun together
+DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that run in the processes of torchrun together
 
 
 class _Unreported(Exception):  # noqa: N818 - it carries an error

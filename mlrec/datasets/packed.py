@@ -9,7 +9,7 @@ from pathlib import Path
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.listing import Item
 from mlrec.datasets.readers.table_parquet import ParquetTable
-from mlrec.datasets.readers.webdataset import MAX_IMAGE, tar_members
+from mlrec.datasets.readers.webdataset import MAX_IMAGE, read_member, tar_members
 from mlrec.utils.errors import DataError, printable
 
 
@@ -45,4 +45,4 @@ def _images_in(file: Path) -> Iterator[tuple[str, bytes]]:
     for member, stream in tar_members(file):
         if is_image(member.name):
             # An image over the limit is not read; its first bytes alone are reported as a damaged image.
-            yield member.name, stream.read(MAX_IMAGE)
+            yield member.name, read_member(file, stream, MAX_IMAGE)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -140,14 +142,29 @@ def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         DataError: the shard cannot be read.
     """
     check_regular(shard)
+    with _complete(shard), tarfile.open(shard) as archive:
+        for member in archive:
+            base = member.name.rpartition("/")[2]
+            content = archive.extractfile(member) if member.isreg() and base and base[0] != "." else None
+            if content is not None:
+                yield member, content
+
+
+def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
+    """Read at most `limit` bytes of a member that `tar_members` yields.
+
+    Raises:
+        DataError: the shard ends before the member does.
+    """
+    with _complete(shard):
+        return content.read(limit)
+
+
+@contextmanager
+def _complete(shard: Path) -> Iterator[None]:
     try:
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                base = member.name.rpartition("/")[2]
-                content = archive.extractfile(member) if member.isreg() and base and base[0] != "." else None
-                if content is not None:
-                    yield member, content
-    except (tarfile.TarError, OSError, EOFError) as error:
+        yield
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{printable(shard)}: is not a complete tar file ({printable(error)}); copy it again"
         ) from error
@@ -245,4 +262,4 @@ def _unpack(members: dict[Path, dict[str, str]], folder: Path) -> None:
     for shard, images in members.items():
         for member, content in tar_members(shard):
             if member.name in images and member.size <= MAX_IMAGE:
-                write_bytes(folder / images[member.name], content.read())
+                write_bytes(folder / images[member.name], read_member(shard, content, MAX_IMAGE))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +16,10 @@ from mlrec.models.onnx_file import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strips, outlined, picture_of
-from mlrec.run_folders.tuned import Tuned
+from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import DataError, MlrecError
-from mlrec.utils.files import write_bytes
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.files import sha256, write_bytes
+from mlrec.utils.progress import SILENT, Progress, Step
 from mlrec.workflows.deploy.predict_inputs import Images, items_from
 from mlrec.workflows.runtime import BATCH_SIZE, RuntimeOptions
 
@@ -44,6 +41,7 @@ class Scorer:
         logits: Function from uint8 images (B, 3, S, S), not normalised, to logits (B, C).
         decode: Image backend that the model was trained with.
         batch_size: Number of images per batch, unless the user sets one.
+        identity: What else the scores depend on: digests of weights and calibration, kind of device, precision.
     """
 
     labels: tuple[str, ...]
@@ -51,6 +49,7 @@ class Scorer:
     logits: Callable[[Tensor], NDArray[np.floating[Any]]]
     decode: Decoder = "fast"
     batch_size: int = BATCH_SIZE
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ def predict(
     machine = machine or RuntimeOptions()
     scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
     items = items_from(images, how=scorer.decode, allow_urls=allow_urls, progress=progress)
-    return predictions_of(scorer, items, threshold, top, machine, on_error or _raise, progress)
+    return _with_progress(scorer, items, threshold, top, machine, on_error or _raise, progress)
 
 
 def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None = None) -> Scorer:
@@ -147,7 +146,8 @@ def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None =
     from mlrec.models.checkpoint import load_model, read_metadata
 
     metadata = read_metadata(model)
-    return _torch_scorer(load_model(model), machine, machine.device, metadata.decode, metadata.config)
+    scorer = _torch_scorer(load_model(model), machine, machine.device, metadata.decode, metadata.config)
+    return replace(scorer, identity={"model": metadata.sha256, **scorer.identity})
 
 
 def _torch_scorer(
@@ -161,7 +161,8 @@ def _torch_scorer(
         values: NDArray[np.floating[Any]] = opened.run(images, model.head).cpu().numpy()
         return values
 
-    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config))
+    identity = {"device": opened.device.type, "precision": opened.precision}
+    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config), identity)
 
 
 def _onnx_scorer(file: Path) -> Scorer:
@@ -178,7 +179,11 @@ def _onnx_scorer(file: Path) -> Scorer:
         with memory_explained("--batch-size", torch.device("cpu"), batch_size=len(images), size=images.shape[-1]):
             return model.logits(normalize(images, model.preprocessing).numpy())
 
-    return Scorer(model.labels, model.preprocessing, logits, "pil" if model.decode == "pil" else "fast")
+    decode: Decoder = "fast"
+    if model.decode == "pil":
+        decode = "pil"
+    identity = {"model": sha256(file), "device": "cpu", "precision": "fp32"}
+    return Scorer(model.labels, model.preprocessing, logits, decode, identity=identity)
 
 
 def with_tuned(
@@ -200,7 +205,25 @@ def with_tuned(
     if model is None:
         return scorer, 0.5 if threshold is None else threshold
     tuned = Tuned.load(model).ordered(scorer.labels)
-    return replace(scorer, logits=lambda images: tuned.calibrated(scorer.logits(images))), tuned.probabilities
+    calibrated = replace(
+        scorer,
+        logits=lambda images: tuned.calibrated(scorer.logits(images)),
+        identity={**scorer.identity, "tuned": sha256(tuned_file(model))},
+    )
+    return calibrated, tuned.probabilities
+
+
+def _with_progress(
+    scorer: Scorer,
+    items: Iterator[Item],
+    threshold: float | NDArray[np.float64],
+    top: int | None,
+    machine: RuntimeOptions,
+    on_error: Callable[[Item, DataError], None],
+    progress: Progress,
+) -> Iterator[Prediction]:
+    with progress.task("predicting") as step:
+        yield from predictions_of(scorer, items, threshold, top, machine, on_error, step)
 
 
 def predictions_of(
@@ -210,7 +233,7 @@ def predictions_of(
     top: int | None,
     machine: RuntimeOptions,
     on_error: Callable[[Item, DataError], None],
-    progress: Progress,
+    step: Step,
 ) -> Iterator[Prediction]:
     """Predict the labels of items; arguments as in `predict`."""
     from mlrec.training.inference_loader import load_stream
@@ -222,17 +245,16 @@ def predictions_of(
         threads=machine.workers,
         decode=scorer.decode,
     )
-    with progress.task("predicting") as step:
-        for batch in batches:
-            rows = iter(_probabilities(scorer, batch.images))
-            for item, error in batch.items:
-                if error is not None:
-                    on_error(item, error)
-                    continue
-                row = next(rows)  # only readable items have a row
-                predicted = tuple(scorer.labels[k] for k in _predicted_columns(row, threshold, top))
-                yield Prediction(item.id, scorer.labels, row, predicted, item)
-                step()
+    for batch in batches:
+        rows = iter(_probabilities(scorer, batch.images))
+        for item, error in batch.items:
+            if error is not None:
+                on_error(item, error)
+                continue
+            row = next(rows)  # only readable items have a row
+            predicted = tuple(scorer.labels[k] for k in _predicted_columns(row, threshold, top))
+            yield Prediction(item.id, scorer.labels, row, predicted, item)
+            step()
 
 
 def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
@@ -252,52 +274,6 @@ def _predicted_columns(
     if top is not None:
         return order[:top].tolist()  # type: ignore[no-any-return]
     return order[(row >= threshold)[order]].tolist()  # type: ignore[no-any-return]
-
-
-SEPARATOR = ";"  # between the labels of a CSV cell
-RowFormat = Callable[[str, Sequence[str], Mapping[str, float]], str]  # id, predicted labels, probability by label
-
-
-def csv_header(labels: Sequence[str]) -> str:
-    """Return the heading line of the CSV output: `id`, `labels`, and one column per label."""
-    return _csv_line(["id", "labels", *labels])
-
-
-def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
-    """Return one prediction as a line of CSV.
-
-    Probabilities have all their digits, because rounded ones would be tied when they are scored.
-
-    Args:
-        sample_id: Id of the image.
-        predicted: Predicted labels.
-        scores: Probability by label.
-
-    Example:
-        >>> csv_row("a.jpg", ["cat", "dog"], {"cat": 0.9, "dog": 0.75})
-        'a.jpg,cat;dog,0.9,0.75'
-    """
-    return _csv_line([sample_id, SEPARATOR.join(predicted), *(repr(float(score)) for score in scores.values())])
-
-
-def jsonl_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
-    """Return one prediction as a line of JSON; arguments as in `csv_row`.
-
-    Example:
-        >>> jsonl_row("a.jpg", ["cat"], {"cat": 0.9})
-        '{"id": "a.jpg", "labels": ["cat"], "scores": {"cat": 0.9}}'
-    """
-    exact = {label: float(score) for label, score in scores.items()}
-    return json.dumps({"id": sample_id, "labels": list(predicted), "scores": exact}, ensure_ascii=False)
-
-
-ROW_FORMATS: dict[str, RowFormat] = {"csv": csv_row, "jsonl": jsonl_row}
-
-
-def _csv_line(cells: Sequence[str]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="").writerow(cells)
-    return stream.getvalue()
 
 
 class Gallery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
@@ -60,7 +61,7 @@ def items_from(
 def url_item(url: str, policy: web.WebPolicy) -> Item:
     """Return the item of a URL, which is fetched when it is decoded; its id has no query, which may hold secrets."""
     name = web.shown(url)
-    return Item(name, Path(name), None, lambda: web.fetch(url, policy))
+    return Item(name, Path(name), None, functools.partial(web.fetch, url, policy))
 
 
 class _Converter:
