@@ -238,6 +238,7 @@ def _flushed(code: int | str | None) -> int | str | None:
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("Get started", "demo:demo"),
     "doctor": ("Get started", "doctor:doctor"),
+    "download": ("Data", "download:download"),
     "prepare": ("Data", "prepare:prepare"),
     "stats": ("Data", "stats:stats"),
     "split": ("Data", "split:split"),

@@ -190,7 +190,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
                 findings.error(where, f"has {member.size:,} bytes; labels may have {MAX_LABELS:,}")
                 continue
             try:
-                sample.stored[ending] = content.read().decode("utf-8-sig")
+                sample.stored[ending] = read_member(shard, content, MAX_LABELS).decode("utf-8-sig")
             except UnicodeDecodeError:
                 findings.error(where, "is not UTF-8; write it as UTF-8")
         else:
