@@ -18,8 +18,8 @@ HERE = WebPolicy(allows=lambda address: str(address) == "127.0.0.1", seconds=5) 
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
-        "100.64.0.1", "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
+        "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1",
+        "169.254.169.254", "100.64.0.1", "192.0.2.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
         "::", "::1", "fe80::1", "fc00::1", "fd12:3456::1", "fec0::1", "ff02::1", "2001:db8::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::", "2002:a00:1::1", "2001:0:53aa:64c:0:0:80ff:fffe",
@@ -159,15 +159,18 @@ def test_failures_of_a_server_are_one_line_without_secrets() -> None:
 
     with serving(handle) as server:
         for path, expected in (
-            ("short", "ended after 3 of 100 bytes"), ("packed", "compressed"), ("garbage", "BadStatusLine"), ("no", "403"),
-        ):  # fmt: skip
+            ("short", "ended after 3 of 100 bytes"),
+            ("packed", "compressed"),
+            ("garbage", "BadStatusLine"),
+            ("no", "403"),
+        ):
             told = refused_by(f"{server}/{path}?token=hidden", HERE)
             assert expected in told
             assert "hidden" not in told
             assert "secret" not in told
-    for url in ("https://user:word@example.com/a.jpg", "http://[bad", "http://", "http://exa mple.com:99999/"):
+    for url in ("https://user:hunter2@example.com/a.jpg", "http://[bad", "http://", "http://exa mple.com:99999/"):
         told = refused_by(url, HERE)
-        assert "word" not in told
+        assert "hunter2" not in told
 
 
 def test_texts_that_are_urls() -> None:
