@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlrec.cli import console
+from mlrec.cli import console, options
 
 
 def download(
@@ -22,6 +22,7 @@ def download(
     keep_archives: Annotated[
         bool, typer.Option("--keep-archives", help="Keep the archives after they are unpacked.")
     ] = False,
+    json: options.Json = False,
 ) -> None:
     """Download the official files of a dataset.
 
@@ -35,4 +36,7 @@ def download(
     folder = workflow.download(
         name, out=out, url_base=url_base, keep_archives=keep_archives, progress=console.Terminal()
     )
+    if json:
+        console.result_json({"path": str(folder), "next": workflow.next_command(name, folder)})
+        return
     console.result(f"downloaded to {folder}; next: {workflow.next_command(name, folder)}")

@@ -62,9 +62,8 @@ def predict(
     each label has its own threshold, and probabilities are calibrated. With --out the result is written in parts: the
     same command resumes after a failure, and torchrun divides the parts over processes and machines.
 
-    Example: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv
-
-    Example: torchrun --nproc-per-node 8 -m mlrec predict 'shards/*.tar' --model RUN --out scores --format parquet
+    Examples: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv, or torchrun --nproc-per-node 8 -m
+    mlrec predict shards --model RUN --out scores --format parquet
     """
     from mlrec.workflows.deploy.predict_parts import PredictJob, output_form
     from mlrec.workflows.runtime import RuntimeOptions
