@@ -141,6 +141,8 @@ def _write(
 
     summary = write_predictions(job, sources, engine=engine, progress=terminal)
     if not summary.complete:
+        if processes.rank() == 0:
+            terminal.say(f"this process is done; the last one completes {printable(job.out)}")
         return
     if summary.resumed:
         terminal.say(f"{counted(summary.resumed, 'part')} of an earlier run kept")
@@ -152,3 +154,5 @@ def _write(
         )
         error.speaks = True  # type: ignore[attr-defined]  # the process that completes the output may be any
         raise error
+    if job.is_file and job.form != "parquet":
+        terminal.say(f"next: mlrec score {printable(job.out)} TRUTH")

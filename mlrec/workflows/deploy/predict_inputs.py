@@ -49,13 +49,15 @@ def items_from(
         UsageError: A path does not exist, or a URL is given without `allow_urls`.
         DataError: An array or tensor has another shape, dtype or range, or an object is not an image.
     """
+    converter = _Converter(how, allow_urls, policy or web.WebPolicy(), progress)
     if isinstance(images, (str, Path)):
         images = [images]
     if isinstance(images, (list, tuple)) and all(isinstance(image, (str, Path)) for image in images):
         texts = [str(image) for image in images]
         if not any(map(web.is_url, texts)):
             return items_of(texts, progress.warn)  # all at once, so that all missing paths are reported
-    return _Converter(how, allow_urls, policy or web.WebPolicy(), progress).items(images)
+        return itertools.chain.from_iterable([converter.named(text) for text in texts])
+    return converter.items(images)
 
 
 def url_item(url: str, policy: web.WebPolicy) -> Item:
@@ -72,10 +74,11 @@ class _Converter:
         self._numbers = itertools.count()
 
     def items(self, images: Any) -> Iterator[Item]:
+        """The images in one object."""
         if isinstance(images, Item):
             yield images
         elif isinstance(images, (str, Path)):
-            yield from self._named(str(images))
+            yield from self.named(str(images))
         elif isinstance(images, (bytes, bytearray, memoryview)):
             yield self._item(bytes(images))
         elif isinstance(images, np.ndarray):
@@ -95,7 +98,8 @@ class _Converter:
                 "Pillow images, numpy arrays (H, W, 3) or tensors (3, H, W)"
             )
 
-    def _named(self, text: str) -> Iterator[Item]:
+    def named(self, text: str) -> Iterator[Item]:
+        """The images of a path or URL."""
         if not web.is_url(text):
             return items_of([text], self._progress.warn)
         if not self._allow_urls:

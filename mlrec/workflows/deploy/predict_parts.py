@@ -174,8 +174,9 @@ def write_predictions(
     """
     if job.form == "parquet":
         parquet_library()
-    _check_output(job)
-    if processes.rank() != 0:
+    if processes.rank() == 0:
+        _check_output(job)
+    else:
         progress = SILENT
     with progress.task("predicting") as step:
         if engine == "ray":
@@ -189,7 +190,9 @@ def write_predictions(
 
 def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step, progress: Progress) -> tuple[int, int]:
     """Write the parts of this process; returns the number of all parts, and of this process's finished ones."""
-    writer = PartWriter(job)
+    writer = None
+    if processes.rank() == 0:
+        writer = PartWriter(job)  # compares settings, even if all parts are finished
     total = resumed = shown = 0
     for unit in units_of(sources, job.part_size):
         total += 1
@@ -199,6 +202,7 @@ def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step, pro
             resumed += 1
             continue
         try:
+            writer = writer or PartWriter(job)
             record = writer.write(unit, step)
         except MlrecError as error:
             error.speaks = True  # type: ignore[attr-defined]  # also in a process other than the first
@@ -321,7 +325,7 @@ def _settings(job: PredictJob, scorer: Scorer, threshold: Any) -> dict[str, Any]
         "batch_size": job.machine.batch_size or scorer.batch_size,
         "threshold": np.asarray(threshold).tolist(),
         "top": job.top,
-        "output": job.form,
+        "output_format": job.form,
         "part_size": job.part_size,
     }
 

@@ -21,7 +21,12 @@ class PartActor:
     """Actor that holds a model, and writes the parts that it receives."""
 
     def __init__(self, job: PredictJob) -> None:
-        self._writer = PartWriter(job)
+        self._job, self._error = job, ""
+        self._writer: PartWriter | None = None
+        try:
+            self._writer = PartWriter(job)
+        except MlrecError as error:  # an exception here would start the actor again and again
+            self._error = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Write parts that are not finished yet; returns their numbers of images, or the message of an error."""
@@ -36,7 +41,9 @@ class PartActor:
         return {"images": images, "error": errors}
 
     def _write(self, unit: Unit) -> int:
-        if is_finished(self._writer.job, unit):
+        if self._writer is None:
+            raise RunError(self._error)
+        if is_finished(self._job, unit):
             return 0
         with SILENT.task("") as step:
             record = self._writer.write(unit, step)
@@ -61,23 +68,22 @@ def write_with_ray(job: PredictJob, sources: Iterable[Source], step: Step) -> tu
         import ray
     except ImportError as error:
         raise RunError("--engine ray needs Ray; install it with pip install 'mlrec[ray]'") from error
-    PartWriter(job)  # errors of the model and of changed settings are reported here, in one line
     units = list(units_of(sources, job.part_size))
     missing = [unit for unit in units if not is_finished(job, unit)]
-    if missing:
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False)
-        _run(job, missing, step)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    # Only an actor has the device on which settings are compared: one part is sent even if all are finished.
+    _run(job, missing or units[:1], step)
     return len(units), len(units) - len(missing)
 
 
 def _run(job: PredictJob, units: list[Unit], step: Step) -> None:
     import ray
 
-    from mlrec.training.devices import resolve_device
-
+    device = job.machine.device
     resources: dict[str, float] = {"num_cpus": 1}
-    if resolve_device(job.machine.device).type == "cuda":
+    # The machine of this command may have no GPU, so the cluster is asked.
+    if device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0)):
         resources["num_gpus"] = 1
     blocks = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), MOST_BLOCKS))
     written = blocks.map_batches(

@@ -153,6 +153,23 @@ def test_a_killed_run_resumes_to_the_same_bytes(out: str, model: Path, pictures:
         assert not folder.exists()
 
 
+def test_a_process_without_parts_that_starts_late_leaves_a_complete_output_alone(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(model, tmp_path / "one.csv", pictures)
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    monkeypatch.setenv("RANK", "8")
+    write(model, tmp_path / "one.csv", pictures)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one.csv"]
+
+
+def test_a_complete_output_of_another_model_is_refused(model: Path, pictures: Path, tmp_path: Path) -> None:
+    write(model, tmp_path / "out", pictures, part_size=50)
+    assert len(list((tmp_path / "out").glob("part-*"))) == 1
+    with pytest.raises(RunError, match="threshold"):
+        write(model, tmp_path / "out", pictures, part_size=50, threshold=0.9)
+
+
 def test_two_processes_write_the_bytes_of_one(model: Path, pictures: Path, tmp_path: Path) -> None:
     write(model, tmp_path / "one", pictures)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mlrec"]
@@ -172,7 +189,7 @@ def test_another_model_or_other_settings_are_refused(model: Path, pictures: Path
         (other, {}, "model"),
         (model, {"threshold": 0.4}, "threshold"),
         (model, {"top": 2}, "top"),
-        (model, {"form": "jsonl"}, "output"),
+        (model, {"form": "jsonl"}, "output_format"),
         (model, {"part_size": 6}, "part_size"),
         (model, {"machine": RuntimeOptions(batch_size=8, workers=0, device="cpu")}, "batch_size"),
         (model, {"machine": RuntimeOptions(batch_size=4, precision="bf16", device="cpu")}, "precision"),

@@ -71,3 +71,7 @@ def test_ray_writes_the_bytes_of_the_local_engine_also_if_a_worker_is_killed(tmp
         assert result.returncode == 0, told
         assert content(out) == content(tmp_path / "local"), told
         assert ("nodes alive: 2" in told) == (how == "kill"), told  # the head and one worker
+    program = [sys.executable, "-c", PROGRAM, out, "keep", *arguments, "--out", str(out), *flags, "--top", "2"]
+    result = run(program, cwd=tmp_path, env=environment, timeout=600)
+    assert result.returncode == 1
+    assert "was begun with other settings (top)" in result.stderr.decode()
