@@ -155,7 +155,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     eval_every: Annotated[int, _key("Evaluation", "Epochs between evaluations (0: only at the end).", ge=0)] = 0
     eval_batch_size: Annotated[
-        Count | None, _key("Evaluation", "Samples per step in evaluation [default: the batch size].")
+        Count | None,
+        _key("Evaluation", "Samples per step in evaluation [default: 64 on CUDA, otherwise the batch size]."),
     ] = None
     save_every: Annotated[int, _key("Output", "Steps between checkpoints (0: once per epoch).", ge=0)] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0

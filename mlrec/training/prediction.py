@@ -15,6 +15,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.predictions import Predictions
 from mlrec.training.batches import eval_batches
+from mlrec.training.devices import memory_format, repeatable_kernels
 from mlrec.training.inference import open_on
 from mlrec.training.transforms import Decode, filled
 from mlrec.utils.errors import MlrecError, printable
@@ -144,11 +145,11 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     model.eval()
     values, size = features.values[0], min(batch_size, len(features.manifest))
     logits = []
-    with torch.inference_mode():
+    with torch.inference_mode(), repeatable_kernels():
         for part in torch.split(values, batch_size):
             # Shape, dtype and memory format are those of the backbone's output in `predict`: logits are bit-identical.
-            inputs = filled(part, size).to(device, torch.float32).contiguous(memory_format=torch.channels_last)
-            logits.append(model.head(inputs)[: len(part)])
+            inputs = filled(part, size).to(device, torch.float32)
+            logits.append(model.head(inputs.contiguous(memory_format=memory_format(device)))[: len(part)])
     return as_predictions(torch.cat(logits), features.manifest)
 
 

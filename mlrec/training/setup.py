@@ -17,7 +17,7 @@ from mlrec.models.checkpoint import load_model, stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
-from mlrec.training.devices import Precision, prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import Precision, memory_format, prepare_device, resolve_device, resolve_precision
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.optim import make_optimizer
@@ -143,18 +143,7 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 def lay_out(model: Classifier, config: Config) -> None:
     """Convert the weights to the memory format of the run; other strides would change the order of sums."""
     device = next(model.parameters()).device
-    model.to(memory_format=layout(config, device))
-
-
-def layout(config: Config, device: torch.device) -> torch.memory_format:
-    """Return the memory format of images and convolutions; contiguous on MPS.
-
-    On MPS the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
-    (PyTorch issue 175189, open in versions that mlrec allows).
-    """
-    if config.channels_last and device.type != "mps":
-        return torch.channels_last
-    return torch.contiguous_format
+    model.to(memory_format=memory_format(device, channels_last=config.channels_last))
 
 
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
@@ -165,10 +154,10 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
         module = distributed.parallel(module, device, sync_bn=config.sync_bn)
     if config.compile:
         module.compile()
-    preprocessing, memory_format = model.preprocessing, layout(config, device)
+    preprocessing, layout = model.preprocessing, memory_format(device, channels_last=config.channels_last)
 
     def inputs(images: Tensor) -> Tensor:
-        return normalize(images, preprocessing).contiguous(memory_format=memory_format)
+        return normalize(images, preprocessing).contiguous(memory_format=layout)
 
     def features(cached: Tensor) -> Tensor:
         return cached.to(torch.float32)

@@ -162,7 +162,8 @@ def _torch_scorer(
         return values
 
     identity = {"device": opened.device.type, "precision": opened.precision}
-    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config), identity)
+    batch_size = machine.batch_size_for(config, opened.device)
+    return Scorer(model.labels, model.preprocessing, logits, decode, batch_size, identity)
 
 
 def _onnx_scorer(file: Path) -> Scorer:

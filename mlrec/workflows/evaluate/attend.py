@@ -136,9 +136,8 @@ def compute_maps(
     if temperature is not None:
         head = _head_of(temperature, loaded.architecture)
     opened = open_on(loaded, device, machine.precision)
-    batches = load_stream(
-        items, loaded.preprocessing, batch_size=machine.batch_size_for(config), threads=machine.workers, decode=decode
-    )
+    size = machine.batch_size_for(config, opened.device)
+    batches = load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=decode)
     results = []
     with progress.task("computing heat maps") as step:
         for batch in batches:

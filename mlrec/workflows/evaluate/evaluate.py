@@ -305,7 +305,7 @@ def run_model(
         manifest = manifest.reordered(model.labels)
     except DataError as error:
         raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
-    size = machine.batch_size_for(metadata.config)
+    size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):
         result = one_pass(
             model,

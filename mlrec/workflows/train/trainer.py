@@ -24,6 +24,7 @@ from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.checkpoint_writer import CheckpointWriter
 from mlrec.training.dataloader import Batch
+from mlrec.training.devices import default_eval_batch
 from mlrec.training.failures import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
@@ -99,6 +100,7 @@ class Trainer:
         self.folder: Path | None = None  # stays None in all processes but the first
         self.trackers: TrackerGroup | None = None
         self.callbacks = callbacks or Callbacks()
+        self.logged_seconds = 0.0  # seconds of training in the lines of the log so far
         self.saved_at = 0.0  # when the newest checkpoint was written, by the monotonic clock
 
     def run(self) -> Run:
@@ -241,6 +243,7 @@ class Trainer:
     def train(self) -> Predictions:
         """Run all epochs that are left; returns the predictions of the scored split after the last one."""
         steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
+        self.logged_seconds = self.state.seconds.get("train", 0.0)
         with closing(cast(Generator[Batch], self.batches())) as batches:
             events = fit(
                 self.state,
@@ -313,13 +316,20 @@ class Trainer:
                 self.notify("on_step", epoch=epoch, step=event.step, loss=event.loss, lr=event.lr, metrics={})
 
     def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
-        """Show loss, learning rate, speed and remaining time next to the bar, and log them."""
-        seconds_per_step = self.state.seconds["train"] / steps.step
+        """Show loss, learning rate, speed and remaining time next to the bar, and log them.
+
+        The bar shows the speed since the start, the log that of these steps.
+        """
+        seconds = self.state.seconds["train"]
+        seconds_per_step = seconds / steps.step
         steps_left = self.config.epochs * steps_per_epoch - steps.step
         images_per_second = self.config.batch_size / seconds_per_step
         left = run_record.duration(seconds_per_step * steps_left)
+        images = steps.samples * processes.world_size()
+        rate = images / (seconds - self.logged_seconds)
+        self.logged_seconds = seconds
         advance(
-            steps.samples * processes.world_size(),
+            images,
             f"loss {steps.loss:.4f}, lr {steps.lr:.2g}, {images_per_second:.1f} images/s, run {left} left",
         )
         self.log(
@@ -329,7 +339,7 @@ class Trainer:
             loss=log.finite_or_none(steps.loss),
             lr=steps.lr,
             grad_norm=log.finite_or_none(steps.grad_norm),
-            **self.meter.entry(images_per_second, steps.waited),
+            **self.meter.entry(rate, steps.waited),
         )
 
     # Evaluation.
@@ -356,7 +366,7 @@ class Trainer:
     def predict(self, manifest: Manifest) -> Predictions:
         """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
         config, model = self.config, self.state.scored
-        batch_size = config.eval_batch_size or setup.per_process(config)
+        batch_size = self.eval_batch_size()
         if config.freeze_backbone:
             features = self.backbone_features(manifest, feature_copies=0, eval_batch_size=batch_size)
             with self.timed("eval"):
@@ -378,6 +388,14 @@ class Trainer:
             )
         setup.lay_out(model, config)  # prediction changed the memory format
         return predictions
+
+    def eval_batch_size(self) -> int:
+        """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
+        config = self.config
+        if config.eval_batch_size is not None:
+            return config.eval_batch_size
+        trained = config.batch_size if self.device.type == "cuda" else setup.per_process(config)
+        return default_eval_batch(trained, self.device)
 
     def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
         """Return the frozen backbone's features of a split, computed unless a run did so before.

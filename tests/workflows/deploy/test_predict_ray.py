@@ -44,6 +44,9 @@ try:
     app.main()
 except SystemExit as leave:
     code = leave.code
+if killed:  # the cluster notices the loss after some seconds
+    while sum(node["Alive"] for node in ray.nodes()) == 3:
+        time.sleep(0.1)
 print("nodes alive:", sum(node["Alive"] for node in ray.nodes()), flush=True)
 ray.shutdown()
 cluster.shutdown()
