@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.boxes import inside
-from mlrec.datasets.images.decode import Decoder, load, upright, upright_box
-from mlrec.datasets.listing import Item
+from mlrec.datasets.images.decode import Decoder, upright, upright_box
+from mlrec.datasets.listing import Item, load_item
 from mlrec.reports.figures.contact_sheet import drawable
 from mlrec.utils.errors import printable
 
@@ -259,7 +259,7 @@ def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Co
     Raises:
         DataError: The image cannot be read.
     """
-    stored = load(item.path, how)
+    stored = load_item(item, how)
     whole = upright(stored.pixels, stored.orientation)
     small = shrunk(whole, side)
     if item.box is None:

@@ -25,7 +25,8 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import DataError, MlrecError, UsageError, ValidationReport
-from mlrec.workflows.deploy.predict import ROW_FORMATS, Prediction, Scorer, csv_header, predict
+from mlrec.workflows.deploy.predict import Prediction, Scorer, predict
+from mlrec.workflows.deploy.predict_rows import ROW_FORMATS, csv_header
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
