@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from paired import describe_machine, ratio_interval
+from PIL import Image, ImageDraw, ImageFont
 
 from mlrec.datasets.images.decode import decode
 from mlrec.datasets.listing import Item, items_of

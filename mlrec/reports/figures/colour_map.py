@@ -1,7 +1,7 @@
 """Diverging colour map for signed values: blue below zero, light grey at zero, red above.
 
-Both halves are straight lines in CIELAB between grey and a colour of the same lightness and chroma. Equal differences of
-a value are therefore equal differences of colour, and equal magnitudes are equally far from grey.
+Both halves are straight lines in CIELAB, between grey and two colours of the same lightness and chroma. Equal
+differences of a value are therefore equal differences of colour, and equal magnitudes are equally far from grey.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def colour_map() -> NDArray[np.uint8]:
 
     Example:
         >>> colour_map()[[0, 127, 254]].tolist()
-        [[0, 103, 210], [231, 231, 231], [209, 38, 79]]
+        [[48, 103, 215], [232, 232, 232], [204, 45, 75]]
     """
     value = np.linspace(-1, 1, ENTRIES)
     lightness = GREY + (STRONG - GREY) * np.abs(value)
