@@ -43,4 +43,5 @@ def _srgb(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
     xyz = WHITE * np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29))
     linear = np.clip(xyz @ XYZ_TO_RGB.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(255 * encoded).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(255 * encoded).astype(np.uint8)
+    return colours

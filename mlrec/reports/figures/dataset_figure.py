@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlrec.reports.dataset_statistics import DataStatistics, SplitStatistics
+from mlrec.datasets.analysis.statistics import SplitStatistics
+from mlrec.reports.dataset_statistics import DataStatistics
 from mlrec.reports.figures.plots import ANNOTATED, COLOURS, draw_cooccurrence, image, style
 from mlrec.utils.errors import counted, printable
 from mlrec.utils.files import check_ending, write_bytes

@@ -66,7 +66,8 @@ class ColourScale:
     def entries(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
         """Return the entries of the colour map for values of any shape."""
         share = np.clip(values / self.limit, -1, 1)
-        return np.rint(ZERO * (1 + share)).astype(np.uint8)
+        entries: NDArray[np.uint8] = np.rint(ZERO * (1 + share)).astype(np.uint8)
+        return entries
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ def cut(text: str, width: float, size: int) -> str:
 
     Example:
         >>> cut("train2014/COCO_train2014_000000000009.jpg", 100, 13)
-        '…00000009.jpg'
+        '…0000009.jpg'
     """
     text = printable(text)
     if font(size).getlength(text) <= width:
