@@ -36,7 +36,8 @@ addEventListener("load", () => {
   found.overflow = root.scrollWidth - innerWidth;
   found.title = document.title;
   // Text outside of its cell, card or heading.
-  for (const node of all("th, td, h1, h2, h3, figcaption, .summary div, .card div, .notes li, summary, header button")) {
+  const texts = "th, td, h1, h2, h3, figcaption, .summary div, .card div, .notes li, summary, header button";
+  for (const node of all(texts)) {
     if (!text(node)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
@@ -49,12 +50,14 @@ addEventListener("load", () => {
   blocks.forEach((one, k) => blocks.slice(k + 1).forEach(two => {
     if (one.contains(two) || two.contains(one)) return;
     const a = box(one), b = box(two);
-    if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1)
+    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    if (across > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1)
       found.overlap.push([text(one), text(two)]);
   }));
   // Contrast of text to its background, as WCAG defines it.
+  const linear = value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
   const light = colour => {
-    const part = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    const part = colour.match(/[\\d.]+/g).slice(0, 3).map(value => linear(value / 255));
     return .2126 * part[0] + .7152 * part[1] + .0722 * part[2];
   };
   const behind = node => {
@@ -72,8 +75,8 @@ addEventListener("load", () => {
   // Tables: what is wider than its place scrolls, while the first column stays.
   found.tables = all(".wide").map(wide => {
     const row = wide.querySelector("tbody tr:not(.group)"), first = row.cells[0], at = box(first);
-    const table = {hidden: wide.scrollWidth - wide.clientWidth, heads: [...row.closest("table").tHead.rows].at(-1).cells.length};
-    table.second = [...row.closest("table").tHead.rows].at(-1).cells[1].textContent;
+    const heads = [...row.closest("table").tHead.rows].at(-1).cells;
+    const table = {hidden: wide.scrollWidth - wide.clientWidth, heads: heads.length, second: heads[1].textContent};
     wide.scrollIntoView();
     wide.scrollLeft = 1e6;
     const moved = box(first), place = box(row.cells[0]);
@@ -85,9 +88,11 @@ addEventListener("load", () => {
   });
   for (const image of all("figure img")) if (box(image).width < 120) found.narrow.push(image.alt.slice(0, 40));
   // An image is enlarged by a click, and closed by another.
-  const dialog = document.querySelector("dialog"), small = document.querySelector(".card .enlarge img") ?? document.querySelector(".enlarge img");
+  const dialog = document.querySelector("dialog");
+  const small = document.querySelector(".card .enlarge img") ?? document.querySelector(".enlarge img");
   small.closest("button").click();
-  found.enlarged = dialog.open && box(dialog.querySelector("img")).width > box(small).width && dialog.textContent.trim() === small.alt;
+  const larger = box(dialog.querySelector("img")).width > box(small).width;
+  found.enlarged = dialog.open && larger && dialog.textContent.trim() === small.alt;
   dialog.click();
   found.closed = !dialog.open;
   const before = getComputedStyle(document.body).backgroundColor;
@@ -118,7 +123,7 @@ def report_of(root: Path, labels: int) -> str:
     """The page of eight runs: two methods over two seeds, and a sweep of λ, with 20 or 80 labels."""
     rng = np.random.default_rng(0)
     targets = (rng.random((150, labels)) < 0.15).astype(np.int8)
-    names = tuple(f"label {k}" for k in range(labels - 1)) + ("a-quite-long-label-in-one-word",)
+    names = (*(f"label {k}" for k in range(labels - 1)), "a-quite-long-label-in-one-word")
     settings = [{"lam": lam, "seed": seed} for lam in (0.1, 0.2, 0.4) for seed in (0, 1)]
     settings += [{"head": "average", "seed": seed} for seed in (0, 1)]
     for k, config in enumerate(settings):
