@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from mlrec.utils.threads import thread_map
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
-    from mlrec.models.classifier import Architecture
+    from mlrec.models.classifier import Architecture, Classifier
 
 SIDE = 360  # pixels: longer side of an image
 PER_SHEET = 40  # images on one contact sheet
@@ -56,6 +56,11 @@ class AttentionMaps:
         probabilities: Their probabilities (K,).
         maps: Maps (K, h, w): contributions, whose sum is the logit, or the attention of one head, whose sum is 1.
         decode: Image backend of the model, with which the image is also shown.
+
+    Example:
+        >>> maps = AttentionMaps(Item("a.jpg", Path("a.jpg")), ("cat",), np.array([0.9]), np.zeros((1, 7, 7)))
+        >>> maps.labels, maps.maps.shape
+        (('cat',), (1, 7, 7))
     """
 
     item: Item
@@ -169,7 +174,7 @@ def sheet_names(images: int) -> list[str]:
 
 
 def compute_maps(
-    model: Path | str,
+    model: Classifier | Path | str,
     items: Iterable[Item],
     *,
     labels: Sequence[str] | None = None,
@@ -179,27 +184,24 @@ def compute_maps(
     findings: ValidationReport | None = None,
     progress: Progress = SILENT,
 ) -> list[AttentionMaps]:
-    """Compute the heat maps of images; arguments as in `attend`.
+    """Compute the heat maps of images; arguments as in `attend`, the model may be loaded already.
 
     `findings` receives the errors of images that cannot be read, which are skipped; without it the first one is raised.
     """
-    from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.inference import open_on
     from mlrec.training.inference_loader import load_stream
 
     machine = machine or RuntimeOptions()
-    metadata = read_metadata(model)
-    wanted = None if labels is None else label_columns(metadata.labels, labels, model, PredictionsError)
+    loaded, device, config, decode = _loaded(model, machine.device)
+    source = model if isinstance(model, str | Path) else "the model"
+    wanted = None if labels is None else label_columns(loaded.labels, labels, source, PredictionsError)
     head = None
     if temperature is not None:
-        head = _head_of(temperature, metadata.architecture)
-    loaded = load_model(model)
-    opened = open_on(loaded, machine.device, machine.precision)
-    batches = load_stream(
-        items, loaded.preprocessing, batch_size=machine.batch_size_for(metadata.config), threads=machine.workers,
-        decode=metadata.decode,
-    )  # fmt: skip
+        head = _head_of(temperature, loaded.architecture)
+    opened = open_on(loaded, device, machine.precision)
+    size = machine.batch_size_for(config, opened.device)
+    batches = load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=decode)
     results = []
     with progress.task("computing heat maps") as step:
         for batch in batches:
@@ -212,14 +214,14 @@ def compute_maps(
                 # Rows after the last readable item fill up the batch.
                 for item, logits, of_item in zip(readable, maps.logits, values, strict=False):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
-                    names = tuple(metadata.labels[k] for k in columns)
+                    names = tuple(loaded.labels[k] for k in columns)
                     probabilities = probabilities_of(logits[columns])
-                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), metadata.decode))
+                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), decode))
             step(len(batch.items))
     return results
 
 
-def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
+from typing import TYPE_CHECKING, Any, Literal
     """Return an image, with the outline of its box, next to each of its maps with label and probability.
 
     Args:
