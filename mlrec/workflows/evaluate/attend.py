@@ -221,7 +221,19 @@ def compute_maps(
     return results
 
 
-from typing import TYPE_CHECKING, Any, Literal
+def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, str, Mapping[str, Any], Decoder]:
+    """Return a model, its device, the keys that it was trained with, and its image backend."""
+    from mlrec.models.checkpoint import load_model, read_metadata
+
+    if isinstance(model, str | Path):
+        metadata = read_metadata(model)
+        return load_model(model), device, metadata.config, metadata.decode
+    if device == "auto":  # the user's model stays on its device
+        device = str(next(model.parameters()).device)
+    return model, device, {}, "fast"
+
+
+def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
     """Return an image, with the outline of its box, next to each of its maps with label and probability.
 
     Args:
