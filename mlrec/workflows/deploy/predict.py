@@ -15,7 +15,7 @@ from mlrec.datasets.listing import Item
 from mlrec.models.onnx_file import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
-from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strips, outlined, picture_of
+from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strip, jpeg, outlined, picture_of
 from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import DataError, MlrecError
 from mlrec.utils.files import sha256, write_bytes
@@ -295,7 +295,7 @@ class Gallery:
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)
         shown = pixels if box is None else outlined(pixels, box)
         path = self._folder / self._names.of(found.item)
-        write_bytes(path, draw_strips([Strip(found.id, (Panel(shown, lines),))])[0])
+        write_bytes(path, jpeg(draw_strip(Strip(found.id, (Panel(shown, lines),)))))
         return path
 
 

@@ -169,7 +169,7 @@ def test_the_command(run: Run, data: Path, tmp_path: Path) -> None:
         1 / (1 + np.exp(-run.predictions().logits.astype(float))),
         rtol=1e-4,
     )
-    assert len(list((tmp_path / "out").glob("*.png"))) == 9
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 9
     lines = CliRunner().invoke(app, [*common, str(pictures / "val00.png"), "--format", "jsonl", "--top", "2"]).stdout
     one = json.loads(lines)
     assert len(one["labels"]) == 2
