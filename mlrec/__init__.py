@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlrec.datasets.manifest import Manifest
     from mlrec.metrics.evaluate import Metrics, evaluate
+    from mlrec.metrics.metric import Metric
     from mlrec.models.checkpoint import load_model
     from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CSRA": "mlrec.models.csra",
     "Manifest": "mlrec.datasets.manifest",
+    "Metric": "mlrec.metrics.metric",
     "Metrics": "mlrec.metrics.evaluate",
     "MlrecError": "mlrec.utils.errors",
     "Predictions": "mlrec.predictions",
@@ -36,6 +38,7 @@ _HOME = {
 __all__ = [
     "CSRA",
     "Manifest",
+    "Metric",
     "Metrics",
     "MlrecError",
     "Predictions",
