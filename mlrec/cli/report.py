@@ -20,7 +20,9 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders, or folders of them [default: all finished runs].", metavar="RUNS..."),
 ]
-Format = Annotated[str | None, typer.Option("--format", help="table, md, latex, csv, json or html.", metavar="FORMAT")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="table, md, latex, csv, json, html, xlsx or parquet.", metavar="FORMAT")
+]
 File = Annotated[Path | None, typer.Option("--out", help="File to write; its ending names the format.")]
 PerRun = Annotated[bool, typer.Option("--per-run", help="One row per run instead of means over seeds.")]
 
@@ -128,9 +130,13 @@ def emit(tables: Sequence[Table], name: str, out: Path | None, full: bool) -> No
     if name == "table" and out is None:
         console.result_tables(tables, full=full)
         return
-    from mlrec.reports.render.formats import FORMATS
+    from mlrec.reports.render.formats import FORMATS, write_tables
     from mlrec.reports.render.html import page
 
+    if out is not None and name in ("xlsx", "parquet"):
+        write_tables(tables, out)
+        console.Terminal().say(f"wrote {printable(out)} ({name})")
+        return
     _write(page(tables[0].title, tables) if name == "html" else FORMATS[name](tables), name, out)
 
 

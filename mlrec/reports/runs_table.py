@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.reports.paper.method_names import HEAD_ORDER
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, undefined_note, without_negative_notes
@@ -24,6 +25,13 @@ WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a
 _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "CP_3", "CF1_3", "OP_3", "OF1_3"})
 SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
+FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
+LABEL_RATES = (
+    Column("precision", "P", "percent"),
+    Column("recall", "R", "percent"),
+    Column("F1", "F1", "percent"),
+)
+SUPPORT = Column("support", "positives", "count", absent="")
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
     Column("mAP", "mAP", "percent", ranked=True, essential=True),
@@ -189,7 +197,7 @@ def _footnotes(results: Sequence[Result], marks: Mapping[str, str], bounded: boo
 
 
 def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[Table]:
-    """Return a table of the metrics, one row, and a table of AP by label; footnotes name the conventions.
+    """Return a table of the metrics, one row, and a table of the labels; footnotes name the conventions.
 
     Args:
         metrics: Metrics of one model on one split.
@@ -201,7 +209,6 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
         cells += [getattr(metrics.top3, name) for name in TOP3]
     if _nothing_known(metrics.counts):
         cells = [None] * len(cells)
-    rows = tuple(Row((label, value)) for label, value in metrics.average_precision.items())
     columns = SCORES[: len(cells)]
     marks = _precision_marks(metrics.counts, columns)
     notes = (
@@ -209,9 +216,37 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
         *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
     )
     return [
-        Table(title, columns, (Row(tuple(cells), marks=marks),), notes),
-        Table("AP by label", (Column("label", "Label"), Column("AP", "AP", "percent")), rows, _notes(metrics)),
+        Table(title, columns, (Row(tuple(cells), marks=marks),), notes, name="metrics"),
+        _label_table(metrics),
     ]
+
+
+def _label_table(metrics: Metrics) -> Table:
+    """Return one row per label; labels with few positives are below the others."""
+    columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT)
+    rows = []
+    for label, precision in metrics.average_precision.items():
+        rates = metrics.per_label.get(label)
+        if rates is None:  # a file of an earlier version
+            rows.append(Row((label, precision, None, None, None, None)))
+            continue
+        marks = {}
+        if rates.support and not rates.negatives:
+            marks = {2: WITHOUT_NEGATIVE, 4: WITHOUT_NEGATIVE}
+        cells = (label, precision, rates.precision, rates.recall, rates.F1, rates.support)
+        rows.append(Row(cells, support_group(rates.support), marks=marks))
+    table = Table("By label", columns, with_few_last(rows), _notes(metrics), name="labels")
+    return table.without_empty_columns(["label", "AP"])
+
+
+def support_group(positives: int | None) -> str:
+    """Return the heading over labels with too few positives for their numbers to mean much, otherwise ""."""
+    return "" if positives is None or positives >= FEW_POSITIVES else FEW_HEADING
+
+
+def with_few_last(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the rows of labels in their order, those with few positives after all others."""
+    return tuple(sorted(rows, key=lambda row: row.group == FEW_HEADING))
 
 
 def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:

@@ -100,7 +100,7 @@ def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
         )
     (plain,) = label_report(root=tmp_path / "runs")
     (bounded,) = label_report(root=tmp_path / "runs", intervals=True)
-    assert [column.key for column in plain.columns] == ["label", "ap0"]
+    assert [column.key for column in plain.columns] == ["label", "positives", "ap0", "precision0", "recall0", "F10"]
     assert [column.key for column in bounded.columns] == ["label", "positives", "ap0", "ap0_low", "ap0_high"]
     assert [row.cells[2] for row in bounded.rows] == [row.cells[1] for row in plain.rows]
     for c, row in enumerate(bounded.rows):
@@ -143,7 +143,7 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--out", "r.pdf"], "--out r.pdf: unknown extension; use .txt, .md, .tex, .csv, .json, .html"),
+        (["--out", "r.pdf"], "--out r.pdf: unknown extension; use .txt, .md, .tex, .json, .html, .csv, .xlsx, .parquet"),
         (["--out", "r"], "--out r: unknown extension"),
         (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown extension"),
         (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),
