@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlrec.predictions import Predictions
     from mlrec.utils.errors import MlrecError
     from mlrec.workflows.deploy.predict import predict
+    from mlrec.workflows.report.frames import compare, report, runs, stats
 
 __version__ = "0.1.0"
 
@@ -29,10 +30,14 @@ _HOME = {
     "Metrics": "mlrec.metrics.evaluate",
     "MlrecError": "mlrec.utils.errors",
     "Predictions": "mlrec.predictions",
+    "compare": "mlrec.workflows.report.frames",
     "create_model": "mlrec.models.classifier",
     "evaluate": "mlrec.metrics.evaluate",
     "load_model": "mlrec.models.checkpoint",
     "predict": "mlrec.workflows.deploy.predict",
+    "report": "mlrec.workflows.report.frames",
+    "runs": "mlrec.workflows.report.frames",
+    "stats": "mlrec.workflows.report.frames",
 }
 
 __all__ = [
@@ -43,10 +48,14 @@ __all__ = [
     "MlrecError",
     "Predictions",
     "__version__",
+    "compare",
     "create_model",
     "evaluate",
     "load_model",
     "predict",
+    "report",
+    "runs",
+    "stats",
 ]
 
 

@@ -122,8 +122,8 @@ class Metrics:
 
         Example:
             >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
-            >>> metrics.to_frame().loc["dog", ["AP", "support"]].tolist()
-            [1.0, 1]
+            >>> metrics.to_frame()["support"].to_dict()
+            {'cat': 1, 'dog': 1}
         """
         from mlrec.metrics.summary import label_frame
 

@@ -147,7 +147,7 @@ def _label_rows(comparison: Comparison) -> tuple[Row, ...]:
     for column, test in enumerate(comparison.labels):
         values = _values(comparison.ours.label(column), comparison.theirs.label(column), test.interval)
         finding = UNDEFINED
-        if test.positives < TOO_FEW:
+        if test.p_holm is not None and test.positives < TOO_FEW:
             finding = f"too few positives ({test.positives})"
         elif test.p_holm is not None:
             finding = _finding(test.interval, significant=test.p_holm < ALPHA)
