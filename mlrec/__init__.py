@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
     from mlrec.predictions import Predictions
+    from mlrec.training.torch_objects import torch_dataset, torch_metric
     from mlrec.utils.errors import MlrecError
     from mlrec.workflows.deploy.predict import predict
     from mlrec.workflows.report.frames import compare, report, runs, stats
@@ -38,6 +39,8 @@ _HOME = {
     "report": "mlrec.workflows.report.frames",
     "runs": "mlrec.workflows.report.frames",
     "stats": "mlrec.workflows.report.frames",
+    "torch_dataset": "mlrec.training.torch_objects",
+    "torch_metric": "mlrec.training.torch_objects",
 }
 
 __all__ = [
@@ -56,6 +59,8 @@ __all__ = [
     "report",
     "runs",
     "stats",
+    "torch_dataset",
+    "torch_metric",
 ]
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 COLUMNS = ("mAP", *RATES)
+FLAT_NAMES = (*COLUMNS, *(f"top3/{name}" for name in RATES))
 COUNTS = ("support", "negatives", "unknown", "predicted")
 
 
@@ -35,8 +36,8 @@ def label_frame(metrics: Metrics) -> DataFrame:
 
 def flat(metrics: Metrics, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
     """Return metrics as floats by name, see `Metrics.flat`."""
-    values = {name: getattr(metrics, name) for name in COLUMNS}
-    values |= {f"top3/{name}": getattr(metrics.top3, name) for name in RATES}
+    numbers = [getattr(metrics, name) for name in COLUMNS] + [getattr(metrics.top3, name) for name in RATES]
+    values = dict(zip(FLAT_NAMES, numbers, strict=True))
     if per_label:
         values |= {f"AP/{label}": value for label, value in metrics.average_precision.items()}
     return {f"{prefix}{name}": math.nan if value is None else float(value) for name, value in values.items()}
