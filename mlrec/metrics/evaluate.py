@@ -300,14 +300,23 @@ def evaluate_scores(
 
 
 def _label_metrics(counts: Counts, truth: NDArray[np.int8], threshold: Threshold) -> list[LabelMetrics]:
-    labels = truth.shape[1]
-    rows = [[_number(value) for value in values] for values in label_rates(counts)]
-    rows += [np.count_nonzero(truth == value, axis=0).tolist() for value in (1, 0, -1)]
-    cuts = np.broadcast_to(np.float64(threshold), labels)
-    rows += [counts.predicted.tolist(), [_number(cut) for cut in np.where(np.isinf(cuts), np.nan, cuts)]]
+    precision, recall, F1 = label_rates(counts)
+    support, negatives, unknown = (np.count_nonzero(truth == value, axis=0) for value in (1, 0, -1))
+    cuts = np.broadcast_to(np.float64(threshold), support.shape)
+    cuts = np.where(np.isinf(cuts), np.nan, cuts)
     return [
-        LabelMetrics(*row, few_positives=support < FEW_POSITIVES)
-        for row, support in zip(zip(*rows, strict=True), rows[3], strict=True)
+        LabelMetrics(
+            precision=_number(precision[k]),
+            recall=_number(recall[k]),
+            F1=_number(F1[k]),
+            support=int(support[k]),
+            negatives=int(negatives[k]),
+            unknown=int(unknown[k]),
+            predicted=int(counts.predicted[k]),
+            threshold=_number(cuts[k]),
+            few_positives=bool(support[k] < FEW_POSITIVES),
+        )
+        for k in range(len(support))
     ]
 
 

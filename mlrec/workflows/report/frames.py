@@ -46,8 +46,8 @@ def runs(root: Path | str = "runs") -> DataFrame:
         >>> from mlrec.run_folders.record import RunRecord
         >>> Path("runs/a").mkdir(parents=True)
         >>> RunRecord(name="a", status="running", config={"lam": 0.1}).save(Path("runs/a"))
-        >>> runs("runs")[["status", "config.lam"]].values.tolist()
-        [['running', 0.1]]
+        >>> runs("runs")["status"].to_dict(), runs("runs")["config.lam"].to_dict()
+        ({'a': 'running'}, {'a': 0.1})
     """
     import pandas as pd
 
