@@ -9,6 +9,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.utils import processes
+from mlrec.utils.progress import SILENT
 
 VocServer = Annotated[
     Path | None, typer.Option(help="Archive to write for the PASCAL VOC evaluation server.", metavar="OUT.tgz")
@@ -56,11 +57,13 @@ def evaluate(
     if voc_server is not None:
         check_name(voc_server)
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision)
+    first = processes.rank() == 0  # of several processes only the first prints
     evaluation = evaluate_run(
-        model, data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
-        machine=machine, voc_server=voc_server, runs_root=runs_root, progress=terminal,
+        options.model_or_last(model, runs_root, terminal if first else SILENT),
+        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
+        machine=machine, voc_server=voc_server, progress=terminal,
     )  # fmt: skip
-    if processes.rank():
+    if not first:
         return
     localization = None
     if localize:

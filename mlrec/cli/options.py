@@ -66,7 +66,9 @@ Boxes = Annotated[
 
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Samples per step [default: as in training].", min=1, rich_help_panel="System"),
+    typer.Option(
+        help="Samples per step [default: 64 on CUDA, otherwise as in training].", min=1, rich_help_panel="System"
+    ),
 ]
 Workers = Annotated[
     int | None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def sweep(
     flags: dict[str, Any],
     study: Annotated[
-        str | None, typer.Option(help="Study of the paper: table6, table7, table8, figure5 or compare.", metavar="NAME")
+        str | None, typer.Option(help="Study: table6, table7, table8, figure5, compare or heads.", metavar="NAME")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Config key and its values; repeatable.", metavar="KEY=A,B")

@@ -6,6 +6,7 @@ import pytest
 
 from mlrec.config import Config
 from mlrec.config_layers import resolve
+from mlrec.models.heads import HEADS
 from mlrec.sweeps.studies import DEFAULTS, check, study
 from mlrec.temperatures import TEMPERATURES
 from mlrec.utils.errors import UsageError
@@ -56,6 +57,13 @@ def test_the_fair_rows_differ_in_one_thing_at_a_time():
     ]
 
 
+def test_the_study_of_heads_trains_every_head_at_a_learning_rate_of_its_own():
+    found = study("heads", BASE)
+    assert {flags["head"] for flags in found.variants.values()} == set(HEADS)
+    assert list(found.tune) == ["lr"]
+    assert found.defaults["head_lr_mult"] == 1.0
+
+
 def test_the_error_for_an_unknown_study_lists_all_studies():
-    with pytest.raises(UsageError, match="table6, table7, table8, figure5, compare; did you mean 'table6'"):
+    with pytest.raises(UsageError, match="table6, table7, table8, figure5, compare, heads; did you mean 'table6'"):
         check("tabel6")

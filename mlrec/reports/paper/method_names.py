@@ -23,8 +23,18 @@ CUTMIX = "ResNet-101 (CutMix)"
 METHODS = {"ViT-B16": "ViT-B/16", "ViT-L16": "ViT-L/16"} | {
     f"ViT-{size}16 + CSRA{star}": f"ViT-{size}/16 + CSRA{star}" for size in "BL" for star in ("", "*")
 }
-HEADS = {"average": "", "csra": " + CSRA", "spatial": " + CSRA, spatial only", "gcn": " + GCN", "max": " + max pooling"}
-HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
+HEADS = {
+    "average": "",
+    "csra": " + CSRA",
+    "spatial": " + CSRA, spatial only",
+    "gcn": " + GCN",
+    "max": " + max pooling",
+} | {
+    "attention-pool": " + attention pooling",
+    "ml-decoder": " + ML-Decoder",
+    "q2l": " + Query2Label",
+}
+HEAD_ORDER = ("average", "max", "attention-pool", "gcn", "ml-decoder", "q2l", "spatial", "csra")
 
 
 def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
