@@ -42,6 +42,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model.
 
+    Of more than 20 labels, the lowest and the highest AP are printed, all with --full.
+
     The dataset is the run's own, or any with the same labels, which are matched by name. Predictions and metrics are
     written to a folder eval-DATA-SPLIT next to the model. Heat maps can mislead; --localize measures them.
 
@@ -72,7 +74,7 @@ def evaluate(
         maps = {} if localization is None else {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
-    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3)
+    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and not (evaluation.model / directory.RECORD).is_file():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.cli.report import File, Format, emit, format_name
+from mlrec.cli.report import File, Format, Output, emit, format_name
 from mlrec.utils.errors import printable
 from mlrec.utils.files import check_ending, write_json
 
@@ -55,7 +55,7 @@ def stats(
         draw(statistics, figure)
         terminal.say(f"figure: {figure}")
     if name != "json":
-        emit(tables(statistics), name, out, full=False)
+        emit(tables(statistics), Output(name, out, full=False))
     elif out is None:
         console.result_json(statistics.to_dict())
     else:

@@ -1,6 +1,7 @@
 """The paper's ablations as sweeps: Tables 6-8, Figure 5; CSRA compared with its baseline, and all heads.
 
-Defaults are the paper's for that table; a flag replaces them. Controls that the paper does not have are marked.
+Defaults are the paper's for that table; a flag replaces them. Controls that the paper does not have are marked, and
+left out of the smaller studies that only fill the paper's table.
 """
 
 from __future__ import annotations
@@ -65,22 +66,30 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def check(name: str) -> None:
-    """Raise UsageError unless `name` is a study."""
-    if name not in DEFAULTS:
+def check(name: str | None, *, paper_only: bool = False) -> None:
+    """Raise UsageError unless `name` is a study, and one of the paper if only its runs are wanted."""
+    if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {printable(name)}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
+    if paper_only and name in (None, "compare"):
+        raise UsageError(f"--paper-only goes with --study {', '.join(key for key in DEFAULTS if key != 'compare')}")
 
 
-def study(name: str, base: Config) -> Study:
+def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     """Return a study.
 
     Args:
         name: Key of `DEFAULTS`.
         base: Configuration of a CSRA run with the study's defaults and the user's flags.
+        paper_only: Only what the paper's table or figure has: no controls, and no learning rates that are chosen for
+            each row.
     """
     defaults = DEFAULTS[name]
     if name == "table6":
-        return Study("Table 6: average and spatial pooling", defaults, _poolings())
+        return Study("Table 6: average and spatial pooling", defaults, _poolings(paper_only=paper_only))
+    if name == "table7" and paper_only:
+        return Study("Table 7: number of heads", defaults, _heads())
+    if name == "table8" and paper_only:
+        return Study("Table 8: normalised classifier", defaults, _normalized())
     if name == "table7":
         return Study("Table 7: number of heads", defaults, _heads() | _controls(), notes=(_CONTROLS_NOTE,))
     if name == "table8":
@@ -94,9 +103,13 @@ def study(name: str, base: Config) -> Study:
     return Study("CSRA compared with its baseline, under one recipe", defaults, compared_rows(base.head_lr_mult))
 
 
-def _poolings() -> dict[str, Flags]:
+def _poolings(*, paper_only: bool) -> dict[str, Flags]:
+    """Return the poolings: "average only" with the classifier of the other rows, or as in the paper the baseline."""
+    average: Flags = {"head": "csra", "lam": 0.0}
+    if paper_only:
+        average = {"head": "average"}
     return {
-        "average only": {"head": "csra", "lam": 0.0},
+        "average only": average,
         "spatial only": {"head": "spatial"},
         "average + spatial": {"head": "csra"},
     }

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -125,7 +128,7 @@ class WandbTracker:
 
     def finish(self, status: Status) -> None:
         """End the run; one that was interrupted or failed is shown as such."""
-        self._run.finish(exit_code=int(status != "finished"), quiet=True)
+        self._run.finish(exit_code=int(status != "finished"))
 
 
 class MlflowTracker:
@@ -179,13 +182,13 @@ class TrackioTracker:
     """trackio; its own environment variables apply, such as TRACKIO_DIR."""
 
     def start(self, run: TrackedRun) -> str:
-        """Start a run, or continue the one of the same name."""
+        """Start a run, or continue it by its name, which is made unique: other folders may have a run of this name."""
         import trackio
 
         self._trackio = trackio
         self._run = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", PROJECT),
-            name=run.id or run.name,
+            name=run.id or f"{run.name}-{secrets.token_hex(2)}",
             config=dict(run.config),
             resume="never" if run.id is None else "must",
             embed=False,
@@ -202,7 +205,7 @@ class TrackioTracker:
 
     def finish(self, status: Status) -> None:
         """End the run."""
-        self._run.finish()
+        self._trackio.finish()
 
 
 # By name, as in `mlrec.config.TRACKERS`: the class, and the package that it needs.
@@ -291,7 +294,8 @@ class TrackerGroup:
     def _try(self, name: str, action: Callable[[], Any]) -> Any:
         """Return the result of an action, or None after a warning: whatever a service raises, the run continues."""
         try:
-            return action()
+            with redirect_stdout(sys.stderr):  # stdout is for results
+                return action()
         except Exception as error:  # noqa: BLE001
             self._active.pop(name, None)
             reason = printable(f"{type(error).__name__}: {error}")

@@ -81,7 +81,7 @@ def variation(config: dict[str, Any]) -> str:
     if config.get("head") not in ("csra", "spatial"):
         return ""
     parts = []
-    temperatures = [_temperature(value) for value in config.get("temperatures") or ()]
+    temperatures = [temperature_text(value) for value in config.get("temperatures") or ()]
     if len(temperatures) > 1 and len(set(temperatures)) == 1:
         parts.append(f"all T = {temperatures[0]}")
     elif temperatures:
@@ -92,6 +92,12 @@ def variation(config: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _temperature(value: float | str) -> str:
+def temperature_text(value: float | str) -> str:
+    """Return a temperature as printed.
+
+    Example:
+        >>> temperature_text(2.0), temperature_text("inf")
+        ('2', '∞')
+    """
     text = value if isinstance(value, str) else f"{value:g}"
     return text.replace("inf", "∞")

@@ -61,8 +61,11 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "csv": csv_text,
     "json": json_text,
 }
-OTHER_FORMATS = ("html", "xlsx", "parquet")  # html is made by another module; the others are not text
-SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".json": "json", ".html": "html", **frame_files.ENDINGS}
+OTHER_FORMATS = ("html", "pdf", "xlsx", "parquet")  # html and pdf are made elsewhere; the others are not text
+SUFFIXES = {
+    ".txt": "table", ".md": "md", ".tex": "latex", ".json": "json", ".html": "html", ".pdf": "pdf",
+    **frame_files.ENDINGS,
+}  # fmt: skip
 
 
 def format_of(asked: str | None, out: Path | None) -> str:

@@ -44,9 +44,9 @@ def runs(root: Path | str = "runs") -> DataFrame:
 
     Example:
         >>> from mlrec.run_folders.record import RunRecord
-        >>> Path("runs/a").mkdir(parents=True)
-        >>> RunRecord(name="a", status="running", config={"lam": 0.1}).save(Path("runs/a"))
-        >>> runs("runs")["status"].to_dict(), runs("runs")["config.lam"].to_dict()
+        >>> Path("new/a").mkdir(parents=True)
+        >>> RunRecord(name="a", status="running", config={"lam": 0.1}).save(Path("new/a"))
+        >>> runs("new")["status"].to_dict(), runs("new")["config.lam"].to_dict()
         ({'a': 'running'}, {'a': 0.1})
     """
     import pandas as pd

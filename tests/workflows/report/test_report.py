@@ -152,11 +152,11 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
     ("options", "why"),
     [
         (
-            ["--out", "r.pdf"],
-            "--out r.pdf: unknown extension; use .txt, .md, .tex, .json, .html, .csv, .xlsx, .parquet",
+            ["--out", "r.doc"],
+            "--out r.doc: unknown extension; use .txt, .md, .tex, .json, .html, .pdf, .csv, .xlsx, .parquet",
         ),
         (["--out", "r"], "--out r: unknown extension"),
-        (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown extension"),
+        (["--out", "r.doc", "--format", "table"], "--out r.doc: unknown extension"),
         (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),
     ],
 )
