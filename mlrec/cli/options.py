@@ -58,7 +58,8 @@ TrainedModel = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option("--run", help="Run folder, imported model, or model file [default: the last run]."),
+    # torchrun takes --run for an abbreviation of its own --run-path, even after the name of the program
+    typer.Option("--run", "--model", help="Run folder, imported model, or model file [default: the last run]."),
 ]
 Boxes = Annotated[
     Path | None, typer.Option(help="CSV of filename,x,y,width,height[,id]: boxes to classify instead of images.")
