@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.names import holds_control, image_name
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, counted, nearest, printable
-from mlrec.utils.files import atomic_write, read_bytes
+from mlrec.datasets import manifest_cache
+from mlrec.datasets.manifest_lines import Header, ManifestLines, encoded_lines, read_lines
+from mlrec.datasets.names import holds_control
+from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
+from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
+from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
+from mlrec.datasets.sparse_targets import SparseTargets
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
+from mlrec.utils.files import atomic_write, check_regular, sha256
+from mlrec.utils.texts import Texts, taken
 
 FORMAT = "mlrec-manifest/1"
-POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
-
-
-class _Header(msgspec.Struct, forbid_unknown_fields=True):
-    format: str
-    name: str
-    split: str
-    root: str
-    labels: list[str]
-
-
-class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    image: str
-    positive: list[str]
-    unknown: list[str] = []
-    box: tuple[float, float, float, float] | None = None
-    id: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +60,10 @@ class Manifest:
     split: str
     root: Path
     labels: tuple[str, ...]
-    images: tuple[str, ...]
+    images: Sequence[str]
     targets: NDArray[np.int8]
     boxes: NDArray[np.float64] | None = None
-    sample_ids: tuple[str, ...] = ()
+    sample_ids: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.sample_ids:
@@ -86,9 +75,46 @@ class Manifest:
             )
         if self.boxes is not None and self.boxes.shape != (samples, 4):
             raise DataError(f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4)")
+        if isinstance(self.targets, SparseTargets):  # given by `of_sparse`
+            object.__setattr__(self, "_sparse", self.targets)
+            object.__delattr__(self, "targets")
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the dense targets when they are first asked for."""
+        if name != "targets" or "_sparse" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        object.__setattr__(self, "targets", self.__dict__["_sparse"].dense())
+        return self.__dict__["targets"]
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Send only the path of a large manifest to another process, which maps the same file."""
+        if "_file" in self.__dict__:
+            return _load_copy, self.__dict__["_file"]
+        return super().__reduce_ex__(protocol)
+
+    @classmethod
+    def of_sparse(
+        cls,
+        name: str,
+        split: str,
+        root: Path,
+        labels: Sequence[str],
+        images: Sequence[str],
+        targets: SparseTargets,
+        boxes: NDArray[np.float64] | None = None,
+        sample_ids: Sequence[str] = (),
+    ) -> Manifest:
+        """Make a manifest without its dense targets."""
+        return cls(name, split, root, tuple(labels), images, targets, boxes, sample_ids)  # type: ignore[arg-type]
+
+    @property
+    def sparse_targets(self) -> SparseTargets:
+        """The targets by sample: positive and unknown labels only. With many labels they are far smaller."""
+        sparse: SparseTargets | None = self.__dict__.get("_sparse")
+        return SparseTargets.of(self.targets) if sparse is None else sparse
 
     @cached_property
     def digest(self) -> str:
@@ -102,15 +128,25 @@ class Manifest:
         """Path of the image file of a sample."""
         return self.root / self.images[sample]
 
+    def changed(self, **changes: Any) -> Manifest:
+        """Return the manifest with other values of some attributes, as `dataclasses.replace` does.
+
+        Targets that are not changed stay as they are held, so that no dense ones are made.
+        """
+        own = self.__dict__
+        kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
+        return Manifest(**{**kept, "targets": own["_sparse"] if "_sparse" in own else own["targets"], **changes})
+
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
         """Return the samples at these positions, in this order, optionally as a split of another name."""
         chosen = np.asarray(samples, dtype=np.intp)
-        return replace(
-            self,
+        images = taken(self.images, chosen)
+        sparse = self.__dict__.get("_sparse")
+        return self.changed(
             split=split or self.split,
-            images=tuple(self.images[k] for k in chosen),
-            sample_ids=tuple(self.sample_ids[k] for k in chosen),
-            targets=self.targets[chosen],
+            images=images,
+            sample_ids=images if self.sample_ids is self.images else taken(self.sample_ids, chosen),
+            targets=self.targets[chosen] if sparse is None else sparse.take(chosen),
             boxes=None if self.boxes is None else self.boxes[chosen],
         )
 
@@ -120,7 +156,7 @@ class Manifest:
         Raises:
             DataError: The two sets of labels differ; the message lists the missing and the unexpected names.
         """
-        return replace(self, labels=tuple(labels), targets=self.targets[:, label_order(self.labels, labels)])
+        return self._of_columns(labels, label_order(self.labels, labels))
 
     def with_labels(self, chosen: Sequence[str]) -> Manifest:
         """Return the same samples with these labels only, in this order.
@@ -128,85 +164,130 @@ class Manifest:
         Raises:
             DataError: There is no such label; the message gives the nearest one.
         """
-        columns = label_columns(self.labels, chosen, f"{self.name}/{self.split}")
-        return replace(self, labels=tuple(chosen), targets=self.targets[:, columns])
+        return self._of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
+
+    def _of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
+        if np.array_equal(columns, np.arange(len(self.labels))):
+            return self
+        sparse = self.__dict__.get("_sparse")
+        targets = self.targets[:, columns] if sparse is None else sparse.choose(columns)
+        return self.changed(labels=tuple(labels), targets=targets)
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path` atomically.
+        """Write the manifest to `path` atomically, and a binary copy of a large one beside it.
 
         Raises:
             DataError: The root is not valid text.
         """
-        header = _Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
+        header = Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
         try:
             first = msgspec.json.encode(header)
         except UnicodeEncodeError as error:
             raise DataError(f"{printable(self.root)}: a path that is not UTF-8 cannot be stored; rename it") from error
+        # One pass over the samples gives the file, its key and the digest of the manifest.
+        key, digest, size = hashlib.sha256(first + b"\n"), hashlib.sha256(msgspec.json.encode(self.labels)), 0
         with atomic_write(path) as stream:
             stream.write(first + b"\n")
-            stream.writelines(line + b"\n" for line in self._lines())
+            for line in self._lines():
+                stream.write(line + b"\n")
+                key.update(line + b"\n")
+                digest.update(b"\n" + line)
+            size = stream.tell()
+        if size >= manifest_cache.CACHED_FROM:
+            self._save_copy(Path(path), key.hexdigest(), digest.hexdigest())
+        else:
+            manifest_cache.cache_path(Path(path)).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path | str) -> Manifest:
-        """Read a manifest file.
+        """Read a manifest file. A large one is read from its binary copy if that is of the same content.
 
         Raises:
             DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
                 message names file and line.
         """
         path = Path(path)
-        lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines()
-        if not lines:
-            raise DataError(f"{printable(path)}: empty; prepare the dataset again")
-        header = _decode(_Header, lines[0], path, 1)
-        if header.format != FORMAT:
-            raise DataError(
-                f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}; prepare the dataset again"
-            )
-        if duplicates := duplicates_in(header.labels):
-            raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is repeated; keep one")
-        decoder = msgspec.json.Decoder(_Line)
-        samples = [_decode(decoder, line, path, k) for k, line in enumerate(lines[1:], 2) if line.strip()]
-        findings = ValidationReport()
-        for k, sample in enumerate(samples, 2):
-            image_name(sample.image, f"{path}: line {k}", findings)
-        targets = _targets(samples, header.labels, path, findings)
-        for name in duplicates_in([sample.id or sample.image for sample in samples]):
-            findings.error(f"{path}", f"sample id '{printable(name)}' is repeated; keep one")
-        boxed = [sample for sample in samples if sample.box is not None]
-        if boxed and len(boxed) != len(samples):
-            findings.error(f"{path}", "some samples have a box and others do not")
-        findings.raise_errors(f"{printable(path)}: not a valid manifest", "prepare the dataset again")
-        return cls(
-            name=header.name,
-            split=header.split,
-            root=Path(header.root),
-            labels=tuple(header.labels),
-            images=tuple(sample.image for sample in samples),
-            targets=targets,
-            boxes=np.array([sample.box for sample in samples], dtype=np.float64) if boxed else None,
-            sample_ids=tuple(sample.id or sample.image for sample in samples),
+        check_regular(path)
+        large = path.is_file() and path.stat().st_size >= manifest_cache.CACHED_FROM
+        if large and manifest_cache.cache_path(path).exists():
+            copy = _read_copy(path, sha256(path))
+            if copy is not None:
+                return copy
+        lines = read_lines(path, FORMAT)
+        manifest = cls._of_lines(lines)
+        if large:
+            manifest._save_copy(path, lines.key, manifest.digest)
+        return manifest
+
+    @classmethod
+    def _of_lines(cls, lines: ManifestLines) -> Manifest:
+        header = lines.header
+        return cls.of_sparse(
+            header.name,
+            header.split,
+            Path(header.root),
+            header.labels,
+            lines.images,
+            lines.targets,
+            lines.boxes,
+            lines.sample_ids,
         )
 
-    def _lines(self) -> Iterable[bytes]:
-        encode = msgspec.json.Encoder().encode
-        positives, unknowns = self._names(POSITIVE), self._names(UNKNOWN)
-        for k, image in enumerate(self.images):
-            line: dict[str, Any] = {"image": image, "positive": positives[k]}
-            if unknowns[k]:
-                line["unknown"] = unknowns[k]
-            if self.boxes is not None:
-                line["box"] = [int(v) if v.is_integer() else v for v in self.boxes[k].tolist()]
-            if self.sample_ids[k] != image:
-                line["id"] = self.sample_ids[k]
-            yield encode(line)
+    def _save_copy(self, path: Path, key: str, digest: str) -> None:
+        fields = {
+            "name": self.name,
+            "split": self.split,
+            "root": str(self.root),
+            "labels": self.labels,
+            "digest": digest,
+        }
+        images, targets = Texts.of(self.images), self.sparse_targets
+        arrays = {
+            "images": images.data,
+            "image_offsets": images.offsets,
+            "codes": targets.codes,
+            "code_offsets": targets.offsets,
+        }
+        if self.sample_ids is not self.images:
+            ids = Texts.of(self.sample_ids)
+            arrays |= {"ids": ids.data, "id_offsets": ids.offsets}
+        if self.boxes is not None:
+            arrays["boxes"] = self.boxes
+        manifest_cache.write(path, key, fields, arrays)
 
-    def _names(self, value: int) -> list[list[str]]:
-        """Labels of each sample whose target is `value`, in label order."""
-        rows, columns = np.nonzero(self.targets == value)
-        ends = np.searchsorted(rows, np.arange(len(self) + 1)).tolist()
-        names = [self.labels[column] for column in columns.tolist()]
-        return [names[start:end] for start, end in pairwise(ends)]
+    def _lines(self) -> Iterable[bytes]:
+        return encoded_lines(self.labels, self.images, self.sample_ids, self.sparse_targets, self.boxes)
+
+
+def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None:
+    """Read the binary copy of a manifest file that has this SHA-256, or None if there is none."""
+    copy = manifest_cache.read(path, key, checked=checked)
+    if copy is None:
+        return None
+    fields, arrays = copy
+    labels = tuple(fields["labels"])
+    manifest = Manifest.of_sparse(
+        fields["name"],
+        fields["split"],
+        Path(fields["root"]),
+        labels,
+        Texts(arrays["images"], arrays["image_offsets"]),
+        SparseTargets(arrays["codes"], arrays["code_offsets"], len(labels)),
+        arrays.get("boxes"),
+        Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else (),
+    )
+    manifest.__dict__.update(digest=fields["digest"], _file=(path.absolute(), key))
+    return manifest
+
+
+def _load_copy(path: Path, key: str) -> Manifest:
+    """Open in another process the manifest that this one has loaded."""
+    manifest = _read_copy(path, key, checked=False)
+    if manifest is not None:
+        return manifest
+    if path.is_file() and sha256(path) == key:  # only the copy was deleted
+        return Manifest.load(path)
+    raise DataError(f"{printable(path)}: was changed while a program that uses it was starting; start it again")
 
 
 def label_columns(
@@ -309,30 +390,3 @@ def _few(names: Sequence[str]) -> str:
     if len(names) > 5:
         shown += f" and {len(names) - 5} more"
     return shown
-
-
-def _decode(kind: Any, line: bytes, path: Path, number: int) -> Any:
-    try:
-        return kind.decode(line) if isinstance(kind, msgspec.json.Decoder) else msgspec.json.decode(line, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{printable(path)}: line {number}: {printable(error)}; prepare the dataset again") from error
-
-
-def _targets(
-    samples: Sequence[_Line], labels: Sequence[str], path: Path, findings: ValidationReport
-) -> NDArray[np.int8]:
-    column = {name: k for k, name in enumerate(labels)}
-    targets = np.zeros((len(samples), len(labels)), dtype=np.int8)
-    for row, sample in enumerate(samples):
-        for value, names in ((POSITIVE, sample.positive), (UNKNOWN, sample.unknown)):
-            for name in names:
-                if name not in column:
-                    findings.error(
-                        f"{path}: line {row + 2}",
-                        f"'{printable(name)}' is not one of the {counted(len(labels), 'label')}{nearest(name, labels)}",
-                    )
-                elif targets[row, column[name]] not in (NEGATIVE, value):
-                    findings.error(f"{path}: line {row + 2}", f"'{printable(name)}' is both positive and unknown")
-                else:
-                    targets[row, column[name]] = value
-    return targets

@@ -80,7 +80,7 @@ def _histogram(axes: Any, statistics: DataStatistics) -> None:
 
 
 def _together(axes: Any, statistics: DataStatistics, figure: Any) -> None:
-    counts = np.array(statistics.cooccurrence, dtype=np.float64)
+    counts = statistics.cooccurrence.astype(np.float64)
     positives = np.diag(counts)[:, None]
     shares = np.divide(counts, positives, out=np.zeros_like(counts), where=positives > 0)
     image = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
