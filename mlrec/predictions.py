@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Predictions:
     """
 
     labels: tuple[str, ...]
-    sample_ids: tuple[str, ...]
+    sample_ids: Sequence[str]
     logits: Floats
     targets: NDArray[np.int8] | None = None
     digest: str = ""

@@ -28,7 +28,7 @@ from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
 from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
-from mlrec.utils.texts import Texts, taken
+from mlrec.utils.texts import Texts, ranks, taken
 
 FORMAT = "mlrec-manifest/1"
 
@@ -75,8 +75,9 @@ class Manifest:
             )
         if self.boxes is not None and self.boxes.shape != (samples, 4):
             raise DataError(f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4)")
-        if isinstance(self.targets, SparseTargets):  # given by `of_sparse`
-            object.__setattr__(self, "_sparse", self.targets)
+        given: object = self.targets
+        if isinstance(given, SparseTargets):  # of `of_sparse`
+            object.__setattr__(self, "_sparse", given)
             object.__delattr__(self, "targets")
 
     def __getattr__(self, name: str) -> Any:
@@ -128,6 +129,17 @@ class Manifest:
         """Path of the image file of a sample."""
         return self.root / self.images[sample]
 
+    def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
+        """Return the dense targets of some samples, (len(samples), C), without making those of all."""
+        sparse = self.__dict__.get("_sparse")
+        rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
+        return rows
+
+    @cached_property
+    def image_ranks(self) -> NDArray[np.intp]:
+        """(N,) position of the image of each sample among all images by name; equal for the persons of one image."""
+        return ranks(self.images)
+
     def changed(self, **changes: Any) -> Manifest:
         """Return the manifest with other values of some attributes, as `dataclasses.replace` does.
 
@@ -156,7 +168,7 @@ class Manifest:
         Raises:
             DataError: The two sets of labels differ; the message lists the missing and the unexpected names.
         """
-        return self._of_columns(labels, label_order(self.labels, labels))
+        return self.of_columns(labels, label_order(self.labels, labels))
 
     def with_labels(self, chosen: Sequence[str]) -> Manifest:
         """Return the same samples with these labels only, in this order.
@@ -164,9 +176,10 @@ class Manifest:
         Raises:
             DataError: There is no such label; the message gives the nearest one.
         """
-        return self._of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
+        return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
 
-    def _of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
+    def of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
+        """Return the same samples with these columns, in their order, and their names."""
         if np.array_equal(columns, np.arange(len(self.labels))):
             return self
         sparse = self.__dict__.get("_sparse")
@@ -242,7 +255,7 @@ class Manifest:
             "digest": digest,
         }
         images, targets = Texts.of(self.images), self.sparse_targets
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "images": images.data,
             "image_offsets": images.offsets,
             "codes": targets.codes,

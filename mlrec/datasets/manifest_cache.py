@@ -92,7 +92,7 @@ def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, A
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _mapped(path: Path, begin: int, place: _Array) -> NDArray[Any]:

@@ -44,7 +44,7 @@ class Scores:
 
     path: Path
     labels: tuple[str, ...]
-    sample_ids: tuple[str, ...]
+    sample_ids: Sequence[str]
     values: NDArray[np.floating[Any]]
     kind: ScoreKind
     targets: NDArray[np.int8] | None = None

@@ -39,13 +39,8 @@ class Texts(Sequence[str]):
         if isinstance(texts, Texts):
             return texts
         builder = TextsBuilder()
-        block: list[str] = []
-        for text in texts:
-            block.append(text)
-            if len(block) == BLOCK:
-                builder.extend(block)
-                block = []
-        builder.extend(block)
+        for block in batched(texts, BLOCK):
+            builder.extend(block)
         return builder.texts()
 
     def __len__(self) -> int:
@@ -92,6 +87,13 @@ class Texts(Sequence[str]):
             text = content.decode("ascii")
             return [text[start:end] for start, end in itertools.pairwise(places)]
         return [content[start:end].decode(ENCODING, ERRORS) for start, end in itertools.pairwise(places)]
+
+
+def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Iterate over lists of `size` texts; the last may be shorter."""
+    rest = iter(texts)
+    while block := list(itertools.islice(rest, size)):
+        yield block
 
 
 class TextsBuilder:
@@ -154,6 +156,25 @@ def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
     return first
 
 
+def ranks(texts: Sequence[str]) -> NDArray[np.intp]:
+    """Return the position of each text in the sorted list of all different texts.
+
+    UTF-8 sorts as the texts do, so that fixed-width bytes can be sorted instead.
+
+    Example:
+        >>> ranks(["b", "a", "b"]).tolist()
+        [1, 0, 1]
+    """
+    compact = Texts.of(texts)
+    width = int(np.diff(compact.offsets).max(initial=1))
+    table = np.zeros(len(compact), dtype=f"S{width}")
+    begin = 0
+    for block in batched(compact, BLOCK):
+        table[begin : begin + len(block)] = [text.encode(ENCODING, ERRORS) for text in block]
+        begin += len(block)
+    return np.unique(table, return_inverse=True)[1].reshape(-1)
+
+
 def distinct(texts: Sequence[str]) -> int:
     """Return the number of different texts."""
     return int(np.count_nonzero(first_places(texts) == np.arange(len(texts))))
@@ -169,6 +190,11 @@ def repeated(texts: Sequence[str]) -> list[str]:
     first = first_places(texts)
     again = np.flatnonzero(first != np.arange(len(texts)))
     return list(dict.fromkeys(taken(texts, first[again])))
+
+
+def shared(texts: Sequence[str], others: Sequence[str]) -> set[str]:
+    """Return the texts that are in both."""
+    return set(taken(texts, np.flatnonzero(shared_with(texts, others))))
 
 
 def shared_with(texts: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:

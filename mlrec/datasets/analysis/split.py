@@ -134,7 +134,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
 
     def product(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scalar product of `weights` (K,) with each group."""
-        return np.bincount(group, used * weights[counts.columns], minlength=groups)
+        return np.bincount(group, used * weights[counts.columns], minlength=groups).astype(np.float64)
 
     has = [np.bincount(counts.columns, used * (part[group] == k), minlength=columns) for k in range(len(shares))]
     excess = np.stack(has) - np.outer(shares, np.bincount(counts.columns, used, minlength=columns))
