@@ -31,11 +31,16 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
         >>> image_name("./a//b.jpg", "train.csv: line 2", ValidationReport())
         'a/b.jpg'
     """
-    if len(name) <= LONGEST_PART and _USUAL.fullmatch(name):
+    if len(name) <= LONGEST_PART and USUAL.fullmatch(name):
         return name
     if fault := _fault(name):
         findings.error(where, f"'{printable(name)}' {fault}")
     return posixpath.normpath(name) if name else name
+
+
+def is_usual(name: str) -> bool:
+    """Whether a name is valid without further checks, as most are."""
+    return len(name) <= LONGEST_PATH and _USUAL.fullmatch(name) is not None
 
 
 def holds_control(name: str) -> bool:

@@ -68,6 +68,10 @@ class SparseTargets:
             rows = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
             yield begin, rows, columns_of(codes), np.where(codes < 0, UNKNOWN, POSITIVE).astype(np.int8)
 
+    def __getitem__(self, sample: int) -> NDArray[Any]:
+        """The codes of a sample."""
+        return self.codes[self.offsets[sample] : self.offsets[sample + 1]]
+
     def take(self, samples: NDArray[np.integer[Any]]) -> SparseTargets:
         """Return the targets of some samples, in their order."""
         return SparseTargets(*ragged.taken(self.codes, self.offsets, samples), self.labels)

@@ -20,6 +20,7 @@ from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import read_text
+from mlrec.utils.texts import Texts, repeated
 
 OUTSIDE = "negative scores: all were taken as logits; --logits states it without this warning"
 INSIDE = "no logit of an .npz is negative; if they are probabilities or percentages, logit >= 0 predicts every label"
@@ -168,11 +169,11 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
     """Read the numbers of a CSV; their kind is decided later."""
     file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
-    ids = tuple(cells[0].strip() for cells in file.rows)
+    ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
         if not name:
             findings.error(file.where(row, 0), "is empty; give the id of a sample")
-    for name in duplicates_in(ids):
+    for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
     # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.
