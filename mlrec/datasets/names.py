@@ -31,7 +31,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
         >>> image_name("./a//b.jpg", "train.csv: line 2", ValidationReport())
         'a/b.jpg'
     """
-    if len(name) <= LONGEST_PART and USUAL.fullmatch(name):
+    if is_usual(name):
         return name
     if fault := _fault(name):
         findings.error(where, f"'{printable(name)}' {fault}")
@@ -40,7 +40,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 def is_usual(name: str) -> bool:
     """Whether a name is valid without further checks, as most are."""
-    return len(name) <= LONGEST_PATH and _USUAL.fullmatch(name) is not None
+    return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 
 def holds_control(name: str) -> bool:

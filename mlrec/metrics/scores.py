@@ -85,11 +85,16 @@ class Scores:
         except DataError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}; or choose some with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, printable(self.path))
+        values = self.values
+        if not np.array_equal(rows, np.arange(len(values))):
+            values = values[rows]
+        if not np.array_equal(columns, np.arange(values.shape[1])):
+            values = values[:, columns]
         return replace(
             self,
             labels=truth.labels,
             sample_ids=truth.sample_ids,
-            values=self.values[rows][:, columns],
+            values=values,
             targets=truth.targets,
         )
 
