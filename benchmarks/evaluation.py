@@ -32,6 +32,7 @@ from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import Classifier
 from mlrec.training import setup
 from mlrec.training.dataloader import default_workers
+from mlrec.training.devices import default_eval_batch
 from mlrec.training.features import compute_features, feature_batches
 from mlrec.training.losses import loss_function
 from mlrec.training.prediction import predict
@@ -130,9 +131,9 @@ def ours(
     file: Path, manifest: Manifest, columns: list[int], args: argparse.Namespace, precision: str
 ) -> Iterator[float]:
     """The mAP of mlrec's evaluation, each time it is asked."""
-    model = load_model(file)
+    model, size = load_model(file), default_eval_batch(BATCH, torch.device(args.device))
     while True:
-        made = predict(model, manifest, batch_size=BATCH, device=args.device, precision=precision, workers=args.workers)
+        made = predict(model, manifest, batch_size=size, device=args.device, precision=precision, workers=args.workers)
         yield evaluate(made.logits[:, columns], manifest.targets[:, columns], scores="logits").mAP or 0.0
 
 

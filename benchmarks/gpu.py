@@ -80,6 +80,7 @@ CHECKS: dict[str, Callable[..., Iterator[tuple[str, str, str, bool | None]]]] = 
     "signal": gpu_commands.signal_ends_training,
     "training": gpu_rates.training_rates,
     "evaluation": gpu_rates.evaluation_rates,
+    "kernels": gpu_rates.kernels,
     "memory": gpu_rates.memory,
 }
 

@@ -192,7 +192,6 @@ def predict_and_eval(bench: Bench) -> Iterator[Finding]:
     model = bench.folder / "runs" / "evaluated"
     mlrec(bench, train_words(bench, model.name, backbones(bench)[0], epochs=1))
     own, split = logits(model), dataset(bench) / "val.jsonl"
-    size = 6 if bench.small else 32  # that of training
     for precision in ("auto", "fp32"):
         how = ["--device", bench.device.type, "--precision", precision]
         mlrec(bench, ["eval", str(model), *how])
@@ -201,7 +200,7 @@ def predict_and_eval(bench: Bench) -> Iterator[Finding]:
         same = precision == "auto"
         name = f"eval --precision {precision}: largest difference from the logits that training scored"
         yield name, f"{largest:.1e}", "0" if same else "", largest == 0 if same else None
-        machine = RuntimeOptions(device=bench.device.type, precision=precision, batch_size=size)
+        machine = RuntimeOptions(device=bench.device.type, precision=precision)
         found = np.array([prediction.probabilities for prediction in predict(model, str(split), machine=machine)])
         expected = 1 / (1 + np.exp(-evaluated.astype(np.float64)))
         largest = float(np.abs(found - expected).max())

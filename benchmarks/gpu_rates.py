@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import statistics
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import evaluation
 import msgspec
@@ -19,9 +21,10 @@ from paired import AS_MLREC, Side, ratio_interval
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.models.checkpoint import save_model
-from mlrec.training import setup
+from mlrec.training import inference, setup
 from mlrec.training.dataloader import default_workers
-from mlrec.training.devices import Precision
+from mlrec.training.devices import Precision, default_eval_batch
+from mlrec.training.inference import open_on
 from mlrec.training.throughput import peak_flops, training_flops
 
 if TYPE_CHECKING:
@@ -58,6 +61,32 @@ def csra(bench: Bench) -> Iterator[Finding]:
             work, RANDOM, config, batch, bench.device, precision_of(bench), 3 if bench.small else 20
         )
         yield only_on_cuda(bench, finding(f"CSRA, H = 8, over average pooling, {name}", ratios, most=most))
+
+
+def kernels(bench: Bench) -> Iterator[Finding]:
+    """What evaluation would gain from kernels that are chosen by time; they differ between processes."""
+    config, precision = config_of(bench), precision_of(bench)
+    opened = open_on(setup.build_model(config, RANDOM, paper=False), bench.device, precision)
+    size = default_eval_batch(config.batch_size, bench.device)
+    images = step.random_batch(msgspec.structs.replace(config, batch_size=size), len(LABELS), bench.device).images
+
+    def by_shape() -> Iterator[None]:
+        while True:
+            opened.run(images, opened.model.head)
+            yield
+
+    def by_time() -> Iterator[None]:
+        while True:
+            torch.backends.cudnn.benchmark = True
+            with mock.patch.object(inference, "repeatable_kernels", contextlib.nullcontext):
+                opened.run(images, opened.model.head)
+            torch.backends.cudnn.benchmark = False
+            yield
+
+    ratios = step.alternate({"by time": by_time(), "by shape": by_shape()}, 3 if bench.small else 20, bench.device)
+    middle, low, high = ratio_interval(ratios)
+    name = f"evaluation, kernels chosen by shape over kernels chosen by time (cudnn.benchmark), batches of {size}"
+    yield name, f"{middle:.3f} ({low:.3f}-{high:.3f}, {len(ratios)} alternations)", "", None
 
 
 def memory(bench: Bench) -> Iterator[Finding]:

@@ -10,40 +10,58 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlrec.api import attention, evaluate_run, load_run, train
     from mlrec.datasets.manifest import Manifest
     from mlrec.metrics.evaluate import Metrics, evaluate
     from mlrec.models.checkpoint import load_model
     from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
     from mlrec.predictions import Predictions
+    from mlrec.run_folders.record import Run
     from mlrec.utils.errors import MlrecError
     from mlrec.workflows.deploy.predict import predict
+    from mlrec.workflows.evaluate.attend import AttentionMaps
+    from mlrec.workflows.train.callbacks import TrainEvent
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AttentionMaps": "mlrec.workflows.evaluate.attend",
     "CSRA": "mlrec.models.csra",
     "Manifest": "mlrec.datasets.manifest",
     "Metrics": "mlrec.metrics.evaluate",
     "MlrecError": "mlrec.utils.errors",
     "Predictions": "mlrec.predictions",
+    "Run": "mlrec.run_folders.record",
+    "TrainEvent": "mlrec.workflows.train.callbacks",
+    "attention": "mlrec.api",
     "create_model": "mlrec.models.classifier",
     "evaluate": "mlrec.metrics.evaluate",
+    "evaluate_run": "mlrec.api",
     "load_model": "mlrec.models.checkpoint",
+    "load_run": "mlrec.api",
     "predict": "mlrec.workflows.deploy.predict",
+    "train": "mlrec.api",
 }
 
 __all__ = [
     "CSRA",
+    "AttentionMaps",
     "Manifest",
     "Metrics",
     "MlrecError",
     "Predictions",
+    "Run",
+    "TrainEvent",
     "__version__",
+    "attention",
     "create_model",
     "evaluate",
+    "evaluate_run",
     "load_model",
+    "load_run",
     "predict",
+    "train",
 ]
 
 

@@ -86,6 +86,17 @@ def test_evaluation_scores_as_the_plain_loop_does(
     assert float(told["plain"]) == pytest.approx(float(told["fp32"]), abs=5)
 
 
+def test_a_checkout_is_compared_with_another(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "against.py"), str(FOLDER.parent), "--rounds", "2", "--batch-size", "2"]
+    done = processes.run([*command, *TINY], timeout=300, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    for line in ("training: seconds of this checkout over those of ", "evaluation: seconds of ", "peak memory: "):
+        assert line in done.stdout
+    done = processes.run([*command[:2], str(tmp_path)], timeout=300, text=True)
+    assert done.returncode == 2
+    assert "not a checkout of mlrec" in done.stderr
+
+
 def test_the_plain_heads_are_those_of_the_stacked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)
     from mlrec.models.csra import CSRA
@@ -111,7 +122,7 @@ def test_every_check_of_the_gpu_runs_small_on_a_cpu(tmp_path: Path) -> None:
     names = " ".join(row[0] for row in rows)
     for word in ("compared with float32", "waits in a step", "--sync-bn", "over average pooling", "killed and resumed",
                  "predict --precision", "two processes", "out of memory", "SIGTERM", "training over plain",
-                 "evaluation over plain", "MFU", "peak memory"):  # fmt: skip
+                 "evaluation over plain", "cudnn.benchmark", "MFU", "peak memory"):  # fmt: skip
         assert word in names
 
 

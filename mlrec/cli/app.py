@@ -237,6 +237,7 @@ def _flushed(code: int | str | None) -> int | str | None:
 # Commands by help panel: the name, its module and function, which import what they need when they run.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("Get started", "demo:demo"),
+    "fit": ("Get started", "fit:fit"),
     "doctor": ("Get started", "doctor:doctor"),
     "prepare": ("Data", "prepare:prepare"),
     "stats": ("Data", "stats:stats"),

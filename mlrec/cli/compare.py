@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.cli.report import File, Format, PerRun, emit, format_name, goes_with
+from mlrec.cli.report import File, Format, Output, PerRun, emit, format_name, goes_with
 from mlrec.utils.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compare(
             ours, theirs, truth=truth, split=split, kind=options.score_kind(logits, probabilities),
             conventions=conventions, labels=chosen, resamples=resamples, progress=terminal,
         )  # fmt: skip
-    emit(tables, name, out, full)
+    emit(tables, Output(name, out, full))
 
 
 def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:

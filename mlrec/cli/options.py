@@ -19,7 +19,7 @@ from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
-Full = Annotated[bool, typer.Option("--full", help="Print all columns and footnotes, also on a narrow terminal.")]
+Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels, however many.")]
 Top3 = Annotated[bool, typer.Option("--top3", help="Metrics of the three highest labels as well.")]
 Labels = Annotated[
     str | None,
@@ -66,7 +66,9 @@ Boxes = Annotated[
 
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Samples per step [default: as in training].", min=1, rich_help_panel="System"),
+    typer.Option(
+        help="Samples per step [default: 64 on CUDA, otherwise as in training].", min=1, rich_help_panel="System"
+    ),
 ]
 Workers = Annotated[
     int | None,

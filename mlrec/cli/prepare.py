@@ -9,6 +9,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.datasets.readers.registry import READERS, ReadOptions
+from mlrec.datasets.readers.split_files import parse_split_file
 from mlrec.datasets.split_names import parse_names
 from mlrec.utils.errors import UsageError
 
@@ -53,6 +54,13 @@ def prepare(
     splits: Annotated[
         str | None,
         typer.Option(help="Splits with other names, such as learning=train,holdout=test.", metavar="OWN=val,..."),
+    ] = None,
+    split_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="File with the images of a split, repeatable; or FILE, a table of images and splits.",
+            metavar="SPLIT=FILE",
+        ),
     ] = None,
     image_column: Annotated[
         str | None,
@@ -124,6 +132,7 @@ def prepare(
             keep_empty=keep_empty,
             seed=seed,
         ),
+        split_files=[parse_split_file(text) for text in split_file or ()],
         verify=not no_verify,
         skip_bad_images=skip_bad_images,
         allow_overlap=allow_overlap,

@@ -19,8 +19,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.coco import Category, Id, Image, annotated_path, categories
 from mlrec.datasets.readers.json_file import read_json
-from mlrec.datasets.readers.voc import stem_below_images
-from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS
+from mlrec.datasets.readers.voc import annotation_of
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.utils.errors import DataError, ValidationReport, printable
 
@@ -118,7 +117,7 @@ def _voc(manifest: Manifest, findings: ValidationReport) -> list[Objects]:
     column = {label: k for k, label in enumerate(manifest.labels)}
     objects = []
     for image in manifest.images:
-        file = manifest.root / ANNOTATIONS / f"{stem_below_images(image)}.xml"
+        file = manifest.root / annotation_of(image)
         annotation = read_annotation(file, manifest.root, findings)
         if annotation is not None:
             objects.append(_of_voc(annotation, column))

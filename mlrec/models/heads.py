@@ -2,7 +2,8 @@
 
 A head has `forward`; `location_scores`, the scores of its classifier at each location, whose mean is the logit of
 average pooling (Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which
-is their sum; and `OPTIONS`, the names of its constructor's options.
+is their sum; and `OPTIONS`, the names of its constructor's options. A head whose logit is not a sum over locations has
+`label_attention` instead, see `query_heads`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mlrec.models.csra import CSRA, SpatialAttention, at_least_float32, channel_dropout, check_features
+from mlrec.models.csra import CSRA, FeatureLayout, SpatialAttention, at_least_float32, channel_dropout
 from mlrec.models.gcn import GraphConvolution
+from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
 from mlrec.utils.errors import ModelError, nearest, printable
 
 
@@ -23,38 +25,52 @@ class AveragePooling(nn.Module):
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        layout, prefix_tokens: Shape of the features, see `CSRA`.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout",)
 
-    def __init__(self, in_features: int, num_labels: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        num_labels: int,
+        *,
+        dropout: float = 0.0,
+        layout: str = "nchw",
+        prefix_tokens: int = 0,
+    ) -> None:
         super().__init__()
+        self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.dropout = channel_dropout(dropout)
         self.linear = nn.Linear(in_features, num_labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute the logits (B, C) of `features` (B, d, h, w)."""
-        check_features(features, self.linear.in_features)
+        """Compute the logits (B, C) of `features`, which have the shape of `layout`."""
+        features = self.layout.to_nchw(features)
         return at_least_float32(self.linear(self.dropout(features).mean((2, 3))))
 
     def location_scores(self, features: Tensor) -> Tensor:
         """Compute the classifier's scores at each location, with bias, (B, C, N)."""
-        check_features(features, self.linear.in_features)
+        features = self.layout.to_nchw(features)
         locations = self.dropout(features).flatten(2).transpose(1, 2)
         return at_least_float32(self.linear(locations).transpose(1, 2))
 
     def contributions(self, features: Tensor) -> Tensor:
         """Compute what each location adds to the logit, (B, C, N): its score divided by N."""
-        return self.location_scores(features) / features[0, 0].numel()
+        scores = self.location_scores(features)
+        return scores / scores.shape[-1]
 
 
-Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution
+Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution | AttentionPooling | MLDecoder | Query2Label
 
 HEADS: dict[str, type[Head]] = {
     "csra": CSRA,
     "spatial": SpatialAttention,
     "average": AveragePooling,
     "gcn": GraphConvolution,
+    "attention-pool": AttentionPooling,
+    "ml-decoder": MLDecoder,
+    "q2l": Query2Label,
 }
 
 

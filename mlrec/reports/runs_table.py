@@ -188,20 +188,24 @@ def _footnotes(results: Sequence[Result], marks: Mapping[str, str], bounded: boo
     return (*notes, *differences(results))
 
 
-def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[Table]:
+FEW_LABELS = 20  # that a short table shows all
+ENDS = 5  # labels at each end of a short table
+
+
+def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_labels: bool = True) -> list[Table]:
     """Return a table of the metrics, one row, and a table of AP by label; footnotes name the conventions.
 
     Args:
         metrics: Metrics of one model on one split.
         title: Title of the first table.
         top3: Add the metrics of the three labels with the highest scores.
+        all_labels: Show the AP of every label. Otherwise of more than 20 labels those with the lowest and the highest.
     """
     cells = [getattr(metrics, name) for name in METRICS]
     if top3:
         cells += [getattr(metrics.top3, name) for name in TOP3]
     if _nothing_known(metrics.counts):
         cells = [None] * len(cells)
-    rows = tuple(Row((label, value)) for label, value in metrics.average_precision.items())
     columns = SCORES[: len(cells)]
     marks = _precision_marks(metrics.counts, columns)
     notes = (
@@ -210,8 +214,21 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False) -> list[T
     )
     return [
         Table(title, columns, (Row(tuple(cells), marks=marks),), notes),
-        Table("AP by label", (Column("label", "Label"), Column("AP", "AP", "percent")), rows, _notes(metrics)),
+        _label_table(metrics, all_labels=all_labels),
     ]
+
+
+def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:
+    columns, notes = (Column("label", "Label"), Column("AP", "AP", "percent")), _notes(metrics)
+    values = metrics.average_precision
+    known = [(value, label) for label, value in values.items() if value is not None]
+    if all_labels or len(known) <= FEW_LABELS:
+        return Table("AP by label", columns, tuple(Row(item) for item in values.items()), notes)
+    ordered = sorted(known, key=lambda pair: pair[0])
+    rows = [Row((label, value), "lowest") for value, label in ordered[:ENDS]]
+    rows += [Row((label, value), "highest") for value, label in ordered[-ENDS:]]
+    title = f"AP by label: {ENDS} lowest and {ENDS} highest of {len(values)}"
+    return Table(title, columns, tuple(rows), (f"all {len(values)} labels: --full", *notes))
 
 
 def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -13,6 +15,8 @@ from mlrec.utils.processes import keep_freed_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+EVAL_BATCH = 64  # images per batch of an evaluation on CUDA
+EVAL_OVER_TRAINING = 8  # a batch without gradients may be this many times as large as one of training
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -36,7 +40,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(f"device {printable(name)}: no CUDA on this machine or in this torch; use --device cpu")
-        return torch.device("cuda", _own_index() if device.index is None else _named_index(device.index))
+        device = torch.device("cuda", _own_index() if device.index is None else _named_index(device.index))
+        _check_kernels(device)
+        return device
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device mps: not on this machine; use --device cpu")
     if device.type not in ("cpu", "mps"):
@@ -73,6 +79,29 @@ def _named_index(index: int) -> int:
     return index
 
 
+def _check_kernels(device: torch.device) -> None:
+    """Check that this torch has kernels for the GPU; otherwise the first operation would fail as if by a bug.
+
+    A kernel for X.Y runs on X.Z with Z >= Y. A GPU newer than all kernels compiles a "compute" version for itself.
+
+    Raises:
+        UsageError: There are none.
+    """
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
+    versions = [(match[1], int(match[2]), int(match[3])) for match in built if match is not None]
+    if not versions:  # ROCm
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    runs = [kind == "sm" and first == major and second <= minor for kind, first, second in versions]
+    compiles = [kind == "compute" and (first, second) <= (major, minor) for kind, first, second in versions]
+    if not any(runs + compiles):
+        raise UsageError(
+            f"{printable(torch.cuda.get_device_name(device))} has compute capability {major}.{minor}; this torch "
+            f"({torch.__version__}) has kernels for {', '.join(f'{x}.{y}' for _, x, y in versions)}; install a torch "
+            "build for this GPU (see pytorch.org), or use --device cpu"
+        )
+
+
 def resolve_precision(name: str, device: torch.device) -> Precision:
     """Return the precision with this name; "auto" is bf16 on CUDA from compute capability 8.0, fp16 for 7.x, or fp32.
 
@@ -94,15 +123,81 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
-    """Set the current GPU, TF32 (only if requested), CPU threads and memory reuse for the whole process."""
+    """Set the current GPU, TF32, CPU threads and memory reuse for the whole process.
+
+    TF32 is off for fp32. In half precision only the head multiplies in float32, and it may use TF32: features rounded
+    to bf16 or fp16 are exact in TF32, so only its weights are rounded, to 11 bits. Sums are float32.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)  # pinned memory, streams and third-party code use the current device
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        _allow_tf32(precision != "fp32")
     if device.type == "cpu":
         keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute float32 products without TF32 in the block."""
+    before = torch.backends.cudnn.allow_tf32
+    _allow_tf32(False)
+    try:
+        yield
+    finally:
+        _allow_tf32(before)
+
+
+@contextmanager
+def repeatable_kernels() -> Iterator[None]:
+    """Let cuDNN choose kernels by shape in the block, not by measured time, so that equal batches have equal scores.
+
+    `cudnn.benchmark` may choose another kernel in each process, so two processes, or `eval` and `predict`, would differ
+    in the last bits. `deterministic` is needed as well: it is part of the key by which cuDNN finds a kernel again, and
+    without it a kernel that training chose by its time would be used here.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.memory_format:
+    """Return the memory format of images and convolutions; contiguous on MPS.
+
+    On MPS the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
+    (PyTorch issue 175189, open in versions that mlrec allows).
+    """
+    if channels_last and device.type != "mps":
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def default_eval_batch(batch_size: int, device: torch.device) -> int:
+    """Return the images per batch of an evaluation: on CUDA 64, otherwise as in training.
+
+    On CUDA at most 8 times the batch of training, which needs less memory because no activations are kept. The number
+    does not depend on free memory, because the last bits of scores depend on it.
+
+    Args:
+        batch_size: Batch size of training.
+        device: Device of the model.
+
+    Example:
+        >>> [default_eval_batch(size, torch.device("cuda")) for size in (2, 16, 256)]
+        [16, 64, 64]
+        >>> default_eval_batch(16, torch.device("cpu"))
+        16
+    """
+    return min(EVAL_BATCH, EVAL_OVER_TRAINING * batch_size) if device.type == "cuda" else batch_size
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -168,9 +168,11 @@ def average_batch_norm(module: nn.Module) -> None:
     so averaging after each step gives the result of timm's `--dist-bn reduce` after an epoch, and all processes have
     the same buffers whenever a checkpoint is written.
     """
+    if world_size() == 1:
+        return
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
     buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-    if world_size() == 1 or not buffers:
+    if not buffers:
         return
     joined = mean(torch.cat([buffer.flatten() for buffer in buffers]))
     parts = torch.split(joined, [buffer.numel() for buffer in buffers])

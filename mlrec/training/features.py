@@ -22,7 +22,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.training import distributed
 from mlrec.training.dataloader import Batch, ImageBatches, run
-from mlrec.training.devices import Precision
+from mlrec.training.devices import Precision, default_eval_batch
 from mlrec.training.inference import open_on
 from mlrec.training.sampler import eval_keys, train_keys
 from mlrec.training.shared_memory import shared_empty
@@ -72,7 +72,7 @@ def compute_features(
     opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
     images = ImageBatches(manifest, model.preprocessing, config.image_backend, config)
     epochs: list[int | None] = list(range(config.feature_copies)) or [None]
-    size = config.eval_batch_size or config.batch_size
+    size = config.eval_batch_size or default_eval_batch(config.batch_size, device)
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
     rank, world = processes.rank(), processes.world_size()
     rounds = [keys[first : first + world] for first in range(0, len(keys), world)]
@@ -148,7 +148,15 @@ def feature_batches(
     """Yield batches as `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
     for key in train_keys(
-        manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
+        manifest,
+        config.batch_size,
+        config.seed,
+        epoch=epoch,
+        start=start,
+        epochs=epochs,
+        rank=rank,
+        world=world,
+        sampler=config.sampler,
     ):
         samples = torch.from_numpy(key.samples)
         copy = (key.epoch or 0) % len(features.values)

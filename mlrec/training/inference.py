@@ -17,7 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.models.classifier import Classifier
-from mlrec.training.devices import HALF, Precision, autocast, prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import (
+    HALF,
+    Precision,
+    autocast,
+    exact_float32,
+    memory_format,
+    prepare_device,
+    repeatable_kernels,
+    resolve_device,
+    resolve_precision,
+)
 from mlrec.training.failures import memory_explained
 from mlrec.training.transforms import normalize
 
@@ -29,7 +39,7 @@ class InferenceModel:
     """A model on its device, for inference.
 
     Attributes:
-        model: Classifier in eval mode, in channels-last memory format.
+        model: Classifier in eval mode, in channels-last memory format except on MPS.
         device: Device of the model.
         precision: Precision of the backbone. The head runs in float32: logits rounded to bf16 have 256 values per
             octave, so many of them would be ties.
@@ -50,9 +60,9 @@ class InferenceModel:
         Raises:
             RunError: memory runs out.
         """
-        with self._memory(images), torch.no_grad(), autocast(self.device, self.precision):
+        with self._memory(images), torch.no_grad(), repeatable_kernels(), autocast(self.device, self.precision):
             inputs = normalize(images.to(self.device, non_blocking=True), self.model.preprocessing)
-            return self.backbone(inputs.contiguous(memory_format=torch.channels_last))
+            return self.backbone(inputs.contiguous(memory_format=memory_format(self.device)))
 
     def run(self, images: Tensor, read: Callable[[Tensor], T]) -> T:
         """Apply `read`, the head for example, to the float32 features of uint8 images (B, 3, S, S), without gradients.
@@ -60,7 +70,7 @@ class InferenceModel:
         Raises:
             RunError: memory runs out.
         """
-        with self._memory(images), torch.inference_mode():
+        with self._memory(images), torch.inference_mode(), repeatable_kernels():
             return read(self.features(images).to(torch.float32))
 
     def _memory(self, images: Tensor) -> AbstractContextManager[None]:
@@ -76,7 +86,7 @@ def open_on(
     *,
     batch_flag: str = "--batch-size",
 ) -> InferenceModel:
-    """Prepare the device, and move `model` to it in eval mode and channels-last memory format.
+    """Prepare the device, and move `model` to it in eval mode and the memory format of the device.
 
     Args:
         model: Classifier; changed in place.
@@ -93,7 +103,7 @@ def open_on(
     resolved = resolve_precision(precision, device)
     prepare_device(device, resolved)
     with memory_explained(batch_flag, device, resolved):
-        model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model = model.to(device, memory_format=memory_format(device)).eval()  # type: ignore[call-overload]
         return InferenceModel(model, device, resolved, _backbone(model, device, resolved), batch_flag)
 
 
@@ -118,7 +128,8 @@ def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.d
 
     if any(type(module) in NORMS for module in backbone.modules()):
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-        backbone = folded(backbone, image)
+        with exact_float32(), repeatable_kernels():  # folding is checked to float32
+            backbone = folded(backbone, image)
     elif device.type == "cpu":
         return backbone
     else:

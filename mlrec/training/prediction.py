@@ -15,6 +15,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.predictions import Predictions
 from mlrec.training.batches import eval_batches
+from mlrec.training.devices import memory_format, repeatable_kernels
 from mlrec.training.inference import open_on
 from mlrec.training.transforms import Decode, filled
 from mlrec.utils.errors import MlrecError, printable
@@ -37,6 +38,7 @@ def predict(
     rank: int = 0,
     world: int = 1,
     batch_flag: str = "--batch-size",
+    mirror: bool = False,
 ) -> Predictions:
     """Compute the float32 logits of a split, in the order of the manifest.
 
@@ -55,6 +57,7 @@ def predict(
         rank: Number of this process.
         world: Number of processes.
         batch_flag: Flag that sets the batch size, named when memory runs out.
+        mirror: Whether to mirror the images horizontally.
 
     Raises:
         DataError: An image cannot be read; names it.
@@ -64,7 +67,7 @@ def predict(
     logits = read_features(
         model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
         device=device, precision=precision, decode=decode, progress=progress, rank=rank, world=world,
-        batch_flag=batch_flag,
+        batch_flag=batch_flag, mirror=mirror,
     )  # fmt: skip
     return as_predictions(logits[:, 0], manifest)
 
@@ -108,6 +111,7 @@ def read_features(
     rank: int = 0,
     world: int = 1,
     batch_flag: str = "--batch-size",
+    mirror: bool = False,
 ) -> Tensor:
     """Apply `read`, from features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
     opened = open_on(model, device, precision, batch_flag=batch_flag)
@@ -122,7 +126,8 @@ def read_features(
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
             inputs = batch.to(opened.device)
-            output = opened.run(inputs.images, read)
+            images = inputs.images.flip(-1) if mirror else inputs.images
+            output = opened.run(images, read)
             outputs[inputs.samples] = output + 0.0  # turns -0 into 0, as a sum over processes would
             step(int((batch.samples >= 0).sum()))
         if world > 1:
@@ -140,11 +145,11 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     model.eval()
     values, size = features.values[0], min(batch_size, len(features.manifest))
     logits = []
-    with torch.inference_mode():
+    with torch.inference_mode(), repeatable_kernels():
         for part in torch.split(values, batch_size):
             # Shape, dtype and memory format are those of the backbone's output in `predict`: logits are bit-identical.
-            inputs = filled(part, size).to(device, torch.float32).contiguous(memory_format=torch.channels_last)
-            logits.append(model.head(inputs)[: len(part)])
+            inputs = filled(part, size).to(device, torch.float32)
+            logits.append(model.head(inputs.contiguous(memory_format=memory_format(device)))[: len(part)])
     return as_predictions(torch.cat(logits), features.manifest)
 
 

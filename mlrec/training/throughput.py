@@ -1,18 +1,24 @@
-"""Speed of training: utilisation of a GPU (MFU), and the time that a training will take, estimated before it starts."""
+"""Speed of training: utilization of a GPU (MFU), the time that a training will take, and what limits it."""
 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mlrec.config import Config
+from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
+from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.devices import Precision, autocast
 from mlrec.utils import processes
+from mlrec.utils.errors import counted
 
 # Dense matrix products in 1e12 floating-point operations per second, from the vendor's data sheets, without sparsity:
 # bf16 and fp16 (before Ampere fp16 only), TF32, float32. By a part of the name that torch reports; the first that fits.
@@ -39,6 +45,8 @@ PEAKS: dict[str, tuple[float, float, float]] = {
     "T4": (65, 8.1, 8.1),
 }
 
+IMAGES_DECODED = 32  # for the decoding rate
+STEPS_TIMED, STEPS_BEFORE = 5, 3  # the first steps choose kernels and allocate memory
 TRAINING_FACTOR = 3.0  # time of a training step relative to a forward pass: one forward, two for the backward pass
 
 
@@ -59,7 +67,10 @@ class Meter:
     @classmethod
     def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
         """Create the meter of a run. Operations are counted only if the peak is known and the backbone is trained."""
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        gpu = ""
+        if device.type == "cuda":
+            gpu = torch.cuda.get_device_name(device)
+            torch.cuda.reset_peak_memory_stats(device)  # earlier runs of this process, as in a sweep, do not count
         peak = peak_flops(gpu, precision)
         if peak is None or frozen:
             return cls(device, None, None)
@@ -101,7 +112,12 @@ def training_flops(model: Classifier) -> int | None:
     """
     size = model.preprocessing.size
     try:
-        empty = copy.deepcopy(model).to("meta").train()
+        # Tensors are replaced before the copy, which would otherwise need the memory of a second model on the GPU.
+        tensors = [*model.parameters(), *model.buffers()]
+        on_meta = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+        for parameter in model.parameters():
+            on_meta[id(parameter)] = nn.Parameter(on_meta[id(parameter)], requires_grad=parameter.requires_grad)
+        empty = copy.deepcopy(model, on_meta).train()
         if hasattr(empty.backbone.timm_model, "set_grad_checkpointing"):
             empty.backbone.timm_model.set_grad_checkpointing(False)  # repeated operations count once
         images = torch.empty(2, 3, size, size, device="meta")
@@ -145,3 +161,132 @@ def training_seconds(per_image: float, samples: int, scored: int, epochs: int, e
         65.0
     """
     return per_image * (TRAINING_FACTOR * samples * epochs + scored * evaluations)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What training is limited by: reading and decoding images, or the device.
+
+    Attributes:
+        decoding: Seconds in which one core reads, decodes and augments an image.
+        computing: Seconds in which the device trains on an image.
+        workers: Dataloader workers; with 0, all cores decode between two steps.
+        cores: Cores of this process.
+        device: Name of the device.
+
+    Example:
+        >>> speed = Speed(decoding=1 / 200, computing=1 / 2400, workers=4, cores=16, device="cuda:0")
+        >>> print(speed.in_words())
+        data: 800 images/s with 4 dataloader workers; cuda:0: 2,400 images/s; the data path limits training
+        >>> print(speed.advice())
+        use --workers 12
+    """
+
+    decoding: float
+    computing: float
+    workers: int
+    cores: int
+    device: str
+
+    @property
+    def data_limits(self) -> bool:
+        """Whether the device waits for images."""
+        return self._data_rate < 1 / self.computing
+
+    @property
+    def _data_rate(self) -> float:
+        return min(self.workers or self.cores, self.cores) / self.decoding
+
+    def in_words(self) -> str:
+        """Return both rates, and which one limits training."""
+        source = counted(self.workers, "dataloader worker") if self.workers else counted(self.cores, "core")
+        limit = "the data path" if self.data_limits else "the device"
+        data, device = _rate(self._data_rate), _rate(1 / self.computing)
+        return f"data: {data} images/s with {source}; {self.device}: {device} images/s; {limit} limits training"
+
+    def advice(self) -> str:
+        """Return how to make the data path faster; empty if the device limits training."""
+        if not self.data_limits:
+            return ""
+        enough = math.ceil(self.decoding / self.computing)
+        if self.workers and self.workers < self.cores:
+            return f"use --workers {min(enough, self.cores)}"
+        return "all cores decode: store smaller copies of the images, use more cores, or --freeze-backbone"
+
+
+def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preprocessing) -> float:
+    """Measure the mean seconds in which one core reads, decodes and augments a training image.
+
+    Raises:
+        DataError: An image cannot be read; names it.
+    """
+    from mlrec.training.dataloader import ImageBatches
+    from mlrec.training.sampler import BatchKey
+
+    images = ImageBatches(manifest, preprocessing, config.image_backend, config)
+    count = min(IMAGES_DECODED, len(manifest))
+    samples = np.random.default_rng(0).choice(len(manifest), count, replace=False)
+    started = time.perf_counter()
+    for sample in samples:
+        batch = images[BatchKey(np.array([sample]), 0, 1)]
+        if isinstance(batch, Exception):
+            raise batch
+    return (time.perf_counter() - started) / count
+
+
+def computing_seconds(
+    model: Classifier, manifest: Manifest, config: Config, device: torch.device, precision: Precision
+) -> float:
+    """Measure the seconds in which the device trains on an image; with a frozen backbone, computes its features.
+
+    On a GPU these are whole steps with the batch size of the run, which also shows whether memory suffices. On a CPU
+    the time of a step is estimated from a forward pass.
+
+    Args:
+        model: Model of the run; it is moved to the device and trained.
+        manifest: Training split, for its labels.
+        config: Config of the run.
+        device: Device of the run.
+        precision: Precision of the run.
+
+    Raises:
+        RunError: Out of memory; names what to change.
+    """
+    from mlrec.training import setup
+    from mlrec.training.dataloader import Batch
+    from mlrec.training.failures import explained
+    from mlrec.training.inference import open_on
+    from mlrec.training.loop import train_step
+    from mlrec.training.losses import loss_function
+
+    if device.type == "cpu":
+        factor = 1.0 if config.freeze_backbone else TRAINING_FACTOR
+        return factor * seconds_per_image(model.to(memory_format=torch.channels_last), device, precision)
+    size = model.preprocessing.size
+    images = torch.zeros(config.batch_size, 3, size, size, dtype=torch.uint8)
+    images = images.contiguous(memory_format=torch.channels_last)
+    targets = torch.zeros(config.batch_size, len(manifest.labels), dtype=torch.int8)
+    batch = Batch(images, targets, torch.arange(config.batch_size)).to(device)
+    setup.prepare_process(config, device, precision)
+    with explained(config, device, precision):
+        if config.freeze_backbone:
+            opened = open_on(model, device, precision)
+        else:
+            state = setup.make_state(model, config, device, precision)
+            network = setup.make_network(state, config, device, precision)
+            network.module.train()
+            loss = loss_function(config, manifest)
+        for k in range(STEPS_BEFORE + STEPS_TIMED):
+            if k == STEPS_BEFORE:
+                torch.accelerator.synchronize(device)
+                started = time.perf_counter()
+            if config.freeze_backbone:
+                opened.features(batch.images)
+            else:
+                train_step(state, network, batch, loss, config)
+        torch.accelerator.synchronize(device)
+    return (time.perf_counter() - started) / (STEPS_TIMED * config.batch_size)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

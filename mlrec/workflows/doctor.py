@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -31,6 +31,9 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared
 from mlrec.workflows.train.interrupt import Interrupted, stopped_says
 from mlrec.workflows.train.plan import TrainPlan, named_config, resolve_plan
+
+if TYPE_CHECKING:
+    from mlrec.models.classifier import Classifier
 
 Verdict = Literal["ok", "warning", "error"]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
@@ -128,6 +131,7 @@ def doctor(
     checks: list[Check] = []
     dataset: list[Dataset] = []
     plans: list[TrainPlan] = []
+    models: list[Classifier] = []
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("packages", _packages),
         ("device", lambda: _device(config.device)),
@@ -135,7 +139,8 @@ def doctor(
         ("machine", lambda: _machine(Path(out), config.workers, config.device)),
         ("data", lambda: _data(config.data, Path(data_root), dataset)),
         ("settings", lambda: _settings(keys, file, recipe, dataset, plans)),
-        ("weights", lambda: _weights(plans)),
+        ("weights", lambda: _weights(plans, models)),
+        ("speed", lambda: _speed(plans, models)),
         ("training", lambda: _training(dataset, config.device, config.workers)),
     ]
     with progress.task("checking", len(parts)) as step:
@@ -314,7 +319,7 @@ def _settings(
     yield Check("settings", "ok", f"recipe {name}: train on {plan.train.split}, score {plan.scored.split}")
 
 
-def _weights(plans: list[TrainPlan]) -> Iterator[Check]:
+def _weights(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
     """Build the model that `train` would build; weights on the hub are only searched for."""
     if not plans:
         return
@@ -330,11 +335,29 @@ def _weights(plans: list[TrainPlan]) -> Iterator[Check]:
     if from_hub:
         name = paper_weights(config.backbone) if plan.paper else config.backbone
         source = f"{model.backbone.name}: {find_weights(name, pretrained_settings(name))}"
+    models.append(model)
     yield Check("weights", "ok", f"{source}; {config.img_size} px, {counted(_parameters(model), 'parameter')}")
 
 
 def _parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
+    """Measure what limits the run that `train` would start: the data path or the device."""
+    if not models:
+        return
+    from mlrec.training.dataloader import default_workers
+    from mlrec.training.setup import resolve_runtime
+    from mlrec.training.throughput import Speed, computing_seconds, decoding_seconds
+
+    plan, config, model = plans[0], plans[0].config, models.pop()
+    device, precision, _ = resolve_runtime(config, plan.train)
+    decoding = decoding_seconds(plan.train, config, model.preprocessing)
+    computing = computing_seconds(model, plan.train, config, device, precision)
+    workers = default_workers(device) if config.workers is None else config.workers
+    speed = Speed(decoding, computing, workers, processes.cores(), str(device))
+    yield Check("speed", "warning" if speed.data_limits else "ok", speed.in_words(), speed.advice())
 
 
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:

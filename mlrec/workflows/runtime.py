@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlrec.config_layers import check_values
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH_SIZE = 16  # images per batch for a model without a config
 
@@ -16,7 +19,7 @@ class RuntimeOptions:
     """How a model is run.
 
     Attributes:
-        batch_size: Images per batch; None = as in training.
+        batch_size: Images per batch; None = 64 on CUDA, otherwise as in training.
         workers: Dataloader workers; None = chosen for the machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
@@ -25,8 +28,9 @@ class RuntimeOptions:
         ConfigError: Unknown device or precision.
 
     Example:
-        >>> RuntimeOptions(device="cpu").batch_size_for({"batch_size": 64})
-        64
+        >>> import torch
+        >>> RuntimeOptions().batch_size_for({"batch_size": 32}, torch.device("cpu"))
+        32
     """
 
     batch_size: int | None = None
@@ -37,7 +41,18 @@ class RuntimeOptions:
     def __post_init__(self) -> None:
         check_values("flag", {"device": self.device, "precision": self.precision})
 
-    def batch_size_for(self, config: Mapping[str, Any]) -> int:
-        """Return the batch size for a model trained with `config`: this one if set, otherwise that of its training."""
-        sizes = (self.batch_size, config.get("eval_batch_size"), config.get("batch_size"))
-        return next((size for size in sizes if isinstance(size, int) and size >= 1), BATCH_SIZE)
+    def batch_size_for(self, config: Mapping[str, Any], device: torch.device) -> int:
+        """Return the batch size for a model trained with `config`, the same as for the evaluation in its training.
+
+        This one if set, otherwise `eval_batch_size` of the config, otherwise the default for its batch size and the
+        device, see `default_eval_batch`.
+        """
+        from mlrec.training.devices import default_eval_batch
+
+        for size in (self.batch_size, config.get("eval_batch_size")):
+            if isinstance(size, int) and size >= 1:
+                return size
+        trained = config.get("batch_size")
+        if not isinstance(trained, int) or trained < 1:
+            trained = BATCH_SIZE
+        return default_eval_batch(trained, device)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from mlrec.training.devices import prepare_device, resolve_device, resolve_precision
+from mlrec.models.csra import CSRA
+from mlrec.training import devices
+from mlrec.training.devices import Precision, default_eval_batch, prepare_device, resolve_device, resolve_precision
 from mlrec.utils.errors import UsageError
+from mlrec.workflows.runtime import RuntimeOptions
 
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "CUDA_VISIBLE_DEVICES")
 
@@ -17,6 +22,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names = ["first", "second"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(names))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", list)
     for name in LAUNCH:
         monkeypatch.delenv(name, raising=False)
     return names
@@ -85,6 +91,100 @@ def test_the_gpu_in_use_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch)
     prepare_device(torch.device("cuda", 1), "bf16")
     prepare_device(torch.device("cpu"), "fp32")
     assert chosen == [torch.device("cuda", 1)]
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((7, 0), ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "compute_120"], False),  # V100, torch for CUDA 13
+        ((7, 0), ["sm_70", "sm_80"], True),
+        ((8, 9), ["sm_80", "sm_90"], True),  # L4, kernels of A100
+        ((8, 0), ["sm_86", "sm_90"], False),
+        ((9, 0), ["sm_80", "sm_90a"], True),
+        ((12, 1), ["sm_90", "compute_90"], True),  # compiles for itself
+        ((6, 1), ["sm_75", "compute_75"], False),
+        ((9, 0), ["gfx90a", "gfx942"], True),  # ROCm
+        ((9, 0), [], True),
+    ],
+)
+def test_a_gpu_without_kernels_in_this_torch_is_refused_before_the_first_operation(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[str], capability: tuple[int, int], built: list[str], runs: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU X")
+    if runs:
+        assert resolve_device("auto") == torch.device("cuda", 0)
+        return
+    cause = (
+        rf"GPU X has compute capability {capability[0]}\.{capability[1]}; this torch .* has kernels for .*--device cpu"
+    )
+    with pytest.raises(UsageError, match=cause):
+        resolve_device("auto")
+
+
+@pytest.fixture
+def process_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore what `prepare_device` sets for the whole process."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@pytest.mark.usefixtures("process_settings")
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", True), ("fp16", True)])
+def test_products_in_float32_use_tf32_except_in_fp32(precision: Precision, tf32: bool) -> None:
+    prepare_device(torch.device("cuda", 0), precision)
+    assert torch.backends.cudnn.allow_tf32 is tf32
+    assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+    with devices.exact_float32():
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32 is tf32
+
+
+def as_tf32(values: torch.Tensor) -> torch.Tensor:
+    """Round float32 to the 11 significant bits of TF32, to nearest."""
+    return ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_tf32_in_the_head_changes_logits_as_little_as_the_last_bits_of_features(half: torch.dtype) -> None:
+    """TF32 is simulated: products of rounded numbers, sums in float64."""
+    torch.manual_seed(0)
+    features = torch.randn(4, 2048, 14, 14).relu()
+    rounded = features.to(half).to(torch.float32)
+    assert torch.equal(as_tf32(rounded), rounded)
+    weight = torch.nn.functional.normalize(torch.randn(8, 80, 2048), dim=-1)
+
+    def logits(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        head = CSRA(2048, 80, heads=8, lam=0.5, normalize=False).to(torch.float64)
+        head.weight.data = weight.to(torch.float64)
+        with torch.no_grad():
+            return head(features.to(torch.float64))
+
+    exact = logits(features, weight)
+    of_features = (logits(rounded, weight) - exact).square().mean().sqrt()
+    of_tf32 = (logits(rounded, as_tf32(weight)) - logits(rounded, weight)).square().mean().sqrt()
+    assert of_tf32 < {torch.bfloat16: 0.4, torch.float16: 3}[half] * of_features
+    assert of_tf32 < 5e-4 * exact.std()
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", (2, 16, 256)), ("mps", (2, 16, 256)), ("cuda", (16, 64, 64))])
+def test_the_batch_of_an_evaluation_depends_on_device_and_training_only(
+    monkeypatch: pytest.MonkeyPatch, device: str, expected: tuple[int, ...]
+) -> None:
+    """Not on free memory: the last bits of scores depend on the batch."""
+    monkeypatch.delattr(torch.cuda, "mem_get_info")
+    where = torch.device(device)
+    assert tuple(default_eval_batch(size, where) for size in (2, 16, 256)) == expected
+    assert RuntimeOptions(batch_size=5).batch_size_for({"eval_batch_size": 7, "batch_size": 9}, where) == 5
+    assert RuntimeOptions().batch_size_for({"eval_batch_size": 7, "batch_size": 9}, where) == 7
+    for trained, size in zip((2, 16, 256), expected, strict=True):
+        assert RuntimeOptions().batch_size_for({"batch_size": trained}, where) == size
+    assert RuntimeOptions().batch_size_for({}, where) == expected[1]
 
 
 @pytest.mark.cuda

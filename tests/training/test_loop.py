@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
@@ -41,7 +44,7 @@ def batches(count: int, size: int = 4, broken: int | None = None) -> list[Batch]
     return made
 
 
-def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def mean_loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
 
 
@@ -211,7 +214,7 @@ def test_a_loss_that_is_no_number_stops_with_step_lr_norm_and_what_is_safe(broke
     state, network = made(PLAIN)
     state.saved = 1
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         return mean_loss(logits, targets) * (float("nan") if state.step == broken else 1.0)
 
     names = ["a.jpg", "b\n.jpg", "c.jpg", "d.jpg"]
@@ -293,7 +296,7 @@ def test_a_broken_step_is_named_even_when_it_is_looked_at_later(monkeypatch: pyt
     monkeypatch.setattr(loop, "_sync_is_due", lambda state, *_: state.batch == 5)
     state, network = made(PLAIN)
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         return mean_loss(logits, targets) * (float("inf") if state.step == 2 else 1.0)
 
     with pytest.raises(RunError, match="loss is inf at step 3 "):
@@ -315,3 +318,35 @@ def test_steps_that_an_fp16_scaler_leaves_out_are_borne_up_to_fifty_in_a_row() -
         look(math.nan)
     with pytest.raises(RunError, match="at step 102 "):
         look(math.inf)
+
+
+def test_the_scale_of_fp16_is_resumed() -> None:
+    """Skipped steps halve it and good steps double it; a resumed run must be at the same scale, after as many steps.
+
+    The scaler is a real one, and autocast computes in fp16. The first scales are too large for it.
+    """
+    config = changed(lr_schedule="constant", epochs=1, lr=0.01)
+
+    def start() -> tuple[State, Network]:
+        state, network = made(config)
+        state.scaler = GradScaler("cpu", init_scale=2.0**30, growth_interval=3)
+        return state, replace(network, precision="fp16")
+
+    def rest(state: State, network: Network) -> Iterator[Event]:
+        return fit(state, network, iter(batches(10)[state.batch :]), mean_loss, config, steps_per_epoch=10)
+
+    whole, network = start()
+    scales = [whole.scaler.get_scale() for _ in rest(whole, network)]
+    assert len(set(scales)) > 3, scales
+    for stop in (1, 4, 8):
+        state, network = start()
+        events = rest(state, network)
+        for _ in range(stop):
+            next(events)
+        content = copy.deepcopy(state.content())
+        other, again = start()
+        other.restore(content)
+        assert other.scaler.state_dict() == content["scaler"]
+        list(rest(other, again))
+        assert torch.equal(weights(other.model), weights(whole.model)), stop
+        assert other.scaler.state_dict() == whole.scaler.state_dict()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mlrec.config import Config
-from mlrec.training import features, loop, optim, setup, timing
+from mlrec.training import devices, features, loop, optim, setup, timing
 from mlrec.training.failures import explained
 from mlrec.utils.errors import RunError
 
@@ -73,7 +73,7 @@ def test_a_resumed_run_says_when_it_is_not_bit_exact(device: torch.device, deter
     ],
 )
 def test_the_memory_format(device: torch.device, asked: bool, expected: torch.memory_format) -> None:
-    assert setup.layout(Config(channels_last=asked), device) is expected
+    assert devices.memory_format(device, channels_last=asked) is expected
 
 
 @pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("cuda", True), ("mps", True), ("meta", False)])

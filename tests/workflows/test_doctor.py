@@ -51,6 +51,10 @@ def test_a_sound_machine_and_sound_data_train(data: Path, tmp_path: Path, monkey
     assert named(found)["images of val"].found.startswith("9 tried")
     assert named(found)["settings"].found == "recipe paper: train on train, score val"
     assert named(found)["weights"].found.startswith("test_efficientnet.r160_in1k: random initialisation; 32 px")
+    assert re.fullmatch(
+        r"data: [\d,.]+ images/s with \d+ cores?; cpu: [\d,.]+ images/s; the (device|data path) limits training",
+        named(found)["speed"].found,
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -59,7 +63,7 @@ def test_without_data_the_training_uses_synthetic_images(tmp_path: Path) -> None
     assert named(found)["data"].verdict == "warning"
     assert "synthetic images" in named(found)["training"].found
     assert found.in_words() == "this machine can train; prepare a dataset first: mlrec prepare"
-    assert {"settings", "weights"}.isdisjoint(named(found))
+    assert {"settings", "weights", "speed"}.isdisjoint(named(found))
 
 
 def unscored(data: Path, root: Path) -> Path:

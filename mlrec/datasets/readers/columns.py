@@ -14,10 +14,11 @@ from mlrec.datasets.split_names import known_split
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest, printable
 
 SPLIT_COLUMN = "split"
-METADATA = ("fold", "split", "id", "index", "width", "height")
+METADATA = ("fold", "split", "id", "index", "width", "height", "imageid", "imgid")
+SUBJECTS = ("image", "img", "original", "orig", "picture", "photo")  # image_width, Original Height
 # What Label Studio writes next to the image and the choice.
 EXPORT_METADATA = ("annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement")
-FLAG, KEY = "is_", "_id"  # is_flipped, patient_id
+FLAG, KEY = "is", "id"  # is_flipped, isLabelled; patient_id, Patient ID, patientId
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}
 EMPTY = {"negative": NEGATIVE, "unknown": UNKNOWN}
 _SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
@@ -213,7 +214,7 @@ class RoleFinder:
     def _is_passive(self, column: int) -> bool:
         """Whether a column is named like metadata."""
         name = self._table.columns[column]
-        return _is_metadata(name) or name.casefold() in EXPORT_METADATA
+        return _is_metadata(name) or "_".join(words(name)) in EXPORT_METADATA
 
     def _is_values(self, column: int) -> bool:
         """Whether all cells, blanks apart, are values of a label."""
@@ -243,6 +244,17 @@ def letters(name: str) -> str:
         ('filename', 'imageid')
     """
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def words(name: str) -> list[str]:
+    """The words of a column's name in lower case; a capital after a small letter begins a word.
+
+    Example:
+        >>> words("Patient ID"), words("img_width"), words("isLabelled")
+        (['patient', 'id'], ['img', 'width'], ['is', 'labelled'])
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [word for word in re.split(r"[\W_]+", spaced.casefold()) if word]
 
 
 def column_named(table: TextTable, name: str, flag: str) -> int:
@@ -298,8 +310,8 @@ def label_columns(
 ) -> list[int]:
     """The columns of labels: those of `--labels`, else all of `rest` but metadata.
 
-    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are) are left out
-    with a warning that names them.
+    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are), in any case and
+    with any separator, are left out with a warning that names them.
 
     Raises:
         DataError: no such column, or none is left.
@@ -323,9 +335,14 @@ def label_columns(
 
 
 def _is_metadata(name: str) -> bool:
-    folded = name.casefold()
-    return folded in METADATA or folded.endswith(KEY)
+    parts = words(name)
+    if len(parts) > 1 and parts[-1] == KEY:
+        return True
+    while len(parts) > 1 and parts[0] in SUBJECTS:
+        parts = parts[1:]
+    return "".join(parts) in METADATA
 
 
 def _is_flag(name: str) -> bool:
-    return name.casefold().startswith(FLAG)
+    parts = words(name)
+    return len(parts) > 1 and parts[0] == FLAG

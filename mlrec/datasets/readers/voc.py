@@ -260,14 +260,18 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
     return list(targets.values())
 
 
-def stem_below_images(image: str) -> str:
-    """The path of an image below its folder, without the ending; its annotation has the same below `Annotations`.
+def annotation_of(image: str) -> str:
+    """The path of the annotation of an image: `Annotations` in place of the folder of images.
+
+    That folder is `JPEGImages`, wherever it stands, otherwise the first one.
 
     Example:
-        >>> stem_below_images("JPEGImages/cam1/000001.jpg")
-        'cam1/000001'
+        >>> annotation_of("VOC2007/JPEGImages/cam1/000001.jpg")
+        'VOC2007/Annotations/cam1/000001.xml'
     """
-    return image.partition("/")[2].rpartition(".")[0]
+    parts = image.rpartition(".")[0].split("/")
+    place = parts.index(IMAGES) if IMAGES in parts else 0
+    return "/".join((*parts[:place], ANNOTATIONS, *parts[place + 1 :])) + ".xml"
 
 
 def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:

@@ -11,11 +11,11 @@ from mlrec.datasets.names import normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.readers.voc import (
+    annotation_of,
     read_lists,
     read_voc2007,
     read_voc2012,
     split_lists,
-    stem_below_images,
     target_array,
     targets_of,
     year_folders,
@@ -140,9 +140,7 @@ def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], fin
 
 def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
     """Whether every annotation is in `Annotations` under the name that its image has below the folder of images."""
-    return all(
-        files[normal(stem)] == root / ANNOTATIONS / f"{stem_below_images(name)}.xml" for stem, name in names.items()
-    )
+    return all(files[normal(stem)] == root / annotation_of(name) for stem, name in names.items())
 
 
 def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Path]:

@@ -43,7 +43,7 @@ def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
     years = [folder.name.removeprefix("VOC") for folder in folders]
     name = "voc" + "-".join(years)
     manifests = [_joined(name, split, root, parts[split]) for split in sorted(parts, key=usual_order)]
-    source = {"kind": "voc", "path": str(root), "years": years}
+    source = {"kind": "voc", "path": str(root), "years": years, "format": "voc"}
     return Reading(name, manifests, source, stated_sizes=sizes)
 
 

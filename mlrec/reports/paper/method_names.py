@@ -23,8 +23,18 @@ CUTMIX = "ResNet-101 (CutMix)"
 METHODS = {"ViT-B16": "ViT-B/16", "ViT-L16": "ViT-L/16"} | {
     f"ViT-{size}16 + CSRA{star}": f"ViT-{size}/16 + CSRA{star}" for size in "BL" for star in ("", "*")
 }
-HEADS = {"average": "", "csra": " + CSRA", "spatial": " + CSRA, spatial only", "gcn": " + GCN", "max": " + max pooling"}
-HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
+HEADS = {
+    "average": "",
+    "csra": " + CSRA",
+    "spatial": " + CSRA, spatial only",
+    "gcn": " + GCN",
+    "max": " + max pooling",
+} | {
+    "attention-pool": " + attention pooling",
+    "ml-decoder": " + ML-Decoder",
+    "q2l": " + Query2Label",
+}
+HEAD_ORDER = ("average", "max", "attention-pool", "gcn", "ml-decoder", "q2l", "spatial", "csra")
 
 
 def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
@@ -71,7 +81,7 @@ def variation(config: dict[str, Any]) -> str:
     if config.get("head") not in ("csra", "spatial"):
         return ""
     parts = []
-    temperatures = [_temperature(value) for value in config.get("temperatures") or ()]
+    temperatures = [temperature_text(value) for value in config.get("temperatures") or ()]
     if len(temperatures) > 1 and len(set(temperatures)) == 1:
         parts.append(f"all T = {temperatures[0]}")
     elif temperatures:
@@ -82,6 +92,12 @@ def variation(config: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _temperature(value: float | str) -> str:
+def temperature_text(value: float | str) -> str:
+    """Return a temperature as printed.
+
+    Example:
+        >>> temperature_text(2.0), temperature_text("inf")
+        ('2', '∞')
+    """
     text = value if isinstance(value, str) else f"{value:g}"
     return text.replace("inf", "∞")

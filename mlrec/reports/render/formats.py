@@ -71,7 +71,10 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "csv": csv_text,
     "json": json_text,
 }
-SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
+SUFFIXES = {
+    ".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html",
+    ".pdf": "pdf",
+}  # fmt: skip
 
 
 def format_of(asked: str | None, out: Path | None) -> str:
@@ -88,7 +91,7 @@ def format_of(asked: str | None, out: Path | None) -> str:
         >>> format_of(None, Path("report.tex"))
         'latex'
     """
-    names = (*FORMATS, "html")
+    names = (*FORMATS, "html", "pdf")
     if asked is not None and asked not in names:
         raise UsageError(f"--format {printable(asked)}: choose one of {', '.join(names)}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending

@@ -97,6 +97,7 @@ class Column:
         identity: Whether the column identifies the row; such columns are repeated if a terminal is too narrow for all.
         essential: Whether the column is kept if a table is wider than the terminal; the others need --full.
         absent: Text for None; empty if the column does not apply to every row.
+        centred: Whether text is centred, as for check marks.
     """
 
     key: str
@@ -107,6 +108,7 @@ class Column:
     identity: bool = False
     essential: bool = False
     absent: str = UNDEFINED
+    centred: bool = False
 
     def show(self, cell: Cell) -> str:
         """Return a cell of this column as printed."""
@@ -124,17 +126,28 @@ class Row:
         group: Heading of its group.
         best: Positions of the cells that are the best of the group.
         marks: Footnote marks by position.
+        cite: Key of the system of this row in `citations.bib`; "" for own rows.
     """
 
     cells: tuple[Cell, ...]
     group: str = ""
     best: frozenset[int] = frozenset()
     marks: Mapping[int, str] = field(default_factory=dict)
+    cite: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """Title, columns, rows and footnotes; rows that are not comparable are in different groups.
+
+    Attributes:
+        title: Title.
+        columns: Columns.
+        rows: Rows; those of a group are neighbours.
+        footnotes: Footnotes.
+        caption: Caption in LaTeX, which numbers tables itself; by default the title.
+        best_of: What the best cells are the best of.
+        label: Name of the table for references in LaTeX; by default made from the title.
 
     Raises:
         ValueError: A row does not have one cell per column.
@@ -144,6 +157,9 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
+    best_of: str = "block"
+    caption: str = ""
+    label: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -185,7 +201,7 @@ class Table:
             cells = tuple(row.cells[k] for k in positions)
             best = frozenset(new_position[k] for k in row.best if k in new_position)
             marks = {new_position[k]: mark for k, mark in row.marks.items() if k in new_position}
-            rows.append(Row(cells, row.group, best, marks))
+            rows.append(replace(row, cells=cells, best=best, marks=marks))
         return replace(self, columns=tuple(self.columns[k] for k in positions), rows=tuple(rows))
 
     def without_empty_columns(self, keep: Sequence[str] = ()) -> Table:

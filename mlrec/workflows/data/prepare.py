@@ -27,6 +27,7 @@ from mlrec.datasets.manifest import (
 )
 from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
+from mlrec.datasets.readers.split_files import SplitFile, divide
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import check_name, replace_folder, temporary_folder, write_text
@@ -56,6 +57,7 @@ def prepare(
     out: Path | str = "data",
     name: str | None = None,
     options: ReadOptions | None = None,
+    split_files: Sequence[SplitFile] = (),
     verify: bool = True,
     skip_bad_images: bool = False,
     allow_overlap: bool = False,
@@ -73,6 +75,7 @@ def prepare(
         out: Folder of prepared datasets.
         name: Name of the dataset; None: the default of the source.
         options: Options of the reader.
+        split_files: Files that list the images of each split, for a source without splits of its own.
         verify: Whether to decode every image once; otherwise no image file is read.
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
         allow_overlap: Whether images that two splits share are a warning instead of an error.
@@ -104,7 +107,7 @@ def prepare(
     place = without_dots(Path(path))
     log = _log(out, name or _usual_name(kind, place), dry_run)
     with _error_log(log, findings, path):
-        reading = reader_of(kind)(place, options, findings)
+        reading = _read(kind, place, options, split_files, findings)
     target = Path(out) / (name or reading.name)
     log = _log(out, target.name, dry_run)
     with _unpacked(reading, target, findings, dry_run) as images:
@@ -144,6 +147,20 @@ def prepare(
     for warning in findings.warnings:
         progress.warn(warning)
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
+
+
+def _read(
+    kind: str, place: Path, options: ReadOptions, split_files: Sequence[SplitFile], findings: ValidationReport
+) -> Reading:
+    """Read a source, and divide it by the files of splits if there are any."""
+    if not split_files:
+        return reader_of(kind)(place, options, findings)
+    reading = reader_of(kind)(place, replace(options, split_names={}), findings)
+    if findings.errors:
+        return reading
+    listed = {"split_files": [str(file.path.absolute()) for file in split_files]}
+    manifests = divide(reading.manifests, split_files, options.split_names, findings)
+    return replace(reading, manifests=manifests, source={**reading.source, **listed})
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def split(
     if folds is not None and folds < 2:
         raise UsageError(f"--folds {folds}: must be at least 2")
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
-    divided = _pool(dataset, pool)
+    divided = pool_of(dataset, pool)
     names = _names(dataset, divided.split, folds, prefix)
     groups = sample_groups(
         dataset, divided, column=group, file=groups_file, near_duplicates=near_duplicates, progress=progress
@@ -124,7 +124,7 @@ def split(
         for line in label_gaps(manifest).lines(consequence):
             progress.warn(line)
     errors = [_error(targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
-    updated = _add(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
+    updated = add_splits(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
     return NewSplits(
         dataset=updated,
         pool=divided.split,
@@ -146,8 +146,13 @@ def summary(splits: NewSplits) -> Table:
     return Table(f"{splits.dataset.info.name}: {splits.pool} divided", columns, rows, notes)
 
 
-def _pool(dataset: Dataset, name: str | None) -> Manifest:
-    """Split to divide, without images that are also in `test`."""
+def pool_of(dataset: Dataset, name: str | None) -> Manifest:
+    """Split to divide or to copy, without images that are also in `test`; None: trainval, otherwise all, or train.
+
+    Raises:
+        UsageError: The split is `test`, or there is none to take.
+        DataError: There is no such split.
+    """
     written = dataset.info.source.get(MADE, {})
     own = [split for split in dataset.info.splits if split not in written]
     if name == "test":
@@ -182,8 +187,8 @@ def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[in
     return float(np.mean([prevalence_error(targets, part == k) for k in held_out]))
 
 
-def _add(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
-    """Add the new splits and remove earlier ones whose names begin with `outdated`, atomically.
+def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
+    """Add the new splits, which are of `pool`, and remove earlier ones whose names begin with `outdated`, atomically.
 
     If files were replaced one by one, a kill could leave parts of two divisions, or a part in place of the whole.
     """

@@ -154,7 +154,7 @@ def _torch_scorer(
         values: NDArray[np.floating[Any]] = opened.run(images, model.head).cpu().numpy()
         return values
 
-    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config))
+    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config, opened.device))
 
 
 def _onnx_scorer(file: Path) -> Scorer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
-    from mlrec.models.classifier import Architecture
+    from mlrec.models.classifier import Architecture, Classifier
 
 SHEET = "sheet.png"
 SIDE, SHEET_SIDE = 360, 200  # pixels: longer side of an image in its own file, and on the contact sheet
@@ -40,6 +40,11 @@ class AttentionMaps:
         probabilities: Their probabilities (K,).
         maps: Maps (K, h, w): contributions, whose sum is the logit, or the attention of one head, whose sum is 1.
         decode: Image backend of the model, with which the image is also shown.
+
+    Example:
+        >>> maps = AttentionMaps(Item("a.jpg", Path("a.jpg")), ("cat",), np.array([0.9]), np.zeros((1, 7, 7)))
+        >>> maps.labels, maps.maps.shape
+        (('cat',), (1, 7, 7))
     """
 
     item: Item
@@ -105,7 +110,7 @@ def attend(
 
 
 def compute_maps(
-    model: Path | str,
+    model: Classifier | Path | str,
     items: Iterable[Item],
     *,
     labels: Sequence[str] | None = None,
@@ -115,27 +120,24 @@ def compute_maps(
     findings: ValidationReport | None = None,
     progress: Progress = SILENT,
 ) -> list[AttentionMaps]:
-    """Compute the heat maps of images; arguments as in `attend`.
+    """Compute the heat maps of images; arguments as in `attend`, the model may be loaded already.
 
     `findings` receives the errors of images that cannot be read, which are skipped; without it the first one is raised.
     """
-    from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.inference import open_on
     from mlrec.training.inference_loader import load_stream
 
     machine = machine or RuntimeOptions()
-    metadata = read_metadata(model)
-    wanted = None if labels is None else label_columns(metadata.labels, labels, model, PredictionsError)
+    loaded, device, config, decode = _loaded(model, machine.device)
+    source = model if isinstance(model, str | Path) else "the model"
+    wanted = None if labels is None else label_columns(loaded.labels, labels, source, PredictionsError)
     head = None
     if temperature is not None:
-        head = _head_of(temperature, metadata.architecture)
-    loaded = load_model(model)
-    opened = open_on(loaded, machine.device, machine.precision)
-    batches = load_stream(
-        items, loaded.preprocessing, batch_size=machine.batch_size_for(metadata.config), threads=machine.workers,
-        decode=metadata.decode,
-    )  # fmt: skip
+        head = _head_of(temperature, loaded.architecture)
+    opened = open_on(loaded, device, machine.precision)
+    size = machine.batch_size_for(config, opened.device)
+    batches = load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=decode)
     results = []
     with progress.task("computing heat maps") as step:
         for batch in batches:
@@ -148,11 +150,23 @@ def compute_maps(
                 # Rows after the last readable item fill up the batch.
                 for item, logits, of_item in zip(readable, maps.logits, values, strict=False):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
-                    names = tuple(metadata.labels[k] for k in columns)
+                    names = tuple(loaded.labels[k] for k in columns)
                     probabilities = probabilities_of(logits[columns])
-                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), metadata.decode))
+                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), decode))
             step(len(batch.items))
     return results
+
+
+def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, str, Mapping[str, Any], Decoder]:
+    """Return a model, its device, the keys that it was trained with, and its image backend."""
+    from mlrec.models.checkpoint import load_model, read_metadata
+
+    if isinstance(model, str | Path):
+        metadata = read_metadata(model)
+        return load_model(model), device, metadata.config, metadata.decode
+    if device == "auto":  # the user's model stays on its device
+        device = str(next(model.parameters()).device)
+    return model, device, {}, "fast"
 
 
 def strip(maps: AttentionMaps, colours: Range, side: int) -> Strip:

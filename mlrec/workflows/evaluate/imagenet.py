@@ -93,9 +93,10 @@ def evaluate_published(
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})
     progress.say(f"data: {printable(data)}, {counted(len(manifest), 'image')}")
+    device = resolve_device(machine.device)
     hits = count_hits(
-        classifier, manifest, grid, batch_size=machine.batch_size or 16, workers=machine.workers,
-        device=resolve_device(machine.device), progress=progress,
+        classifier, manifest, grid, batch_size=machine.batch_size_for({}, device), workers=machine.workers,
+        device=device, progress=progress,
     )  # fmt: skip
     gains = accuracy_gains(hits.by_lam[0], grid.index(0.0), grid.index(fixed))
     accuracy = hits.by_lam.mean(axis=2)

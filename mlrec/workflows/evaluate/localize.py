@@ -179,7 +179,7 @@ def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Pro
     batches = eval_batches(
         manifest,
         model.preprocessing,
-        batch_size=machine.batch_size_for(metadata.config),
+        batch_size=machine.batch_size_for(metadata.config, opened.device),
         workers=machine.workers,
         decode=metadata.decode,
         progress=progress,

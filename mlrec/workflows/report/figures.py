@@ -47,8 +47,8 @@ def figures(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
 
 
 def write_figures(drawn: Sequence[ReportFigure], folder: Path) -> list[Path]:
-    """Write each figure as PNG and SVG into `folder`, and return the paths."""
-    return [path for one in drawn for path in plots.save(one.figure, folder / one.stem)]
+    """Write each figure as PNG, SVG and PDF into `folder`, and return the paths."""
+    return [path for one in drawn for path in plots.save(one.figure, folder / one.stem, plots.FORMATS)]
 
 
 def _sweeps(rows: Sequence[Result]) -> list[ReportFigure]:

@@ -73,6 +73,7 @@ def resolve_plan(
     Raises:
         ConfigError: A key or value is invalid.
         ModelError: The backbone is unknown, or the weights do not exist.
+        UsageError: The package of a tracker is not installed.
         DataError: There is no dataset, or it has no two splits to train on and to evaluate.
     """
     layers, recipe = _named_layers(flags, file, recipe)
@@ -80,6 +81,10 @@ def resolve_plan(
     data = named.data
     if not resumed:
         check_model_names(named)
+    if named.trackers or named.tensorboard:
+        from mlrec.training.trackers import check_trackers, tracker_names
+
+        check_trackers(tracker_names(named))
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:

@@ -237,6 +237,17 @@ def test_columns_named_like_metadata_are_left_out_with_a_warning_that_names_them
     assert not findings.warnings
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Patient ID", "patientId", "Image Index", "img_width", "Original-Height", "imageid", "isLabelled", "IS_DAY"],
+)
+def test_metadata_is_known_in_any_case_and_with_any_separator(tmp_path: Path, name: str) -> None:
+    reading, findings = read_text_of(tmp_path, f"filename,{name},bus,island,candid\n1.jpg,1,1,0,1\n2.jpg,0,0,1,1\n")
+    assert reading.manifests[0].labels == ("bus", "island", "candid")
+    (warning,) = findings.warnings
+    assert warning.endswith(f": {name}")
+
+
 def test_flags_are_labels_if_there_are_no_others(tmp_path: Path) -> None:
     reading, _ = read_text_of(tmp_path, "filename,is_cat,is_dog,id\na.jpg,1,0,1\nb.jpg,0,1,0\n")
     assert reading.manifests[0].labels == ("is_cat", "is_dog")

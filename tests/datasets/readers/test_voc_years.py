@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from mlrec.datasets.objects import load_objects
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc import LABELS, read_voc2007
 from mlrec.datasets.readers.voc_custom import read_own_voc, recognizes
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.workflows.data.prepare import prepare
 from tests.datasets.readers.test_voc_custom import tree, xml
 
 
@@ -55,6 +57,14 @@ def test_years_are_joined_and_the_unlabelled_test_set_is_not(tmp_path: Path) -> 
     assert findings.warnings == ["lists of images without annotations were not joined: test of VOC2012"]
     assert reading.name == "voc2007-2012"
     assert recognizes(tmp_path) == "it holds VOC2007, VOC2012"
+
+
+def test_objects_of_joined_years_are_read_from_the_folder_of_their_year(tmp_path: Path) -> None:
+    dataset = prepare("voc", devkit(tmp_path / "VOCdevkit"), out=tmp_path / "data", verify=False)
+    objects = load_objects(dataset, "trainval")
+    dog, cat = LABELS.index("dog"), LABELS.index("cat")
+    assert [one.labels.tolist() for one in objects] == [[dog], [cat], [cat], [dog]]
+    assert [one.difficult.tolist() for one in objects] == [[False], [True], [False], [False]]
 
 
 def test_one_year_alone_is_that_year_with_its_twenty_classes(tmp_path: Path) -> None:

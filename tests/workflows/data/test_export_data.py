@@ -130,6 +130,12 @@ def test_imagefolder_is_what_pandas_reads_with_the_images_next_to_it(tmp_path: P
         assert (table[list(LABELS)].to_numpy() == manifest.targets).all()
         for name in table["file_name"]:
             assert (folder / split / name).read_bytes() == (tmp_path / name).read_bytes()
+    back = prepare("csv", folder, out=tmp_path / "again")
+    for split in ("train", "test"):
+        manifest, again = Dataset.load(path).manifest(split), back.manifest(split)
+        assert again.labels == manifest.labels
+        assert again.images == tuple(f"{split}/{image}" for image in manifest.images)
+        assert again.targets.tolist() == manifest.targets.tolist()
     (tmp_path / "train" / "a, b 0.jpg").unlink()
     with pytest.raises(DataError, match=r"a, b 0\.jpg: cannot be copied"):
         export_data(path, format_="imagefolder", out=tmp_path / "other")

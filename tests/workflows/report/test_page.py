@@ -84,7 +84,7 @@ def test_all_figures_of_the_runs_are_written(tmp_path, dataset):
         "map-lambda", "map-heads", "learning", "precision-recall", "ap-by-label", "cooccurrence",
     ]  # fmt: skip
     paths = write_figures(drawn, tmp_path / "figures")
-    assert sorted(path.suffix for path in paths) == [".png"] * 6 + [".svg"] * 6
+    assert sorted(path.suffix for path in paths) == [".pdf"] * 6 + [".png"] * 6 + [".svg"] * 6
     assert all(path.stat().st_size > 1000 for path in paths)
 
 

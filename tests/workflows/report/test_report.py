@@ -143,9 +143,9 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--out", "r.pdf"], "--out r.pdf: unknown extension; use .txt, .md, .tex, .csv, .json, .html"),
+        (["--out", "r.doc"], "--out r.doc: unknown extension; use .txt, .md, .tex, .csv, .json, .html, .pdf"),
         (["--out", "r"], "--out r: unknown extension"),
-        (["--out", "r.pdf", "--format", "table"], "--out r.pdf: unknown extension"),
+        (["--out", "r.doc", "--format", "table"], "--out r.doc: unknown extension"),
         (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),
     ],
 )

@@ -504,16 +504,6 @@ def test_losses_of_a_known_start_stay_what_they_were(
     assert losses == pytest.approx(frozen, rel=0.01)
 
 
-def test_tensorboard_gets_the_same_numbers(data: Path, tmp_path: Path) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = train({**FAST, "data": str(data), "tensorboard": True}, out=tmp_path)
-    drawn = event_accumulator.EventAccumulator(str(run.path / "tensorboard"))
-    drawn.Reload()
-    losses = [entry["loss"] for entry in log.entries(run.path) if entry["event"] == "steps"]
-    assert [point.value for point in drawn.Scalars("steps/loss")] == pytest.approx(losses)
-    assert [point.value for point in drawn.Scalars("val/mAP")] == pytest.approx([run.metrics().mAP])
-
-
 def test_a_full_disk_leaves_the_checkpoint_before_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
