@@ -83,6 +83,9 @@ def prepare(
     ignore_columns: Annotated[
         str | None, typer.Option(help="csv: columns that are not labels.", metavar="A,B,...")
     ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="csv: value that means positive, in addition to 1.", metavar="VALUE")
+    ] = None,
     negative: Annotated[
         str | None, typer.Option(help="csv: value that means negative, in addition to 0.", metavar="VALUE")
     ] = None,
@@ -120,6 +123,7 @@ def prepare(
             splits=tuple(split or ()),
             labels=None if given is None else tuple(given),
             split_names=parse_names(splits) if splits is not None else {},
+            positive=positive,
             negative=negative,
             unknown=unknown,
             empty=empty,

@@ -225,8 +225,11 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
         if target := _link_in_words(root, folder):
             findings.warn("a folder of images is a file that names another folder, which was used", f"{root / folder}")
             return target
+    common = root / "images"
     if split == WHOLE:
-        return "images" if (root / "images").is_dir() else ""
+        return "images" if common.is_dir() else ""
+    if common.is_dir() and not any(_is_of_a_split(folder) for folder in common.iterdir()):
+        return "images"  # one folder for all splits
     findings.warn(f"split '{split}' has no folder of images", f"{root / usual} or {root / 'images' / usual}")
     return usual
 
@@ -240,6 +243,12 @@ def _other_spellings(root: Path, split: str, year: str) -> list[str]:
         for folder, match in named
         if match and known_split(match["split"]) == split and match["year"] in (year or None, None)
     ]
+
+
+def _is_of_a_split(folder: Path) -> bool:
+    """Whether a folder is named after a split, with or without a year: `val2017`."""
+    match = _NAME.fullmatch(folder.name)
+    return match is not None and known_split(match["split"]) is not None
 
 
 def _link_in_words(root: Path, folder: str) -> str | None:

@@ -67,18 +67,28 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
     """Target value by `cell_key`: 1, 0 and -1 (unknown), and what the options add or change.
 
     Raises:
-        UsageError: `--negative` and `--unknown` name the same value, or 1; `--empty` is not negative or unknown.
+        UsageError: two options name the same value, one names a value that has another meaning in every table, or
+            `--empty` is not negative or unknown.
     """
-    negative, unknown = options.negative, options.unknown
-    if negative is not None and unknown is not None and cell_key(negative) == cell_key(unknown):
-        raise UsageError(f"--negative and --unknown are both '{printable(negative)}'; a value has one meaning")
+    given = (
+        ("positive", options.positive, POSITIVE),
+        ("negative", options.negative, NEGATIVE),
+        ("unknown", options.unknown, UNKNOWN),
+    )
     meanings = dict(MEANINGS)
-    for flag, text, value in (("negative", negative, NEGATIVE), ("unknown", unknown, UNKNOWN)):
+    flags: dict[float | str, str] = {}
+    for flag, text, value in given:
         if text is None:
             continue
-        if MEANINGS.get(cell_key(text)) == POSITIVE:
+        key = cell_key(text)
+        if key in flags:
+            raise UsageError(f"--{flags[key]} and --{flag} are both '{printable(text)}'; a value has one meaning")
+        if value != POSITIVE and MEANINGS.get(key) == POSITIVE:
             raise UsageError(f"--{flag} {printable(text)}: this value means positive in every table")
-        meanings[cell_key(text)] = value
+        if value == POSITIVE and MEANINGS.get(key) == NEGATIVE:
+            raise UsageError(f"--{flag} {printable(text)}: this value means negative in every table")
+        meanings[key] = value
+        flags[key] = flag
     if options.empty is not None:
         if options.empty not in EMPTY:
             raise UsageError(f"--empty {printable(options.empty)}: not negative or unknown")
@@ -194,9 +204,11 @@ class RoleFinder:
         if len(called) == 1:
             return called[0]
         others = [k for k in rest if k not in texts and not self._is_passive(k)]
-        if len(texts) == 1 and not any(self._is_values(k) for k in others):
+        # Columns of yes and no are labels too, even if no option gives these words a meaning yet.
+        wide = any(self._all(k, lambda cell: cell_key(cell) in {*self._meanings, *ANSWERS}) for k in others)
+        if len(texts) == 1 and not wide:
             return texts[0]
-        if not texts or any(self._is_values(k) for k in others):
+        if not texts or wide:
             return None
         shown = ", ".join(f"'{printable(self._table.columns[k])}'" for k in texts)
         raise DataError(

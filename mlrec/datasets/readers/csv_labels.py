@@ -201,7 +201,9 @@ def _samples(
     findings: ValidationReport,
 ) -> list[Samples]:
     """The samples of all tables. Tables with a column of names share their labels: all that occur in one of them."""
-    cells = {k: parse_names(read, options, findings) for k, read in enumerate(rows) if read.roles.names is not None}
+    named = [k for k, read in enumerate(rows) if read.roles.names is not None]
+    parsed = parse_names([rows[k] for k in named], options, findings)
+    cells = dict(zip(named, parsed, strict=True))
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
         raise DataError(f"{printable(rows[0].table.path)}: no cell of the column of labels has a label")

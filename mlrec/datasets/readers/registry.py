@@ -28,7 +28,7 @@ class ReadOptions:
         labels: a choice of labels, in this order; for own VOC folders all names that may occur.
         year: which year of several in one COCO folder.
         split_names: splits of unusual names: the source's own name in lower case, and the split that it is.
-        negative, unknown: values of cells that mean negative and unknown, besides 0 and -1 (csv).
+        positive, negative, unknown: values of cells that have these meanings, besides 1, 0 and -1 (csv).
         empty: what a blank cell means, "negative" or "unknown" (csv).
         image_column, label_column: name of the column of images, and of a column that holds names of labels (csv).
         separator: what separates the labels in that column; an empty text means one label per cell (csv).
@@ -44,6 +44,7 @@ class ReadOptions:
     labels: tuple[str, ...] | None = None
     year: str | None = None
     split_names: Mapping[str, str] = field(default_factory=dict)
+    positive: str | None = None
     negative: str | None = None
     unknown: str | None = None
     empty: str | None = None
@@ -144,6 +145,7 @@ USED: dict[str, tuple[str, ...]] = {
     "csv": (
         "images",
         "split_names",
+        "positive",
         "negative",
         "unknown",
         "empty",

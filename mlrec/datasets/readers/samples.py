@@ -18,7 +18,7 @@ from mlrec.utils.files import read_text
 
 FIRST_BYTES = 4096  # that a recognizer reads of a file
 _DRIVE = re.compile(r"[A-Za-z]:")
-RENAMED = "names were matched to files that are spelled otherwise"
+RENAMED = "names were matched to files that are spelled differently"
 
 
 def manifest_of(

@@ -109,8 +109,8 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
     quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
-        f"'{text}' is not 0, 1 or -1 (unknown); give --negative {quoted} or --unknown {quoted}; if the column is not a "
-        f"label, --ignore-columns '{name}', or --labels with the columns that are",
+        f"'{text}' is not 0, 1 or -1 (unknown); give --positive, --negative or --unknown {quoted}; if the column is "
+        f"not a label, --ignore-columns '{name}', or --labels with the columns that are",
     )
 
 
@@ -139,7 +139,7 @@ class NameCells:
 def parse_name_cells(
     places: Mapping[str, str],
     column: str,
-    separator: str | None,
+    separator: str,
     no_label_value: str | None,
     findings: ValidationReport,
 ) -> NameCells:
@@ -148,23 +148,16 @@ def parse_name_cells(
     Args:
         places: each distinct cell, and the place of the first, for messages.
         column: what names the column in messages.
-        separator: `--separator`; None detects it, an empty text means one label per cell.
+        separator: text between two labels; an empty text means one label per cell. Lists need none.
         no_label_value: `--no-label-value`.
         findings: receives cells that cannot be parsed.
-
-    Raises:
-        DataError: the separator is not clear.
     """
-    lists = [cell for cell in places if _is_list(cell)]
-    if separator is None:
-        sign = "" if lists else detect_separator([cell for cell in places if cell.strip() != no_label_value], column)
-    else:
-        sign = separator
+    lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}
     clean: dict[str, str] = {}
     with_others = False
     for cell, where in places.items():
-        names = _parsed(cell, sign, where, findings)
+        names = _parsed(cell, separator, where, findings)
         if no_label_value is not None and no_label_value.strip() in names:
             with_others = with_others or len(names) > 1
             names = [name for name in names if name != no_label_value.strip()]
@@ -177,7 +170,8 @@ def parse_name_cells(
         findings.warn("cells that have --no-label-value and labels were taken with the labels", column)
     if lists:
         return NameCells(parsed, LIST)
-    return NameCells(parsed, sign if sign and any(sign in cell for cell in places) else None)
+    occurs = bool(separator) and any(separator in cell for cell in places)
+    return NameCells(parsed, separator if occurs else None)
 
 
 def detect_separator(cells: Iterable[str], column: str) -> str:
@@ -213,7 +207,8 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
     )
 
 
-def _is_list(cell: str) -> bool:
+def is_list(cell: str) -> bool:
+    """Whether a cell is a list as Python, NumPy or JSON write it."""
     text = cell.strip()
     return any(text.startswith(start) and text.endswith(end) for start, end in _BRACKETS.items()) or (
         text.startswith("{") and text.endswith("}")
@@ -225,7 +220,7 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
     text = cell.strip()
     if not text:
         return []
-    if _is_list(text):
+    if is_list(text):
         names = _listed(text)
         if names is None:
             findings.error(where, f"'{printable(text)}' is not a list of names")

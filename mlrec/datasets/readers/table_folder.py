@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below
+from mlrec.datasets.readers.columns import letters
 from mlrec.datasets.readers.table_dialect import holds_images
 from mlrec.datasets.readers.table_file import DELIMITED, ENDINGS, EXCEL, JSON_LINES, PARQUET
 from mlrec.datasets.split_names import known_split, usual_order
@@ -17,6 +18,7 @@ OTHER_TABLES = (".txt", ".xls", ".json")
 FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # the first of which a folder has files is read
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # Hugging Face: train-00000-of-00002
 HEAD_BYTES = 16384
+EXAMPLE_ANSWERS = "samplesubmission"  # Kaggle: a table of the right form with labels that mean nothing
 MOST_FILES = 20_000  # files of a folder that are looked at to recognize it
 IMAGE_KEYS = (b"file_name", b"filename", b"image", b"path")
 MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
@@ -79,6 +81,11 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     tables = [file for file in visible if _is_table(file)]
+    answers = [file for file in tables if letters(file.stem).startswith(EXAMPLE_ANSWERS)]
+    if findings is not None:
+        for file in answers:
+            findings.warn("example answers of a competition are not labels and were not used", str(file))
+    tables = [file for file in tables if file not in answers]
     below = False
     if not tables:
         tables, below = _tables_below(folder, given), True

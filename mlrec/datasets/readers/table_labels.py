@@ -12,7 +12,15 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
 from mlrec.datasets.readers.columns import EMPTY, Roles
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.datasets.readers.table_cells import LIST, NameCells, parse_name_cells, sign_name, value_targets
+from mlrec.datasets.readers.table_cells import (
+    LIST,
+    NameCells,
+    detect_separator,
+    is_list,
+    parse_name_cells,
+    sign_name,
+    value_targets,
+)
 from mlrec.datasets.readers.table_store import Column
 from mlrec.datasets.sparse_targets import SparseTargets, code_type
 from mlrec.utils import ragged
@@ -58,17 +66,30 @@ def wide_samples(read: TableRows, meanings: Mapping[float | str, int], findings:
     return without_repeats(Samples(read.table, labels, read.images, read.splits, targets, values), findings)
 
 
-def parse_names(read: TableRows, options: ReadOptions, findings: ValidationReport) -> NameCells:
-    """The names of labels in each distinct cell of the column of names.
+def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: ValidationReport) -> list[NameCells]:
+    """The names of labels in each distinct cell of the column of names of each table.
+
+    The separator is detected in all tables together: cells that are clear in one table may not be in another.
 
     Raises:
         DataError: the separator is not clear.
     """
-    column = read.roles.names
-    assert column is not None
-    places = {cell: read.table.where(row, column) for cell, row in read.table.column(column).first_rows().items()}
-    name = f"{printable(read.table.path)}: column '{printable(read.table.columns[column])}'"
-    return parse_name_cells(places, name, options.separator, options.no_label_value, findings)
+    places, names = [], []
+    for read in rows:
+        column = read.roles.names
+        assert column is not None
+        first_rows = read.table.column(column).first_rows()
+        places.append({cell: read.table.where(row, column) for cell, row in first_rows.items()})
+        names.append(f"{printable(read.table.path)}: column '{printable(read.table.columns[column])}'")
+    separator = options.separator
+    if separator is None:
+        plain = [k for k, cells in enumerate(places) if not any(map(is_list, cells))]
+        texts = [cell for k in plain for cell in places[k] if cell.strip() != options.no_label_value]
+        separator = detect_separator(texts, names[plain[0]]) if plain else ""
+    return [
+        parse_name_cells(cells, name, separator, options.no_label_value, findings)
+        for cells, name in zip(places, names, strict=True)
+    ]
 
 
 def is_long(read: TableRows, cells: NameCells) -> bool:

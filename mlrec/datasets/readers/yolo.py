@@ -200,7 +200,7 @@ class _Listing:
         files = [] if elsewhere else self._index.find(written)
         if len(files) != 1:
             return image_name(written, where, self._findings)
-        self._findings.warn("names were matched to files that are spelled otherwise", f"{where}: {files[0]}")
+        self._findings.warn("names were matched to files that are spelled differently", f"{where}: {files[0]}")
         return files[0]
 
 
@@ -273,7 +273,7 @@ class _LabelFiles:
         there = f"there is {printable(other)}; rename or move" if other else "no file of such a name is there; add"
         return (
             f"no image has a label file ({counted(len(images), 'image')}), looked for {looked}, but {there} the label "
-            "files, or leave this split out"
+            f"files, or remove this split: its line in {FILE}, or its folder"
         )
 
 

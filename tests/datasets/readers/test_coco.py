@@ -339,7 +339,7 @@ def test_a_single_file_is_one_split_and_absolute_names_go_by_their_ends(tmp_path
         "images/default/001.jpg": "images/default//content/drive/default/001.jpg"
     }
     assert findings.warnings == [
-        "names were matched to files that are spelled otherwise: "
+        "names were matched to files that are spelled differently: "
         "/content/drive/default/001.jpg is images/default/001.jpg"
     ]
     assert read(tmp_path / "annotations/instances_default.json")[0].manifests[0].images == manifest_images(reading)

@@ -211,7 +211,12 @@ def test_other_values_mean_what_the_options_say(tmp_path: Path) -> None:
     reading, findings = read_text_of(tmp_path, text, unknown="9.0", negative="No")
     assert not findings.errors
     assert reading.manifests[0].targets.tolist() == [[1, -1, 0], [0, 1, -1]]
-    for one, other in (({"negative": "9", "unknown": "9.0"}, "one meaning"), ({"unknown": "1"}, "means positive")):
+    wrong = (
+        ({"negative": "9", "unknown": "9.0"}, "one meaning"),
+        ({"unknown": "1"}, "means positive"),
+        ({"positive": "0"}, "means negative"),
+    )
+    for one, other in wrong:
         with pytest.raises(UsageError, match=other):
             read_text_of(tmp_path, text, **one)
 

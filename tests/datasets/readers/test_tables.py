@@ -114,6 +114,23 @@ def test_the_separator_that_is_given_is_used(tmp_path: Path) -> None:
     assert read(path, separator="")[0].manifests[0].labels == ("car", "red bus+car")
 
 
+def test_the_separator_is_detected_in_all_tables_of_a_folder_together(tmp_path: Path) -> None:
+    write(tmp_path, "image,tags\na.jpg,haze road\nb.jpg,haze\nc.jpg,road\n", "train.csv")
+    write(tmp_path, "image,tags\nd.jpg,road haze\n", "test.csv")  # alone, this may be one label
+    reading, findings = read(tmp_path)
+    assert not findings.errors
+    assert [manifest.labels for manifest in reading.manifests] == [("haze", "road")] * 2
+    assert reading.manifests[1].targets.tolist() == [[1, 1]]
+
+
+def test_example_answers_of_a_competition_are_not_labels(tmp_path: Path) -> None:
+    write(tmp_path, "image_name,tags\na,haze road\nb,haze\nc,road\n", "train_v2.csv")
+    write(tmp_path, "image_name,tags\nd,haze\n", "sample_submission_v2.csv")
+    reading, findings = read(tmp_path)
+    assert [(manifest.split, len(manifest)) for manifest in reading.manifests] == [("all", 3)]
+    assert any("example answers" in warning and "sample_submission_v2.csv" in warning for warning in findings.warnings)
+
+
 def test_a_value_that_means_no_label(tmp_path: Path) -> None:
     path = write(tmp_path, "image,Finding Labels\na.jpg,Mass|Edema\nb.jpg,No Finding\n")
     reading, findings = read(path, no_label_value="No Finding")
@@ -227,6 +244,18 @@ def test_a_url_means_the_image_that_ends_like_its_path(tmp_path: Path) -> None:
 def test_answers_in_words_are_not_names_of_labels(tmp_path: Path) -> None:
     _, findings = read(write(tmp_path, "filename,cat\na.jpg,yes\nb.jpg,no\n"))
     assert ["is not 0, 1 or -1" in error for error in findings.errors] == [True, True]
+    assert "--positive, --negative or --unknown yes" in findings.errors[0]
+
+
+def test_a_column_of_texts_beside_columns_of_answers_is_not_taken_for_the_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "filename,observer,cat,dog\na.jpg,AB,Yes,No\nb.jpg,CD,no,yes\nc.jpg,AB,No,\n")
+    _, findings = read(path)
+    assert "--ignore-columns 'observer'" in findings.errors[0]
+    words = {"positive": "Yes", "negative": "No", "empty": "unknown"}
+    reading, findings = read(path, ignore_columns=("observer",), **words)
+    assert not findings.errors
+    assert reading.manifests[0].labels == ("cat", "dog")
+    assert reading.manifests[0].targets.tolist() == [[1, 0], [0, 1], [0, -1]]
 
 
 def test_absolute_paths_mean_the_image_that_ends_so(tmp_path: Path) -> None:
