@@ -96,7 +96,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     if findings is not None:
         others = visible if not below else tables
         for file in others:
-            if file not in used and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
+            if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
                 findings.warn("tables in other formats than the first were not used", str(file))
     sources = [Source(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))

@@ -90,7 +90,8 @@ def prepare(
         if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
             options = replace(options, keep_empty=True)
             progress.say(
-                f"images without an annotation are kept; mlrec prepare {kind} leaves them out, as the paper does"
+                f"images without an annotation are kept; mlrec prepare {kind} leaves out those of COCO 2014 and 2017, "
+                "as the paper does"
             )
     elif kind not in known:
         raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")

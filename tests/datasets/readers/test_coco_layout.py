@@ -78,3 +78,15 @@ def test_a_split_that_an_option_renames_keeps_its_folder_of_images(root: Path) -
         "train": ("train2017/train.jpg",),
         "test": ("minival2017/val.jpg",),
     }
+
+
+def test_images_in_one_folder_for_all_splits_are_found_without_a_warning(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / f"annotations/{split}.json", f"site/cam/{split}.jpg")
+        image = tmp_path / f"images/site/cam/{split}.jpg"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.touch()
+    reading, findings = read(tmp_path)
+    assert (findings.errors, findings.warnings) == ([], [])
+    images = [manifest.images for manifest in reading.manifests]
+    assert images == [("images/site/cam/train.jpg",), ("images/site/cam/val.jpg",)]
