@@ -109,8 +109,10 @@ def _toml(value: Any) -> str:
 
 
 def _kind(key: str) -> str:
-    from mlrec.config import choices, value_kind
+    from mlrec.config import NAME_LISTS, choices, value_kind
 
+    if key in NAME_LISTS:
+        return "names"
     if choices(key):
         return ", ".join(f"`{choice}`" for choice in choices(key))
     words = {list: "numbers", tuple: "two numbers", bool: "`true`, `false`", str: "text", int: "integer"}

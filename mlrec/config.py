@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlrec.utils.plugins import part_names
 from mlrec.utils.weight_packages import PACKAGES
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -47,7 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     backbone: Annotated[str, _key("Model", "Any timm model with a spatial map.", pattern=r"^[A-Za-z0-9_.]+$")] = (
         "resnet101"
     )
-    head: Annotated[Literal["csra", "spatial", "average", "gcn"], _key("Model", "Pooling and classifier.")] = "csra"
+    head: Annotated[str, _key("Model", "Pooling and classifier.")] = "csra"
     heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
     lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
     temperatures: Annotated[
@@ -59,6 +60,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float, _key("Model", "Factor of the logits; H with one head is the control of Table 7.", gt=0)
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
+    decoder_dim: Annotated[
+        Count | None, _key("Model", "Width of the decoder [default: 768 for ml-decoder, 512 for q2l].")
+    ] = None
+    decoder_layers: Annotated[int, _key("Model", "Number of decoder layers of q2l.", ge=1)] = 2
+    query_groups: Annotated[int, _key("Model", "Number of queries of ml-decoder.", ge=1)] = 100
     pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling of the gcn head.")] = "max"
     word_vectors: Annotated[
         str | None, _key("Model", "File of label vectors for the gcn head [default: one-hot vectors].")
@@ -71,6 +77,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     init_from: Annotated[
         str | None, _key("Model", "Run or model file whose backbone to start from, with a new head.")
     ] = None
+    init_head: Annotated[bool, _key("Model", "Start from the head of --init-from too, which has the same labels.")] = (
+        False
+    )
     freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features computed once.")] = False
 
     img_size: Annotated[int, _key("Augmentation", "Side of the square input in pixels.", ge=1, le=LARGEST_IMAGE)] = 448
@@ -98,14 +107,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Number of augmented copies in cached features (0: plain images only).", ge=0)
     ] = 0
 
-    loss: Annotated[Literal["bce", "asl", "focal"], _key("Loss", "Loss; the mean over labels and samples.")] = "bce"
+    loss: Annotated[str, _key("Loss", "Loss (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
     gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: of both.", ge=0)] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05
+    large_loss_rate: Annotated[
+        float, _key("Loss", "ll-r, ll-ct: percent of unlabelled targets added per epoch.", ge=0, le=100)
+    ] = 0.2
+    logit_adjust: Annotated[
+        float, _key("Loss", "Factor τ of the prior log odds that training adds to the logits (0 disables it).", ge=0)
+    ] = 0.0
     pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
     batch_size: Annotated[int, _key("Optimizer", "Samples per step, over all processes.", ge=1)] = 16
+    sampler: Annotated[
+        Literal["shuffle", "class-aware"],
+        _key("Data", "Order of training samples; class-aware draws a label first, then one of its positives."),
+    ] = "shuffle"
     grad_accum_steps: Annotated[int, _key("Optimizer", "Gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
     lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
@@ -154,14 +173,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         bool, _key("System", "Recompute backbone activations in the backward pass: less memory, slower.")
     ] = False
     sync_bn: Annotated[bool, _key("System", "Synchronized BatchNorm over all processes.")] = False
-    tensorboard: Annotated[bool, _key("Output", "Write TensorBoard event files to the run folder.")] = False
+    trackers: Annotated[
+        list[str] | None, _key("Output", "Trackers of the run: tensorboard, wandb, mlflow, trackio [default: none].")
+    ] = None
+    tensorboard: Annotated[bool, _key("Output", "TensorBoard event files; short for --trackers tensorboard.")] = False
     deterministic: Annotated[
         bool, _key("System", "Deterministic CUDA kernels, slower; an operation without one is an error.")
     ] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+NAME_LISTS = ("trackers",)  # keys whose values are lists of names; other lists are of numbers
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
+# Keys that name a part of mlrec, with mlrec's own parts; other packages add parts, see `mlrec.utils.plugins`.
+PARTS = {
+    "head": ("csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"),
+    "loss": ("bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"),
+}
 PATHS = {  # keys that name files, and their values that do not
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),
@@ -211,6 +240,8 @@ def nearest_key(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """The choices of a key whose type is `Literal`, otherwise none."""
+    """The choices of a key whose type is `Literal` or that names a part, otherwise none."""
+    if key in PARTS:
+        return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()

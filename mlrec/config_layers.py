@@ -16,17 +16,29 @@ from typing import Any
 
 import msgspec
 
-from mlrec.config import FIELDS, TYPES, Config, choices, description_of, nearest_key, value_kind
+from mlrec.config import (
+    FIELDS,
+    NAME_LISTS,
+    PARTS,
+    TRACKERS,
+    TYPES,
+    Config,
+    choices,
+    description_of,
+    nearest_key,
+    value_kind,
+)
 from mlrec.datasets.readers.registry import READERS
 from mlrec.renamed import current_keys, key_warning, old_keys
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
 from mlrec.utils.files import read_text
+from mlrec.utils.plugins import added_by_packages, is_part, part_names
 
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
 LINES_SHOWN = 10
-OVERLAYS = ("head", "data")
+OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", tuple(READERS))}  # kind of part, and mlrec's own ones
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,8 @@ def parse_value(key: str, text: str) -> Any:
     """
     if key not in FIELDS:
         raise ConfigError(f"unknown key '{printable(key)}'{nearest_key(key)}")
+    if key in NAME_LISTS:
+        return parse_names(text)
     kind = value_kind(key)
     if kind in (list, tuple):
         return parse_numbers(text, key)
@@ -219,10 +233,10 @@ def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
         if not _is_overlay(key, value):
             yield from _fault(where, key, value)
             continue
-        known = {*READERS, "voc2012", "wider"} if key == "data" else choices("head")
+        kind, own = OVERLAYS[key]
         for name, table in value.items():
-            if name not in known or not isinstance(table, Mapping):
-                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
+            if not is_part(kind, name, own) or not isinstance(table, Mapping):
+                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, part_names(kind, own))}"
                 continue
             for inner, worth in table.items():
                 yield from _fault(f"{where}: [{key}.{name}]", inner, worth)
@@ -241,6 +255,8 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         return
     try:
         msgspec.convert(value, TYPES[key], strict=True)
+        if key in PARTS and not is_part(key, value, PARTS[key]):
+            raise msgspec.ValidationError(f"no {key} of this name")
     except msgspec.ValidationError as error:
         reason = str(error)
         if isinstance(value, str) and choices(key):
@@ -280,11 +296,17 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
             "patience",
             "patience needs select_split: a held-out split; otherwise the scored one would select the epoch",
         )
+    if config.init_head and config.init_from is None:
+        yield "init_head", "init_head needs init_from: the run or model file whose head to start from"
     if config.feature_copies and not config.freeze_backbone:
         yield (
             "feature_copies",
             "feature_copies needs freeze_backbone: the features of a backbone that is trained change",
         )
+    for name in config.trackers or ():
+        if name not in TRACKERS and name not in added_by_packages("mlrec.trackers"):
+            known = (*TRACKERS, *added_by_packages("mlrec.trackers"))
+            yield "trackers", f"no tracker '{printable(name)}'; there are {', '.join(known)}{nearest(name, known)}"
     if (size := config.batch_size) % config.grad_accum_steps:
         yield (
             "grad_accum_steps",

@@ -20,7 +20,7 @@ KEYS = {
     "decode": "image_backend",
 }
 INVERTED = ("no_decay",)  # true was what false is now
-ALIASES = {"backbone_weights": "weights"}  # other spellings that stay, without a warning
+ALIASES = {"backbone_weights": "weights", "tracker": "trackers"}  # other spellings that stay, without a warning
 
 # By command, "" for all commands: old flag → new flag.
 FLAGS: dict[str, dict[str, str]] = {

@@ -16,7 +16,7 @@ import mlrec
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = sorted((REPOSITORY / "mlrec").rglob("*.py"))
-OTHER_NAMES = {"PIL": "pillow", "tomli_w": "tomli-w", "yaml": "pyyaml"}
+OTHER_NAMES = {"PIL": "pillow", "mlflow": "mlflow-skinny", "tomli_w": "tomli-w", "yaml": "pyyaml"}
 PUBLIC = [name for name in mlrec.__all__ if name != "__version__"]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.cli.report import File, Format, PerRun, emit, format_name, goes_with
+from mlrec.cli.report import File, Format, Output, PerRun, emit, format_name, goes_with
 from mlrec.utils.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def compare(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="AP by size and number of objects; the first run is the baseline.")
     ] = False,
-    by_label: Annotated[bool, typer.Option("--by-label", help="AP of each label, one column per method.")] = False,
+    by_label: Annotated[
+        bool, typer.Option("--by-label", help="AP, precision, recall and F1 of each label, side by side.")
+    ] = False,
     truth: Annotated[Path | None, typer.Option(help="Truth of score files: a CSV, manifest or dataset folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of --truth.")] = None,
     logits: options.Logits = False,
@@ -81,7 +83,7 @@ def compare(
             ours, theirs, truth=truth, split=split, kind=options.score_kind(logits, probabilities),
             conventions=conventions, labels=chosen, resamples=resamples, progress=terminal,
         )  # fmt: skip
-    emit(tables, name, out, full)
+    emit(tables, Output(name, out, full))
 
 
 def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:

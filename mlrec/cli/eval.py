@@ -9,6 +9,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.utils import processes
+from mlrec.utils.progress import SILENT
 
 VocServer = Annotated[
     Path | None, typer.Option(help="Archive to write for the PASCAL VOC evaluation server.", metavar="OUT.tgz")
@@ -41,6 +42,8 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model.
 
+    Of more than 20 labels, the lowest and the highest AP are printed, all with --full.
+
     The dataset is the run's own, or any with the same labels, which are matched by name. Predictions and metrics are
     written to a folder eval-DATA-SPLIT next to the model. Heat maps can mislead; --localize measures them.
 
@@ -56,11 +59,13 @@ def evaluate(
     if voc_server is not None:
         check_name(voc_server)
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision)
+    first = processes.rank() == 0  # of several processes only the first prints
     evaluation = evaluate_run(
-        model, data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
-        machine=machine, voc_server=voc_server, runs_root=runs_root, progress=terminal,
+        options.model_or_last(model, runs_root, terminal if first else SILENT),
+        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
+        machine=machine, voc_server=voc_server, progress=terminal,
     )  # fmt: skip
-    if processes.rank():
+    if not first:
         return
     localization = None
     if localize:
@@ -69,7 +74,7 @@ def evaluate(
         maps = {} if localization is None else {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
-    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3)
+    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and not (evaluation.model / directory.RECORD).is_file():

@@ -30,7 +30,8 @@ def score(
 ) -> None:
     """Score predictions of any model.
 
-    Prints mAP, CP, CR, CF1, OP, OR, OF1 and AP per label.
+    Prints mAP, CP, CR, CF1, OP, OR, OF1 and AP per label: of more than 20 labels the lowest and the highest, all with
+    --full.
 
     A CSV has the sample in its first column and one label in each other column: filename,cat,dog. The output of mlrec
     predict is read as well. The truth holds 1, 0 and -1 (unknown). Columns and rows are matched by name; photos/a.jpg
@@ -54,4 +55,4 @@ def score(
     if json:
         console.result_json(metrics.to_dict())
         return
-    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3), full=full)
+    console.result_tables(scored_tables(metrics, title=str(predictions), top3=top3, all_labels=full), full=full)

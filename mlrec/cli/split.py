@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,13 @@ def split(
     from_: Annotated[
         str | None, typer.Option("--from", help="Split to divide [default: trainval, all or train].")
     ] = None,
+    keep_labels: Annotated[
+        str | None,
+        typer.Option(help="Shares of annotations to keep; copies with the rest unknown.", metavar="A,B"),
+    ] = None,
+    single_positive: Annotated[
+        bool, typer.Option("--single-positive", help="A copy with one positive annotation per sample.")
+    ] = False,
     prefix: Annotated[str, typer.Option(help="Prefix of the names of the new splits.")] = "",
     no_duplicates: Annotated[
         bool, typer.Option("--no-duplicates", help="Skip the search for near-duplicate images.")
@@ -36,10 +44,14 @@ def split(
     """Split a dataset into train and val, or folds.
 
     Every label keeps its prevalence; test is not changed. Persons of one image, equal values of --group, and
-    near-duplicates stay in one split.
+    near-duplicates stay in one split. --keep-labels and --single-positive add copies of the training split instead,
+    with unknown annotations, to compare losses for missing labels.
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """
+    if keep_labels is not None or single_positive:
+        _hide_labels(options.one_dataset(dataset, data), keep_labels, single_positive, from_, seed, json)
+        return
     from mlrec.workflows.data import split as workflow
     from mlrec.workflows.next_steps import train_command
 
@@ -61,3 +73,20 @@ def split(
     console.result_tables([workflow.summary(result)])
     train, held_out = list(result.sizes)[:2]  # of several folds the first
     console.result(f"written to {result.dataset.path}; next: {train_command(result.dataset, train, held_out)}")
+
+
+def _hide_labels(
+    dataset: Path | None, keep_labels: str | None, single_positive: bool, from_: str | None, seed: int, json: bool
+) -> None:
+    from mlrec.config_layers import parse_numbers
+    from mlrec.workflows.data import hide_labels as workflow
+
+    keep = parse_numbers(keep_labels, "--keep-labels") if keep_labels is not None else []
+    result = workflow.hide_labels(dataset, keep=keep, single_positive=single_positive, whole=from_, seed=seed)
+    if json:
+        console.result_json(result.to_dict())
+        return
+    console.result_tables([workflow.summary(result)])
+    split = next(iter(result.counts))
+    place = shlex.quote(str(result.dataset.path))
+    console.result(f"written to {place}; next: mlrec train --data {place} --train-split {split} --loss splc")

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 def sweep(
     flags: dict[str, Any],
     study: Annotated[
-        str | None, typer.Option(help="Study of the paper: table6, table7, table8, figure5 or compare.", metavar="NAME")
+        str | None, typer.Option(help="Study: table6, table7, table8, figure5, compare or heads.", metavar="NAME")
     ] = None,
+    paper_only: Annotated[
+        bool,
+        typer.Option("--paper-only", help="Only the runs of the paper's table or figure, with one seed [--study]."),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Config key and its values; repeatable.", metavar="KEY=A,B")
     ] = None,
@@ -81,7 +85,7 @@ def sweep(
     set_texts = options.pairs(settings or [], "--set")
     check_texts(set_texts, "--set")
     plan = plan_sweep(
-        set_texts | flags, study=study, tune=options.pairs(tune or [], "--tune"),
+        set_texts | flags, study=study, paper_only=paper_only, tune=options.pairs(tune or [], "--tune"),
         seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"), folds=folds, trials=trials,
         file=config, recipe=recipe, out=out, name=name, progress=terminal,
     )  # fmt: skip

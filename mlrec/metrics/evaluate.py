@@ -4,22 +4,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
-from mlrec.metrics.frames import aligned
-from mlrec.metrics.precision_recall import Threshold, count, decide, decide_top_k, rates
+from mlrec.metrics.frames import aligned, as_array
+from mlrec.metrics.precision_recall import (
+    FEW_POSITIVES,
+    Counts,
+    Threshold,
+    count_decisions,
+    label_rates,
+    rates,
+    row_blocks,
+)
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.utils.errors import PredictionsError, UsageError, counted, printable
 from mlrec.utils.files import read_own_json, write_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Decisions of one label, and how many samples they rest on. Rates are fractions, None where undefined.
+
+    Attributes:
+        precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
+        recall, F1: None without a known positive, as in CR.
+        support: Number of known positives.
+        negatives, unknown: Number of other samples, as annotated.
+        predicted: Number of samples predicted positive, of those that the conventions count.
+        threshold: Lowest score of a predicted label; None if infinite: always or never predicted.
+        few_positives: Whether the support is below 30: these numbers depend mostly on which images were drawn.
+    """
+
+    precision: float | None
+    recall: float | None
+    F1: float | None
+    support: int
+    negatives: int
+    unknown: int
+    predicted: int
+    threshold: float | None
+    few_positives: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +82,7 @@ class Metrics:
         counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
         conventions: Rules that were used.
+        per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -64,6 +101,7 @@ class Metrics:
     average_precision: dict[str, float | None]
     counts: dict[str, int]
     conventions: Conventions
+    per_label: dict[str, LabelMetrics] = field(default_factory=dict)
 
     @property
     def undefined(self) -> list[str]:
@@ -74,6 +112,46 @@ class Metrics:
         """The content of `metrics.json`, and what `score --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         return content
+
+    def to_frame(self) -> DataFrame:
+        """Return one row per label, as in `per_label.csv`.
+
+        Columns: `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`, `predicted`,
+        `threshold` and `few_positives` (support below 30). Undefined values are NaN.
+
+        Example:
+            >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
+            >>> metrics.to_frame()["support"].to_dict()
+            {'cat': 1, 'dog': 1}
+        """
+        from mlrec.metrics.summary import label_frame
+
+        return label_frame(self)
+
+    def flat(self, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
+        """Return all metrics as floats by name, as trackers and `log_dict` take them; undefined ones are NaN.
+
+        Args:
+            prefix: Start of each name, such as "val/".
+            per_label: Add the AP of each label as `AP/<label>`.
+
+        Example:
+            >>> evaluate([[2.0], [-3.0]], [[1], [0]], labels=["cat"]).flat("val/", per_label=True)["val/AP/cat"]
+            1.0
+        """
+        from mlrec.metrics.summary import flat
+
+        return flat(self, prefix, per_label=per_label)
+
+    def __str__(self) -> str:
+        from mlrec.metrics.summary import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from mlrec.metrics.summary import html
+
+        return html(self)
 
     def save(self, path: Path | str) -> None:
         """Write `metrics.json`."""
@@ -102,8 +180,9 @@ def evaluate(
     """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
 
     Args:
-        logits: (N, C) finite logits or probabilities of any float type, ranked in that type. If both `logits` and
-            `targets` are data frames, columns and index are matched by name; the rows of an array are used as they are.
+        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a
+            tensor on any device, or a data frame. If both `logits` and `targets` are data frames, columns and index
+            are matched by name; the rows of an array are used as they are.
         targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
         labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
@@ -127,11 +206,10 @@ def evaluate(
         >>> evaluate([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], scores="probabilities", threshold=0.7).OR
         0.5
     """
-    values, truth, names, ids = aligned(logits, targets, labels)
-    if sample_ids is not None:
-        ids = list(sample_ids)
+    values, truth, names, index = aligned(logits, targets, labels)
+    ids = index if sample_ids is None else sample_ids
     ranked, known = checked(values, truth, names, ids)
-    kind = _kind(np.asarray(values).dtype.kind, ranked, scores)
+    kind = _kind(as_array(values).dtype.kind, ranked, scores)
     if kind == "probabilities":
         ranked, _ = clipped(ranked)
     cut = THRESHOLDS[kind] if threshold is None else _threshold(threshold, kind, ranked.shape[1])
@@ -198,8 +276,8 @@ def evaluate_scores(
     names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
     precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
     defined = [value for value in precisions if value is not None]
-    above = rates(count(decide(ranked, threshold), truth, rules), rules)
-    top = rates(count(decide_top_k(ranked, threshold, rules), truth, rules), rules)
+    counts, of_top = count_decisions(ranked, truth, threshold, rules)
+    above, top = rates(counts, rules), rates(of_top, rules)
     return Metrics(
         mAP=math.fsum(defined) / len(defined) if defined else None,
         **{name: _number(value) for name, value in above.items()},
@@ -208,13 +286,35 @@ def evaluate_scores(
         counts={
             "samples": truth.shape[0],
             "labels": truth.shape[1],
-            "positives": int(np.count_nonzero(truth == 1)),
-            "unknown": int(np.count_nonzero(truth < 0)),
+            "positives": int(_counts(truth, 1).sum()),
+            "unknown": int(_counts(truth, -1).sum()),
             "undefined": len(names) - len(defined),
             **_without_negative(truth),
         },
         conventions=rules,
+        per_label=dict(zip(names, _label_metrics(counts, truth, threshold), strict=True)),
     )
+
+
+def _label_metrics(counts: Counts, truth: NDArray[np.int8], threshold: Threshold) -> list[LabelMetrics]:
+    precision, recall, F1 = label_rates(counts)
+    support, negatives, unknown = (np.count_nonzero(truth == value, axis=0) for value in (1, 0, -1))
+    cuts = np.broadcast_to(np.float64(threshold), support.shape)
+    cuts = np.where(np.isinf(cuts), np.nan, cuts)
+    return [
+        LabelMetrics(
+            precision=_number(precision[k]),
+            recall=_number(recall[k]),
+            F1=_number(F1[k]),
+            support=int(support[k]),
+            negatives=int(negatives[k]),
+            unknown=int(unknown[k]),
+            predicted=int(counts.predicted[k]),
+            threshold=_number(cuts[k]),
+            few_positives=bool(support[k] < FEW_POSITIVES),
+        )
+        for k in range(len(support))
+    ]
 
 
 def checked(
@@ -239,11 +339,12 @@ def checked(
             )
         if twice := duplicates_in(labels):
             raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
-    if not np.isfinite(ranked).all():
+    if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
-    if truth.dtype.kind not in "biuf" or not ((truth == 1) | (truth == 0) | (truth == -1)).all():
+    blocks = row_blocks(truth.shape)
+    if truth.dtype.kind not in "biuf" or not all(np.isin(truth[rows], (1, 0, -1)).all() for rows in blocks):
         raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
-    return ranked, truth.astype(np.int8)
+    return ranked, truth.astype(np.int8, copy=False)
 
 
 def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[str]:
@@ -257,7 +358,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
         >>> undefined_labels(np.array([[1, 0], [0, 0]]), ["cat", "dog"])
         ['no AP for 1 of 2 labels, no known positive: dog']
     """
-    positive, negative = (targets == 1).any(axis=0), (targets == 0).any(axis=0)
+    positive, negative = _counts(targets, 1) > 0, _counts(targets, 0) > 0
     reasons = {
         "unknown in every sample": ~positive & ~negative,
         "no known positive": ~positive & negative,
@@ -273,14 +374,22 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
     """Number of labels whose known samples are all positive, if there are any."""
-    number = int(np.count_nonzero((targets == 1).any(axis=0) & ~(targets == 0).any(axis=0)))
+    number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
     return {"without_negative": number} if number else {}
+
+
+def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
+    """Number of samples of each label with this value."""
+    counts = np.zeros(targets.shape[1], dtype=np.int64)
+    for rows in row_blocks(targets.shape):
+        counts += np.count_nonzero(targets[rows] == value, axis=0)
+    return counts
 
 
 def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that want a gradient, or in bfloat16
+        return as_array(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
         raise PredictionsError(f"{what} are not an array of numbers ({printable(error)})") from error
 
 

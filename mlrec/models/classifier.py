@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.models.backbones import Backbone
 from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head
@@ -38,6 +38,9 @@ class Architecture:
         logit_scale: Factor of the logits.
         pooling: Pooling of the gcn head.
         word_dim: Dimension of the gcn head's word vectors.
+        decoder_dim: Width of the decoder of ml-decoder and q2l.
+        decoder_layers: Number of decoder layers of q2l.
+        query_groups: Number of queries of ml-decoder.
     """
 
     backbone: str
@@ -52,6 +55,9 @@ class Architecture:
     logit_scale: float = 1.0
     pooling: str = "max"
     word_dim: int | None = None
+    decoder_dim: int | None = None
+    decoder_layers: int = 2
+    query_groups: int = 100
 
     def build_head(self, in_features: int) -> Head:
         """Create the head with random weights, for features with `in_features` channels."""
@@ -67,6 +73,9 @@ class Architecture:
             scale=self.logit_scale,
             pooling=self.pooling,
             word_dim=self.word_dim,
+            decoder_dim=self.decoder_dim,
+            layers=self.decoder_layers,
+            groups=self.query_groups,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,6 +139,9 @@ def create_model(
     labels: Sequence[str] | None = None,
     pooling: str = "max",
     graph: LabelGraph | None = None,
+    decoder_dim: int | None = None,
+    decoder_layers: int = 2,
+    query_groups: int = 100,
 ) -> Classifier:
     """Create a multi-label classifier on any timm model with a spatial feature map.
 
@@ -149,6 +161,9 @@ def create_model(
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling of the gcn head, "max" or "average".
         graph: Label graph of the gcn head, from `gcn.label_graph` of the training split.
+        decoder_dim: Width of the decoder of ml-decoder [default: 768] and q2l [default: 512].
+        decoder_layers: Number of decoder layers of q2l.
+        query_groups: Number of queries of ml-decoder.
 
     Raises:
         ModelError: A name is unknown, a value is out of range, or weights cannot be loaded or do not match.
@@ -181,6 +196,9 @@ def create_model(
         logit_scale=logit_scale,
         pooling=pooling,
         word_dim=None if graph is None else graph.words.shape[1],
+        decoder_dim=decoder_dim,
+        decoder_layers=decoder_layers,
+        query_groups=query_groups,
     )
     head_module = architecture.build_head(backbone_module.num_features)
     if isinstance(head_module, GraphConvolution):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
 from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ModelError
+from mlrec.utils.errors import ModelError, nearest, printable
+
+LAYOUTS = ("nchw", "nhwc", "tokens")
 
 
 class CSRA(nn.Module):
@@ -44,19 +47,24 @@ class CSRA(nn.Module):
         dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
         scale: Factor of the logits. The sum over heads (Eq. 13) makes logits grow with H; one head with scale H has
             logits of that size, which separates the effect of their size from that of several heads.
+        layout: Shape of the features: "nchw" (B, d, h, w), as of convolutional networks; "nhwc" (B, h, w, d), as of
+            timm's Swin; or "tokens" (B, N, d), as of vision transformers.
+        prefix_tokens: Number of tokens before those of the locations (class and register tokens), which are ignored.
 
     Attributes:
         weight: Classifiers (H, C, d), in the order of `temperatures`; the only parameters.
 
     Raises:
-        ModelError: `heads` and `temperatures` differ in number, the paper has no temperatures for H, or a value is out
-            of range.
+        ModelError: `heads` and `temperatures` differ in number, the paper has no temperatures for H, a value is out
+            of range, or features do not have the shape of `layout`.
 
     Example:
         >>> head = CSRA(in_features=8, num_labels=3, heads=2, lam=0.5)
         >>> features = torch.ones(4, 8, 7, 7)
         >>> head(features).shape, head.attention(features).shape
         (torch.Size([4, 3]), torch.Size([4, 2, 3, 7, 7]))
+        >>> CSRA(in_features=8, num_labels=3, layout="tokens", prefix_tokens=1)(torch.ones(4, 1 + 49, 8)).shape
+        torch.Size([4, 3])
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("heads", "lam", "normalize", "temperatures", "dropout", "scale")
@@ -73,6 +81,8 @@ class CSRA(nn.Module):
         *,
         dropout: float = 0.0,
         scale: float = 1.0,
+        layout: str = "nchw",
+        prefix_tokens: int = 0,
     ) -> None:
         super().__init__()
         if in_features < 1 or num_labels < 1:
@@ -84,6 +94,7 @@ class CSRA(nn.Module):
         self.normalize = normalize
         self.scale = float(scale)
         self.dropout = channel_dropout(dropout)
+        self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.weight = nn.Parameter(torch.empty(len(self.temperatures), num_labels, in_features))
         # (H, 1, 1). A buffer is moved with the module, so no step copies it to the device; it is not saved.
         self.register_buffer("_temperature", torch.tensor(self.temperatures)[:, None, None], persistent=False)
@@ -97,14 +108,14 @@ class CSRA(nn.Module):
         nn.init.kaiming_uniform_(self.weight.flatten(0, 1), a=math.sqrt(5))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute the logits (B, C) of `features` (B, d, h, w)."""
+        """Compute the logits (B, C) of `features`, which have the shape of `layout`."""
         scores = self.scores(features)  # s = m·x
         logits = self.head_logits(scores)  # Eq. 8
         return logits.sum(1) * self.scale  # Eq. 13
 
     def scores(self, features: Tensor) -> Tensor:
         """Compute the scores s = m·x, (B, H, C, N): of each head and label at each location."""
-        check_features(features, self.weight.shape[-1])
+        features = self.layout.to_nchw(features)
         classifiers = normalize(self.weight, dim=-1) if self.normalize else self.weight
         # A 1×1 convolution is the product with all heads' classifiers, and reads any memory format without a copy.
         scores = conv2d(self.dropout(features), classifiers.flatten(0, 1)[..., None, None])
@@ -130,10 +141,10 @@ class CSRA(nn.Module):
     def attention(self, features: Tensor) -> Tensor:
         """Compute the attention p, (B, H, C, h, w), Eq. 2: it sums to 1 over locations.
 
-        For T = ∞ it is one-hot at the first maximum.
+        For T = ∞ it is one-hot at the first maximum. Of tokens it is (B, H, C, N): their grid is not known.
         """
         scores = self.scores(features)
-        return self._attention(scores).reshape(*scores.shape[:3], *features.shape[-2:])
+        return self._attention(scores).reshape(*scores.shape[:3], *self.layout.locations(features))
 
     def contributions(self, features: Tensor) -> Tensor:
         """Compute what each location adds to the logit, (B, C, N): Σ_h (1/N + λ p_hj) s_hj, whose sum is the logit."""
@@ -189,10 +200,73 @@ def channel_dropout(fraction: float) -> nn.Dropout2d:
     return nn.Dropout2d(fraction)
 
 
+@dataclass(frozen=True)
+class FeatureLayout:
+    """Shape of the features that a head takes.
+
+    Attributes:
+        channels: Number of feature channels d.
+        layout: One of `LAYOUTS`.
+        prefix_tokens: Number of tokens before those of the locations; 0 unless the layout is "tokens".
+
+    Raises:
+        ModelError: The layout is unknown, or has no prefix tokens.
+    """
+
+    channels: int
+    layout: str = "nchw"
+    prefix_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            known = ", ".join(LAYOUTS)
+            raise ModelError(
+                f"layout = '{printable(self.layout)}': expected one of {known}{nearest(self.layout, LAYOUTS)}"
+            )
+        if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
+            raise ModelError(f"prefix_tokens = {self.prefix_tokens}: a number of tokens, with layout='tokens' only")
+
+    def to_nchw(self, features: Tensor) -> Tensor:
+        """Return `features` as a view (B, d, h, w); tokens become (B, d, N, 1).
+
+        Raises:
+            ModelError: They do not have the shape of the layout.
+        """
+        self._check(features)
+        if self.layout == "nhwc":
+            return features.permute(0, 3, 1, 2)
+        if self.layout == "tokens":
+            return features[:, self.prefix_tokens :].transpose(1, 2).unsqueeze(-1)
+        return features
+
+    def locations(self, features: Tensor) -> tuple[int, ...]:
+        """Return the shape of the locations of `features`: (h, w), or (N,) of tokens."""
+        if self.layout == "nhwc":
+            return tuple(features.shape[1:3])
+        if self.layout == "tokens":
+            return (features.shape[1] - self.prefix_tokens,)
+        return tuple(features.shape[2:])
+
+    def _check(self, features: Tensor) -> None:
+        shape, d = tuple(features.shape), self.channels
+        if not _fits(features, self.layout, d):  # others are compared only then: an exported model has dynamic sizes
+            expected = {"nchw": f"(B, {d}, h, w)", "nhwc": f"(B, h, w, {d})", "tokens": f"(B, N, {d})"}[self.layout]
+            fitting = [layout for layout in LAYOUTS if _fits(features, layout, d)]
+            other = f"; they fit layout='{fitting[0]}'" if fitting else ""
+            raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
+        if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
+            raise ModelError(f"features have shape {shape}: no token is left after prefix_tokens={self.prefix_tokens}")
+
+
+def _fits(features: Tensor, layout: str, channels: int) -> bool:
+    """Return whether the number of dimensions, and the size of that of the channels, are those of a layout."""
+    ndim, axis = {"nchw": (4, 1), "nhwc": (4, 3), "tokens": (3, 2)}[layout]
+    return features.ndim == ndim and features.shape[axis] == channels
+
+
 def check_features(features: Tensor, channels: int) -> None:
     """Raise ModelError unless `features` are (B, channels, h, w)."""
-    if features.ndim != 4 or features.shape[1] != channels:
-        raise ModelError(f"features have shape {tuple(features.shape)}, expected (B, {channels}, h, w)")
+    FeatureLayout(channels).to_nchw(features)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

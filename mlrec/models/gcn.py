@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from mlrec.datasets.manifest import POSITIVE
-from mlrec.models.csra import at_least_float32, channel_dropout, check_features
+from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
 from mlrec.utils.errors import ModelError, nearest, printable
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
@@ -47,6 +47,7 @@ class GraphConvolution(nn.Module):
         word_dim: Dimension V of the word vectors [default: C, for one-hot vectors].
         pooling: "max" or "average".
         dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        layout, prefix_tokens: Shape of the features, see `CSRA`.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("word_dim", "pooling", "dropout")
@@ -61,6 +62,8 @@ class GraphConvolution(nn.Module):
         word_dim: int | None = None,
         pooling: str = "max",
         dropout: float = 0.0,
+        layout: str = "nchw",
+        prefix_tokens: int = 0,
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS:
@@ -68,6 +71,7 @@ class GraphConvolution(nn.Module):
                 f"pooling = '{printable(pooling)}': there are {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}"
             )
         self.pooling = pooling
+        self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.dropout = channel_dropout(dropout)
         self.register_buffer("adjacency", torch.eye(num_labels))
         self.register_buffer("words", torch.eye(num_labels, word_dim or num_labels))
@@ -91,23 +95,22 @@ class GraphConvolution(nn.Module):
         return rows
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute the logits (B, C) of `features` (B, d, h, w)."""
-        check_features(features, self.second.out_features)
-        kept = self.dropout(features)
+        """Compute the logits (B, C) of `features`, which have the shape of `layout`."""
+        kept = self.dropout(self.layout.to_nchw(features))
         pooled = kept.amax((2, 3)) if self.pooling == "max" else kept.mean((2, 3))
         return at_least_float32(pooled @ self.classifiers().T)
 
     def location_scores(self, features: Tensor) -> Tensor:
         """Compute the classifiers' scores at each location, (B, C, N)."""
-        check_features(features, self.second.out_features)
-        return at_least_float32(self.classifiers() @ self.dropout(features).flatten(2))
+        locations = self.dropout(self.layout.to_nchw(features)).flatten(2)
+        return at_least_float32(self.classifiers() @ locations)
 
     def contributions(self, features: Tensor) -> Tensor:
         """Compute what each location adds to the logit, (B, C, N); with max pooling, each channel's first maximum."""
         if self.pooling == "average":
-            return self.location_scores(features) / features[0, 0].numel()
-        check_features(features, self.second.out_features)
-        kept = self.dropout(features).flatten(2)
+            scores = self.location_scores(features)
+            return scores / scores.shape[-1]
+        kept = self.dropout(self.layout.to_nchw(features)).flatten(2)
         highest, place = kept.max(-1, keepdim=True)
         return at_least_float32(self.classifiers() @ torch.zeros_like(kept).scatter_(-1, place, highest))
 

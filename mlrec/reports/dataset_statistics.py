@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import Implication, Shift, Sizes, SplitStatistics
+from mlrec.datasets.analysis.statistics import Counts, Implication, Shift, Sizes, SplitStatistics
 from mlrec.reports.render.table import Column, Row, Table, percent
 from mlrec.utils.errors import counted
 
@@ -60,7 +60,7 @@ class DataStatistics:
     splits: list[SplitStatistics]
     compared: list[str]
     shifts: dict[str, list[Shift]]
-    cooccurrence: list[list[int]]
+    cooccurrence: Counts
     implications: list[Implication]
     rare: dict[str, dict[str, int]] = field(default_factory=dict)
     widths: Sizes | None = None
@@ -71,7 +71,7 @@ class DataStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `--json`; prevalences and shares are fractions."""
-        content: dict[str, Any] = msgspec.to_builtins(self)
+        content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=lambda counts: counts.tolist())
         for split, plain in zip(self.splits, content["splits"], strict=True):
             plain["prevalence"] = [split.prevalence(k) for k in range(len(self.labels))]
             plain["labels_per_sample"] = split.labels_per_sample
@@ -100,7 +100,7 @@ def _splits(statistics: DataStatistics) -> Table:
         mean = round(split.labels_per_sample, 2)
         rows.append(Row((split.split, split.images, split.samples, mean, most, without_label, sum(split.unknown))))
     title = f"{statistics.name}: {counted(len(statistics.labels), 'label')}"
-    return Table(title, columns, tuple(rows), tuple(_sizes(statistics)))
+    return Table(title, columns, tuple(rows), tuple(_sizes(statistics)), name="splits")
 
 
 def _labels(statistics: DataStatistics) -> Table:
@@ -123,7 +123,7 @@ def _labels(statistics: DataStatistics) -> Table:
         *_rare(statistics.rare),
         *_power(statistics.power),
     )
-    return Table("Labels", tuple(columns), tuple(rows), notes).without_empty_columns()
+    return Table("Labels", tuple(columns), tuple(rows), notes, name="labels").without_empty_columns()
 
 
 def _sizes(statistics: DataStatistics) -> list[str]:

@@ -21,7 +21,7 @@ Settings = Mapping[str, Any]
 # Keys that do not change what is measured: runs that differ only in these are the same method.
 NOT_THE_METHOD = {
     "seed", "data", "device", "workers", "threads", "eval_batch_size", "save_every", "eval_every", "compile",
-    "tensorboard", "deterministic", "channels_last",
+    "trackers", "tensorboard", "deterministic", "channels_last",
 }  # fmt: skip
 # Keys that define the method, or that have a column or a setting of another name.
 METHOD = {

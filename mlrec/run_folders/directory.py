@@ -24,6 +24,7 @@ BEST = "best.safetensors"
 RESUME = "last.pt"
 RESUME_PREVIOUS = "last.prev.pt"
 CURVES = "curves.png"
+TRACKERS = "trackers.json"
 LOCK = ".lock"
 FIRST = (CONFIG, RESUME)  # files that are written before the record
 

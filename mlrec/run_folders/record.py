@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import Lineage
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
@@ -16,6 +18,9 @@ from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import read_own_json, write_json
+
+if TYPE_CHECKING:
+    from mlrec.models.classifier import Classifier
 
 FORMAT = "mlrec-run/1"
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -108,6 +113,16 @@ class Run:
         path: Folder of the run.
         record: Record of the run.
         model: Folder or file of its model; None if the model is in the folder of the run.
+
+    A run can be given where a path is expected, such as to `mlrec.load_model`.
+
+    Example:
+        >>> record = RunRecord(name="first", status="finished", config={"lr": 0.01})
+        >>> Path("runs/first").mkdir(parents=True)
+        >>> record.save(Path("runs/first"))
+        >>> run = Run.load("runs/first")
+        >>> run.name, run.record.status, run.config["lr"]
+        ('first', 'finished', 0.01)
     """
 
     path: Path
@@ -128,6 +143,14 @@ class Run:
         """
         return cls(Path(path), RunRecord.load(path))
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Values of all keys of `Config`."""
+        return self.record.config
+
     def metrics(self) -> Metrics:
         """Read `metrics.json`."""
         return Metrics.load(self.path / directory.METRICS)
@@ -136,12 +159,38 @@ class Run:
         """Read `predictions.npz`."""
         return Predictions.load(self.path / directory.PREDICTIONS)
 
+    def manifest(self, split: str | None = None) -> Manifest:
+        """Read a split of the run's dataset [default: the one that was scored].
+
+        Raises:
+            RunError: The run has no dataset.
+            DataError: The dataset was moved or has no such split.
+        """
+        if self.record.scored is None:
+            raise RunError(f"{printable(self.path)}: the run does not name its dataset")
+        return Dataset.load(self.record.scored.path).manifest(split or self.record.scored.split)
+
+    def load_model(self) -> Classifier:
+        """Load the model on the CPU in eval mode, as `mlrec.load_model`.
+
+        Raises:
+            ModelError: The run is not finished, or its model file is damaged.
+        """
+        from mlrec.models.checkpoint import load_model
+
+        return load_model(self.model or self.path)
+
+
+def all_runs(root: Path | str = "runs") -> list[Run]:
+    """Return all runs in `root` and its folders, finished or not, in the order of their start."""
+    files: Sequence[Path] = [*Path(root).glob(f"*/{directory.RECORD}"), *Path(root).glob(f"*/*/{directory.RECORD}")]
+    runs = [Run.load(file.parent) for file in files]
+    return sorted(runs, key=lambda run: (run.record.started, run.path))
+
 
 def finished_runs(root: Path | str = "runs") -> list[Run]:
     """Return all finished runs in `root` and its folders, in the order of their start."""
-    files: Sequence[Path] = [*Path(root).glob(f"*/{directory.RECORD}"), *Path(root).glob(f"*/*/{directory.RECORD}")]
-    runs = [Run.load(file.parent) for file in files]
-    return sorted((run for run in runs if run.record.status == "finished"), key=lambda r: (r.record.started, r.path))
+    return [run for run in all_runs(root) if run.record.status == "finished"]
 
 
 def latest_run(root: Path | str = "runs") -> Run:

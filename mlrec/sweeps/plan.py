@@ -111,6 +111,7 @@ def plan_sweep(
     flags: Mapping[str, Any],
     *,
     study: str | None = None,
+    paper_only: bool = False,
     tune: Mapping[str, Any] | None = None,
     seeds: Sequence[int] | None = None,
     folds: int | None = None,
@@ -127,6 +128,7 @@ def plan_sweep(
     Args:
         flags: Keys of `Config`; a text with several values, `a,b,c` or `start:stop:step`, is an axis.
         study: Name of one of the paper's studies, see `sweeps.studies`; its variants are crossed with the axes.
+        paper_only: Train only the runs that the paper's table or figure has, with one seed unless seeds are given.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds of each setting.
         folds: Number of folds of the training split; each setting is trained on each instead of on the splits.
@@ -147,9 +149,11 @@ def plan_sweep(
     layers: dict[str, Any] = {"file": file, "recipe": recipe, "data_root": Path(data_root)}
     fixed, axes = split_axes(flags)
     definition = studies.Study("")
+    studies.check(study, paper_only=paper_only)
     if study is not None:
-        definition = _study(study, fixed, layers)
-    seeds = seeds or axes.pop("seed", None) or _default_seeds(study, fixed)
+        definition = _study(study, fixed, layers, paper_only)
+    repeated = study is not None and not paper_only
+    seeds = seeds or axes.pop("seed", None) or _default_seeds(repeated, fixed)
     axes = _lists({**definition.axes, **axes})
     tune_axes = _tune_axes(tune or {}) or _lists(definition.tune)
     _check_axes(axes, tune_axes, seeds, study, folds)
@@ -161,7 +165,7 @@ def plan_sweep(
     plan = SweepPlan(
         title=definition.title or f"Sweep over {', '.join(swept) or 'seeds'}",
         notes=tuple(definition.notes),
-        folder=Path(out) / (name or study or "-".join(["sweep", *swept])),
+        folder=Path(out) / (name or _default_name(study, paper_only, swept)),
         base=base,
         file=file,
         recipe=recipe,
@@ -182,15 +186,23 @@ def plan_sweep(
     return replace(plan, tuning=tuple(plan.tuning_trials(held_out)))
 
 
-def _study(name: str, fixed: Mapping[str, Any], layers: Mapping[str, Any]) -> studies.Study:
+def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> str:
+    """Return the name of a sweep's folder: that of its study, or of its axes."""
+    if study is None:
+        return "-".join(["sweep", *swept])
+    if paper_only:
+        return f"{study}-paper"
+    return study
+
+
+def _study(name: str, fixed: Mapping[str, Any], layers: Mapping[str, Any], paper_only: bool) -> studies.Study:
     """Return a study with the user's flags."""
-    studies.check(name)
     csra = {**studies.DEFAULTS[name], **fixed, "head": "csra"}
-    return studies.study(name, resolve_plan(csra, SILENT, **layers).config)
+    return studies.study(name, resolve_plan(csra, SILENT, **layers).config, paper_only=paper_only)
 
 
-def _default_seeds(study: str | None, fixed: Mapping[str, Any]) -> Sequence[int]:
-    if study is not None:
+def _default_seeds(repeated: bool, fixed: Mapping[str, Any]) -> Sequence[int]:
+    if repeated:
         return studies.SEEDS
     return [fixed.get("seed", 0)]
 

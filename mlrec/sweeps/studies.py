@@ -1,6 +1,7 @@
-"""The paper's ablations as sweeps: Tables 6-8, Figure 5, and the comparison of CSRA with its baseline.
+"""The paper's ablations as sweeps: Tables 6-8, Figure 5; CSRA compared with its baseline, and all heads.
 
-Defaults are the paper's for that table; a flag replaces them. Controls that the paper does not have are marked.
+Defaults are the paper's for that table; a flag replaces them. Controls that the paper does not have are marked, and
+left out of the smaller studies that only fill the paper's table.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mlrec.utils.errors import UsageError, nearest, printable
 SEEDS = (0, 1, 2)
 HEADS = (1, 2, 4, 6, 8)
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
+HEAD_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # learning rates that each head of the study "heads" chooses from
 HEAD_LR_MULTS = (0.1, 0.3, 1.0, 3.0, 10.0)  # factors of the recipe's multiplier, if each variant is tuned
 BASELINE, CSRA = "baseline", "CSRA"
 STEPS = (BASELINE, "baseline, CSRA's head lr", "CSRA, λ = 0")  # what CSRA is compared with, one by one
@@ -50,25 +52,47 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "table8": {"head": "csra", "lam": 0.5, "eval_every": 1},
     "figure5": {"head": "csra", "heads": 1},
     "compare": {},
+    # one recipe on cached features; the decoders are narrow, so that a CPU can train them
+    "heads": {
+        "freeze_backbone": True,
+        "opt": "adamw",
+        "lr_schedule": "cosine",
+        "epochs": 20,
+        "batch_size": 32,
+        "head_lr_mult": 1.0,
+        "lam": 0.5,
+        "decoder_dim": 256,
+    },
 }
 
+NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of their own in the paper
 
-def check(name: str) -> None:
-    """Raise UsageError unless `name` is a study."""
-    if name not in DEFAULTS:
+
+def check(name: str | None, *, paper_only: bool = False) -> None:
+    """Raise UsageError unless `name` is a study, and one of the paper if only its runs are wanted."""
+    if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {printable(name)}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
+    of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
+    if paper_only and name not in of_paper:
+        raise UsageError(f"--paper-only goes with --study {', '.join(of_paper)}")
 
 
-def study(name: str, base: Config) -> Study:
+def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     """Return a study.
 
     Args:
         name: Key of `DEFAULTS`.
         base: Configuration of a CSRA run with the study's defaults and the user's flags.
+        paper_only: Only what the paper's table or figure has: no controls, and no learning rates that are chosen for
+            each row.
     """
     defaults = DEFAULTS[name]
     if name == "table6":
-        return Study("Table 6: average and spatial pooling", defaults, _poolings())
+        return Study("Table 6: average and spatial pooling", defaults, _poolings(paper_only=paper_only))
+    if name == "table7" and paper_only:
+        return Study("Table 7: number of heads", defaults, _heads())
+    if name == "table8" and paper_only:
+        return Study("Table 8: normalised classifier", defaults, _normalized())
     if name == "table7":
         return Study("Table 7: number of heads", defaults, _heads() | _controls(), notes=(_CONTROLS_NOTE,))
     if name == "table8":
@@ -76,12 +100,19 @@ def study(name: str, base: Config) -> Study:
         return Study("Table 8: normalised classifier", defaults, _normalized(), tune=tune)
     if name == "figure5":
         return Study("Figure 5: mAP against λ, one training per value", defaults, axes={"lam": LAMBDAS})
+    if name == "heads":
+        note = "each head at the learning rate that is best on a held-out part of the training split"
+        return Study("Heads on one footing", defaults, _all_heads(), tune={"lr": HEAD_LRS}, notes=(note,))
     return Study("CSRA compared with its baseline, under one recipe", defaults, compared_rows(base.head_lr_mult))
 
 
-def _poolings() -> dict[str, Flags]:
+def _poolings(*, paper_only: bool) -> dict[str, Flags]:
+    """Return the poolings: "average only" with the classifier of the other rows, or as in the paper the baseline."""
+    average: Flags = {"head": "csra", "lam": 0.0}
+    if paper_only:
+        average = {"head": "average"}
     return {
-        "average only": {"head": "csra", "lam": 0.0},
+        "average only": average,
         "spatial only": {"head": "spatial"},
         "average + spatial": {"head": "csra"},
     }
@@ -110,6 +141,20 @@ def _normalized() -> dict[str, Flags]:
         rows[f"H = {heads}, with"] = {"heads": heads, "normalize": True}
         rows[f"H = {heads}, without"] = {"heads": heads, "normalize": False}
     return rows
+
+
+def _all_heads() -> dict[str, Flags]:
+    return {
+        "average pooling": {"head": "average"},
+        "CSRA, λ = 0": {"head": "csra", "heads": 1, "lam": 0.0},
+        "CSRA, H = 1": {"head": "csra", "heads": 1},
+        "CSRA, H = 6": {"head": "csra", "heads": 6},
+        "spatial attention": {"head": "spatial"},
+        "GCN": {"head": "gcn"},
+        "attention pooling": {"head": "attention-pool"},
+        "ML-Decoder": {"head": "ml-decoder"},
+        "Query2Label": {"head": "q2l"},
+    }
 
 
 def compared_rows(head_lr_mult: float) -> dict[str, Flags]:

@@ -42,7 +42,15 @@ def train_batches(
         MlrecError: A worker was killed or hangs.
     """
     keys = train_keys(
-        manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
+        manifest,
+        config.batch_size,
+        config.seed,
+        epoch=epoch,
+        start=start,
+        epochs=epochs,
+        rank=rank,
+        world=world,
+        sampler=config.sampler,
     )
     total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
     images = ImageBatches(manifest, preprocessing, config.image_backend, config)

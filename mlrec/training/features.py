@@ -148,7 +148,15 @@ def feature_batches(
     """Yield batches as `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
     for key in train_keys(
-        manifest, config.batch_size, config.seed, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world
+        manifest,
+        config.batch_size,
+        config.seed,
+        epoch=epoch,
+        start=start,
+        epochs=epochs,
+        rank=rank,
+        world=world,
+        sampler=config.sampler,
     ):
         samples = torch.from_numpy(key.samples)
         copy = (key.epoch or 0) % len(features.values)

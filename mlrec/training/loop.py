@@ -176,7 +176,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
         with _synchronized(network.module, k == parts - 1):
             with autocast(network.device, network.precision), _compiled_for(full, len(images[k]), config):
                 logits = network.module(network.inputs(images[k]))
-            value = loss(logits, targets[k]) * (batch.share * len(targets[k]) / len(batch.samples))
+            value = loss(logits, targets[k], state.epoch) * (batch.share * len(targets[k]) / len(batch.samples))
             with _batch_norm_kept(network.module, config):
                 torch.autograd.backward(state.scaler.scale(value))
         total += value.detach()

@@ -1,7 +1,8 @@
-"""Losses of multi-label training: a value per sample and label, weighted, then averaged over known labels.
+"""Losses of multi-label training by name: a value per sample and label, weighted, then averaged over known labels.
 
 The paper averages over samples and labels; a sum over labels would scale the learning rate by their number. Losses
-are computed in float32, also under autocast.
+are computed in float32, also under autocast. A new loss is a function and one line in `LOSSES`, or in another package
+an entry point of the group `mlrec.losses`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import csv
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,23 +22,51 @@ from torch.nn import functional
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
+from mlrec.training import long_tail, missing_labels
 from mlrec.utils.errors import ConfigError, DataError, printable
 from mlrec.utils.files import read_text
+from mlrec.utils.plugins import find_part
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+
+class Loss(Protocol):
+    """Mean loss of a batch, from logits (B, C) and targets (B, C) of 1, 0, -1, in an epoch counted from 0."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
+        """Compute the mean loss, a float32 scalar."""
+        ...
 
 
-def bce(logits: Tensor, positive: Tensor, config: Config) -> Tensor:  # noqa: ARG001 - all losses have one signature
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss may depend on besides logits and positives.
+
+    Attributes:
+        config: Configuration of the run.
+        unlabelled: (B, C) bool, the targets that may be missing positives, see `missing_labels`.
+        epoch: Epoch, counted from 0.
+        positives: (C,) float32 number of positives of each label in the training split.
+        samples: Number of samples of the training split.
+    """
+
+    config: Config
+    unlabelled: Tensor
+    epoch: int
+    positives: Tensor
+    samples: int
+
+
+def bce(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - all losses have one signature
     """Binary cross-entropy with logits: -log p of a positive, -log(1 - p) of a negative."""
     return functional.binary_cross_entropy_with_logits(logits, positive, reduction="none")
 
 
-def asl(logits: Tensor, positive: Tensor, config: Config) -> Tensor:
+def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Asymmetric loss (Ridnik et al. 2021, Eqs. 4-7), with the gradient of its focusing factors.
 
     -(1 - p)^γ₊ log p of a positive and -pₘ^γ₋ log(1 - pₘ) of a negative, pₘ = max(p - m, 0); γ₊ is `gamma_pos`,
     γ₋ `gamma_neg` and the margin m `asl_clip`.
     """
+    config = context.config
     p, q = torch.sigmoid(logits), torch.sigmoid(-logits)
     shifted = (p - config.asl_clip).clamp(min=0)
     # 1 - pm is at least the margin; without one its logarithm is exact only from the logit.
@@ -45,34 +76,79 @@ def asl(logits: Tensor, positive: Tensor, config: Config) -> Tensor:
     return -(positive * of_positive + (1 - positive) * of_negative)
 
 
-def focal(logits: Tensor, positive: Tensor, config: Config) -> Tensor:
+def focal(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Focal loss (Lin et al. 2017, Eq. 4): (1 - pₜ)^γ times the cross-entropy, γ being `gamma_pos`."""
     wrong = torch.sigmoid(logits * (1 - 2 * positive))  # 1 - p of the true value
-    return _power(wrong, config.gamma_pos) * bce(logits, positive, config)
+    return _power(wrong, context.config.gamma_pos) * bce(logits, positive, context)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Config], Tensor]] = {"bce": bce, "asl": asl, "focal": focal}
+# Each returns the loss of each target, (B, C), of float32 logits (B, C) and `positive` (B, C): 1 for positives, 0 for
+# negatives and unknown targets.
+TargetLoss = Callable[[Tensor, Tensor, LossContext], Tensor]
+LOSSES: dict[str, TargetLoss] = {
+    "bce": bce,
+    "asl": asl,
+    "focal": focal,
+    "hill": missing_labels.hill,
+    "splc": missing_labels.splc,
+    "ll-r": missing_labels.large_loss_rejection,
+    "ll-ct": missing_labels.large_loss_correction,
+    "em": missing_labels.entropy_maximization,
+    "db": long_tail.distribution_balanced,
+}
+
+
+NEEDS_UNKNOWN = ("em",)
+TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # they decide themselves what an unknown target is
 
 
 def loss_function(config: Config, manifest: Manifest) -> Loss:
-    """Return the loss of a run: (logits (B, C), targets (B, C) of 1, 0, -1) → mean loss, a float32 scalar.
+    """Return the loss of a run.
 
     With `config.unknown`, -1 is either a negative or left out of the mean (0 for a batch without known targets).
     `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training split.
 
-    Raises:
-        ConfigError: The file of weights does not match the labels.
-    """
-    loss_per_target, weight = LOSSES[config.loss], positive_weight(config, manifest)
-    weight_on = functools.cache(lambda device: None if weight is None else torch.from_numpy(weight).to(device))
+    `config.logit_adjust` adds τ times the prior log odds to the logits, see `long_tail.prior_log_odds`.
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    Raises:
+        ConfigError: The loss is unknown, the file of weights does not match the labels, or the loss and
+            `config.unknown` or the targets exclude each other.
+    """
+    loss_per_target: TargetLoss = find_part("loss", config.loss, LOSSES, ConfigError)
+    weight = positive_weight(config, manifest)
+    has_unknown = bool((manifest.targets == UNKNOWN).any())
+    if config.loss in NEEDS_UNKNOWN and not has_unknown:
+        raise ConfigError(
+            f"loss = {config.loss}: {manifest.name}/{manifest.split} has no unknown label, which this loss needs; "
+            "use bce, splc or hill"
+        )
+    if config.loss in TREATS_UNKNOWN and has_unknown and config.unknown == "ignore":
+        raise ConfigError(
+            f"loss = {config.loss} and unknown = ignore: this loss uses the unknown targets; set unknown = negative"
+        )
+    positives = torch.from_numpy((manifest.targets == POSITIVE).sum(axis=0).astype(np.float32))
+
+    @functools.cache
+    def on_device(device: torch.device) -> tuple[Tensor, Tensor | None]:
+        return positives.to(device), None if weight is None else torch.from_numpy(weight).to(device)
+
+    def loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            positive = (targets == POSITIVE).to(torch.float32)
-            values = loss_per_target(logits.to(torch.float32), positive, config)
-            factor = weight_on(logits.device)
+            counts, factor = on_device(logits.device)
+            is_positive = targets == POSITIVE
+            unlabelled = targets == UNKNOWN if has_unknown else ~is_positive
+            context = LossContext(config, unlabelled, epoch, counts, len(manifest))
+            logits = logits.to(torch.float32)
+            if config.logit_adjust:
+                logits = logits + config.logit_adjust * long_tail.prior_log_odds(context)
+            values = loss_per_target(logits, is_positive.to(torch.float32), context)
+            if values.shape != logits.shape:  # a mean would take part in the sums below without an error
+                shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
+                raise ConfigError(
+                    f"loss '{printable(config.loss)}' returns {shapes}; a loss returns one value per logit"
+                )
             if factor is not None:
-                values = values * torch.where(targets == POSITIVE, factor, 1.0)
+                values = values * torch.where(is_positive, factor, 1.0)
             if config.unknown == "negative":
                 return values.mean()
             known = targets != UNKNOWN
@@ -93,8 +169,8 @@ def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int]
         return None
     if config.pos_weight != "auto":
         return _read_weights(Path(config.pos_weight), manifest)
-    positives = (manifest.targets == POSITIVE).sum(axis=0)
-    negatives = (manifest.targets == NEGATIVE).sum(axis=0)
+    positives = manifest.sparse_targets.counts(POSITIVE)
+    negatives = manifest.sparse_targets.counts(NEGATIVE)
     if config.unknown == "negative":
         negatives = len(manifest) - positives
     return np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1.0).astype(np.float32)

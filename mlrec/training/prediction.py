@@ -38,6 +38,7 @@ def predict(
     rank: int = 0,
     world: int = 1,
     batch_flag: str = "--batch-size",
+    mirror: bool = False,
 ) -> Predictions:
     """Compute the float32 logits of a split, in the order of the manifest.
 
@@ -56,6 +57,7 @@ def predict(
         rank: Number of this process.
         world: Number of processes.
         batch_flag: Flag that sets the batch size, named when memory runs out.
+        mirror: Whether to mirror the images horizontally.
 
     Raises:
         DataError: An image cannot be read; names it.
@@ -65,7 +67,7 @@ def predict(
     logits = read_features(
         model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
         device=device, precision=precision, decode=decode, progress=progress, rank=rank, world=world,
-        batch_flag=batch_flag,
+        batch_flag=batch_flag, mirror=mirror,
     )  # fmt: skip
     return as_predictions(logits[:, 0], manifest)
 
@@ -109,6 +111,7 @@ def read_features(
     rank: int = 0,
     world: int = 1,
     batch_flag: str = "--batch-size",
+    mirror: bool = False,
 ) -> Tensor:
     """Apply `read`, from features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
     opened = open_on(model, device, precision, batch_flag=batch_flag)
@@ -123,7 +126,8 @@ def read_features(
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
             inputs = batch.to(opened.device)
-            output = opened.run(inputs.images, read)
+            images = inputs.images.flip(-1) if mirror else inputs.images
+            output = opened.run(images, read)
             outputs[inputs.samples] = output + 0.0  # turns -0 into 0, as a sum over processes would
             step(int((batch.samples >= 0).sum()))
         if world > 1:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest import POSITIVE, Manifest
 from mlrec.utils.errors import DataError, counted
 
 Positions = NDArray[np.intp]
@@ -39,9 +39,32 @@ class BatchKey:
 
 def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     """Return the sample order of an epoch: a permutation of the images, each with all its samples."""
-    _, image = np.unique(np.array(manifest.images, dtype=object), return_inverse=True)
+    image = manifest.image_ranks
     places = np.random.default_rng([seed, epoch, 0, _ORDER]).permutation(int(image.max(initial=-1)) + 1)
     return np.argsort(places[image], kind="stable")
+
+
+def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
+    """Return as many draws as there are samples: a label, each with equal probability, then one of its positives.
+
+    Class-aware sampling (Shen et al., ECCV 2016). Samples without a positive label are never drawn.
+
+    Raises:
+        DataError: No sample has a positive label.
+    """
+    row, label = np.nonzero(manifest.targets == POSITIVE)
+    if not len(row):
+        raise DataError(f"{manifest.name}/{manifest.split}: no positive label; class-aware sampling needs some")
+    rows = row[np.argsort(label, kind="stable")]
+    counts = np.bincount(label, minlength=len(manifest.labels))
+    starts = np.cumsum(counts) - counts
+    generator = np.random.default_rng([seed, epoch, 0, _ORDER])
+    drawn = generator.choice(np.flatnonzero(counts), len(manifest))
+    picked: Positions = rows[starts[drawn] + (generator.random(len(manifest)) * counts[drawn]).astype(np.intp)]
+    return picked
+
+
+ORDERS = {"shuffle": epoch_order, "class-aware": class_aware_order}
 
 
 def batch_starts(samples: int, batch_size: int, world: int = 1) -> list[int]:
@@ -62,7 +85,16 @@ def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
 
 
 def train_keys(
-    manifest: Manifest, batch_size: int, seed: int, *, epoch: int, start: int, epochs: int, rank: int, world: int
+    manifest: Manifest,
+    batch_size: int,
+    seed: int,
+    *,
+    epoch: int,
+    start: int,
+    epochs: int,
+    rank: int,
+    world: int,
+    sampler: str = "shuffle",
 ) -> Iterator[BatchKey]:
     """Yield the keys of `epochs` epochs from batch `start` of `epoch`; of each batch the part of process `rank`.
 
@@ -77,7 +109,7 @@ def train_keys(
     starts = batch_starts(len(manifest), batch_size, world)
     ends = [*starts[1:], len(manifest)]
     for current in range(epoch, epoch + epochs):
-        order = epoch_order(manifest, seed, current)
+        order = ORDERS[sampler](manifest, seed, current)
         for k in range(start if current == epoch else 0, len(starts)):
             whole = order[starts[k] : ends[k]]
             part = whole[rank * len(whole) // world : (rank + 1) * len(whole) // world]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,18 +13,25 @@ from torch.amp.grad_scaler import GradScaler
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.backbones import paper_weights
-from mlrec.models.checkpoint import stored_preprocessing
+from mlrec.models.checkpoint import load_model, stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
-from mlrec.training.devices import Precision, memory_format, prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import (
+    Precision,
+    default_eval_batch,
+    memory_format,
+    prepare_device,
+    resolve_device,
+    resolve_precision,
+)
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
 from mlrec.training.transforms import normalize
 from mlrec.utils import processes
-from mlrec.utils.errors import UsageError
+from mlrec.utils.errors import ModelError, UsageError, printable
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
@@ -67,8 +75,13 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         weights=source,
         labels=manifest.labels,
         pooling=config.pooling,
+        decoder_dim=config.decoder_dim,
+        decoder_layers=config.decoder_layers,
+        query_groups=config.query_groups,
         graph=label_graph(manifest.targets, manifest.labels, config.word_vectors) if config.head == "gcn" else None,
     )
+    if config.init_head and config.init_from is not None and not empty:
+        _load_head(model, Path(config.init_from))
     if source is not None:
         model.preprocessing = stored_preprocessing(source, model.preprocessing)
     model.preprocessing = model.preprocessing.normalized(config.normalization)
@@ -77,6 +90,24 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     if config.grad_checkpointing:
         model.backbone.checkpoint_gradients()
     return model
+
+
+def _load_head(model: Classifier, source: Path) -> None:
+    """Copy the weights of the head of another model with the same labels and the same head.
+
+    Raises:
+        ModelError: Labels or heads differ.
+    """
+    other = load_model(source)
+    if set(other.labels) != set(model.labels):
+        raise ModelError(f"{printable(source)}: has other labels, so its head does not fit; leave --init-head out")
+    if other.labels != model.labels:
+        raise ModelError(f"{printable(source)}: has its labels in another order; leave --init-head out")
+    try:
+        model.head.load_state_dict(other.head.state_dict())
+    except RuntimeError as error:
+        own, theirs = model.architecture.head, other.architecture.head
+        raise ModelError(f"{printable(source)}: its head ({theirs}) does not fit this one ({own})") from error
 
 
 def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
@@ -155,6 +186,14 @@ def per_process(config: Config) -> int:
             f"--batch-size {config.batch_size} is not a multiple of the {processes.world_size()} processes"
         )
     return share
+
+
+def eval_batch_size(config: Config, device: torch.device) -> int:
+    """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
+    if config.eval_batch_size is not None:
+        return config.eval_batch_size
+    trained = config.batch_size if device.type == "cuda" else per_process(config)
+    return default_eval_batch(trained, device)
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:

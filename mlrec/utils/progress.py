@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -48,6 +49,14 @@ class Silent:
 
     def warn(self, text: str) -> None:
         """Drop the line."""
+
+
+class PythonWarnings(Silent):
+    """A `Progress` without bars and notes, for a caller that prints itself: warnings become Python's warnings."""
+
+    def warn(self, text: str) -> None:
+        """Issue a `UserWarning`."""
+        warnings.warn(text, UserWarning, stacklevel=2)
 
 
 SILENT = Silent()

@@ -35,7 +35,7 @@ def test_contributions_sum_to_the_logit(name: str, options: dict[str, object]) -
 
 
 def test_every_head_is_tested() -> None:
-    assert {name for name, _ in CASES} == set(HEADS)
+    assert {name for name, _ in CASES} == set(HEADS) - {"attention-pool", "ml-decoder", "q2l"}  # see test_query_heads
 
 
 def test_the_formula_read_literally() -> None:

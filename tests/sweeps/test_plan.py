@@ -74,3 +74,15 @@ def test_settings_with_equal_flags_are_trained_once(data: Path, tmp_path: Path) 
         ("spatial only", "spatial", 0.0), ("spatial only", "spatial", 0.5),
         ("average + spatial", "csra", 0.5),
     ]  # fmt: skip
+
+
+def test_the_runs_of_the_paper_only_have_one_seed_and_a_folder_of_their_own(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data)}
+    plan = plan_sweep(flags, study="table8", paper_only=True, out=tmp_path)
+    assert plan.folder == tmp_path / "table8-paper"
+    assert [trial.flags["seed"] for trial in plan.trials({})] == [0] * 4
+    assert not plan.tuning
+    seeds = plan_sweep(flags, study="table7", paper_only=True, seeds=[0, 1], out=tmp_path)
+    assert len(seeds.trials({})) == 10
+    with pytest.raises(UsageError, match="--paper-only goes with --study"):
+        plan_sweep({**flags, "lam": "0,1"}, paper_only=True, out=tmp_path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from mlrec.config import Config
 from mlrec.config_layers import resolve
+from mlrec.models.heads import HEADS
+from mlrec.reports.paper.published import paper_rows
 from mlrec.sweeps.studies import DEFAULTS, check, study
 from mlrec.temperatures import TEMPERATURES
 from mlrec.utils.errors import UsageError
@@ -56,6 +60,37 @@ def test_the_fair_rows_differ_in_one_thing_at_a_time():
     ]
 
 
+def test_the_study_of_heads_trains_every_head_at_a_learning_rate_of_its_own():
+    found = study("heads", BASE)
+    assert {flags["head"] for flags in found.variants.values()} == set(HEADS)
+    assert list(found.tune) == ["lr"]
+    assert found.defaults["head_lr_mult"] == 1.0
+
+
 def test_the_error_for_an_unknown_study_lists_all_studies():
-    with pytest.raises(UsageError, match="table6, table7, table8, figure5, compare; did you mean 'table6'"):
+    with pytest.raises(UsageError, match="table6, table7, table8, figure5, compare, heads; did you mean 'table6'"):
         check("tabel6")
+
+
+@pytest.mark.parametrize(("name", "runs"), [("table6", 3), ("table7", 5), ("table8", 4), ("figure5", 10)])
+def test_a_study_of_the_paper_only_has_the_rows_of_the_printed_table(name, runs):
+    found = study(name, BASE, paper_only=True)
+    assert not found.tune
+    assert not found.notes
+    assert len(found.variants) * math.prod(map(len, found.axes.values())) == runs
+    configs = [resolve(("study", {**found.defaults, **flags})).config for flags in found.variants.values()]
+    if name == "figure5":
+        assert [config.heads for config in configs] == [1]
+        return
+    facts = [(row.head, row.heads, "unnormalised" not in row.method) for row in paper_rows(int(name[-1]))]
+    if name == "table6":  # H of average pooling has no meaning
+        assert [config.head for config in configs] == [head for head, _, _ in facts]
+        return
+    rows = [(config.head, config.heads, config.normalize is not False) for config in configs]
+    assert rows == list(dict.fromkeys(facts))
+
+
+def test_paper_only_is_refused_without_a_study_of_the_paper():
+    for name in (None, "compare", "heads"):
+        with pytest.raises(UsageError, match="--paper-only goes with --study table6, table7, table8, figure5"):
+            check(name, paper_only=True)

@@ -44,7 +44,7 @@ def batches(count: int, size: int = 4, broken: int | None = None) -> list[Batch]
     return made
 
 
-def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def mean_loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
 
 
@@ -214,7 +214,7 @@ def test_a_loss_that_is_no_number_stops_with_step_lr_norm_and_what_is_safe(broke
     state, network = made(PLAIN)
     state.saved = 1
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         return mean_loss(logits, targets) * (float("nan") if state.step == broken else 1.0)
 
     names = ["a.jpg", "b\n.jpg", "c.jpg", "d.jpg"]
@@ -296,7 +296,7 @@ def test_a_broken_step_is_named_even_when_it_is_looked_at_later(monkeypatch: pyt
     monkeypatch.setattr(loop, "_sync_is_due", lambda state, *_: state.batch == 5)
     state, network = made(PLAIN)
 
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         return mean_loss(logits, targets) * (float("inf") if state.step == 2 else 1.0)
 
     with pytest.raises(RunError, match="loss is inf at step 3 "):

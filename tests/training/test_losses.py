@@ -12,7 +12,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.training.losses import LOSSES, loss_function, positive_weight
+from mlrec.training.losses import LOSSES, LossContext, loss_function, positive_weight
 from mlrec.utils.errors import ConfigError
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.5], [0.3, 4.0, -2.0], [1.0, -0.5, 0.1]])
@@ -22,6 +22,10 @@ TARGETS = torch.tensor([[1, 0, -1], [0, 1, 0], [-1, 1, 0], [1, 0, 0]], dtype=tor
 def manifest(targets: np.ndarray) -> Manifest:
     names = tuple(f"{k}.jpg" for k in range(len(targets)))
     return Manifest("m", "train", Path("/"), ("a", "b", "c"), names, targets.astype(np.int8))
+
+
+def context(config: Config) -> LossContext:
+    return LossContext(config, TARGETS == -1, 0, torch.ones(3), 4)
 
 
 TRAIN = manifest(TARGETS.numpy())
@@ -85,7 +89,7 @@ def test_asl_without_focus_and_margin_is_bce() -> None:
 
 def test_asls_gradient_is_that_of_the_formula() -> None:
     logits = LOGITS.double().requires_grad_()
-    loss = LOSSES["asl"](logits, (TARGETS == 1).double(), Config()).mean()
+    loss = LOSSES["asl"](logits, (TARGETS == 1).double(), context(Config())).mean()
     loss.backward()
     step = torch.zeros_like(LOGITS, dtype=torch.float64)
     step[1, 2] = 1e-6
@@ -120,7 +124,7 @@ def test_half_precision_logits_are_judged_in_float32(name: str) -> None:
 
 def test_a_better_guess_never_costs_more() -> None:
     better = LOGITS + (2.0 * (TARGETS == 1) - 1)
-    for name in LOSSES:
+    for name in LOSSES.keys() - {"em"}:  # it has no right answer for unknown targets
         assert run(better, loss=name) < run(loss=name)
 
 
@@ -179,6 +183,6 @@ def test_a_file_of_weights_that_does_not_fit_is_refused(tmp_path: Path, text: st
 
 
 def test_a_label_without_positives_leaves_the_loss_finite() -> None:
-    absent = manifest(np.zeros((4, 3)))
+    absent = manifest(np.array([[0, 0, 0], [0, 0, -1]]))
     for name in LOSSES:
         assert math.isfinite(loss_function(Config(loss=name, pos_weight="auto"), absent)(LOGITS, TARGETS).item())  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mlrec.reports.paper.paper_rows import reasons_apart
 from mlrec.reports.paper.published import DATASETS, paper_settings
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.reports.results import Result
@@ -39,11 +40,13 @@ class Series:
         name: Name of the method.
         group: Data that the results were measured on, in words.
         points: Points of the curve.
+        dataset: Key of `DATASETS` if they were measured on its whole test set; otherwise "".
     """
 
     name: str
     group: str
     points: tuple[CurvePoint, ...]
+    dataset: str = ""
 
     @property
     def peak(self) -> CurvePoint:
@@ -70,7 +73,8 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
         for point in sorted((_point(r, key, intervals or {}) for r in members), key=lambda p: (p.x, -p.n)):
             points.setdefault(point.x, point)
         if len(points) > 1:
-            series.append(Series(_name(members[0], key), heading(members[0], csra), tuple(points.values())))
+            first, curve = members[0], tuple(points.values())
+            series.append(Series(_name(first, key), heading(first, csra), curve, _paper_dataset(first)))
     return series
 
 
@@ -103,6 +107,47 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         footnotes.append(BOOTSTRAP_NOTE)
     table = Table(title, columns, tuple(rows), tuple(footnotes))
     return table.without_empty_columns(("series", key, "mAP", "sd", "seeds")).with_best()
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """One panel of Figure 5.
+
+    Attributes:
+        title: Dataset.
+        series: Own curves on this dataset.
+        peak: λ at the peak that the paper names; None if the paper has no such panel.
+        peak_name: Method of that peak.
+    """
+
+    title: str
+    series: tuple[Series, ...] = ()
+    peak: float | None = None
+    peak_name: str = ""
+
+
+def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
+    """Return the panels of Figure 5 with own curves; own curves on other data are in further panels.
+
+    Args:
+        series: Own curves against λ.
+    """
+    panels, drawn = [], set()
+    for curve in paper_settings()["figure5"]:
+        own = tuple(line for line in series if line.dataset == curve["dataset"])
+        name = f"{curve['method']}, H = {curve['heads']}"
+        panels.append(CurvePanel(DATASETS[curve["dataset"]].name, own, curve["peak"], name))
+        drawn.add(curve["dataset"])
+    others: dict[str, list[Series]] = {}
+    for line in series:
+        if line.dataset not in drawn:
+            others.setdefault(line.group, []).append(line)
+    return panels + [CurvePanel(group, tuple(lines)) for group, lines in others.items()]
+
+
+def _paper_dataset(result: Result) -> str:
+    """Return the dataset of the paper that a result was scored on as a whole; "" for other data."""
+    return next((key for key in DATASETS if not reasons_apart(result, key)), "")
 
 
 def _other_settings(result: Result, key: str) -> str:

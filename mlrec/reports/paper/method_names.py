@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlrec.config import FIELDS, PARTS
+
 BACKBONES = {  # name in timm without the tag of the weights → name in the paper
     "resnet50": "ResNet-50",
     "resnet101": "ResNet-101",
@@ -23,8 +25,18 @@ CUTMIX = "ResNet-101 (CutMix)"
 METHODS = {"ViT-B16": "ViT-B/16", "ViT-L16": "ViT-L/16"} | {
     f"ViT-{size}16 + CSRA{star}": f"ViT-{size}/16 + CSRA{star}" for size in "BL" for star in ("", "*")
 }
-HEADS = {"average": "", "csra": " + CSRA", "spatial": " + CSRA, spatial only", "gcn": " + GCN", "max": " + max pooling"}
-HEAD_ORDER = ("average", "max", "gcn", "spatial", "csra")
+HEADS = {
+    "average": "",
+    "csra": " + CSRA",
+    "spatial": " + CSRA, spatial only",
+    "gcn": " + GCN",
+    "max": " + max pooling",
+} | {
+    "attention-pool": " + attention pooling",
+    "ml-decoder": " + ML-Decoder",
+    "q2l": " + Query2Label",
+}
+HEAD_ORDER = ("average", "max", "attention-pool", "gcn", "ml-decoder", "q2l", "spatial", "csra")
 
 
 def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
@@ -68,10 +80,13 @@ def variation(config: dict[str, Any]) -> str:
         >>> variation({"head": "csra", "temperatures": [1.0, 1.0]})
         'all T = 1'
     """
-    if config.get("head") not in ("csra", "spatial"):
+    head = config.get("head")
+    if head not in (None, *PARTS["head"]):
+        return _added_head(config)
+    if head not in ("csra", "spatial"):
         return ""
     parts = []
-    temperatures = [_temperature(value) for value in config.get("temperatures") or ()]
+    temperatures = [temperature_text(value) for value in config.get("temperatures") or ()]
     if len(temperatures) > 1 and len(set(temperatures)) == 1:
         parts.append(f"all T = {temperatures[0]}")
     elif temperatures:
@@ -82,6 +97,19 @@ def variation(config: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _temperature(value: float | str) -> str:
+def _added_head(config: dict[str, Any]) -> str:
+    """The options of a head of another package, which may use any of them: those that are not the defaults."""
+    keys = ("heads", "lam", "temperatures", "normalize", "logit_scale", "pooling")
+    given = {key: config[key] for key in keys if key in config and config[key] != FIELDS[key].default}
+    return ", ".join(f"{key} {value}" for key, value in given.items())
+
+
+def temperature_text(value: float | str) -> str:
+    """Return a temperature as printed.
+
+    Example:
+        >>> temperature_text(2.0), temperature_text("inf")
+        ('2', '∞')
+    """
     text = value if isinstance(value, str) else f"{value:g}"
     return text.replace("inf", "∞")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mlrec.lineage import PAPER_TAGS
-from mlrec.reports.paper.method_names import CUTMIX, METHODS, variation
+from mlrec.reports.paper.citations import citation
+from mlrec.reports.paper.method_names import CUTMIX, METHODS, temperature_text, variation
 from mlrec.reports.paper.published import DATASETS, PublishedRow
 from mlrec.reports.results import Result
 from mlrec.reports.settings import STAND_IN, compare_with_paper
+from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import counted
 
 Source = Literal["paper", "given", "own"]
@@ -23,10 +25,15 @@ class PaperRow:
 
     Attributes:
         source: "paper" for published rows, "given" for rows of the user, "own" for own runs.
+        block: Block of a published row in its table.
+        apart: Why a row is not comparable with the published ones apart from extra data, to append to a heading; ""
+            if it is.
         scores: Metrics by column key, as fractions.
         normalize: Whether the classifier is normalised.
         variation: Difference from a CSRA head of the paper, see `method_names.variation`.
         extra: Data that the weights were trained on besides ImageNet and this dataset.
+        temperature: Temperature of the attention; "" if there is none, or if it is not printed.
+        cite: Key of a published row in `citations.bib`.
         baseline_of: Method that a published row is compared with.
         inferred: Columns whose values are not printed in the source.
         facts: Settings of an own run, with its head under "head"; see `settings.differing_settings`.
@@ -39,6 +46,8 @@ class PaperRow:
     backbone: str
     resolution: int | None
     scores: Mapping[str, float | None]
+    block: str = ""
+    apart: str = ""
     head: str = ""
     heads: int | None = None
     lam: float | None = None
@@ -46,6 +55,8 @@ class PaperRow:
     variation: str = ""
     extra: str = ""
     augmentation: str = ""
+    temperature: str = ""
+    cite: str = ""
     baseline_of: str = ""
     inferred: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -77,10 +88,15 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         reasons.append("larger input")
     if row.resolution not in (None, resolution):
         reasons.append(f"{row.resolution} px")
+    extra = []
     if row.extra_data:
-        reasons.append(f"extra data {row.extra_data}")
+        extra.append(f"extra data {row.extra_data}")
+    reasons += extra
     if row.convention and dataset != "voc2012":  # all rows on VOC2012 have the AP of its server
         reasons.append(f"other conventions: {row.convention}")
+    apart = ""
+    if source == "given":
+        apart = _apart(reasons, extra)
     heads = None
     if row.head in ("csra", "spatial") or source == "given":
         heads = row.heads
@@ -91,12 +107,16 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         backbone=row.backbone,
         resolution=row.resolution,
         scores=row.scores,
+        block=row.block,
+        apart=apart,
         head=row.head,
         heads=heads,
         lam=row.lam,
         normalize="unnormalised" not in row.method,
         extra=row.extra_data,
         augmentation=row.augmentation,
+        temperature=row.temperature,
+        cite=citation(row) if source == "paper" else "",
         baseline_of=METHODS.get(row.baseline_of, row.baseline_of),
         inferred=row.inferred,
         notes=(row.note,) if row.note else (),
@@ -118,6 +138,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     reasons = reasons_apart(result, dataset)
     if reasons:
         group = _own_group(result, dataset, reasons)
+        apart = f" on {group}"
     else:
         recipe, differences = compare_training(result, dataset)
         if differences:
@@ -126,10 +147,13 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
             settings = f"recipe {recipe}"
         if result.resolution not in (None, resolution):
             reasons.append(f"{result.resolution} px")
+        extra = []
         if result.extra:
-            reasons.append(f"extra data {result.extra}")
+            extra.append(f"extra data {result.extra}")
+        reasons += extra
         if differences:
             reasons.append("other settings than the paper's")
+        apart = _apart(reasons, extra)
         group = _group(dataset, resolution, _block(dataset, result), reasons)
         if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2]:
             notes.append(STAND_IN)
@@ -142,6 +166,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
         backbone=result.backbone,
         resolution=result.resolution,
         scores=result.values,
+        apart=apart,
         head=result.head,
         heads=result.heads,
         lam=result.lam,
@@ -149,6 +174,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
         variation=variation(dict(result.config)),
         extra=result.extra,
         augmentation="RandAugment" if result.config.get("randaugment") else "",
+        temperature=", ".join(temperature_text(value) for value in _temperatures(result)),
         notes=tuple(notes),
         paths=result.paths,
         spread=result.spread,
@@ -158,6 +184,13 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
         facts=dict(result.settings) | {"head": result.head},
         settings=settings,
     )
+
+
+def _temperatures(result: Result) -> Sequence[float]:
+    """Return the temperatures of a result with attention; none for other heads and for λ = 0."""
+    if result.heads is None or (result.head == "csra" and result.lam == 0):
+        return ()
+    return resolve_temperatures(result.heads, result.config.get("temperatures"))
 
 
 def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
@@ -195,6 +228,14 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
     if len(result.labels) != full.labels:
         reasons.append(f"{len(result.labels)} of {full.labels} labels")
     return reasons
+
+
+def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
+    """Return the end of a heading: the reasons without extra data, which have a column in the paper's tables."""
+    others = [reason for reason in reasons if reason not in extra]
+    if not others:
+        return ""
+    return f", not comparable: {', '.join(others)}"
 
 
 def _block(dataset: str, result: Result) -> str:

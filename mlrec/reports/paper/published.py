@@ -25,13 +25,15 @@ TEXTS = (
     "extra_data",
     "augmentation",
     "head",
+    "temperature",
     "baseline_of",
     "convention",
     "note",
 )
 
 
-def _shipped(name: str) -> str:
+def shipped(name: str) -> str:
+    """Return the text of a file of `mlrec/reports/data`."""
     return importlib.resources.files("mlrec.reports").joinpath("data", name).read_text("utf-8")
 
 
@@ -58,7 +60,7 @@ class PaperDataset:
 
 def paper_settings() -> dict[str, Any]:
     """Return dataset sizes, training settings, peaks of Figure 5 and seconds of the paper."""
-    return tomllib.loads(_shipped("paper_settings.toml"))
+    return tomllib.loads(shipped("paper_settings.toml"))
 
 
 DATASETS = {
@@ -81,6 +83,7 @@ class PublishedRow:
 
     Attributes:
         scores: Metrics by column key, as fractions; None if not printed.
+        temperature: Temperature of the attention as printed.
         larger_input: Whether the row has a larger input than the other rows of its table.
         inferred: Columns whose values are not printed in the source.
     """
@@ -95,6 +98,7 @@ class PublishedRow:
     augmentation: str = ""
     head: str = ""
     heads: int | None = None
+    temperature: str = ""
     lam: float | None = None
     baseline_of: str = ""
     convention: str = ""
@@ -109,7 +113,7 @@ def paper_rows(table: int) -> list[PublishedRow]:
     Args:
         table: Number of the table, 1 to 8.
     """
-    rows = _csv(_shipped("paper_results.csv"))
+    rows = _csv(shipped("paper_results.csv"))
     return [_published(row, f"table {table}") for row in rows if row["table"] == str(table)]
 
 
@@ -122,7 +126,7 @@ def literature(dataset: str) -> Table:
     Raises:
         UsageError: There are no results on this dataset.
     """
-    rows = list(_csv(_shipped("literature.csv")))
+    rows = list(_csv(shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
     if dataset not in known:
         raise UsageError(f"no literature on '{printable(dataset)}'; choose one of {', '.join(known)}")

@@ -33,6 +33,8 @@ class PaperTable:
 
     Attributes:
         title: Title.
+        caption: Caption in LaTeX.
+        label: Label in LaTeX.
         dataset: Key of `DATASETS`.
         resolution: Resolution of its rows in pixels.
         conventions: Conventions that own runs are scored in.
@@ -44,6 +46,8 @@ class PaperTable:
     """
 
     title: str
+    caption: str
+    label: str
     dataset: str
     resolution: int
     conventions: str = "csra"
@@ -59,16 +63,68 @@ SERVER = (
     "computes AP by the VOC2010 envelope; AP computed by mlrec does not belong in this table"
 )
 TABLES = {
-    2: PaperTable("Table 2: VOC2007", "voc2007", 448),
-    3: PaperTable("Table 3: VOC2012", "voc2012", 448, note=SERVER),
-    4: PaperTable("Table 4: MS-COCO", "coco2014", 448, scores=ALL_SCORES),
-    5: PaperTable("Table 5: WIDER-Attribute", "wider", 224, "csra-wider", ("mAP", "CF1", "OF1")),
-    6: PaperTable(
-        "Table 6: average and spatial pooling", "coco2014", 448, heads=("average", "spatial", "csra"), ablation=True
+    2: PaperTable(
+        "Table 2: VOC2007",
+        "mAP (%) on VOC2007 test. Extra data: weights trained on MS-COCO. SSGRL+ has a larger input.",
+        "voc2007",
+        "voc2007",
+        448,
     ),
-    7: PaperTable("Table 7: number of heads", "coco2014", 448, heads=("csra",), against="H = 1", ablation=True),
+    3: PaperTable(
+        "Table 3: VOC2012",
+        "mAP (%) on VOC2012 test, as computed by its evaluation server. Extra data: weights trained on MS-COCO. SSGRL+ "
+        "has a larger input.",
+        "voc2012",
+        "voc2012",
+        448,
+        note=SERVER,
+    ),
+    4: PaperTable(
+        "Table 4: MS-COCO",
+        "Metrics (%) on MS-COCO 2014 val, of all labels with a probability of at least 0.5, and of the three most "
+        "probable of them. * trained with RandAugment.",
+        "coco",
+        "coco2014",
+        448,
+        scores=ALL_SCORES,
+    ),
+    5: PaperTable(
+        "Table 5: WIDER-Attribute",
+        "Metrics (%) on WIDER-Attribute test.",
+        "wider",
+        "wider",
+        224,
+        "csra-wider",
+        ("mAP", "CF1", "OF1"),
+    ),
+    6: PaperTable(
+        "Table 6: average and spatial pooling",
+        "mAP (%) on MS-COCO with average pooling, with spatial attention, and with both.",
+        "pooling",
+        "coco2014",
+        448,
+        heads=("average", "spatial", "csra"),
+        ablation=True,
+    ),
+    7: PaperTable(
+        "Table 7: number of heads",
+        "mAP (%) on MS-COCO by the number of heads H.",
+        "heads",
+        "coco2014",
+        448,
+        heads=("csra",),
+        against="H = 1",
+        ablation=True,
+    ),
     8: PaperTable(
-        "Table 8: normalised classifier", "coco2014", 448, heads=("csra",), against="normalised", ablation=True
+        "Table 8: normalised classifier",
+        "mAP (%) on MS-COCO with and without normalization of the classifier, by the number of heads H.",
+        "normalization",
+        "coco2014",
+        448,
+        heads=("csra",),
+        against="normalised",
+        ablation=True,
     ),
 }
 HEAD_LR = "head_lr_mult"
@@ -115,12 +171,17 @@ def paper_table(
         intervals: Bounds of the 95 % intervals, as in `runs_table`.
     """
     definition = TABLES[number]
-    rows = _ordered_rows(definition, number, results, given)
+    rows = _by_group(table_rows(number, results, given))
     columns = _columns(definition)
     marks = note_marks(note for row in rows for note in row.notes)
     baselines = [_baseline(row, rows, definition) for row in rows]
     cells = [
-        Row(_cells(columns, row, baseline.row, intervals or {}), row.group, marks=_marks(columns, row, marks))
+        Row(
+            _cells(columns, row, baseline.row, intervals or {}),
+            row.group,
+            marks=_marks(columns, row, marks),
+            cite=row.cite,
+        )
         for row, baseline in zip(rows, baselines, strict=True)
     ]
     notes = [f"{mark} {note}" for note, mark in marks.items()]
@@ -128,20 +189,32 @@ def paper_table(
     notes += _row_notes(definition, rows)
     if intervals:
         notes.append(BOOTSTRAP_NOTE)
-    table = Table(definition.title, columns, tuple(cells), tuple(notes))
+    table = Table(
+        definition.title, columns, tuple(cells), tuple(notes), caption=definition.caption, label=definition.label
+    )
     keep = ("method", "source", "resolution", "heads", "lam", *definition.scores)
     return table.without_empty_columns(keep).with_best()
 
 
-def _ordered_rows(
-    table: PaperTable, number: int, results: Sequence[Result], given: Sequence[PublishedRow]
-) -> list[PaperRow]:
-    """Return published, given and own rows by group, groups in the order of their first row."""
+def table_rows(number: int, results: Sequence[Result], given: Sequence[PublishedRow] = ()) -> list[PaperRow]:
+    """Return published rows in the order of the paper, then given and own rows.
+
+    Args:
+        number: Number of the table, 2 to 8.
+        results: Own runs.
+        given: Rows of the user.
+    """
+    table = TABLES[number]
     rows = [row_of_published(row, "paper", table.dataset, table.resolution) for row in paper_rows(number)]
     rows += [row_of_published(row, "given", table.dataset, table.resolution) for row in given]
     rows += [row_of_result(result, table.dataset, table.resolution) for result in results]
+    return [_with_settings(row, rows) for row in rows]
+
+
+def _by_group(rows: Sequence[PaperRow]) -> list[PaperRow]:
+    """Return rows by group, groups in the order of their first row."""
     order = list(dict.fromkeys(row.group for row in rows))
-    return [_with_settings(row, rows) for row in sorted(rows, key=lambda row: order.index(row.group))]
+    return sorted(rows, key=lambda row: order.index(row.group))
 
 
 def _columns(table: PaperTable) -> tuple[Column, ...]:
@@ -289,6 +362,23 @@ def _difference_notes(table: PaperTable, baselines: Sequence[Baseline]) -> list[
     return notes
 
 
+def layout_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
+    """Return the notes of a table in the paper's form, which has no marks and none of the columns of runs.
+
+    Args:
+        table: Definition of the table.
+        rows: Its rows.
+    """
+    notes = [table.note] if table.note else []
+    if any(row.source == "own" for row in rows):
+        notes.append(_scored_note(table))
+    return notes
+
+
+def _scored_note(table: PaperTable) -> str:
+    return "own: scored from stored predictions; " + conventions_named(table.conventions).in_words()
+
+
 def _row_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
     """Return the footnotes that explain marks and columns of the rows."""
     own = [row for row in rows if row.source == "own"]
@@ -298,7 +388,7 @@ def _row_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
     if any(row.best_epoch is not None for row in rows):
         notes.append(BEST_EPOCH_NOTE)
     if own:
-        notes.append("own: scored from stored predictions; " + conventions_named(table.conventions).in_words())
+        notes.append(_scored_note(table))
     if any(len(row.paths) > 1 for row in rows):
         notes.append(SEEDS_NOTE)
     if any(row.settings for row in own):

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from mlrec.reports.render.table import Column, Row, Table, one_line
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
+# What Markdown of GitHub reads as more than text. An underscore inside of a word is text, and so is "<" before a
+# digit or a space; the rest of its punctuation has a meaning only next to these signs or at the start of a line.
+_SPECIAL = re.compile(r"[\\`*\[~|]|(?<![^\W_])_|_(?![^\W_])")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_START = re.compile(r"(?=#{1,6}(?:\s|$)|[-+](?:\s|$)|>|=+\s*$|-[-\s]*$)")
+_NUMBERED = re.compile(r"(\d+)(?=[.)](?:\s|$))")
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -16,14 +22,25 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Escape the special characters of Markdown and HTML.
+    r"""Escape what Markdown of GitHub and HTML would not show as text.
 
     Example:
-        >>> escape("traffic_light <b>")
-        'traffic\\_light &lt;b&gt;'
+        >>> escape("traffic_light <b> *")
+        'traffic_light &lt;b> \\*'
     """
-    without_html = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", without_html)
+    plain = _TAG.sub("&lt;", _ENTITY.sub("&amp;", one_line(text)))
+    return _SPECIAL.sub(r"\\\g<0>", plain)
+
+
+def _paragraph(text: str) -> str:
+    """Escape a text that begins a line, where it could be a heading, a list or a quotation."""
+    escaped = escape(text)
+    numbered = _NUMBERED.match(escaped)
+    if numbered:
+        return rf"{numbered.group()}\{escaped[numbered.end() :]}"
+    if _START.match(escaped):
+        return "\\" + escaped
+    return escaped
 
 
 def _table(table: Table) -> str:
@@ -35,7 +52,7 @@ def _table(table: Table) -> str:
             lines.append(_joined([f"**{escape(title)}**", *[""] * (len(table.columns) - 1)]))
         lines += [_joined(_cell(row, k, column) for k, column in enumerate(table.columns)) for row in rows]
     for note in table.footnotes:
-        lines += ["", escape(note)]
+        lines += ["", _paragraph(note)]
     return "\n".join(lines)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlrec.utils.errors import printable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell = float | int | str | None
 Kind = Literal["text", "percent", "points", "number", "mean", "count", "p", "seconds"]
@@ -97,6 +100,7 @@ class Column:
         identity: Whether the column identifies the row; such columns are repeated if a terminal is too narrow for all.
         essential: Whether the column is kept if a table is wider than the terminal; the others need --full.
         absent: Text for None; empty if the column does not apply to every row.
+        centred: Whether text is centred, as for check marks.
     """
 
     key: str
@@ -107,6 +111,7 @@ class Column:
     identity: bool = False
     essential: bool = False
     absent: str = UNDEFINED
+    centred: bool = False
 
     def show(self, cell: Cell) -> str:
         """Return a cell of this column as printed."""
@@ -124,17 +129,29 @@ class Row:
         group: Heading of its group.
         best: Positions of the cells that are the best of the group.
         marks: Footnote marks by position.
+        cite: Key of the system of this row in `citations.bib`; "" for own rows.
     """
 
     cells: tuple[Cell, ...]
     group: str = ""
     best: frozenset[int] = frozenset()
     marks: Mapping[int, str] = field(default_factory=dict)
+    cite: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """Title, columns, rows and footnotes; rows that are not comparable are in different groups.
+
+    Attributes:
+        title: Title.
+        columns: Columns.
+        rows: Rows; those of a group are neighbours.
+        footnotes: Footnotes.
+        caption: Caption in LaTeX, which numbers tables itself; by default the title.
+        best_of: What the best cells are the best of.
+        label: Name of the table for references in LaTeX; by default made from the title.
+        name: Short name of the table among others, such as the name of its sheet in an Excel file.
 
     Raises:
         ValueError: A row does not have one cell per column.
@@ -144,11 +161,27 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
+    best_of: str = "block"
+    caption: str = ""
+    label: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row.cells) != len(self.columns):
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
+
+    def to_frame(self) -> DataFrame:
+        """Return the numbers as a data frame: group of the row, columns by their keys, footnote marks of the row.
+
+        Fractions are in full precision; undefined cells are missing values.
+        """
+        import pandas as pd
+
+        columns: dict[str, list[Cell]] = {"group": [row.group for row in self.rows]}
+        columns |= {column.key: [row.cells[k] for row in self.rows] for k, column in enumerate(self.columns)}
+        columns["marks"] = [" ".join(mark for _, mark in sorted(row.marks.items())) for row in self.rows]
+        return pd.DataFrame({key: pd.array(cells, dtype=_dtype(cells)) for key, cells in columns.items()})
 
     def groups(self) -> list[tuple[str, list[Row]]]:
         """Return the groups of neighbouring rows, each with its heading."""
@@ -185,7 +218,7 @@ class Table:
             cells = tuple(row.cells[k] for k in positions)
             best = frozenset(new_position[k] for k in row.best if k in new_position)
             marks = {new_position[k]: mark for k, mark in row.marks.items() if k in new_position}
-            rows.append(Row(cells, row.group, best, marks))
+            rows.append(replace(row, cells=cells, best=best, marks=marks))
         return replace(self, columns=tuple(self.columns[k] for k in positions), rows=tuple(rows))
 
     def without_empty_columns(self, keep: Sequence[str] = ()) -> Table:
@@ -200,6 +233,16 @@ class Table:
             if column.key in keep or any(row.cells[k] not in (None, "") for row in self.rows)
         ]
         return self.only(used)
+
+
+def _dtype(cells: Sequence[Cell]) -> str:
+    """Return the type of a column of a data frame that has room for missing values."""
+    known = [cell for cell in cells if cell is not None]
+    if any(isinstance(cell, str) for cell in known):
+        return "object"
+    if known and all(isinstance(cell, int) for cell in known):
+        return "Int64"
+    return "float64"
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:

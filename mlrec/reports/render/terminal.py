@@ -100,7 +100,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
             lines += _lines_of(table.columns, row, parts, bodies, tails, styled)
     notes = list(table.footnotes)
     if not styled and any(row.best for row in table.rows):
-        notes.insert(0, f"{BEST} best of its block")
+        notes.insert(0, f"{BEST} best of its {table.best_of}")
     lines.append(rule)
     for note in notes:
         lines += _wrapped(one_line(note), columns)

@@ -25,6 +25,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import shared_with
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
@@ -53,7 +54,7 @@ class Evaluation:
 
 
 def evaluate_run(
-    model: Path | str | None = None,
+    model: Path | str,
     *,
     data: Path | str | None = None,
     split: str | None = None,
@@ -62,7 +63,6 @@ def evaluate_run(
     tuned: bool = False,
     machine: RuntimeOptions | None = None,
     voc_server: Path | None = None,
-    runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -71,7 +71,7 @@ def evaluate_run(
     Writes predictions of all labels and the metrics to a new folder next to the model.
 
     Args:
-        model: Folder of a run or of an imported model, or a `.safetensors` file; by default the run that finished last.
+        model: Folder of a run or of an imported model, or a `.safetensors` file.
         data: Folder of a prepared dataset; by default that of the run, otherwise the one prepared last.
         split: Split to score; by default the one that the run was scored on, otherwise `test` or `val`.
         labels: Labels to score; by default all.
@@ -79,7 +79,6 @@ def evaluate_run(
         tuned: Predict labels by the tuned thresholds of the model.
         machine: Runtime options.
         voc_server: Archive for the PASCAL VOC evaluation server to write as well.
-        runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
         progress: Receives progress bars, notes and warnings.
 
@@ -88,9 +87,7 @@ def evaluate_run(
     """
     if processes.rank() != 0:
         progress = SILENT
-    target = resolve_eval_target(
-        model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress
-    )
+    target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root, progress=progress)
     conventions_named(conventions)
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
@@ -164,13 +161,13 @@ def resolve_eval_target(
     split: str | None,
     *,
     labels: Sequence[str] | None,
-    runs_root: Path | str,
+    runs_root: Path | str = "runs",
     data_root: Path | str,
     progress: Progress,
 ) -> EvalTarget:
     """Return model and split of an evaluation; logs defaults, and warns of changes since the training.
 
-    Arguments as in `evaluate_run`.
+    Arguments as in `evaluate_run`; without a model it is the run under `runs_root` that finished last.
     """
     if model is None:
         model = latest_run(runs_root).path
@@ -203,8 +200,8 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
     train = record.train if record else None
     if train is None or train.dataset != manifest.name or not Path(train.path).is_dir():
         return 0
-    seen = set(Dataset.load(train.path).manifest(train.split).sample_ids)
-    return sum(sample in seen for sample in manifest.sample_ids)
+    seen = Dataset.load(train.path).manifest(train.split).sample_ids
+    return int(shared_with(manifest.sample_ids, seen).sum())
 
 
 def _manifest(

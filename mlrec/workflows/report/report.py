@@ -15,8 +15,9 @@ from mlrec.metrics.bootstrap import metric_intervals, paired_seeds
 from mlrec.metrics.significance import label_intervals
 from mlrec.predictions import Floats, Predictions
 from mlrec.reports.by_label import label_tables
-from mlrec.reports.paper.figure5 import figure5_note, series_of, series_table
+from mlrec.reports.paper.figure5 import CurvePanel, Series, figure5_note, figure5_panels, series_of, series_table
 from mlrec.reports.paper.imagenet import FILE, AccuracySweep, accuracy_row
+from mlrec.reports.paper.layout import paper_layout, table1_layout
 from mlrec.reports.paper.published import extra_rows
 from mlrec.reports.paper.table1 import Gain, LambdaSweep, MethodSweeps, sweeps_of, table_1
 from mlrec.reports.paper.tables import TABLES, belongs, paper_table
@@ -72,11 +73,13 @@ class Report:
         table: Its table.
         runs: Runs of the table.
         rows: Results of the runs, one per row.
+        series: Curves of Figure 5.
     """
 
     table: Table
     runs: list[Run]
     rows: list[Result]
+    series: Sequence[Series] = ()
 
 
 def report(
@@ -90,6 +93,7 @@ def report(
     labels: Sequence[str] | None = None,
     each: bool = False,
     intervals: bool = False,
+    layout: str | None = None,
 ) -> Report:
     """Return finished runs as one table, or next to the published rows of a table of the paper.
 
@@ -103,12 +107,14 @@ def report(
         labels: Labels to score; by default all.
         each: Show one row per run, instead of one row for runs that differ in the seed only.
         intervals: Add 95 % intervals of mAP, CF1 and OF1, by bootstrap over images (and seeds, if several).
+        layout: "paper" for `table` in the paper's own form, "full" (default) with a row and all facts for each method.
 
     Raises:
         MlrecError: No run, or files of a run cannot be read.
         UsageError: The options exclude each other, or the table or figure does not exist.
     """
     _check_options(table, figure, extra, conventions)
+    _check_layout(table, layout, intervals)
     selected = _select_runs(runs, root, table)
     if table in TABLES:
         conventions = TABLES[table].conventions
@@ -116,24 +122,53 @@ def report(
     if not each:
         rows = over_seeds(rows)
     bounds = _intervals(rows, selected, labels) if intervals else None
+    series: Sequence[Series] = ()
     if figure is not None:
-        shown = _figure5_table(rows, bounds)
+        series = series_of(rows, "lam", bounds)
+        shown = _figure5_table(series)
     elif table == 1:
         sweeps = [sweep for row in rows for sweep in lambda_rows(row)]
         files = sorted({file for folder in runs or [root] for file in _classifiers(folder)})
         shown = table_1(sweeps, [accuracy_row(AccuracySweep.load(file)) for file in files])
+        if layout == "paper":
+            shown = table1_layout(shown)
+    elif table is not None and layout == "paper":
+        shown = paper_layout(table, rows, extra_rows(extra) if extra else ())
     elif table is not None:
         shown = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
     else:
         shown = runs_table(rows, intervals=bounds)
-    return Report(shown, selected, rows)
+    return Report(shown, selected, rows, series)
 
 
-def _figure5_table(rows: Sequence[Result], bounds: Intervals | None) -> Table:
-    series = series_of(rows, "lam", bounds)
+def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tuple[list[Table], list[CurvePanel]]:
+    """Return all tables of the paper in its own form, with own rows, and the panels of Figure 5.
+
+    Args:
+        runs: Run folders or folders of runs; by default all finished runs under `root`.
+        root: Folder of runs; without runs, the tables have the rows of the paper only.
+    """
+    tables = [report(runs, root=root, table=number, layout="paper").table for number in (1, *TABLES)]
+    own: list[Run] = []
+    if runs or finished_runs(root):
+        own = runs_at(runs, root)
+    series = series_of(over_seeds(result_of(run) for run in own), "lam")
+    return tables, figure5_panels(series)
+
+
+def _figure5_table(series: Sequence[Series]) -> Table:
     if not series:
         raise RunError("no CSRA runs that differ in λ only; train them with mlrec sweep --lam 0,0.1,0.2")
     return series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
+
+
+def _check_layout(table: int | None, layout: str | None, intervals: bool) -> None:
+    if layout not in (None, "full", "paper"):
+        raise UsageError(f"--layout {printable(layout)}: use full or paper")
+    if layout is not None and table is None:
+        raise UsageError("--layout goes with --table: the other tables have one layout")
+    if layout == "paper" and intervals:
+        raise UsageError("--intervals excludes --layout paper, which has no columns for them; use --layout full")
 
 
 def _check_options(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:

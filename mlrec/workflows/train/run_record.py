@@ -28,13 +28,14 @@ from mlrec.workflows.train.plan import TrainPlan
 if TYPE_CHECKING:
     import torch
 
+    from mlrec.metrics.evaluate import Metrics
     from mlrec.models.classifier import Classifier
     from mlrec.training.devices import Precision
     from mlrec.training.state import EpochScore, State
 
 # Keys that may differ in a resumed run. `data` may be moved, but its digest must be equal; `other_machine` warns if
 # device or threads differ.
-FREE = ("data", "workers", "save_every", "tensorboard", "device", "threads")
+FREE = ("data", "workers", "save_every", "trackers", "tensorboard", "device", "threads")
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -116,6 +117,18 @@ def patience_is_out(history: Sequence[EpochScore], plan: TrainPlan) -> bool:
         return False
     newest = max(score.epoch for score in history if score.split == plan.select.split)
     return newest - best.epoch >= plan.config.patience
+
+
+def scores_after(epoch: int, state: State) -> dict[str, float]:
+    """Return the mAP of each split that was evaluated after an epoch, as "val/mAP"."""
+    scores = [score for score in state.history if score.epoch == epoch]
+    return {f"{score.split}/mAP": score.mAP for score in scores if score.mAP is not None}
+
+
+def means(metrics: Metrics) -> dict[str, float]:
+    """Return the metrics over all labels that are defined, by name."""
+    values = {name: getattr(metrics, name) for name in ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import RunError, printable
 from mlrec.utils.files import check_name
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.train.callbacks import Callbacks
 from mlrec.workflows.train.plan import resolve_plan
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def train(
     data_root: Path | str = "data",
     command: Sequence[str] | None = None,
     features: FeatureCache | None = None,
+    callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
     """Train a model, evaluate it, and write everything to the run folder `out/name`.
@@ -42,6 +44,7 @@ def train(
         data_root: Folder in which the dataset prepared last is found when `flags` name none.
         command: Command line, for the record [default: that of this process].
         features: Cache of frozen backbones' features, shared with other runs.
+        callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `callbacks.TrainEvent`.
         progress: Receiver of bars, notes and warnings.
 
     Returns:
@@ -52,18 +55,21 @@ def train(
         UsageError: `name` is not a valid folder name.
         MlrecError: Data, weights or machine do not allow the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
+        Exception: What a callback raised, unchanged; the run can be resumed.
     """
     out = Path(out)
     if name is not None:
         check_name(name)
     progress = progress if processes.rank() == 0 else SILENT
+    called = Callbacks(callbacks)
     plan = resolve_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None:
         directory.check_free(out / name)
     from mlrec.workflows.train.trainer import Trainer  # imports torch, which takes seconds
 
     command = list(sys.argv if command is None else command)
-    return Trainer(plan, progress, out=out, name=name, command=command, features=features).run()
+    trainer = Trainer(plan, progress, out=out, name=name, command=command, features=features, callbacks=called)
+    return trainer.run()
 
 
 def resume(
@@ -71,6 +77,7 @@ def resume(
     flags: Mapping[str, Any] | None = None,
     *,
     features: FeatureCache | None = None,
+    callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
     """Resume a run that was stopped or killed; the result is bit-exact, as if it had not been.
@@ -79,6 +86,7 @@ def resume(
         run: Run folder.
         flags: Keys of `Config`. Only those of `run_record.FREE` may differ from the run's, such as `workers`.
         features: Cache of frozen backbones' features, shared with other runs.
+        callbacks: As for `train`.
         progress: Receiver of bars, notes and warnings.
 
     Returns:
@@ -90,6 +98,7 @@ def resume(
     """
     folder = Path(run)
     progress = progress if processes.rank() == 0 else SILENT
+    called = Callbacks(callbacks)
     unfinished = Run.load(folder)
     if unfinished.record.status == "finished":
         raise RunError(f"{printable(folder)}: is finished; nothing to resume")
@@ -102,4 +111,4 @@ def resume(
     )
     from mlrec.workflows.train.trainer import Trainer  # imports torch, which takes seconds
 
-    return Trainer(plan, progress, resumed=unfinished, features=features).run()
+    return Trainer(plan, progress, resumed=unfinished, features=features, callbacks=called).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -24,7 +23,6 @@ from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.checkpoint_writer import CheckpointWriter
 from mlrec.training.dataloader import Batch
-from mlrec.training.devices import default_eval_batch
 from mlrec.training.failures import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
@@ -36,14 +34,15 @@ from mlrec.utils.progress import Progress, Step
 from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.train import run_record
-from mlrec.workflows.train.interrupt import Interrupted, Stop, deferred_signals
+from mlrec.workflows.train.callbacks import CallbackFailed, Callbacks
+from mlrec.workflows.train.interrupt import Stop, deferred_signals, interrupted
 from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
 from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
     from mlrec.training.features import FeatureCache, Features
-    from mlrec.training.tensorboard import Board
+    from mlrec.training.trackers import TrackerGroup
 
 HEAD_SAVE_INTERVAL = 5.0  # seconds between checkpoints after epochs with a frozen backbone; an epoch may take less
 LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives the estimate
@@ -63,6 +62,7 @@ class Trainer:
         command: Command line, for the record.
         resumed: Run to resume; it keeps its folder.
         features: Cache of frozen backbones' features, shared with other runs.
+        callbacks: Callbacks of the user.
 
     Raises:
         UsageError: This machine lacks the device or precision, or the batch size is not divisible by the processes.
@@ -85,6 +85,7 @@ class Trainer:
         command: Sequence[str] = (),
         resumed: Run | None = None,
         features: FeatureCache | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.plan, self.config, self.progress = plan, plan.config, progress
         self.out, self.name, self.command = out, name, command
@@ -95,7 +96,8 @@ class Trainer:
         self.stop = Stop()
         self.writer = CheckpointWriter()
         self.folder: Path | None = None  # stays None in all processes but the first
-        self.board: Board | None = None
+        self.trackers: TrackerGroup | None = None
+        self.callbacks = callbacks or Callbacks()
         self.logged_seconds = 0.0  # seconds of training in the lines of the log so far
         self.saved_at = 0.0  # when the newest checkpoint was written, by the monotonic clock
 
@@ -105,7 +107,17 @@ class Trainer:
         Raises:
             MlrecError: Weights, data or machine do not allow the run, or the loss is NaN or infinite.
             Interrupted: SIGINT or SIGTERM; the run can be resumed.
+            Exception: What a callback raised; the run can be resumed.
         """
+        try:
+            scores = self.run_explained()
+            self.notify("on_end", metrics=scores)
+        except CallbackFailed as failed:
+            raise failed.error from None
+        return Run(self.folder or Path(), self.record)
+
+    def run_explained(self) -> dict[str, float]:
+        """Train to the end with errors of the machine explained; returns the metrics of the scored split by name."""
         setup.prepare_process(self.config, self.device, self.precision)
         with (
             distributed.joined(self.device),
@@ -116,19 +128,18 @@ class Trainer:
             self.setup(folder_lock)
             try:
                 self.start()
-                predictions = self.train()
-                self.finish(predictions)
+                return self.finish(self.train())
             except SignalReceived as received:
                 signals.handled()
-                self.writer.wait()
-                self.save_record("interrupted")
-                raise self.interrupted(received.args[0]) from None
-            except BaseException:
+                self.end("interrupted")
+                raise interrupted(self.folder, self.state.epoch, self.state.step, received.args[0]) from None
+            except BaseException as error:
                 with suppress(MlrecError):  # the first error is the one to report
+                    if isinstance(error, CallbackFailed):  # it comes between two steps, when the state is complete
+                        self.save_checkpoint()
                     self.writer.wait()
-                self.save_record("failed")
+                self.end("failed")
                 raise
-        return Run(self.folder or Path(), self.record)
 
     # Setup: from the plan to a model on its device and a locked run folder.
 
@@ -219,10 +230,11 @@ class Trainer:
             self.writer.wait()  # a run that is killed in its first epoch can be resumed, also without a model hub
         self.save_record("running")
         log.rewind(self.folder, self.state.step)
-        if self.config.tensorboard:
-            from mlrec.training.tensorboard import open_board
+        if self.config.trackers or self.config.tensorboard:
+            from mlrec.training.trackers import TrackedRun, TrackerGroup, tracker_names
 
-            self.board = open_board(self.folder, self.state.step)
+            run = TrackedRun(self.folder, self.record.config, self.state.step)
+            self.trackers = TrackerGroup(tracker_names(self.config), run, self.progress.warn)
 
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
 
@@ -245,9 +257,10 @@ class Trainer:
             # epochs evaluates the first of them after it is resumed.
             epoch = self.state.epoch + 1
             while True:
-                self.train_epoch(events, epoch, steps)
+                loss = self.train_epoch(events, epoch, steps)
                 self.save_epoch_checkpoint()
                 predictions = self.evaluate(epoch)
+                self.notify("on_epoch", loss=loss, metrics=run_record.scores_after(epoch, self.state))
                 if predictions is not None:
                     return predictions
                 epoch += 1
@@ -277,8 +290,11 @@ class Trainer:
             device=self.device,
         )
 
-    def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> None:
+    def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> float:
         """Run the steps up to the end of an epoch; show and log them, and save every `save_every` steps.
+
+        Returns:
+            Mean loss of the epoch.
 
         Raises:
             SignalReceived: A signal came; the step in which it came is done and saved.
@@ -289,12 +305,13 @@ class Trainer:
                     event = next(events)
                 if isinstance(event, Epoch):
                     self.log("epoch", epoch=epoch, step=event.step, loss=event.loss)
-                    return
+                    return event.loss
                 self.report_steps(event, advance, steps_per_epoch)
                 if event.stopped or (self.config.save_every and event.step % self.config.save_every == 0):
                     self.save_checkpoint()
                 if event.stopped:  # without a number, another process received the signal
                     raise SignalReceived(self.stop.number or signal.SIGTERM)
+                self.notify("on_step", epoch=epoch, step=event.step, loss=event.loss, lr=event.lr, metrics={})
 
     def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
         """Show loss, learning rate, speed and remaining time next to the bar, and log them.
@@ -347,7 +364,7 @@ class Trainer:
     def predict(self, manifest: Manifest) -> Predictions:
         """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
         config, model = self.config, self.state.scored
-        batch_size = self.eval_batch_size()
+        batch_size = setup.eval_batch_size(config, self.device)
         if config.freeze_backbone:
             features = self.backbone_features(manifest, feature_copies=0, eval_batch_size=batch_size)
             with self.timed("eval"):
@@ -370,21 +387,8 @@ class Trainer:
         setup.lay_out(model, config)  # prediction changed the memory format
         return predictions
 
-    def eval_batch_size(self) -> int:
-        """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
-        config = self.config
-        if config.eval_batch_size is not None:
-            return config.eval_batch_size
-        trained = config.batch_size if self.device.type == "cuda" else setup.per_process(config)
-        return default_eval_batch(trained, self.device)
-
     def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
-        """Return the frozen backbone's features of a split, computed unless a run did so before.
-
-        Args:
-            manifest: The split.
-            **changes: Keys of the config that differ for this split.
-        """
+        """Return the frozen backbone's features of a split, computed unless cached; `changes` are config keys."""
         from mlrec.training.features import FeatureCache
 
         config = msgspec.structs.replace(self.config, **changes)
@@ -437,37 +441,44 @@ class Trainer:
             self.record.save(self.folder)
 
     def log(self, event: str, **values: Any) -> None:
-        """Add a line to `log.jsonl`, and its numbers to TensorBoard."""
+        """Add a line to `log.jsonl`, and its numbers to the trackers."""
         if self.folder is not None:
             log.append(self.folder, event, **values)
-        if self.board is not None:
-            from mlrec.training.tensorboard import draw
+        if self.trackers is not None:
+            self.trackers.log(event, **values)
 
-            draw(self.board, event, **values)
+    def notify(self, method: str, **facts: Any) -> None:
+        """Call the callbacks, in the first process only."""
+        if self.folder is not None:
+            self.callbacks.call(method, run=self.folder, **facts)
 
-    def finish(self, predictions: Predictions) -> None:
+    def finish(self, predictions: Predictions) -> dict[str, float]:
         """Write scores, weights, learning curves and the final record; delete the checkpoints."""
         from mlrec.reports.figures.plots import draw_curves  # imports matplotlib
 
+        metrics = write_scores.score(predictions)
+        means = run_record.means(metrics)
         if self.folder is not None:
-            write_scores.write_scores(self.folder, predictions, write_scores.score(predictions))
+            write_scores.write_scores(self.folder, predictions, metrics)
             if predictions.targets is not None:
                 write_scores.warn_undefined(predictions.targets, predictions.labels, self.progress)
             self.save_model(directory.MODEL)
             draw_curves(log.entries(self.folder), self.folder / directory.CURVES)
-        if self.board is not None:
-            self.board.close()
-        self.writer.wait()
-        self.save_record("finished")
+            if self.trackers is not None:
+                self.trackers.log("final", step=self.state.step, **means)
+                self.trackers.picture(self.state.step, "curves", self.folder / directory.CURVES)
+        self.end("finished")
         if self.folder is not None:
             for name in (directory.RESUME, directory.RESUME_PREVIOUS):
                 (self.folder / name).unlink(missing_ok=True)
+        return {f"{self.plan.scored.split}/{name}": value for name, value in means.items()}
 
-    def interrupted(self, number: int) -> Interrupted:
-        """Return the error with which a run ends that the signal with this number stopped."""
-        position = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
-        command = f"{processes.launcher()} train --resume {shlex.quote(str(self.folder))}"
-        return Interrupted(f"{position}; resume: {command}", number)
+    def end(self, status: Status) -> None:
+        """Finish writing, and record the status."""
+        self.writer.wait()
+        self.save_record(status)
+        if self.trackers is not None:
+            self.trackers.finish(status)
 
     def warn(self, warning: str | None) -> None:
         """Show a warning if there is one."""

@@ -20,8 +20,8 @@ from mlrec.reports.paper.table1 import LambdaSweep
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
-from mlrec.utils.progress import Silent
-from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.utils.progress import SILENT, Silent
+from mlrec.workflows.evaluate.evaluate import evaluate_run, resolve_eval_target
 from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report, runs_at
@@ -63,9 +63,12 @@ def test_evaluation_repeats_the_metrics_and_does_not_change_the_run(run: Run, da
 
 
 def test_the_last_finished_run_is_taken_when_none_is_named(run: Run, data: Path) -> None:
-    assert evaluate_run(runs_root=run.path.parent, machine=HERE).metrics == run.metrics()
+    target = resolve_eval_target(
+        None, None, None, labels=None, runs_root=run.path.parent, data_root="", progress=SILENT
+    )
+    assert evaluate_run(target.model, machine=HERE).metrics == run.metrics()
     with pytest.raises(RunError, match="no finished run"):
-        evaluate_run(runs_root=data)
+        resolve_eval_target(None, None, None, labels=None, runs_root=data, data_root="", progress=SILENT)
 
 
 def test_labels_in_another_order_are_matched_by_name(run: Run, data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Training on labels of very different frequency: distribution-balanced loss and logit adjustment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+if TYPE_CHECKING:
+    from mlrec.training.losses import LossContext
+
+# Wu et al., ECCV 2020, with the values that the authors use for COCO-MLT
+DB_ALPHA, DB_BETA, DB_MU = 0.1, 10.0, 0.2  # smoothing of the weights
+DB_KAPPA, DB_LAMBDA = 0.05, 2.0  # bias of the logits, and tolerance of negatives
+
+
+def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
+    """Distribution-balanced loss (Wu et al., ECCV 2020), without its resampling.
+
+    A sample that is drawn for a frequent label has rare labels too; r = (1/n_k) / Σ_{j positive} (1/n_j) is the ratio
+    of the frequency that label k should have and has, n_k being the positives of label k. The weight is the smoothed
+    α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1), so that the loss of negatives is low below it::
+
+        z = x - ν        w [ y log(1 + exp(-z)) + (1 - y)/λ log(1 + exp(λ z)) ]
+
+    A sample without positives has r = 1/C / (1/n_k summed over all labels) as if it had all of them.
+    """
+    counts = context.positives.clamp(min=1)
+    inverse = 1 / counts
+    present = torch.where(positive.sum(1, keepdim=True) > 0, positive, 1.0)
+    ratio = inverse / (present * inverse).sum(1, keepdim=True)
+    weight = DB_ALPHA + torch.sigmoid(DB_BETA * (ratio - DB_MU))
+    shift = DB_KAPPA * torch.log((context.samples / counts - 1).clamp(min=1e-6))
+    shifted = logits - shift
+    return weight * (positive * softplus(-shifted) + (1 - positive) * softplus(DB_LAMBDA * shifted) / DB_LAMBDA)
+
+
+def prior_log_odds(context: LossContext) -> Tensor:
+    """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
+
+    Logit adjustment (Menon et al., ICLR 2021) adds τ times it to the logits in the loss only: the model then
+    learns the score without the prior, which rare labels gain from.
+    """
+    positives = context.positives + 0.5
+    return torch.log(positives / (context.samples - context.positives + 0.5))

@@ -1,0 +1,90 @@
+"""Losses for annotations in which positives are missing.
+
+`context.unlabelled` marks the targets that may be missing positives: the unknown ones if the training split has any,
+otherwise all negatives, as in data whose annotators named only what they saw. Such targets count as negative in
+`positive`, and each loss states what it does about them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+if TYPE_CHECKING:
+    from mlrec.training.losses import LossContext
+
+FOCAL_MARGIN, FOCAL_GAMMA = 1.0, 2.0  # m and γ of the focal margin loss, Zhang et al. 2021
+HILL_LAMBDA = 1.5  # λ of the Hill loss
+SPLC_THRESHOLD, SPLC_START = 0.6, 1  # τ, and the epoch, counted from 0, from which labels are corrected
+ENTROPY_WEIGHT = 0.1  # α of entropy maximization
+
+
+def focal_margin(logits: Tensor) -> Tensor:
+    """Loss of a positive, -(1 - p)^γ log p with p = σ(x - m), which gives positives of middling p the most weight."""
+    shifted = logits - FOCAL_MARGIN
+    return -(torch.sigmoid(-shifted) ** FOCAL_GAMMA) * logsigmoid(shifted)
+
+
+def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - one signature for all
+    """Hill loss (Zhang et al. 2021, arXiv 2112.07368): (λ - p) p² of a negative, the focal margin loss of a positive.
+
+    The gradient falls again where p of a negative is high, because such a negative may be a missing positive.
+    """
+    p = torch.sigmoid(logits)
+    return positive * focal_margin(logits) + (1 - positive) * (HILL_LAMBDA - p) * p**2
+
+
+def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
+    """Self-paced loss correction (Zhang et al. 2021): an unlabelled target with p > τ is a positive.
+
+    The loss of a positive is the focal margin loss, that of a negative the focal loss. The first epoch corrects
+    nothing, because p is not yet informative.
+    """
+    if context.epoch >= SPLC_START:
+        found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)
+        positive = torch.where(found, 1.0, positive)
+    of_negative = -(torch.sigmoid(logits) ** FOCAL_GAMMA) * logsigmoid(-logits)
+    return positive * focal_margin(logits) + (1 - positive) * of_negative
+
+
+def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
+    """LL-R (Kim et al., CVPR 2022): the unlabelled targets with the largest losses of the batch have no loss.
+
+    Their share is epoch · Δ, with Δ = `large_loss_rate` percent; of the first epoch none.
+    """
+    values = _cross_entropy(logits, positive)
+    return torch.where(_largest(values, context), 0.0, values)
+
+
+def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
+    """LL-Ct (Kim et al., CVPR 2022): the targets that LL-R rejects have the loss of a positive, in this step only."""
+    values = _cross_entropy(logits, positive)
+    return torch.where(_largest(values, context), -logsigmoid(logits), values)
+
+
+def entropy_maximization(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
+    """EM loss (Zhou et al., ECCV 2022): an unlabelled target adds -α times the entropy of p.
+
+    Known targets have the cross-entropy. The paper's pseudo-labels (its second part) are not used.
+    """
+    p = torch.sigmoid(logits)
+    entropy = -(p * logsigmoid(logits) + (1 - p) * logsigmoid(-logits))
+    return torch.where(context.unlabelled, -ENTROPY_WEIGHT * entropy, _cross_entropy(logits, positive))
+
+
+def _cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
+    return -(positive * logsigmoid(logits) + (1 - positive) * logsigmoid(-logits))
+
+
+def _largest(values: Tensor, context: LossContext) -> Tensor:
+    """The unlabelled targets of a batch with the largest losses, (B, C) bool. No value is fetched from the device."""
+    candidates = torch.where(context.unlabelled, values.detach(), -math.inf).flatten()
+    share = min(context.epoch * context.config.large_loss_rate / 100, 1.0)
+    count = (context.unlabelled.sum() * share).ceil()
+    rank = torch.empty_like(candidates, dtype=torch.long)
+    rank[candidates.argsort(descending=True, stable=True)] = torch.arange(len(candidates), device=values.device)
+    return (rank < count).reshape(values.shape) & context.unlabelled

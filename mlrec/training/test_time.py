@@ -1,0 +1,94 @@
+"""Test-time augmentation: the mean of the logits of several views of each image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlrec.datasets.manifest import Manifest
+from mlrec.models.classifier import Classifier
+from mlrec.predictions import Predictions
+from mlrec.training.prediction import predict
+from mlrec.utils.errors import UsageError, printable
+
+STRIDE = 32  # pixels; sizes are multiples of it, as most backbones need
+SMALLEST, LARGEST = 0.25, 4.0  # scales
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of an image whose logits are averaged: each scale, and mirrored as well if `flip`.
+
+    Attributes:
+        flip: Whether to add the mirror image of each view.
+        scales: Sides of the input, as factors of the side that the model was trained with.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def parse(cls, text: str) -> Views:
+        """Parse `flip`, scales, or both: `flip,1,1.25`. Without scales there is the one scale 1.
+
+        Raises:
+            UsageError: A part is neither `flip` nor a scale from 0.25 to 4, or is given twice.
+
+        Example:
+            >>> Views.parse("flip,0.75,1")
+            Views(flip=True, scales=(0.75, 1.0))
+        """
+        parts = [part.strip() for part in text.split(",")]
+        scales = []
+        for part in parts:
+            if part == "flip":
+                continue
+            try:
+                scales.append(float(part))
+            except ValueError:
+                scales.append(math.nan)
+            if not SMALLEST <= scales[-1] <= LARGEST:
+                raise UsageError(f"--tta {printable(text)}: '{printable(part)}' is not flip or a scale from 0.25 to 4")
+        if len(set(parts)) < len(parts) or len(set(scales)) < len(scales):
+            raise UsageError(f"--tta {printable(text)}: a view is given twice")
+        return cls("flip" in parts, tuple(scales) or (1.0,))
+
+    def sizes(self, size: int) -> list[int]:
+        """Return the sides in pixels for a model of side `size`: multiples of 32, except for `size` itself.
+
+        Example:
+            >>> Views(scales=(0.75, 1.0, 1.25)).sizes(224)
+            [160, 224, 288]
+        """
+        return [size if scale == 1 else max(STRIDE, STRIDE * round(size * scale / STRIDE)) for scale in self.scales]
+
+
+def predict_views(model: Classifier, manifest: Manifest, views: Views, **how: Any) -> Predictions:
+    """Compute the mean logits over all views of each image, as `predict` computes those of one.
+
+    Args:
+        model: Classifier with the labels of the manifest, in the same order.
+        manifest: The split.
+        views: The views.
+        **how: Options of `predict`.
+
+    Raises:
+        ModelError: The backbone takes images of one size only.
+        MlrecError: As `predict`.
+    """
+    own = model.preprocessing
+    total = np.zeros((len(manifest), len(manifest.labels)))
+    mirrored = (False, True) if views.flip else (False,)
+    try:
+        for size in views.sizes(own.size):
+            model.preprocessing = replace(own, size=size)
+            for mirror in mirrored:
+                predictions = predict(model, manifest, mirror=mirror, **how)
+                total += predictions.logits
+    finally:
+        model.preprocessing = own
+    mean = (total / (len(views.scales) * len(mirrored))).astype(np.float32)
+    return replace(predictions, logits=mean)

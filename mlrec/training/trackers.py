@@ -1,0 +1,303 @@
+"""Trackers: copies of a run's numbers and pictures in TensorBoard, Weights & Biases, MLflow, trackio and others.
+
+`log.jsonl` is always written and stays the truth about a run; trackers receive the same numbers. A new tracker is a
+class and one line in `TRACKERS`, or in another package an entry point of the group `mlrec.trackers`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlrec.config import Config
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import Status
+from mlrec.utils.errors import RunError, UsageError, printable
+from mlrec.utils.files import read_own_json, write_json
+from mlrec.utils.plugins import added_by_packages, load_part
+
+PROJECT = "mlrec"  # project of W&B and trackio, and experiment of MLflow, unless their own variables name another
+MLFLOW_SECONDS, MLFLOW_METRICS = 5.0, 500  # numbers are sent after so many seconds, or if there are so many
+MLFLOW_LONGEST = 500  # characters of a parameter that every version of MLflow stores
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run, as its trackers are told about it.
+
+    Attributes:
+        folder: Folder of the run; its name is the name of the run.
+        config: Values of all keys of `Config`.
+        step: Optimizer steps done so far; above 0 if the run is resumed.
+        id: What `start` of the same tracker returned when the run was started; None for a new run.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    step: int = 0
+    id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.folder.name
+
+
+class Tracker(Protocol):
+    """Receiver of the numbers and pictures of one run.
+
+    Only the first process of a run has trackers. An exception of any method is printed as one warning, and the run
+    continues without the tracker.
+    """
+
+    def start(self, run: TrackedRun) -> str | None:
+        """Start a run, or continue the one with `run.id`; returns an id with which it can be continued."""
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log numbers by name, such as "steps/loss" or "val/mAP". After a resume, steps may be logged again."""
+
+    def log_picture(self, step: int, name: str, file: Path) -> None:
+        """Log a PNG file."""
+
+    def finish(self, status: Status) -> None:
+        """End the run: "finished", "interrupted" or "failed"; the last two may be resumed."""
+
+
+class TensorBoardTracker:
+    """Event files in the folder `tensorboard` of the run."""
+
+    def start(self, run: TrackedRun) -> None:
+        """Open the writer; numbers after the run's step are dropped."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Write numbers."""
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+
+    def log_picture(self, step: int, name: str, file: Path) -> None:
+        """Write a picture."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(file) as image:
+            self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def finish(self, status: Status) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class WandbTracker:
+    """Weights & Biases; its own environment variables apply, such as WANDB_PROJECT and WANDB_MODE=offline."""
+
+    def start(self, run: TrackedRun) -> str | None:
+        """Start or resume a run; local files are in the folder `wandb` of the run."""
+        import wandb
+
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=run.name,
+            id=run.id,
+            resume="allow",
+            config=dict(run.config),
+            dir=str(run.folder),
+            reinit="create_new",  # a run that the user's own program has open stays as it is
+        )
+        return str(self._run.id)
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log numbers; W&B ignores those of steps that it has already."""
+        self._run.log(dict(scalars), step=step)
+
+    def log_picture(self, step: int, name: str, file: Path) -> None:
+        """Log a picture."""
+        self._run.log({name: self._wandb.Image(str(file))}, step=step)
+
+    def finish(self, status: Status) -> None:
+        """End the run; one that was interrupted or failed is shown as such."""
+        self._run.finish(exit_code=int(status != "finished"))
+
+
+class MlflowTracker:
+    """MLflow; its own environment variables apply, such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
+
+    def start(self, run: TrackedRun) -> str:
+        """Create a run in the experiment "mlrec", or continue one. The user's active run is not touched."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client = MlflowClient()
+        self._metrics: list[Any] = []
+        self._sent = time.monotonic()
+        if run.id is not None:
+            self._id = run.id
+            self._client.update_run(run.id, status="RUNNING")
+            return run.id
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        known = self._client.get_experiment_by_name(name)
+        experiment = self._client.create_experiment(name) if known is None else known.experiment_id
+        self._id = str(self._client.create_run(experiment, run_name=run.name).info.run_id)
+        values = [Param(key, str(value)[:MLFLOW_LONGEST]) for key, value in run.config.items() if value is not None]
+        self._client.log_batch(self._id, params=values)
+        return self._id
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Collect numbers, and send them together: one request per step would be slow."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._metrics += [Metric(name, value, now, step) for name, value in scalars.items()]
+        if len(self._metrics) >= MLFLOW_METRICS or time.monotonic() - self._sent >= MLFLOW_SECONDS:
+            self._send()
+
+    def log_picture(self, step: int, name: str, file: Path) -> None:
+        """Log a picture as an artifact."""
+        self._client.log_artifact(self._id, str(file), artifact_path=name)
+
+    def finish(self, status: Status) -> None:
+        """End the run."""
+        self._send()
+        ends = {"finished": "FINISHED", "interrupted": "KILLED"}
+        self._client.set_terminated(self._id, ends.get(status, "FAILED"))
+
+    def _send(self) -> None:
+        self._client.log_batch(self._id, metrics=self._metrics)
+        self._metrics, self._sent = [], time.monotonic()
+
+
+class TrackioTracker:
+    """trackio; its own environment variables apply, such as TRACKIO_DIR."""
+
+    def start(self, run: TrackedRun) -> str:
+        """Start a run, or continue it by its name, which is made unique: other folders may have a run of this name."""
+        import trackio
+
+        self._trackio = trackio
+        self._run = trackio.init(
+            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+            name=run.id or f"{run.name}-{secrets.token_hex(2)}",
+            config=dict(run.config),
+            resume="never" if run.id is None else "must",
+            embed=False,
+        )
+        return str(self._run.name)
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log numbers."""
+        self._run.log(dict(scalars), step=step)
+
+    def log_picture(self, step: int, name: str, file: Path) -> None:
+        """Log a picture."""
+        self._run.log({name: self._trackio.Image(str(file))}, step=step)
+
+    def finish(self, status: Status) -> None:
+        """End the run."""
+        self._trackio.finish()
+
+
+# By name, as in `mlrec.config.TRACKERS`: the class, and the package that it needs.
+TRACKERS: dict[str, tuple[Callable[[], Tracker], str]] = {
+    "tensorboard": (TensorBoardTracker, "tensorboard"),
+    "wandb": (WandbTracker, "wandb"),
+    "mlflow": (MlflowTracker, "mlflow"),
+    "trackio": (TrackioTracker, "trackio"),
+}
+
+
+def tracker_names(config: Config) -> list[str]:
+    """Names of the trackers of a run, each once; `tensorboard = true` is short for one of them."""
+    short = ["tensorboard"] if config.tensorboard else []
+    return list(dict.fromkeys([*(config.trackers or ()), *short]))
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Check that the packages of trackers are installed, before a run starts.
+
+    Raises:
+        UsageError: A package is missing or cannot be imported; the message contains the command that installs it.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            load_part(added_by_packages("mlrec.trackers")[name])
+            continue
+        try:
+            package = importlib.import_module(TRACKERS[name][1])
+        except ImportError as error:
+            raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]' ({error})") from error
+        if package.__file__ is None:  # a folder of this name in the working directory, such as W&B's own files
+            raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]'")
+
+
+class TrackerGroup:
+    """The trackers of a run. One that fails is reported in one warning and left out from then on.
+
+    Args:
+        names: Names of trackers.
+        run: The run; the ids of its trackers are read from its folder, and stored there.
+        warn: Receives the warnings.
+    """
+
+    def __init__(self, names: Sequence[str], run: TrackedRun, warn: Callable[[str], None]) -> None:
+        self._warn, self._active = warn, dict[str, Tracker]()
+        file = run.folder / directory.TRACKERS
+        ids = (
+            read_own_json(file, dict[str, str], RunError, "delete it; the trackers then start new runs")
+            if file.is_file()
+            else {}
+        )
+        for name in names:
+            started = self._try(name, partial(self._start, name, replace(run, id=ids.get(name))))
+            if started is not None:
+                self._active[name], new_id = started
+                if new_id is not None:
+                    ids[name] = new_id
+        if ids:
+            write_json(file, ids)
+
+    def log(self, event: str, *, step: int, **values: object) -> None:
+        """Log the floats of a line of `log.jsonl`, as "steps/loss", "epoch/loss" or, of a split, "val/mAP"."""
+        group = values.get("split", event)
+        scalars = {f"{group}/{name}": value for name, value in values.items() if isinstance(value, float)}
+        self._each(lambda tracker: tracker.log_scalars(step, scalars))
+
+    def picture(self, step: int, name: str, file: Path) -> None:
+        """Log a PNG file."""
+        self._each(lambda tracker: tracker.log_picture(step, name, file))
+
+    def finish(self, status: Status) -> None:
+        """End the run in all trackers."""
+        self._each(lambda tracker: tracker.finish(status))
+        self._active.clear()
+
+    def _start(self, name: str, run: TrackedRun) -> tuple[Tracker, str | None]:
+        kind = TRACKERS[name][0] if name in TRACKERS else load_part(added_by_packages("mlrec.trackers")[name])
+        tracker: Tracker = kind()
+        return tracker, tracker.start(run)
+
+    def _each(self, action: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._active.items()):
+            self._try(name, partial(action, tracker))
+
+    def _try(self, name: str, action: Callable[[], Any]) -> Any:
+        """Return the result of an action, or None after a warning: whatever a service raises, the run continues."""
+        try:
+            with redirect_stdout(sys.stderr):  # stdout is for results
+                return action()
+        except Exception as error:  # noqa: BLE001
+            self._active.pop(name, None)
+            reason = printable(f"{type(error).__name__}: {error}")
+            self._warn(f"tracker {name} failed, the run continues without it; {directory.LOG} is complete ({reason})")
+            return None

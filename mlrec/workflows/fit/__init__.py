@@ -1,0 +1,1 @@
+"""`mlrec fit`: the best model in a given time."""

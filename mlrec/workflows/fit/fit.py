@@ -1,0 +1,419 @@
+"""`mlrec fit`: prepare, compare heads and backbones, fine-tune, tune thresholds, and report, in a given time.
+
+Every choice is made on the split `val`; the split that is reported is scored once, at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.metrics.evaluate import Metrics
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import Run, RunRecord
+from mlrec.utils.errors import UsageError, counted
+from mlrec.utils.files import MODEL_FILE, check_name, remove_folder, write_json, write_text
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.data.prepare import prepare
+from mlrec.workflows.demo import RunProgress
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.evaluate.label_errors import label_errors
+from mlrec.workflows.evaluate.tune import tune
+from mlrec.workflows.fit import candidates
+from mlrec.workflows.fit.candidates import Flags, Pretrained
+from mlrec.workflows.fit.splits import FitSplits, fit_splits, limited, prepared
+from mlrec.workflows.fit.state import FILE, Candidate, FitState, state_at
+from mlrec.workflows.report.page import report_page
+from mlrec.workflows.report.report import report
+from mlrec.workflows.runtime import RuntimeOptions
+from mlrec.workflows.train.plan import resolve_plan
+from mlrec.workflows.train.train import resume, train
+
+if TYPE_CHECKING:
+    from mlrec.training.features import FeatureCache
+
+CANDIDATES, BEST, PAGE, ERRORS = "candidates", "best", "report.html", "label-errors"
+RECIPE = "demo"  # of both stages; the keys that matter are given as flags
+FROZEN_SHARE = 0.4  # of the time, for heads on frozen features
+SHARES = {
+    "train": 0.16,
+    "val": 0.04,
+    "test": 0.15,
+}  # most of the time for the features of one backbone, and for scoring
+ENDING = 20.0  # seconds of thresholds, report page and contact sheet, besides scoring
+TRAINING_COST = 3.5  # time of a training step in forward passes
+PROBED = 32  # images whose features are computed to measure the speed
+MOST_EPOCHS, LEAST_EPOCHS = 30, 2
+FIRST_SHARE = 0.6  # of the time that is left for fine-tuning, for the first of several runs
+MOST_FORECASTS = 3  # forecasts of the time of one training
+PACE_STEPS, PACE_WARM = 12, 3  # steps that measure the speed of training, and those before them
+PACE_ERROR = 0.1  # relative error of the forecast from which the number of epochs is changed
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Result of a fit.
+
+    Attributes:
+        folder: Folder of the fit: `best`, a run folder; `report.html`; `label-errors`; `fit.json`.
+        state: What was tried and chosen.
+        metrics: Metrics of the best model on the reported split.
+        seconds: Seconds that all of it took.
+    """
+
+    folder: Path
+    state: FitState
+    metrics: Metrics
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of `--json`."""
+        content: dict[str, Any] = msgspec.to_builtins(self.state)
+        return {"path": str(self.folder), "seconds": self.seconds, **content, "metrics": self.metrics.to_dict()}
+
+
+class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again with another number of epochs
+    """Training is slower or faster than forecast; `seconds` is the measured time of a step."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+@dataclass
+class _Pace:
+    """Callback that measures the time of a step, and raises `_OtherPace` if the run would not end in time.
+
+    Attributes:
+        total: Steps of the run.
+        allowed: Seconds that it may take.
+        can_grow: Whether more epochs are wanted if there is time for them.
+        times: When each step was done.
+    """
+
+    total: int
+    allowed: float
+    can_grow: bool
+    times: list[float] = field(default_factory=list)
+
+    def on_step(self, event: object) -> None:  # noqa: ARG002 - only the time matters
+        """Note the time of a step."""
+        self.times.append(time.monotonic())
+        if len(self.times) != PACE_WARM + PACE_STEPS:
+            return
+        seconds = (self.times[-1] - self.times[PACE_WARM - 1]) / PACE_STEPS
+        needed = seconds * self.total
+        too_short = self.can_grow and needed < (1 - 3 * PACE_ERROR) * self.allowed
+        if needed > (1 + PACE_ERROR) * self.allowed or too_short:
+            raise _OtherPace(seconds)
+
+
+def fit(
+    path: Path | str,
+    *,
+    images: Path | None = None,
+    minutes: float = 10.0,
+    out: Path | str = "runs",
+    name: str | None = None,
+    data_root: Path | str = "data",
+    backbone: str | None = None,
+    weights: str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    progress: Progress = SILENT,
+) -> FitResult:
+    """Train the best model that the time allows, and write it with a report and the label errors to review.
+
+    Args:
+        path: Prepared dataset, or annotations that `prepare` recognizes.
+        images: Folder of the images, if they are not where the annotations are; further options need `prepare`.
+        minutes: Time for everything.
+        out: Folder of runs; the fit gets a folder in it.
+        name: Name of that folder [default: the dataset's, with -fit].
+        data_root: Folder of prepared datasets.
+        backbone: The only backbone to try [default: all that can be reached].
+        weights: Its weights, as the key `weights`.
+        flags: Further keys of `Config` of all runs, such as `device`, `threads` or `img_size`.
+        progress: Receiver of bars, notes and warnings.
+
+    Raises:
+        UsageError: The time is not positive, or the folder holds another fit that is finished.
+        MlrecError: The data cannot be prepared or divided, or no backbone can be reached.
+        Interrupted: SIGINT or SIGTERM; the same command resumes.
+    """
+    if not 0 < minutes < float("inf"):
+        raise UsageError(f"--minutes {minutes:g}: must be above 0")
+    if name is not None:
+        check_name(name)
+    begun = time.monotonic()
+    dataset = prepared(Path(path))
+    if dataset is None:
+        dataset = prepare(None, path, out=data_root, options=ReadOptions(images=images), progress=progress)
+    folder = Path(out) / (name or f"{dataset.info.name}-fit")
+    return _Fit(dataset, folder, minutes, begun, dict(flags or {}), progress).run(backbone, weights)
+
+
+class _Fit:
+    """The stages of a fit, in the order of `run`."""
+
+    def __init__(
+        self, dataset: Dataset, folder: Path, minutes: float, begun: float, flags: dict[str, Any], progress: Progress
+    ) -> None:
+        from mlrec.training.devices import resolve_device
+        from mlrec.training.features import FeatureCache
+
+        self.folder, self.flags, self.progress = folder, flags, progress
+        self.state = state_at(folder, minutes, dataset)
+        self.begun = begun - self.state.spent
+        self.features: FeatureCache = FeatureCache()
+        self.device = resolve_device(str(flags.get("device", "auto"))).type
+        self.per_image: dict[str, float] = {}  # seconds of decoding and a forward pass, by backbone
+        self.splits = self._splits(dataset)
+
+    def run(self, backbone: str | None, weights: str | None) -> FitResult:
+        """Run all stages; finished candidates of an interrupted fit are not trained again."""
+        pretrained = candidates.reachable(backbone, weights)
+        try:
+            self.compare_frozen(pretrained)
+            self.fine_tune()
+            return self.finish()
+        finally:
+            self._save()  # the time that an interrupted fit has spent
+
+    def elapsed(self) -> float:
+        """Seconds since the fit began, with those of an interrupted one."""
+        return time.monotonic() - self.begun
+
+    def left(self) -> float:
+        """Seconds that are left."""
+        return 60 * self.state.minutes - self.elapsed()
+
+    # Stage 1: heads on the cached features of each backbone.
+
+    def compare_frozen(self, pretrained: list[Pretrained]) -> None:
+        """Compare heads on the first backbone, learning rates for the best head, and the best heads elsewhere."""
+        until = FROZEN_SHARE * 60 * self.state.minutes
+        first, *others = pretrained
+        size = self.flags.get("img_size") or candidates.image_side(self._manifest("train"), self.device)
+        base = {**candidates.FROZEN, **first.flags, "img_size": size, "lr": candidates.FROZEN_LR}
+        self._limit_splits(base)
+        for head, keys in candidates.HEADS.items():
+            pair = f"{first.name}-{head}"
+            self._frozen(pair, pair, {**base, **keys}, until)
+        best = self._ranked("frozen")[0]
+        for lr in candidates.OTHER_FROZEN_LRS:
+            self._frozen(f"{best.pair}-lr{lr:g}", best.pair, {**best.flags, "lr": lr}, until)
+        for other in others:
+            cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
+            if self.elapsed() + cost > until:
+                self._note(f"backbone {other.name} was not tried: its features take {cost:.0f} s")
+                continue
+            for tried in self._ranked("frozen")[:2]:
+                pair = f"{other.name}-{tried.pair.partition('-')[2]}"
+                self._frozen(pair, pair, {**tried.flags, **other.flags}, until)
+
+    def _frozen(self, name: str, pair: str, flags: Flags, until: float) -> None:
+        """Train a head, unless the time of this stage is over; the first one is always trained."""
+        known = self._ranked("frozen")
+        if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
+            self._note(f"{name} was not tried: the time for frozen features was over")
+            return
+        self._train(name, pair, "frozen", flags)
+
+    # Stage 2: fine-tuning of the most promising.
+
+    def fine_tune(self) -> None:
+        """Fine-tune the best pairs of backbone and head, with as many epochs as the time allows."""
+        best, *rest = self._ranked("frozen")
+        other = next((one for one in rest if one.pair != best.pair), None)
+        tries = [(best, lr) for lr in candidates.FINE_TUNED_LRS]
+        if other is not None:
+            tries.append((other, candidates.FINE_TUNED_LRS[0]))
+        for number, (frozen, lr) in enumerate(tries, start=1):
+            name = f"{frozen.pair}-tuned-lr{lr:g}"
+            share = FIRST_SHARE
+            least = LEAST_EPOCHS * self._seconds_per_image(frozen.flags) * TRAINING_COST * len(self._manifest("train"))
+            if number == len(tries) or (1 - share) * (self.left() - self._reserve()) < least:
+                share = 1.0  # what this one leaves would be of no use
+            # Linear probing, then fine-tuning (Kumar et al., ICLR 2022): a trained head does not distort the features.
+            start = {"init_from": str(self.folder / CANDIDATES / frozen.name), "init_head": True}
+            flags = {**frozen.flags, **candidates.FINE_TUNED, **start, "lr": lr}
+            if self._is_known(name):
+                continue
+            if not self._fine_tuned(name, frozen.pair, flags, share * (self.left() - self._reserve())):
+                return
+
+    def _fine_tuned(self, name: str, pair: str, flags: dict[str, Any], allowed: float) -> bool:
+        """Fine-tune with the number of epochs that fit into `allowed` seconds; False if too few do."""
+        per_image = self._seconds_per_image(flags)
+        samples = len(self._manifest("train"))
+        steps = max(1, samples // int(flags["batch_size"]))
+        step_seconds = per_image * TRAINING_COST * samples / steps
+        begun = time.monotonic()
+        for attempt in range(MOST_FORECASTS):
+            time_left = allowed - (time.monotonic() - begun) - per_image * len(self._manifest("val"))
+            epochs = min(MOST_EPOCHS, int(time_left / (step_seconds * steps)))
+            if epochs < LEAST_EPOCHS:
+                self._note(f"{name} was not trained: less than {LEAST_EPOCHS} epochs fit into the time left")
+                return False
+            pace = _Pace(epochs * steps, time_left, can_grow=epochs < MOST_EPOCHS)
+            watched = [pace] if attempt < MOST_FORECASTS - 1 else []
+            try:
+                self._train(name, pair, "fine-tuned", {**flags, "epochs": epochs}, watched)
+                return True
+            except _OtherPace as measured:
+                step_seconds = measured.seconds
+        return False
+
+    # Stage 3: thresholds, the reported split, the page and the label errors.
+
+    def finish(self) -> FitResult:
+        """Choose the best candidate, tune its thresholds on `val`, and score the reported split once."""
+        best = max(self.state.candidates, key=lambda one: one.score)
+        target, quiet = self.folder / BEST, RunProgress(self.progress)
+        source = self.folder / CANDIDATES / best.name
+        if source.is_dir():
+            source.rename(target)
+        self._save(best=best.name)
+        for one in self.state.candidates:
+            (self.folder / CANDIDATES / one.name / MODEL_FILE).unlink(missing_ok=True)
+        data, test = self.splits.dataset.path, self.splits.test
+        machine = RuntimeOptions(workers=self.flags.get("workers"), device=str(self.flags.get("device", "auto")))
+        tune(target, split=self.splits.val, data=data, machine=machine)
+        evaluation = evaluate_run(target, data=data, split=test, machine=machine, progress=quiet)
+        scores = evaluation.path / directory.PREDICTIONS
+        label_errors(data, predictions=scores, split_name=test, out=self.folder / ERRORS, progress=quiet)
+        write_text(self.folder / PAGE, report_page(report([target]), progress=quiet))
+        return FitResult(self.folder, self.state, evaluation.metrics, self.elapsed())
+
+    # Parts of the stages.
+
+    def _splits(self, dataset: Dataset) -> FitSplits:
+        """The splits of an interrupted fit, otherwise those of the dataset."""
+        known = self.state.splits
+        if known:
+            return FitSplits(dataset, known["train"], known["val"], known["test"])
+        return fit_splits(dataset, progress=self.progress)
+
+    def _limit_splits(self, flags: Flags) -> None:
+        """Replace splits whose features would take too much of the time by random parts of them."""
+        if self.state.splits:
+            return
+        per_image, total = self._seconds_per_image(flags), 60 * self.state.minutes
+        dataset, names = self.splits.dataset, {}
+        for part, share in SHARES.items():
+            most = max(PROBED, int(share * total / per_image))
+            whole = getattr(self.splits, part)
+            dataset, names[part] = limited(dataset, whole, most)
+            if names[part] != whole:
+                self._note(f"{most:,} random samples of {whole} are used: all would take too long")
+        self.splits = FitSplits(dataset, names["train"], names["val"], names["test"])
+        self._save(splits=names)
+
+    def _train(self, name: str, pair: str, stage: str, flags: Flags, callbacks: Sequence[object] = ()) -> None:
+        """Train a candidate and record its mAP on `val`; one that is recorded or finished is not trained again."""
+        if self._is_known(name):
+            return
+        begun, place, quiet = time.monotonic(), self.folder / CANDIDATES / name, RunProgress(self.progress)
+        run = _finished(place)
+        if run is None and (place / directory.RESUME).is_file() and not callbacks:
+            run = resume(place, features=self.features, progress=quiet)
+        elif run is None:
+            if place.is_dir():
+                remove_folder(place)
+            run = train(
+                self._keys(flags), recipe=RECIPE, out=place.parent, name=name, features=self.features,
+                callbacks=callbacks, progress=quiet,
+            )  # fmt: skip
+        seconds = time.monotonic() - begun
+        candidate = Candidate(
+            name=name, pair=pair, stage=stage, mAP=run.metrics().mAP, seconds=seconds, flags=dict(flags)
+        )
+        self._save(candidates=[*self.state.candidates, candidate])
+        self.progress.say(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({seconds:.0f} s)")
+
+    def _keys(self, flags: Flags) -> dict[str, Any]:
+        """Keys of a training; those of the user win."""
+        data = {"data": str(self.splits.dataset.path), "train_split": self.splits.train, "split": self.splits.val}
+        return {"unknown": "ignore", **flags, **self.flags, **data}
+
+    def _seconds_per_image(self, flags: Flags) -> float:
+        """Measure the time of decoding an image and computing its features, once per backbone."""
+        backbone = str(flags["backbone"])
+        if backbone not in self.per_image:
+            self.per_image[backbone] = _probe(self._keys(flags))
+        return self.per_image[backbone]
+
+    def _reserve(self) -> float:
+        """Seconds that the last stage needs."""
+        return ENDING + max(self.per_image.values()) * len(self._manifest("test"))
+
+    def _feature_images(self) -> int:
+        return len(self._manifest("train")) + len(self._manifest("val"))
+
+    def _manifest(self, part: str) -> Manifest:
+        return self.splits.dataset.manifest(getattr(self.splits, part))
+
+    def _ranked(self, stage: str) -> list[Candidate]:
+        """Candidates of a stage, the best first."""
+        return sorted((one for one in self.state.candidates if one.stage == stage), key=lambda one: -one.score)
+
+    def _is_known(self, name: str) -> bool:
+        return any(one.name == name for one in self.state.candidates)
+
+    def _note(self, text: str) -> None:
+        self.progress.say(text)
+        self._save(notes=[*self.state.notes, text])
+
+    def _save(self, **changes: Any) -> None:
+        """Change the state and write it with the seconds spent."""
+        self.state = msgspec.structs.replace(self.state, **changes, spent=self.elapsed())
+        write_json(self.folder / FILE, msgspec.to_builtins(self.state))
+
+
+def _finished(place: Path) -> Run | None:
+    if not (place / directory.RECORD).is_file():
+        return None
+    record = RunRecord.load(place)
+    return Run(place, record) if record.status == "finished" else None
+
+
+def _probe(keys: Mapping[str, Any]) -> float:
+    """Return the seconds per image of decoding and features, measured on the first images of the training split."""
+    from mlrec.training import setup
+    from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.features import compute_features
+
+    plan = resolve_plan(keys, SILENT, recipe=RECIPE)
+    device = resolve_device(plan.config.device)
+    precision = resolve_precision(plan.config.precision, device)
+    setup.prepare_process(plan.config, device, precision)
+    model = setup.build_model(plan.config, plan.train, paper=plan.paper)
+    part = plan.train.subset(range(min(PROBED, len(plan.train))))
+    compute_features(model, part.subset(range(min(4, len(part)))), plan.config, device=device, precision=precision)
+    begun = time.monotonic()
+    compute_features(model, part, plan.config, device=device, precision=precision)
+    return (time.monotonic() - begun) / len(part)
+
+
+def summary(result: FitResult) -> Table:
+    """Table of the candidates, the best first, with the chosen one marked."""
+    columns = (
+        Column("candidate", "candidate", identity=True),
+        Column("stage", "stage"),
+        Column("mAP", "mAP", "percent"),
+        Column("seconds", "seconds", "count"),
+    )
+    ranked = sorted(result.state.candidates, key=lambda one: -one.score)
+    rows = tuple(Row((one.name, one.stage, one.mAP, round(one.seconds))) for one in ranked)
+    splits = result.state.splits
+    notes = (f"mAP on {splits['val']}; the first was chosen", *result.state.notes)
+    return Table(f"{counted(len(rows), 'candidate')}, trained on {splits['train']}", columns, rows, notes)

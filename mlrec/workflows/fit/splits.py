@@ -1,0 +1,109 @@
+"""The three splits of `mlrec fit`: to train on, to choose on, and to report on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlrec.datasets.analysis.split import stratified
+from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.manifest import Manifest
+from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.progress import SILENT, Progress
+from mlrec.workflows.data.groupings import sample_groups
+from mlrec.workflows.data.split import MADE, add_splits
+from mlrec.workflows.train.plan import has_labels
+
+PREFIX = "fit-"
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
+POOLS = ("trainval", "train", "all")
+
+
+@dataclass(frozen=True)
+class FitSplits:
+    """Names of the splits of a dataset.
+
+    Attributes:
+        dataset: Dataset, with splits that were added.
+        train: Split to train on.
+        val: Split on which every choice is made.
+        test: Split whose metrics are reported; nothing is chosen on it.
+    """
+
+    dataset: Dataset
+    train: str
+    val: str
+    test: str
+
+
+def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
+    """Take the splits of a dataset, and add those that are missing; its own splits do not change.
+
+    With train, val and test, they are used. With a test split alone, or a val split, which is then reported on, a
+    fifth of the rest is held out to choose on. A dataset of one split is divided 60 : 20 : 20. Labels keep their
+    prevalence, and near-duplicate images stay in one part.
+
+    Raises:
+        UsageError: No split can be divided.
+    """
+    made = dataset.info.source.get(MADE, {})
+    own = [name for name in dataset.info.splits if name not in made and has_labels(dataset.manifest(name))]
+    if {"train", "val", "test"} <= set(own):
+        return FitSplits(dataset, "train", "val", "test")
+    test = next((name for name in ("test", "val") if name in own), None)
+    pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
+    if not pools:
+        raise UsageError(
+            f"{printable(dataset.path)}: no split to train on: one of {', '.join(POOLS)} is needed, and there is "
+            f"{', '.join(map(printable, dataset.info.splits))}"
+        )
+    needed = ["train", "val"] if test is not None else list(SHARES)
+    names = [PREFIX + part for part in needed]
+    if not all(name in made and made[name] == pools[0] for name in names):
+        dataset = _divided(
+            dataset, _pool(dataset, pools[0], test), names, [SHARES[part] for part in needed], seed, progress
+        )
+    return FitSplits(dataset, names[0], names[1], test or names[2])
+
+
+def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:
+    """Return a split of at most `most` random samples of a split; the split itself if it is small enough."""
+    manifest = dataset.manifest(split)
+    if len(manifest) <= most:
+        return dataset, split
+    rows = np.sort(np.random.default_rng(seed).choice(len(manifest), most, replace=False))
+    name = f"{PREFIX}{split.removeprefix(PREFIX)}-{most}"
+    return add_splits(dataset, manifest, [manifest.subset(rows, name)], outdated=None), name
+
+
+def _pool(dataset: Dataset, name: str, test: str | None) -> Manifest:
+    """Split to divide, without images of the reported split."""
+    manifest = dataset.manifest(name)
+    if test is None:
+        return manifest
+    reported = set(dataset.manifest(test).images)
+    return manifest.subset([row for row, image in enumerate(manifest.images) if image not in reported])
+
+
+def _divided(
+    dataset: Dataset, pool: Manifest, names: list[str], shares: list[float], seed: int, progress: Progress
+) -> Dataset:
+    groups = sample_groups(dataset, pool, column=None, file=None, near_duplicates=True, progress=progress)
+    weights = np.array(shares) / sum(shares)
+    part = stratified(pool.targets, groups, weights.tolist(), seed)
+    parts = [pool.subset(np.flatnonzero(part == k), name) for k, name in enumerate(names)]
+    for manifest in parts:
+        if not has_labels(manifest):
+            raise UsageError(
+                f"{printable(dataset.path)}: {pool.split} has too few samples to divide; add images, or a test split"
+            )
+    sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
+    progress.say(f"splits: {pool.split} is divided into {sizes}")
+    return add_splits(dataset, pool, parts, outdated=None)
+
+
+def prepared(path: Path) -> Dataset | None:
+    """Return the prepared dataset in a folder, None if the folder is not one."""
+    return Dataset.load(path) if (path / "dataset.json").is_file() else None

@@ -1,0 +1,81 @@
+"""What a fit has tried so far: the file from which an interrupted one is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlrec.datasets.dataset import Dataset
+from mlrec.utils.errors import RunError, UsageError, printable
+
+FILE = "fit.json"
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that was trained.
+
+    Attributes:
+        name: Name of its run folder.
+        pair: Backbone and head, as a part of names.
+        stage: "frozen" or "fine-tuned".
+        mAP: mAP on the split to choose on, as a fraction; None if undefined.
+        seconds: Seconds that it took.
+        flags: Keys of `Config`.
+    """
+
+    name: str
+    pair: str
+    stage: str
+    mAP: float | None
+    seconds: float
+    flags: dict[str, Any]
+
+    @property
+    def score(self) -> float:
+        """MAP for sorting; an undefined one is the lowest."""
+        return -1.0 if self.mAP is None else self.mAP
+
+
+class FitState(msgspec.Struct, kw_only=True):
+    """Content of `fit.json`, from which an interrupted fit is resumed.
+
+    Attributes:
+        minutes: Time that was given.
+        spent: Seconds spent so far.
+        data: Folder of the dataset.
+        splits: Splits to train on, to choose on and to report on.
+        candidates: What was trained.
+        best: Name of the chosen candidate; None until the end.
+        notes: What was left out for lack of time.
+    """
+
+    minutes: float
+    spent: float = 0.0
+    data: str = ""
+    splits: dict[str, str] = {}
+    candidates: list[Candidate] = []
+    best: str | None = None
+    notes: list[str] = []
+
+
+def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
+    """Return the state of an interrupted fit of the same data, otherwise a new one.
+
+    Raises:
+        UsageError: The folder holds a finished fit, a fit of other data, or other files.
+    """
+    if not (folder / FILE).is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{printable(folder)}: exists and is not a fit; choose another --name")
+        return FitState(minutes=minutes, data=str(dataset.path))
+    try:
+        state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunError(f"{printable(folder / FILE)}: damaged; remove the folder and start again") from error
+    if state.best is not None:
+        raise UsageError(f"{printable(folder)}: this fit is finished; choose another --name, or remove the folder")
+    if Path(state.data).resolve() != dataset.path.resolve():
+        raise UsageError(f"{printable(folder)}: is a fit of {printable(state.data)}; choose another --name")
+    return msgspec.structs.replace(state, minutes=minutes)

@@ -1,0 +1,97 @@
+"""Callbacks of a training run: the user's own code after a step, after an epoch, and at the end."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlrec.utils.errors import UsageError
+
+METHODS = ("on_step", "on_epoch", "on_end")
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """State of a training run, as a callback receives it.
+
+    Attributes:
+        run: Folder of the run.
+        epoch: Current epoch, from 1.
+        step: Optimizer steps done so far.
+        loss: Mean loss of the steps since the last call of `on_step` (on a GPU up to 20 steps, on a CPU one); in
+            `on_epoch` and `on_end` the mean loss of the epoch.
+        lr: Learning rate of the backbone in the last step.
+        metrics: Metrics by name, as fractions. `on_epoch`: the mAP of each split that was evaluated after the epoch,
+            such as "val/mAP". `on_end`: mAP, CP, CR, CF1, OP, OR and OF1 of the scored split. Undefined ones are
+            absent.
+
+    Example:
+        >>> class EpochLog:
+        ...     def on_epoch(self, event):
+        ...         print(f"epoch {event.epoch}: loss {event.loss:.3f}, {event.metrics}")
+        >>> EpochLog().on_epoch(TrainEvent(Path("runs/a"), 1, 90, 0.25, 0.01, {"val/mAP": 0.8}))
+        epoch 1: loss 0.250, {'val/mAP': 0.8}
+    """
+
+    run: Path
+    epoch: int = 0
+    step: int = 0
+    loss: float = math.nan
+    lr: float = math.nan
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class CallbackFailed(Exception):  # noqa: N818 - the error is in it
+    """Carries an exception of a callback past the handlers of training, which would explain it as an error of mlrec.
+
+    Attributes:
+        error: The exception, with the traceback of the user's code.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Callbacks:
+    """The callbacks of a run, and the latest event.
+
+    Args:
+        objects: Objects with any of the methods `on_step`, `on_epoch` and `on_end`.
+
+    Raises:
+        UsageError: An object has none of them.
+    """
+
+    def __init__(self, objects: Sequence[object] = ()) -> None:
+        for one in objects:
+            if not any(callable(getattr(one, method, None)) for method in METHODS):
+                close = [name for name in dir(one) if difflib.get_close_matches(name, METHODS, n=1)]
+                found = f"; it has {close[0]}" if close else ""
+                name = getattr(one, "__name__", type(one).__name__)
+                raise UsageError(f"callback {name}: has no method {', '.join(METHODS)}{found}")
+        self._objects = tuple(objects)
+        self._event = TrainEvent(Path())
+
+    def call(self, method: str, **facts: Any) -> None:
+        """Call a method of all callbacks that have it.
+
+        Args:
+            method: One of `METHODS`.
+            **facts: Attributes of the event that have changed.
+
+        Raises:
+            CallbackFailed: A callback raised an exception.
+        """
+        self._event = replace(self._event, **facts)
+        for one in self._objects:
+            function = getattr(one, method, None)
+            if function is not None:
+                try:
+                    function(self._event)
+                except Exception as error:
+                    raise CallbackFailed(error) from error

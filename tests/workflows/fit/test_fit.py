@@ -1,0 +1,153 @@
+"""`mlrec fit`: which splits it takes, how it keeps to its time, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlrec.datasets.dataset import Dataset
+from mlrec.run_folders.record import Run
+from mlrec.utils.errors import UsageError
+from mlrec.utils.files import MODEL_FILE
+from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.fit import fit as workflow
+from mlrec.workflows.fit.fit import _OtherPace, _Pace, fit, summary
+from mlrec.workflows.fit.splits import fit_splits, limited
+from mlrec.workflows.runtime import RuntimeOptions
+from tests.tiny import make_tiny
+from tests.workflows.data.test_split import dataset
+
+TINY: dict[str, Any] = {"pretrained": False, "img_size": 32, "workers": 0, "device": "cpu", "threads": 1}
+
+
+def ids(data: Dataset, name: str) -> set[str]:
+    return set(data.manifest(name).sample_ids)
+
+
+def test_a_dataset_of_one_split_is_divided_in_three(tmp_path: Path) -> None:
+    data = Dataset.load(dataset(tmp_path, "all", samples=200))
+    splits = fit_splits(data)
+    parts = [ids(splits.dataset, name) for name in (splits.train, splits.val, splits.test)]
+    assert [len(part) for part in parts] == [120, 40, 40]
+    assert set.union(*parts) == ids(data, "all")
+    assert list(data.info.splits) == ["all"]
+    again = fit_splits(splits.dataset)
+    assert (again.train, again.val, again.test) == ("fit-train", "fit-val", "fit-test")
+    assert again.dataset is splits.dataset
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (("train", "val", "test"), ("train", "val", "test")),
+        (("train", "test"), ("fit-train", "fit-val", "test")),
+        (("trainval", "test"), ("fit-train", "fit-val", "test")),
+        (("train", "val"), ("fit-train", "fit-val", "val")),
+    ],
+)
+def test_the_reported_split_is_the_datasets_own(
+    tmp_path: Path, own: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    data = Dataset.load(dataset(tmp_path, *own))
+    before = {name: data.manifest(name).digest for name in own}
+    splits = fit_splits(data)
+    assert (splits.train, splits.val, splits.test) == expected
+    assert not ids(splits.dataset, splits.train) & ids(splits.dataset, splits.val)
+    assert not (ids(splits.dataset, splits.train) | ids(splits.dataset, splits.val)) & ids(splits.dataset, splits.test)
+    assert {name: Dataset.load(data.path).manifest(name).digest for name in own} == before
+
+
+def test_a_large_split_is_replaced_by_a_random_part(tmp_path: Path) -> None:
+    data = Dataset.load(dataset(tmp_path, "train"))
+    assert limited(data, "train", 80) == (data, "train")
+    smaller, name = limited(data, "train", 30)
+    assert name == "fit-train-30"
+    assert len(ids(smaller, name)) == 30
+    assert ids(smaller, name) < ids(data, "train")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "can_grow", "changes"),
+    [
+        (1.0, True, False),
+        (1.05, True, False),
+        (1.2, True, True),
+        (0.8, True, False),
+        (0.5, True, True),
+        (0.5, False, False),
+    ],
+)
+def test_another_pace_starts_training_again(
+    seconds: float, can_grow: bool, changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace = _Pace(total=100, allowed=100.0, can_grow=can_grow)
+    clock = iter(np.arange(100) * seconds)
+    monkeypatch.setattr(workflow.time, "monotonic", lambda: float(next(clock)))
+    raised = None
+    try:
+        for _ in range(20):
+            pace.on_step(None)
+    except _OtherPace as error:
+        raised = error.seconds
+    assert (raised is not None) == changes
+    assert raised is None or raised == pytest.approx(seconds)
+
+
+def test_fit_leaves_a_model_a_page_label_errors_and_its_choices(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path / "tiny")
+    result = fit(data, minutes=0.25, out=tmp_path / "runs", backbone="test_resnet", flags=TINY)
+    state = json.loads((result.folder / "fit.json").read_text())
+    scores = {one["name"]: one["mAP"] or -1 for one in state["candidates"]}
+    assert state["best"] == max(scores, key=lambda name: scores[name])
+    assert state["candidates"][0]["stage"] == "frozen"
+    best = result.folder / "best"
+    assert Run.load(best).record.scored is not None
+    assert Run.load(best).record.scored.split == state["splits"]["val"]
+    assert (
+        evaluate_run(
+            best, data=data, split=state["splits"]["test"], machine=RuntimeOptions(workers=0, device="cpu")
+        ).metrics
+        == result.metrics
+    )
+    assert (best / "thresholds.json").is_file()
+    assert (result.folder / "report.html").stat().st_size > 10_000
+    assert (result.folder / "label-errors" / "label_errors.csv").is_file()
+    assert not list((result.folder / "candidates").glob(f"*/{MODEL_FILE}"))
+    assert {str(row.cells[0]) for row in summary(result).rows} == set(scores)
+    with pytest.raises(UsageError, match="this fit is finished"):
+        fit(data, minutes=0.25, out=tmp_path / "runs", backbone="test_resnet", flags=TINY)
+
+
+def test_an_interrupted_fit_does_not_train_again_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_tiny(tmp_path / "tiny")
+    how: dict[str, Any] = {"minutes": 0.1, "out": tmp_path / "runs", "backbone": "test_resnet", "flags": TINY}
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow._Fit, "fine_tune", killed)
+        with pytest.raises(Killed):
+            fit(data, **how)
+    folder = tmp_path / "runs" / "tiny-fit"
+    first = json.loads((folder / "fit.json").read_text())
+    assert first["candidates"]
+    assert first["spent"] > 0
+    times = {
+        one["name"]: (folder / "candidates" / one["name"] / "run.json").stat().st_mtime_ns
+        for one in first["candidates"]
+    }
+    result = fit(data, **how)
+    for one in result.state.candidates[: len(times)]:
+        place = folder / "best" if one.name == result.state.best else folder / "candidates" / one.name
+        assert (place / "run.json").stat().st_mtime_ns == times[one.name]
+    assert result.state.spent > first["spent"]
+    with pytest.raises(UsageError, match="must be above 0"):
+        fit(data, minutes=0)
