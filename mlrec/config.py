@@ -107,9 +107,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Number of augmented copies in cached features (0: plain images only).", ge=0)
     ] = 0
 
-    loss: Annotated[
-        str, _key("Loss", "Loss; the mean over labels and samples. hill, splc, ll-r, ll-ct, em: for missing labels.")
-    ] = "bce"
+    loss: Annotated[str, _key("Loss", "Loss (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
     gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: of both.", ge=0)] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05

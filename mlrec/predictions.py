@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.utils.errors import PredictionsError, counted, printable
 from mlrec.utils.files import atomic_write, check_regular
+from mlrec.utils.large_arrays import LARGE, is_text, large_texts, mapped, save_large
+from mlrec.utils.texts import Texts, repeated
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,7 +50,7 @@ class Predictions:
     """
 
     labels: tuple[str, ...]
-    sample_ids: tuple[str, ...]
+    sample_ids: Sequence[str]
     logits: Floats
     targets: NDArray[np.int8] | None = None
     digest: str = ""
@@ -60,10 +63,10 @@ class Predictions:
                 f"logits are {size}, but there are {counted(samples, 'sample id')} and {counted(labels, 'label')}"
             )
         targets = self.targets
-        if targets is not None and (targets.shape != self.logits.shape or not np.isin(targets, (-1, 0, 1)).all()):
+        if targets is not None and (targets.shape != self.logits.shape or not _are_targets(targets)):
             raise PredictionsError("targets must be 1, 0 or -1, one per logit")
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
-            if twice := duplicates_in(names):
+            if twice := repeated(names):
                 raise PredictionsError(f"{what} '{printable(twice[0])}' is repeated; keep one")
 
     def to_frame(self, *, probabilities: bool = False) -> DataFrame:
@@ -83,23 +86,30 @@ class Predictions:
         return pd.DataFrame(values, index=pd.Index(self.sample_ids, name="id"), columns=list(self.labels))
 
     def save(self, path: Path | str) -> None:
-        """Write `predictions.npz`: float32 logits, int8 targets, text. Equal content gives equal bytes."""
+        """Write `predictions.npz`: float32 logits, int8 targets, text. Equal content gives equal bytes.
+
+        Logits of 64 MiB and more are not compressed, so that they are memory-mapped when they are read.
+        """
         arrays: dict[str, Any] = {
-            "logits": self.logits.astype(
-                np.float32, order="C"
-            ),  # rows first, also if the array in memory is column-major
-            "sample_ids": np.array(self.sample_ids, dtype=np.str_),
+            # Rows first, also if the array in memory is column-major.
+            "logits": self.logits.astype(np.float32, order="C", copy=False),
+            "sample_ids": self.sample_ids,
             "labels": np.array(self.labels, dtype=np.str_),
             "digest": np.array(self.digest, dtype=np.str_),
         }
         if self.targets is not None:
-            arrays["targets"] = self.targets.astype(np.int8, order="C")
+            arrays["targets"] = self.targets.astype(np.int8, order="C", copy=False)
         with atomic_write(Path(path)) as stream:
-            np.savez_compressed(stream, **arrays)
+            if arrays["logits"].nbytes >= LARGE:
+                save_large(stream, arrays)
+            else:
+                np.savez_compressed(stream, **{**arrays, "sample_ids": np.array(tuple(self.sample_ids), dtype=np.str_)})
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
         """Read an `.npz` of logits, written by mlrec or any other program. Only plain arrays are read, never pickles.
+
+        Large arrays that are not compressed are memory-mapped.
 
         Raises:
             PredictionsError: An array is missing, shapes do not fit, or the logits are not floats.
@@ -115,12 +125,15 @@ class Predictions:
             raise PredictionsError(
                 f"{shown}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
             )
-        names = (_names(arrays["labels"], "label", shown), _names(arrays["sample_ids"], "sample id", shown))
+        labels = tuple(_names(arrays["labels"], "label", shown))
+        ids = _names(arrays["sample_ids"], "sample id", shown)
         try:
-            read = cls(*names, logits, targets, str(arrays["digest"]) if "digest" in arrays else "")
+            read = cls(labels, ids, logits, targets, str(arrays["digest"]) if "digest" in arrays else "")
         except PredictionsError as error:
             raise PredictionsError(f"{shown}: {error}") from error
-        return replace(read, targets=None if targets is None else targets.astype(np.int8))
+        if targets is None or targets.dtype == np.int8:
+            return read
+        return replace(read, targets=targets.astype(np.int8))
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:
@@ -145,25 +158,34 @@ def probabilities_of(logits: Floats | float) -> NDArray[np.float64]:
     return np.asarray(np.where(np.asarray(logits) >= 0, 1.0, small) / (1 + small))
 
 
-def _names(array: NDArray[np.generic], what: str, shown: str) -> tuple[str, ...]:
+def _are_targets(targets: NDArray[Any]) -> bool:
+    if targets.dtype.kind == "i" and targets.size:  # without an array of intermediate results
+        return bool(targets.min() >= -1 and targets.max() <= 1)
+    return bool(np.isin(targets, (-1, 0, 1)).all())
+
+
+def _names(array: NDArray[np.generic] | Texts, what: str, shown: str) -> Sequence[str]:
+    if isinstance(array, Texts):
+        return array
     if array.dtype.kind not in "Uiu":
         raise PredictionsError(f"{shown}: {what}s have dtype {array.dtype}, expected text")
     return tuple(str(name) for name in array.ravel().tolist())
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path) -> dict[str, Any]:
     """Read the arrays of an `.npz`. Arrays that claim more bytes than the file has are refused before allocation."""
     shown = printable(path)
     check_regular(path, PredictionsError)
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
+            large = _large_arrays(archive, path)
         with np.load(path, allow_pickle=False) as archive_:
-            arrays = {name: archive_[name] for name in ARRAYS if name in archive_}
+            arrays = {name: archive_[name] for name in ARRAYS if name in archive_ and name not in large}
         for name, array in arrays.items():
-            if array.dtype.kind == "U" and not _is_text(array):
+            if array.dtype.kind == "U" and not is_text(array):
                 raise PredictionsError(f"{shown}: array '{name}' holds invalid characters; write it again")
-        return arrays
+        return arrays | large
     except PredictionsError:
         raise
     except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
@@ -183,12 +205,16 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
             raise PredictionsError(f"{printable(path)}: array '{name}' is shorter than its header states")
 
 
-def _is_text(array: NDArray[Any]) -> bool:
-    """Whether all characters are valid: at most U+10FFFF and not half of a surrogate pair."""
-    if not array.dtype.itemsize:
-        return True
-    codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
-    return not bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any())
+def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    """The large arrays: numbers through a memory map, sample ids in compact form."""
+    found: dict[str, Any] = {}
+    for entry in archive.infolist():
+        name = entry.filename.removesuffix(".npy")
+        if name in ("logits", "targets"):
+            found[name] = mapped(path, entry)
+        elif name == "sample_ids":
+            found[name] = large_texts(archive, entry)
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def _claimed_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from mlrec import Predictions
+from mlrec import predictions as module
 from mlrec.predictions import logits_of, probabilities_of
+from mlrec.utils import large_arrays
 from mlrec.utils.errors import PredictionsError
 
 GOOD = {
@@ -38,6 +40,57 @@ def test_round_trip_and_equal_bytes(tmp_path: Path) -> None:
     assert back.targets.dtype == np.int8
     np.testing.assert_array_equal(back.logits, whole.logits)
     np.testing.assert_array_equal(back.targets, whole.targets)
+
+
+@pytest.fixture
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (module, large_arrays):
+        monkeypatch.setattr(place, "LARGE", 1)
+
+
+@pytest.mark.usefixtures("all_are_large")
+@pytest.mark.parametrize("samples", [1, 5000])
+def test_large_arrays_are_mapped_and_the_same(tmp_path: Path, samples: int) -> None:
+    rng = np.random.default_rng(0)
+    ids = tuple(f"ü{k}.jpg" for k in range(samples))
+    targets = rng.integers(-1, 2, (samples, 3)).astype(np.int8)
+    whole = Predictions(("a", "b", "c"), ids, rng.standard_normal((samples, 3)).astype(np.float32), targets, "abc")
+    for name in ("one.npz", "two.npz"):
+        whole.save(tmp_path / name)
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    for archive in (np.load(tmp_path / "one.npz"), Predictions.load(tmp_path / "one.npz").__dict__):
+        assert list(archive["labels"]) == ["a", "b", "c"]
+        assert list(archive["sample_ids"]) == list(ids)
+        assert str(archive["digest"]) == "abc"
+        np.testing.assert_array_equal(archive["logits"], whole.logits)
+        np.testing.assert_array_equal(archive["targets"], targets)
+    back = Predictions.load(tmp_path / "one.npz")
+    assert isinstance(back.logits, np.memmap)
+    assert isinstance(back.targets, np.memmap)
+    back.logits[:] = 0  # in memory only
+    np.testing.assert_array_equal(Predictions.load(tmp_path / "one.npz").logits, whole.logits)
+
+
+@pytest.mark.usefixtures("all_are_large")
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_that_numpy_stored_are_mapped(tmp_path: Path, order: str) -> None:
+    logits = np.asarray(GOOD["logits"], dtype=np.float64, order=order)
+    back = Predictions.load(store(tmp_path / "p.npz", logits=logits))
+    assert isinstance(back.logits, np.memmap)
+    assert back.sample_ids == ("a.jpg", "ü/b.jpg")
+    np.testing.assert_array_equal(back.logits, GOOD["logits"])
+
+
+@pytest.mark.usefixtures("all_are_large")
+def test_damage_of_a_mapped_array_is_found(tmp_path: Path) -> None:
+    logits = np.arange(30_000, dtype=np.float32).reshape(-1, 3)
+    ids = np.array([f"{k}.jpg" for k in range(len(logits))])
+    path = store(tmp_path / "p.npz", logits=logits, sample_ids=ids, targets=None, labels=np.array(["a", "b", "c"]))
+    content = path.read_bytes()
+    place = content.index(logits[-1].tobytes())
+    path.write_bytes(content[:place] + b"\x01" + content[place + 1 :])
+    with pytest.raises(PredictionsError, match="bad checksum"):
+        Predictions.load(path)
 
 
 def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest_cache import cache_path
 from mlrec.utils.errors import DataError, nearest, printable
 from mlrec.utils.files import is_temporary, read_own_json, write_json
 
@@ -111,6 +112,7 @@ def refuse_foreign(folder: Path) -> None:
     info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
+        own = own or entry == cache_path(entry.with_name(entry.name.removeprefix(".").removesuffix(".cache")))
         if entry.is_dir():
             own = entry.name == IMAGES_FOLDER and info.source.get("unpacked") is True
         if not own:

@@ -8,11 +8,9 @@ configuration, how scoring uses them in the conventions.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,9 +18,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.names import holds_control, image_name
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, counted, nearest, printable
-from mlrec.utils.files import atomic_write, read_bytes
+from mlrec.datasets import manifest_cache
+from mlrec.datasets.manifest_lines import Header, ManifestLines, encoded_lines, read_lines
+from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
+from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
+from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
+from mlrec.datasets.sparse_targets import SparseTargets
+from mlrec.utils.errors import DataError, MlrecError, nearest, printable
+from mlrec.utils.files import atomic_write, check_regular, sha256
+from mlrec.utils.texts import Texts, ranks, taken
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,23 +34,6 @@ if TYPE_CHECKING:
     from mlrec.datasets.frames import Sample
 
 FORMAT = "mlrec-manifest/1"
-POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
-
-
-class _Header(msgspec.Struct, forbid_unknown_fields=True):
-    format: str
-    name: str
-    split: str
-    root: str
-    labels: list[str]
-
-
-class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    image: str
-    positive: list[str]
-    unknown: list[str] = []
-    box: tuple[float, float, float, float] | None = None
-    id: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +68,10 @@ class Manifest:
     split: str
     root: Path
     labels: tuple[str, ...]
-    images: tuple[str, ...]
+    images: Sequence[str]
     targets: NDArray[np.int8]
     boxes: NDArray[np.float64] | None = None
-    sample_ids: tuple[str, ...] = ()
+    sample_ids: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.sample_ids:
@@ -96,6 +83,17 @@ class Manifest:
             )
         if self.boxes is not None and self.boxes.shape != (samples, 4):
             raise DataError(f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4)")
+        given: object = self.targets
+        if isinstance(given, SparseTargets):  # of `of_sparse`
+            object.__setattr__(self, "_sparse", given)
+            object.__delattr__(self, "targets")
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the dense targets when they are first asked for."""
+        if name != "targets" or "_sparse" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        object.__setattr__(self, "targets", self.__dict__["_sparse"].dense())
+        return self.__dict__["targets"]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,9 +146,8 @@ class Manifest:
         """Make a manifest of the rows of a data frame. Image files are not opened.
 
         Args:
-            frame: One row per sample. The image is in column `image` or `filename`, otherwise in the index; `id` (index
-                or column), `split` and `x`, `y`, `width`, `height` may be given. A cell of a label is 1 or True, 0 or
-                False, and -1 or empty (NaN, None, `pandas.NA`) if unknown.
+            frame: One row per sample: `image` or `filename` (or the index), optionally `id`, `split`, `x`, `y`, `width`
+                and `height`, and one column per label: 1 or True, 0 or False, -1 or empty if unknown.
             root: Folder of the images; absolute paths below it are shortened.
             name: Name of the dataset.
             split: Split to take from column `split`; without that column, its name.
@@ -192,15 +189,14 @@ class Manifest:
         split: str | None = None,
         labels: Sequence[str] | None = None,
     ) -> Manifest:
-        """Make a manifest of one split of a Hugging Face dataset.
+        """Make a manifest of one split of a `datasets.Dataset`, see `frames.from_hf`.
 
         Args:
-            dataset: `datasets.Dataset` with a column `image` and either `labels` (`Sequence(ClassLabel)`, and `unknown`
-                likewise, if any) or one column of 1, 0, -1 per label. Columns `id` and `box` are used.
+            dataset: Dataset with a column `image`, and `labels` or one column of 1, 0, -1 per label.
             root: Folder of the image files. Images that are stored in the dataset are written there.
             name: Name of the manifest's dataset.
             split: Name of the split. None: that of the dataset.
-            labels: Columns of 1, 0 and -1, one per label; None: the names of the column `labels`.
+            labels: Columns of labels; None: the names of the column `labels`.
 
         Raises:
             DataError: The dataset has several splits, or is not as described; or the package is not installed.
@@ -208,6 +204,33 @@ class Manifest:
         from mlrec.datasets.frames import from_hf
 
         return from_hf(dataset, root, name=name, split=split, labels=labels)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Send only the path of a large manifest to another process, which maps the same file."""
+        if "_file" in self.__dict__:
+            return _load_copy, self.__dict__["_file"]
+        return super().__reduce_ex__(protocol)
+
+    @classmethod
+    def of_sparse(
+        cls,
+        name: str,
+        split: str,
+        root: Path,
+        labels: Sequence[str],
+        images: Sequence[str],
+        targets: SparseTargets,
+        boxes: NDArray[np.float64] | None = None,
+        sample_ids: Sequence[str] = (),
+    ) -> Manifest:
+        """Make a manifest without its dense targets."""
+        return cls(name, split, root, tuple(labels), images, targets, boxes, sample_ids)  # type: ignore[arg-type]
+
+    @property
+    def sparse_targets(self) -> SparseTargets:
+        """The targets by sample: positive and unknown labels only. With many labels they are far smaller."""
+        sparse: SparseTargets | None = self.__dict__.get("_sparse")
+        return SparseTargets.of(self.targets) if sparse is None else sparse
 
     @cached_property
     def digest(self) -> str:
@@ -221,15 +244,36 @@ class Manifest:
         """Path of the image file of a sample."""
         return self.root / self.images[sample]
 
+    def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
+        """Return the dense targets of some samples, (len(samples), C), without making those of all."""
+        sparse = self.__dict__.get("_sparse")
+        rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
+        return rows
+
+    @cached_property
+    def image_ranks(self) -> NDArray[np.intp]:
+        """(N,) position of the image of each sample among all images by name; equal for the persons of one image."""
+        return ranks(self.images)
+
+    def changed(self, **changes: Any) -> Manifest:
+        """Return the manifest with other values of some attributes, as `dataclasses.replace` does.
+
+        Targets that are not changed stay as they are held, so that no dense ones are made.
+        """
+        own = self.__dict__
+        kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
+        return Manifest(**{**kept, "targets": own["_sparse"] if "_sparse" in own else own["targets"], **changes})
+
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
         """Return the samples at these positions, in this order, optionally as a split of another name."""
         chosen = np.asarray(samples, dtype=np.intp)
-        return replace(
-            self,
+        images = taken(self.images, chosen)
+        sparse = self.__dict__.get("_sparse")
+        return self.changed(
             split=split or self.split,
-            images=tuple(self.images[k] for k in chosen),
-            sample_ids=tuple(self.sample_ids[k] for k in chosen),
-            targets=self.targets[chosen],
+            images=images,
+            sample_ids=images if self.sample_ids is self.images else taken(self.sample_ids, chosen),
+            targets=self.targets[chosen] if sparse is None else sparse.take(chosen),
             boxes=None if self.boxes is None else self.boxes[chosen],
         )
 
@@ -239,7 +283,7 @@ class Manifest:
         Raises:
             DataError: The two sets of labels differ; the message lists the missing and the unexpected names.
         """
-        return replace(self, labels=tuple(labels), targets=self.targets[:, label_order(self.labels, labels)])
+        return self.of_columns(labels, label_order(self.labels, labels))
 
     def with_labels(self, chosen: Sequence[str]) -> Manifest:
         """Return the same samples with these labels only, in this order.
@@ -247,85 +291,131 @@ class Manifest:
         Raises:
             DataError: There is no such label; the message gives the nearest one.
         """
-        columns = label_columns(self.labels, chosen, f"{self.name}/{self.split}")
-        return replace(self, labels=tuple(chosen), targets=self.targets[:, columns])
+        return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
+
+    def of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
+        """Return the same samples with these columns, in their order, and their names."""
+        if np.array_equal(columns, np.arange(len(self.labels))):
+            return self
+        sparse = self.__dict__.get("_sparse")
+        targets = self.targets[:, columns] if sparse is None else sparse.choose(columns)
+        return self.changed(labels=tuple(labels), targets=targets)
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path` atomically.
+        """Write the manifest to `path` atomically, and a binary copy of a large one beside it.
 
         Raises:
             DataError: The root is not valid text.
         """
-        header = _Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
+        header = Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
         try:
             first = msgspec.json.encode(header)
         except UnicodeEncodeError as error:
             raise DataError(f"{printable(self.root)}: a path that is not UTF-8 cannot be stored; rename it") from error
+        # One pass over the samples gives the file, its key and the digest of the manifest.
+        key, digest, size = hashlib.sha256(first + b"\n"), hashlib.sha256(msgspec.json.encode(self.labels)), 0
         with atomic_write(path) as stream:
             stream.write(first + b"\n")
-            stream.writelines(line + b"\n" for line in self._lines())
+            for line in self._lines():
+                stream.write(line + b"\n")
+                key.update(line + b"\n")
+                digest.update(b"\n" + line)
+            size = stream.tell()
+        if size >= manifest_cache.CACHED_FROM:
+            self._save_copy(Path(path), key.hexdigest(), digest.hexdigest())
+        else:
+            manifest_cache.cache_path(Path(path)).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path | str) -> Manifest:
-        """Read a manifest file.
+        """Read a manifest file. A large one is read from its binary copy if that is of the same content.
 
         Raises:
             DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
                 message names file and line.
         """
         path = Path(path)
-        lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines()
-        if not lines:
-            raise DataError(f"{printable(path)}: empty; prepare the dataset again")
-        header = _decode(_Header, lines[0], path, 1)
-        if header.format != FORMAT:
-            raise DataError(
-                f"{printable(path)}: format is {printable(header.format)}, expected {FORMAT}; prepare the dataset again"
-            )
-        if duplicates := duplicates_in(header.labels):
-            raise DataError(f"{printable(path)}: line 1: label '{printable(duplicates[0])}' is repeated; keep one")
-        decoder = msgspec.json.Decoder(_Line)
-        samples = [_decode(decoder, line, path, k) for k, line in enumerate(lines[1:], 2) if line.strip()]
-        findings = ValidationReport()
-        for k, sample in enumerate(samples, 2):
-            image_name(sample.image, f"{path}: line {k}", findings)
-        targets = _targets(samples, header.labels, path, findings)
-        for name in duplicates_in([sample.id or sample.image for sample in samples]):
-            findings.error(f"{path}", f"sample id '{printable(name)}' is repeated; keep one")
-        boxed = [sample for sample in samples if sample.box is not None]
-        if boxed and len(boxed) != len(samples):
-            findings.error(f"{path}", "some samples have a box and others do not")
-        findings.raise_errors(f"{printable(path)}: not a valid manifest", "prepare the dataset again")
-        return cls(
-            name=header.name,
-            split=header.split,
-            root=Path(header.root),
-            labels=tuple(header.labels),
-            images=tuple(sample.image for sample in samples),
-            targets=targets,
-            boxes=np.array([sample.box for sample in samples], dtype=np.float64) if boxed else None,
-            sample_ids=tuple(sample.id or sample.image for sample in samples),
+        check_regular(path)
+        large = path.is_file() and path.stat().st_size >= manifest_cache.CACHED_FROM
+        if large and manifest_cache.cache_path(path).exists():
+            copy = _read_copy(path, sha256(path))
+            if copy is not None:
+                return copy
+        lines = read_lines(path, FORMAT)
+        manifest = cls._of_lines(lines)
+        if large:
+            manifest._save_copy(path, lines.key, manifest.digest)
+        return manifest
+
+    @classmethod
+    def _of_lines(cls, lines: ManifestLines) -> Manifest:
+        header = lines.header
+        return cls.of_sparse(
+            header.name,
+            header.split,
+            Path(header.root),
+            header.labels,
+            lines.images,
+            lines.targets,
+            lines.boxes,
+            lines.sample_ids,
         )
 
-    def _lines(self) -> Iterable[bytes]:
-        encode = msgspec.json.Encoder().encode
-        positives, unknowns = self._names(POSITIVE), self._names(UNKNOWN)
-        for k, image in enumerate(self.images):
-            line: dict[str, Any] = {"image": image, "positive": positives[k]}
-            if unknowns[k]:
-                line["unknown"] = unknowns[k]
-            if self.boxes is not None:
-                line["box"] = [int(v) if v.is_integer() else v for v in self.boxes[k].tolist()]
-            if self.sample_ids[k] != image:
-                line["id"] = self.sample_ids[k]
-            yield encode(line)
+    def _save_copy(self, path: Path, key: str, digest: str) -> None:
+        fields = {
+            "name": self.name,
+            "split": self.split,
+            "root": str(self.root),
+            "labels": self.labels,
+            "digest": digest,
+        }
+        images, targets = Texts.of(self.images), self.sparse_targets
+        arrays: dict[str, NDArray[Any]] = {
+            "images": images.data,
+            "image_offsets": images.offsets,
+            "codes": targets.codes,
+            "code_offsets": targets.offsets,
+        }
+        if self.sample_ids is not self.images:
+            ids = Texts.of(self.sample_ids)
+            arrays |= {"ids": ids.data, "id_offsets": ids.offsets}
+        if self.boxes is not None:
+            arrays["boxes"] = self.boxes
+        manifest_cache.write(path, key, fields, arrays)
 
-    def _names(self, value: int) -> list[list[str]]:
-        """Labels of each sample whose target is `value`, in label order."""
-        rows, columns = np.nonzero(self.targets == value)
-        ends = np.searchsorted(rows, np.arange(len(self) + 1)).tolist()
-        names = [self.labels[column] for column in columns.tolist()]
-        return [names[start:end] for start, end in pairwise(ends)]
+    def _lines(self) -> Iterable[bytes]:
+        return encoded_lines(self.labels, self.images, self.sample_ids, self.sparse_targets, self.boxes)
+
+
+def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None:
+    """Read the binary copy of a manifest file that has this SHA-256, or None if there is none."""
+    copy = manifest_cache.read(path, key, checked=checked)
+    if copy is None:
+        return None
+    fields, arrays = copy
+    labels = tuple(fields["labels"])
+    manifest = Manifest.of_sparse(
+        fields["name"],
+        fields["split"],
+        Path(fields["root"]),
+        labels,
+        Texts(arrays["images"], arrays["image_offsets"]),
+        SparseTargets(arrays["codes"], arrays["code_offsets"], len(labels)),
+        arrays.get("boxes"),
+        Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else (),
+    )
+    manifest.__dict__.update(digest=fields["digest"], _file=(path.absolute(), key))
+    return manifest
+
+
+def _load_copy(path: Path, key: str) -> Manifest:
+    """Open in another process the manifest that this one has loaded."""
+    manifest = _read_copy(path, key, checked=False)
+    if manifest is not None:
+        return manifest
+    if path.is_file() and sha256(path) == key:  # only the copy was deleted
+        return Manifest.load(path)
+    raise DataError(f"{printable(path)}: was changed while a program that uses it was starting; start it again")
 
 
 def label_columns(
@@ -387,71 +477,8 @@ def image_of(sample_id: str) -> str:
     return image if separator and place.isdigit() else sample_id
 
 
-def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip blanks around a label name and bring it into Unicode form NFC; each change is a warning.
-
-    Example:
-        >>> clean_label(" cat ", "a.csv", ValidationReport())
-        'cat'
-    """
-    stripped = name.strip()
-    if stripped != name:
-        findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
-    normal = unicodedata.normalize("NFC", stripped)
-    if normal != stripped:
-        findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
-    if not normal:
-        findings.error(where, "a label has an empty name; give it one")
-    if holds_control(normal):
-        findings.error(where, f"the label name '{printable(normal)}' holds a control character; rename it")
-    return normal
-
-
-def duplicates_in(names: Iterable[str]) -> list[str]:
-    """Return repeated names, each once, in order of their second appearance.
-
-    Example:
-        >>> duplicates_in(["a", "b", "a", "a"])
-        ['a']
-    """
-    seen: set[str] = set()
-    repeated: dict[str, None] = {}
-    for name in names:
-        if name in seen:
-            repeated[name] = None
-        seen.add(name)
-    return list(repeated)
-
-
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{printable(name)}'" for name in names[:5])
     if len(names) > 5:
         shown += f" and {len(names) - 5} more"
     return shown
-
-
-def _decode(kind: Any, line: bytes, path: Path, number: int) -> Any:
-    try:
-        return kind.decode(line) if isinstance(kind, msgspec.json.Decoder) else msgspec.json.decode(line, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{printable(path)}: line {number}: {printable(error)}; prepare the dataset again") from error
-
-
-def _targets(
-    samples: Sequence[_Line], labels: Sequence[str], path: Path, findings: ValidationReport
-) -> NDArray[np.int8]:
-    column = {name: k for k, name in enumerate(labels)}
-    targets = np.zeros((len(samples), len(labels)), dtype=np.int8)
-    for row, sample in enumerate(samples):
-        for value, names in ((POSITIVE, sample.positive), (UNKNOWN, sample.unknown)):
-            for name in names:
-                if name not in column:
-                    findings.error(
-                        f"{path}: line {row + 2}",
-                        f"'{printable(name)}' is not one of the {counted(len(labels), 'label')}{nearest(name, labels)}",
-                    )
-                elif targets[row, column[name]] not in (NEGATIVE, value):
-                    findings.error(f"{path}: line {row + 2}", f"'{printable(name)}' is both positive and unknown")
-                else:
-                    targets[row, column[name]] = value
-    return targets

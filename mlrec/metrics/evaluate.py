@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.frames import aligned, as_array
@@ -20,11 +20,10 @@ from mlrec.metrics.precision_recall import (
     FEW_POSITIVES,
     Counts,
     Threshold,
-    count,
-    decide,
-    decide_top_k,
+    count_decisions,
     label_rates,
     rates,
+    row_blocks,
 )
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.utils.errors import PredictionsError, UsageError, counted, printable
@@ -207,9 +206,8 @@ def evaluate(
         >>> evaluate([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], scores="probabilities", threshold=0.7).OR
         0.5
     """
-    values, truth, names, ids = aligned(logits, targets, labels)
-    if sample_ids is not None:
-        ids = list(sample_ids)
+    values, truth, names, index = aligned(logits, targets, labels)
+    ids = index if sample_ids is None else sample_ids
     ranked, known = checked(values, truth, names, ids)
     kind = _kind(as_array(values).dtype.kind, ranked, scores)
     if kind == "probabilities":
@@ -278,9 +276,8 @@ def evaluate_scores(
     names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
     precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
     defined = [value for value in precisions if value is not None]
-    counts = count(decide(ranked, threshold), truth, rules)
-    above = rates(counts, rules)
-    top = rates(count(decide_top_k(ranked, threshold, rules), truth, rules), rules)
+    counts, of_top = count_decisions(ranked, truth, threshold, rules)
+    above, top = rates(counts, rules), rates(of_top, rules)
     return Metrics(
         mAP=math.fsum(defined) / len(defined) if defined else None,
         **{name: _number(value) for name, value in above.items()},
@@ -289,8 +286,8 @@ def evaluate_scores(
         counts={
             "samples": truth.shape[0],
             "labels": truth.shape[1],
-            "positives": int(np.count_nonzero(truth == 1)),
-            "unknown": int(np.count_nonzero(truth < 0)),
+            "positives": int(_counts(truth, 1).sum()),
+            "unknown": int(_counts(truth, -1).sum()),
             "undefined": len(names) - len(defined),
             **_without_negative(truth),
         },
@@ -342,11 +339,12 @@ def checked(
             )
         if twice := duplicates_in(labels):
             raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
-    if not np.isfinite(ranked).all():
+    if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
-    if truth.dtype.kind not in "biuf" or not ((truth == 1) | (truth == 0) | (truth == -1)).all():
+    blocks = row_blocks(truth.shape)
+    if truth.dtype.kind not in "biuf" or not all(np.isin(truth[rows], (1, 0, -1)).all() for rows in blocks):
         raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
-    return ranked, truth.astype(np.int8)
+    return ranked, truth.astype(np.int8, copy=False)
 
 
 def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[str]:
@@ -360,7 +358,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
         >>> undefined_labels(np.array([[1, 0], [0, 0]]), ["cat", "dog"])
         ['no AP for 1 of 2 labels, no known positive: dog']
     """
-    positive, negative = (targets == 1).any(axis=0), (targets == 0).any(axis=0)
+    positive, negative = _counts(targets, 1) > 0, _counts(targets, 0) > 0
     reasons = {
         "unknown in every sample": ~positive & ~negative,
         "no known positive": ~positive & negative,
@@ -376,8 +374,16 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
     """Number of labels whose known samples are all positive, if there are any."""
-    number = int(np.count_nonzero((targets == 1).any(axis=0) & ~(targets == 0).any(axis=0)))
+    number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
     return {"without_negative": number} if number else {}
+
+
+def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
+    """Number of samples of each label with this value."""
+    counts = np.zeros(targets.shape[1], dtype=np.int64)
+    for rows in row_blocks(targets.shape):
+        counts += np.count_nonzero(targets[rows] == value, axis=0)
+    return counts
 
 
 def _array(values: ArrayLike, what: str) -> NDArray[Any]:

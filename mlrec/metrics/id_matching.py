@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.utils.errors import PredictionsError, printable
+from mlrec.utils.texts import first_places, joined
 
 
 def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> NDArray[np.intp]:
@@ -31,6 +32,9 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
         >>> rows_of(["photos/a.jpg", "photos/b.jpg"], ["b.jpg", "a.jpg"], "scores.csv").tolist()
         [1, 0]
     """
+    equal = _rows_of_equal(sample_ids, predicted)
+    if equal is not None:
+        return equal
     index = _Index(sample_ids)
     row_of: dict[str, int] = {}
     unknown = []
@@ -61,6 +65,17 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             f"first: '{printable(missing[0])}'; predict the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
+
+
+def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArray[np.intp] | None:
+    """The rows if both have the same ids, each once, as is usual; otherwise None."""
+    if len(sample_ids) != len(predicted):
+        return None
+    first = first_places(joined([predicted, sample_ids]))
+    rows = first[len(predicted) :]
+    every = np.arange(len(predicted))
+    same = bool((first[: len(predicted)] == every).all() and np.array_equal(np.sort(rows), every))
+    return rows if same else None
 
 
 class _Index:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from mlrec.metrics.conventions import TOP_K, Conventions
 
 FEW_POSITIVES = 30  # with fewer, the AP of a label depends mostly on which images were drawn
+CELLS = 2**22  # of a block
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 Threshold = float | NDArray[np.float64]
 
@@ -78,6 +80,34 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
     recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
     return np.where(counts.known > 0, precision, np.nan), recall, _f1(precision, recall)
+
+
+def count_decisions(
+    scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], threshold: Threshold, conventions: Conventions
+) -> tuple[Counts, Counts]:
+    """Count the decisions of the threshold, and the top-3 decisions, block by block of samples."""
+    above, top = [], []
+    for rows in row_blocks(scores.shape):
+        block, truth = scores[rows], targets[rows]
+        above.append(count(decide(block, threshold), truth, conventions))
+        top.append(count(decide_top_k(block, threshold, conventions), truth, conventions))
+    return _sum(above), _sum(top)
+
+
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an (N, C) array in blocks, so that intermediate results of all rows are never in memory together.
+
+    Example:
+        >>> list(row_blocks((3, 2**22)))
+        [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
+    samples, labels = shape
+    rows = max(CELLS // max(labels, 1), 1)
+    return (slice(begin, min(begin + rows, samples)) for begin in range(0, max(samples, 1), rows))
+
+
+def _sum(parts: Sequence[Counts]) -> Counts:
+    return Counts(*(np.sum([getattr(part, field.name) for part in parts], axis=0) for field in fields(Counts)))
 
 
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest, clean_label, duplicates_in, label_columns, label_order
+from mlrec.datasets.manifest import Manifest, label_columns, label_order
+from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
 from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.evaluate import Metrics, evaluate
@@ -20,6 +21,7 @@ from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import read_text
+from mlrec.utils.texts import Texts, repeated
 
 OUTSIDE = "negative scores: all were taken as logits; --logits states it without this warning"
 INSIDE = "no logit of an .npz is negative; if they are probabilities or percentages, logit >= 0 predicts every label"
@@ -44,7 +46,7 @@ class Scores:
 
     path: Path
     labels: tuple[str, ...]
-    sample_ids: tuple[str, ...]
+    sample_ids: Sequence[str]
     values: NDArray[np.floating[Any]]
     kind: ScoreKind
     targets: NDArray[np.int8] | None = None
@@ -84,11 +86,16 @@ class Scores:
         except DataError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}; or choose some with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, printable(self.path))
+        values = self.values
+        if not np.array_equal(rows, np.arange(len(values))):
+            values = values[rows]
+        if not np.array_equal(columns, np.arange(values.shape[1])):
+            values = values[:, columns]
         return replace(
             self,
             labels=truth.labels,
             sample_ids=truth.sample_ids,
-            values=self.values[rows][:, columns],
+            values=values,
             targets=truth.targets,
         )
 
@@ -168,11 +175,11 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
     """Read the numbers of a CSV; their kind is decided later."""
     file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
-    ids = tuple(cells[0].strip() for cells in file.rows)
+    ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
         if not name:
             findings.error(file.where(row, 0), "is empty; give the id of a sample")
-    for name in duplicates_in(ids):
+    for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
     # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import Implication, Shift, Sizes, SplitStatistics
+from mlrec.datasets.analysis.statistics import Counts, Implication, Shift, Sizes, SplitStatistics
 from mlrec.reports.render.table import Column, Row, Table, percent
 from mlrec.utils.errors import counted
 
@@ -60,7 +60,7 @@ class DataStatistics:
     splits: list[SplitStatistics]
     compared: list[str]
     shifts: dict[str, list[Shift]]
-    cooccurrence: list[list[int]]
+    cooccurrence: Counts
     implications: list[Implication]
     rare: dict[str, dict[str, int]] = field(default_factory=dict)
     widths: Sizes | None = None
@@ -71,7 +71,7 @@ class DataStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `--json`; prevalences and shares are fractions."""
-        content: dict[str, Any] = msgspec.to_builtins(self)
+        content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=lambda counts: counts.tolist())
         for split, plain in zip(self.splits, content["splits"], strict=True):
             plain["prevalence"] = [split.prevalence(k) for k in range(len(self.labels))]
             plain["labels_per_sample"] = split.labels_per_sample

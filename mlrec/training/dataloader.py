@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -77,7 +76,6 @@ class ImageBatches(Dataset[Batch | MlrecError]):
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing, decode: Decode, config: Config | None):
         self.manifest, self.preprocessing, self.config = manifest, preprocessing, config
         self.decode = decode
-        self.targets = torch.from_numpy(np.ascontiguousarray(manifest.targets))
 
     def __getitem__(self, key: BatchKey) -> Batch | MlrecError:
         """Return the batch, or the error that the main process raises."""
@@ -103,7 +101,8 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         images[count:] = images[count - 1]
         samples = torch.full((key.size,), -1, dtype=torch.int64)
         samples[:count] = torch.from_numpy(key.samples)
-        return Batch(images, self.targets[samples.clamp(min=0)], samples, key.share)
+        targets = torch.from_numpy(self.manifest.target_rows(samples.clamp(min=0).numpy()))
+        return Batch(images, targets, samples, key.share)
 
     @contextmanager
     def _loaded(self, names: Iterable[str]) -> Iterator[Iterator[Stored]]:

@@ -169,8 +169,8 @@ def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int]
         return None
     if config.pos_weight != "auto":
         return _read_weights(Path(config.pos_weight), manifest)
-    positives = (manifest.targets == POSITIVE).sum(axis=0)
-    negatives = (manifest.targets == NEGATIVE).sum(axis=0)
+    positives = manifest.sparse_targets.counts(POSITIVE)
+    negatives = manifest.sparse_targets.counts(NEGATIVE)
     if config.unknown == "negative":
         negatives = len(manifest) - positives
     return np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1.0).astype(np.float32)

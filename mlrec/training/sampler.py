@@ -39,7 +39,7 @@ class BatchKey:
 
 def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     """Return the sample order of an epoch: a permutation of the images, each with all its samples."""
-    _, image = np.unique(np.array(manifest.images, dtype=object), return_inverse=True)
+    image = manifest.image_ranks
     places = np.random.default_rng([seed, epoch, 0, _ORDER]).permutation(int(image.max(initial=-1)) + 1)
     return np.argsort(places[image], kind="stable")
 

@@ -229,6 +229,18 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
         raise kind(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
 
 
+@contextlib.contextmanager
+def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[bytes]]:
+    """Open the regular file `path` for reading in pieces; raises `kind`, in one line, if it cannot be read."""
+    path = Path(path)
+    check_regular(path, kind)
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise kind(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+
+
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
     """Raise `kind` for a folder, a device or a pipe, whose reading fails or never ends. A missing file passes."""
     try:

@@ -28,6 +28,7 @@ from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError, counted, printable
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import shared
 from mlrec.workflows.train.interrupt import Interrupted, stopped_says
 from mlrec.workflows.train.plan import TrainPlan, named_config, resolve_plan
 
@@ -266,8 +267,8 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
     yield Check("data", "ok", f"{printable(dataset.path)}: {counted(len(dataset.info.labels), 'label')}; {sizes}")
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
-    for shared in _overlaps(list(manifests.values())):
-        yield Check("splits", "warning", shared, "scores on them are too high; split again with mlrec split")
+    for overlap in _overlaps(list(manifests.values())):
+        yield Check("splits", "warning", overlap, "scores on them are too high; split again with mlrec split")
     found.append(dataset)
 
 
@@ -295,8 +296,10 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
 def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:
     """Find pairs of splits that share images but must not, see `split_names.disjoint`."""
     for first, second in combinations(manifests, 2):
-        both = set(first.images) & set(second.images)
-        if both and disjoint(first.split, second.split):
+        if not disjoint(first.split, second.split):
+            continue
+        both = shared(first.images, second.images)
+        if both:
             count = counted(len(both), "image")
             yield f"{first.split} and {second.split} share {count}, such as {printable(min(both))}"
 
@@ -386,8 +389,8 @@ def _small_dataset(dataset: Dataset | None, scratch: Path) -> Path:
         manifest = _synthetic(scratch / "images")
     else:
         splits = [dataset.manifest(name) for name in dataset.info.splits]
-        manifest = next((m for m in splits if (m.targets == 1).any()), splits[0])
-    positive = np.flatnonzero((manifest.targets == 1).any(axis=1))[:SAMPLES_TRAINED]
+        manifest = next((m for m in splits if m.sparse_targets.counts(1).any()), splits[0])
+    positive = np.flatnonzero(manifest.sparse_targets.per_sample(1))[:SAMPLES_TRAINED]
     parts = [manifest.subset(positive, "train"), manifest.subset(positive[: SAMPLES_TRAINED // 2], "val")]
     target = scratch / "data"
     target.mkdir()

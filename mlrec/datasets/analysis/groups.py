@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.utils.texts import Texts, first_places
+
 
 def numbered(keys: Sequence[Hashable]) -> NDArray[np.intp]:
     """Number the keys in order of appearance, from 0; equal keys have equal numbers.
@@ -15,6 +17,9 @@ def numbered(keys: Sequence[Hashable]) -> NDArray[np.intp]:
         >>> numbered(["b", "a", "b"]).tolist()
         [0, 1, 0]
     """
+    if isinstance(keys, Texts):
+        first = first_places(keys)
+        return np.asarray((np.cumsum(first == np.arange(len(first))) - 1)[first])
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.intp)
 
@@ -53,8 +58,13 @@ def joined(groupings: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
         >>> joined([np.array([0, 0, 1]), np.array([0, 1, 1])]).tolist()
         [0, 0, 0]
     """
-    pairs = []
-    for groups in groupings:
-        first: dict[int, int] = {}
-        pairs += [(first.setdefault(group, sample), sample) for sample, group in enumerate(groups.tolist())]
-    return connected(len(groupings[0]), pairs)
+    first, *others = groupings
+    others = [groups for groups in others if not np.array_equal(groups, first)]
+    if not others:
+        return first
+    pairs: list[tuple[int, int]] = []
+    for groups in (first, *others):
+        _, begins, group = np.unique(groups, return_index=True, return_inverse=True)
+        again = np.flatnonzero(begins[group] != np.arange(len(groups)))
+        pairs += zip(begins[group[again]].tolist(), again.tolist(), strict=True)
+    return connected(len(first), pairs)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.stratification import iterative
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN
+from mlrec.datasets.sparse_targets import POSITIVE, UNKNOWN, SparseTargets, code_type, sparse
+from mlrec.utils import ragged
 from mlrec.utils.errors import UsageError, counted
 
 Part = NDArray[np.intp]
@@ -18,7 +20,9 @@ CANDIDATES = 64  # groups of each part that are tried in exchanges
 LEAST_GAIN = 1e-4
 
 
-def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
+def stratified(
+    targets: NDArray[np.int8] | SparseTargets, groups: NDArray[np.intp], shares: Sequence[float], seed: int
+) -> Part:
     """Assign each sample to a part, 0 to len(shares) - 1, by iterative stratification of whole groups.
 
     The number of positives of a label in a group is encoded for the algorithm as binary columns: "at least one", "at
@@ -41,15 +45,58 @@ def stratified(targets: NDArray[np.int8], groups: NDArray[np.intp], shares: Sequ
         raise UsageError(
             f"{counted(amount, 'group')} of samples cannot fill {counted(len(shares), 'part')}; use fewer folds"
         )
-    columns = np.concatenate([targets == POSITIVE, targets == UNKNOWN, np.ones((len(targets), 1), bool)], axis=1)
-    by_group = np.argsort(groups, kind="stable")
-    begins = np.searchsorted(groups[by_group], np.arange(amount))
-    counts = np.add.reduceat(columns[by_group], begins, axis=0, dtype=np.int64)
+    counts = _counts_of_groups(sparse(targets), groups, amount)
     random = np.random.RandomState(seed)
     order = random.permutation(amount)
     part_of_group = np.empty(amount, dtype=np.intp)
-    part_of_group[order] = iterative(_thermometer(counts)[order], np.asarray(shares), random)
+    part_of_group[order] = iterative(_thermometer(counts).take(order), np.asarray(shares), random)
     return _improved(counts, part_of_group, np.asarray(shares))[groups]
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """Counts (G, K) of groups and columns; only those above 0 are held, by group, then by column.
+
+    Attributes:
+        shape: G and K.
+        columns, counts: (E,) each.
+        offsets: (G + 1,) where each group begins.
+    """
+
+    shape: tuple[int, int]
+    columns: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], cells: NDArray[np.int64]) -> GroupCounts:
+        """Count cells, which are given as `group * K + column`, in any order."""
+        cells, counts = np.unique(cells, return_counts=True)
+        group, columns = np.divmod(cells, shape[1])
+        return cls(shape, columns, counts, ragged.offsets_of(np.bincount(group, minlength=shape[0])))
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """(E,) group of each count."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
+
+    def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Dense rows of some groups, with `values` (E,) in the place of the counts."""
+        columns, offsets = ragged.taken(self.columns, self.offsets, groups)
+        rows = np.zeros((len(groups), self.shape[1]))
+        rows[np.repeat(np.arange(len(groups)), np.diff(offsets)), columns] = ragged.taken(values, self.offsets, groups)[
+            0
+        ]
+        return rows
+
+
+def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: int) -> GroupCounts:
+    """Samples of each group by positive label, by unknown label, and altogether: G x (2 C + 1)."""
+    width = 2 * targets.labels + 1
+    cells = [groups.astype(np.int64) * width + width - 1]
+    for begin, row, column, value in targets.blocks():
+        cells.append(groups[begin + row] * width + column + np.where(value == UNKNOWN, targets.labels, 0))
+    return GroupCounts.of((amount, width), np.concatenate(cells))
 
 
 def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
@@ -62,49 +109,64 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
     return part_of_group[groups]
 
 
-def prevalence_error(targets: NDArray[np.int8], chosen: NDArray[np.bool_]) -> float:
+def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
     """Mean absolute difference of label prevalence between the chosen samples and all samples, as a fraction."""
     if not chosen.any():
         return 1.0
-    positive = targets == POSITIVE
-    return float(np.abs(positive[chosen].mean(axis=0) - positive.mean(axis=0)).mean())
+    targets = sparse(targets)
+    own = np.zeros(targets.labels, dtype=np.int64)
+    for begin, row, column, value in targets.blocks():
+        own += np.bincount(column[(value == POSITIVE) & chosen[begin + row]], minlength=len(own))
+    return float(np.abs(own / np.count_nonzero(chosen) - targets.counts(POSITIVE) / len(chosen)).mean())
 
 
-def _improved(counts: NDArray[np.int64], part: Part, shares: NDArray[np.float64]) -> Part:
+def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> Part:
     """Move and exchange groups between parts while that brings labels and samples closer to their shares.
 
     The distance is that of the chi-square test: squared deviations from the expected counts, divided by the total of
     each label. `gain[g, q]` is half of its decrease when group g moves to part q.
     """
-    total = counts.sum(axis=0)
-    used = counts[:, total > 0].astype(np.float64) / np.sqrt(total[total > 0])
-    excess = np.stack([used[part == k].sum(axis=0) for k in range(len(shares))]) - np.outer(shares, used.sum(axis=0))
-    part, everyone = part.copy(), np.arange(len(part))
-    pull = used @ excess.T
-    square = (used**2).sum(axis=1)
+    groups, columns = counts.shape
+    total = np.bincount(counts.columns, counts.counts, minlength=columns)
+    used = counts.counts / np.sqrt(total[counts.columns])
+    group = counts.group
+    part, everyone = part.copy(), np.arange(groups)
+
+    def product(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scalar product of `weights` (K,) with each group."""
+        return np.bincount(group, used * weights[counts.columns], minlength=groups).astype(np.float64)
+
+    has = [np.bincount(counts.columns, used * (part[group] == k), minlength=columns) for k in range(len(shares))]
+    excess = np.stack(has) - np.outer(shares, np.bincount(counts.columns, used, minlength=columns))
+    pull = np.stack([product(of_part) for of_part in excess], axis=1)
+    square = np.bincount(group, used**2, minlength=groups)
     for _ in range(MOVES):
         gain = pull[everyone, part][:, None] - pull - square[:, None]
-        group, goal = divmod(int(gain.argmax()), len(shares))
-        moves = [(group, goal)] if gain[group, goal] > LEAST_GAIN else _exchange(gain, part, used)
-        for group, goal in moves:
-            toward = used @ used[group]
-            pull[:, part[group]] -= toward
+        best, goal = divmod(int(gain.argmax()), len(shares))
+        moves = [(best, goal)] if gain[best, goal] > LEAST_GAIN else _exchange(gain, part, counts, used)
+        for moved, goal in moves:
+            toward = product(counts.rows(np.array([moved]), used)[0])
+            pull[:, part[moved]] -= toward
             pull[:, goal] += toward
-            part[group] = goal
+            part[moved] = goal
         if not moves:
             break
     return part
 
 
-def _exchange(gain: NDArray[np.float64], part: Part, used: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _exchange(
+    gain: NDArray[np.float64], part: Part, counts: GroupCounts, used: NDArray[np.float64]
+) -> list[tuple[int, int]]:
     """The best exchange of two groups, among the best candidates of each pair of parts; empty without a gain."""
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (
-            members[np.argsort(-gain[members, goal], kind="stable")[:CANDIDATES]]
+            members[_greatest(gain[members, goal], CANDIDATES)]
             for members, goal in ((np.flatnonzero(part == p), q), (np.flatnonzero(part == q), p))
         )
-        both = gain[there, q][:, None] + gain[back, p][None, :] + 2 * used[there] @ used[back].T
+        both = (
+            gain[there, q][:, None] + gain[back, p][None, :] + 2 * counts.rows(there, used) @ counts.rows(back, used).T
+        )
         if both.size and both.max() > best:
             best = both.max()
             first, second = divmod(int(both.argmax()), len(back))
@@ -112,9 +174,35 @@ def _exchange(gain: NDArray[np.float64], part: Part, used: NDArray[np.float64]) 
     return moves
 
 
-def _thermometer(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(G, C) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
-    levels = itertools.takewhile(lambda level: level <= counts.max(initial=0), (2**k for k in itertools.count()))
-    columns = np.concatenate([counts >= level for level in levels], axis=1)
-    varying = columns[:, columns.any(axis=0) & ~columns.all(axis=0)]
-    return varying if varying.shape[1] else columns[:, :1]
+def _greatest(values: NDArray[np.float64], amount: int) -> NDArray[np.intp]:
+    """Positions of the greatest values, greatest first; of equal ones the first."""
+    if len(values) > amount:
+        least = -np.partition(-values, amount - 1)[amount - 1]
+        above, equal = np.flatnonzero(values > least), np.flatnonzero(values == least)
+        among = np.concatenate([above, equal[: amount - len(above)]])
+    else:
+        among = np.arange(len(values))
+    return among[np.lexsort((among, -values[among]))]
+
+
+def _thermometer(counts: GroupCounts) -> SparseTargets:
+    """(G, K) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
+    groups, columns = counts.shape
+    group, most = counts.group, int(counts.counts.max(initial=0))
+    cells = []
+    for level, least in enumerate(itertools.takewhile(lambda least: least <= most, (2**k for k in itertools.count()))):
+        reached = counts.counts >= least
+        column = level * columns + counts.columns[reached]
+        cells.append((group[reached], column))
+    rows, own = (np.concatenate(parts) for parts in zip(*cells, strict=True))
+    held = np.bincount(own, minlength=len(cells) * columns)
+    varying = (held > 0) & (held < groups)
+    if not varying.any():
+        varying[0] = True
+    place = np.cumsum(varying) - 1
+    kept = varying[own]
+    rows, own = rows[kept], place[own[kept]]
+    order = np.lexsort((own, rows))
+    offsets = ragged.offsets_of(np.bincount(rows, minlength=groups))
+    width = int(varying.sum())
+    return SparseTargets(own[order].astype(code_type(width)), offsets, width)

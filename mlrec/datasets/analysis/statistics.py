@@ -6,19 +6,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
+from mlrec.utils import ragged
 from mlrec.utils.errors import counted, printable
+from mlrec.utils.texts import distinct, first_places
+from mlrec.utils.texts import joined as joined_texts
 
 LEAST_POSITIVES = 10  # fewest co-occurrences of an implication
 SIGNIFICANCE = 0.05
+PAIR_COST = 1000  # counting a pair of labels takes about as long as this many multiplications of matrices
 NOT_SCORED = "so their AP is undefined there"
 NOT_LEARNED = "so a model trained on it cannot learn them"
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -120,24 +126,26 @@ class Sizes:
 
 def describe(manifest: Manifest) -> SplitStatistics:
     """Count one split."""
-    counts = {value: tuple((manifest.targets == value).sum(axis=0).tolist()) for value in (POSITIVE, NEGATIVE, UNKNOWN)}
+    targets = manifest.sparse_targets
+    counts = {value: tuple(targets.counts(value).tolist()) for value in (POSITIVE, NEGATIVE, UNKNOWN)}
     return SplitStatistics(
         split=manifest.split,
-        images=len(set(manifest.images)),
+        images=distinct(manifest.images),
         samples=len(manifest),
         labels=manifest.labels,
         positives=counts[POSITIVE],
         negatives=counts[NEGATIVE],
         unknown=counts[UNKNOWN],
-        histogram=tuple(np.bincount((manifest.targets == POSITIVE).sum(axis=1)).tolist()),
+        histogram=tuple(np.bincount(targets.per_sample(POSITIVE)).tolist()),
     )
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
     """Find labels without a positive or without a known negative; none if no label of the split is known."""
-    unknown = manifest.targets == UNKNOWN
-    some_known = bool(len(manifest)) and not unknown.all()
-    positive, negative = (manifest.targets == POSITIVE).any(axis=0), (manifest.targets == NEGATIVE).any(axis=0)
+    targets, samples = manifest.sparse_targets, len(manifest)
+    positives, unknowns = targets.counts(POSITIVE), targets.counts(UNKNOWN)
+    some_known = bool((unknowns < samples).any())
+    positive, negative = positives > 0, positives + unknowns < samples
 
     def names(chosen: NDArray[np.bool_]) -> tuple[str, ...]:
         return tuple(manifest.labels[k] for k in np.flatnonzero(chosen)) if some_known else ()
@@ -147,7 +155,7 @@ def label_gaps(manifest: Manifest) -> LabelGaps:
         labels=len(manifest.labels),
         no_positive=names(~positive),
         no_negative=names(positive & ~negative),
-        always=names(positive & ~negative & ~unknown.any(axis=0)),
+        always=names(positive & ~negative & (unknowns == 0)),
     )
 
 
@@ -176,10 +184,52 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
         which the row is positive and the column negative.
     """
     targets = _targets_once(manifests)
-    # float32 products are by far the fastest, and exact up to 2^24 samples
-    positive = (targets == POSITIVE).astype(np.float32)
-    negative = (targets == NEGATIVE).astype(np.float32)
-    return (positive.T @ positive).astype(np.int64), (positive.T @ negative).astype(np.int64)
+    labels = targets.labels
+    together, apart = np.zeros((labels, labels), np.int32), np.zeros((labels, labels), np.int32)
+    rows = max(CELLS // max(labels, 1), 1)
+    for begin, row, column, value in targets.blocks(rows):
+        size = min(rows, targets.shape[0] - begin)
+        positive, unknown = (SparseRows.of(row[value == v], column[value == v], size) for v in (POSITIVE, UNKNOWN))
+        _add_pairs(together, positive, positive)
+        _add_pairs(apart, positive, unknown)
+    # A label that is neither positive nor unknown is negative.
+    apart += together
+    np.subtract(together.diagonal()[:, None], apart, out=apart)
+    return together, apart
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Labels of the samples of a block: `columns`, sample after sample, and `lengths`, the number of each sample."""
+
+    columns: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> SparseRows:
+        """Labels given by sample and column, in the order of the samples."""
+        return cls(columns, np.bincount(rows, minlength=size))
+
+    def dense(self, labels: int) -> NDArray[np.float32]:
+        """The labels as a matrix of 0 and 1."""
+        matrix = np.zeros((len(self.lengths), labels), dtype=np.float32)
+        matrix[np.repeat(np.arange(len(self.lengths)), self.lengths), self.columns] = 1
+        return matrix
+
+
+def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows) -> None:
+    """Add to each cell of `counts` the samples that have the row's label in `first` and the column's in `second`.
+
+    Pairs are counted one by one if a sample has few of all labels. Otherwise a product of matrices is faster.
+    """
+    labels = len(counts)
+    if (first.lengths * second.lengths).sum() * PAIR_COST > len(first.lengths) * labels**2:
+        counts += (first.dense(labels).T @ second.dense(labels)).astype(np.int32)  # exact up to 2^24 samples
+        return
+    row = np.repeat(np.arange(len(first.lengths)), first.lengths)
+    others, _ = ragged.taken(second.columns, ragged.offsets_of(second.lengths), row)
+    pairs, times = np.unique(np.repeat(first.columns, second.lengths[row]) * labels + others, return_counts=True)
+    counts.reshape(-1)[pairs] += times.astype(np.int32)
 
 
 def implications(
@@ -193,14 +243,14 @@ def implications(
         apart: (C, C) number of samples in which only the row is positive.
         least: Fewest co-occurrences; fewer may be chance.
     """
-    holds = (apart == 0) & (together >= least) & ~np.eye(len(labels), dtype=bool)
+    holds = (apart == 0) & (together >= least)
+    np.fill_diagonal(holds, False)
     return [Implication(labels[b], labels[a], int(together[b, a])) for b, a in np.argwhere(holds).tolist()]
 
 
 def positive_counts(manifests: Sequence[Manifest]) -> Counts:
     """Count the positives of each label (C,) over all splits; a sample of several splits counts once."""
-    counts: Counts = (_targets_once(manifests) == POSITIVE).sum(axis=0, dtype=np.int64)
-    return counts
+    return _targets_once(manifests).counts(POSITIVE)
 
 
 def rare(statistics: SplitStatistics, least: int) -> dict[str, int]:
@@ -223,12 +273,8 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
     """Select the splits that are not part of a larger one, in the given order: trainval and test of VOC."""
-    seen: set[str] = set()
-    names = set()
-    for manifest in sorted(manifests, key=len, reverse=True):
-        if not seen.issuperset(manifest.sample_ids):
-            names.add(manifest.split)
-        seen.update(manifest.sample_ids)
+    longest = sorted(manifests, key=len, reverse=True)
+    names = {manifest.split for manifest, fresh in zip(longest, _not_earlier(longest), strict=True) if fresh.any()}
     return [manifest for manifest in manifests if manifest.split in names]
 
 
@@ -242,11 +288,19 @@ def _z(first: SplitStatistics, second: SplitStatistics, label: int) -> float:
     return (b / m - a / n) / math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
 
 
-def _targets_once(manifests: Sequence[Manifest]) -> NDArray[np.int8]:
-    seen: set[str] = set()
+def _targets_once(manifests: Sequence[Manifest]) -> SparseTargets:
     parts = []
-    for manifest in manifests:
-        fresh = [k for k, sample in enumerate(manifest.sample_ids) if sample not in seen]
-        seen.update(manifest.sample_ids)
-        parts.append(manifest.targets[fresh])
-    return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.int8)
+    for manifest, fresh in zip(manifests, _not_earlier(manifests), strict=True):
+        targets = manifest.sparse_targets
+        parts.append(targets if fresh.all() else targets.take(np.flatnonzero(fresh)))
+    return parts[0] if len(parts) == 1 else joined(parts)
+
+
+def _not_earlier(manifests: Sequence[Manifest]) -> list[NDArray[np.bool_]]:
+    """Which samples of each split are in none of the splits before it."""
+    if len(manifests) == 1:
+        return [np.ones(len(manifests[0]), dtype=np.bool_)]
+    first = first_places(joined_texts([manifest.sample_ids for manifest in manifests]))
+    ends = np.cumsum([len(manifest) for manifest in manifests]).tolist()
+    begins = [0, *ends[:-1]]
+    return [first[begin:end] >= begin for begin, end in zip(begins, ends, strict=True)]

@@ -179,7 +179,7 @@ class RoleFinder:
         if chosen is not None or not cells or (values and not self._is_text(column)):
             return False
         name = printable(self._table.columns[column])
-        row = next(row for row, record in enumerate(self._table.rows) if record[column].strip())
+        row = next(row for row, cell in enumerate(self._table.column(column)) if cell.strip())
         self._findings.error(
             self._table.where(row, column),
             f"'{printable(self._table.rows[row][column].strip())}' is not 0, 1 or -1 (unknown); if the column is not a "
@@ -285,10 +285,10 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
         raise DataError(f"{printable(table.path)}: two columns are called '{SPLIT_COLUMN}'; rename one")
     if not called:
         called = [k for k in free if letters(table.columns[k]) in SPLIT_NAMES]
-        called = [k for k in called if _all_known({cells[k] for cells in table.rows}, options.split_names)]
+        called = [k for k in called if _all_known(table.column(k).first_rows(), options.split_names)]
         return called[0] if len(called) == 1 else None
     column = called[0]
-    cells = {cells[column] for cells in table.rows}
+    cells = set(table.column(column).first_rows())
     named = {cell.strip().casefold() for cell in cells} & set(options.split_names)
     if named or not all(is_number(cell) or cell_key(cell) in MEANINGS for cell in cells):
         return column

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import merge
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
+from typing import IO
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.manifest import clean_label, duplicates_in
+from mlrec.datasets.names import clean_label, duplicates_in
+from mlrec.datasets.readers.table_store import Column, Rows, stored
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
-from mlrec.utils.files import read_text
+from mlrec.utils.files import open_bytes, read_text
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
 # Usual names of a first column. A first line that has none of them and numbers in all other columns holds data.
 KEY_NAMES = ("filename", "file", "image", "path", "name", "id", "sample_id")
+PIECE = 2**22  # bytes that are checked at once
 NO_NAME = "filename"  # name of a column of images whose header is blank
 
 Record = tuple[int, list[str]]  # the line on which it begins, and its cells
@@ -36,9 +43,13 @@ class TextTable:
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[list[str], ...]
-    lines: tuple[int, ...]
+    rows: Rows
+    lines: Sequence[int]
     unit: str = "line"
+
+    def column(self, column: int) -> Column:
+        """The cells of a column."""
+        return self.rows.columns[column]
 
     def where(self, row: int, column: int | None = None) -> str:
         """`labels.csv: line 4, column 'cat'`: how a message names a record or a cell."""
@@ -64,30 +75,46 @@ def read_csv(
         MlrecError: (of `kind`) what makes the whole file unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
             a cell over 128 KiB, another delimiter than the comma, no header row, no record.
     """
-    text = table_text(path, kind)
-    records = split_records(io.StringIO(text), path, kind)
-    header_line, header = next(records, (1, []))
-    if len(header) == 1:
-        for sign, name in DELIMITERS.items():
-            if sign in header[0]:
-                raise kind(
-                    f"{printable(path)}: the delimiter seems to be {name}, expected a comma; save it with commas"
-                )
-    check_header(header, path, kind)
-    return checked_table((header_line, header), records, path, findings, kind, drop_index=drop_index, leading=leading)
+    with table_text(path, kind) as text:
+        records = split_records(text, path, kind)
+        first = next(records, (1, []))
+        header = first[1]
+        if len(header) == 1:
+            for sign, name in DELIMITERS.items():
+                if sign in header[0]:
+                    raise kind(
+                        f"{printable(path)}: the delimiter seems to be {name}, expected a comma; save it with commas"
+                    )
+        check_header(header, path, kind)
+        return checked_table(first, records, path, findings, kind, drop_index=drop_index, leading=leading)
 
 
-def table_text(path: Path, kind: type[MlrecError] = DataError) -> str:
-    """The text of a delimited file.
+@contextmanager
+def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
+    """Open a delimited file. All of it is checked first, in pieces, so that a large one is never in memory whole.
 
     Raises:
         MlrecError: (of `kind`) not UTF-8, or a NUL byte.
     """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_bytes(path, kind) as stream:
+        try:
+            while piece := stream.read(PIECE):
+                decoder.decode(piece)
+                if b"\0" in piece:
+                    _refuse_nul(path, kind)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            read_text(path, kind)  # reports the place of the byte
+    with path.open(encoding="utf-8-sig") as text:
+        yield text
+
+
+def _refuse_nul(path: Path, kind: type[MlrecError]) -> None:
     text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise kind(f"{printable(path)}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
-    return text
 
 
 def split_records(
@@ -138,26 +165,45 @@ def checked_table(
         leading: names of the first columns, which later columns may have as well.
     """
     header_line, header = first
+    lines, others = array("q"), []
+
+    def fitting() -> Iterator[list[str]]:
+        for line, cells in records:
+            if len(cells) == len(header):
+                lines.append(line)
+                yield cells
+            else:
+                others.append((line, cells))
+
+    held = stored(fitting(), len(header))
     if drop_index and any(map(_is_unnamed, header)):
-        header, records = _without_unnamed(header, list(records), path, findings)
+        names, gone = _unnamed(header, _Cells(held, lines, others), path, findings)
+        first = (header_line, [name for k, name in enumerate(names) if k not in gone])
+        if others:  # a record may be short of a column that is left out
+            rest = (
+                (line, [cell for k, cell in enumerate(cells) if k not in gone])
+                for line, cells in _merged(Rows(held), lines, others)
+            )
+            return checked_table(first, rest, path, findings, kind, unit=unit, leading=leading)
+        header, held = first[1], [column for k, column in enumerate(held) if k not in gone]
     columns = tuple(
         clean_label(name, f"{path}: {unit} {header_line}, column {k}", findings) for k, name in enumerate(header, 1)
     )
     own = len(leading) if columns[: len(leading)] == leading else 0
     for name in duplicates_in(columns[own:]):
         findings.error(f"{path}", f"column '{printable(name)}' occurs twice; keep one")
-    rows, lines = [], []
-    for line, cells in records:
-        if len(cells) != len(columns):
-            findings.error(
-                f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
-            )
-            continue
-        rows.append(cells)
-        lines.append(line)
-    if not rows and not findings.errors:
+    for line, cells in others:
+        findings.error(
+            f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
+        )
+    if not lines and not findings.errors:
         raise kind(f"{printable(path)}: a header and no records; it needs one line for each sample")
-    return TextTable(Path(path), columns, tuple(rows), tuple(lines), unit)
+    return TextTable(Path(path), columns, Rows(held), lines, unit)
+
+
+def _merged(rows: Rows, lines: Sequence[int], others: Sequence[Record]) -> Iterator[tuple[int, Sequence[str]]]:
+    """All records in the order of their lines: those that fit the header, and the others."""
+    return merge(zip(lines, rows, strict=True), others, key=itemgetter(0))
 
 
 def is_number(text: str) -> bool:
@@ -169,35 +215,45 @@ def is_number(text: str) -> bool:
     return "_" not in text
 
 
-def _without_unnamed(
-    header: list[str], records: list[Record], path: Path, findings: ValidationReport
-) -> tuple[list[str], list[Record]]:
-    """The table without columns that have no name: an index, and columns without a cell. A column of images is named.
+class _Cells:
+    """The cells of each column, of all records."""
 
-    Only the first column that numbers the records is an index. Any other column without a name is an error.
+    def __init__(self, held: Sequence[Column], lines: Sequence[int], others: Sequence[Record]) -> None:
+        self._held, self._lines, self._others = held, lines, others
+
+    def column(self, k: int) -> Sequence[str]:
+        """The cells of a column, in the order of their lines."""
+        others = [(line, cells[k]) for line, cells in self._others if k < len(cells)]
+        if not others:
+            return self._held[k]
+        return [cell for _, cell in merge(zip(self._lines, self._held[k], strict=True), others, key=itemgetter(0))]
+
+
+def _unnamed(
+    header: Sequence[str], table: _Cells, path: Path, findings: ValidationReport
+) -> tuple[list[str], set[int]]:
+    """Names of all columns, and which have none and are left out: an index, and columns without a cell.
+
+    Only the first column that numbers the records is an index. A column of images is named. Any other column without a
+    name is an error.
     """
     names = list(header)
-    left_out: list[int] = []
+    gone: set[int] = set()
     index_found = False
     for k in [k for k, name in enumerate(header) if _is_unnamed(name)]:
-        cells = [cells[k] for _, cells in records if k < len(cells)]
+        cells = table.column(k)
         if not any(cell.strip() for cell in cells):
-            left_out.append(k)
+            gone.add(k)
         elif not index_found and _counts(cells):
             index_found = True
-            left_out.append(k)
+            gone.add(k)
             findings.warn("a column without a name that numbers the records was left out", f"{path}: column {k + 1}")
         elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
             names[k] = NO_NAME
         else:
             findings.error(f"{path}: column {k + 1}", "has no name and does not number the records; give it a name")
-            left_out.append(k)
-    if not left_out:
-        return names, records
-    # A record that is too short or too long keeps its fault: one missing cell is one missing cell afterwards.
-    gone = set(left_out)
-    kept = [(line, [cell for k, cell in enumerate(cells) if k not in gone]) for line, cells in records]
-    return [name for k, name in enumerate(names) if k not in gone], kept
+            gone.add(k)
+    return names, gone
 
 
 def _is_unnamed(name: str) -> bool:
@@ -207,9 +263,9 @@ def _is_unnamed(name: str) -> bool:
 
 def _counts(cells: Sequence[str]) -> bool:
     """Whether cells are 0, 1, 2, ... or, as in a shuffled table, three or more distinct whole numbers."""
-    texts = [cell.strip() for cell in cells]
-    if all(text == str(number) for text, number in zip(texts, count(), strict=False)):
+    if all(cell.strip() == str(number) for cell, number in zip(cells, count(), strict=False)):
         return True
+    texts = [cell.strip() for cell in cells]
     return len(texts) > 2 and len(set(texts)) == len(texts) and all(text.isdecimal() for text in texts)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.manifest import Manifest, duplicates_in, label_order
+from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.columns import RoleFinder, cell_key, cell_meanings
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
@@ -27,8 +27,12 @@ from mlrec.datasets.readers.table_labels import (
     wide_samples,
 )
 from mlrec.datasets.readers.table_parquet import ParquetTable
+from mlrec.datasets.readers.table_store import Column, constant
+from mlrec.datasets.sparse_targets import joined as joined_targets
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.texts import Texts, repeated
+from mlrec.utils.texts import joined as joined_texts
 
 NAME_COLUMN = "filename"  # of the tables that mlrec writes
 
@@ -156,13 +160,13 @@ def _rows(
     if embedded:
         options = replace(options, image_column=table.image_column)
     roles = RoleFinder(texts, options, meanings, images.exists, findings).roles()
-    names = [cells[roles.image] for cells in texts.rows] if embedded else images.names(texts, roles.image)
-    return TableRows(texts, roles, names, [])
+    names: Sequence[str] = texts.column(roles.image) if embedded else images.names(texts, roles.image)
+    return TableRows(texts, roles, names, constant(WHOLE, len(names)))
 
 
 def _splits_of_files(
     rows: Sequence[TableRows], tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport
-) -> list[list[str]]:
+) -> list[Column]:
     """The split of each row of each file: one split per file, named after it or its folder."""
     for read in rows:
         if read.roles.split is not None:
@@ -174,21 +178,18 @@ def _splits_of_files(
     own = [table.source.split or table.source.path.stem for table in tables]
     places = {name: str(table.source.path) for name, table in zip(own, tables, strict=True)}
     names = resolve_names(places, options.split_names, findings)
-    return [[names[name]] * len(read.images) for name, read in zip(own, rows, strict=True)]
+    return [constant(names[name], len(read.images)) for name, read in zip(own, rows, strict=True)]
 
 
-def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[list[str]]:
+def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[Column]:
     """The split of each row of the one file, by its column of splits."""
     column = read.roles.split
     if column is None:
         resolve_names({}, options.split_names, findings)
-        return [[WHOLE] * len(read.images)]
-    places: dict[str, str] = {}
-    for row, cells in enumerate(read.table.rows):
-        if cells[column] not in places:
-            places[cells[column]] = read.table.where(row, column)
-    names = resolve_names(places, options.split_names, findings, one_column=True)
-    return [[names[cells[column]] for cells in read.table.rows]]
+        return [constant(WHOLE, len(read.images))]
+    cells = read.table.column(column)
+    places = {cell: read.table.where(row, column) for cell, row in cells.first_rows().items()}
+    return [cells.renamed(resolve_names(places, options.split_names, findings, one_column=True))]
 
 
 def _samples(
@@ -254,17 +255,13 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
 
 def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
     """One manifest per split."""
-    rows: dict[str, list[int]] = {}
-    for row, split in enumerate(samples.splits):
-        rows.setdefault(split, []).append(row)
-    if len(rows) == 1:
-        return [Manifest(name, split, root, samples.labels, tuple(samples.images), samples.targets) for split in rows]
-    return [
-        Manifest(
-            name, split, root, samples.labels, tuple(samples.images[row] for row in chosen), samples.targets[chosen]
-        )
-        for split, chosen in rows.items()
-    ]
+    splits = list(samples.splits.first_rows())
+    whole = Manifest.of_sparse(name, splits[0], root, samples.labels, Texts.of(samples.images), samples.targets)
+    if len(splits) == 1:
+        return [whole]
+    number = {split: k for k, split in enumerate(splits)}
+    numbers = np.fromiter(map(number.__getitem__, samples.splits), np.int32, len(whole))
+    return [whole.subset(np.flatnonzero(numbers == k), split) for k, split in enumerate(splits)]
 
 
 def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
@@ -278,11 +275,11 @@ def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[M
             joined.append(parts[0])
             continue
         labels = parts[0].labels
-        images = tuple(image for part in parts for image in part.images)
-        for image in duplicates_in(images):
+        images = joined_texts([part.images for part in parts])
+        for image in repeated(images):
             findings.error(f"split '{split}'", f"{printable(image)} is in two tables; keep one")
-        targets = np.concatenate([part.targets[:, label_order(part.labels, labels)] for part in parts])
-        joined.append(Manifest(parts[0].name, split, parts[0].root, labels, images, targets))
+        targets = joined_targets([part.reordered(labels).sparse_targets for part in parts])
+        joined.append(Manifest.of_sparse(parts[0].name, split, parts[0].root, labels, images, targets))
     return joined
 
 

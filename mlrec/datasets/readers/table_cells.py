@@ -8,17 +8,18 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import clean_label
+from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.columns import cell_key
 from mlrec.datasets.readers.csv_file import TextTable
+from mlrec.datasets.readers.table_store import Column
+from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
 from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 
-USUAL_CELLS = ("1", "0", "-1", "1.0", "0.0", "-1.0", "True", "False")  # looked up without parsing
+MEANINGLESS, BLANK_CELL = 100, 101  # in place of a target
 SEPARATORS = ("|", ";", ",")
 BLANK = " "
 LIST = "list"  # in place of a separator: the cells are lists
@@ -32,7 +33,7 @@ NO_LABEL_NAMES = frozenset({"no finding", "none", "no label", "nothing", "backgr
 
 def value_targets(
     table: TextTable, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
-) -> tuple[NDArray[np.int8], frozenset[float | str]]:
+) -> tuple[SparseTargets, frozenset[float | str]]:
     """Targets of columns that are one label each.
 
     Args:
@@ -44,31 +45,63 @@ def value_targets(
     Returns:
         Targets (N, C), and all values that occur, as `cell_key` has them.
     """
-    targets = np.zeros((len(table.rows), len(columns)), dtype=np.int8)
-    if not columns:
-        return targets, frozenset()
-    usual = {text: meanings[cell_key(text)] for text in USUAL_CELLS}
-    pick = itemgetter(*columns, columns[0])  # two columns at least, so that a tuple is returned
-    width = len(columns)
-    texts: set[str] = set()
-    blanks: list[tuple[int, int]] = []
-    for row, cells in enumerate(table.rows):
-        picked = pick(cells)
-        texts.update(picked)
-        try:
-            targets[row] = [usual[cell] for cell in picked[:width]]
-        except KeyError:
-            for k, column in enumerate(columns):
-                text = cells[column].strip()
-                value = meanings.get(cell_key(text))
-                if value is not None:
-                    targets[row, k] = value
-                elif text:
-                    _report_value(table, row, column, findings)
-                else:
-                    blanks.append((row, column))
-    report_blanks(table, blanks, findings)
-    return targets, frozenset(map(cell_key, texts))
+    read = [_Values.of(table.column(column), meanings) for column in columns]
+    parts = []
+    step = max(CELLS // max(len(columns), 1), 1)
+    for begin in range(0, len(table.rows), step):
+        block = (
+            np.stack([values.targets(begin, begin + step) for values in read], axis=1)
+            if read
+            else np.zeros((min(step, len(table.rows) - begin), 0), np.int8)
+        )
+        for row, k in np.argwhere(block == MEANINGLESS).tolist():
+            _report_value(table, begin + row, columns[k], findings)
+        parts.append(SparseTargets.of(block))
+    blank = [(row, column) for values, column in zip(read, columns, strict=True) for row in values.first_blank]
+    if blank:
+        report_blanks(table, min(blank), sum(values.blanks for values in read), findings)
+    return joined(parts), frozenset(key for values in read for key in values.keys)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A column of values: what each of its different texts means."""
+
+    column: Column
+    meaning: NDArray[np.int8]
+    keys: frozenset[float | str]
+    first_blank: list[int]
+    blanks: int
+
+    @classmethod
+    def of(cls, column: Column, meanings: Mapping[float | str, int]) -> _Values:
+        """Look up the texts of a column."""
+        if column.codes is None:  # hundreds of different texts, which are no values
+            meaning = np.array([_meaning(text, meanings) for text in column], dtype=np.int8)
+            return cls._counted(column, meaning, meaning, frozenset(map(cell_key, column)))
+        meaning = np.array([_meaning(text, meanings) for text in column.texts], dtype=np.int8)
+        cells = meaning[column.codes] if BLANK_CELL in meaning else meaning
+        return cls._counted(column, meaning, cells, frozenset(map(cell_key, column.texts)))
+
+    @classmethod
+    def _counted(
+        cls, column: Column, meaning: NDArray[np.int8], cells: NDArray[np.int8], keys: frozenset[float | str]
+    ) -> _Values:
+        blank = np.flatnonzero(cells == BLANK_CELL)
+        return cls(column, meaning, keys, blank[:1].tolist(), len(blank))
+
+    def targets(self, begin: int, end: int) -> NDArray[np.int8]:
+        """The targets of some rows, with `MEANINGLESS` and `BLANK_CELL` where there is none."""
+        codes = self.column.codes
+        return self.meaning[begin:end] if codes is None else self.meaning[codes[begin:end]]
+
+
+def _meaning(text: str, meanings: Mapping[float | str, int]) -> int:
+    text = text.strip()
+    value = meanings.get(cell_key(text))
+    if value is not None:
+        return value
+    return MEANINGLESS if text else BLANK_CELL
 
 
 def _report_value(table: TextTable, row: int, column: int, findings: ValidationReport) -> None:
@@ -81,13 +114,11 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
     )
 
 
-def report_blanks(table: TextTable, blanks: Sequence[tuple[int, int]], findings: ValidationReport) -> None:
-    """Report blank cells, given by row and column, as one error."""
-    if not blanks:
-        return
-    more = f" (one of {len(blanks):,} blank cells)" if len(blanks) > 1 else ""
+def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
+    """Report blank cells as one error; the first is given by row and column."""
+    more = f" (one of {amount:,} blank cells)" if amount > 1 else ""
     findings.error(
-        table.where(*blanks[0]),
+        table.where(*first),
         f"is empty{more}; write 0, 1 or -1 (unknown), or give --empty negative or --empty unknown",
     )
 

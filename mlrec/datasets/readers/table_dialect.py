@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -76,23 +76,24 @@ def read_delimited(path: Path, findings: ValidationReport) -> TextTable:
     Raises:
         DataError: what makes the whole file unreadable, see `csv_file.read_csv`.
     """
-    text = table_text(path)
-    dialect = detect_dialect(text) or Dialect(",")
-    if dialect.delimiter == ALIGNED:
-        records = _aligned(text)
-        if dialect.count_line:
-            next(records)
-    else:
-        records = split_records(io.StringIO(text), path, delimiter=dialect.delimiter, skip_blanks=dialect.skip_blanks)
-    header_line, header = next(records, (1, []))
-    if dialect.unnamed_key:
-        header = [NO_NAME, *header]
-    check_header(header, path)
-    return checked_table((header_line, header), records, path, findings, drop_index=True)
+    with table_text(path) as text:
+        dialect = detect_dialect("".join(islice(text, LINES_TRIED))) or Dialect(",")
+        text.seek(0)
+        if dialect.delimiter == ALIGNED:
+            records = _aligned(text)
+            if dialect.count_line:
+                next(records)
+        else:
+            records = split_records(text, path, delimiter=dialect.delimiter, skip_blanks=dialect.skip_blanks)
+        header_line, header = next(records, (1, []))
+        if dialect.unnamed_key:
+            header = [NO_NAME, *header]
+        check_header(header, path)
+        return checked_table((header_line, header), records, path, findings, drop_index=True)
 
 
-def _aligned(text: str) -> Iterator[Record]:
-    for number, line in enumerate(io.StringIO(text), 1):
+def _aligned(text: Iterable[str]) -> Iterator[Record]:
+    for number, line in enumerate(text, 1):
         if line.strip():
             yield number, line.split()
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mlrec.datasets.image_paths import ImageIndex
-from mlrec.datasets.names import image_name, normal
+from mlrec.datasets.names import image_name, is_usual, normal
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.texts import Texts
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # what Label Studio puts before the name of an uploaded file
@@ -38,18 +39,20 @@ class TableImages:
         """Whether a cell is the name of one image below the root."""
         return len(self._index.find(_plain(cell))) == 1
 
-    def names(self, table: TextTable, column: int) -> list[str]:
+    def names(self, table: TextTable, column: int) -> Texts:
         """The image of each row, as a name below the root.
 
         Relative names are below the root or below the folder of the table. A first folder that is the root's own name
         is left out. Absolute names, those of another machine, mean the one image that ends so. Names that differ from
         the file in their ending, their folders or by backslashes are matched when images are looked for.
         """
-        cells = [cells[column].strip() for cells in table.rows]
-        move = self._move([_plain(cell) for cell in cells[:PROBED]], table.path.parent)
-        return [self._checked(cell, move, table, row, column) for row, cell in enumerate(cells)]
+        cells = table.column(column)
+        move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent)
+        return Texts.of(self._checked(cell.strip(), move, table, row, column) for row, cell in enumerate(cells))
 
     def _checked(self, cell: str, move: Callable[[str], str], table: TextTable, row: int, column: int) -> str:
+        if is_usual(cell) and move is _unchanged:
+            return cell  # without the text of the place, which is most of the time
         if QUERY in cell or _ABSOLUTE.match(cell):
             return self._elsewhere(cell, _plain(cell), table.where(row, column))
         return image_name(move(cell), table.where(row, column), self._findings)

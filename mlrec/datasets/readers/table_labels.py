@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
 from mlrec.datasets.readers.columns import EMPTY, Roles
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.table_cells import LIST, NameCells, parse_name_cells, sign_name, value_targets
+from mlrec.datasets.readers.table_store import Column
+from mlrec.datasets.sparse_targets import SparseTargets, code_type
+from mlrec.utils import ragged
 from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.texts import first_places, taken
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class TableRows:
 
     table: TextTable
     roles: Roles
-    images: list[str]
-    splits: list[str]
+    images: Sequence[str]
+    splits: Column
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,15 @@ class Samples:
         table: the table.
         labels: C names.
         images, splits: of each of the N samples.
-        rows: row of the table that each sample begins on.
-        targets: (N, C) int8.
+        targets: (N, C).
         values: values of labels that occur, see `columns.cell_key`.
     """
 
     table: TextTable
     labels: tuple[str, ...]
-    images: list[str]
-    splits: list[str]
-    rows: list[int]
-    targets: NDArray[np.int8]
+    images: Sequence[str]
+    splits: Column
+    targets: SparseTargets
     values: frozenset[float | str] = frozenset()
 
 
@@ -53,8 +55,7 @@ def wide_samples(read: TableRows, meanings: Mapping[float | str, int], findings:
     columns = read.roles.labels
     labels = tuple(read.table.columns[column] for column in columns)
     targets, values = value_targets(read.table, columns, meanings, findings)
-    rows = list(range(len(read.images)))
-    return without_repeats(Samples(read.table, labels, read.images, read.splits, rows, targets, values), findings)
+    return without_repeats(Samples(read.table, labels, read.images, read.splits, targets, values), findings)
 
 
 def parse_names(read: TableRows, options: ReadOptions, findings: ValidationReport) -> NameCells:
@@ -65,10 +66,7 @@ def parse_names(read: TableRows, options: ReadOptions, findings: ValidationRepor
     """
     column = read.roles.names
     assert column is not None
-    places: dict[str, str] = {}
-    for row, cells in enumerate(read.table.rows):
-        if cells[column] not in places:
-            places[cells[column]] = read.table.where(row, column)
+    places = {cell: read.table.where(row, column) for cell, row in read.table.column(column).first_rows().items()}
     name = f"{printable(read.table.path)}: column '{printable(read.table.columns[column])}'"
     return parse_name_cells(places, name, options.separator, options.no_label_value, findings)
 
@@ -84,11 +82,9 @@ def is_long(read: TableRows, cells: NameCells) -> bool:
         return False
     if read.roles.value is not None:
         return True
-    first: dict[str, str] = {}
-    for image, row in zip(read.images, read.table.rows, strict=True):
-        if first.setdefault(image, row[column]) != row[column]:
-            return True
-    return False
+    names, first = read.table.column(column), first_places(read.images)
+    again = np.flatnonzero(first != np.arange(len(first)))
+    return any(names[row] != names[earlier] for row, earlier in zip(again.tolist(), first[again].tolist(), strict=True))
 
 
 def listed_samples(
@@ -98,20 +94,24 @@ def listed_samples(
     column = read.roles.names
     assert column is not None
     position = {label: k for k, label in enumerate(labels)}
-    targets = np.full((len(read.images), len(labels)), NEGATIVE, dtype=np.int8)
-    for row, record in enumerate(read.table.rows):
-        text = record[column]
-        if text.strip():
-            targets[row, [position[name] for name in cells.labels[text]]] = POSITIVE
-        elif options.empty is None:
+    codes: dict[str, list[int]] = {}
+    found, lengths = array("i"), array("i")
+    for row, text in enumerate(read.table.column(column)):
+        if text not in codes:
+            codes[text] = sorted(position[name] for name in cells.labels[text])
+            if not text.strip() and options.empty is not None and EMPTY[options.empty] == UNKNOWN:
+                codes[text] = [-1 - k for k in range(len(labels))]
+        if not text.strip() and options.empty is None:
             findings.warn(
                 "images with a blank cell of labels are negative for every label; see --empty and --no-label-value",
                 read.table.where(row),
             )
-        else:
-            targets[row] = EMPTY[options.empty]
-    rows = list(range(len(read.images)))
-    return without_repeats(Samples(read.table, tuple(labels), read.images, read.splits, rows, targets), findings)
+        found.extend(codes[text])
+        lengths.append(len(codes[text]))
+    targets = SparseTargets(
+        np.array(found, dtype=code_type(len(labels))), ragged.offsets_of(np.array(lengths, np.int64)), len(labels)
+    )
+    return without_repeats(Samples(read.table, tuple(labels), read.images, read.splits, targets), findings)
 
 
 def long_samples(
@@ -132,16 +132,14 @@ def long_samples(
     held: frozenset[float | str] = frozenset()
     if value is not None:
         columns, held = value_targets(read.table, [value], meanings, findings)
-        values = columns[:, 0]
+        values = columns.dense()[:, 0]
     position = {label: k for k, label in enumerate(labels)}
+    named = read.table.column(names)
     sample_of: dict[tuple[str, str], int] = {}
-    first_rows: list[int] = []
     stated: dict[tuple[int, int], int] = {}  # row of the first statement, by sample and label
     for row, key in enumerate(zip(read.images, read.splits, strict=True)):
         sample = sample_of.setdefault(key, len(sample_of))
-        if sample == len(first_rows):
-            first_rows.append(row)
-        for name in cells.labels[read.table.rows[row][names]]:
+        for name in cells.labels[named[row]]:
             earlier = stated.setdefault((sample, position[name]), row)
             if values[earlier] != values[row]:
                 lines = f"{read.table.lines[earlier]} and {read.table.lines[row]}"
@@ -154,8 +152,8 @@ def long_samples(
     targets = np.full((len(sample_of), len(labels)), absent, dtype=np.int8)
     for (sample, label), row in stated.items():
         targets[sample, label] = values[row]
-    images, splits = [image for image, _ in sample_of], [split for _, split in sample_of]
-    return Samples(read.table, tuple(labels), images, splits, first_rows, targets, held)
+    images, splits = [image for image, _ in sample_of], Column(tuple(split for _, split in sample_of))
+    return Samples(read.table, tuple(labels), images, splits, SparseTargets.of(targets), held)
 
 
 def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
@@ -183,28 +181,26 @@ def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
 
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
     """Identical records once, with a warning; an image with different labels in two records is an error."""
-    first: dict[str, int] = {}
-    seen: set[tuple[str, str]] = set()
-    kept = []
-    table = samples.table
-    for row, (image, split) in enumerate(zip(samples.images, samples.splits, strict=True)):
-        earlier = first.setdefault(image, row)
-        if earlier != row and not np.array_equal(samples.targets[row], samples.targets[earlier]):
-            lines = f"{table.lines[earlier]} and {table.lines[row]}"
-            findings.error(
-                f"{table.path}", f"{printable(image)} has different labels on {table.unit}s {lines}; keep one"
-            )
-        elif (image, split) in seen:
-            findings.warn("identical records were taken once", f"{table.where(row)}: {image}")
-        else:
-            kept.append(row)
-        seen.add((image, split))
-    if len(kept) == len(samples.images):
+    first = first_places(samples.images)
+    kept = first == np.arange(len(first))
+    again = np.flatnonzero(~kept)
+    if not len(again):
         return samples
+    table, splits = samples.table, samples.splits
+    own, earliest = samples.targets.take(again), samples.targets.take(first[again])
+    seen: set[tuple[int, str]] = set()
+    for k, row in enumerate(again.tolist()):
+        earlier, split = int(first[row]), splits[row]
+        image = printable(samples.images[row])
+        if not np.array_equal(own[k], earliest[k]):
+            lines = f"{table.lines[earlier]} and {table.lines[row]}"
+            findings.error(f"{table.path}", f"{image} has different labels on {table.unit}s {lines}; keep one")
+        elif split == splits[earlier] or (earlier, split) in seen:
+            findings.warn("identical records were taken once", f"{table.where(row)}: {samples.images[row]}")
+        else:
+            kept[row] = True
+        seen.add((earlier, split))
+    rows = np.flatnonzero(kept)
     return replace(
-        samples,
-        images=[samples.images[row] for row in kept],
-        splits=[samples.splits[row] for row in kept],
-        rows=[samples.rows[row] for row in kept],
-        targets=samples.targets[kept],
+        samples, images=taken(samples.images, rows), splits=splits.take(rows), targets=samples.targets.take(rows)
     )

@@ -95,7 +95,7 @@ def _histogram(axes: Any, splits: list[SplitStatistics]) -> None:
 
 
 def _together(axes: Any, statistics: DataStatistics) -> None:
-    counts = np.array(statistics.cooccurrence, dtype=np.float64)
+    counts = statistics.cooccurrence.astype(np.float64)
     positives = np.diag(counts)[:, None]
     shares = 100 * np.divide(counts, positives, out=np.full_like(counts, np.nan), where=positives > 0)
     np.fill_diagonal(shares, np.nan)

@@ -94,7 +94,7 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
         table = read_table(path, findings)
         group = column_named(table, column, "--group")
         image = RoleFinder(table, options, cell_meanings(options), images.exists, findings).image()
-        for name, cells in zip(images.names(table, image), table.rows, strict=True):
-            values[name] = cells[group].strip()
+        for name, cell in zip(images.names(table, image), table.column(group), strict=True):
+            values[name] = cell.strip()
     findings.raise_errors(f"{printable(place)} cannot be used", "correct the file")
     return values

@@ -15,16 +15,8 @@ from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
 from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
-from mlrec.datasets.manifest import (
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
-    Manifest,
-    clean_label,
-    duplicates_in,
-    image_of,
-    label_order,
-)
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, image_of, label_order
+from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.datasets.readers.split_files import SplitFile, divide
@@ -32,6 +24,7 @@ from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
 from mlrec.utils.files import check_name, replace_folder, temporary_folder, write_text
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import distinct
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
 ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
@@ -178,7 +171,7 @@ def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_ru
 
 def _with_root(reading: Reading, root: Path) -> Reading:
     """The reading with its images below `root`, and a note that they belong to the prepared dataset."""
-    manifests = [replace(manifest, root=root.absolute()) for manifest in reading.manifests]
+    manifests = [manifest.changed(root=root.absolute()) for manifest in reading.manifests]
     return replace(reading, manifests=manifests, source={**reading.source, "unpacked": True})
 
 
@@ -194,10 +187,9 @@ def summary(dataset: Dataset) -> Table:
     rows = []
     for split in dataset.info.splits:
         manifest = dataset.manifest(split)
-        positives = int(np.count_nonzero(manifest.targets == POSITIVE))
-        unknown = int(np.count_nonzero(manifest.targets == UNKNOWN))
+        positives, unknown = (int(manifest.sparse_targets.counts(value).sum()) for value in (POSITIVE, UNKNOWN))
         samples = len(manifest)
-        rows.append(Row((split, len(set(manifest.images)), samples, round(positives / samples, 2), positives, unknown)))
+        rows.append(Row((split, distinct(manifest.images), samples, round(positives / samples, 2), positives, unknown)))
     columns = (
         Column("split", "split"),
         Column("images", "images", "count"),
@@ -216,11 +208,11 @@ def preview(dataset: Dataset) -> list[Table]:
     labels = dataset.info.labels
     splits = [dataset.manifest(split) for split in dataset.info.splits]
     counts = [
-        sum(np.count_nonzero(manifest.targets == value, axis=0) for manifest in splits)
+        np.sum([manifest.sparse_targets.counts(value) for manifest in splits], axis=0).tolist()
         for value in (POSITIVE, NEGATIVE, UNKNOWN)
     ]
     columns = (Column("label", "label"), *(Column(key, key, "count") for key in ("positive", "negative", "unknown")))
-    rows = [Row((label, *map(int, of_label))) for label, *of_label in zip(labels, *counts, strict=True)]
+    rows = [Row((label, *of_label)) for label, *of_label in zip(labels, *counts, strict=True)]
     notes = [f"{len(rows) - PREVIEWED:,} more labels"] if len(rows) > PREVIEWED else []
     per_label = Table("labels", columns, tuple(rows[:PREVIEWED]), tuple(notes))
     return [per_label, _sample_rows(splits)]
@@ -231,8 +223,9 @@ def _sample_rows(splits: Sequence[Manifest]) -> Table:
     picked = [(manifest, row) for row in range(SAMPLES_SHOWN) for manifest in splits if row < len(manifest)]
     rows = []
     for manifest, row in picked[:SAMPLES_SHOWN]:
+        targets = manifest.target_rows(np.array([row]))[0]
         names = {
-            value: ", ".join(printable(manifest.labels[k]) for k in np.flatnonzero(manifest.targets[row] == value))
+            value: ", ".join(printable(manifest.labels[k]) for k in np.flatnonzero(targets == value))
             for value in (POSITIVE, UNKNOWN)
         }
         image = printable(manifest.sample_ids[row])
@@ -320,7 +313,7 @@ def _to_json(value: object) -> object:
 
 def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:
     """Run all checks: labels in one order, images decoded, boxes inside of them, no leak into `test`."""
-    manifests = _alike_labels([replace(manifest, name=reading.name) for manifest in reading.manifests], findings)
+    manifests = _alike_labels([manifest.changed(name=reading.name) for manifest in reading.manifests], findings)
     verified: dict[str, Verified] = {}
     skipped = dict(reading.skipped)
     if not manifests:
@@ -384,8 +377,7 @@ def _located(
         both = ", ".join(printable(name) for name in renamed if renamed[name] == file)
         findings.error(printable(file), f"has several names ({both}); keep one of them")
     changed = [
-        replace(
-            manifest,
+        manifest.changed(
             images=tuple(renamed.get(image, image) for image in manifest.images),
             sample_ids=tuple(_renamed_id(sample, renamed) for sample in manifest.sample_ids),
         )
@@ -423,9 +415,11 @@ def _with_clipped_boxes(
         sizes = [verified[image].size if image in verified else None for image in manifest.images]
         boxes = clip_boxes(manifest.boxes, sizes)
         usable = non_empty(boxes)
-        turned |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)))
-        empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~usable))
-        clipped.append(replace(manifest, boxes=boxes).subset(np.flatnonzero(usable)))
+        turned |= dict.fromkeys(
+            manifest.sample_ids[k] for k in np.flatnonzero((manifest.boxes[:, 2:] < 0).any(axis=1)).tolist()
+        )
+        empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~usable).tolist())
+        clipped.append(manifest.changed(boxes=boxes).subset(np.flatnonzero(usable)))
     for sample in turned:
         findings.warn("boxes with corners in the other order were corrected", sample)
     for sample in empty:

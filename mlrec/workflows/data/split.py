@@ -15,11 +15,14 @@ from mlrec.datasets.analysis.split import prevalence_error, random_parts, strati
 from mlrec.datasets.analysis.statistics import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.datasets.dataset import Dataset, write
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest_cache import cache_path
+from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.datasets.split_names import usual_order
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.files import changed_folder
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import shared_with
 from mlrec.workflows.data.groupings import sample_groups
 
 RANDOM_SPLITS = 20
@@ -106,7 +109,8 @@ def split(
     )
     shares = [1 - val, val] if folds is None else [1 / folds] * folds
     held_out = [1] if folds is None else list(range(folds))
-    part = stratified(divided.targets, groups, shares, seed)
+    targets = divided.sparse_targets
+    part = stratified(targets, groups, shares, seed)
     parts = [
         divided.subset(np.flatnonzero((part == k) == chosen), name)
         for k, pair in zip(held_out, names, strict=True)
@@ -119,14 +123,14 @@ def split(
         consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
         for line in label_gaps(manifest).lines(consequence):
             progress.warn(line)
-    errors = [_error(divided.targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
+    errors = [_error(targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
     updated = add_splits(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
     return NewSplits(
         dataset=updated,
         pool=divided.split,
         sizes={manifest.split: len(manifest) for manifest in parts},
         groups=int((np.bincount(groups) > 1).sum()),
-        error=_error(divided.targets, part, held_out),
+        error=_error(targets, part, held_out),
         random_error=float(np.median(errors)),
     )
 
@@ -159,8 +163,8 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     manifest = dataset.manifest(name)
     if "test" not in dataset.info.splits:
         return manifest
-    tested = set(dataset.manifest("test").images)
-    return manifest.subset([k for k, image in enumerate(manifest.images) if image not in tested])
+    tested = shared_with(manifest.images, dataset.manifest("test").images)
+    return manifest.subset(np.flatnonzero(~tested)) if tested.any() else manifest
 
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:
@@ -179,7 +183,7 @@ def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[
     return pairs
 
 
-def _error(targets: NDArray[np.int8], part: NDArray[np.intp], held_out: Sequence[int]) -> float:
+def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[int]) -> float:
     return float(np.mean([prevalence_error(targets, part == k) for k in held_out]))
 
 
@@ -206,6 +210,8 @@ def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outd
     )
     with changed_folder(dataset.path) as folder:
         for name in removed:
-            (folder / dataset.manifest_path(name).name).unlink(missing_ok=True)
+            manifest = folder / dataset.manifest_path(name).name
+            manifest.unlink(missing_ok=True)
+            cache_path(manifest).unlink(missing_ok=True)
         write(folder, updated, written)
     return Dataset(dataset.path, updated)

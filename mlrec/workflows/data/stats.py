@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis import statistics
+from mlrec.datasets.analysis.statistics import SplitStatistics
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.images import decode
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.object_sizes import COCO_SIZES, count_sizes
 from mlrec.metrics.bootstrap import mAP_interval
 from mlrec.metrics.conventions import ScoreKind
@@ -21,6 +22,7 @@ from mlrec.metrics.scores import one_line, read_scores
 from mlrec.reports.dataset_statistics import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
 from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import first_places, joined
 from mlrec.workflows.evaluate.score import report_findings
 
 HEADERS_READ = 300  # largest number of image headers read
@@ -58,9 +60,12 @@ def stats(
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
     compared = statistics.independent(manifests)
     together, apart = statistics.cooccurrence(compared)
-    tested = _tested(compared)
+    tested = _tested([described[manifest.split] for manifest in compared])
     areas = _areas(dataset, compared, objects)
     widths, heights = _image_sizes(compared)
+    power = None
+    if tested is not None:
+        power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind, progress)
     return DataStatistics(
         name=dataset.info.name,
         labels=tuple(dataset.info.labels),
@@ -68,41 +73,51 @@ def stats(
         compared=[manifest.split for manifest in compared],
         shifts={
             f"{a.split} → {b.split}": statistics.shifts(described[a.split], described[b.split])
-            for a, b in combinations([m for m in compared if (m.targets != UNKNOWN).any()], 2)
+            for a, b in combinations([m for m in compared if _any_known(described[m.split])], 2)
         },
-        cooccurrence=together.tolist(),
+        cooccurrence=together,
         implications=statistics.implications(dataset.info.labels, together, apart),
         rare={
             manifest.split: statistics.rare(
-                described[manifest.split], FEW_TO_TEST if manifest is tested else FEW_TO_LEARN
+                described[manifest.split], FEW_TO_TEST if manifest.split == tested else FEW_TO_LEARN
             )
             for manifest in compared
-            if (manifest.targets == POSITIVE).any()
+            if any(described[manifest.split].positives)
         },
         widths=statistics.sizes(widths),
         heights=statistics.sizes(heights),
         objects=statistics.sizes(np.sqrt(areas)),
         object_sizes=count_sizes(areas, COCO_SIZES) if len(areas) else {},
-        power=None if tested is None else _power(tested, assumed_ap, predictions, kind, progress),
+        power=power,
     )
 
 
-def _tested(manifests: Sequence[Manifest]) -> Manifest | None:
+def _any_known(split: SplitStatistics) -> bool:
+    return any(split.positives) or any(split.negatives)
+
+
+def _tested(splits: Sequence[SplitStatistics]) -> str | None:
     """Split that will be scored: test, otherwise val, otherwise the last one; None without positives."""
-    labelled = {manifest.split: manifest for manifest in manifests if (manifest.targets == POSITIVE).any()}
+    labelled = [one.split for one in splits if any(one.positives)]
     for split in ("test", "val", *reversed(labelled)):
         if split in labelled:
-            return labelled[split]
+            return split
     return None
 
 
 def _power(
-    manifest: Manifest, assumed: float, predictions: Path | None, kind: ScoreKind | None, progress: Progress
+    manifest: Manifest,
+    described: SplitStatistics,
+    assumed: float,
+    predictions: Path | None,
+    kind: ScoreKind | None,
+    progress: Progress,
 ) -> Power | None:
-    images = len(set(manifest.images))
+    images = described.images
     if predictions is None:
-        ranked = (manifest.targets == NEGATIVE).any(axis=0)  # without a negative a label has no AP
-        half = expected_half_width(((manifest.targets == POSITIVE).sum(axis=0) * ranked).tolist(), assumed)
+        # Without a negative a label has no AP.
+        ranked = [p if n else 0 for p, n in zip(described.positives, described.negatives, strict=True)]
+        half = expected_half_width(ranked, assumed)
         basis = f"if every label has AP {100 * assumed:g}"
     else:
         findings = ValidationReport()
@@ -121,12 +136,14 @@ def _power(
 
 def _image_sizes(manifests: Sequence[Manifest]) -> tuple[list[int], list[int]]:
     """Widths and heights of evenly chosen images; empty without image files."""
-    images = list(dict.fromkeys((manifest.root, image) for manifest in manifests for image in manifest.images))
+    names = joined([manifest.images for manifest in manifests])
+    images = np.flatnonzero(first_places(names) == np.arange(len(names)))
+    ends = np.cumsum([len(manifest) for manifest in manifests])
     sizes = []
     for k in np.linspace(0, len(images) - 1, min(HEADERS_READ, len(images))).astype(int):
-        root, image = images[k]
+        root = manifests[int(np.searchsorted(ends, images[k], side="right"))].root
         try:
-            sizes.append(decode.read_size(root / image))
+            sizes.append(decode.read_size(root / names[images[k]]))
         except DataError:  # statistics do not need the image files
             continue
     return [width for width, _ in sizes], [height for _, height in sizes]

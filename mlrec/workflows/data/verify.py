@@ -18,6 +18,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
 from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.progress import Progress
+from mlrec.utils.texts import first_places, shared_with, taken
 from mlrec.utils.threads import thread_map
 
 
@@ -112,12 +113,13 @@ def check_overlap(
         allowed: Whether the user accepts shared images.
         findings: Collector of errors and warnings.
     """
-    by_split = {manifest.split: dict.fromkeys(manifest.images) for manifest in manifests}
+    by_split = {manifest.split: manifest.images for manifest in manifests}
     pairs = [(later, earlier) for earlier, later in combinations(by_split, 2) if disjoint(earlier, later)]
     for held_out, other in pairs:
-        content = {digests[image]: image for image in by_split[other] if digests.get(image)}
-        for image in by_split[held_out]:
-            if image in by_split[other]:
+        images = _each_once(by_split[held_out])
+        content = {digests[image]: image for image in by_split[other] if digests.get(image)} if digests else {}
+        for image, in_both in zip(images, shared_with(images, by_split[other]).tolist(), strict=True):
+            if in_both:
                 twin = "is in both"
             elif digests.get(image) in content:
                 twin = f"has the same pixels as {printable(content[digests[image]])}"
@@ -130,3 +132,8 @@ def check_overlap(
             else:
                 remedy = "remove it from one or use --allow-overlap"
                 findings.error(f"splits '{held_out}' and '{other}'", f"{printable(image)} {twin}; {remedy}")
+
+
+def _each_once(images: Sequence[str]) -> Sequence[str]:
+    """The different images, in order."""
+    return taken(images, np.flatnonzero(first_places(images) == np.arange(len(images))))

@@ -25,6 +25,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import shared_with
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
@@ -199,8 +200,8 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
     train = record.train if record else None
     if train is None or train.dataset != manifest.name or not Path(train.path).is_dir():
         return 0
-    seen = set(Dataset.load(train.path).manifest(train.split).sample_ids)
-    return sum(sample in seen for sample in manifest.sample_ids)
+    seen = Dataset.load(train.path).manifest(train.split).sample_ids
+    return int(shared_with(manifest.sample_ids, seen).sum())
 
 
 def _manifest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mlrec.datasets.dataset import Dataset
@@ -113,4 +112,4 @@ def _of_labels(manifest: Manifest, labels: Sequence[str] | None, path: Path) -> 
     if labels is None:
         return manifest
     columns = label_columns(manifest.labels, labels, path, PredictionsError)
-    return replace(manifest, labels=tuple(labels), targets=manifest.targets[:, columns])
+    return manifest.of_columns(labels, columns)

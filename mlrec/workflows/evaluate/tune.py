@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -265,7 +265,7 @@ def _threshold_report(
     return ThresholdReport(on, how, defined, reliability(logits, targets))
 
 
-def _folds(sample_ids: tuple[str, ...]) -> Iterator[NDArray[np.bool_]]:
+def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
     """Yield the masks of five folds, or one per image if there are fewer.
 
     Persons of one image are in one fold.

@@ -42,7 +42,7 @@ class _Pictures:
     """
 
     names: tuple[str, ...]
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     pictures: Mapping[int, Pixels]
     maps: Mapping[tuple[int, int], Map]
 

@@ -17,6 +17,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import ConfigError, DataError, UsageError, counted, printable
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.texts import shared
 from mlrec.workflows.train.model_names import check_model_names
 
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
@@ -128,14 +129,13 @@ def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progres
 
 def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progress: Progress) -> None:
     """Warn if a split that is scored or chooses the epoch holds images that are trained on."""
-    trained = set(train.images)
     for manifest in held_out:
-        shared = trained.intersection(manifest.images)
-        if shared:
-            count = counted(len(shared), "image")
+        both = shared(manifest.images, train.images)
+        if both:
+            count = counted(len(both), "image")
             progress.warn(
                 f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
-                f"are too high: {printable(min(shared))}"
+                f"are too high: {printable(min(both))}"
             )
 
 
@@ -219,7 +219,7 @@ def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
 def _unlabelled(manifest: Manifest) -> str:
     if not len(manifest):
         return "has no sample"
-    unknown = bool((manifest.targets == UNKNOWN).all())
+    unknown = bool((manifest.sparse_targets.counts(UNKNOWN) == len(manifest)).all())
     samples = counted(len(manifest), "sample")
     return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
 
@@ -243,4 +243,4 @@ def _trained_on(dataset: Dataset, split: str) -> Manifest:
 
 def has_labels(manifest: Manifest) -> bool:
     """Return whether any sample has a positive label."""
-    return bool((manifest.targets == POSITIVE).any())
+    return bool(manifest.sparse_targets.counts(POSITIVE).any())

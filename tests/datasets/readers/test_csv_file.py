@@ -28,7 +28,7 @@ def test_encodings_line_ends_and_quotes(tmp_path: Path, content: bytes) -> None:
     table = read_csv(write(tmp_path, content), findings)
     assert table.columns == ("filename", "cat", "dog")
     assert table.rows == (["a.jpg", "1", "0"], ["b.jpg", "0", "-1"])
-    assert table.lines == (2, 3)
+    assert list(table.lines) == [2, 3]
     assert not findings.errors
     assert not findings.warnings
 
@@ -36,7 +36,7 @@ def test_encodings_line_ends_and_quotes(tmp_path: Path, content: bytes) -> None:
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     table = read_csv(write(tmp_path, b'filename,cat\n\n"a\nb.jpg",1\n  \nc.jpg,0\n'), ValidationReport())
     assert table.rows == (["a\nb.jpg", "1"], ["c.jpg", "0"])
-    assert table.lines == (3, 6)
+    assert list(table.lines) == [3, 6]
     assert table.where(1, 1) == f"{tmp_path}/labels.csv: line 6, column 'cat'"
 
 

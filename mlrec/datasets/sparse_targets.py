@@ -1,0 +1,138 @@
+"""`SparseTargets`: the positive and the unknown labels of each sample; all other labels are negative."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.utils import ragged
+
+POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
+CELLS = 2**23  # cells of a dense block
+
+
+# Position of the first sample of a block; then for each code the row in the block, the column and the value.
+Block = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
+
+
+class SparseTargets:
+    """Targets (N, C) that take two bytes per positive or unknown label, or four with more than 32,767 labels.
+
+    Attributes:
+        codes: (E,) for each positive label its column k, for each unknown label `-1 - k`; by sample, then by column.
+        offsets: (N + 1,) int64, where the codes of each sample begin.
+        labels: C, the number of columns.
+
+    Example:
+        >>> targets = SparseTargets.of(np.array([[1, -1, 0], [0, 0, 0]], dtype=np.int8))
+        >>> targets.codes.tolist(), targets.offsets.tolist(), targets.dense().tolist()
+        ([0, -2], [0, 2, 2], [[1, -1, 0], [0, 0, 0]])
+    """
+
+    def __init__(self, codes: NDArray[Any], offsets: NDArray[np.int64], labels: int) -> None:
+        self.codes, self.offsets, self.labels = codes, offsets, labels
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and C."""
+        return len(self.offsets) - 1, self.labels
+
+    @classmethod
+    def of(cls, dense: NDArray[np.int8]) -> SparseTargets:
+        """Convert (N, C) targets of 1, 0 and -1."""
+        samples, labels = dense.shape
+        parts = []
+        step = max(CELLS // max(labels, 1), 1)
+        for begin in range(0, samples, step):
+            block = dense[begin : begin + step]
+            rows, columns = np.nonzero((block == POSITIVE) | (block == UNKNOWN))
+            values = block[rows, columns]
+            parts.append((coded(columns, values, labels), ragged.offsets_of(np.bincount(rows, minlength=len(block)))))
+        return cls(*ragged.joined(parts, code_type(labels)), labels)
+
+    def dense(self) -> NDArray[np.int8]:
+        """Return the (N, C) targets: 1 positive, 0 negative, -1 unknown."""
+        targets = np.zeros(self.shape, dtype=np.int8)
+        for begin, rows, columns, values in self.blocks():
+            targets[begin + rows, columns] = values
+        return targets
+
+    def blocks(self, size: int = ragged.BLOCK) -> Iterator[Block]:
+        """Iterate over blocks of `size` samples."""
+        for begin in range(0, len(self.offsets) - 1, size):
+            ends = np.asarray(self.offsets[begin : begin + size + 1])
+            codes = self.codes[ends[0] : ends[-1]].astype(np.int64)
+            rows = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+            yield begin, rows, columns_of(codes), np.where(codes < 0, UNKNOWN, POSITIVE).astype(np.int8)
+
+    def __getitem__(self, sample: int) -> NDArray[Any]:
+        """The codes of a sample."""
+        return self.codes[self.offsets[sample] : self.offsets[sample + 1]]
+
+    def take(self, samples: NDArray[np.integer[Any]]) -> SparseTargets:
+        """Return the targets of some samples, in their order."""
+        return SparseTargets(*ragged.taken(self.codes, self.offsets, samples), self.labels)
+
+    def choose(self, columns: Sequence[int] | NDArray[np.integer[Any]]) -> SparseTargets:
+        """Return some columns, in their order."""
+        place = np.full(self.labels, -1, dtype=np.int64)
+        place[np.asarray(columns, dtype=np.intp)] = np.arange(len(columns))
+        parts = []
+        for begin, rows, own, values in self.blocks():
+            size = min(ragged.BLOCK, self.shape[0] - begin)
+            new = place[own]
+            order = np.lexsort((new, rows))
+            order = order[new[order] >= 0]
+            codes = coded(new[order], values[order], len(columns))
+            parts.append((codes, ragged.offsets_of(np.bincount(rows[order], minlength=size))))
+        return SparseTargets(*ragged.joined(parts, code_type(len(columns))), len(columns))
+
+    def rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
+        """Return the dense targets of some samples, (len(samples), C)."""
+        return self.take(samples).dense()
+
+    def counts(self, value: int) -> NDArray[np.int64]:
+        """Return the number of samples with this value, (C,)."""
+        if value == NEGATIVE:
+            return self.shape[0] - self.counts(POSITIVE) - self.counts(UNKNOWN)
+        total = np.zeros(self.labels, dtype=np.int64)
+        for _, _, columns, values in self.blocks():
+            total += np.bincount(columns[values == value], minlength=self.labels)
+        return total
+
+    def per_sample(self, value: int) -> NDArray[np.int64]:
+        """Return the number of positive or of unknown labels of each sample, (N,)."""
+        totals = np.zeros(self.shape[0], dtype=np.int64)
+        for begin, rows, _, values in self.blocks():
+            size = min(ragged.BLOCK, len(totals) - begin)
+            totals[begin : begin + size] = np.bincount(rows[values == value], minlength=size)
+        return totals
+
+
+def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
+    """Return targets of either form as sparse ones."""
+    return targets if isinstance(targets, SparseTargets) else SparseTargets.of(targets)
+
+
+def code_type(labels: int) -> Any:
+    """Smallest integer type that holds the codes of this number of labels."""
+    return np.int16 if labels <= 2**15 else np.int32
+
+
+def coded(columns: NDArray[np.integer[Any]], values: NDArray[np.int8], labels: int) -> NDArray[Any]:
+    """Codes of columns and their values, see `SparseTargets`."""
+    return np.where(values == POSITIVE, columns, -1 - columns).astype(code_type(labels))
+
+
+def columns_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Columns of codes."""
+    return np.where(codes < 0, -1 - codes, codes)
+
+
+def joined(parts: Sequence[SparseTargets]) -> SparseTargets:
+    """Return the samples of all parts, which have the same labels."""
+    labels = parts[0].labels if parts else 0
+    return SparseTargets(*ragged.joined([(part.codes, part.offsets) for part in parts], code_type(labels)), labels)

@@ -1,0 +1,56 @@
+"""Rows of different lengths in two arrays: the values of all rows one after another, and where each row begins.
+
+Millions of short rows, such as the names of images, take their own bytes and eight more each. As Python objects they
+would take about eighty more, and a process could not share them with others through a memory-mapped file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+Offsets = NDArray[np.int64]
+BLOCK = 65_536  # rows that are taken at once, so that temporary arrays stay small
+
+
+def offsets_of(lengths: NDArray[np.integer[Any]]) -> Offsets:
+    """Return where each row begins, and the end of the last one.
+
+    Example:
+        >>> offsets_of(np.array([2, 0, 3])).tolist()
+        [0, 2, 2, 5]
+    """
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def taken(values: Values, offsets: Offsets, rows: NDArray[np.integer[Any]]) -> tuple[Values, Offsets]:
+    """Return the values and offsets of some rows, in their order.
+
+    Example:
+        >>> values, offsets = taken(np.array([5, 6, 7]), np.array([0, 2, 2, 3]), np.array([2, 0]))
+        >>> values.tolist(), offsets.tolist()
+        ([7, 5, 6], [0, 1, 3])
+    """
+    starts = offsets[rows]
+    ends = offsets_of(offsets[np.asarray(rows) + 1] - starts)
+    out = np.empty(int(ends[-1]), dtype=values.dtype)
+    for begin in range(0, len(rows), BLOCK):
+        end = min(begin + BLOCK, len(rows))
+        first, last = ends[begin], ends[end]
+        lengths = np.diff(ends[begin : end + 1])
+        shift = np.repeat(starts[begin:end] - ends[begin:end], lengths)
+        out[first:last] = values[shift + np.arange(first, last)]
+    return out, ends
+
+
+def joined(parts: Iterable[tuple[Values, Offsets]], dtype: Any) -> tuple[Values, Offsets]:
+    """Return the rows of all parts, one part after another."""
+    parts = list(parts)
+    values = np.concatenate([np.zeros(0, dtype), *(part for part, _ in parts)], dtype=dtype)
+    return values, offsets_of(np.concatenate([np.zeros(0, np.int64), *(np.diff(offsets) for _, offsets in parts)]))
