@@ -63,7 +63,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
     if not -len(manifest) <= position < len(manifest):
         raise IndexError(f"sample {position} of {len(manifest)}")
     k = position % len(manifest)
-    target = manifest.targets[k]
+    target = manifest.target_rows(np.array([k]))[0]
     positive, unknown = (
         tuple(manifest.labels[column] for column in np.flatnonzero(target == value)) for value in (POSITIVE, UNKNOWN)
     )
