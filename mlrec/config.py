@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlrec.utils.plugins import part_names
 from mlrec.utils.weight_packages import PACKAGES
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -47,10 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     backbone: Annotated[str, _key("Model", "Any timm model with a spatial map.", pattern=r"^[A-Za-z0-9_.]+$")] = (
         "resnet101"
     )
-    head: Annotated[
-        Literal["csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"],
-        _key("Model", "Pooling and classifier."),
-    ] = "csra"
+    head: Annotated[str, _key("Model", "Pooling and classifier.")] = "csra"
     heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
     lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
     temperatures: Annotated[
@@ -109,10 +107,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Number of augmented copies in cached features (0: plain images only).", ge=0)
     ] = 0
 
-    loss: Annotated[
-        Literal["bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"],
-        _key("Loss", "Loss; the mean over labels and samples. hill, splc, ll-r, ll-ct, em: for missing labels."),
-    ] = "bce"
+    loss: Annotated[str, _key("Loss", "Loss (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
     gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: of both.", ge=0)] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05
@@ -191,6 +186,11 @@ FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 NAME_LISTS = ("trackers",)  # keys whose values are lists of names; other lists are of numbers
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
+# Keys that name a part of mlrec, with mlrec's own parts; other packages add parts, see `mlrec.utils.plugins`.
+PARTS = {
+    "head": ("csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"),
+    "loss": ("bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"),
+}
 PATHS = {  # keys that name files, and their values that do not
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),
@@ -240,6 +240,8 @@ def nearest_key(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """The choices of a key whose type is `Literal`, otherwise none."""
+    """The choices of a key whose type is `Literal` or that names a part, otherwise none."""
+    if key in PARTS:
+        return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()

@@ -16,18 +16,29 @@ from typing import Any
 
 import msgspec
 
-from mlrec.config import FIELDS, NAME_LISTS, TRACKERS, TYPES, Config, choices, description_of, nearest_key, value_kind
+from mlrec.config import (
+    FIELDS,
+    NAME_LISTS,
+    PARTS,
+    TRACKERS,
+    TYPES,
+    Config,
+    choices,
+    description_of,
+    nearest_key,
+    value_kind,
+)
 from mlrec.datasets.readers.registry import READERS
 from mlrec.renamed import current_keys, key_warning, old_keys
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
 from mlrec.utils.files import read_text
-from mlrec.utils.plugins import added_by_packages
+from mlrec.utils.plugins import added_by_packages, is_part, part_names
 
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
 LINES_SHOWN = 10
-OVERLAYS = ("head", "data")
+OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", tuple(READERS))}  # kind of part, and mlrec's own ones
 
 
 @dataclass(frozen=True)
@@ -222,10 +233,10 @@ def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
         if not _is_overlay(key, value):
             yield from _fault(where, key, value)
             continue
-        known = {*READERS, "voc2012", "wider"} if key == "data" else choices("head")
+        kind, own = OVERLAYS[key]
         for name, table in value.items():
-            if name not in known or not isinstance(table, Mapping):
-                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, known)}"
+            if not is_part(kind, name, own) or not isinstance(table, Mapping):
+                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, part_names(kind, own))}"
                 continue
             for inner, worth in table.items():
                 yield from _fault(f"{where}: [{key}.{name}]", inner, worth)
@@ -244,6 +255,8 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         return
     try:
         msgspec.convert(value, TYPES[key], strict=True)
+        if key in PARTS and not is_part(key, value, PARTS[key]):
+            raise msgspec.ValidationError(f"no {key} of this name")
     except msgspec.ValidationError as error:
         reason = str(error)
         if isinstance(value, str) and choices(key):

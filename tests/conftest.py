@@ -33,18 +33,19 @@ def realdata() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Open a page in headless Chromium: gives the document after its scripts, fails on anything the console says."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("no Chromium, so the page was opened in no browser: apt-get install chromium")
     profile = tmp_path_factory.mktemp("chromium")
 
-    def opened(file: Path) -> str:
+    def opened(file: Path, *flags: str) -> str:
         done = subprocess.run(
             [
                 found, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
-                f"--user-data-dir={profile}", "--virtual-time-budget=3000", "--dump-dom", file.as_uri(),
+                f"--user-data-dir={profile}", "--virtual-time-budget=3000", *flags, "--dump-dom",
+                file.as_uri(),
             ],
             capture_output=True, text=True, timeout=120, check=True,
         )  # fmt: skip

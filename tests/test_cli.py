@@ -44,7 +44,7 @@ def end(monkeypatch: pytest.MonkeyPatch, told: Callable[[str], None], folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("command", "refused"), [("sweep", True), ("prepare", True), ("predict", True), ("eval", False)]
+    ("command", "refused"), [("sweep", True), ("prepare", True), ("attend", True), ("predict", False), ("eval", False)]
 )
 def test_commands_of_one_process_are_refused_under_torchrun(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, refused: bool

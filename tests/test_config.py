@@ -59,7 +59,10 @@ def test_a_flat_key_of_a_stronger_layer_beats_the_overlay_of_a_weaker_one() -> N
         ({"batch_size": True}, "batch_size = True: expected `int`, got `bool`"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"ema": 1}, "ema = 1"),
-        ({"head": "crsa"}, "expected one of csra, spatial, average, gcn; did you mean 'csra'?"),
+        (
+            {"head": "crsa"},
+            "expected one of csra, spatial, average, gcn, attention-pool, ml-decoder, q2l; did you mean 'csra'?",
+        ),
         ({"scale": [0.7]}, "scale = [0.7]"),
         ({"scale": [0.9, 0.7]}, "expected 0 < smallest <= largest"),
         ({"scale": [0.9, 1.2]}, "at most 1"),

@@ -248,50 +248,18 @@ def test_the_python_quick_start_runs_as_printed() -> None:
     assert run_block(second, logits=names["logits"], targets=targets, names=[f"l{k}" for k in range(20)])["metrics"].mAP
 
 
-def test_the_reader_of_the_how_to_reads(tmp_path: Path) -> None:
-    from mlrec.datasets.readers.registry import READERS, ReadOptions
-    from mlrec.utils.errors import ValidationReport
+def test_the_metric_of_the_how_to_is_computed_for_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlrec import Predictions
 
-    for name, tags in {"a": "dog\ncat\n", "sub/b": "cat\n", "sub/c": ""}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.jpg").touch()
-        (tmp_path / f"{name}.txt").write_text(tags)
-    first, second = blocks(DOCS / "how-to" / "add-a-dataset.md", "python")
-    read = run_block(first)["read_tag_files"]
-    findings = ValidationReport()
-    manifest = read(tmp_path, ReadOptions(), findings).manifests[0]
-    assert (manifest.labels, manifest.images) == (("cat", "dog"), ("a.jpg", "sub/b.jpg", "sub/c.jpg"))
-    assert manifest.targets.tolist() == [[1, 1], [1, 0], [0, 0]]
-    assert not findings.errors
-    (tmp_path / "sub/b.txt").unlink()
-    read(tmp_path, ReadOptions(), findings)
-    assert len(findings.errors) == 1
-    assert "b.txt" in findings.errors[0]
-    readers = dict(READERS)
-    run_block(second, READERS=readers)
-    assert readers["tag_files"].rpartition(":")[2] == read.__name__
-
-
-def test_the_head_of_the_how_to_is_a_head() -> None:
-    import torch
-
-    head = run_block(blocks(DOCS / "how-to" / "add-a-head.md", "python")[0])["MaxPooling"](8, 3)
-    features = torch.rand(2, 8, 4, 5)
-    assert torch.equal(head(features), head.location_scores(features).amax(2))
-    assert head.location_scores(features).shape == (2, 3, 20)
-    torch.testing.assert_close(head.contributions(features).sum(2), head(features))
-
-
-def test_the_metric_of_the_how_to_agrees_with_scikit_learn() -> None:
-    from sklearn.metrics import coverage_error
-
-    ours = run_block(blocks(DOCS / "how-to" / "add-a-metric.md", "python")[0])["coverage_error"]
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        scores, targets = rng.integers(0, 5, (30, 6)).astype(float), rng.integers(0, 2, (30, 6)).astype(np.int8)
-        targets[:, 0] |= ~targets.any(axis=1)
-        assert ours(scores, targets) == pytest.approx(coverage_error(targets, scores))
-    assert ours(np.zeros((2, 3)), np.zeros((2, 3), np.int8)) is None
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    predictions = Predictions(("a", "b"), ("x",), np.array([[0.0, 1.0]]), np.array([[1, 0]], np.int8))
+    predictions.save(tmp_path / "runs/mine/predictions.npz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(DOCS / "examples/mlrec_plugin")
+    run_block(*blocks(DOCS / "how-to" / "add-a-metric.md", "python"))
+    assert capsys.readouterr().out == "mine 2.0\n"
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory, printable
 
 CRASH_LOG = "mlrec-crash.log"
-DISTRIBUTED = ("train", "eval", "lambda-sweep")  # commands that run in the processes of torchrun together
+DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that run in the processes of torchrun together
 
 
 class _Unreported(Exception):  # noqa: N818 - it carries an error
@@ -239,6 +239,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("Get started", "demo:demo"),
     "fit": ("Get started", "fit:fit"),
     "doctor": ("Get started", "doctor:doctor"),
+    "download": ("Data", "download:download"),
     "prepare": ("Data", "prepare:prepare"),
     "stats": ("Data", "stats:stats"),
     "split": ("Data", "split:split"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,9 @@ def attend(
         float | None,
         typer.Option(help="Temperature of the head whose attention is drawn (inf: max) instead of contributions."),
     ] = None,
+    scale: Annotated[
+        Literal["image", "sheet"], typer.Option(help="Colour scale: one for each image, or one for all images.")
+    ] = "image",
     boxes: options.Boxes = None,
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("attention"),
     batch_size: options.BatchSize = None,
@@ -36,9 +39,9 @@ def attend(
 ) -> None:
     """Draw heat maps of labels on images.
 
-    Writes one figure per image, and a contact sheet of all. A heat map shows what each location adds to the label's
-    logit, over all heads; it sums to the logit. With --temperature it shows the attention of one head, which sums to 1.
-    All figures of one call share one colour scale.
+    Writes one figure per image, and contact sheets of 40 images each. A heat map shows what each location adds to the
+    label's logit, over all heads: red adds, blue subtracts; it sums to the logit. With --temperature it shows the
+    attention of one head, which sums to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """
@@ -56,6 +59,7 @@ def attend(
         labels=label or None,
         top=top,
         temperature=temperature,
+        scale=scale,
         out=out,
         machine=RuntimeOptions(batch_size, workers, device, precision),
         progress=terminal,

@@ -13,13 +13,23 @@ from mlrec.utils.errors import printable
 
 def export(
     model: options.TrainedModel = None,
-    form: Annotated[Literal["onnx", "safetensors"], typer.Option("--format", help="Format of the weights.")] = "onnx",
+    form: Annotated[
+        Literal["onnx", "safetensors", "hf"],
+        typer.Option("--format", help="Format: onnx, safetensors, or hf for the Hugging Face hub."),
+    ] = "onnx",
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder to write [default: export-FORMAT next to the model].")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Dataset for the check [default: the run's].")] = None,
     split: Annotated[str | None, typer.Option(help="Split for the check [default: the run's].")] = None,
     images: Annotated[int, typer.Option(help="Number of images for the check.", min=1)] = 64,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            help="Repository of the hub to upload to, with --format hf; a new one is private.", metavar="USER/NAME"
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     json: options.Json = False,
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
@@ -35,8 +45,9 @@ def export(
 
     terminal = console.Terminal()
     found = workflow.export(
-        model, form=form, out=to, data=data, split=split, images=images, runs_root=runs_root, progress=terminal
-    )
+        model, form=form, out=to, data=data, split=split, images=images, push_to=push, public=public,
+        runs_root=runs_root, progress=terminal,
+    )  # fmt: skip
     if json:
         console.result_json(found.to_dict())
         return
@@ -46,3 +57,5 @@ def export(
     if not found.tuned:
         terminal.say("no tuned thresholds: 0.5 is used; tune them with mlrec tune, and export again")
     terminal.say(f"written to {printable(found.path)}; next: mlrec predict PHOTOS --run {printable(found.path)}")
+    if found.pushed is not None:
+        terminal.say(f"uploaded to {printable(found.pushed)}; next: mlrec.load_model('hf://{push}')")

@@ -24,6 +24,13 @@ def export_data(
     unknown: Annotated[
         Literal["keep", "negative"], typer.Option(help="Unknown labels: kept, or written as negative.")
     ] = "keep",
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run, evaluation folder or predictions.npz, to review or score in the other tool "
+            "(labelstudio, fiftyone, coco)."
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Export a prepared dataset for other tools.
@@ -40,6 +47,7 @@ def export_data(
         out=out,
         splits=options.names(splits),
         unknown_as_negative=unknown == "negative",
+        predictions=predictions,
     )
     if json:
         console.result_json({"path": str(target), "command": command})

@@ -18,6 +18,8 @@ from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.progress import Progress
 
+LONGEST_METAVAR = 34  # characters; the columns of help at 80 characters have no room for more
+
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
 Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels, however many.")]
 Top3 = Annotated[bool, typer.Option("--top3", help="Metrics of the three highest labels as well.")]
@@ -58,7 +60,8 @@ TrainedModel = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option("--run", help="Run folder, imported model, or model file [default: the last run]."),
+    # torchrun takes --run for an abbreviation of its own --run-path, even after the name of the program
+    typer.Option("--run", "--model", help="Run folder, imported model, or model file [default: the last run]."),
 ]
 Boxes = Annotated[
     Path | None, typer.Option(help="CSV of filename,x,y,width,height[,id]: boxes to classify instead of images.")
@@ -204,7 +207,7 @@ def _flag(key: str) -> inspect.Parameter:
     """The flag of a key of `Config`, without a default of its own."""
     name = f"--{key.replace('_', '-')}"
     aliases = [f"--{alias.replace('_', '-')}" for alias, target in ALIASES.items() if target == key]
-    text = config.description_of(key).removesuffix(".") + _default_of(key) + "."
+    text = config.description_of(key).removesuffix(".") + _long_choices(key) + _default_of(key) + "."
     settings: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": config.panel_of(key)}
     kind: Any
     if config.value_kind(key) is bool:
@@ -212,6 +215,14 @@ def _flag(key: str) -> inspect.Parameter:
     else:
         kind, option = str | None, typer.Option(name, *aliases, metavar=_metavar(key), **settings)
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+def _long_choices(key: str) -> str:
+    """The choices of a key as a part of its help text, if they are too long for its metavar."""
+    choices = config.choices(key)
+    if len("|".join(choices)) <= LONGEST_METAVAR:
+        return ""
+    return f": {', '.join(choices)}"
 
 
 def _default_of(key: str) -> str:
@@ -228,8 +239,10 @@ def _default_of(key: str) -> str:
 def _metavar(key: str) -> str:
     """What the value of a key is, as people read it."""
     choices = config.choices(key)
-    if choices:
+    if choices and not _long_choices(key):
         return "|".join(choices)
+    if choices:
+        return "NAME"
     if key in (*config.PATHS, "data"):
         return "PATH"
     return {list: "A,B,...", tuple: "A,B", int: "INT", float: "FLOAT"}.get(config.value_kind(key), "TEXT")

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlrec.cli import console, options
+from mlrec.utils import processes
 from mlrec.utils.errors import DataError, UsageError, counted, printable
+
+if TYPE_CHECKING:
+    from mlrec.datasets.listing import Source
+    from mlrec.workflows.deploy.predict_parts import PredictJob
+
+PATHS = typer.Argument(
+    metavar="PATHS...",
+    help="Images, folders, globs, lists (.txt), manifests (.jsonl), tar shards, or Parquet files with images.",
+)
 
 
 def predict(
-    paths: options.Images = None,
+    paths: Annotated[list[str] | None, PATHS] = None,
     run: options.Model = None,
     boxes: options.Boxes = None,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="PATHS may be http and https URLs of public servers.")
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Smallest probability of a predicted label [default: 0.5].", min=0, max=1)
     ] = None,
     tuned: options.Tuned = False,
     top: Annotated[int | None, typer.Option(help="Number of most probable labels to predict instead.", min=1)] = None,
-    form: Annotated[Literal["csv", "jsonl"], typer.Option("--format", help="Output format.")] = "csv",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Output folder, or file (.csv, .jsonl, .parquet), that can be resumed [default: stdout]."),
+    ] = None,
+    form: Annotated[
+        Literal["csv", "jsonl", "parquet"] | None, typer.Option("--format", help="Output format [default: csv].")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl: one JSON object per line.")] = False,
+    part_size: Annotated[
+        int, typer.Option(help="Images per part of --out; each tar or Parquet file is one part.", min=1)
+    ] = 10_000,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes that write --out: this one or torchrun's, or Ray.")
+    ] = "local",
     save_images: Annotated[Path | None, typer.Option(help="Folder for the images with their labels.")] = None,
     batch_size: options.BatchSize = None,
     workers: options.DecodeThreads = None,
@@ -33,13 +59,13 @@ def predict(
 
     Writes one line per image to stdout, in input order, with labels and all probabilities. Unreadable images are
     reported on stderr and skipped; the exit code is then 1. With --boxes each box is classified by itself. With --tuned
-    each label has its own threshold, and probabilities are calibrated.
+    each label has its own threshold, and probabilities are calibrated. With --out the result is written in parts: the
+    same command resumes after a failure, and torchrun divides the parts over processes and machines.
 
-    Example: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv
+    Examples: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv, or torchrun --nproc-per-node 8 -m
+    mlrec predict shards --model RUN --out scores --format parquet
     """
-    from mlrec.datasets.listing import boxes_of, items_of
-    from mlrec.workflows.deploy.predict import ROW_FORMATS, Gallery, csv_header, open_scorer, with_tuned
-    from mlrec.workflows.deploy.predict import predict as workflow
+    from mlrec.workflows.deploy.predict_parts import PredictJob, output_form
     from mlrec.workflows.runtime import RuntimeOptions
 
     if tuned and threshold is not None:
@@ -48,11 +74,42 @@ def predict(
         raise UsageError("give images, folders or globs, or --boxes FILE, but not both")
     if json:
         form = "jsonl"
-    terminal, unreadable = console.Terminal(), 0
-    items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     machine = RuntimeOptions(batch_size, workers, device, precision)
+    terminal = console.Terminal()
+    sources = _sources(paths or [], boxes, allow_urls, terminal)
+    if out is not None:
+        if save_images is not None:
+            raise UsageError("--save-images draws what is written to stdout; leave --out out")
+        form = output_form(out, form)
+        model = options.model_or_last(run, runs_root, terminal)
+        _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
+        return
+    if engine != "local" or processes.world_size() > 1 or form == "parquet":
+        raise UsageError("several processes, --engine ray and Parquet write files; set --out")
     model = options.model_or_last(run, runs_root, terminal)
-    scorer, least = with_tuned(open_scorer(model, machine), model if tuned else None, threshold)
+    _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
+
+
+def _sources(paths: list[str], boxes: Path | None, allow_urls: bool, terminal: console.Terminal) -> Iterator[Source]:
+    from mlrec.datasets.listing import Source, boxes_of, sources_of
+    from mlrec.utils.web import is_url
+    from mlrec.workflows.deploy.predict_inputs import items_from
+
+    if boxes is not None:
+        return iter([Source(iter(boxes_of(boxes)))])
+    if any(map(is_url, paths)):
+        return iter([Source(items_from(paths, allow_urls=allow_urls, progress=terminal))])
+    return sources_of(paths, terminal.warn)
+
+
+def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None) -> None:
+    """Print one line per image."""
+    from mlrec.workflows.deploy.predict import Gallery, open_scorer, with_tuned
+    from mlrec.workflows.deploy.predict import predict as workflow
+    from mlrec.workflows.deploy.predict_rows import ROW_FORMATS, csv_header
+
+    terminal, unreadable = console.Terminal(), 0
+    scorer, least = with_tuned(open_scorer(job.model, job.machine), job.model if job.tuned else None, job.threshold)
     gallery = Gallery(save_images, scorer.decode) if save_images else None
 
     def report_error(_: object, error: DataError) -> None:
@@ -60,16 +117,42 @@ def predict(
         unreadable += 1
         terminal.warn(str(error))
 
-    if form == "csv":
+    if job.form == "csv":
         console.result(csv_header(scorer.labels))
+    items = (item for source in sources for item in source.items)
     predictions = workflow(
-        scorer, items, threshold=least, top=top, machine=machine, on_error=report_error, progress=terminal
+        scorer, items, threshold=least, top=job.top, machine=job.machine, on_error=report_error, progress=terminal
     )
     for prediction in predictions:
-        console.result(ROW_FORMATS[form](prediction.id, prediction.predicted, prediction.scores))
+        console.result(ROW_FORMATS[job.form](prediction.id, prediction.predicted, prediction.scores))
         if gallery:
             gallery.add(prediction)
     if unreadable:
         raise DataError(f"{counted(unreadable, 'image')} could not be read (named above); the others are done")
     if save_images:
         terminal.say(f"images with their labels in {printable(save_images)}")
+
+
+def _write(
+    job: PredictJob, sources: Iterator[Source], engine: Literal["local", "ray"], terminal: console.Terminal
+) -> None:
+    """Write files, and report the result in the process that completes them."""
+    from mlrec.workflows.deploy.predict_parts import write_predictions
+
+    summary = write_predictions(job, sources, engine=engine, progress=terminal)
+    if not summary.complete:
+        if processes.rank() == 0:
+            terminal.say(f"this process is done; the last one completes {printable(job.out)}")
+        return
+    if summary.resumed:
+        terminal.say(f"{counted(summary.resumed, 'part')} of an earlier run kept")
+    terminal.say(f"{counted(summary.rows, 'prediction')} written to {printable(job.out)}")
+    if summary.unreadable:
+        error = DataError(
+            f"{counted(summary.unreadable, 'image')} could not be read, listed in "
+            f"{printable(summary.unreadable_file)}; the others are done"
+        )
+        error.speaks = True  # type: ignore[attr-defined]  # the process that completes the output may be any
+        raise error
+    if job.is_file and job.form != "parquet":
+        terminal.say(f"next: mlrec score {printable(job.out)} TRUTH")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import without_ending
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, duplicates_in
@@ -20,6 +21,20 @@ from mlrec.utils.errors import DataError, counted, printable
 
 METADATA_COLUMN = "file_name"  # of a Hugging Face imagefolder
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's reference to a file below its document root
+PREDICTED = 0.5  # probability at or above which a label is predicted
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Probabilities (N, C) of a model for the samples and labels of a manifest, in their order.
+
+    Attributes:
+        model: Name of the model.
+        probabilities: (N, C).
+    """
+
+    model: str
+    probabilities: NDArray[np.float64]
 
 
 def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
@@ -58,21 +73,40 @@ def as_metadata(manifest: Manifest) -> str:
     return as_csv(manifest, METADATA_COLUMN)
 
 
-def as_labelstudio(manifest: Manifest) -> list[dict[str, Any]]:
+def as_labelstudio(manifest: Manifest, scores: Scores | None = None) -> list[dict[str, Any]]:
     """Tasks of Label Studio with one annotation each. Images are references to local files below the root.
 
+    A task whose labels are all unknown has no annotation. With `scores` each task has a prediction: the labels at
+    p >= 0.5, and as its score the smallest max(p, 1 - p) of all labels, so that doubtful images can be reviewed first.
+    The probabilities are in the `meta` of the task.
+
     Raises:
-        DataError: samples are boxes, or a label is unknown somewhere.
+        DataError: Samples are boxes, or some but not all labels of a sample are unknown.
     """
     _refuse_boxes(manifest)
     _refuse_unknown(manifest, "Label Studio")
-    tasks = []
-    for k, (image, labels) in enumerate(zip(manifest.images, _positives(manifest), strict=True), 1):
-        choice = {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": labels}}
-        results = [choice] if labels else []
-        data = {"image": f"{LOCAL_FILES}{quote(image)}"}
-        tasks.append({"id": k, "data": data, "annotations": [{"result": results, "was_cancelled": False}]})
+    tasks: list[dict[str, Any]] = []
+    for k, (image, row) in enumerate(zip(manifest.images, manifest.targets, strict=True)):
+        annotations = []
+        if not _is_unlabelled(row):
+            annotations.append({"result": _choices(manifest.labels, row == POSITIVE), "was_cancelled": False})
+        task = {"id": k + 1, "data": {"image": f"{LOCAL_FILES}{quote(image)}"}, "annotations": annotations}
+        if scores is not None:
+            p = scores.probabilities[k]
+            confidence = round(float(np.maximum(p, 1 - p).min()), 6)
+            result = _choices(manifest.labels, p >= PREDICTED)
+            task["predictions"] = [{"model_version": scores.model, "score": confidence, "result": result}]
+            task["meta"] = {"probabilities": dict(zip(manifest.labels, p.round(6).tolist(), strict=True))}
+        tasks.append(task)
     return tasks
+
+
+def _choices(labels: Sequence[str], chosen: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Result of Label Studio with these labels; none if no label is chosen."""
+    names = [labels[k] for k in np.flatnonzero(chosen).tolist()]
+    if not names:
+        return []
+    return [{"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": names}}]
 
 
 def labeling_config(labels: Sequence[str]) -> str:
@@ -92,18 +126,34 @@ def labeling_config(labels: Sequence[str]) -> str:
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
     """The `labels.json` of FiftyOne's image classification: `classes`, and numbers of classes by image without ending.
 
+    An image whose labels are all unknown has the value null: it is not annotated.
+
     Raises:
-        DataError: samples are boxes, a label is unknown somewhere, or two images differ in their ending alone.
+        DataError: Samples are boxes, some but not all labels of a sample are unknown, or two images differ in their
+            ending alone.
     """
     _refuse_boxes(manifest)
     _refuse_unknown(manifest, "FiftyOne")
+    rows = [None if _is_unlabelled(row) else np.flatnonzero(row == POSITIVE).tolist() for row in manifest.targets]
+    return {"classes": list(manifest.labels), "labels": dict(zip(_without_endings(manifest), rows, strict=True))}
+
+
+def as_fiftyone_predictions(manifest: Manifest, scores: Scores) -> dict[str, Any]:
+    """The predicted labels (p >= 0.5) with their confidence, in the same form, for a second field of the dataset."""
+    rows = [
+        [{"label": int(k), "confidence": round(float(p[k]), 6)} for k in np.flatnonzero(p >= PREDICTED)]
+        for p in scores.probabilities
+    ]
+    return {"classes": list(manifest.labels), "labels": dict(zip(_without_endings(manifest), rows, strict=True))}
+
+
+def _without_endings(manifest: Manifest) -> list[str]:
     names = [without_ending(image) for image in manifest.images]
     same = duplicates_in(names)
     if same:
         what = f"several images are '{printable(same[0])}' apart from their ending, which FiftyOne leaves out"
         raise DataError(f"{printable(manifest.name)}: {what}; rename one")
-    rows = [np.flatnonzero(row == POSITIVE).tolist() for row in manifest.targets]
-    return {"classes": list(manifest.labels), "labels": dict(zip(names, rows, strict=True))}
+    return names
 
 
 def as_coco(manifest: Manifest) -> dict[str, Any]:
@@ -125,6 +175,14 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def as_coco_results(scores: Scores) -> list[dict[str, Any]]:
+    """Results of COCO for the dataset of `as_coco`: the probability of each image and category, without boxes."""
+    return [
+        {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}
+        for k, ((row, column), p) in enumerate(np.ndenumerate(scores.probabilities), 1)
+    ]
+
+
 def with_unknown_as_negative(manifest: Manifest) -> Manifest:
     """Replace unknown labels by negative ones, for formats without unknown labels."""
     return replace(manifest, targets=np.where(manifest.targets == UNKNOWN, NEGATIVE, manifest.targets).astype(np.int8))
@@ -139,7 +197,10 @@ def _refuse_boxes(manifest: Manifest) -> None:
 
 
 def _refuse_unknown(manifest: Manifest, tool: str) -> None:
-    unknown = int(np.count_nonzero(manifest.targets == UNKNOWN))
+    targets = manifest.targets
+    if tool != "COCO":  # the others have images that are not annotated
+        targets = targets[~(targets == UNKNOWN).all(axis=1)]
+    unknown = int(np.count_nonzero(targets == UNKNOWN))
     if unknown:
         raise DataError(
             f"{printable(manifest.name)}: split '{printable(manifest.split)}' has "
@@ -148,6 +209,5 @@ def _refuse_unknown(manifest: Manifest, tool: str) -> None:
         )
 
 
-def _positives(manifest: Manifest) -> list[list[str]]:
-    """The positive labels of each sample, in label order."""
-    return [[manifest.labels[k] for k in np.flatnonzero(row == POSITIVE)] for row in manifest.targets]
+def _is_unlabelled(row: NDArray[np.int8]) -> bool:
+    return bool((row == UNKNOWN).all())

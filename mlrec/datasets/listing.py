@@ -1,18 +1,20 @@
-"""Images that the user names: files, folders, globs, manifests, and a CSV of boxes."""
+"""Images that the user names: files, folders, globs, lists, manifests, packed images, and a CSV of boxes."""
 
 from __future__ import annotations
 
 import glob
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlrec.datasets.boxes import non_empty
-from mlrec.datasets.image_paths import Omitted, image_files, matching_images
-from mlrec.datasets.images.decode import SUFFIXES
+from mlrec.datasets.image_paths import Omitted, files_below, image_files, is_image, matching_images
+from mlrec.datasets.images.decode import SUFFIXES, Decoder, Stored, decode_bytes, load
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import alike
 from mlrec.datasets.readers.csv_file import TextTable, read_csv
@@ -21,25 +23,70 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport, printabl
 Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")
 MANIFEST = ".jsonl"
+LIST = ".txt"
+PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that hold images
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image file, or a box in it (x, y, width, height in pixels of the stored image)."""
+    """An image, or a box in it (x, y, width, height in pixels of the stored image).
+
+    Attributes:
+        id: Name of the item in results.
+        path: Image file, or for an image that is not a file, its name.
+        box: Box to use instead of the whole image.
+        content: What is used instead of the file at `path`: bytes of an image file, a function that returns them, or
+            RGB pixels (H, W, 3) uint8.
+    """
 
     id: str
     path: Path
     box: Box | None = None
+    content: bytes | Callable[[], bytes] | NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that belong together: those of one path, or of one packed file.
+
+    Attributes:
+        items: Images, read as needed.
+        packed: Tar or Parquet file that holds the images; None if each is a file.
+    """
+
+    items: Iterator[Item]
+    packed: Path | None = None
+
+
+def load_item(item: Item, how: Decoder = "fast") -> Stored:
+    """Decode the image of an item without applying its orientation, see `decode.load`.
+
+    Raises:
+        DataError: The image cannot be decoded.
+    """
+    if item.content is None:
+        return load(item.path, how)
+    if isinstance(item.content, np.ndarray):
+        return Stored(item.content, 1, False)
+    content = item.content if isinstance(item.content, bytes) else item.content()
+    return decode_bytes(content, item.id, how)
 
 
 def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Item]:
-    """Iterate over the images that `paths` name, in that order.
+    """Iterate over the images that `paths` name, in that order; arguments and errors as in `sources_of`."""
+    return (item for source in sources_of(paths, report) for item in source.items)
+
+
+def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
+    """Iterate over the sources of images that `paths` name, in that order.
 
     Folders and globs are read as needed, by the rules of `image_paths`. A file that is named directly may have any
-    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths.
+    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths. Packed
+    files are tar shards and Parquet files; a folder without image files may hold them. A list (`.txt`) has one path
+    per line, relative to the folder of the list.
 
     Args:
-        paths: Files, folders (with all folders below), globs, and manifests.
+        paths: Files, folders (with all folders below), globs, lists, manifests, and packed files.
         report: Function that receives one line per folder or glob with skipped files, after its last image.
 
     Raises:
@@ -48,11 +95,11 @@ def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) 
     findings, sources = ValidationReport(), []
     for path in paths:
         try:
-            sources.append(_images_of(path, report))
+            sources.append(_sources_in(path, report))
         except UsageError as error:
             findings.errors.append(str(error))
     findings.raise_errors("paths cannot be used", "", UsageError)
-    return (item for items in sources for item in items)
+    return (source for several in sources for source in several)
 
 
 def boxes_of(file: Path) -> list[Item]:
@@ -98,16 +145,17 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
     return x, y, width, height
 
 
-def _images_of(path: str, report: Callable[[str], None] | None) -> Iterator[Item]:
-    """The images of one path. The path is checked now, a folder is listed later."""
+def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Source]:
+    """The sources of one path. The path is checked now, a folder is listed later."""
     place, omitted = Path(path), Omitted()
     if place.is_dir():
         images = image_files(place, omitted)
     elif place.is_file():
-        if place.suffix == MANIFEST:
-            return iter(_samples(Manifest.load(place)))
-        return iter([Item(path, place)])
+        return iter([_file_source(path)])
     elif glob.has_magic(path):
+        packed = _packed_matches(path)
+        if packed:
+            return map(_file_source, packed)
         images = matching_images(path, omitted)
     else:
         if place.exists():
@@ -116,11 +164,71 @@ def _images_of(path: str, report: Callable[[str], None] | None) -> Iterator[Item
         hint = f"; did you mean {printable(near)}?" if near else "; check the path"
         raise UsageError(f"{printable(path)}: no such file or folder{hint}")
     first = next(images, None)
+    if first is None and place.is_dir():
+        shards = (str(file) for file in files_below(place, Omitted()) if is_packed(file.name))
+        first_shard = next(shards, None)
+        if first_shard is not None:
+            return map(_file_source, itertools.chain([first_shard], shards))
     if first is None:
         skipped = omitted.describe()
         reason = f" ({skipped})" if skipped else ""
         raise UsageError(f"{printable(path)}: no image here{reason}; image extensions are {' '.join(SUFFIXES)}")
-    return _chained(path, first, images, omitted, report)
+    return iter([Source(_chained(path, first, images, omitted, report))])
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file holds images, by its name.
+
+    Example:
+        >>> is_packed("train-000000.tar"), is_packed("a.jpg")
+        (True, False)
+    """
+    return name.casefold().endswith(PACKED)
+
+
+def _packed_matches(pattern: str) -> list[str]:
+    """The packed files that a glob matches, if it matches any.
+
+    Raises:
+        UsageError: It matches image files as well.
+    """
+    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    packed = [name for name in names if is_packed(name)]
+    images = [name for name in names if is_image(name)]
+    if packed and images:
+        raise UsageError(
+            f"{printable(pattern)}: matches images and packed files, such as {printable(images[0])} and "
+            f"{printable(packed[0])}; give one pattern for each"
+        )
+    return packed
+
+
+def _file_source(path: str) -> Source:
+    file = Path(path)
+    if is_packed(file.name):
+        from mlrec.datasets.packed import packed_items
+
+        return Source(packed_items(file), file)
+    suffix = file.suffix.casefold()
+    if suffix == MANIFEST:
+        return Source(iter(_samples(Manifest.load(file))))
+    if suffix == LIST:
+        return Source(_listed(file))
+    return Source(iter([Item(path, file)]))
+
+
+def _listed(file: Path) -> Iterator[Item]:
+    """The images of a list, read line by line; a missing one is an unreadable image."""
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            for line in lines:
+                name = line.strip()
+                if name:
+                    yield Item(str(file.parent / name), file.parent / name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{printable(file)}: is not a readable list of paths, one per line ({printable(error)})"
+        ) from error
 
 
 def _chained(

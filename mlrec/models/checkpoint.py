@@ -81,16 +81,18 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
 
 
 def load_model(path: Path | str) -> Classifier:
-    """Load the model of a run folder, an imported folder or a `.safetensors` file, on the CPU in eval mode.
+    """Load the model of a run folder, an exported folder, a `.safetensors` file or the hub, on the CPU in eval mode.
 
     Args:
-        path: Run folder, folder of `mlrec import`, or model file.
+        path: Run folder, folder of `mlrec import` or `mlrec export`, model file, or address on the Hugging Face hub:
+            `hf://user/name` or `hf://user/name@revision`.
 
     Returns:
         A model that maps normalised images (B, 3, H, W), of any size that its backbone accepts, to logits (B, C).
 
     Raises:
-        ModelError: The model file is missing, damaged, not written by mlrec, or its weights do not fit its description.
+        ModelError: The model file is missing, out of reach, damaged or not written by mlrec, or its weights do not fit
+            its description.
 
     Example:
         >>> from mlrec.models.classifier import create_model

@@ -1,6 +1,7 @@
-"""Heads by name: features (B, d, h, w) → logits (B, C). A new head is a class and one line in `HEADS`.
+"""Heads by name: features (B, d, h, w) → logits (B, C).
 
-A head has `forward`; `location_scores`, the scores of its classifier at each location, whose mean is the logit of
+A new head is a class and one line in `HEADS`, or in another package an entry point of the group `mlrec.heads`. A head
+has `forward`; `location_scores`, the scores of its classifier at each location, whose mean is the logit of
 average pooling (Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which
 is their sum; and `OPTIONS`, the names of its constructor's options. A head whose logit is not a sum over locations has
 `label_attention` instead, see `query_heads`.
@@ -8,14 +9,16 @@ is their sum; and `OPTIONS`, the names of its constructor's options. A head whos
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from mlrec.models.csra import CSRA, FeatureLayout, SpatialAttention, at_least_float32, channel_dropout
 from mlrec.models.gcn import GraphConvolution
 from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
-from mlrec.utils.errors import ModelError, nearest, printable
+from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.plugins import find_part
 
 
 class AveragePooling(nn.Module):
@@ -78,9 +81,30 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
     """Create a head; options that it does not have are ignored, so that one set of options serves all heads.
 
     Raises:
-        ModelError: The name is unknown, or a value is out of range.
+        ModelError: The name is unknown, a value is out of range, or the head of another package does not return logits.
     """
-    if name not in HEADS:
-        raise ModelError(f"no head '{printable(name)}'; there are {', '.join(HEADS)}{nearest(name, HEADS)}")
-    kind = HEADS[name]
-    return kind(in_features, num_labels, **{key: value for key, value in options.items() if key in kind.OPTIONS})
+    kind = find_part("head", name, HEADS, ModelError)
+    own = {key: value for key, value in options.items() if key in getattr(kind, "OPTIONS", ())}
+    if name in HEADS:
+        return cast(Head, kind(in_features, num_labels, **own))
+    try:
+        head = kind(in_features, num_labels, **own)
+        logits = head.eval()(torch.zeros(2, in_features, 3, 4))
+        head.train()
+    except Exception as error:
+        raise ModelError(f"head '{printable(name)}': {type(error).__name__}: {printable(error)}") from error
+    if tuple(logits.shape) != (2, num_labels):
+        returned = f"returns {tuple(logits.shape)} for 2 images and {num_labels} labels"
+        raise ModelError(f"head '{printable(name)}' {returned}; a head returns logits (B, C)")
+    return cast(Head, head)
+
+
+def check_has_maps(head: nn.Module) -> None:
+    """Check that a head has what attention maps and λ at test time are computed from.
+
+    Raises:
+        ModelError: A method is missing.
+    """
+    for method in ("location_scores", "contributions"):
+        if not callable(getattr(head, method, None)):
+            raise ModelError(f"the head {type(head).__name__} has no method {method}, which this command needs")

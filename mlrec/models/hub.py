@@ -1,21 +1,24 @@
-"""Weights from the model hub, with a time limit; an error in one line if they cannot be loaded."""
+"""Weights and models from the model hub, with a time limit; an error in one line if they cannot be loaded."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 from torch import nn
 
+from mlrec.models.safe_loading import read_tensors
 from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.hub_answers import answers as _answers
 
 _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
@@ -40,15 +43,19 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
     """
     _check_published(name, settings, advice)
     local = settings.file or (not settings.hf_hub_id and _cached_url(settings.url))
-    reached = bool(local) or _answers(constants.ENDPOINT if settings.hf_hub_id else settings.url)
-    reason = "did not answer"
-    if reached or settings.hf_hub_id:
-        try:
-            with quiet(), _offline(not reached):
-                return timm.create_model(name, pretrained=True, **options)
-        except Exception as error:  # noqa: BLE001 - the hub's client raises of every kind
-            reason = type(error).__name__ if reached else reason
-    raise _out_of_reach(name, reason, advice)
+    weights = {}
+    if not local and not _answers(constants.ENDPOINT if settings.hf_hub_id else settings.url):
+        cached = _cached_file(settings)
+        if cached is None:
+            raise _out_of_reach(name, "did not answer", advice)
+        weights["state_dict"] = read_tensors(cached)  # timm then does not ask the hub again
+    try:
+        with quiet():
+            model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=weights, **options)
+    except Exception as error:
+        raise _out_of_reach(name, type(error).__name__, advice) from error
+    model.pretrained_cfg = {**model.pretrained_cfg, "state_dict": None}
+    return cast(nn.Module, model)
 
 
 def find_weights(name: str, settings: Any) -> str:
@@ -82,7 +89,18 @@ def _files(settings: Any) -> list[str]:
 def _cached(settings: Any) -> bool:
     if not settings.hf_hub_id:
         return _cached_url(settings.url)
-    return any(isinstance(try_to_load_from_cache(settings.hf_hub_id, file), str) for file in _files(settings))
+    return _cached_file(settings) is not None
+
+
+def _cached_file(settings: Any) -> Path | None:
+    """Return the file of the hub's weights in the local cache, or None."""
+    if not settings.hf_hub_id:
+        return None
+    for file in _files(settings):
+        path = try_to_load_from_cache(settings.hf_hub_id, file)
+        if isinstance(path, str):
+            return Path(path)
+    return None
 
 
 def _addresses(settings: Any) -> list[str]:
@@ -111,11 +129,61 @@ def _cached_url(url: str) -> bool:
     return (Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(url)).is_file()  # noqa: PTH119 - a URL
 
 
+REPOSITORY = r"[\w.-]+/[\w.-]+"
+ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # a `Path` makes one slash of two
+
+
+def is_address(model: Path | str) -> bool:
+    """Whether this is the address of a model on the hub, `hf://user/name` or `hf://user/name@revision`."""
+    return str(model).startswith("hf:/")
+
+
+def fetch_model(address: Path | str) -> Path:
+    """Return the model file of a repository of the hub, from the local cache if the hub has no newer one.
+
+    Args:
+        address: `hf://user/name`, or with a branch, a tag or a commit `hf://user/name@revision`.
+
+    Raises:
+        ModelError: There is no such repository, revision or file, access is refused, or the hub is out of reach and the
+            file is not in the cache.
+    """
+    parts = ADDRESS.fullmatch(str(address))
+    if parts is None:
+        raise ModelError(
+            f"{printable(address)}: not an address of the hub; write hf://user/name or hf://user/name@revision"
+        )
+    with hub_errors(f"hf://{parts[1]}"), quiet():
+        return Path(hf_hub_download(parts[1], MODEL_FILE, revision=parts[2]))
+
+
 @contextmanager
-def _offline(enabled: bool) -> Iterator[None]:
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or enabled
+def hub_errors(what: str) -> Iterator[None]:
+    """Raise the errors of the hub's client as a ModelError that names `what`; it never prints a token."""
     try:
         yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    except errors.GatedRepoError as error:
+        reason = "access is restricted; request it on the hub"
+        raise ModelError(f"{printable(what)}: {reason}") from error
+    except errors.RepositoryNotFoundError as error:
+        reason = "no such repository, or it is private; check the name, or log in (hf auth login, or HF_TOKEN)"
+        raise ModelError(f"{printable(what)}: {reason}") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(f"{printable(what)}: the repository has no such revision") from error
+    except errors.LocalEntryNotFoundError as error:  # before its base class
+        reason = f"the model hub {constants.ENDPOINT} did not answer, and the local cache does not have it; try again"
+        raise ModelError(f"{printable(what)}: {reason}") from error
+    except errors.EntryNotFoundError as error:
+        reason = f"the repository has no {MODEL_FILE}; mlrec loads what mlrec export --format hf wrote"
+        raise ModelError(f"{printable(what)}: {reason}") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        advice = "try again later"
+        if status in (401, 403):
+            advice = "log in with a token that may write (hf auth login, or HF_TOKEN)"
+        raise ModelError(f"{printable(what)}: the model hub refused this ({status}); {advice}") from error
+    except errors.LocalTokenNotFoundError as error:
+        raise ModelError(f"{printable(what)}: no token of the hub; log in (hf auth login, or HF_TOKEN)") from error
+    except Exception as error:  # as above: its HTTP library has errors of its own
+        reason = f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__})"
+        raise ModelError(f"{printable(what)}: {reason}") from error

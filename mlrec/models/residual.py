@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlrec.models.csra import CSRA, SpatialAttention
-from mlrec.models.heads import Head
+from mlrec.models.heads import Head, check_has_maps
 from mlrec.utils.errors import ModelError
 
 
@@ -32,6 +32,7 @@ def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] =
     Raises:
         ModelError: The head has no average to which λ could add.
     """
+    check_has_maps(head)
     if isinstance(head, SpatialAttention):
         raise ModelError("the spatial head has no average that λ could add to; use an average, gcn or csra head")
     if isinstance(head, CSRA):

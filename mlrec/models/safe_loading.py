@@ -59,7 +59,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def model_file(path: Path | str) -> Path:
-    """Return the weights file of a run folder or an imported folder, or the file itself."""
+    """Return the weights file of a run folder, an imported folder or a model on the hub, or the file itself."""
+    from mlrec.models.hub import fetch_model, is_address
+
+    if is_address(path):
+        return fetch_model(path)
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():

@@ -20,7 +20,7 @@ class Card:
     """Content of a model card.
 
     Attributes:
-        form: Format of the model, "onnx" or "safetensors".
+        form: Format of the model, "onnx", "safetensors" or "hf".
         file: Name of the model file.
         labels: Names of the labels, in the order of the outputs.
         preprocessing: Content of `Preprocessing`.
@@ -29,6 +29,7 @@ class Card:
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.
         tuned: Tuned thresholds; None if there are none.
+        repository: Repository on the Hugging Face hub, `user/name`; None if it is not known.
     """
 
     form: str
@@ -40,20 +41,25 @@ class Card:
     record: RunRecord | None = None
     metrics: Metrics | None = None
     tuned: Tuned | None = None
+    repository: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run, otherwise backbone and head."""
+        if self.record is not None:
+            return self.record.name
+        return f"{backbone_of(self.architecture)} {self.architecture['head']}"
 
 
 def model_card(card: Card) -> str:
     """Return the model card as Markdown."""
     architecture, preprocessing = card.architecture, card.preprocessing
-    backbone = str(architecture["backbone"]).partition(".")[0]  # without the tag: the weights were trained further
-    name = f"{backbone} {architecture['head']}"
-    if card.record is not None:
-        name = card.record.name
+    backbone = backbone_of(architecture)
     size = preprocessing["size"]
     options = "--tuned" if card.tuned else ""
     command = f"mlrec predict photos --run FOLDER {options}".strip()
     parts = [
-        f"# {escape(name)}",
+        f"# {escape(card.name)}",
         f"Multi-label image classifier for {counted(len(card.labels), 'label')}: an image may have any number of them.",
         f"- model: `{card.file}`, {escape(backbone)}, head {escape(_head(architecture))}\n"
         f"- input: RGB, the whole image resized to {size} x {size} ({preprocessing['interpolation']}, antialiased), "
@@ -65,7 +71,9 @@ def model_card(card: Card) -> str:
         f"With mlrec: `{command}`.",
     ]
     if card.form == "onnx":
-        parts.append(_SNIPPET.format(file=card.file, size=size, filter=preprocessing["interpolation"].upper()))
+        parts.append(_ONNX.format(file=card.file, size=size, filter=preprocessing["interpolation"].upper()))
+    if card.form == "hf":
+        parts.append(_HUB.format(repository=card.repository or "USER/NAME"))
     parts += [
         f"Checked at export: {escape(card.check)}.",
         "## Limits and licence",
@@ -75,7 +83,34 @@ def model_card(card: Card) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_SNIPPET = """Without mlrec, in Python:
+def backbone_of(architecture: dict[str, Any]) -> str:
+    """Return the backbone without the tag of its weights, which were trained further."""
+    return str(architecture["backbone"]).partition(".")[0]
+
+
+_HUB = """In Python, from the hub or from a folder:
+
+```python
+import mlrec
+
+model = mlrec.load_model("hf://{repository}")  # normalized images (B, 3, H, W) → logits (B, C)
+for prediction in mlrec.predict(model, "photo.jpg"):
+    print(prediction.predicted, prediction.scores)
+```
+
+Only the backbone, with timm, from a folder:
+
+```python
+import json
+import timm
+from safetensors.torch import load_file
+
+config, start = json.load(open("config.json")), "backbone.timm_model."
+weights = load_file("model.safetensors")
+backbone = timm.create_model(config["architecture"], num_classes=0, **config["model_args"])
+backbone.load_state_dict({{key.removeprefix(start): weights[key] for key in weights if key.startswith(start)}})
+```"""
+_ONNX = """Without mlrec, in Python:
 
 ```python
 import json

@@ -65,13 +65,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
+NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of their own in the paper
+
 
 def check(name: str | None, *, paper_only: bool = False) -> None:
     """Raise UsageError unless `name` is a study, and one of the paper if only its runs are wanted."""
     if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {printable(name)}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
-    if paper_only and name in (None, "compare"):
-        raise UsageError(f"--paper-only goes with --study {', '.join(key for key in DEFAULTS if key != 'compare')}")
+    of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
+    if paper_only and name not in of_paper:
+        raise UsageError(f"--paper-only goes with --study {', '.join(of_paper)}")
 
 
 def study(name: str, base: Config, *, paper_only: bool = False) -> Study:

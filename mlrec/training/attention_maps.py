@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlrec.models.csra import CSRA
-from mlrec.models.heads import Head
+from mlrec.models.heads import Head, check_has_maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,12 @@ class HeadMaps:
 
 
 def read_maps(head: Head, features: Tensor) -> HeadMaps:
-    """Run a head on `features` (B, d, h, w), which are on its device."""
+    """Run a head on `features` (B, d, h, w), which are on its device.
+
+    Raises:
+        ModelError: A head of another package has no maps.
+    """
+    check_has_maps(head)
     features = features.to(torch.float32)
     shape = (len(features), -1, *features.shape[-2:])
     with torch.inference_mode():

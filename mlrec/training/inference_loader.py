@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mlrec.datasets.boxes import inside
-from mlrec.datasets.images.decode import crop, load, upright
-from mlrec.datasets.listing import Item
+from mlrec.datasets.images.decode import crop, upright
+from mlrec.datasets.listing import Item, load_item
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.transforms import VIEWS, Decode, filled
 from mlrec.utils.errors import DataError, printable
@@ -77,7 +77,7 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
     The whole image or box is resized to the square. A box is clipped to its image, as in `prepare`.
     """
     try:
-        stored = load(item.path, decode)
+        stored = load_item(item, decode)
         height, width = stored.pixels.shape[:2]
         pixels = stored.pixels if item.box is None else crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:

@@ -1,7 +1,8 @@
-"""Losses of multi-label training: a value per sample and label, weighted, then averaged over known labels.
+"""Losses of multi-label training by name: a value per sample and label, weighted, then averaged over known labels.
 
 The paper averages over samples and labels; a sum over labels would scale the learning rate by their number. Losses
-are computed in float32, also under autocast.
+are computed in float32, also under autocast. A new loss is a function and one line in `LOSSES`, or in another package
+an entry point of the group `mlrec.losses`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label
 from mlrec.training import long_tail, missing_labels
 from mlrec.utils.errors import ConfigError, DataError, printable
 from mlrec.utils.files import read_text
+from mlrec.utils.plugins import find_part
 
 
 class Loss(Protocol):
@@ -82,7 +84,8 @@ def focal(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
 # Each returns the loss of each target, (B, C), of float32 logits (B, C) and `positive` (B, C): 1 for positives, 0 for
 # negatives and unknown targets.
-LOSSES: dict[str, Callable[[Tensor, Tensor, LossContext], Tensor]] = {
+TargetLoss = Callable[[Tensor, Tensor, LossContext], Tensor]
+LOSSES: dict[str, TargetLoss] = {
     "bce": bce,
     "asl": asl,
     "focal": focal,
@@ -108,10 +111,11 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `long_tail.prior_log_odds`.
 
     Raises:
-        ConfigError: The file of weights does not match the labels, or the loss and `config.unknown` or the targets
-            exclude each other.
+        ConfigError: The loss is unknown, the file of weights does not match the labels, or the loss and
+            `config.unknown` or the targets exclude each other.
     """
-    loss_per_target, weight = LOSSES[config.loss], positive_weight(config, manifest)
+    loss_per_target: TargetLoss = find_part("loss", config.loss, LOSSES, ConfigError)
+    weight = positive_weight(config, manifest)
     has_unknown = bool((manifest.targets == UNKNOWN).any())
     if config.loss in NEEDS_UNKNOWN and not has_unknown:
         raise ConfigError(
@@ -138,6 +142,11 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
             if config.logit_adjust:
                 logits = logits + config.logit_adjust * long_tail.prior_log_odds(context)
             values = loss_per_target(logits, is_positive.to(torch.float32), context)
+            if values.shape != logits.shape:  # a mean would take part in the sums below without an error
+                shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
+                raise ConfigError(
+                    f"loss '{printable(config.loss)}' returns {shapes}; a loss returns one value per logit"
+                )
             if factor is not None:
                 values = values * torch.where(is_positive, factor, 1.0)
             if config.unknown == "negative":

@@ -17,7 +17,14 @@ from mlrec.models.checkpoint import load_model, stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
-from mlrec.training.devices import Precision, memory_format, prepare_device, resolve_device, resolve_precision
+from mlrec.training.devices import (
+    Precision,
+    default_eval_batch,
+    memory_format,
+    prepare_device,
+    resolve_device,
+    resolve_precision,
+)
 from mlrec.training.loop import Network
 from mlrec.training.losses import Loss, loss_function
 from mlrec.training.optim import make_optimizer
@@ -179,6 +186,14 @@ def per_process(config: Config) -> int:
             f"--batch-size {config.batch_size} is not a multiple of the {processes.world_size()} processes"
         )
     return share
+
+
+def eval_batch_size(config: Config, device: torch.device) -> int:
+    """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
+    if config.eval_batch_size is not None:
+        return config.eval_batch_size
+    trained = config.batch_size if device.type == "cuda" else per_process(config)
+    return default_eval_batch(trained, device)
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -24,15 +26,18 @@ from mlrec.utils.errors import DataError, MlrecError, UsageError, printable
 MODEL_FILE = "model.safetensors"  # in runs, imported models and exported bundles
 T = TypeVar("T")
 _TEMPORARY = re.compile(r"^\..+\.tmp-(\d+)$")
+_SHARED_TEMPORARY = re.compile(r"^\..+\.shared-.*-\d+-\d+$")
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterator[IO[bytes]]:
     """Open `path` for writing in binary; it is replaced when the block ends without an error.
 
     Args:
         path: File to write.
         needed: Number of bytes, if known, for the message of an error.
+        shared: Whether other machines write into the same folder at the same time. Temporary files of killed processes
+            are then left to `remove_shared_temporary`, since the processes of other machines are not known here.
 
     Raises:
         MlrecError: The disk is full or the folder is not writable; the message states the bytes needed and free.
@@ -44,11 +49,12 @@ def atomic_write(path: Path, needed: int = 0) -> Iterator[IO[bytes]]:
         3
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = _shared_temporary(path) if shared else _temporary(path)
     written = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(path.parent)
+        if not shared:
+            remove_stale(path.parent)
         with temporary.open("wb") as stream:
             try:
                 yield stream
@@ -206,6 +212,13 @@ def remove_stale(folder: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
+def remove_shared_temporary(folder: Path) -> None:
+    """Remove the temporary files of `atomic_write(..., shared=True)`, when no machine writes any more."""
+    for entry in folder.iterdir():
+        if _SHARED_TEMPORARY.match(entry.name):
+            entry.unlink(missing_ok=True)
+
+
 def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
     """Read the regular file `path`; raises `kind`, in one line, if it cannot be read."""
     path = Path(path)
@@ -277,6 +290,10 @@ def sha256(path: Path) -> str:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _shared_temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.shared-{platform.node()}-{os.getpid()}-{threading.get_native_id()}")
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

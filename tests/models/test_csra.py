@@ -242,7 +242,7 @@ def test_features_of_another_width_are_told_with_both_shapes() -> None:
 
 
 def test_unknown_head_names_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="csra, spatial, average, gcn; did you mean 'csra'"):
+    with pytest.raises(ModelError, match="average, gcn, attention-pool, ml-decoder, q2l; did you mean 'csra'"):
         create_head("csar", 4, 2)
 
 

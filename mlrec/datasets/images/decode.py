@@ -223,6 +223,25 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
             raise _refused(path, f"{_damage(error)}; replace the file") from error
 
 
+def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixels:
+    """Convert a Pillow image to (H, W, 3) uint8 RGB, upright, by the rules of `decode`; `name` is used in messages.
+
+    Raises:
+        DataError: The image has pixels of an unsupported kind, or its file is damaged.
+    """
+    with _metadata_ignored():
+        try:
+            if how == "pil":
+                return np.array(image.convert("RGB"))
+            return upright(_to_rgb(image), _orientation(image)).copy()
+        except DataError as error:
+            raise _refused(name, str(error)) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises nearly anything on damaged files
+            raise _refused(name, f"{_damage(error)}; replace the image") from error
+
+
 class _Silence:
     """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last one."""
 

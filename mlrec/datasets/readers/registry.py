@@ -15,7 +15,7 @@ from typing import Any
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import ValidationReport
-from mlrec.utils.plugins import added_by_packages, load_part
+from mlrec.utils.plugins import GROUPS, added_by_packages, load_part
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,6 @@ class Reading:
 Reader = Callable[[Path, ReadOptions, ValidationReport], Reading]
 Recognizer = Callable[[Path], str | None]
 
-ENTRY_POINTS = "mlrec.readers"
 READERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:read_voc2007",
     "voc2012": "mlrec.datasets.readers.voc:read_voc2012",
@@ -175,12 +174,12 @@ def known_readers() -> dict[str, str]:
         >>> known_readers()["coco"]
         'mlrec.datasets.readers.coco:read_coco'
     """
-    return added_by_packages(ENTRY_POINTS) | READERS
+    return added_by_packages(GROUPS["reader"]) | READERS
 
 
 def known_recognizers() -> dict[str, str]:
     """The functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
-    added = {kind: place.partition(":")[0] for kind, place in added_by_packages(ENTRY_POINTS).items()}
+    added = {kind: place.partition(":")[0] for kind, place in added_by_packages(GROUPS["reader"]).items()}
     found = {
         kind: f"{module}:recognizes" for kind, module in added.items() if kind not in READERS and _recognizes(module)
     }

@@ -85,13 +85,24 @@ class ParquetTable:
 
     def _image_names(self) -> list[str]:
         """A unique name for each image: that of its path, or its number if paths are missing or occur twice."""
+        names = self._path_names()
+        if names is not None:
+            return names
+        return [self._numbered(number, value) for number, value in enumerate(self._images())]
+
+    def _path_names(self) -> list[str] | None:
+        """The names in the paths of all images; None if paths are missing or occur twice."""
         index = self._schema.get_field_index(self.image_column)
-        if _has_path(self._schema.field(index).type):
-            paths = [path or "" for path in self._column(f"{self.image_column}.path")]
-            names = [path.replace("\\", "/").rpartition("/")[2] for path in paths]
-            if len(set(names)) == len(names) and all(map(is_image, names)):
-                return names
-        return [f"{self.path.stem}-{number:06}{_ending(value)}" for number, value in enumerate(self._images())]
+        if not _has_path(self._schema.field(index).type):
+            return None
+        paths = [path or "" for path in self._column(f"{self.image_column}.path")]
+        names = [path.replace("\\", "/").rpartition("/")[2] for path in paths]
+        if len(set(names)) == len(names) and all(map(is_image, names)):
+            return names
+        return None
+
+    def _numbered(self, number: int, value: Any) -> str:
+        return f"{self.path.stem}-{number:06}{_ending(value)}"
 
     def _column(self, name: str) -> list[Any]:
         """One field of the column of images."""
@@ -105,6 +116,13 @@ class ParquetTable:
             for batch in self._file.iter_batches(batch_size=BATCH_ROWS, columns=[self.image_column]):
                 yield from batch.column(0).to_pylist()
 
+    def images(self) -> Iterator[tuple[str, bytes | None]]:
+        """Iterate over the images with the names that `texts` has; a few are in memory at once."""
+        names = self._path_names()
+        for number, value in enumerate(self._images()):
+            name = self._numbered(number, value) if names is None else names[number]
+            yield name, _bytes_of(value)
+
     def write_images(self, folder: Path) -> None:
         """Write all images into `folder`, under the names that `texts` has.
 
@@ -116,7 +134,7 @@ class ParquetTable:
         for number, (name, value) in enumerate(zip(self._image_names(), self._images(), strict=True), 1):
             where = f"{self.path}: row {number}"
             image_name(name, where, findings)
-            content = value.get("bytes") if isinstance(value, dict) else value
+            content = _bytes_of(value)
             if not content:
                 findings.error(where, f"'{printable(name)}' has no bytes")
             elif not findings.errors:
@@ -169,7 +187,12 @@ def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[
     return names
 
 
+def _bytes_of(value: Any) -> bytes | None:
+    content: bytes | None = value.get("bytes") if isinstance(value, dict) else value
+    return content
+
+
 def _ending(value: Any) -> str:
-    content = (value.get("bytes") if isinstance(value, dict) else value) or b""
+    content = _bytes_of(value) or b""
     fitting = [ending for start, ending in SIGNATURES.items() if content.startswith(start)]
     return fitting[0] if fitting else ".jpg"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -133,21 +135,36 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, ending.casefold()
 
 
-def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
     """The visible regular files of a shard in order, with their content. Links and devices are not followed.
 
     Raises:
         DataError: the shard cannot be read.
     """
     check_regular(shard)
+    with _complete(shard), tarfile.open(shard) as archive:
+        for member in archive:
+            base = member.name.rpartition("/")[2]
+            content = archive.extractfile(member) if member.isreg() and base and base[0] != "." else None
+            if content is not None:
+                yield member, content
+
+
+def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
+    """Read at most `limit` bytes of a member that `tar_members` yields.
+
+    Raises:
+        DataError: the shard ends before the member does.
+    """
+    with _complete(shard):
+        return content.read(limit)
+
+
+@contextmanager
+def _complete(shard: Path) -> Iterator[None]:
     try:
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                base = member.name.rpartition("/")[2]
-                content = archive.extractfile(member) if member.isreg() and base and base[0] != "." else None
-                if content is not None:
-                    yield member, content
-    except (tarfile.TarError, OSError, EOFError) as error:
+        yield
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{printable(shard)}: is not a complete tar file ({printable(error)}); copy it again"
         ) from error
@@ -155,7 +172,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
 
 def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
-    for member, content in _members(shard):
+    for member, content in tar_members(shard):
         key, ending = _key(member.name)
         where = f"{shard}: {member.name}"
         sample = samples.setdefault(key, _Sample())
@@ -173,7 +190,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
                 findings.error(where, f"has {member.size:,} bytes; labels may have {MAX_LABELS:,}")
                 continue
             try:
-                sample.stored[ending] = content.read().decode("utf-8-sig")
+                sample.stored[ending] = read_member(shard, content, MAX_LABELS).decode("utf-8-sig")
             except UnicodeDecodeError:
                 findings.error(where, "is not UTF-8; write it as UTF-8")
         else:
@@ -243,6 +260,6 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
 def _unpack(members: dict[Path, dict[str, str]], folder: Path) -> None:
     """Write the images of all shards below `folder`, each under its checked name."""
     for shard, images in members.items():
-        for member, content in _members(shard):
+        for member, content in tar_members(shard):
             if member.name in images and member.size <= MAX_IMAGE:
-                write_bytes(folder / images[member.name], content.read())
+                write_bytes(folder / images[member.name], read_member(shard, content, MAX_IMAGE))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlrec.datasets.images import decode
+from mlrec.reports.figures.text import cut, font
 from mlrec.utils.errors import DataError, printable
 from mlrec.utils.files import check_ending, write_bytes
 
@@ -19,7 +20,7 @@ SIDE, TEXT, GAP = 200, 30, 8  # pixels
 COLUMNS = 6
 SUFFIXES = (".png",)
 TALLEST = 30_000  # pixels: largest height of a sheet
-LETTERS = 33  # characters of a caption line
+SMALL, LARGE = 11, 15  # pixels: sizes of text
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     Raises:
         UsageError: The name of the file does not end in `.png`.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     check_ending(path, SUFFIXES, "--contact-sheet")
     shown: list[tuple[str, tuple[Tile, ...]]] = []
@@ -72,14 +73,14 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
         height += line_height
         shown.append((heading, tiles))
     sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, max(height, GAP + TEXT)), "white")
-    pen, small, large = ImageDraw.Draw(sheet), ImageFont.load_default(size=11), ImageFont.load_default(size=15)
+    pen = ImageDraw.Draw(sheet)
     top = GAP
     for heading, tiles in shown:
         if heading:
-            pen.text((GAP, top + 6), drawable(heading), "black", font=large)
+            pen.text((GAP, top + 6), cut(heading, sheet.width - 2 * GAP, LARGE), "black", font=font(LARGE))
             top += TEXT
         for column, tile in enumerate(tiles):
-            _draw(sheet, pen, tile, (GAP + column * (SIDE + GAP), top), small)
+            _draw(sheet, pen, tile, (GAP + column * (SIDE + GAP), top))
         top += SIDE + TEXT + GAP
     content = BytesIO()
     sheet.save(content, format="PNG")
@@ -96,7 +97,7 @@ def _sheet_lines(rows: Sequence[SheetRow]) -> Iterator[tuple[str, tuple[Tile, ..
             heading = ""
 
 
-def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int], font: object) -> None:
+def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple[int, int]) -> None:
     from PIL import Image
 
     left, top = place
@@ -107,24 +108,15 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
         sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
     except DataError:
         pen.rectangle((left, top, left + SIDE, top + SIDE), outline="grey")
-        pen.text((left + GAP, top + GAP), "cannot be read", "grey", font=font)  # type: ignore[arg-type]
-    for number, text in enumerate(_folded(tile.caption)):
-        pen.text((left, top + SIDE + 2 + 13 * number), text, "black", font=font)  # type: ignore[arg-type]
+        pen.text((left + GAP, top + GAP), "cannot be read", "grey", font=font(SMALL))
+    for number, text in enumerate(_two_lines(tile.caption)):
+        pen.text((left, top + SIDE + 2 + 13 * number), text, "black", font=font(SMALL))
 
 
-def _folded(caption: str) -> list[str]:
-    """Break a caption into two lines; of a long caption keep the end, where file names differ."""
-    text = drawable(caption)
-    if len(text) > 2 * LETTERS:
-        text = "..." + text[3 - 2 * LETTERS :]
-    return [text[:LETTERS], text[LETTERS:]]
-
-
-def drawable(text: str) -> str:
-    """Replace the characters that Pillow's default font cannot draw.
-
-    Example:
-        >>> drawable("λ of café")
-        '? of café'
-    """
-    return printable(text).encode("latin-1", "replace").decode("latin-1")
+def _two_lines(caption: str) -> tuple[str, str]:
+    """Break a caption into two lines; of a long one the beginning and the end are kept."""
+    text = printable(caption)
+    first = len(text)
+    while font(SMALL).getlength(text[:first]) > SIDE:
+        first -= 1
+    return text[:first], cut(text[first:], SIDE, SMALL)

@@ -1,7 +1,8 @@
-"""Heat maps over images: strips of an image and its maps, with one colour scale for all of them."""
+"""Heat maps over photographs: an image next to its maps, with a colour bar, and sheets of many images."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.boxes import inside
-from mlrec.datasets.images.decode import Decoder, load, upright, upright_box
-from mlrec.datasets.listing import Item
-from mlrec.reports.figures.contact_sheet import drawable
+from mlrec.datasets.images.decode import SUFFIXES, Decoder, upright, upright_box
+from mlrec.datasets.listing import Item, load_item
+from mlrec.reports.figures.colour_map import ENTRIES, ZERO, colour_map
+from mlrec.reports.figures.text import cut, font
 from mlrec.utils.errors import printable
 
 if TYPE_CHECKING:
@@ -23,44 +25,49 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Corners = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
-COLOURS = "viridis"  # perceptually uniform, and distinguishable for colour-blind readers
-OPACITY = (0.3, 0.8)  # at zero, and at the largest value: the image stays visible if a location contributes nothing
-PEAKS_BELOW = 0.9  # quantile of the peaks that the last colour stands for
-GAP, LINE = 10, 18  # pixels: between panels, height of a line of text
-SCALE, RAMP = 44, 300  # pixels: height of the scale, length of its colour bar
-MOST_PIXELS = 30_000  # largest height of a sheet
+OPACITY = 0.85  # of the strongest colour: the photograph stays visible below it
+PEAKS_BELOW = 0.9  # quantile of the peaks of many images that the strongest colour stands for
+GAP, LINE, SMALL, LARGE = 10, 18, 13, 15  # pixels: space, height of a line, sizes of text
+BAR = 12  # pixels: width of a colour bar
+SHEET_WIDTH = 1600  # pixels: narrow strips share a row of a sheet up to this width
+QUALITY = 90  # of JPEG
 
 
 @dataclass(frozen=True)
-class Range:
-    """Colour scale: the values of the first and the last colour.
+class ColourScale:
+    """Colours of values: blue below 0, none at 0, red above.
 
     Attributes:
-        low: Value of the first colour.
-        high: Value of the last colour.
-        meaning: What the values are, in words.
+        limit: Magnitude of the strongest colour; larger ones have the same colour.
+        low: Lowest value on the colour bar, `-limit` or 0.
+        exceeded: Whether some values are larger than `limit`.
     """
 
+    limit: float
     low: float
-    high: float
-    meaning: str
+    exceeded: bool = False
 
     @classmethod
-    def over(cls, maps: Sequence[NDArray[np.floating]], meaning: str) -> Range:
-        """Return a scale for some maps.
-
-        It starts at their lowest value, or at 0, and ends at the 90 % quantile of their peaks; higher values saturate.
+    def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
+        """Return a scale for some maps, symmetric about 0; of maps without negative values the upper half.
 
         Args:
             maps: Arrays (..., h, w).
-            meaning: What the values are, in words.
+            quantile: Quantile of the peak magnitudes of the maps that has the strongest colour.
         """
-        peaks = np.concatenate([values.max(axis=(-2, -1)).ravel() for values in maps])
-        low = min([0.0, *(float(values.min()) for values in maps)])
-        high = float(np.quantile(peaks, PEAKS_BELOW))
-        if high <= 0:
-            high = 1.0
-        return cls(low, high, meaning)
+        peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
+        # Of maps with a single strong one, the quantile may be 0.
+        limit = float(np.quantile(peaks, quantile)) or float(peaks.max()) or 1.0
+        low = 0.0
+        if min(float(values.min()) for values in maps) < 0:
+            low = -limit
+        return cls(limit, low, bool(peaks.max() > limit))
+
+    def entries(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Return the entries of the colour map for values of any shape."""
+        share = np.clip(values / self.limit, -1, 1)
+        entries: NDArray[np.uint8] = np.rint(ZERO * (1 + share)).astype(np.uint8)
+        return entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,49 +80,70 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Panels side by side with a heading above."""
+    """Panels side by side with a heading above, and the colour scale of the maps to the right of them."""
 
     heading: str
     panels: tuple[Panel, ...]
+    scale: ColourScale | None = None
 
 
-def shrunk(pixels: Pixels, side: int) -> Pixels:
-    """Return the image (H, W, 3), reduced if its longer side exceeds `side` pixels."""
+def resized(pixels: Pixels, side: int) -> Pixels:
+    """Return the image (H, W, 3) with a longer side of `side` pixels; small images are enlarged."""
     from PIL import Image
 
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side))
-    return np.asarray(picture)
+    height, width = pixels.shape[:2]
+    factor = side / max(height, width)
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
 
 
-def overlaid(pixels: Pixels, values: NDArray[np.floating], colours: Range, box: Corners | None = None) -> Pixels:
-    """Return the image in grey with the colours of a map on top.
+def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, box: Corners | None = None) -> Pixels:
+    """Return the image with the colours of a map on top, more opaque for larger magnitudes.
+
+    Where the map is 0, the image is unchanged. A white line encloses magnitudes of at least half the limit of the
+    scale; it can be seen on objects that have the colour of the map.
 
     Args:
         pixels: Image (H, W, 3).
         values: Map (h, w); its cells divide the image or the box evenly, as evaluation resizes either to a square.
-        colours: Colour scale.
-        box: Part of the image that the map is of, in pixels; the rest stays grey. By default the whole image.
+        scale: Colour scale.
+        box: Part of the image that the map is of, in pixels; it may exceed the image. By default the whole image.
     """
-    from matplotlib import colormaps
     from PIL import Image
 
-    height, width = pixels.shape[:2]
-    left, top, right, bottom = box or (0, 0, width, height)
-    smooth = Image.fromarray(values.astype(np.float32)).resize(
-        (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BILINEAR
-    )
-    enlarged = np.asarray(smooth)
-    share = (enlarged - colours.low) / (colours.high - colours.low)
-    painted = 255 * colormaps[COLOURS](np.clip(share, 0, 1))[..., :3]
-    faint, strong = OPACITY
-    opacity = faint + (strong - faint) * np.sqrt(np.clip(np.abs(enlarged) / colours.high, 0, 1))[..., None]
-    grey = np.repeat(np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float64)[..., None], 3, axis=2)
-    # A box may exceed the image: only the part of the map inside the image is painted.
-    rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
-    part = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-    grey[rows, columns] += opacity[part] * (painted[part] - grey[rows, columns])
-    return grey.round().astype(np.uint8)
+    left, top, right, bottom = box or (0, 0, pixels.shape[1], pixels.shape[0])
+    size = max(right - left, 1), max(bottom - top, 1)
+    # Bilinear: bicubic would add negative rings around peaks that the map does not have.
+    smooth = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    entries = scale.entries(smooth)
+    # Pillow looks colours up and blends them several times faster than NumPy.
+    colours = Image.fromarray(entries)
+    opacity = colours.point(_opacities())
+    colours.putpalette(colour_map().tobytes())
+    painted = colours.convert("RGB")
+    line = Image.fromarray(_outline((entries <= ZERO // 2) | (entries >= ZERO + ZERO // 2 + 1)))
+    painted.paste((255, 255, 255), mask=line)
+    opacity.paste(255, mask=line)
+    image = Image.fromarray(pixels)
+    image.paste(painted, (left, top), opacity)
+    return np.asarray(image)
+
+
+@functools.cache
+def _opacities() -> list[int]:
+    """Return the opacity (0 to 255) of each entry of the colour map, which is proportional to the magnitude."""
+    magnitude = np.abs(np.arange(ENTRIES) - ZERO) / ZERO
+    return [*np.rint(255 * OPACITY * magnitude).astype(int).tolist(), 0]  # Pillow expects 256 entries
+
+
+def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return 255 at the outermost pixels of the regions of a mask (H, W) that have a neighbour outside."""
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return np.where(mask & ~inner, np.uint8(255), np.uint8(0))
 
 
 def outlined(pixels: Pixels, box: Corners) -> Pixels:
@@ -130,127 +158,126 @@ def outlined(pixels: Pixels, box: Corners) -> Pixels:
     return np.asarray(picture)
 
 
-def draw_strips(strips: Sequence[Strip], colours: Range | None = None) -> tuple[bytes, int]:
-    """Draw strips one below the other into a PNG.
+def draw_strip(strip: Strip) -> Pixels:
+    """Return the heading, the panels and the colour bar of a strip as one image."""
+    from PIL import Image, ImageDraw
 
-    Args:
-        strips: Strips; those that do not fit on the sheet are left out.
-        colours: Colour scale to draw at the bottom; by default none.
+    lines = max((len(panel.text) for panel in strip.panels), default=0)
+    tallest = max((panel.pixels.shape[0] for panel in strip.panels), default=0)
+    width = GAP + sum(panel.pixels.shape[1] + GAP for panel in strip.panels)
+    if strip.scale:
+        width += _bar_width(strip.scale)
+    top = GAP + (lines + 1) * LINE
+    picture = Image.new("RGB", (width, top + tallest + GAP), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.text((GAP, GAP // 2), cut(strip.heading, width - 2 * GAP, LARGE), "black", font=font(LARGE))
+    left = GAP
+    for panel in strip.panels:
+        for number, text in enumerate(panel.text, start=1):
+            line = cut(text, panel.pixels.shape[1], SMALL)
+            pen.text((left, GAP // 2 + number * LINE), line, "black", font=font(SMALL))
+        picture.paste(Image.fromarray(panel.pixels), (left, top))
+        left += panel.pixels.shape[1] + GAP
+    if strip.scale:
+        _draw_bar(picture, strip.scale, (left, top), tallest)
+    return np.asarray(picture)
 
-    Returns:
-        Content of the PNG, and the number of strips on it.
-    """
-    from PIL import Image, ImageDraw, ImageFont
 
-    fitting = _fitting(strips)
-    widths = [_width(strip) for strip in fitting]
-    height = sum(_height(strip) for strip in fitting) + GAP
-    if colours:
-        widths.append(_scale_width(colours))
-        height += SCALE
-    sheet = Image.new("RGB", (max(widths, default=0) + GAP, height), "white")
-    pen, small, large = ImageDraw.Draw(sheet), ImageFont.load_default(size=12), ImageFont.load_default(size=14)
-    top = GAP
-    for strip in fitting:
-        pen.text((GAP, top), drawable(strip.heading), "black", font=large)
-        left = GAP
-        for panel in strip.panels:
-            for number, text in enumerate(panel.text):
-                pen.text((left, top + (number + 1) * LINE), drawable(text), "black", font=small)
-            sheet.paste(Image.fromarray(panel.pixels), (left, top + (_lines(strip) + 1) * LINE + 2))
-            left += panel.pixels.shape[1] + GAP
-        top += _height(strip)
-    if colours:
-        _draw_scale(sheet, colours, top)
+def draw_sheet(strips: Sequence[Pixels], note: str) -> Pixels:
+    """Return drawn strips one below the other, narrow ones side by side, with a line of text at the top."""
+    from PIL import Image, ImageDraw
+
+    widest = max(strip.shape[1] for strip in strips)
+    columns = max(1, min(SHEET_WIDTH // widest, len(strips)))
+    rows = [strips[k : k + columns] for k in range(0, len(strips), columns)]
+    heights = [max(strip.shape[0] for strip in row) for row in rows]
+    sheet = Image.new("RGB", (columns * widest, GAP + LINE + sum(heights)), "white")
+    note = cut(note, sheet.width - 2 * GAP, SMALL)
+    ImageDraw.Draw(sheet).text((GAP, GAP // 2), note, "black", font=font(SMALL))
+    top = GAP + LINE
+    for row, height in zip(rows, heights, strict=True):
+        for column, strip in enumerate(row):
+            sheet.paste(Image.fromarray(strip), (column * widest, top))
+        top += height
+    return np.asarray(sheet)
+
+
+def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
+    """Return an image (H, W, 3) as the content of a JPEG file with colours at full resolution."""
+    from PIL import Image
+
     content = BytesIO()
-    sheet.save(content, format="PNG", optimize=True)
-    return content.getvalue(), len(fitting)
+    Image.fromarray(pixels).save(content, "JPEG", quality=quality, subsampling=0)
+    return content.getvalue()
 
 
-def _fitting(strips: Sequence[Strip]) -> list[Strip]:
-    fitting: list[Strip] = []
-    height = SCALE + GAP
-    for strip in strips:
-        height += _height(strip)
-        if height > MOST_PIXELS and fitting:
-            break
-        fitting.append(strip)
-    return fitting
+def bar(scale: ColourScale, height: int) -> Pixels:
+    """Return the colour bar of a scale (height, BAR, 3), as it is drawn on a white photograph; the top is `limit`."""
+    values = np.linspace(scale.limit, scale.low, height)
+    colours, opacity = colour_map()[scale.entries(values)], np.array(_opacities())[scale.entries(values), None] / 255
+    column = np.rint(255 + opacity * (colours - 255.0)).astype(np.uint8)
+    return np.repeat(column[:, None], BAR, axis=1)
 
 
-def _lines(strip: Strip) -> int:
-    return max((len(panel.text) for panel in strip.panels), default=0)
+def ticks(scale: ColourScale) -> list[tuple[float, str]]:
+    """Return the numbers at a colour bar: position from the top as a fraction, and text."""
+    limit = f"{scale.limit:.2g}"
+    ends = ("≥ ", "≤ −") if scale.exceeded else ("", "−")
+    if scale.low == 0:
+        return [(0.0, f"{ends[0]}{limit}"), (1.0, "0")]
+    return [(0.0, f"{ends[0]}{limit}"), (0.5, "0"), (1.0, f"{ends[1]}{limit}")]
 
 
-def _height(strip: Strip) -> int:
-    tallest: int = max((panel.pixels.shape[0] for panel in strip.panels), default=0)
-    return (_lines(strip) + 1) * LINE + 2 + tallest + GAP
+def _bar_width(scale: ColourScale) -> int:
+    return BAR + 4 + max(int(font(SMALL).getlength(text)) for _, text in ticks(scale)) + 1 + GAP
 
 
-def _width(strip: Strip) -> int:
-    from PIL import ImageFont
+def _draw_bar(picture: Image.Image, scale: ColourScale, corner: tuple[int, int], height: int) -> None:
+    from PIL import Image, ImageDraw
 
-    heading = ImageFont.load_default(size=14).getlength(drawable(strip.heading))
-    panels: int = sum(panel.pixels.shape[1] + GAP for panel in strip.panels)
-    return max(int(heading) + GAP, panels)
-
-
-def _scale_width(colours: Range) -> int:
-    from PIL import ImageFont
-
-    return GAP + RAMP + GAP + int(ImageFont.load_default(size=12).getlength(drawable(colours.meaning))) + 1
-
-
-def _draw_scale(sheet: Image.Image, colours: Range, top: int) -> None:
-    from matplotlib import colormaps
-    from PIL import Image, ImageDraw, ImageFont
-
-    thick = 12
-    ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, RAMP))[:, :3]).astype(np.uint8)
-    sheet.paste(Image.fromarray(np.repeat(ramp[None], thick, axis=0)), (GAP, top))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    # Value, its text, and the part of the text that is at its position: left end, right end or middle.
-    ticks = [(colours.low, f"{colours.low:.2g}", "la"), (colours.high, f"{colours.high:.2g} or more", "ra")]
-    if _has_zero_tick(colours):
-        ticks.append((0.0, "0", "ma"))
-    for value, text, anchor in ticks:
-        position = GAP + (value - colours.low) / (colours.high - colours.low) * (RAMP - 1)
-        pen.line((position, top + thick, position, top + thick + 4), fill="black")
-        pen.text((position, top + thick + 4), text, "black", font=font, anchor=anchor)
-    pen.text((GAP + RAMP + GAP, top - 2), drawable(colours.meaning), "black", font=font)
+    left, top = corner
+    picture.paste(Image.fromarray(bar(scale, height)), corner)
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((left, top, left + BAR - 1, top + height - 1), outline="#999999")
+    anchors = {0.0: "la", 0.5: "lm", 1.0: "ld"}  # the text of an end is inside the height of the bar
+    for place, text in ticks(scale):
+        at = (left + BAR + 4, top + place * height)
+        pen.text(at, text, "black", font=font(SMALL), anchor=anchors[place])
 
 
-def _has_zero_tick(colours: Range) -> bool:
-    """Return whether zero is far enough from both ends of the scale for a tick of its own."""
-    return 0.12 < -colours.low / (colours.high - colours.low) < 0.88
+def name_of(item: Item) -> str:
+    """Return the id of an item, or the file name if the id is the path on this machine."""
+    if item.id == str(item.path):
+        return item.path.name
+    return item.id
 
 
 class FileNames:
-    """File names for items, made from their ids; a number is appended to a name that is taken."""
+    """File names of JPEG pictures of items, made from their ids; a number is appended to a name that is taken."""
 
     def __init__(self, taken: set[str] | None = None) -> None:
         self._taken = set(taken or ())
 
     def of(self, item: Item) -> str:
         """Return a new file name for an item."""
-        shown = item.id
-        if shown == str(item.path):
-            shown = item.path.name
+        shown = name_of(item)
+        if shown.lower().endswith(SUFFIXES):
+            shown = shown.rpartition(".")[0]
         stem = re.sub(r"[^\w.#-]+", "_", printable(shown)).strip("_.") or "image"
-        name, number = f"{stem}.png", 1
+        name, number = f"{stem}.jpg", 1
         while name.casefold() in self._taken:
             number += 1
-            name = f"{stem}-{number}.png"
+            name = f"{stem}-{number}.jpg"
         self._taken.add(name.casefold())
         return name
 
 
 def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Corners | None]:
-    """Read the image of an item, upright and reduced.
+    """Read the image of an item, upright and resized.
 
     Args:
         item: Image, or a box of an image.
-        side: Largest length of the longer side in pixels.
+        side: Length of the longer side in pixels.
         how: Image backend.
 
     Returns:
@@ -259,9 +286,9 @@ def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Co
     Raises:
         DataError: The image cannot be read.
     """
-    stored = load(item.path, how)
+    stored = load_item(item, how)
     whole = upright(stored.pixels, stored.orientation)
-    small = shrunk(whole, side)
+    small = resized(whole, side)
     if item.box is None:
         return small, None
     height, width = stored.pixels.shape[:2]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.predictions import Floats
+from mlrec.reports.render.table import percent
 from mlrec.utils.errors import printable
 from mlrec.utils.files import write_bytes
 
@@ -30,8 +31,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":")
 FORMATS = ("png", "svg", "pdf")
-LONGEST_LEGEND = 44  # characters
-MOST_PANELS = 100  # labels in one figure
+LONGEST_LEGEND, LONGEST_LABEL = 44, 24  # characters
+MOST_PANELS, PANELS_WIDE = 100, 4  # labels in one figure, and in one row of it
+ANNOTATED = 20  # labels up to which the cells of a matrix have numbers
 
 
 @contextlib.contextmanager
@@ -98,57 +100,89 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
         return figure
 
 
-def learning_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draw the training loss and the mAP of some runs against the epoch.
+def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
+    """Draw the training loss and the mAP of some methods against the epoch: mean over seeds, and a band of one sd.
 
     Args:
-        logs: Entries of `log.jsonl`, by name of the run.
+        logs: Entries of `log.jsonl` of each seed, by name of the method.
     """
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-        loss, score = figure.subplots(1, 2)
-        for k, (name, entries) in enumerate(logs.items()):
-            line = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.2, "label": _short(name)}
-            epochs = [e for e in entries if e.get("event") == "epoch"]
-            loss.plot([e["epoch"] for e in epochs], [e["loss"] for e in epochs], **line)
-            scored = [e for e in entries if e.get("event") == "scored" and e.get("mAP") is not None]
-            marker = MARKERS[k % 8]
-            score.plot([e["epoch"] for e in scored], [100 * e["mAP"] for e in scored], marker=marker, ms=4, **line)
-        loss.set(xlabel="epoch", ylabel="training loss, mean over the epoch")
-        score.set(xlabel="epoch", ylabel="mAP, %")
-        loss.legend(fontsize="x-small")
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for k, (name, seeds) in enumerate(logs.items()):
+            line = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.4, "label": _legend(name, seeds)}
+            for panel, event, key, factor in zip(panels, ("epoch", "scored"), ("loss", "mAP"), (1, 100), strict=True):
+                epochs, values = over_epochs(seeds, event, key)
+                mean, spread = factor * values.mean(axis=0), np.zeros(len(epochs))
+                if len(seeds) > 1:
+                    spread = factor * values.std(axis=0, ddof=1)
+                panel.plot(epochs, mean, marker=MARKERS[k % 8], ms=3, **line)
+                panel.fill_between(epochs, mean - spread, mean + spread, color=COLOURS[k % 8], alpha=0.2, lw=0)
+        panels[0].set(xlabel="epoch", ylabel="training loss, mean over the epoch")
+        panels[1].set(xlabel="epoch", ylabel="mAP, %")
+        for panel in panels:
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize="small")
         return figure
 
 
-def precision_recall_figure(logits: Floats, targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """Draw precision against recall, one panel per label, with a dot at p = 0.5.
+def over_epochs(
+    seeds: Sequence[Sequence[Mapping[str, Any]]], event: str, key: str
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the epochs that every seed has (E), and the values of a key in them (seeds, E).
+
+    Args:
+        seeds: Entries of the log of each seed.
+        event: Event of the entries.
+        key: Key of the value; entries in which it is None are left out.
+    """
+    curves = []
+    for entries in seeds:
+        of_event = [entry for entry in entries if entry.get("event") == event and entry.get(key) is not None]
+        curves.append({int(entry["epoch"]): float(entry[key]) for entry in of_event})
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return epochs, np.array([[curve[epoch] for epoch in epochs] for curve in curves])
+
+
+def _legend(name: str, seeds: Sequence[object]) -> str:
+    if len(seeds) == 1:
+        return _short(name)
+    return f"{_short(name)}, {len(seeds)} seeds"
+
+
+def precision_recall_figure(
+    logits: Floats, targets: NDArray[np.int8], average_precision: Mapping[str, float | None]
+) -> Figure:
+    """Draw precision against recall, one panel per label with its AP and number of positives n, a dot at p = 0.5.
 
     Labels without a positive have no panel.
 
     Args:
         logits: Logits (N, C).
         targets: Targets (N, C): 1 positive, 0 negative, -1 unknown; unknown samples are left out.
-        labels: Names of the C labels.
+        average_precision: AP of the C labels by name, in the order of the columns; None if undefined.
     """
-    shown = [c for c in range(len(labels)) if (targets[:, c] == 1).any()][:MOST_PANELS]
+    positives = (targets == 1).sum(axis=0)
+    shown = [(c, label) for c, label in enumerate(average_precision) if positives[c]][:MOST_PANELS]
     with style():
         from matplotlib.figure import Figure
 
-        wide = min(5, max(1, len(shown)))
+        wide = min(PANELS_WIDE, max(1, len(shown)))
         high = max(1, math.ceil(len(shown) / wide))
-        figure = Figure(figsize=(1.75 * wide, 1.7 * high + 0.3), layout="constrained")
+        figure = Figure(figsize=(1.75 * wide, 1.8 * high + 0.3), layout="constrained")
         panels = figure.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
         for panel in panels.flat[len(shown) :]:
             panel.set_axis_off()
-        for panel, c in zip(panels.flat, shown, strict=False):
+        for panel, (c, label) in zip(panels.flat, shown, strict=False):
             recall, precision, at_half = curve(logits[:, c], targets[:, c])
             # the step before each point has the precision of the point, so the area under the curve is AP
             panel.step([0.0, *recall], [precision[0], *precision], where="pre", color=COLOURS[0], lw=1)
             if at_half is not None:
                 panel.plot(*at_half, "o", color=COLOURS[1], ms=4)
-            panel.set_title(printable(labels[c])[:24], fontsize=8)
+            facts = f"AP {percent(average_precision[label])}, n = {positives[c]:,}"
+            panel.set_title(f"{_cut(label)}\n{facts}", fontsize=8)
             panel.set(xlim=(0, 1.02), ylim=(0, 1.05))
         figure.supxlabel("recall", fontsize=9)
         figure.supylabel("precision", fontsize=9)
@@ -209,9 +243,9 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 
 
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """Draw the fraction of the positives of the row's label that also have the column's label.
+    """Draw the percentage of the positives of the row's label that also have the column's label.
 
-    Rows of labels without a positive are blank.
+    Up to 20 labels, the numbers are written into the cells. Rows of labels without a positive are blank.
 
     Args:
         targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
@@ -220,19 +254,49 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
     positive = (targets == 1).astype(np.float64)
     together, each = positive.T @ positive, positive.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = together / each[:, None]
+        share = 100 * together / each[:, None]
     np.fill_diagonal(share, np.nan)
+    annotated = len(labels) <= ANNOTATED
     with style():
-        size = max(3.2, min(14.0, 1.6 + 0.19 * len(labels)))
-        figure, axes = _figure(size + 0.6, size)
-        shown = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
-        axes.grid(visible=False)
-        names = [printable(label)[:24] for label in labels]
-        axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=6)
-        axes.set_yticks(range(len(labels)), names, fontsize=6)
-        axes.set(xlabel="label that is also positive", ylabel="positive label")
-        figure.colorbar(shown, ax=axes, shrink=0.8, label="fraction of samples")
+        cell = 0.36 if annotated else 0.17
+        size = max(2.0, cell * len(labels))
+        figure, axes = _figure(size + 2.6, size + 1.6)
+        draw_cooccurrence(axes, share, annotated=annotated)
+        names = [_cut(label) for label in labels]
+        font = 8 if annotated else 7
+        axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=font)
+        rows = [f"{name} ({count:,.0f})" for name, count in zip(names, each, strict=True)]
+        axes.set_yticks(range(len(labels)), rows, fontsize=font)
+        axes.set(xlabel="label that is also positive", ylabel="positive label (number of positives)")
+        bar = figure.colorbar(axes.images[0], ax=axes, shrink=0.6, label="% of the positives of the row")
+        bar.outline.set_visible(False)
         return figure
+
+
+def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool) -> None:
+    """Draw a matrix of percentages in light colours; NaN is blank.
+
+    Args:
+        axes: Axes of matplotlib.
+        share: Percentages (C, C).
+        annotated: Whether to write the numbers into the cells.
+    """
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if not annotated:
+        return
+    for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
+        value = share[row, column]
+        colour = "white" if value > 60 else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def _cut(label: str) -> str:
+    """Return the first 24 characters of a label."""
+    return printable(label)[:LONGEST_LABEL]
 
 
 def _short(name: str) -> str:

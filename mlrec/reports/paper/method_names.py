@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlrec.config import FIELDS, PARTS
+
 BACKBONES = {  # name in timm without the tag of the weights → name in the paper
     "resnet50": "ResNet-50",
     "resnet101": "ResNet-101",
@@ -78,7 +80,10 @@ def variation(config: dict[str, Any]) -> str:
         >>> variation({"head": "csra", "temperatures": [1.0, 1.0]})
         'all T = 1'
     """
-    if config.get("head") not in ("csra", "spatial"):
+    head = config.get("head")
+    if head not in (None, *PARTS["head"]):
+        return _added_head(config)
+    if head not in ("csra", "spatial"):
         return ""
     parts = []
     temperatures = [temperature_text(value) for value in config.get("temperatures") or ()]
@@ -90,6 +95,13 @@ def variation(config: dict[str, Any]) -> str:
     if scale != 1:
         parts.append(f"logits × {scale:g}")
     return ", ".join(parts)
+
+
+def _added_head(config: dict[str, Any]) -> str:
+    """The options of a head of another package, which may use any of them: those that are not the defaults."""
+    keys = ("heads", "lam", "temperatures", "normalize", "logit_scale", "pooling")
+    given = {key: config[key] for key in keys if key in config and config[key] != FIELDS[key].default}
+    return ", ".join(f"{key} {value}" for key, value in given.items())
 
 
 def temperature_text(value: float | str) -> str:

@@ -1,6 +1,6 @@
 """Report as one self-contained HTML page: no network and no other file are needed.
 
-Its tables can be sorted.
+Its tables can be sorted, its images can be enlarged, and its colors are light or dark.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from mlrec.reports.render.table import Table, one_line
 if TYPE_CHECKING:
     from jinja2 import Template
 
+FRONT = ("mAP", "sd", "seeds", "heads", "lam")  # columns that follow the first one
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -27,11 +29,13 @@ class Picture:
         content: Content of the image file.
         media_type: Its media type, such as "image/svg+xml".
         caption: Text below it.
+        folded: Whether it is shown only after a click on its caption.
     """
 
     content: bytes
     media_type: str
     caption: str = ""
+    folded: bool = False
 
     @property
     def source(self) -> str:
@@ -40,7 +44,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class SummaryCard:
+class SampleCard:
     """A sample in a gallery.
 
     Attributes:
@@ -57,11 +61,20 @@ class SummaryCard:
 
 
 @dataclass(frozen=True)
+class SummaryCard:
+    """A number at the top of the page, with its title and a line of details."""
+
+    title: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Section:
     """Cards below a heading; an empty title has no heading."""
 
     title: str
-    cards: tuple[SummaryCard, ...]
+    cards: tuple[SampleCard, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class PageGallery:
         title: Heading.
         why: Why these samples are shown, in words.
         sections: Cards.
-        scale: Colour scale of the heat maps.
+        scale: Colour bar of the heat maps.
     """
 
     title: str
@@ -95,6 +108,7 @@ def page(
     figures: Sequence[Picture] = (),
     galleries: Sequence[PageGallery] = (),
     facts: Sequence[Facts] = (),
+    summary: Sequence[SummaryCard] = (),
 ) -> str:
     """Return the HTML of a page.
 
@@ -106,10 +120,22 @@ def page(
         figures: Figures below the tables.
         galleries: Galleries below the figures.
         facts: Settings of the runs at the end.
+        summary: Numbers at the top.
     """
     return _template().render(
-        title=title, tables=tables, figures=figures, galleries=galleries, facts=facts, version=__version__
-    )
+        title=title, tables=[_map_second(table) for table in tables], figures=figures, galleries=galleries,
+        facts=facts, summary=summary, version=__version__,
+    )  # fmt: skip
+
+
+def _map_second(table: Table) -> Table:
+    """Return the table with mAP next to the first column, which stays visible while the others scroll."""
+    keys = [column.key for column in table.columns]
+    front = [keys.index(key) for key in FRONT if key in keys[1:]]
+    if "mAP" not in keys[1:]:
+        return table
+    rest = [k for k in range(1, len(keys)) if k not in front]
+    return table.only([0, *front, *rest])
 
 
 @functools.cache

@@ -15,26 +15,32 @@ import numpy as np
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.export import (
+    Scores,
     as_coco,
+    as_coco_results,
     as_csv,
     as_fiftyone,
+    as_fiftyone_predictions,
     as_labelstudio,
     as_metadata,
     labeling_config,
     with_unknown_as_negative,
 )
 from mlrec.datasets.image_paths import without_ending
-from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest import Manifest, label_order
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.fiftyone import read_fiftyone
 from mlrec.datasets.readers.labelstudio import read_labelstudio
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
+from mlrec.predictions import Predictions, probabilities_of
+from mlrec.run_folders.directory import PREDICTIONS
+from mlrec.utils.errors import DataError, MlrecError, PredictionsError, UsageError, ValidationReport, counted, printable
 from mlrec.utils.files import link_or_copy, read_text, replace_folder, write_json, write_text
 
 Format = Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
 METADATA, CONFIG = "metadata.csv", "labeling_config.xml"
+WITH_PREDICTIONS = ("labelstudio", "fiftyone", "coco")
 
 
 def export_data(
@@ -44,6 +50,7 @@ def export_data(
     out: Path | None = None,
     splits: Sequence[str] | None = None,
     unknown_as_negative: bool = False,
+    predictions: Path | None = None,
 ) -> tuple[Path, str]:
     """Write a prepared dataset for another tool into a new folder, and read it back as a check.
 
@@ -55,23 +62,34 @@ def export_data(
         out: New folder; default: `<name>-<format>`.
         splits: Splits to export; None: all.
         unknown_as_negative: Whether to write unknown labels as negative.
+        predictions: Run, folder of an evaluation, or `predictions.npz`: its predictions are written as well, as
+            predictions of the tasks (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
+            `<split>-results.json` (`coco`). Only splits that it has predictions for are exported.
 
     Returns:
         Folder, and the command that prepares the dataset from it.
 
     Raises:
         DataError: The format cannot express the dataset, the folder exists already, or images are missing.
+        UsageError: The format has no place for predictions.
+        PredictionsError: The predictions are of other images or labels.
     """
+    if predictions is not None and format_ not in WITH_PREDICTIONS:
+        raise UsageError(f"--predictions: {format_} has no predictions; use --format {', '.join(WITH_PREDICTIONS)}")
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{printable(target)}: exists already; remove it or choose another --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
+    scores: dict[str, Scores] = {}
+    if predictions is not None:
+        scores = _scores(predictions, manifests, every_split=splits is not None)
+        manifests = [manifest for manifest in manifests if manifest.split in scores]
     if unknown_as_negative:
         manifests = [with_unknown_as_negative(manifest) for manifest in manifests]
     with replace_folder(target) as folder:
         for manifest in manifests:
-            if WRITERS[format_](folder, manifest).digest != manifest.digest:
+            if WRITERS[format_](folder, manifest, scores.get(manifest.split)).digest != manifest.digest:
                 raise MlrecError(
                     f"{printable(dataset.path)}: split '{printable(manifest.split)}' changes when it is read from "
                     f"{format_}; remove blanks at the ends of names"
@@ -79,20 +97,51 @@ def export_data(
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 
 
-def _write_csv(folder: Path, manifest: Manifest) -> Manifest:
+def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, Scores]:
+    """The probabilities of the splits whose images have all been predicted, by split.
+
+    Raises:
+        PredictionsError: There are none, labels are missing, or (`every_split`) a split is missing.
+    """
+    predictions = Predictions.load(path / PREDICTIONS if path.is_dir() else path)
+    name = path.name if path.is_dir() else path.absolute().parent.name
+    probabilities = probabilities_of(predictions.logits)
+    rows = {sample: row for row, sample in enumerate(predictions.sample_ids)}
+    scores = {}
+    for manifest in manifests:
+        missing = [sample for sample in manifest.sample_ids if sample not in rows]
+        if missing and every_split:
+            what = f"no prediction for {counted(len(missing), 'image')} of split '{printable(manifest.split)}'"
+            raise PredictionsError(f"{printable(path)}: {what}, such as '{printable(missing[0])}'; leave the split out")
+        if not missing:
+            try:
+                columns = label_order(predictions.labels, manifest.labels)
+            except DataError as error:
+                raise PredictionsError(f"{printable(path)}: {error}") from error
+            chosen = [rows[sample] for sample in manifest.sample_ids]
+            scores[manifest.split] = Scores(name, probabilities[chosen][:, columns])
+    if not scores:
+        names = ", ".join(printable(manifest.split) for manifest in manifests)
+        raise PredictionsError(f"{printable(path)}: has no predictions for all images of a split ({names})")
+    return scores
+
+
+def _write_csv(folder: Path, manifest: Manifest, _: Scores | None) -> Manifest:
     write_text(folder / f"{manifest.split}.csv", as_csv(manifest))
     reading = read_csv_labels(folder / f"{manifest.split}.csv", ReadOptions(), ValidationReport())
     return reading.manifests[0]
 
 
-def _write_coco(folder: Path, manifest: Manifest) -> Manifest:
+def _write_coco(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
     file = folder / f"{manifest.split}.json"
     write_json(file, as_coco(manifest))
+    if scores is not None:
+        write_json(folder / f"{manifest.split}-results.json", as_coco_results(scores))
     options = ReadOptions(annotations=(file,), splits=(manifest.split,), keep_empty=True)
     return read_coco(folder, options, ValidationReport()).manifests[0]
 
 
-def _write_imagefolder(folder: Path, manifest: Manifest) -> Manifest:
+def _write_imagefolder(folder: Path, manifest: Manifest, _: Scores | None) -> Manifest:
     """Images are linked, or copied where that is not possible: Hugging Face reads those next to `metadata.csv`."""
     place = folder / manifest.split
     text = as_metadata(manifest)
@@ -110,24 +159,27 @@ def _write_imagefolder(folder: Path, manifest: Manifest) -> Manifest:
     return replace(manifest, labels=labels, images=tuple(row[0] for row in cells), targets=targets, sample_ids=())
 
 
-def _write_labelstudio(folder: Path, manifest: Manifest) -> Manifest:
+def _write_labelstudio(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
     write_text(folder / CONFIG, labeling_config(manifest.labels))
     file = folder / f"{manifest.split}.json"
-    write_json(file, as_labelstudio(manifest))
+    write_json(file, as_labelstudio(manifest, scores))
     return read_labelstudio(file, ReadOptions(images=manifest.root), ValidationReport()).manifests[0]
 
 
-def _write_fiftyone(folder: Path, manifest: Manifest) -> Manifest:
+def _write_fiftyone(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
     """What is read back has the names of the files that are there; without them, names lack their endings."""
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))
+    if scores is not None:
+        write_json(file.with_name("predictions.json"), as_fiftyone_predictions(manifest, scores))
     found = read_fiftyone(file, ReadOptions(images=manifest.root), ValidationReport()).manifests[0]
     endings = {without_ending(image): image for image in manifest.images}
     images = tuple(endings.get(image, image) for image in found.images)
     return replace(found, images=images, sample_ids=images)
 
 
-Writer = Callable[[Path, Manifest], Manifest]  # writes one split into a folder, and returns it as it is read back
+# Writes one split into a folder, with the scores of a model, and returns the split as it is read back.
+Writer = Callable[[Path, Manifest, Scores | None], Manifest]
 WRITERS: dict[Format, Writer] = {
     "csv": _write_csv,
     "coco": _write_coco,

@@ -19,7 +19,7 @@ from mlrec.reports.model_card import Card, model_card
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.run_folders.tuned import Tuned, tuned_file
-from mlrec.utils.errors import DataError, ModelError, RunError, counted, printable
+from mlrec.utils.errors import DataError, ModelError, RunError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import resolve_eval_target
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FORMAT = "mlrec-bundle/1"
 TOLERANCE = 1e-4
 BATCH, RANDOM = 16, 8
-Form = Literal["onnx", "safetensors"]
+Form = Literal["onnx", "safetensors", "hf"]
 Logits = NDArray[np.float32]
 
 
@@ -69,12 +69,14 @@ class ExportResult:
         files: Size of each file in bytes, by name.
         agreement: Agreement with the original model.
         tuned: Whether the bundle has tuned thresholds.
+        pushed: Address on the hub; None if the bundle was not uploaded.
     """
 
     path: Path
     files: dict[str, int]
     agreement: Agreement
     tuned: bool
+    pushed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `export --json`."""
@@ -89,6 +91,8 @@ def export(
     data: Path | str | None = None,
     split: str | None = None,
     images: int = 64,
+    push_to: str | None = None,
+    public: bool = False,
     runs_root: Path | str = "runs",
     data_root: Path | str = "data",
     progress: Progress = SILENT,
@@ -102,16 +106,25 @@ def export(
         data: Dataset for the comparison; by default that of the run, otherwise random images.
         split: Split for the comparison; by default the one that the run was scored on.
         images: Number of images for the comparison.
+        push_to: Repository of the Hugging Face hub, `user/name`, to which the bundle is uploaded.
+        public: Whether a new repository is public.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
         progress: Receives notes and warnings.
 
     Raises:
         ModelError: No model, a package is missing, or the exported model has other logits; nothing is written then.
+            Or the hub refuses the bundle, which is then written but not uploaded.
+        UsageError: `push_to` with another format than hf.
         RunError: The folder exists and is not a bundle.
     """
     from mlrec.models.checkpoint import load_model, read_metadata
+    from mlrec.workflows.deploy import hub_folder
 
+    if push_to is not None:
+        if form != "hf":
+            raise UsageError("--push uploads the folder of --format hf; add --format hf")
+        hub_folder.check_repository(push_to)
     path, manifest = _model_and_data(model, data, split, runs_root, data_root, progress)
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
@@ -137,11 +150,19 @@ def export(
         record = RunRecord.load(path) if (path / directory.RECORD).is_file() else None
         card = Card(
             form, file.name, loaded.labels, loaded.preprocessing.to_dict(), loaded.architecture.to_dict(),
-            agreement.in_words(), record, _metrics(path, record), tuned,
+            agreement.in_words(), record, _metrics(path, record), tuned, push_to,
         )  # fmt: skip
-        write_text(folder / CARD, model_card(card))
+        text = model_card(card)
+        if form == "hf":
+            write_json(folder / hub_folder.CONFIG, hub_folder.timm_config(loaded))
+            text = hub_folder.with_front_matter(text, card.name, record, card.metrics)
+        write_text(folder / CARD, text)
     sizes = {entry.name: entry.stat().st_size for entry in sorted(target.iterdir())}
-    return ExportResult(target, sizes, agreement, tuned is not None)
+    address = None
+    if push_to is not None:
+        progress.say(f"uploading to {push_to}")
+        address = hub_folder.push(target, push_to, public=public)
+    return ExportResult(target, sizes, agreement, tuned is not None, address)
 
 
 def _default_folder(model: Path, form: Form) -> Path:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
-from mlrec.datasets.listing import Item, items_of
+from mlrec.datasets.listing import Item
 from mlrec.models.onnx_file import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
-from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strips, outlined, picture_of
-from mlrec.run_folders.tuned import Tuned
+from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strip, jpeg, outlined, picture_of
+from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import DataError, MlrecError
-from mlrec.utils.files import write_bytes
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.files import sha256, write_bytes
+from mlrec.utils.progress import SILENT, Progress, Step
+from mlrec.workflows.deploy.predict_inputs import Images, items_from
 from mlrec.workflows.runtime import BATCH_SIZE, RuntimeOptions
 
 if TYPE_CHECKING:
@@ -43,6 +41,7 @@ class Scorer:
         logits: Function from uint8 images (B, 3, S, S), not normalised, to logits (B, C).
         decode: Image backend that the model was trained with.
         batch_size: Number of images per batch, unless the user sets one.
+        identity: What else the scores depend on: digests of weights and calibration, kind of device, precision.
     """
 
     labels: tuple[str, ...]
@@ -50,6 +49,7 @@ class Scorer:
     logits: Callable[[Tensor], NDArray[np.floating[Any]]]
     decode: Decoder = "fast"
     batch_size: int = BATCH_SIZE
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +78,11 @@ class Prediction:
 
 def predict(
     model: Classifier | Scorer | Path | str,
-    images: str | Path | Iterable[str | Path | Item],
+    images: Images,
     *,
     threshold: float | NDArray[np.float64] = 0.5,
     top: int | None = None,
+    allow_urls: bool = False,
     machine: RuntimeOptions | None = None,
     on_error: Callable[[Item, DataError], None] | None = None,
     progress: Progress = SILENT,
@@ -92,16 +93,20 @@ def predict(
 
     Args:
         model: Model, or its folder or file.
-        images: Files, folders, globs, manifests (`.jsonl`), or items with boxes.
+        images: One image or an iterable of images. Texts and paths are files, folders, globs, lists (`.txt`), manifests
+            (`.jsonl`), tar shards and Parquet files with images. Other images are bytes of an image file, open binary
+            files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8, tensors (3, H, W) or (B, 3, H, W), uint8
+            or floats from 0 to 1, all RGB, and items with boxes. Images without a name have the ids `image-0`, ...
         threshold: Probability at or above which a label is predicted: one number, or one per label (C,).
         top: Number of most probable labels to predict, instead of using `threshold`.
+        allow_urls: Whether http and https URLs are fetched: at most 64 MiB and 30 s each, from public addresses only.
         machine: Runtime options.
         on_error: Called with an image that cannot be read, which is then skipped; by default the error is raised.
         progress: Receives progress bars and warnings.
 
     Raises:
-        DataError: An image cannot be read, and `on_error` is None.
-        UsageError: A path does not exist.
+        DataError: An image cannot be read, and `on_error` is None, or an array has another shape, dtype or range.
+        UsageError: A path does not exist, or a URL is given without `allow_urls`.
         ModelError: The model does not exist or cannot be used.
 
     Example:
@@ -114,7 +119,8 @@ def predict(
     """
     machine = machine or RuntimeOptions()
     scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
-    return _predictions(scorer, _items(images, progress), threshold, top, machine, on_error or _raise, progress)
+    items = items_from(images, how=scorer.decode, allow_urls=allow_urls, progress=progress)
+    return _with_progress(scorer, items, threshold, top, machine, on_error or _raise, progress)
 
 
 def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None = None) -> Scorer:
@@ -140,7 +146,8 @@ def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None =
     from mlrec.models.checkpoint import load_model, read_metadata
 
     metadata = read_metadata(model)
-    return _torch_scorer(load_model(model), machine, machine.device, metadata.decode, metadata.config)
+    scorer = _torch_scorer(load_model(model), machine, machine.device, metadata.decode, metadata.config)
+    return replace(scorer, identity={"model": metadata.sha256, **scorer.identity})
 
 
 def _torch_scorer(
@@ -154,7 +161,9 @@ def _torch_scorer(
         values: NDArray[np.floating[Any]] = opened.run(images, model.head).cpu().numpy()
         return values
 
-    return Scorer(model.labels, model.preprocessing, logits, decode, machine.batch_size_for(config, opened.device))
+    identity = {"device": opened.device.type, "precision": opened.precision}
+    batch_size = machine.batch_size_for(config, opened.device)
+    return Scorer(model.labels, model.preprocessing, logits, decode, batch_size, identity)
 
 
 def _onnx_scorer(file: Path) -> Scorer:
@@ -171,7 +180,11 @@ def _onnx_scorer(file: Path) -> Scorer:
         with memory_explained("--batch-size", torch.device("cpu"), batch_size=len(images), size=images.shape[-1]):
             return model.logits(normalize(images, model.preprocessing).numpy())
 
-    return Scorer(model.labels, model.preprocessing, logits, "pil" if model.decode == "pil" else "fast")
+    decode: Decoder = "fast"
+    if model.decode == "pil":
+        decode = "pil"
+    identity = {"model": sha256(file), "device": "cpu", "precision": "fp32"}
+    return Scorer(model.labels, model.preprocessing, logits, decode, identity=identity)
 
 
 def with_tuned(
@@ -193,10 +206,15 @@ def with_tuned(
     if model is None:
         return scorer, 0.5 if threshold is None else threshold
     tuned = Tuned.load(model).ordered(scorer.labels)
-    return replace(scorer, logits=lambda images: tuned.calibrated(scorer.logits(images))), tuned.probabilities
+    calibrated = replace(
+        scorer,
+        logits=lambda images: tuned.calibrated(scorer.logits(images)),
+        identity={**scorer.identity, "tuned": sha256(tuned_file(model))},
+    )
+    return calibrated, tuned.probabilities
 
 
-def _predictions(
+def _with_progress(
     scorer: Scorer,
     items: Iterator[Item],
     threshold: float | NDArray[np.float64],
@@ -205,6 +223,20 @@ def _predictions(
     on_error: Callable[[Item, DataError], None],
     progress: Progress,
 ) -> Iterator[Prediction]:
+    with progress.task("predicting") as step:
+        yield from predictions_of(scorer, items, threshold, top, machine, on_error, step)
+
+
+def predictions_of(
+    scorer: Scorer,
+    items: Iterator[Item],
+    threshold: float | NDArray[np.float64],
+    top: int | None,
+    machine: RuntimeOptions,
+    on_error: Callable[[Item, DataError], None],
+    step: Step,
+) -> Iterator[Prediction]:
+    """Predict the labels of items; arguments as in `predict`."""
     from mlrec.training.inference_loader import load_stream
 
     batches = load_stream(
@@ -214,17 +246,16 @@ def _predictions(
         threads=machine.workers,
         decode=scorer.decode,
     )
-    with progress.task("predicting") as step:
-        for batch in batches:
-            rows = iter(_probabilities(scorer, batch.images))
-            for item, error in batch.items:
-                if error is not None:
-                    on_error(item, error)
-                    continue
-                row = next(rows)  # only readable items have a row
-                predicted = tuple(scorer.labels[k] for k in _predicted_columns(row, threshold, top))
-                yield Prediction(item.id, scorer.labels, row, predicted, item)
-                step()
+    for batch in batches:
+        rows = iter(_probabilities(scorer, batch.images))
+        for item, error in batch.items:
+            if error is not None:
+                on_error(item, error)
+                continue
+            row = next(rows)  # only readable items have a row
+            predicted = tuple(scorer.labels[k] for k in _predicted_columns(row, threshold, top))
+            yield Prediction(item.id, scorer.labels, row, predicted, item)
+            step()
 
 
 def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
@@ -246,68 +277,6 @@ def _predicted_columns(
     return order[(row >= threshold)[order]].tolist()  # type: ignore[no-any-return]
 
 
-def _items(images: str | Path | Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
-    if isinstance(images, (str, Path)):
-        return items_of([str(images)], progress.warn)
-    if isinstance(images, (list, tuple)) and not any(isinstance(image, Item) for image in images):
-        return items_of([str(image) for image in images], progress.warn)  # all at once, so that duplicates are found
-    return _mixed_items(images, progress)
-
-
-def _mixed_items(images: Iterable[str | Path | Item], progress: Progress) -> Iterator[Item]:
-    for image in images:
-        if isinstance(image, Item):
-            yield image
-        else:
-            yield from items_of([str(image)], progress.warn)
-
-
-SEPARATOR = ";"  # between the labels of a CSV cell
-RowFormat = Callable[[str, Sequence[str], Mapping[str, float]], str]  # id, predicted labels, probability by label
-
-
-def csv_header(labels: Sequence[str]) -> str:
-    """Return the heading line of the CSV output: `id`, `labels`, and one column per label."""
-    return _csv_line(["id", "labels", *labels])
-
-
-def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
-    """Return one prediction as a line of CSV.
-
-    Probabilities have all their digits, because rounded ones would be tied when they are scored.
-
-    Args:
-        sample_id: Id of the image.
-        predicted: Predicted labels.
-        scores: Probability by label.
-
-    Example:
-        >>> csv_row("a.jpg", ["cat", "dog"], {"cat": 0.9, "dog": 0.75})
-        'a.jpg,cat;dog,0.9,0.75'
-    """
-    return _csv_line([sample_id, SEPARATOR.join(predicted), *(repr(float(score)) for score in scores.values())])
-
-
-def jsonl_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
-    """Return one prediction as a line of JSON; arguments as in `csv_row`.
-
-    Example:
-        >>> jsonl_row("a.jpg", ["cat"], {"cat": 0.9})
-        '{"id": "a.jpg", "labels": ["cat"], "scores": {"cat": 0.9}}'
-    """
-    exact = {label: float(score) for label, score in scores.items()}
-    return json.dumps({"id": sample_id, "labels": list(predicted), "scores": exact}, ensure_ascii=False)
-
-
-ROW_FORMATS: dict[str, RowFormat] = {"csv": csv_row, "jsonl": jsonl_row}
-
-
-def _csv_line(cells: Sequence[str]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="").writerow(cells)
-    return stream.getvalue()
-
-
 class Gallery:
     """Writes each image with its predicted labels into a folder.
 
@@ -326,7 +295,7 @@ class Gallery:
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)
         shown = pixels if box is None else outlined(pixels, box)
         path = self._folder / self._names.of(found.item)
-        write_bytes(path, draw_strips([Strip(found.id, (Panel(shown, lines),))])[0])
+        write_bytes(path, jpeg(draw_strip(Strip(found.id, (Panel(shown, lines),)))))
         return path
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,34 @@ from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
 from mlrec.datasets.manifest import label_columns
 from mlrec.predictions import probabilities_of
-from mlrec.reports.figures.overlays import FileNames, Panel, Range, Strip, draw_strips, outlined, overlaid, picture_of
+from mlrec.reports.figures.overlays import (
+    PEAKS_BELOW,
+    ColourScale,
+    FileNames,
+    Panel,
+    Pixels,
+    Strip,
+    draw_sheet,
+    draw_strip,
+    jpeg,
+    name_of,
+    outlined,
+    overlaid,
+    picture_of,
+)
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_bytes
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.threads import thread_map
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Architecture, Classifier
 
-SHEET = "sheet.png"
-SIDE, SHEET_SIDE = 360, 200  # pixels: longer side of an image in its own file, and on the contact sheet
+SIDE = 360  # pixels: longer side of an image
+PER_SHEET = 40  # images on one contact sheet
 TOP = 3  # labels per image
+Scale = Literal["image", "sheet"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +77,12 @@ def attend(
     labels: Sequence[str] | None = None,
     top: int = TOP,
     temperature: float | None = None,
+    scale: Scale = "image",
     out: Path | str = "attention",
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Draw each image next to the heat maps of some labels, and all images on a contact sheet.
+    """Draw each image next to the heat maps of some labels, and all images on contact sheets.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
@@ -73,40 +90,87 @@ def attend(
         labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
         top: Number of labels per image.
         temperature: Draw the attention of the head with this temperature, instead of the contributions of all heads.
+        scale: "image": each image has a colour scale of its own; "sheet": one scale for all images.
         out: Folder of the files.
         machine: Runtime options.
         progress: Receives progress bars and notes.
 
     Returns:
-        Files that were written, the contact sheet last.
+        Files that were written, the contact sheets last.
 
     Raises:
         UsageError: No head has this temperature.
         PredictionsError: A label is unknown.
         DataError: Some images cannot be read; all others have been drawn.
     """
-    out, findings = Path(out), ValidationReport()
+    findings = ValidationReport()
     maps = compute_maps(
         model, items, labels=labels, top=top, temperature=temperature, machine=machine, findings=findings,
         progress=progress,
     )  # fmt: skip
     written = []
     if maps:
-        colours = Range.over([one.maps for one in maps], meaning(temperature))
-        names = FileNames(taken={SHEET})
-        with progress.task("drawing", len(maps)) as step:
-            for one in maps:
-                written.append(out / names.of(one.item))
-                write_bytes(written[-1], draw_strips([strip(one, colours, SIDE)], colours)[0])
-                step()
-        sheet, count = draw_strips([strip(one, colours, SHEET_SIDE) for one in maps], colours)
-        write_bytes(out / SHEET, sheet)
-        written.append(out / SHEET)
-        progress.say(f"{out / SHEET}: {count} of {counted(len(maps), 'image')}, with one colour scale")
+        shared = None
+        note = f"{meaning(temperature)}; each image has its own colour scale"
+        if scale == "sheet":
+            shared = ColourScale.over([one.maps for one in maps], PEAKS_BELOW)
+            note = f"{meaning(temperature)}; one colour scale for all images"
+        written = draw_maps(maps, Path(out), shared, note, progress)
     if len(findings.errors) > 1:
         raise DataError(f"{counted(len(findings.errors), 'image')} could not be read: {'; '.join(findings.errors[:3])}")
     findings.raise_errors("images", "")
     return written
+
+
+def draw_maps(
+    maps: Sequence[AttentionMaps], out: Path, shared: ColourScale | None, note: str, progress: Progress = SILENT
+) -> list[Path]:
+    """Write a JPEG file for each image, and contact sheets of 40 images each.
+
+    Args:
+        maps: Maps of the images.
+        out: Folder of the files.
+        shared: Colour scale of all images; None for one scale per image.
+        note: Line at the top of the contact sheets.
+        progress: Receives a progress bar and notes.
+
+    Returns:
+        Files that were written, the contact sheets last.
+    """
+
+    def draw(one: AttentionMaps) -> tuple[Pixels, bytes]:
+        picture = draw_strip(strip(one, shared or ColourScale.over([one.maps])))
+        return picture, jpeg(picture)
+
+    sheets = [out / name for name in sheet_names(len(maps))]
+    names = FileNames(taken={sheet.name for sheet in sheets})
+    written, page = [], []
+    with progress.task("drawing", len(maps)) as step, thread_map(draw, maps) as pictures:
+        for k, (picture, content) in enumerate(pictures):
+            written.append(out / names.of(maps[k].item))
+            write_bytes(written[-1], content)
+            page.append(picture)
+            if len(page) == PER_SHEET or k == len(maps) - 1:
+                write_bytes(sheets[k // PER_SHEET], jpeg(draw_sheet(page, note)))
+                page = []
+            step()
+    progress.say(f"{counted(len(sheets), 'contact sheet')} of {counted(len(maps), 'image')}: {note}")
+    return [*written, *sheets]
+
+
+def sheet_names(images: int) -> list[str]:
+    """Return the file names of the contact sheets of some images.
+
+    The number of sheets is in the names, so that sheets of an earlier call are not taken for sheets of this one.
+
+    Example:
+        >>> sheet_names(3), sheet_names(41)
+        (['sheet.jpg'], ['sheet-1-of-2.jpg', 'sheet-2-of-2.jpg'])
+    """
+    count = -(-images // PER_SHEET)
+    if count == 1:
+        return ["sheet.jpg"]
+    return [f"sheet-{k}-of-{count}.jpg" for k in range(1, count + 1)]
 
 
 def compute_maps(
@@ -169,20 +233,19 @@ def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, st
     return model, device, {}, "fast"
 
 
-def strip(maps: AttentionMaps, colours: Range, side: int) -> Strip:
+def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
     """Return an image, with the outline of its box, next to each of its maps with label and probability.
 
     Args:
         maps: Maps of the image.
-        colours: Colour scale.
-        side: Largest length of the longer side of the image in pixels.
+        scale: Colour scale.
     """
-    image, box = picture_of(maps.item, side, maps.decode)
+    image, box = picture_of(maps.item, SIDE, maps.decode)
     original = image if box is None else outlined(image, box)
-    panels = [Panel(original, ("image", ""))]
+    panels = [Panel(original, ("image",))]
     for label, probability, values in zip(maps.labels, maps.probabilities, maps.maps, strict=True):
-        panels.append(Panel(overlaid(image, values, colours, box), (label, f"p = {probability:.2f}")))
-    return Strip(maps.item.id, tuple(panels))
+        panels.append(Panel(overlaid(image, values, scale, box), (f"{label}  p = {probability:.2f}",)))
+    return Strip(name_of(maps.item), tuple(panels), scale)
 
 
 def meaning(temperature: float | None) -> str:
@@ -195,7 +258,9 @@ def meaning(temperature: float | None) -> str:
 def _head_of(temperature: float, architecture: Architecture) -> int:
     """Return the index of the head with a temperature."""
     if architecture.head not in ("csra", "spatial"):
-        raise UsageError(f"--head {temperature:g}: the model has no attention; leave --head out to see contributions")
+        raise UsageError(
+            f"--temperature {temperature:g}: the model has no attention; leave --temperature out to see contributions"
+        )
     for k, known in enumerate(architecture.temperatures):
         if math.isclose(known, temperature):
             return k

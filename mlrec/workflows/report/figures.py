@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.predictions import Floats
+from mlrec.reports.by_label import distinct_names
 from mlrec.reports.figures import plots
 from mlrec.reports.paper.figure5 import series_of
-from mlrec.reports.results import Result, scores_and_truth
+from mlrec.reports.results import Result, result_of, scores_and_truth
 from mlrec.run_folders import log
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import counted
@@ -17,7 +22,8 @@ from mlrec.utils.errors import counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CURVES = 12  # more lines cannot be distinguished
+MOST_CURVES = 8  # more lines cannot be distinguished
+EXTREMES = 12  # labels with the lowest, and with the highest AP, in a figure of many labels
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,13 @@ class ReportFigure:
         stem: File name without ending.
         caption: One sentence on what it shows.
         figure: The figure.
+        folded: Whether a page shows it only after a click on its caption.
     """
 
     stem: str
     caption: str
     figure: Figure
+    folded: bool = False
 
 
 def figures(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] | None = None) -> list[ReportFigure]:
@@ -43,7 +51,7 @@ def figures(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
         rows: Results of these runs, as in the table of the report.
         labels: Labels of the report; by default all.
     """
-    return [*_sweeps(rows), *_learning(runs), *_blocks(runs, rows, labels)]
+    return [*_sweeps(rows), *_learning(runs, rows), *_blocks(runs, rows, labels)]
 
 
 def write_figures(drawn: Sequence[ReportFigure], folder: Path) -> list[Path]:
@@ -70,14 +78,22 @@ def _numbered(stem: str, k: int, groups: Sized) -> str:
     return f"{stem}-{k + 1}"
 
 
-def _learning(runs: Sequence[Run]) -> list[ReportFigure]:
-    logs = {run.path.name: log.entries(run.path) for run in runs[-MOST_CURVES:]}
-    logs = {name: entries for name, entries in logs.items() if entries}
+def _learning(runs: Sequence[Run], rows: Sequence[Result]) -> list[ReportFigure]:
+    """Return the learning curves of the last results, one curve per result with the mean over its seeds."""
+    paths = {run.path for run in runs}
+    shown = rows[-MOST_CURVES:]
+    logs = {}
+    for name, row in zip(distinct_names(shown), shown, strict=True):
+        entries = [log.entries(path) for path in row.paths if path in paths]
+        if any(entries):
+            logs[name] = [some for some in entries if some]
     if not logs:
         return []
     caption = "Training loss and mAP of each epoch."
-    if len(runs) > MOST_CURVES:
-        caption += f" The last {MOST_CURVES} of {counted(len(runs), 'run')}."
+    if any(len(seeds) > 1 for seeds in logs.values()):
+        caption += " Lines: mean over seeds; bands: one standard deviation."
+    if len(rows) > MOST_CURVES:
+        caption += f" The last {MOST_CURVES} of {counted(len(rows), 'result')}."
     return [ReportFigure("learning", caption, plots.learning_figure(logs))]
 
 
@@ -93,15 +109,16 @@ def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
         blocks.setdefault(row.block, []).append(row)
     figures, datasets = [], set()
     for k, members in enumerate(blocks.values()):
-        best = _best(members)
+        best = best_of(members)
         logits, targets, names = scores_and_truth(by_path[best.paths[0]], labels)
         where = f"{best.dataset} {best.split}"
-        caption = f"Precision and recall of {best.names[0]} on {where}; dot: p = 0.5"
-        figure = plots.precision_recall_figure(logits, targets, names)
-        figures.append(ReportFigure(_numbered("precision-recall", k, blocks), caption, figure))
+        scored = result_of(by_path[best.paths[0]], conventions=best.conventions, labels=labels)
+        stem = _numbered("precision-recall", k, blocks)
+        what = f"Precision and recall of {best.names[0]} on {where}"
+        figures += _precision_recall(logits, targets, scored.average_precision, stem, what)
         baselines = [row for row in members if row.head == "average"]
         if baselines and best.head != "average":
-            base = _best(baselines)
+            base = best_of(baselines)
             caption = f"AP by label on {where}: {best.called} ({best.run}) and {base.called} ({base.run})"
             figure = plots.ap_figure(best.average_precision, base.average_precision, (best.called, base.called))
             figures.append(ReportFigure(_numbered("ap-by-label", k, blocks), caption, figure))
@@ -114,5 +131,32 @@ def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
     return figures
 
 
-def _best(results: Sequence[Result]) -> Result:
+def _precision_recall(
+    logits: Floats, targets: NDArray[np.int8], precision: Mapping[str, float | None], stem: str, what: str
+) -> list[ReportFigure]:
+    """Return the curves of the labels with a positive, from the lowest AP to the highest.
+
+    With more than 24 labels, the twelve worst, the twelve best, and the others are in figures of their own.
+    """
+    names = list(precision)
+    order = [k for k in range(len(names)) if (targets[:, k] == 1).any()]
+    order.sort(key=lambda k: precision[names[k]] or 0.0)
+    parts = [("", f"{what}, from the lowest AP to the highest", order)]
+    if len(order) > 2 * EXTREMES:
+        parts = [
+            ("-worst", f"{what}: the {EXTREMES} labels with the lowest AP", order[:EXTREMES]),
+            ("-best", f"{what}: the {EXTREMES} labels with the highest AP", order[-EXTREMES:]),
+            ("-others", f"{what}: the other {counted(len(order) - 2 * EXTREMES, 'label')}", order[EXTREMES:-EXTREMES]),
+        ]
+    drawn = []
+    for suffix, caption, columns in parts:
+        shown = {names[k]: precision[names[k]] for k in columns}
+        figure = plots.precision_recall_figure(logits[:, columns], targets[:, columns], shown)
+        caption += "; n: positives, dot: p = 0.5"
+        drawn.append(ReportFigure(stem + suffix, caption, figure, folded=suffix == "-others"))
+    return drawn
+
+
+def best_of(results: Sequence[Result]) -> Result:
+    """Return the result with the highest mAP."""
     return max(results, key=lambda result: result.values["mAP"] or 0.0)

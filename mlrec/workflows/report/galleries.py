@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,19 +15,18 @@ from mlrec.datasets.listing import Item
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.label_errors import DOUBTFUL, LikelyError, Review, hardest, likely_errors, to_review
 from mlrec.predictions import Floats
-from mlrec.reports.figures.overlays import Pixels, Range, draw_strips, overlaid, shrunk
-from mlrec.reports.render.html import PageGallery, Picture, Section, SummaryCard
-from mlrec.reports.render.table import percent
+from mlrec.reports.figures.overlays import ColourScale, Pixels, bar, jpeg, overlaid, resized
+from mlrec.reports.render.html import PageGallery, Picture, SampleCard, Section
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import MlrecError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.attend import compute_maps, meaning
+from mlrec.workflows.evaluate.attend import compute_maps
 from mlrec.workflows.report.report import Report
 
 HARDEST, WORST = 24, 3  # number of images, and of labels per image
 PER_LABEL, MOST = 4, 100  # annotations to review per label and in all: a larger page is too large for an e-mail
-SIDE = 176  # pixels: longer side of a thumbnail
+SIDE, QUALITY = 256, 80  # pixels: longer side of an image; quality of JPEG
 Map = NDArray[np.floating[Any]]
 
 
@@ -41,38 +39,50 @@ class _Pictures:
         ids: Ids of all samples.
         pictures: Thumbnails by sample, of images that can be read.
         maps: Contribution of each location to the logit, by sample and label; empty without the model.
-        colours: Colour scale of all maps.
     """
 
     names: tuple[str, ...]
     ids: Sequence[str]
     pictures: Mapping[int, Pixels]
     maps: Mapping[tuple[int, int], Map]
-    colours: Range | None
 
     @property
     def scale(self) -> Picture | None:
-        """The colour scale as an image."""
-        if self.colours is None:
+        """Colour bar of the maps, from the lowest to the highest value; None without maps."""
+        if not self.maps:
             return None
-        return Picture(draw_strips([], self.colours)[0], "image/png", f"colours: {self.colours.meaning}")
+        colours = np.rot90(bar(ColourScale(1.0, -1.0), 160), k=-1)
+        return Picture(jpeg(np.ascontiguousarray(colours)), "image/jpeg", "colors of the heat maps")
 
-    def card(self, sample: int, errors: Sequence[LikelyError]) -> SummaryCard:
-        """Return the card of a sample with some of its labels, and the map of each."""
+    def card(self, sample: int, errors: Sequence[LikelyError]) -> SampleCard:
+        """Return the card of a sample with some of its labels, and the map of each, with one scale for the card."""
         name, lines, pixels = self.ids[sample], tuple(map(self._line, errors)), self.pictures.get(sample)
         if pixels is None:
-            return SummaryCard(name, lines)
-        if self.colours is None or not all((sample, one.label) in self.maps for one in errors):
-            return SummaryCard(name, lines, _jpeg(pixels))
-        maps = tuple(
-            _jpeg(overlaid(pixels, self.maps[sample, one.label], self.colours), line)
-            for one, line in zip(errors, lines, strict=True)
-        )
-        return SummaryCard(name, (), _jpeg(pixels), maps)
+            return SampleCard(name, lines)
+        if not all((sample, one.label) in self.maps for one in errors):
+            return SampleCard(name, lines, _picture(pixels))
+        maps = [self.maps[sample, one.label] for one in errors]
+        scale = ColourScale.over([values[None] for values in maps])
+        drawn = [_picture(overlaid(pixels, values, scale), line) for values, line in zip(maps, lines, strict=True)]
+        return SampleCard(name, (f"colors: ±{scale.limit:.2g}",), _picture(pixels), tuple(drawn))
 
     def _line(self, one: LikelyError) -> str:
-        annotation = "labelled" if one.given else "not labelled"
-        return f"{self.names[one.label]}: {annotation}, {percent(one.probability)} %"
+        annotation = "yes" if one.given else "no"
+        return f"{self.names[one.label]} · label: {annotation}, model: {probability_text(one.probability)}"
+
+
+def probability_text(probability: float) -> str:
+    """Return a probability in whole percent; what is not certain is not rounded to certainty.
+
+    Example:
+        >>> probability_text(0.04), probability_text(0.9991), probability_text(0.0)
+        ('4 %', '> 99 %', '< 1 %')
+    """
+    if probability < 0.01:
+        return "< 1 %"
+    if probability > 0.99:
+        return "> 99 %"
+    return f"{100 * probability:.0f} %"
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[PageGallery]:
@@ -105,7 +115,10 @@ def _galleries_of(run: Run, dataset: str, labels: Sequence[str] | None, progress
     cards = tuple(pictures.card(sample, some) for sample, some in hard.items())
     why = "Images with the highest mean loss over all labels, and the labels on which model and annotation disagree."
     if pictures.maps:
-        why += " Heat maps: contribution of each location to the logit of the label."
+        why += (
+            " Heat maps show what each location adds to the logit of the label: red adds, blue subtracts. Each image "
+            "has its own scale, whose strongest colors are stated; the white line encloses at least half of it."
+        )
     shown = [PageGallery(f"Hardest images of {run.name}{dataset}", why, (Section("", cards),), pictures.scale)]
     if by_label:
         why = (
@@ -149,7 +162,7 @@ def _read_pictures(run: Run, names: tuple[str, ...], errors: Sequence[LikelyErro
     """Read the images of the samples to show, and compute the heat maps of their labels."""
     ids, manifest = run.predictions().sample_ids, _manifest(run)
     if manifest is None:
-        return _Pictures(names, ids, {}, {}, None)
+        return _Pictures(names, ids, {}, {})
     pictures: dict[int, Pixels] = {}
     items = _items(manifest, ids, {error.sample for error in errors})
     how: Decoder = "pil" if run.record.config.get("image_backend") == "pil" else "fast"
@@ -158,12 +171,9 @@ def _read_pictures(run: Run, names: tuple[str, ...], errors: Sequence[LikelyErro
             pixels = decode(item.path, how) if item.box is None else decode_box(item.path, item.box, how)
         except MlrecError:
             continue
-        pictures[sample] = shrunk(pixels, SIDE)
+        pictures[sample] = resized(pixels, SIDE)
     maps = _maps(run, names, {sample: items[sample] for sample in pictures}, progress)
-    keys = [(error.sample, error.label) for error in errors]
-    shown = [maps[key][None] for key in keys if key in maps]
-    colours = Range.over(shown, meaning(None)) if shown else None
-    return _Pictures(names, ids, pictures, maps, colours)
+    return _Pictures(names, ids, pictures, maps)
 
 
 def _items(manifest: Manifest, ids: Sequence[str], samples: set[int]) -> dict[int, Item]:
@@ -206,9 +216,5 @@ def _manifest(run: Run) -> Manifest | None:
     return manifest
 
 
-def _jpeg(pixels: Pixels, caption: str = "") -> Picture:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=80)
-    return Picture(stream.getvalue(), "image/jpeg", caption)
+def _picture(pixels: Pixels, caption: str = "") -> Picture:
+    return Picture(jpeg(pixels, QUALITY), "image/jpeg", caption)

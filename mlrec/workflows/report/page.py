@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from mlrec.config import PATHS
 from mlrec.reports.by_label import label_tables
 from mlrec.reports.figures import plots
-from mlrec.reports.render.html import Facts, Picture, page
+from mlrec.reports.render.html import Facts, Picture, SummaryCard, page
+from mlrec.reports.render.table import percent, shown
+from mlrec.reports.results import Result
 from mlrec.reports.settings import setting_text
 from mlrec.run_folders.ancestry import lineage_of
 from mlrec.run_folders.record import Run, RunRecord
+from mlrec.utils.errors import counted
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.report.figures import figures
+from mlrec.workflows.report.figures import best_of, figures
 from mlrec.workflows.report.galleries import galleries
 from mlrec.workflows.report.report import Report
 
+MOST_BLOCKS = 3  # blocks of comparable results in the summary
 MOST_RUNS = 50  # the settings of further runs are in their folders only
 
 
@@ -31,10 +35,46 @@ def report_page(report: Report, labels: Sequence[str] | None = None, *, progress
         progress: Receives progress bars and notes.
     """
     drawn = figures(report.runs, report.rows, labels)
-    pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption) for one in drawn]
+    pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption, one.folded) for one in drawn]
     tables = [report.table, *label_tables(report.rows)]
     settings = [_facts(run) for run in report.runs[:MOST_RUNS]]
-    return page("mlrec report", tables, pictures, galleries(report, labels, progress=progress), settings)
+    shown_images = galleries(report, labels, progress=progress)
+    return page(title(report), tables, pictures, shown_images, settings, list(summary(report.rows)))
+
+
+def title(report: Report) -> str:
+    """Return the title of a page: the scored data, and the day on which the last of the runs finished."""
+    data = ", ".join(dict.fromkeys(f"{row.dataset} {row.split}" for row in report.rows))
+    day = max((run.record.finished or "" for run in report.runs), default="")[:10]
+    return ", ".join(part for part in (data or "mlrec report", day) if part)
+
+
+def summary(rows: Sequence[Result]) -> Iterator[SummaryCard]:
+    """Yield the cards at the top of a page: the best result of each block of comparable ones, and its gain."""
+    blocks: dict[object, list[Result]] = {}
+    for row in rows:
+        blocks.setdefault(row.block, []).append(row)
+    for members in list(blocks.values())[:MOST_BLOCKS]:
+        best, baselines = best_of(members), [row for row in members if row.head == "average"]
+        data = f"{best.dataset} {best.split}"
+        yield SummaryCard(f"highest mAP on {data}", percent(best.values["mAP"]), _method(best))
+        if baselines and best.head != "average":
+            gain = (best.values["mAP"] or 0.0) - (best_of(baselines).values["mAP"] or 0.0)
+            yield SummaryCard("gain over average pooling", shown(gain, "points"), f"points of mAP on {data}")
+        for key, name in (("CF1", "mean over labels"), ("OF1", "all labels together")):
+            yield SummaryCard(key, percent(best.values[key]), f"F1 at p = 0.5, {name}")
+        yield SummaryCard("samples", f"{best.samples:,}", f"{counted(len(best.labels), 'label')} of {data}")
+    runs = sum(len(row.paths) for row in rows)
+    yield SummaryCard("runs", f"{runs:,}", f"{counted(len(rows), 'setting')}")
+
+
+def _method(result: Result) -> str:
+    text = result.called
+    if len(result.paths) > 1:
+        text += f", mean of {counted(len(result.paths), 'seed')}"
+    if result.spread is not None:
+        text += f", sd {percent(result.spread)}"
+    return text
 
 
 def _facts(run: Run) -> Facts:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-from mlrec.utils import signals
+from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.signals import SignalReceived
 
@@ -20,6 +22,12 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+def interrupted(folder: Path | None, epoch: int, step: int, number: int) -> Interrupted:
+    """Return the error with which a run ends that a signal stopped in an epoch, counted from 0, after a step."""
+    command = f"{processes.launcher()} train --resume {shlex.quote(str(folder))}"
+    return Interrupted(f"stopped at epoch {epoch + 1}, step {step}; resume: {command}", number)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -24,7 +23,6 @@ from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.checkpoint_writer import CheckpointWriter
 from mlrec.training.dataloader import Batch
-from mlrec.training.devices import default_eval_batch
 from mlrec.training.failures import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
@@ -37,7 +35,7 @@ from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.callbacks import CallbackFailed, Callbacks
-from mlrec.workflows.train.interrupt import Interrupted, Stop, deferred_signals
+from mlrec.workflows.train.interrupt import Stop, deferred_signals, interrupted
 from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
 from mlrec.workflows.train.plan import TrainPlan
 
@@ -134,7 +132,7 @@ class Trainer:
             except SignalReceived as received:
                 signals.handled()
                 self.end("interrupted")
-                raise self.interrupted(received.args[0]) from None
+                raise interrupted(self.folder, self.state.epoch, self.state.step, received.args[0]) from None
             except BaseException as error:
                 with suppress(MlrecError):  # the first error is the one to report
                     if isinstance(error, CallbackFailed):  # it comes between two steps, when the state is complete
@@ -366,7 +364,7 @@ class Trainer:
     def predict(self, manifest: Manifest) -> Predictions:
         """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
         config, model = self.config, self.state.scored
-        batch_size = self.eval_batch_size()
+        batch_size = setup.eval_batch_size(config, self.device)
         if config.freeze_backbone:
             features = self.backbone_features(manifest, feature_copies=0, eval_batch_size=batch_size)
             with self.timed("eval"):
@@ -389,21 +387,8 @@ class Trainer:
         setup.lay_out(model, config)  # prediction changed the memory format
         return predictions
 
-    def eval_batch_size(self) -> int:
-        """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
-        config = self.config
-        if config.eval_batch_size is not None:
-            return config.eval_batch_size
-        trained = config.batch_size if self.device.type == "cuda" else setup.per_process(config)
-        return default_eval_batch(trained, self.device)
-
     def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
-        """Return the frozen backbone's features of a split, computed unless a run did so before.
-
-        Args:
-            manifest: The split.
-            **changes: Keys of the config that differ for this split.
-        """
+        """Return the frozen backbone's features of a split, computed unless cached; `changes` are config keys."""
         from mlrec.training.features import FeatureCache
 
         config = msgspec.structs.replace(self.config, **changes)
@@ -494,12 +479,6 @@ class Trainer:
         self.save_record(status)
         if self.trackers is not None:
             self.trackers.finish(status)
-
-    def interrupted(self, number: int) -> Interrupted:
-        """Return the error with which a run ends that the signal with this number stopped."""
-        position = f"stopped at epoch {self.state.epoch + 1}, step {self.state.step}"
-        command = f"{processes.launcher()} train --resume {shlex.quote(str(self.folder))}"
-        return Interrupted(f"{position}; resume: {command}", number)
 
     def warn(self, warning: str | None) -> None:
         """Show a warning if there is one."""

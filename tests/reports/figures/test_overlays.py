@@ -1,4 +1,4 @@
-"""Maps lie where they belong, colours mean one thing, sheets hold what fits."""
+"""Maps are in place, colours have one meaning, an empty map is the photograph, and sheets hold what they should."""
 
 from __future__ import annotations
 
@@ -8,58 +8,151 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlrec.reports.figures import overlays
-from mlrec.reports.figures.overlays import Panel, Range, Strip, draw_strips, outlined, overlaid, shrunk
+from mlrec.reports.figures.colour_map import ZERO, colour_map
+from mlrec.reports.figures.overlays import (
+    BAR,
+    OPACITY,
+    ColourScale,
+    Panel,
+    Strip,
+    bar,
+    draw_sheet,
+    draw_strip,
+    jpeg,
+    outlined,
+    overlaid,
+    resized,
+    ticks,
+)
+from mlrec.reports.figures.text import cut, font
 
 GREY = np.full((60, 90, 3), 128, np.uint8)
+PHOTO = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+UNIT = ColourScale(1.0, -1.0)
+
+
+def lab_of(colours: np.ndarray) -> np.ndarray:
+    """CIELAB of sRGB colours, by the matrix of IEC 61966-2-1 in this direction."""
+    share = colours / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    ratio = xyz / [0.9505, 1.0, 1.0890]
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+def test_the_colour_map_is_perceptually_uniform_and_symmetric_about_a_neutral_middle() -> None:
+    lab = lab_of(colour_map().astype(float))
+    lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
+    assert chroma[ZERO] < 1, "zero is grey"
+    np.testing.assert_allclose(lightness, lightness[::-1], atol=0.6)
+    np.testing.assert_allclose(chroma, chroma[::-1], atol=1.0)
+    for half in (lab[ZERO:], lab[ZERO::-1]):
+        quarters = half[:: len(half) // 4]  # steps of single entries are below the resolution of 8 bits
+        steps = np.linalg.norm(np.diff(quarters, axis=0), axis=1)
+        assert steps.max() / steps.min() < 1.1, "equal steps of the value are equal steps of the colour"
+        straight = np.linspace(half[0, 0], half[-1, 0], len(half))
+        np.testing.assert_allclose(half[:, 0], straight, atol=0.5)
+        assert straight[0] - straight[-1] > 40
+    assert lab[-1, 1] > 40, "red is positive"
+    assert lab[0, 2] < -40, "blue is negative"
+
+
+def test_an_empty_map_is_the_plain_photograph() -> None:
+    assert np.array_equal(overlaid(PHOTO, np.zeros((7, 7)), UNIT), PHOTO)
+    assert np.array_equal(overlaid(PHOTO, np.zeros((7, 7)), ColourScale.over([np.zeros((1, 7, 7))])), PHOTO)
+
+
+@pytest.mark.parametrize(("value", "share"), [(1.0, 1.0), (-1.0, 1.0), (0.4, 0.4), (-0.4, 0.4), (9.0, 1.0)])
+def test_opacity_is_proportional_to_the_magnitude(value: float, share: float) -> None:
+    drawn = overlaid(PHOTO, np.full((1, 1), value), UNIT)[5:-5, 5:-5]
+    colour = colour_map()[round(ZERO * (1 + np.clip(value, -1, 1)))].astype(float)
+    before = PHOTO[5:-5, 5:-5].astype(float)
+    np.testing.assert_allclose(drawn, before + OPACITY * share * (colour - before), atol=2.5)
 
 
 def test_a_map_is_stretched_to_the_shape_of_a_wide_image() -> None:
     values = np.zeros((3, 3))
     values[0, 2] = 1.0  # the upper right ninth: rows 0-19, columns 60-89
-    drawn = overlaid(GREY, values, Range(0.0, 1.0, ""))
+    drawn = overlaid(GREY, values, UNIT)
     assert drawn.shape == GREY.shape
-    yellow = (drawn[..., 0].astype(int) + drawn[..., 1]) - 2 * drawn[..., 2].astype(int)
-    y, x = np.unravel_index(int(yellow.argmax()), yellow.shape)
+    redness = drawn[..., 0].astype(int) - drawn[..., 1]
+    y, x = np.unravel_index(int(redness.argmax()), redness.shape)
     assert y < 20
     assert x >= 60
-    from matplotlib import colormaps
+    assert np.array_equal(drawn[50, 10], GREY[50, 10])
 
-    faint = overlays.OPACITY[0]
-    expected = (1 - faint) * 128 + faint * 255 * np.array(colormaps["viridis"](0.0)[:3])
-    np.testing.assert_allclose(drawn[50, 10], expected, atol=1)
+
+def test_a_line_encloses_half_of_the_limit() -> None:
+    values = np.zeros((1, 9))
+    values[0, 4] = 1.0
+    drawn = overlaid(np.zeros((20, 900, 3), np.uint8), values, UNIT)
+    white = np.flatnonzero((drawn[10] == 255).all(axis=1))
+    smooth = np.interp(np.arange(900), 50 + 100 * np.arange(9), values[0])
+    inside = np.flatnonzero(smooth >= 0.5)
+    assert abs(white.min() - inside.min()) <= 1
+    assert abs(white.max() - inside.max()) <= 1
+    assert not (overlaid(PHOTO * 0, 0.4 * values, UNIT) == 255).all(axis=2).any()
 
 
 def test_only_the_box_of_an_image_is_coloured() -> None:
-    box = (30, -20, 60, 30)  # reaches out of the picture
-    values = np.zeros((5, 1))
+    box = (30, -20, 60, 30)  # exceeds the image
+    values = np.full((5, 1), 0.1)
     values[-1] = 1.0  # the lowest fifth of the box: rows 20-29
-    drawn = overlaid(GREY, values, Range(0.0, 1.0, ""), box)
+    drawn = overlaid(GREY, values, UNIT, box)
     changed = (drawn != 128).any(axis=2)
     assert changed[:30, 30:60].all()
     assert changed.sum() == 30 * 30
-    assert drawn[27, 45, 1] > drawn[2, 45, 1]
+    redness = drawn[..., 0].astype(int) - drawn[..., 1]
+    assert redness[27, 45] > redness[2, 45]
     assert (outlined(GREY, (30, 10, 60, 30)) != GREY).any(axis=2)[[10, 29, 20], [40, 40, 30]].all()
 
 
-def test_all_maps_share_one_colour_scale() -> None:
-    maps = [np.array([[[-1.0, 3.0]]]), np.array([[[0.5, 1.0]]])]
-    colours = Range.over(maps, "c")
-    assert colours.low == -1.0
-    assert 1.0 < colours.high <= 3.0
-    assert Range.over([np.zeros((1, 2, 2))], "c").high > 0
-    low = overlaid(GREY, np.full((1, 1), -1.0), colours)
-    same = overlaid(GREY, np.full((1, 1), -1.0), colours, (0, 0, 90, 60))
-    assert np.array_equal(low, same)
+def test_a_scale_is_symmetric_and_ends_at_the_largest_magnitude_or_at_a_quantile_of_the_peaks() -> None:
+    signed = [np.array([[[-4.0, 3.0]]]), np.array([[[0.5, 1.0]]])]
+    assert ColourScale.over(signed) == ColourScale(4.0, -4.0)
+    assert ColourScale.over([np.array([[[0.0, 0.3]]])]) == ColourScale(0.3, 0.0), "attention has no negative values"
+    peaks = [np.array([[[float(k)]]]) for k in range(1, 12)]
+    shared = ColourScale.over(peaks, 0.9)
+    assert shared == ColourScale(10.0, 0.0, exceeded=True)
+    assert ColourScale.over([np.zeros((1, 2, 2))]).limit > 0
+    assert [text for _, text in ticks(shared)] == ["≥ 10", "0"]
+    assert [text for _, text in ticks(ColourScale(0.25, -0.25))] == ["0.25", "0", "−0.25"]
 
 
-def test_a_sheet_is_an_image_with_the_strips_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    strips = [Strip(f"name {k} \x1b[31m ☃", (Panel(GREY, ("cat", "p = 0.50")), Panel(GREY, ()))) for k in range(9)]
-    content, fitted = draw_strips(strips, Range(-1, 1, "contribution"))
-    assert fitted == 9
-    whole = Image.open(io.BytesIO(content))
-    monkeypatch.setattr(overlays, "MOST_PIXELS", whole.height // 2)
-    content, fitted = draw_strips(strips, Range(-1, 1, "contribution"))
-    assert 0 < fitted < 9
-    assert Image.open(io.BytesIO(content)).height <= whole.height // 2
-    assert shrunk(GREY, 30).shape == (20, 30, 3)
+def test_a_colour_bar_shows_the_colours_of_a_white_photograph() -> None:
+    colours = bar(UNIT, 101)
+    assert colours.shape == (101, BAR, 3)
+    white = np.full((30, 30, 3), 255, np.uint8)
+    for row, value in ((0, 1.0), (50, 0.0), (100, -1.0), (70, -0.4)):
+        np.testing.assert_allclose(colours[row, 0], overlaid(white, np.full((1, 1), value), UNIT)[15, 15], atol=2)
+
+
+def test_strips_and_sheets_hold_everything() -> None:
+    panels = (Panel(GREY, ("cat",)), Panel(GREY, ("a label that is much too long for the panel", "p = 0.50")))
+    strip = draw_strip(Strip("name \x1b[31m ☃", panels, UNIT))
+    assert strip.shape[1] > 2 * 90
+    places = [(strip[:, k : k + 90] == 128).all(axis=2).any() for k in (0, 100)]
+    assert places == [True, True]
+    sheet = draw_sheet([strip] * 9, "a note")
+    assert sheet.shape[1] >= 2 * strip.shape[1], "narrow strips are side by side"
+    grey = (sheet == 128).all(axis=2).sum()
+    assert grey >= 9 * 2 * 90 * 60
+    with Image.open(io.BytesIO(jpeg(sheet))) as picture:
+        assert (picture.height, picture.width) == sheet.shape[:2]
+    wide = draw_strip(Strip("x", (Panel(np.zeros((10, 1200, 3), np.uint8), ()),)))
+    assert draw_sheet([wide, wide], "").shape[1] == wide.shape[1], "wide ones are below each other"
+
+
+def test_images_are_reduced_and_enlarged() -> None:
+    assert resized(GREY, 30).shape == (20, 30, 3)
+    assert resized(GREY, 360).shape == (240, 360, 3)
+
+
+@pytest.mark.parametrize("text", ["train2014/COCO_train2014_000000000009.jpg", "λ of café, кошка", "x"])
+def test_text_is_cut_at_its_beginning(text: str) -> None:
+    shown = cut(text, 100, 13)
+    assert font(13).getlength(shown) <= 100
+    assert text.endswith(shown.removeprefix("…"))
+    missing = bytes(font(13).getmask("\uffff"))
+    assert all(bytes(font(13).getmask(letter)) != missing for letter in "λéк")

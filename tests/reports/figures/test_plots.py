@@ -41,8 +41,8 @@ def figures():
     ap = dict(zip(LABELS, (0.1, 0.9, None, 0.5), strict=True))
     return {
         "sweep": plots.sweep_figure(series, "lam"),
-        "learning": plots.learning_figure({"$run": log, "empty": []}),
-        "curves": plots.precision_recall_figure(LOGITS, TARGETS, LABELS),
+        "learning": plots.learning_figure({"$run": [log, log], "one": [log]}),
+        "curves": plots.precision_recall_figure(LOGITS, TARGETS, ap),
         "labels": plots.ap_figure(ap, ap, ("a", "$b")),
         "together": plots.cooccurrence_figure(TARGETS, LABELS),
     }
@@ -65,10 +65,53 @@ def test_every_figure_has_the_same_bytes_when_written_twice(name, tmp_path):
 def test_labels_without_positives_have_no_curve_and_a_blank_row():
     targets = TARGETS.copy()
     targets[:, 2] = 0
-    figure = plots.precision_recall_figure(LOGITS, targets, LABELS)
+    precisions = dict.fromkeys(LABELS, 0.5)
+    figure = plots.precision_recall_figure(LOGITS, targets, precisions)
     assert len([axes for axes in figure.axes if axes.lines]) == 3
     shares = plots.cooccurrence_figure(targets, LABELS).axes[0].images[0].get_array()
     assert np.isnan(np.asarray(shares[2])).all()
     both = ((TARGETS[:, 0] == 1) & (TARGETS[:, 1] == 1)).sum()
-    assert shares[0, 1] == pytest.approx(both / (TARGETS[:, 0] == 1).sum())
-    assert not plots.precision_recall_figure(LOGITS, targets * 0, LABELS).axes[0].lines
+    assert shares[0, 1] == pytest.approx(100 * both / (TARGETS[:, 0] == 1).sum())
+    assert not plots.precision_recall_figure(LOGITS, targets * 0, precisions).axes[0].lines
+
+
+def test_a_panel_names_label_ap_and_number_of_positives():
+    precision = {f"label {k}": average_precision_score(TARGETS[:, k], LOGITS[:, k]) for k in range(4)}
+    figure = plots.precision_recall_figure(LOGITS, TARGETS, precision)
+    shown = [axes.get_title() for axes in figure.axes]
+    positives = TARGETS.sum(axis=0)
+    assert shown == [f"label {k}\nAP {100 * precision[f'label {k}']:.1f}, n = {positives[k]}" for k in range(4)]
+
+
+def test_learning_curves_are_the_mean_over_seeds_with_a_band_of_one_standard_deviation():
+    losses, scores = [[1.0, 0.5, 0.25], [2.0, 1.5]], [[0.5, 0.7, 0.75], [0.6, 0.4]]
+    logs = []
+    for loss, score in zip(losses, scores, strict=True):
+        logs.append([{"event": "epoch", "epoch": k, "loss": value} for k, value in enumerate(loss, start=1)])
+        logs[-1] += [{"event": "scored", "epoch": k, "mAP": value} for k, value in enumerate(score, start=1)]
+        logs[-1] += [{"event": "scored", "epoch": 9, "mAP": None}]
+    figure = plots.learning_figure({"CSRA": logs, "average pooling": logs[:1]})
+    for axes, values, factor in zip(figure.axes, (losses, scores), (1, 100), strict=True):
+        both = factor * np.array([values[0][:2], values[1]])  # the second seed ended earlier
+        mean, single = axes.lines[0].get_xydata(), axes.lines[1].get_xydata()
+        np.testing.assert_allclose(mean, np.column_stack([[1, 2], both.mean(axis=0)]))
+        np.testing.assert_allclose(single[:, 1], factor * np.array(values[0]))
+        band = axes.collections[0].get_paths()[0].vertices
+        spread = np.sqrt(((both - both.mean(axis=0)) ** 2).sum(axis=0))  # of two seeds
+        assert band[:, 1].max() == pytest.approx((both.mean(axis=0) + spread).max())
+        assert band[:, 1].min() == pytest.approx((both.mean(axis=0) - spread).min())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CSRA, 2 seeds", "average pooling"]
+
+
+@pytest.mark.parametrize(("labels", "numbers"), [(20, True), (21, False)])
+def test_cells_of_few_labels_have_numbers(labels, numbers):
+    targets = (np.random.default_rng(0).random((200, labels)) < 0.3).astype(np.int8)
+    axes = plots.cooccurrence_figure(targets, [f"l{k}" for k in range(labels)]).axes[0]
+    texts = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    if not numbers:
+        assert texts == {}
+        return
+    expected = 100 * (targets[:, 3] & targets[:, 7]).sum() / targets[:, 3].sum()
+    assert texts[7, 3] == f"{expected:.0f}"
+    assert len(texts) == labels * (labels - 1)
+    assert axes.get_yticklabels()[3].get_text() == f"l3 ({targets[:, 3].sum()})"

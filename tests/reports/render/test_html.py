@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlrec.reports.render.html import Facts, PageGallery, Picture, Section, SummaryCard, page
+from mlrec.reports.render.html import Facts, PageGallery, Picture, SampleCard, Section, SummaryCard, page
 from mlrec.reports.render.table import Column, Row, Table
 
 EVIL = "<script>document.title='taken'</script>\"'>&{{7*7}}"
@@ -35,10 +35,11 @@ PAGE = page(
     [PIXEL],
     [
         PageGallery(
-            EVIL, EVIL, (Section(EVIL, (SummaryCard(EVIL, (EVIL,), PIXEL, (PIXEL,)), SummaryCard("gone"))),), PIXEL
+            EVIL, EVIL, (Section(EVIL, (SampleCard(EVIL, (EVIL,), PIXEL, (PIXEL,)), SampleCard("gone"))),), PIXEL
         )
     ],
     [Facts(EVIL, {EVIL: EVIL})],
+    [SummaryCard(EVIL, EVIL, EVIL)],
 )
 
 

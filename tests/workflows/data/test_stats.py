@@ -13,7 +13,7 @@ from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.predictions import Predictions
 from mlrec.reports.dataset_statistics import tables
-from mlrec.reports.figures.dataset_figure import draw
+from mlrec.reports.figures.dataset_figure import draw, figure_of
 from mlrec.reports.render.terminal import render_text
 from mlrec.utils.errors import UsageError
 from mlrec.workflows.data.stats import stats
@@ -79,10 +79,38 @@ def test_an_assumed_ap_in_percent_is_refused(tmp_path: Path) -> None:
         stats(dataset(tmp_path), assumed_ap=80)
 
 
-def test_the_picture(tmp_path: Path) -> None:
+def test_the_figure(tmp_path: Path) -> None:
     found = stats(dataset(tmp_path))
     draw(found, tmp_path / "pets.png")
     with Image.open(tmp_path / "pets.png") as picture:
         assert min(picture.size) > 500
+    for name in ("one.svg", "two.svg"):
+        draw(found, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     with pytest.raises(UsageError, match=r"--figure .*unknown extension; use .png, .svg, .pdf"):
         draw(found, tmp_path / "pets.txt")
+
+
+def test_bars_and_histogram_show_the_counts(tmp_path: Path) -> None:
+    found = stats(dataset(tmp_path))
+    axes = figure_of(found).axes
+    counts = {split.split: split.positives for split in found.splits}
+    order = sorted(range(3), key=lambda k: -(counts["train"][k] + counts["test"][k]))
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == [LABELS[k] for k in order]
+    assert [bar.get_width() for bar in axes[0].patches] == [counts[s][k] for s in ("train", "test") for k in order]
+    assert [text.get_text() for text in axes[0].texts] == [str(counts[s][k]) for s in ("train", "test") for k in order]
+    assert sum(bar.get_height() for bar in axes[1].patches) == pytest.approx(200), "percent of both splits"
+
+
+@pytest.mark.parametrize(("labels", "named"), [(100, 100), (101, 51)])
+def test_up_to_100_labels_are_all_named(tmp_path: Path, labels: int, named: int) -> None:
+    targets = np.eye(labels, dtype=np.int8)
+    manifest = Manifest(
+        "many", "all", tmp_path, tuple(f"l{k}" for k in range(labels)), tuple(f"{k}.png" for k in range(labels)),
+        targets,
+    )  # fmt: skip
+    path = tmp_path / "data/many"
+    path.mkdir(parents=True)
+    folder.write(path, Info("many", {"kind": "csv"}, "paper", list(manifest.labels), {"all": labels}), [manifest])
+    bars, _, matrix = figure_of(stats(path)).axes
+    assert len(bars.get_yticklabels()) == len(matrix.get_yticklabels()) == len(matrix.get_xticklabels()) == named

@@ -25,7 +25,8 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import DataError, MlrecError, UsageError, ValidationReport
-from mlrec.workflows.deploy.predict import ROW_FORMATS, Prediction, Scorer, csv_header, predict
+from mlrec.workflows.deploy.predict import Prediction, Scorer, predict
+from mlrec.workflows.deploy.predict_rows import ROW_FORMATS, csv_header
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
@@ -168,7 +169,7 @@ def test_the_command(run: Run, data: Path, tmp_path: Path) -> None:
         1 / (1 + np.exp(-run.predictions().logits.astype(float))),
         rtol=1e-4,
     )
-    assert len(list((tmp_path / "out").glob("*.png"))) == 9
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 9
     lines = CliRunner().invoke(app, [*common, str(pictures / "val00.png"), "--format", "jsonl", "--top", "2"]).stdout
     one = json.loads(lines)
     assert len(one["labels"]) == 2

@@ -15,9 +15,10 @@ from mlrec.datasets.images.decode import upright, upright_box
 from mlrec.datasets.listing import Item, items_of
 from mlrec.models.checkpoint import save_model
 from mlrec.models.classifier import create_model
-from mlrec.reports.figures.overlays import FileNames, picture_of
+from mlrec.reports.figures.overlays import ColourScale, FileNames, picture_of
 from mlrec.utils.errors import DataError, PredictionsError, UsageError
-from mlrec.workflows.evaluate.attend import SHEET, attend, compute_maps
+from mlrec.workflows.evaluate import attend as workflow
+from mlrec.workflows.evaluate.attend import AttentionMaps, attend, compute_maps, draw_maps
 from mlrec.workflows.runtime import RuntimeOptions
 
 HERE = RuntimeOptions(workers=0, device="cpu")
@@ -84,7 +85,7 @@ def test_images_and_contact_sheet_are_written_and_unreadable_images_are_reported
     with pytest.raises(DataError, match=r"bad\.png"):
         attend(models["test_efficientnet-csra"], items, out=tmp_path / "out", machine=HERE)
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"wide_one.png.png", "escape.png", "sheet-2.png", SHEET}
+    assert written == {"wide_one.jpg", "escape.jpg", "sheet-2.jpg", "sheet.jpg"}
     for name in written:
         Image.open(tmp_path / "out" / name).verify()
 
@@ -93,10 +94,13 @@ def test_the_command(models: dict[str, Path], photo: Path, tmp_path: Path) -> No
     boxes = tmp_path / "boxes.csv"
     boxes.write_text(f"filename,x,y,width,height\n{photo},5,5,40,40\n")
     common = ["attend", "--run", str(models["test_vit-csra"]), "--out", str(tmp_path / "out"), "--workers", "0"]
-    for arguments in ([str(photo), "--label", "dog", "--temperature", "inf"], ["--boxes", str(boxes), "--top", "1"]):
+    for arguments in (
+        [str(photo), "--label", "dog", "--temperature", "inf"],
+        ["--boxes", str(boxes), "--top", "1", "--scale", "sheet"],
+    ):
         result = CliRunner().invoke(app, [*common, *arguments])
         assert result.exit_code == 0, result.output
-        assert result.stdout.splitlines()[-1] == str(tmp_path / "out" / SHEET)
+        assert result.stdout.splitlines()[-1] == str(tmp_path / "out" / "sheet.jpg")
     assert isinstance(CliRunner().invoke(app, common).exception, UsageError)
 
 
@@ -115,9 +119,44 @@ def test_the_box_shrinks_with_the_picture(photo: Path) -> None:
     assert pixels.shape == (25, 55, 3)
     assert box == (11, 5, 33, 15)
     assert picture_of(Item("x", photo), 55)[1] is None
+    pixels, box = picture_of(Item("x", photo, (22, 10, 44, 20)), 220)
+    assert pixels.shape == (100, 220, 3), "small photographs are enlarged"
+    assert box == (44, 20, 132, 60)
 
 
 def test_file_names_are_distinct() -> None:
     names = FileNames()
     items = [Item("a/x.jpg", Path("a/x.jpg")), Item("b/X.jpg", Path("b/X.jpg")), Item("..", Path("c"))]
-    assert [names.of(item) for item in items] == ["x.jpg.png", "X.jpg-2.png", "image.png"]
+    assert [names.of(item) for item in items] == ["x.jpg", "X-2.jpg", "image.jpg"]
+
+
+def maps_of(photo: Path, count: int, peak: float = 1.0) -> list[AttentionMaps]:
+    """Maps with one location that contributes; the k-th image has the peak `peak * (k + 1)`."""
+    maps = np.zeros((1, 5, 11), np.float32)
+    maps[0, 2, 5] = peak
+    return [AttentionMaps(Item(f"{k}.png", photo), ("cat",), np.array([0.5]), maps * (k + 1)) for k in range(count)]
+
+
+def test_contact_sheets_have_at_most_40_images_each(photo: Path, tmp_path: Path) -> None:
+    written = draw_maps(maps_of(photo, 101), tmp_path, None, "note")
+    sheets = [path.name for path in written[101:]]
+    assert sheets == ["sheet-1-of-3.jpg", "sheet-2-of-3.jpg", "sheet-3-of-3.jpg"]
+    assert len(set(written)) == 104
+    sizes = [Image.open(path).size for path in written]
+    width, height = sizes[0]
+    assert width >= 2 * 320, "image and map"
+    for size, images in zip(sizes[101:], (40, 40, 21), strict=True):
+        columns, rows = size[0] // width, size[1] // height
+        assert columns * rows >= images
+        assert columns * (rows - 1) < images
+
+
+def test_a_scale_per_image_shows_every_peak_and_a_shared_scale_compares_them(photo: Path) -> None:
+    small, large = maps_of(photo, 2, peak=0.01)
+    own = [workflow.strip(one, ColourScale.over([one.maps])).panels[1].pixels for one in (small, large)]
+    assert np.array_equal(*own)
+    shared = ColourScale.over([small.maps, large.maps])
+    weak, strong = (workflow.strip(one, shared).panels[1].pixels for one in (small, large))
+    assert np.array_equal(strong, own[1])
+    photograph = workflow.strip(small, shared).panels[0].pixels.astype(int)
+    assert 0 < np.abs(weak - photograph).sum() < np.abs(strong - photograph).sum()

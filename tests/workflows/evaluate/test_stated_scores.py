@@ -15,7 +15,7 @@ from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.scores import INSIDE, read_scores
 from mlrec.utils.errors import MlrecError, ValidationReport
-from mlrec.workflows.deploy.predict import csv_header, csv_row
+from mlrec.workflows.deploy.predict_rows import csv_header, csv_row
 from tests.tiny import make_tiny
 
 

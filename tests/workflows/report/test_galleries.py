@@ -60,8 +60,8 @@ def test_label_errors_are_listed_below_their_label(run: Run) -> None:
     ]  # fmt: skip
     targets = run.predictions().targets
     assert targets is not None
-    said = "labelled, 0.7" if targets[2, 2] else "not labelled, 99.3"
-    assert errors.sections[1].cards[1].maps[0].caption == f"red: {said} %"
+    said = "yes, model: < 1 %" if targets[2, 2] else "no, model: > 99 %"
+    assert errors.sections[1].cards[1].maps[0].caption == f"red · label: {said}"
     says(run, sure(run))
     assert len(galleries(report([run.path]))) == 1, "nothing is doubted"
 
@@ -133,9 +133,10 @@ def test_the_page_of_a_real_run_opens_in_a_browser(run: Run, tmp_path: Path, bro
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     document = browse(tmp_path / "page.html")
     assert "\\x" not in document, "nothing of ours is escaped"
-    assert document.count("contribution to the logit") == 2
-    images = re.findall(r"data:image/jpeg;base64,([^\"]+)", document)
+    assert document.count('alt="colors of the heat maps"') == 2
+    photographs = document.split("enlarge photo")[1:]
+    images = [re.search(r"data:image/jpeg;base64,([^\"]+)", part).group(1) for part in photographs]  # type: ignore[union-attr]
     shown: list[PageGallery] = galleries(report([run.path]))
     cards = [card for gallery in shown for section in gallery.sections for card in section.cards]
     assert len(images) == sum(1 + len(card.maps) for card in cards)
-    assert Image.open(io.BytesIO(base64.b64decode(images[1]))).size == (44, 36)
+    assert Image.open(io.BytesIO(base64.b64decode(images[1]))).size == (256, 209)

@@ -1,0 +1,42 @@
+"""`mlrec download`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlrec.cli import console, options
+
+
+def download(
+    name: Annotated[str, typer.Argument(help="Dataset: voc2007, voc2012, coco2014 or wider.", metavar="NAME")],
+    out: Annotated[Path, typer.Option(help="Folder of downloads.")] = Path("downloads"),
+    url_base: Annotated[
+        str | None,
+        typer.Option(
+            help="Mirror that has the archives: a URL or a folder [default: the official site].", metavar="URL"
+        ),
+    ] = None,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="Keep the archives after they are unpacked.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Download the official files of a dataset.
+
+    Prints source and licence, downloads the archives, checks size and SHA-256, and unpacks them. The same command
+    resumes after a failure. The files of WIDER Attribute need a browser: instructions are printed.
+
+    Example: mlrec download voc2007 && mlrec prepare voc2007 downloads/voc2007/VOCdevkit
+    """
+    from mlrec.workflows.data import download as workflow
+
+    folder = workflow.download(
+        name, out=out, url_base=url_base, keep_archives=keep_archives, progress=console.Terminal()
+    )
+    if json:
+        console.result_json({"path": str(folder), "next": workflow.next_command(name, folder)})
+        return
+    console.result(f"downloaded to {folder}; next: {workflow.next_command(name, folder)}")

@@ -1,0 +1,48 @@
+"""Images inside tar shards (WebDataset) and Parquet files, read in place, a few at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlrec.datasets.image_paths import is_image
+from mlrec.datasets.listing import Item
+from mlrec.datasets.readers.table_parquet import ParquetTable
+from mlrec.datasets.readers.webdataset import MAX_IMAGE, read_member, tar_members
+from mlrec.utils.errors import DataError, printable
+
+
+def packed_items(file: Path) -> Iterator[Item]:
+    """Iterate over the images of a packed file, in its order.
+
+    The id of an image is the path of the file without its extension, and the name of the image in it:
+    `shards/train-000000/a.jpg`, as `mlrec prepare` names it. Images without a name are numbered.
+
+    Raises:
+        DataError: The file cannot be read, is not complete, or holds no image.
+    """
+    found = False
+    stem = re.sub(r"(?i)(\.tar|\.tar\.gz|\.tgz|\.parquet)$", "", str(file))
+    for name, content in _images_in(file):
+        found = True
+        sample = f"{stem}/{name}"
+        yield Item(sample, Path(sample), None, content)
+    if not found:
+        raise DataError(f"{printable(file)}: holds no image; leave it out")
+
+
+def _images_in(file: Path) -> Iterator[tuple[str, bytes]]:
+    if file.suffix.casefold() == ".parquet":
+        table = ParquetTable(file)
+        if table.image_column is None:
+            raise DataError(
+                f"{printable(file)}: no column holds the bytes of images; for paths of images, write a list (.txt)"
+            )
+        for name, content in table.images():
+            yield name, content or b""  # reported as an empty image
+        return
+    for member, stream in tar_members(file):
+        if is_image(member.name):
+            # An image over the limit is not read; its first bytes alone are reported as a damaged image.
+            yield member.name, read_member(file, stream, MAX_IMAGE)

@@ -1,0 +1,48 @@
+"""Text in images that Pillow draws."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlrec.utils.errors import printable
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+
+@functools.cache
+def font(size: int) -> FreeTypeFont:
+    """Return DejaVu Sans, which comes with matplotlib and has Latin, Greek and Cyrillic letters.
+
+    Args:
+        size: Size in pixels.
+    """
+    from PIL import ImageFont
+
+    package = importlib.util.find_spec("matplotlib")  # found, not imported: that takes a third of a second
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("matplotlib is not installed")
+    return ImageFont.truetype(str(Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def cut(text: str, width: float, size: int) -> str:
+    """Return a text in one line, cut to a width; the end is kept, where file names differ.
+
+    Args:
+        text: Text; control characters are escaped.
+        width: Width in pixels.
+        size: Size of the font in pixels.
+
+    Example:
+        >>> cut("train2014/COCO_train2014_000000000009.jpg", 100, 13)
+        '…0000009.jpg'
+    """
+    text = printable(text)
+    if font(size).getlength(text) <= width:
+        return text
+    while text and font(size).getlength("…" + text) > width:
+        text = text[1:]
+    return "…" + text

@@ -1,0 +1,84 @@
+"""Safe unpacking of tar and zip archives: regular files below the target folder only, limited in size."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from mlrec.utils.errors import DataError, printable
+
+BLOCK = 1 << 20
+
+
+def unpack(archive: Path, folder: Path, limit: int) -> int:
+    """Unpack an archive. Owners, permissions and times are not restored.
+
+    Args:
+        archive: Tar file, also compressed, or zip file.
+        folder: Folder to unpack into.
+        limit: Largest number of bytes of all members.
+
+    Returns:
+        Number of bytes written.
+
+    Raises:
+        DataError: A member is a link or a device, or would be written outside of the folder, or the
+            archive is damaged or unpacks to more than `limit` bytes. What was written before remains in `folder`.
+    """
+    written = 0
+    try:
+        for name, content in _members(archive):
+            target = folder.joinpath(*_safe_parts(name, archive))
+            if content is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with content, target.open("wb") as stream:
+                while block := content.read(BLOCK):
+                    written += len(block)
+                    if written > limit:
+                        raise DataError(f"{printable(archive)}: unpacks to more than {limit:,} bytes; not unpacked")
+                    stream.write(block)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{printable(archive)}: is damaged ({printable(error)}); download it again") from error
+    return written
+
+
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Names with open contents; None for a folder."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened_zip:
+            for entry in opened_zip.infolist():
+                kind = entry.external_attr >> 28  # upper bits of the Unix mode: 8 is a regular file, 4 a folder
+                if kind not in (0, 4, 8):
+                    raise _refused(archive, entry.filename, "is a link or a device")
+                yield entry.filename, None if entry.is_dir() else opened_zip.open(entry)
+        return
+    with tarfile.open(archive) as opened_tar:
+        for member in opened_tar:
+            if not (member.isfile() or member.isdir()):
+                raise _refused(archive, member.name, "is a link or a device")
+            yield member.name, opened_tar.extractfile(member) if member.isfile() else None
+
+
+def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]:", name) or not name.isprintable():
+        raise _refused(archive, name, "is not a plain path below the archive")
+    return parts
+
+
+def _refused(archive: Path, name: str, why: str) -> DataError:
+    return DataError(f"{printable(archive)}: the member {printable(name)} {why}; the archive is not unpacked")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk of a folder, which need not exist yet."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,217 @@
+"""Download of a small file from the public web: http(s) only, limited in size and time, no private addresses.
+
+Every address that a host name resolves to is checked, and the connection is made to the address that was checked, so
+that a second answer of the name server cannot change it. Redirects are checked in the same way. Proxies are not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from mlrec.utils.errors import DataError, printable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # IPv6 addresses that hold an IPv4 address in their last 32 bits
+REDIRECTS = (301, 302, 303, 307, 308)
+BLOCK = 1 << 16
+PORTS = {"http": 80, "https": 443}
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Return all addresses of a host name."""
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is on the public internet, also after IPv4 addresses inside IPv6 ones are unpacked.
+
+    Example:
+        >>> [is_public(ipaddress.ip_address(text)) for text in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1")]
+        [True, False, False]
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address.teredo is not None or address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+@dataclass(frozen=True)
+class WebPolicy:
+    """What may be fetched.
+
+    Attributes:
+        max_bytes: Largest size of a file.
+        seconds: Longest time for one file, redirects included.
+        redirects: Largest number of redirects.
+        resolve: Function from host and port to addresses.
+        allows: Function that decides whether an address may be connected to.
+    """
+
+    max_bytes: int = 64 << 20
+    seconds: float = 30.0
+    redirects: int = 5
+    resolve: Callable[[str, int], list[str]] = resolve
+    allows: Callable[[Address], bool] = is_public
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of any scheme, in contrast to a path.
+
+    Example:
+        >>> is_url("https://example.com/a.jpg"), is_url("photos/a.jpg"), is_url("C:/a.jpg")
+        (True, False, False)
+    """
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and len(scheme) > 1 and scheme.isascii() and scheme.replace("+", "").isalnum()
+
+
+def shown(url: str) -> str:
+    """Return a URL without user name, password, query and fragment, which may hold secrets.
+
+    Example:
+        >>> shown("https://user:word@example.com/a.jpg?token=secret")
+        'https://example.com/a.jpg'
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return printable(urlunsplit((parts.scheme, host, parts.path, "", "")))
+    except ValueError:
+        return "(a malformed URL)"
+
+
+def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
+    """Download a file.
+
+    Args:
+        url: http or https URL without user name and password.
+        policy: Limits.
+
+    Raises:
+        DataError: The URL is not allowed or cannot be fetched; the message has no secrets of the URL.
+    """
+    policy = policy or WebPolicy()
+    deadline = time.monotonic() + policy.seconds
+    for _ in range(policy.redirects + 1):
+        with _response(url, policy, deadline) as response:
+            if response.status not in REDIRECTS:
+                return _content(response, url, policy)
+            target = urljoin(url, response.headers.get("Location", ""))
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            raise DataError(f"{shown(url)}: redirects from https to {shown(target)}, which is not encrypted")
+        url = target
+    raise DataError(f"{shown(url)}: more than {policy.redirects} redirects")
+
+
+def _content(response: http.client.HTTPResponse, url: str, policy: WebPolicy) -> bytes:
+    if response.status != 200:
+        raise DataError(f"{shown(url)}: the server responded with HTTP status {response.status}; check the URL")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DataError(f"{shown(url)}: the server sent compressed content, which is not accepted")
+    expected = response.length
+    content = bytearray()
+    while len(content) <= policy.max_bytes and (expected or 0) <= policy.max_bytes:
+        block = response.read(BLOCK)
+        if not block:
+            if expected is not None and len(content) < expected:
+                raise DataError(f"{shown(url)}: the connection ended after {len(content):,} of {expected:,} bytes")
+            return bytes(content)
+        content += block
+    raise DataError(f"{shown(url)}: has more than {policy.max_bytes:,} bytes; download it yourself")
+
+
+@contextlib.contextmanager
+def _response(url: str, policy: WebPolicy, deadline: float) -> Iterator[http.client.HTTPResponse]:
+    connection = None
+    seconds = deadline - time.monotonic()
+    try:
+        host, port, target, secure = _parts(url)
+        address = _checked_address(host, port, url, policy)
+        connection = _Connection(host, port, address, max(seconds, 0.001), secure)
+        # A server that sends a byte now and then never exceeds the time-out of a socket.
+        timer = threading.Timer(max(seconds, 0.001), connection.abort)
+        timer.daemon = True
+        timer.start()
+        try:
+            connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "mlrec"})
+            yield connection.getresponse()
+        finally:
+            timer.cancel()
+    except DataError:
+        if time.monotonic() >= deadline:
+            raise _too_slow(url, policy) from None
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if time.monotonic() >= deadline or isinstance(error, TimeoutError):
+            raise _too_slow(url, policy) from None
+        # The text of the error may quote the URL.
+        raise DataError(f"{shown(url)}: cannot be fetched ({type(error).__name__}); check the URL") from None
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _too_slow(url: str, policy: WebPolicy) -> DataError:
+    return DataError(f"{shown(url)}: not fetched within {policy.seconds:g} s; download it yourself")
+
+
+def _parts(url: str) -> tuple[str, int, str, bool]:
+    """Host, port, path with query, and whether the connection is encrypted."""
+    parts = urlsplit(url)
+    if parts.scheme not in PORTS:
+        raise DataError(f"{shown(url)}: only http and https URLs are fetched")
+    if parts.username is not None or parts.password is not None:
+        raise DataError(f"{shown(url)}: has a user name or password, which mlrec does not send; download it yourself")
+    if not parts.hostname:
+        raise DataError(f"{shown(url)}: has no host name; check the URL")
+    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    if parts.query:
+        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    return parts.hostname, parts.port or PORTS[parts.scheme], target, parts.scheme == "https"
+
+
+def _checked_address(host: str, port: int, url: str, policy: WebPolicy) -> str:
+    addresses = policy.resolve(host, port)
+    if not addresses:
+        raise DataError(f"{shown(url)}: the host name has no address; check the URL")
+    for address in addresses:
+        if not policy.allows(ipaddress.ip_address(address.partition("%")[0])):
+            raise DataError(f"{shown(url)}: the host has a private or reserved address, which is not fetched")
+    return addresses[0]
+
+
+class _Connection(http.client.HTTPConnection):
+    """Connection to a checked address; certificate and `Host` header are those of the host name."""
+
+    def __init__(self, host: str, port: int, address: str, seconds: float, secure: bool) -> None:
+        super().__init__(host, port, timeout=seconds)
+        self.default_port = PORTS["https" if secure else "http"]
+        self._address, self._secure = address, secure
+        self._open: socket.socket | None = None
+
+    def connect(self) -> None:
+        """Connect to the checked address."""
+        self._open = socket.create_connection((self._address, self.port), self.timeout)
+        if self._secure:
+            self._open = ssl.create_default_context().wrap_socket(self._open, server_hostname=self.host)
+        self.sock = self._open
+
+    def abort(self) -> None:
+        """End all reads and writes, from another thread."""
+        if self._open is not None:
+            with contextlib.suppress(OSError):
+                self._open.shutdown(socket.SHUT_RDWR)

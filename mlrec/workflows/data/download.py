@@ -1,0 +1,215 @@
+"""`mlrec download`: the official files of a dataset, resumed after a failure, checked and unpacked."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from mlrec.datasets.official_files import OFFICIAL, OfficialDataset, OfficialFile
+from mlrec.utils.archives import free_bytes, unpack
+from mlrec.utils.errors import DataError, MlrecError, UsageError, nearest, printable
+from mlrec.utils.files import remove_stale, replace_folder
+from mlrec.utils.progress import SILENT, Progress, Step
+
+ATTEMPTS = 8  # in a row without a new byte, with 1, 2, 4, ... seconds in between
+SECONDS = 60.0  # without a byte
+BLOCK = 1 << 20
+UNPACKED = 8  # largest accepted ratio of unpacked to packed bytes; COCO's annotations have 5
+ARCHIVES = "archives"
+
+
+def download(
+    name: str,
+    *,
+    out: Path = Path("downloads"),
+    url_base: str | None = None,
+    keep_archives: bool = False,
+    progress: Progress = SILENT,
+    wait: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Download, check and unpack the official files of a dataset. A repeated call resumes.
+
+    Args:
+        name: Name of a dataset of `OFFICIAL`.
+        out: Folder; archives are in its folder `archives`, the unpacked dataset in its folder `name`.
+        url_base: URL of a mirror, or a local folder, that has the files under their official names.
+        keep_archives: Whether archives are kept after they are unpacked.
+        progress: Receives progress bars and notes.
+        wait: Function that waits a number of seconds between two attempts.
+
+    Returns:
+        Folder of the unpacked dataset.
+
+    Raises:
+        UsageError: The name is unknown, or the files cannot be downloaded automatically; the message explains how to
+            get them.
+        MlrecError: There is not enough disk space, the server does not respond, or a file has another SHA-256.
+    """
+    dataset = OFFICIAL.get(name)
+    if dataset is None:
+        raise UsageError(f"'{printable(name)}' is not one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
+    progress.say(f"source: {dataset.page}")
+    progress.say(f"licence: {dataset.licence}")
+    if not dataset.files:
+        raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
+    target = out / name
+    if target.exists():
+        progress.say(f"{printable(target)} exists already; remove it to download again")
+        return target
+    archives = out / ARCHIVES
+    _check_space(dataset, archives, url_base)
+    paths = [_checked(file, archives, url_base, progress, wait) for file in dataset.files]
+    with replace_folder(target) as folder, progress.task("unpacking", len(paths)) as step:
+        for file, path in zip(dataset.files, paths, strict=True):
+            unpack(path, folder, file.size * UNPACKED)
+            step()
+    if not keep_archives and not _is_local(url_base):
+        for path in paths:
+            path.unlink()
+    if dataset.note:
+        progress.say(dataset.note)
+    return target
+
+
+def next_command(name: str, folder: Path) -> str:
+    """Return the command that prepares a downloaded dataset.
+
+    Example:
+        >>> next_command("voc2007", Path("downloads/voc2007"))
+        'mlrec prepare voc2007 downloads/voc2007/VOCdevkit'
+    """
+    return _prepare_command(OFFICIAL[name], str(folder))
+
+
+def _prepare_command(dataset: OfficialDataset, folder: str) -> str:
+    kind, below = dataset.prepare
+    return f"mlrec prepare {kind} {Path(folder) / below}"
+
+
+def _is_local(url_base: str | None) -> bool:
+    return url_base is not None and "://" not in url_base
+
+
+def _check_space(dataset: OfficialDataset, archives: Path, url_base: str | None) -> None:
+    packed = sum(file.size for file in dataset.files)
+    there = sum(path.stat().st_size for file in dataset.files for path in _own_files(file, archives) if path.exists())
+    if _is_local(url_base):
+        there = packed
+    needed = packed - there + 2 * packed  # images hardly shrink, annotations do
+    free = free_bytes(archives)
+    if free < needed:
+        raise MlrecError(f"{printable(archives)}: about {needed:,} bytes are needed, and {free:,} are free; free some")
+
+
+def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
+    """The finished file, and the one that is being downloaded."""
+    return archives / file.name, archives / f"{file.name}.part"
+
+
+def _checked(
+    file: OfficialFile, archives: Path, url_base: str | None, progress: Progress, wait: Callable[[float], None]
+) -> Path:
+    """Return the path of a complete file with the right SHA-256."""
+    if url_base is not None and _is_local(url_base):
+        path = Path(url_base) / file.name
+        if not path.is_file():
+            raise UsageError(f"{printable(path)}: no such file; --url-base is a URL, or a folder with the archives")
+        _check_digest(path, file, progress)
+        return path
+    path, part = _own_files(file, archives)
+    if path.is_file():
+        return path
+    archives.mkdir(parents=True, exist_ok=True)
+    remove_stale(archives)
+    base = url_base or file.folder
+    if not base.startswith(("http://", "https://")):
+        raise UsageError(f"--url-base {printable(base)}: only http and https URLs, and folders")
+    with part.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MlrecError(f"{printable(part)}: another process downloads this file; wait for it") from error
+        with progress.task(file.name, file.size) as step:
+            step(min(stream.tell(), file.size))
+            _fetch_all(f"{base.rstrip('/')}/{file.name}", file, stream, step, wait)
+        stream.flush()
+        try:
+            _check_digest(part, file, progress)
+        except DataError:
+            part.unlink()
+            raise
+        part.replace(path)
+    return path
+
+
+def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait: Callable[[float], None]) -> None:
+    """Download the rest of a file, again after each broken connection."""
+    failures = 0
+    while stream.tell() < file.size:
+        before = stream.tell()
+        reason = "the connection ended"
+        try:
+            _fetch_rest(url, file, stream, step)
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code not in (408, 416, 429):
+                raise MlrecError(f"{printable(url)}: HTTP status {error.code}; use a mirror with --url-base") from error
+            if error.code == 416:
+                _restart(stream, step)
+            reason = f"HTTP status {error.code}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        failures = 0 if stream.tell() > before else failures + 1
+        if failures == ATTEMPTS:
+            raise MlrecError(
+                f"{printable(url)}: {printable(reason)}, {ATTEMPTS} times; run the command again to resume at "
+                f"{stream.tell():,} of {file.size:,} bytes, or use a mirror with --url-base"
+            )
+        if stream.tell() < file.size:
+            wait(2.0**failures)
+
+
+def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> None:
+    start = stream.tell()
+    headers = {"User-Agent": "mlrec", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http and https only
+    with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+        if start and response.status != 206:  # a server without ranges sends the whole file
+            _restart(stream, step)
+        elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise MlrecError(f"{printable(url)}: the server sent another range than asked for; use a mirror")
+        while block := response.read(BLOCK):
+            if stream.tell() + len(block) > file.size:
+                _restart(stream, step)
+                raise MlrecError(
+                    f"{printable(url)}: is larger than {file.size:,} bytes, so it is not the official file"
+                )
+            stream.write(block)
+            step(len(block))
+
+
+def _restart(stream: IO[bytes], step: Step) -> None:
+    step(-stream.tell())
+    stream.truncate(0)
+    stream.seek(0)
+
+
+def _check_digest(path: Path, file: OfficialFile, progress: Progress) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream, progress.task(f"checking {file.name}", file.size) as step:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+            step(len(block))
+    if digest.hexdigest() != file.sha256:
+        raise DataError(
+            f"{printable(path)}: its SHA-256 is {digest.hexdigest()}, but that of the official file is {file.sha256}; "
+            "download it again, or use another --url-base"
+        )

@@ -1,0 +1,178 @@
+"""Images that are given to `mlrec.predict` from Python or as URLs: arrays, tensors, bytes, files, Pillow images."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.images.decode import MAX_FILE_BYTES, Decoder, Pixels, picture_pixels
+from mlrec.datasets.listing import Item, items_of
+from mlrec.utils import web
+from mlrec.utils.errors import DataError, UsageError, printable
+from mlrec.utils.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+One: TypeAlias = Union[str, Path, Item, bytes, IO[bytes], NDArray[np.uint8], "Image.Image", "Tensor"]
+Images: TypeAlias = One | Iterable[One]
+
+
+def items_from(
+    images: Images,
+    *,
+    how: Decoder = "fast",
+    allow_urls: bool = False,
+    policy: web.WebPolicy | None = None,
+    progress: Progress = SILENT,
+) -> Iterator[Item]:
+    """Iterate over the images of any supported kind, as items.
+
+    Arrays and Pillow images are copied when they are taken, so that a caller may reuse its buffer.
+
+    Args:
+        images: See `predict`.
+        how: Image backend.
+        allow_urls: Whether texts that are URLs are fetched.
+        policy: Limits for URLs.
+        progress: Receives warnings.
+
+    Raises:
+        UsageError: A path does not exist, or a URL is given without `allow_urls`.
+        DataError: An array or tensor has another shape, dtype or range, or an object is not an image.
+    """
+    converter = _Converter(how, allow_urls, policy or web.WebPolicy(), progress)
+    if isinstance(images, (str, Path)):
+        images = [images]
+    if isinstance(images, (list, tuple)) and all(isinstance(image, (str, Path)) for image in images):
+        texts = [str(image) for image in images]
+        if not any(map(web.is_url, texts)):
+            return items_of(texts, progress.warn)  # all at once, so that all missing paths are reported
+        return itertools.chain.from_iterable([converter.named(text) for text in texts])
+    return converter.items(images)
+
+
+def url_item(url: str, policy: web.WebPolicy) -> Item:
+    """Return the item of a URL, which is fetched when it is decoded; its id has no query, which may hold secrets."""
+    name = web.shown(url)
+    return Item(name, Path(name), None, functools.partial(web.fetch, url, policy))
+
+
+class _Converter:
+    """Converts images to items; those without a name are numbered."""
+
+    def __init__(self, how: Decoder, allow_urls: bool, policy: web.WebPolicy, progress: Progress) -> None:
+        self._how, self._allow_urls, self._policy, self._progress = how, allow_urls, policy, progress
+        self._numbers = itertools.count()
+
+    def items(self, images: Any) -> Iterator[Item]:
+        """The images in one object."""
+        if isinstance(images, Item):
+            yield images
+        elif isinstance(images, (str, Path)):
+            yield from self.named(str(images))
+        elif isinstance(images, (bytes, bytearray, memoryview)):
+            yield self._item(bytes(images))
+        elif isinstance(images, np.ndarray):
+            yield from map(self._item, _array_pixels(images))
+        elif _is_a(images, "torch", "Tensor"):
+            yield from map(self._item, _tensor_pixels(images))
+        elif _is_a(images, "PIL.Image", "Image"):
+            yield self._picture(images)
+        elif callable(getattr(images, "read", None)):
+            yield self._file(images)
+        elif isinstance(images, Iterable) and not isinstance(images, dict):
+            for image in images:
+                yield from self.items(image)
+        else:
+            raise DataError(
+                f"an object of type {printable(type(images).__name__)} is not an image; give paths, bytes, open files, "
+                "Pillow images, numpy arrays (H, W, 3) or tensors (3, H, W)"
+            )
+
+    def named(self, text: str) -> Iterator[Item]:
+        """The images of a path or URL."""
+        if not web.is_url(text):
+            return items_of([text], self._progress.warn)
+        if not self._allow_urls:
+            raise UsageError(f"{web.shown(text)}: is a URL; allow URLs with allow_urls=True or --allow-urls")
+        return iter([url_item(text, self._policy)])
+
+    def _item(self, content: bytes | Pixels, name: str | None = None) -> Item:
+        name = name or f"image-{next(self._numbers)}"
+        return Item(name, Path(name), None, content)
+
+    def _picture(self, image: Any) -> Item:
+        name = f"image-{next(self._numbers)}"
+        try:
+            return self._item(picture_pixels(image, name, self._how), name)
+        except DataError as error:
+            return _broken(name, error)
+
+    def _file(self, stream: Any) -> Item:
+        name = getattr(stream, "name", None)
+        if not isinstance(name, str):
+            name = f"image-{next(self._numbers)}"
+        try:
+            content = stream.read(MAX_FILE_BYTES + 1)
+        except (OSError, ValueError) as error:
+            return _broken(name, DataError(f"{printable(name)}: cannot be read ({type(error).__name__})"))
+        if not isinstance(content, bytes):
+            raise DataError(f"{printable(name)}: is a text file; open it in binary mode, open(path, 'rb')")
+        if len(content) > MAX_FILE_BYTES:
+            return _broken(name, DataError(f"{printable(name)}: has more than {MAX_FILE_BYTES:,} bytes"))
+        return self._item(content, name)
+
+
+def _is_a(value: object, module: str, name: str) -> bool:
+    """Whether `value` is of a class of a module that is not imported here: if it were, the module is loaded."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, name))
+
+
+def _broken(name: str, error: DataError) -> Item:
+    """An item that fails when it is decoded, as an unreadable file does."""
+
+    def fail() -> bytes:
+        raise error
+
+    return Item(name, Path(name), None, fail)
+
+
+def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
+    """Pixels of an array (H, W, 3), or of each in (B, H, W, 3)."""
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size:
+        raise DataError(
+            f"an array of shape {array.shape} and dtype {array.dtype} is not an image; arrays are (H, W, 3) or "
+            "(B, H, W, 3) uint8, RGB"
+        )
+    single = array if array.ndim == 4 else array[None]
+    return (pixels.copy() for pixels in single)
+
+
+def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
+    """Pixels of a tensor (3, H, W), or of each in (B, 3, H, W): uint8, or floats from 0 to 1."""
+    import torch
+
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or not tensor.numel():
+        raise DataError(
+            f"a tensor of shape {tuple(tensor.shape)} is not an image; tensors are (3, H, W) or (B, 3, H, W), RGB"
+        )
+    values = tensor.detach().cpu()
+    if values.is_floating_point():
+        values = values.to(torch.float32)
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise DataError("a float tensor has values outside of [0, 1]; give it without normalization, or as uint8")
+        values = (values * 255).round().to(torch.uint8)
+    elif values.dtype != torch.uint8:
+        raise DataError(f"a tensor of dtype {values.dtype} is not an image; give uint8, or floats from 0 to 1")
+    batch = values if values.ndim == 4 else values[None]
+    return (pixels.permute(1, 2, 0).contiguous().numpy().copy() for pixels in batch)
