@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from mlrec.utils.errors import PredictionsError, counted, printable
 from mlrec.utils.files import atomic_write, check_regular
 from mlrec.utils.large_arrays import LARGE, is_text, large_texts, mapped, save_large
 from mlrec.utils.texts import Texts, repeated
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 CLIP = 1e-7
 ARRAYS = ("logits", "sample_ids", "labels", "targets", "digest")
@@ -65,6 +68,22 @@ class Predictions:
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := repeated(names):
                 raise PredictionsError(f"{what} '{printable(twice[0])}' is repeated; keep one")
+
+    def to_frame(self, *, probabilities: bool = False) -> DataFrame:
+        """Return the logits as one row per sample and one column per label; the index `id` holds the sample ids.
+
+        Args:
+            probabilities: Return sigmoid(logit) instead.
+
+        Example:
+            >>> predictions = Predictions(("cat", "dog"), ("a.jpg",), np.array([[0.0, -1.0]]))
+            >>> predictions.to_frame(probabilities=True).loc["a.jpg", "cat"].item()
+            0.5
+        """
+        import pandas as pd
+
+        values = probabilities_of(self.logits) if probabilities else self.logits
+        return pd.DataFrame(values, index=pd.Index(self.sample_ids, name="id"), columns=list(self.labels))
 
     def save(self, path: Path | str) -> None:
         """Write `predictions.npz`: float32 logits, int8 targets, text. Equal content gives equal bytes.

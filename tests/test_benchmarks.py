@@ -156,3 +156,13 @@ def test_the_comparison_for_a_gpu_runs_small_on_a_cpu_and_resumes(tmp_path: Path
         assert all(f"| {row} | " in rows for row in ("baseline", "baseline, CSRA's head lr", "CSRA, λ = 0", "CSRA")), (
             rows
         )
+
+
+def test_heat_maps_are_drawn_by_both_sides(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tiny(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(sys, "argv", ["heat_maps.py", str(tmp_path / "pictures"), "--images", "1", "--rounds", "3"])
+    runpy.run_path(str(FOLDER / "heat_maps.py"), run_name="__main__")
+    assert "ratio" in capsys.readouterr().out

@@ -262,6 +262,53 @@ def test_the_metric_of_the_how_to_is_computed_for_all_runs(
     assert capsys.readouterr().out == "mine 2.0\n"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:lightning")
+def test_the_python_how_to_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from PIL import Image
+
+    import mlrec
+    from mlrec.datasets import dataset
+    from tests.reports.builders import write_run
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    targets, labels = rng.integers(-1, 2, (120, 2)).astype(np.int8), ("cat", "dog")
+    images = tuple(f"{k}.png" for k in range(120))
+    (tmp_path / "photos").mkdir()
+    for name in images:
+        Image.new("RGB", (20, 16)).save(tmp_path / "photos" / name)
+    manifest = mlrec.Manifest("pets", "val", tmp_path / "photos", labels, images, targets)
+    (tmp_path / "data" / "pets").mkdir(parents=True)
+    dataset.write(tmp_path / "data/pets", dataset.Info("pets", {}, "mlrec", list(labels), {"val": 120}), [manifest])
+    for name, lam in (("a", 0.1), ("b", 0.3)):
+        logits, config = targets + rng.normal(size=targets.shape), {"lam": lam}
+        write_run(
+            tmp_path / "runs", name, config=config, logits=logits, targets=targets, labels=labels, sample_ids=images
+        )
+    table = manifest.to_frame().reset_index(drop=True).rename(columns={"image": "filename"})
+    table.assign(split=["train", "val"] * 60, photographer="me").to_csv("labels.csv", index=False)
+    names: dict[str, Any] = {}
+    for code in blocks(DOCS / "how-to" / "python.md", "python"):
+        assert len(code.splitlines()) <= 15
+        assert all(len(line) <= 120 for line in code.splitlines())
+        run_block_in(code, names)
+    assert "True" in capsys.readouterr().out.splitlines()  # the digest after Hugging Face
+    assert names["images"].shape == (8, 3, 64, 64)
+    assert names["dogs"].targets[:, 1].tolist() == [1] * (targets[:, 1] == 1).sum()
+    assert names["train"].targets.tolist() == targets[::2].tolist()
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == [
+        "labels.csv", "per_label.csv", "report.xlsx", "train.jsonl",
+    ]  # fmt: skip
+    module = names["Classifier"](names["torch"].nn.Flatten(), list(labels))
+    module.metric.update(names["torch"].tensor([[1.0, -1.0]]), names["torch"].tensor([[1, 0]]))
+    assert module.metric.metrics().OF1 == 1.0
+
+
+def run_block_in(code: str, names: dict[str, Any]) -> None:
+    """Run a block that goes on with the names of earlier ones."""
+    exec(compile(code, "docs", "exec"), names)
+
+
 @pytest.mark.long
 def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
     lines = [line for block in blocks(DOCS / "tutorial.md", "sh") for line in block.splitlines()]

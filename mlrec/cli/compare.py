@@ -28,7 +28,9 @@ def compare(
     by_size: Annotated[
         bool, typer.Option("--by-size", help="AP by size and number of objects; the first run is the baseline.")
     ] = False,
-    by_label: Annotated[bool, typer.Option("--by-label", help="AP of each label, one column per method.")] = False,
+    by_label: Annotated[
+        bool, typer.Option("--by-label", help="AP, precision, recall and F1 of each label, side by side.")
+    ] = False,
     truth: Annotated[Path | None, typer.Option(help="Truth of score files: a CSV, manifest or dataset folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of --truth.")] = None,
     logits: options.Logits = False,

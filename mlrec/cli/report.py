@@ -23,7 +23,8 @@ Runs = Annotated[
     typer.Argument(help="Run folders, or folders of them [default: all finished runs].", metavar="RUNS..."),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", help="table, md, latex, pdf, csv, json or html.", metavar="FORMAT")
+    str | None,
+    typer.Option("--format", help="table, md, latex, pdf, csv, json, html, xlsx or parquet.", metavar="FORMAT"),
 ]
 File = Annotated[Path | None, typer.Option("--out", help="File to write; its ending names the format.")]
 DocumentColumns = Annotated[
@@ -205,10 +206,13 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
     if output.name == "table" and output.out is None:
         console.result_tables(tables, full=output.full)
         return
-    from mlrec.reports.render.formats import FORMATS
+    from mlrec.reports.render.formats import FORMATS, write_tables
     from mlrec.reports.render.html import page
 
-    if output.name == "html":
+    if output.out is not None and output.name in ("xlsx", "parquet"):
+        write_tables(tables, output.out)
+        _wrote(output.out, output.name)
+    elif output.name == "html":
         title = tables[0].title if len(tables) == 1 else "mlrec report"
         _write(page(title, tables), output)
     else:

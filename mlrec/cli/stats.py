@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.utils.files import check_ending
+from mlrec.cli.report import File, Format, Output, emit, format_name
+from mlrec.utils.errors import printable
+from mlrec.utils.files import check_ending, write_json
 
 
 def stats(
@@ -23,6 +25,8 @@ def stats(
     probabilities: options.Probabilities = False,
     objects: Annotated[bool, typer.Option("--objects", help="Object sizes, from boxes and masks.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Figure to write: a .png, .svg or .pdf file.")] = None,
+    format_: Format = None,
+    out: File = None,
     json: options.Json = False,
 ) -> None:
     """Print statistics of a dataset.
@@ -34,7 +38,7 @@ def stats(
     from mlrec.reports.dataset_statistics import tables
     from mlrec.workflows.data import stats as workflow
 
-    terminal = console.Terminal()
+    terminal, name = console.Terminal(), format_name(format_, out, json)
     if figure is not None:
         from mlrec.reports.figures.dataset_figure import SUFFIXES, draw
 
@@ -50,7 +54,10 @@ def stats(
     if figure is not None:
         draw(statistics, figure)
         terminal.say(f"figure: {figure}")
-    if json:
+    if name != "json":
+        emit(tables(statistics), Output(name, out, full=False))
+    elif out is None:
         console.result_json(statistics.to_dict())
-        return
-    console.result_tables(tables(statistics))
+    else:
+        write_json(out, statistics.to_dict())
+        terminal.say(f"wrote {printable(out)} (json)")

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets import manifest_cache
-from mlrec.datasets.manifest_lines import Header, ManifestLines, encoded_lines, read_lines
+from mlrec.datasets.manifest_lines import Header, encoded_lines, read_lines
 from mlrec.datasets.names import holds_control
 from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
 from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
@@ -28,7 +28,12 @@ from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
 from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
-from mlrec.utils.texts import Texts, ranks, taken
+from mlrec.utils.texts import ranks, taken
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from mlrec.datasets.frames import Sample
 
 FORMAT = "mlrec-manifest/1"
 
@@ -36,6 +41,9 @@ FORMAT = "mlrec-manifest/1"
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """One split: N samples, C labels.
+
+    `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as for a list. A sample has
+    `id`, `path`, `labels` (the positive ones), `unknown`, `target` (C,), `box` and `pixels()`.
 
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
@@ -54,6 +62,8 @@ class Manifest:
         >>> manifest.save(Path("val.jsonl"))
         >>> Manifest.load("val.jsonl").targets.tolist(), manifest.path_of(0).as_posix()
         ([[1, -1]], '/data/a.jpg')
+        >>> [(sample.id, sample.labels, sample.unknown) for sample in manifest]
+        [('a.jpg', ('cat',), ('dog',))]
     """
 
     name: str
@@ -116,6 +126,115 @@ class Manifest:
         """The targets by sample: positive and unknown labels only. With many labels they are far smaller."""
         sparse: SparseTargets | None = self.__dict__.get("_sparse")
         return SparseTargets.of(self.targets) if sparse is None else sparse
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> Manifest: ...
+    def __getitem__(self, place: int | slice) -> Sample | Manifest:
+        if isinstance(place, slice):
+            return self.subset(range(len(self))[place])
+        from mlrec.datasets.frames import sample_of
+
+        return sample_of(self, place)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[k] for k in range(len(self)))
+
+    def to_frame(self, *, labels_only: bool = False) -> DataFrame:
+        """Return one row per sample, with the sample ids as index.
+
+        Columns: `image`, `split`, `x`, `y`, `width`, `height` (of boxes), and one per label: 1, 0, or `pandas.NA` if
+        unknown, so that means and sums are those of the known samples.
+
+        Args:
+            labels_only: Only the columns of labels, int8 with -1 for unknown: the targets that `evaluate` takes.
+
+        Raises:
+            DataError: A label has the name of another column.
+
+        Example:
+            >>> manifest = Manifest("pets", "val", Path("/data"), ("cat",), ("a.jpg", "b.jpg"), np.array([[1], [-1]]))
+            >>> manifest.to_frame()["cat"].mean().item(), manifest.to_frame(labels_only=True)["cat"].tolist()
+            (1.0, [1, -1])
+        """
+        from mlrec.datasets.frames import to_frame
+
+        return to_frame(self, labels_only=labels_only)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: DataFrame,
+        root: Path | str,
+        *,
+        name: str = "frame",
+        split: str | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> Manifest:
+        """Make a manifest of the rows of a data frame. Image files are not opened.
+
+        Args:
+            frame: One row per sample. The image is in column `image` or `filename`, otherwise in the index; `id` (index
+                or column), `split` and `x`, `y`, `width`, `height` may be given. A cell of a label is 1 or True, 0 or
+                False, and -1 or empty (NaN, None, `pandas.NA`) if unknown.
+            root: Folder of the images; absolute paths below it are shortened.
+            name: Name of the dataset.
+            split: Split to take from column `split`; without that column, its name.
+            labels: Columns of labels. None: all that are not named above.
+
+        Raises:
+            DataError: A column or a cell is not as described, a sample is repeated, or several splits and none chosen.
+
+        Example:
+            >>> import pandas as pd
+            >>> frame = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "cat": [1, None], "dog": [0, 1]})
+            >>> Manifest.from_frame(frame, "photos").targets.tolist()
+            [[1, 0], [-1, 1]]
+        """
+        from mlrec.datasets.frames import from_frame
+
+        return from_frame(frame, root, name=name, split=split, labels=labels)
+
+    def to_hf(self) -> Any:
+        """Return a `datasets.Dataset` of Hugging Face.
+
+        Columns: `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if there are any. Characters
+        of the split's name that its library does not allow become `_`.
+
+        Raises:
+            DataError: The package `datasets` is not installed.
+        """
+        from mlrec.datasets.frames import to_hf
+
+        return to_hf(self)
+
+    @classmethod
+    def from_hf(
+        cls,
+        dataset: Any,
+        root: Path | str,
+        *,
+        name: str = "hf",
+        split: str | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> Manifest:
+        """Make a manifest of one split of a Hugging Face dataset.
+
+        Args:
+            dataset: `datasets.Dataset` with a column `image` and either `labels` (`Sequence(ClassLabel)`, and `unknown`
+                likewise, if any) or one column of 1, 0, -1 per label. Columns `id` and `box` are used.
+            root: Folder of the image files. Images that are stored in the dataset are written there.
+            name: Name of the manifest's dataset.
+            split: Name of the split. None: that of the dataset.
+            labels: Columns of 1, 0 and -1, one per label; None: the names of the column `labels`.
+
+        Raises:
+            DataError: The dataset has several splits, or is not as described; or the package is not installed.
+        """
+        from mlrec.datasets.frames import from_hf
+
+        return from_hf(dataset, root, name=name, split=split, labels=labels)
 
     @cached_property
     def digest(self) -> str:
@@ -227,26 +346,17 @@ class Manifest:
             if copy is not None:
                 return copy
         lines = read_lines(path, FORMAT)
-        manifest = cls._of_lines(lines)
+        header = lines.header
+        manifest = cls.of_sparse(
+            header.name, header.split, Path(header.root), header.labels, lines.images, lines.targets, lines.boxes,
+            lines.sample_ids,
+        )  # fmt: skip
         if large:
             manifest._save_copy(path, lines.key, manifest.digest)
         return manifest
 
-    @classmethod
-    def _of_lines(cls, lines: ManifestLines) -> Manifest:
-        header = lines.header
-        return cls.of_sparse(
-            header.name,
-            header.split,
-            Path(header.root),
-            header.labels,
-            lines.images,
-            lines.targets,
-            lines.boxes,
-            lines.sample_ids,
-        )
-
     def _save_copy(self, path: Path, key: str, digest: str) -> None:
+        ids = None if self.sample_ids is self.images else self.sample_ids
         fields = {
             "name": self.name,
             "split": self.split,
@@ -254,19 +364,9 @@ class Manifest:
             "labels": self.labels,
             "digest": digest,
         }
-        images, targets = Texts.of(self.images), self.sparse_targets
-        arrays: dict[str, NDArray[Any]] = {
-            "images": images.data,
-            "image_offsets": images.offsets,
-            "codes": targets.codes,
-            "code_offsets": targets.offsets,
-        }
-        if self.sample_ids is not self.images:
-            ids = Texts.of(self.sample_ids)
-            arrays |= {"ids": ids.data, "id_offsets": ids.offsets}
-        if self.boxes is not None:
-            arrays["boxes"] = self.boxes
-        manifest_cache.write(path, key, fields, arrays)
+        manifest_cache.write(
+            path, key, fields, manifest_cache.arrays_of(self.images, ids, self.sparse_targets, self.boxes)
+        )
 
     def _lines(self) -> Iterable[bytes]:
         return encoded_lines(self.labels, self.images, self.sample_ids, self.sparse_targets, self.boxes)
@@ -279,15 +379,9 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
         return None
     fields, arrays = copy
     labels = tuple(fields["labels"])
+    images, ids, targets, boxes = manifest_cache.contents_of(arrays, len(labels))
     manifest = Manifest.of_sparse(
-        fields["name"],
-        fields["split"],
-        Path(fields["root"]),
-        labels,
-        Texts(arrays["images"], arrays["image_offsets"]),
-        SparseTargets(arrays["codes"], arrays["code_offsets"], len(labels)),
-        arrays.get("boxes"),
-        Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else (),
+        fields["name"], fields["split"], Path(fields["root"]), labels, images, targets, boxes, ids
     )
     manifest.__dict__.update(digest=fields["digest"], _file=(path.absolute(), key))
     return manifest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,11 +15,47 @@ from numpy.typing import ArrayLike, NDArray
 from mlrec.datasets.manifest import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
-from mlrec.metrics.frames import aligned
-from mlrec.metrics.precision_recall import Threshold, count_decisions, rates, row_blocks
+from mlrec.metrics.frames import aligned, as_array
+from mlrec.metrics.precision_recall import (
+    FEW_POSITIVES,
+    Counts,
+    Threshold,
+    count_decisions,
+    label_rates,
+    rates,
+    row_blocks,
+)
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.utils.errors import PredictionsError, UsageError, counted, printable
 from mlrec.utils.files import read_own_json, write_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Decisions of one label, and how many samples they rest on. Rates are fractions, None where undefined.
+
+    Attributes:
+        precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
+        recall, F1: None without a known positive, as in CR.
+        support: Number of known positives.
+        negatives, unknown: Number of other samples, as annotated.
+        predicted: Number of samples predicted positive, of those that the conventions count.
+        threshold: Lowest score of a predicted label; None if infinite: always or never predicted.
+        few_positives: Whether the support is below 30: these numbers depend mostly on which images were drawn.
+    """
+
+    precision: float | None
+    recall: float | None
+    F1: float | None
+    support: int
+    negatives: int
+    unknown: int
+    predicted: int
+    threshold: float | None
+    few_positives: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +82,7 @@ class Metrics:
         counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
         conventions: Rules that were used.
+        per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -64,6 +101,7 @@ class Metrics:
     average_precision: dict[str, float | None]
     counts: dict[str, int]
     conventions: Conventions
+    per_label: dict[str, LabelMetrics] = field(default_factory=dict)
 
     @property
     def undefined(self) -> list[str]:
@@ -74,6 +112,46 @@ class Metrics:
         """The content of `metrics.json`, and what `score --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         return content
+
+    def to_frame(self) -> DataFrame:
+        """Return one row per label, as in `per_label.csv`.
+
+        Columns: `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`, `predicted`,
+        `threshold` and `few_positives` (support below 30). Undefined values are NaN.
+
+        Example:
+            >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
+            >>> metrics.to_frame()["support"].to_dict()
+            {'cat': 1, 'dog': 1}
+        """
+        from mlrec.metrics.summary import label_frame
+
+        return label_frame(self)
+
+    def flat(self, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
+        """Return all metrics as floats by name, as trackers and `log_dict` take them; undefined ones are NaN.
+
+        Args:
+            prefix: Start of each name, such as "val/".
+            per_label: Add the AP of each label as `AP/<label>`.
+
+        Example:
+            >>> evaluate([[2.0], [-3.0]], [[1], [0]], labels=["cat"]).flat("val/", per_label=True)["val/AP/cat"]
+            1.0
+        """
+        from mlrec.metrics.summary import flat
+
+        return flat(self, prefix, per_label=per_label)
+
+    def __str__(self) -> str:
+        from mlrec.metrics.summary import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from mlrec.metrics.summary import html
+
+        return html(self)
 
     def save(self, path: Path | str) -> None:
         """Write `metrics.json`."""
@@ -102,8 +180,9 @@ def evaluate(
     """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
 
     Args:
-        logits: (N, C) finite logits or probabilities of any float type, ranked in that type. If both `logits` and
-            `targets` are data frames, columns and index are matched by name; the rows of an array are used as they are.
+        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a
+            tensor on any device, or a data frame. If both `logits` and `targets` are data frames, columns and index
+            are matched by name; the rows of an array are used as they are.
         targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
         labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
@@ -130,7 +209,7 @@ def evaluate(
     values, truth, names, index = aligned(logits, targets, labels)
     ids = index if sample_ids is None else sample_ids
     ranked, known = checked(values, truth, names, ids)
-    kind = _kind(np.asarray(values).dtype.kind, ranked, scores)
+    kind = _kind(as_array(values).dtype.kind, ranked, scores)
     if kind == "probabilities":
         ranked, _ = clipped(ranked)
     cut = THRESHOLDS[kind] if threshold is None else _threshold(threshold, kind, ranked.shape[1])
@@ -197,7 +276,8 @@ def evaluate_scores(
     names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
     precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
     defined = [value for value in precisions if value is not None]
-    above, top = (rates(counts, rules) for counts in count_decisions(ranked, truth, threshold, rules))
+    counts, top_counts = count_decisions(ranked, truth, threshold, rules)
+    above, top = rates(counts, rules), rates(top_counts, rules)
     return Metrics(
         mAP=math.fsum(defined) / len(defined) if defined else None,
         **{name: _number(value) for name, value in above.items()},
@@ -212,7 +292,29 @@ def evaluate_scores(
             **_without_negative(truth),
         },
         conventions=rules,
+        per_label=dict(zip(names, _label_metrics(counts, truth, threshold), strict=True)),
     )
+
+
+def _label_metrics(counts: Counts, truth: NDArray[np.int8], threshold: Threshold) -> list[LabelMetrics]:
+    precision, recall, F1 = label_rates(counts)
+    support, negatives, unknown = (np.count_nonzero(truth == value, axis=0) for value in (1, 0, -1))
+    cuts = np.broadcast_to(np.float64(threshold), support.shape)
+    cuts = np.where(np.isinf(cuts), np.nan, cuts)
+    return [
+        LabelMetrics(
+            precision=_number(precision[k]),
+            recall=_number(recall[k]),
+            F1=_number(F1[k]),
+            support=int(support[k]),
+            negatives=int(negatives[k]),
+            unknown=int(unknown[k]),
+            predicted=int(counts.predicted[k]),
+            threshold=_number(cuts[k]),
+            few_positives=bool(support[k] < FEW_POSITIVES),
+        )
+        for k in range(len(support))
+    ]
 
 
 def checked(
@@ -286,8 +388,8 @@ def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
 
 def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that want a gradient, or in bfloat16
+        return as_array(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
         raise PredictionsError(f"{what} are not an array of numbers ({printable(error)})") from error
 
 

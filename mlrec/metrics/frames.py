@@ -12,6 +12,7 @@ from mlrec.datasets.manifest import duplicates_in
 from mlrec.utils.errors import PredictionsError, printable
 
 SHOWN = 3  # names listed in a message
+_FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
 
 
 def aligned(
@@ -49,6 +50,23 @@ def aligned(
     arrays = {what: _array(frame, columns, first.index, what) for what, frame in frames.items()}
     names, samples = [str(name) for name in columns], [str(name) for name in first.index]
     return arrays.get("scores", scores), arrays.get("targets", targets), names, samples
+
+
+def as_array(values: ArrayLike) -> NDArray[Any]:
+    """Convert a list, an array or a tensor on any device to an array of the same numbers.
+
+    numpy has no bfloat16 and no 8-bit floats, so tensors of these types become float32, which holds each of their
+    values. torch is not imported.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: The values are not an array of numbers.
+    """
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor: Any = values.detach().cpu()
+    if tensor.is_floating_point() and str(tensor.dtype) not in _FLOATS_OF_NUMPY:
+        tensor = tensor.float()
+    return np.asarray(tensor)
 
 
 def _is_table(table: Any, what: str) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlrec.metrics.conventions import TOP_K, Conventions
 
 CELLS = 2**22  # of a block
+FEW_POSITIVES = 30  # with fewer, the AP of a label depends mostly on which images were drawn
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 Threshold = float | NDArray[np.float64]
 
@@ -98,18 +99,28 @@ def _sum(parts: Sequence[Counts]) -> Counts:
     return Counts(*(np.sum([getattr(part, field.name) for part in parts], axis=0) for field in fields(Counts)))
 
 
+def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Compute precision, recall and F1 of each label (..., C), as fractions.
+
+    Precision is 0 for a label never predicted, and NaN for one without a known sample. Recall and F1 are NaN for a
+    label without a positive. So the means without NaN are CP, CR, and CF1 as the mean of the labels' F1.
+    """
+    precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
+    recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
+    return np.where(counts.known > 0, precision, np.nan), recall, _f1(precision, recall)
+
+
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
     """Compute CP, CR, CF1, OP, OR and OF1 (...), each a fraction, or NaN for a mean over nothing.
 
     CP is the mean over labels with a known sample, and counts 0 for a label never predicted. CR is the mean over labels
     with a positive. F1 is the harmonic mean, 0 if precision and recall are 0. If no label is known, all are NaN.
     """
-    precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
+    precision, recall, F1 = label_rates(counts)
     has_positive, has_known = counts.positive > 0, counts.known > 0
-    recall = _ratio(counts.correct, np.maximum(counts.positive, 1))
     CP = _mean(precision, has_known)
     CR = _mean(recall, has_positive)
-    CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(_f1(precision, recall), has_positive)
+    CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(F1, has_positive)
     predicted = np.maximum(counts.predicted, has_known) if conventions.phantom else counts.predicted
     made = predicted.sum(axis=-1)
     correct, positive = counts.correct.sum(axis=-1), counts.positive.sum(axis=-1)

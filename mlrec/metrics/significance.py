@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 
 from mlrec.metrics.bootstrap import Bootstrap, Estimate, Runs, difference_of
 from mlrec.metrics.intervals import Interval
-
-FEW_POSITIVES = 30
+from mlrec.metrics.precision_recall import FEW_POSITIVES
 
 
 @dataclass(frozen=True)

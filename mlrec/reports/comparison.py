@@ -18,6 +18,7 @@ from mlrec.reports.render.table import UNDEFINED, Column, Row, Table, percent
 from mlrec.utils.errors import counted
 
 ALPHA = 0.05
+TOO_FEW = 10  # positives: with one, resamples of a label hardly differ, and any difference would look certain
 SAME = "not distinguishable"
 
 
@@ -89,8 +90,8 @@ def comparison_tables(
     notes = _notes(ours, theirs, comparison, bootstrap)
     title = f"A − B on {what}: {verdict(comparison)}"
     return [
-        Table(title, _metric_columns(), _metric_rows(comparison), (*names, *notes)),
-        Table("A − B by label (AP)", _label_columns(), _label_rows(comparison), _label_notes()),
+        Table(title, _metric_columns(), _metric_rows(comparison), (*names, *notes), name="metrics"),
+        Table("A − B by label (AP)", _label_columns(), _label_rows(comparison), _label_notes(), name="labels"),
     ]
 
 
@@ -146,7 +147,9 @@ def _label_rows(comparison: Comparison) -> tuple[Row, ...]:
     for column, test in enumerate(comparison.labels):
         values = _values(comparison.ours.label(column), comparison.theirs.label(column), test.interval)
         finding = UNDEFINED
-        if test.p_holm is not None:
+        if test.p_holm is not None and test.positives < TOO_FEW:
+            finding = f"too few positives ({test.positives})"
+        elif test.p_holm is not None:
             finding = _finding(test.interval, significant=test.p_holm < ALPHA)
         marks = {1: FEW} if test.few else {}
         rows.append(Row((test.label, test.positives, *values, test.p, test.p_holm, finding), marks=marks))
@@ -196,4 +199,5 @@ def _label_notes() -> tuple[str, ...]:
     return (
         f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding: p Holm < {ALPHA:g}",
         FEW_NOTE,
+        f"fewer than {TOO_FEW} positives: no finding, whatever the difference",
     )

@@ -100,7 +100,7 @@ def _splits(statistics: DataStatistics) -> Table:
         mean = round(split.labels_per_sample, 2)
         rows.append(Row((split.split, split.images, split.samples, mean, most, without_label, sum(split.unknown))))
     title = f"{statistics.name}: {counted(len(statistics.labels), 'label')}"
-    return Table(title, columns, tuple(rows), tuple(_sizes(statistics)))
+    return Table(title, columns, tuple(rows), tuple(_sizes(statistics)), name="splits")
 
 
 def _labels(statistics: DataStatistics) -> Table:
@@ -123,7 +123,7 @@ def _labels(statistics: DataStatistics) -> Table:
         *_rare(statistics.rare),
         *_power(statistics.power),
     )
-    return Table("Labels", tuple(columns), tuple(rows), notes).without_empty_columns()
+    return Table("Labels", tuple(columns), tuple(rows), notes, name="labels").without_empty_columns()
 
 
 def _sizes(statistics: DataStatistics) -> list[str]:

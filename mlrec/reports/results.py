@@ -50,6 +50,8 @@ class Result:
         extra: Data that the weights were trained on besides ImageNet and this dataset, "" for none.
         values: Metrics by column key (mAP CP ... OF1, CP_3 ... OF1_3), as fractions; None if undefined.
         average_precision: AP by label, as a fraction; None if undefined.
+        label_rates: Precision, recall and F1 by label; empty for metrics of an earlier version.
+        support: Number of positives by label, likewise.
         lineage: Origin of the starting weights.
         train: Training split; None for a model that was trained elsewhere.
         settings: What the numbers depend on besides the method, see `settings.settings_of`.
@@ -76,6 +78,8 @@ class Result:
     extra: str
     values: Mapping[str, float | None]
     average_precision: Mapping[str, float | None]
+    label_rates: Mapping[str, Sequence[float | None]]
+    support: Mapping[str, int]
     lineage: Lineage
     train: SplitRecord | None
     settings: Settings
@@ -223,13 +227,20 @@ def _mean_result(seeds: Sequence[Result]) -> Result:
     if len(seeds) == 1:
         return first
     values = {key: mean_of([seed.values[key] for seed in seeds]) for key in first.values}
-    per_label = {name: mean_of([seed.average_precision[name] for seed in seeds]) for name in first.average_precision}
+    average_precision = {
+        name: mean_of([seed.average_precision[name] for seed in seeds]) for name in first.average_precision
+    }
+    label_rates = {}
+    for name in first.label_rates:
+        known = [seed.label_rates.get(name, (None, None, None)) for seed in seeds]
+        label_rates[name] = [mean_of(rates) for rates in zip(*known, strict=True)]
     return replace(
         first,
         paths=tuple(path for seed in seeds for path in seed.paths),
         names=tuple(name for seed in seeds for name in seed.names),
         values=values,
-        average_precision=per_label,
+        average_precision=average_precision,
+        label_rates=label_rates,
         spread=deviation_of([seed.values["mAP"] for seed in seeds]),
         best_epoch=mean_of([seed.best_epoch for seed in seeds]),
         notes=tuple(dict.fromkeys(note for seed in seeds for note in seed.notes)),
@@ -282,7 +293,9 @@ def _result(run: Run, metrics: Metrics) -> Result:
         resolution=_resolution(record),
         extra=lineage.extra_data(training_of(record.train) if record.train else None),
         values=values,
-        average_precision=content["average_precision"],
+        average_precision=metrics.average_precision,
+        label_rates={name: (label.precision, label.recall, label.F1) for name, label in metrics.per_label.items()},
+        support={name: label.support for name, label in metrics.per_label.items()},
         lineage=lineage,
         train=record.train,
         settings=settings_of(config, lineage, record.train),

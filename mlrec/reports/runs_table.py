@@ -6,10 +6,12 @@ Results that are not comparable are in separate groups.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.reports.paper.method_names import HEAD_ORDER
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, undefined_note, without_negative_notes
@@ -24,6 +26,13 @@ WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a
 _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "CP_3", "CF1_3", "OP_3", "OF1_3"})
 SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
+FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
+LABEL_RATES = (
+    Column("precision", "P", "percent"),
+    Column("recall", "R", "percent"),
+    Column("F1", "F1", "percent"),
+)
+SUPPORT = Column("support", "positives", "count", absent="")
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
     Column("mAP", "mAP", "percent", ranked=True, essential=True),
@@ -193,7 +202,7 @@ ENDS = 5  # labels at each end of a short table
 
 
 def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_labels: bool = True) -> list[Table]:
-    """Return a table of the metrics, one row, and a table of AP by label; footnotes name the conventions.
+    """Return a table of the metrics, one row, and a table of the labels; footnotes name the conventions.
 
     Args:
         metrics: Metrics of one model on one split.
@@ -213,22 +222,58 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_label
         *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
     )
     return [
-        Table(title, columns, (Row(tuple(cells), marks=marks),), notes),
+        Table(title, columns, (Row(tuple(cells), marks=marks),), notes, name="metrics"),
         _label_table(metrics, all_labels=all_labels),
     ]
 
 
 def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:
-    columns, notes = (Column("label", "Label"), Column("AP", "AP", "percent")), _notes(metrics)
-    values = metrics.average_precision
-    known = [(value, label) for label, value in values.items() if value is not None]
-    if all_labels or len(known) <= FEW_LABELS:
-        return Table("AP by label", columns, tuple(Row(item) for item in values.items()), notes)
-    ordered = sorted(known, key=lambda pair: pair[0])
-    rows = [Row((label, value), "lowest") for value, label in ordered[:ENDS]]
-    rows += [Row((label, value), "highest") for value, label in ordered[-ENDS:]]
-    title = f"AP by label: {ENDS} lowest and {ENDS} highest of {len(values)}"
-    return Table(title, columns, tuple(rows), (f"all {len(values)} labels: --full", *notes))
+    """Return one row per label, those with few positives last; or, of many labels, the ends of those with enough."""
+    columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT)
+    title, notes = "By label", _notes(metrics)
+    rows = with_few_last([_row_of_label(metrics, label) for label in metrics.average_precision])
+    known = [row for row in rows if row.cells[1] is not None]
+    if not all_labels and len(known) > FEW_LABELS:
+        rows, shown = _ends(known)
+        title = f"By label: {ENDS} lowest and {ENDS} highest AP of {shown}"
+        notes = (f"all {len(metrics.average_precision)} labels: --full", *notes)
+    return Table(title, columns, rows, notes, name="labels").without_empty_columns(["label", "AP"])
+
+
+def _row_of_label(metrics: Metrics, label: str) -> Row:
+    precision, rates = metrics.average_precision[label], metrics.per_label.get(label)
+    if rates is None:  # a file of an earlier version
+        return Row((label, precision, None, None, None, None))
+    marks = {}
+    if rates.support and not rates.negatives:
+        marks = {2: WITHOUT_NEGATIVE, 4: WITHOUT_NEGATIVE}
+    cells = (label, precision, rates.precision, rates.recall, rates.F1, rates.support)
+    return Row(cells, support_group(rates.support), marks=marks)
+
+
+def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
+    """Return the lowest and the highest AP, and what of; an AP of few positives is only shown if most are like that."""
+    enough = [row for row in known if row.group != FEW_HEADING]
+    shown = f"{len(enough)} labels"
+    if len(enough) < len(known):
+        shown = f"the {len(enough)} labels with {FEW_POSITIVES} positives or more"
+    if len(enough) < 2 * ENDS:
+        enough, shown = list(known), f"{len(known)} labels, many of them with fewer than {FEW_POSITIVES} positives"
+    ordered = sorted(enough, key=lambda row: float(row.cells[1] or 0.0))
+    lowest = [replace(row, group="lowest") for row in ordered[:ENDS]]
+    return (*lowest, *(replace(row, group="highest") for row in ordered[-ENDS:])), shown
+
+
+def support_group(positives: int | None) -> str:
+    """Return the heading over labels with too few positives for their numbers to mean much, otherwise ""."""
+    if positives is None or positives >= FEW_POSITIVES:
+        return ""
+    return FEW_HEADING
+
+
+def with_few_last(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the rows of labels in their order, those with few positives after all others."""
+    return tuple(sorted(rows, key=lambda row: row.group == FEW_HEADING))
 
 
 def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:

@@ -181,11 +181,16 @@ class Run:
         return load_model(self.model or self.path)
 
 
-def finished_runs(root: Path | str = "runs") -> list[Run]:
-    """Return all finished runs in `root` and its folders, in the order of their start."""
+def all_runs(root: Path | str = "runs") -> list[Run]:
+    """Return all runs in `root` and its folders, finished or not, in the order of their start."""
     files: Sequence[Path] = [*Path(root).glob(f"*/{directory.RECORD}"), *Path(root).glob(f"*/*/{directory.RECORD}")]
     runs = [Run.load(file.parent) for file in files]
-    return sorted((run for run in runs if run.record.status == "finished"), key=lambda r: (r.record.started, r.path))
+    return sorted(runs, key=lambda run: (run.record.started, run.path))
+
+
+def finished_runs(root: Path | str = "runs") -> list[Run]:
+    """Return all finished runs in `root` and its folders, in the order of their start."""
+    return [run for run in all_runs(root) if run.record.status == "finished"]
 
 
 def latest_run(root: Path | str = "runs") -> Run:

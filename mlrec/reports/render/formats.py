@@ -6,8 +6,6 @@ Formats for programs (CSV, JSON) contain fractions of 1 in full precision, and n
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,27 +13,26 @@ from typing import Any
 
 from mlrec.reports.render.latex import latex
 from mlrec.reports.render.markdown import markdown
-from mlrec.reports.render.table import Cell, Table
+from mlrec.reports.render.table import Table
 from mlrec.reports.render.terminal import render_text
+from mlrec.utils import frame_files
 from mlrec.utils.errors import UsageError, printable
 from mlrec.utils.files import check_ending
 
 
 def csv_text(tables: Sequence[Table]) -> str:
-    """Return tables as CSV: a line of column keys, one line per row, an empty line between tables.
+    """Return tables as CSV: a line of column keys, one line per row, an empty line between tables."""
+    return "\n".join(frame_files.csv_text(table.to_frame()) for table in tables)
 
-    Text that a spreadsheet would take for a formula gets a leading apostrophe.
+
+def write_tables(tables: Sequence[Table], path: Path) -> None:
+    """Write tables as CSV, Excel or Parquet, see `frame_files.write_frames`.
+
+    Raises:
+        MlrecError: The file cannot be written, or a package is not installed.
     """
-    parts = []
-    for table in tables:
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["group", *(column.key for column in table.columns), "marks"])
-        for row in table.rows:
-            marks = " ".join(mark for _, mark in sorted(row.marks.items()))
-            writer.writerow([_without_formula(cell) for cell in (row.group, *row.cells, marks)])
-        parts.append(stream.getvalue())
-    return "\n".join(parts)
+    frames = {table.name or f"{table.title} {k}".strip(): table.to_frame() for k, table in enumerate(tables, 1)}
+    frame_files.write_frames(frames, path)
 
 
 def json_text(tables: Sequence[Table]) -> str:
@@ -57,13 +54,6 @@ def _as_dict(table: Table) -> dict[str, Any]:
     return {"title": table.title, "columns": columns, "rows": rows, "footnotes": list(table.footnotes)}
 
 
-def _without_formula(cell: Cell) -> Cell:
-    """Quote text that a spreadsheet would take for a formula: `=1+1` becomes `'=1+1`."""
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + cell
-    return cell
-
-
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "table": render_text,
     "md": markdown,
@@ -71,9 +61,10 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "csv": csv_text,
     "json": json_text,
 }
+OTHER_FORMATS = ("html", "pdf", "xlsx", "parquet")  # html and pdf are made elsewhere; the others are not text
 SUFFIXES = {
-    ".txt": "table", ".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html",
-    ".pdf": "pdf",
+    ".txt": "table", ".md": "md", ".tex": "latex", ".json": "json", ".html": "html", ".pdf": "pdf",
+    **frame_files.ENDINGS,
 }  # fmt: skip
 
 
@@ -85,17 +76,21 @@ def format_of(asked: str | None, out: Path | None) -> str:
         out: File that is written, or None for stdout.
 
     Raises:
-        UsageError: Unknown format or ending, or an ending that belongs to another format.
+        UsageError: Unknown format or ending, an ending that belongs to another format, Excel or Parquet without a
+            file, or a package of the extra `tables` is not installed.
 
     Example:
         >>> format_of(None, Path("report.tex"))
         'latex'
     """
-    names = (*FORMATS, "html", "pdf")
+    names = (*FORMATS, *OTHER_FORMATS)
     if asked is not None and asked not in names:
         raise UsageError(f"--format {printable(asked)}: choose one of {', '.join(names)}")
+    if out is None and asked in ("xlsx", "parquet"):
+        raise UsageError(f"--format {asked}: is not text; write it to a file with --out NAME.{asked}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
         return asked or "table"
+    frame_files.check_package(out)
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
         raise UsageError(

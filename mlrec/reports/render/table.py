@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlrec.utils.errors import printable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell = float | int | str | None
 Kind = Literal["text", "percent", "points", "number", "mean", "count", "p", "seconds"]
@@ -148,6 +151,7 @@ class Table:
         caption: Caption in LaTeX, which numbers tables itself; by default the title.
         best_of: What the best cells are the best of.
         label: Name of the table for references in LaTeX; by default made from the title.
+        name: Short name of the table among others, such as the name of its sheet in an Excel file.
 
     Raises:
         ValueError: A row does not have one cell per column.
@@ -160,11 +164,24 @@ class Table:
     best_of: str = "block"
     caption: str = ""
     label: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row.cells) != len(self.columns):
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
+
+    def to_frame(self) -> DataFrame:
+        """Return the numbers as a data frame: group of the row, columns by their keys, footnote marks of the row.
+
+        Fractions are in full precision; undefined cells are missing values.
+        """
+        import pandas as pd
+
+        columns: dict[str, list[Cell]] = {"group": [row.group for row in self.rows]}
+        columns |= {column.key: [row.cells[k] for row in self.rows] for k, column in enumerate(self.columns)}
+        columns["marks"] = [" ".join(mark for _, mark in sorted(row.marks.items())) for row in self.rows]
+        return pd.DataFrame({key: pd.array(cells, dtype=_dtype(cells)) for key, cells in columns.items()})
 
     def groups(self) -> list[tuple[str, list[Row]]]:
         """Return the groups of neighbouring rows, each with its heading."""
@@ -216,6 +233,16 @@ class Table:
             if column.key in keep or any(row.cells[k] not in (None, "") for row in self.rows)
         ]
         return self.only(used)
+
+
+def _dtype(cells: Sequence[Cell]) -> str:
+    """Return the type of a column of a data frame that has room for missing values."""
+    known = [cell for cell in cells if cell is not None]
+    if any(isinstance(cell, str) for cell in known):
+        return "object"
+    if known and all(isinstance(cell, int) for cell in known):
+        return "Int64"
+    return "float64"
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_columns
+from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import SplitRecord
 from mlrec.utils.errors import PredictionsError
-from mlrec.utils.files import write_text
+from mlrec.utils.frame_files import write_frames
 from mlrec.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -75,25 +73,7 @@ def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: P
 
 
 def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
-    """Write `predictions.npz`, `metrics.json` and `per_label.csv` into `folder`."""
+    """Write `predictions.npz`, `metrics.json` and `per_label.csv` (`Metrics.to_frame`) into `folder`."""
     predictions.save(folder / directory.PREDICTIONS)
     metrics.save(folder / directory.METRICS)
-    write_text(folder / directory.PER_LABEL, per_label(predictions, metrics))
-
-
-def per_label(predictions: Predictions, metrics: Metrics) -> str:
-    """Return a CSV with one line per scored label: AP and numbers of positives and negatives."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["label", "average_precision", "positives", "negatives", "unknown"])
-    targets = predictions.targets
-    if targets is None:
-        targets = np.zeros((0, len(predictions.labels)), np.int8)
-    for label, precision in metrics.average_precision.items():
-        of_label = targets[:, predictions.labels.index(label)]
-        counts = [int(np.count_nonzero(of_label == value)) for value in (POSITIVE, NEGATIVE, UNKNOWN)]
-        shown = label
-        if label.startswith(("=", "+", "-", "@")):  # a spreadsheet would take the name for a formula
-            shown = "'" + label
-        writer.writerow([shown, precision, *counts])
-    return stream.getvalue()
+    write_frames({"labels": metrics.to_frame()}, folder / directory.PER_LABEL, index=True)

@@ -92,6 +92,37 @@ def test_cells_have_their_numbers_as_attributes_and_the_best_is_bold():
     assert "image not available" in PAGE
 
 
+def test_map_follows_the_first_column_and_its_neighbours_follow_it():
+    keys = ("method", "backbone", "lam", "mAP", "CP", "sd")
+    table = Table("t", tuple(Column(key, key, "percent") for key in keys), (Row((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),))
+    text = page("t", [table])
+    assert re.findall(r'<button type="button">(\w+)</button>', text) == ["method", "mAP", "sd", "lam", "backbone", "CP"]
+    assert re.findall(r'data-value="([^"]+)"', text) == ["0.1", "0.4", "0.6", "0.3", "0.2", "0.5"]
+
+
+def test_a_folded_figure_is_below_the_others_in_details():
+    shown, folded = Picture(b"a", "image/png", "first"), Picture(b"b", "image/png", "second", folded=True)
+    text = page("t", [], [folded, shown])
+    details = text[text.index("<details>") : text.index("</details>")]
+    assert folded.source in details
+    assert shown.source not in details
+    assert text.index(shown.source) < text.index("<details>")
+
+
+def test_the_page_has_both_schemes_a_switch_and_a_dialog_without_a_browser_to_look():
+    """What holds without Chromium; tests/workflows/report/test_layout.py measures the layout."""
+    assert "@media (prefers-color-scheme: dark)" in PAGE
+    schemes = [set(re.findall(r"--(\w+):", part)) for part in re.findall(r"\{ color-scheme: \w+;([^}]*)\}", PAGE)]
+    assert len(schemes) == 4, "light, dark by the system, dark by the switch, print"
+    assert all(names == schemes[0] for names in schemes), "each scheme sets every color"
+    used = set(re.findall(r"var\(--(\w+)\)", PAGE))
+    assert used <= schemes[0]
+    tags = [tag for tag, _ in read().tags]
+    assert tags.count("dialog") == 1
+    enlarged = [attributes for tag, attributes in read().tags if "enlarge" in str(attributes.get("class"))]
+    assert len(enlarged) == 3, "figure, image and map"
+
+
 CHECK = """
 <script>
 addEventListener("load", () => {

@@ -196,12 +196,33 @@ def test_of_many_labels_those_with_the_lowest_and_highest_ap_are_shown() -> None
     ordered = sorted(known, key=lambda label: known[label])
     groups = {title: [row.cells[0] for row in rows] for title, rows in table.groups()}
     assert groups == {"lowest": ordered[:5], "highest": ordered[-5:]}
-    assert table.title == "AP by label: 5 lowest and 5 highest of 25"
+    assert table.title == (
+        "By label: 5 lowest and 5 highest AP of 24 labels, many of them with fewer than 30 positives"
+    )
     assert table.footnotes[0] == "all 25 labels: --full"
     assert any("no AP for 1 of 25 labels" in note for note in table.footnotes)
     assert len(scored_tables(metrics, title="t")[1].rows) == 25
     few = evaluate(targets[:, :20] * 2.0 - 1.0, targets[:, :20])
     assert len(scored_tables(few, title="t", all_labels=False)[1].rows) == 20
+
+
+def test_a_label_with_one_positive_is_neither_the_best_nor_the_worst() -> None:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((200, 25)) < 0.4).astype(np.int8)
+    targets[:, :2] = 0
+    targets[0, :2] = 1
+    scores = targets + rng.normal(size=targets.shape)
+    scores[0, :2] = (100, -100)
+    metrics = evaluate(scores, targets)
+    assert metrics.average_precision["0"] == max(metrics.average_precision.values())
+    assert metrics.average_precision["1"] == min(metrics.average_precision.values())
+    short = scored_tables(metrics, title="t", all_labels=False)[1]
+    assert {"0", "1"}.isdisjoint(row.cells[0] for row in short.rows)
+    assert short.title == "By label: 5 lowest and 5 highest AP of the 23 labels with 30 positives or more"
+    whole = scored_tables(metrics, title="t")[1]
+    assert [row.cells[0] for row in whole.rows[-2:]] == ["0", "1"]
+    assert [title for title, _ in whole.groups()][1].startswith("fewer than 30 positives")
+    assert [row.cells[-1] for row in whole.rows[-2:]] == [1, 1]
 
 
 def test_the_command_prints_all_of_many_labels_with_full_only(tmp_path: Path) -> None:
@@ -212,6 +233,6 @@ def test_the_command_prints_all_of_many_labels_with_full_only(tmp_path: Path) ->
         (tmp_path / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
     words = ["score", str(tmp_path / "p.csv"), str(tmp_path / "t.csv"), "--probabilities"]
     short, full = (CliRunner().invoke(app, [*words, *more]).stdout for more in ([], ["--full"]))
-    assert "5 lowest and 5 highest of 30" in short
+    assert "5 highest AP of 30 labels" in " ".join(short.split())
     assert sum(line.split()[:1] == [name] for name in names for line in short.splitlines()) == 10
     assert sum(line.split()[:1] == [name] for name in names for line in full.splitlines()) == 30

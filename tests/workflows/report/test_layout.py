@@ -151,7 +151,7 @@ def gallery_page() -> str:
     return page("voc2007 test, 2026-11-27", [], galleries=[gallery])
 
 
-@pytest.fixture(scope="module", params=[20, 80])
+@pytest.fixture(scope="module", params=[20, pytest.param(80, marks=pytest.mark.long)])
 def report_text(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(tmp_path_factory.mktemp("layout"), request.param)
 

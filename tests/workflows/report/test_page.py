@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.manifest import Manifest
@@ -14,7 +15,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord, SplitRecord
 from mlrec.utils.errors import RunError
 from mlrec.workflows.report.figures import figures, write_figures
-from mlrec.workflows.report.page import report_page
+from mlrec.workflows.report.page import report_page, summary, title
 from mlrec.workflows.report.report import report
 from tests.reports.builders import LABELS, SCORES, TARGETS, logits_of, write_run
 
@@ -94,3 +95,38 @@ def test_a_damaged_log_is_an_error(tmp_path):
         figures(*_parts(tmp_path))
     (path / directory.LOG).unlink()
     assert "learning" not in [one.stem for one in figures(*_parts(tmp_path))]
+
+
+def test_title_and_summary_name_data_day_best_method_and_its_gain(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / "runs", f"csra{seed}", config={"seed": seed}, logits=LOGITS + seed, dataset="voc2007")
+        base = {"head": "average", "seed": seed}
+        write_run(tmp_path / "runs", f"base{seed}", config=base, logits=-LOGITS, dataset="voc2007")
+    made = report(root=tmp_path / "runs")
+    assert title(made) == "voc2007 test, 2026-01-01"
+    cards = {card.title: card for card in summary(made.rows)}
+    by_head = {row.head: row for row in made.rows}
+    ours, base = 100 * by_head["csra"].values["mAP"], 100 * by_head["average"].values["mAP"]
+    best = cards["highest mAP on voc2007 test"]
+    assert best.value == f"{ours:.1f}"
+    assert "mean of 2 seeds" in best.detail
+    assert cards["gain over average pooling"].value == f"+{ours - base:.1f}"
+    assert (cards["samples"].value, cards["samples"].detail) == ("4", "4 labels of voc2007 test")
+    assert (cards["runs"].value, cards["runs"].detail) == ("4", "2 settings")
+
+
+@pytest.mark.parametrize(("labels", "stems"), [(24, [""]), (30, ["-worst", "-best", "-others"])])
+def test_curves_of_many_labels_are_the_worst_the_best_and_the_folded_others(tmp_path, labels, stems):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((80, labels)) < 0.3).astype(np.int8)
+    names = tuple(f"l{k:02}" for k in range(labels))
+    logits = rng.normal(size=targets.shape) + targets * np.linspace(0, 3, labels)
+    write_run(tmp_path / "runs", "one", logits=logits, targets=targets, labels=names)
+    drawn = [one for one in figures(*_parts(tmp_path)) if one.stem.startswith("precision-recall")]
+    assert [one.stem.removeprefix("precision-recall") for one in drawn] == stems
+    assert [one.folded for one in drawn] == [stem == "-others" for stem in stems]
+    titles = [[axes.get_title() for axes in one.figure.axes if axes.lines] for one in drawn]
+    scored = [average_precision_score(targets[:, k], logits[:, k].astype(np.float32)) for k in range(labels)]
+    expected = [names[k] for k in np.argsort(scored)]
+    order = titles[0] if labels == 24 else [*titles[0], *titles[2], *titles[1]]
+    assert [text.split("\n")[0] for text in order] == expected

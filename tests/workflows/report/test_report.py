@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
@@ -17,7 +18,7 @@ from mlrec.metrics.evaluate import evaluate
 from mlrec.reports.render.formats import FORMATS, SUFFIXES, format_of
 from mlrec.utils.errors import RunError, UsageError
 from mlrec.workflows.report.report import label_report, report, runs_at
-from tests.reports.builders import write_run
+from tests.reports.builders import LABELS, write_run
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -100,10 +101,17 @@ def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
         )
     (plain,) = label_report(root=tmp_path / "runs")
     (bounded,) = label_report(root=tmp_path / "runs", intervals=True)
-    assert [column.key for column in plain.columns] == ["label", "ap0"]
-    assert [column.key for column in bounded.columns] == ["label", "positives", "ap0", "ap0_low", "ap0_high"]
-    assert [row.cells[2] for row in bounded.rows] == [row.cells[1] for row in plain.rows]
-    for c, row in enumerate(bounded.rows):
+    assert [column.key for column in plain.columns] == ["label", "positives", "ap0", "precision0", "recall0", "F10"]
+    assert [column.key for column in bounded.columns][:5] == ["label", "positives", "ap0", "ap0_low", "ap0_high"]
+    assert [row.cells[2] for row in bounded.rows] == [row.cells[2] for row in plain.rows]
+    assert [row.cells[0] for row in plain.rows] == ["cat", "bus", "car", "dog"]  # the one with few positives is last
+    assert [row.group != "" for row in plain.rows] == [False, False, False, True]
+    for row in bounded.rows:
+        c = LABELS.index(row.cells[0])
+        decided = [run.predictions().logits[:, c] >= 0 for run in runs_at([tmp_path])]
+        rates = [precision_recall_fscore_support(targets[:, c], one, average="binary")[:3] for one in decided]
+        assert row.cells[5:] == pytest.approx(np.mean(rates, axis=0))
+        assert row.cells[1] == targets[:, c].sum()
         each = [evaluate(run.predictions().logits, targets).average_precision[str(c)] for run in runs_at([tmp_path])]
         assert row.cells[2] == pytest.approx(np.mean(each))
         assert 0 <= row.cells[3] < row.cells[2] < row.cells[4] <= 1
@@ -143,7 +151,10 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--out", "r.doc"], "--out r.doc: unknown extension; use .txt, .md, .tex, .csv, .json, .html, .pdf"),
+        (
+            ["--out", "r.doc"],
+            "--out r.doc: unknown extension; use .txt, .md, .tex, .json, .html, .pdf, .csv, .xlsx, .parquet",
+        ),
         (["--out", "r"], "--out r: unknown extension"),
         (["--out", "r.doc", "--format", "table"], "--out r.doc: unknown extension"),
         (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),

@@ -94,10 +94,12 @@ def test_the_numbers_are_those_of_the_model_that_was_stored(run: Run, data: Path
     assert predictions.targets is not None
     metrics = evaluate(predictions.logits, predictions.targets, labels=LABELS)
     assert run.metrics() == metrics
-    rows = list(csv.reader((run.path / "per_label.csv").read_text().splitlines()))
-    assert [row[0] for row in rows[1:]] == list(LABELS)
-    assert [float(row[1]) for row in rows[1:]] == [metrics.average_precision[name] for name in LABELS]
-    assert sum(int(row[4]) for row in rows[1:]) == metrics.counts["unknown"] == 1
+    rows = list(csv.DictReader((run.path / "per_label.csv").read_text().splitlines()))
+    assert [row["label"] for row in rows] == list(LABELS)
+    assert [float(row["AP"]) for row in rows] == [metrics.average_precision[name] for name in LABELS]
+    assert [float(row["F1"]) for row in rows] == [metrics.per_label[name].F1 for name in LABELS]
+    assert sum(int(row["support"]) for row in rows) == metrics.counts["positives"]
+    assert sum(int(row["unknown"]) for row in rows) == metrics.counts["unknown"] == 1
     assert result_of(run).values["mAP"] == metrics.mAP
 
 

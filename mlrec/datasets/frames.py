@@ -1,0 +1,286 @@
+"""Manifests as data frames and as datasets of Hugging Face, and single samples; see the methods of `Manifest`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.datasets.image_paths import name_below
+from mlrec.datasets.images.decode import Pixels, decode, decode_box
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in
+from mlrec.datasets.names import image_name
+from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+IMAGE_COLUMNS = ("image", "filename")
+BOX_COLUMNS = ("x", "y", "width", "height")
+OTHER_COLUMNS = ("id", "split")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sample of a manifest.
+
+    Attributes:
+        id: Name of the sample.
+        path: Path of the image file.
+        labels: Names of the positive labels.
+        unknown: Names of the unknown labels; all others are negative.
+        target: (C,) int8; 1 positive, 0 negative, -1 unknown.
+        box: x, y, width, height in pixels of the stored image, or None for the whole image.
+    """
+
+    id: str
+    path: Path
+    labels: tuple[str, ...]
+    unknown: tuple[str, ...]
+    target: NDArray[np.int8]
+    box: tuple[float, float, float, float] | None
+
+    def pixels(self) -> Pixels:
+        """Decode the image, or its box, to (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            DataError: The file is missing or is not an image.
+        """
+        return decode(self.path) if self.box is None else decode_box(self.path, self.box)
+
+
+def sample_of(manifest: Manifest, position: int) -> Sample:
+    """Return the sample at a position; a negative one counts from the end.
+
+    Raises:
+        IndexError: There is no such sample.
+    """
+    if not -len(manifest) <= position < len(manifest):
+        raise IndexError(f"sample {position} of {len(manifest)}")
+    k = position % len(manifest)
+    target = manifest.target_rows(np.array([k]))[0]
+    positive, unknown = (
+        tuple(manifest.labels[column] for column in np.flatnonzero(target == value)) for value in (POSITIVE, UNKNOWN)
+    )
+    box = None if manifest.boxes is None else tuple(manifest.boxes[k].tolist())
+    return Sample(manifest.sample_ids[k], manifest.path_of(k), positive, unknown, target, box)
+
+
+def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
+    """Return a manifest as a data frame, see `Manifest.to_frame`."""
+    import pandas as pd
+
+    index = pd.Index(list(manifest.sample_ids), name="id")
+    targets = pd.DataFrame(manifest.targets, index=index, columns=list(manifest.labels))
+    if labels_only:
+        return targets
+    columns: dict[str, Any] = {"image": list(manifest.images), "split": manifest.split}
+    if manifest.boxes is not None:
+        columns |= {name: manifest.boxes[:, k] for k, name in enumerate(BOX_COLUMNS)}
+    for label in manifest.labels:
+        if label in columns:
+            raise DataError(f"the label '{printable(label)}' has the name of another column; use labels_only=True")
+    known = targets.astype("Int8").mask(targets == UNKNOWN)
+    return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
+
+
+def from_frame(
+    frame: DataFrame, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None
+) -> Manifest:
+    """Return the manifest of a data frame, see `Manifest.from_frame`."""
+    rows = _rows_of_split(frame, split)
+    findings = ValidationReport()
+    columns = _label_columns(rows, labels)
+    names = [clean_label(str(column), "the frame", findings) for column in columns]
+    for repeated in duplicates_in(names):
+        findings.error("the frame", f"two columns are the label '{printable(repeated)}'; keep one")
+    root = Path(root).absolute()
+    images = _images(rows, root, findings)
+    targets = [_targets(rows[column], findings) for column in columns]
+    boxes = rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64) if _has_boxes(rows) else None
+    ids = _ids(rows, images, boxes is not None)
+    for repeated in duplicates_in(ids):
+        findings.error("the frame", f"sample '{printable(repeated)}' is repeated; keep one row")
+    findings.raise_errors("the frame cannot be used", "")
+    chosen = split or (str(rows["split"].iloc[0]) if "split" in rows and len(rows) else "all")
+    table = np.stack(targets, axis=1) if targets else np.empty((len(rows), 0), np.int8)
+    return Manifest(name, chosen, root, tuple(names), tuple(images), table, boxes, tuple(ids))
+
+
+def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
+    """Return the rows of one split."""
+    repeated = duplicates_in(map(str, frame.columns))
+    if repeated:
+        raise DataError(f"the frame has two columns '{printable(repeated[0])}'; keep one")
+    if "split" not in frame:
+        return frame
+    splits = list(dict.fromkeys(frame["split"].astype(str)))
+    shown = ", ".join(map(printable, splits))
+    if split is None and len(splits) > 1:
+        raise DataError(f"the frame has the splits {shown}; choose one with split=")
+    if split is not None and split not in splits:
+        raise DataError(f"the frame has no split '{printable(split)}'; choose one of {shown}")
+    return frame if split is None else frame[frame["split"].astype(str) == split]
+
+
+def _has_boxes(frame: DataFrame) -> bool:
+    return all(column in frame for column in BOX_COLUMNS)
+
+
+def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
+    """Return the columns of the labels: those named, or all that are not about the image."""
+    by_name = {str(column): column for column in frame.columns}
+    if labels is not None:
+        for label in labels:
+            if label not in by_name:
+                raise DataError(f"the frame has no column '{printable(label)}'{nearest(label, by_name)}")
+        return [by_name[label] for label in labels]
+    others = {*IMAGE_COLUMNS, *OTHER_COLUMNS}
+    if _has_boxes(frame):
+        others |= set(BOX_COLUMNS)
+    return [column for column in frame.columns if str(column) not in others]
+
+
+def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[str]:
+    """Return the paths of the images below `root`."""
+    column = next((name for name in IMAGE_COLUMNS if name in frame), None)
+    where = "the index" if column is None else f"column '{column}'"
+    images = []
+    for value in frame.index if column is None else frame[column]:
+        if not isinstance(value, str | Path):
+            findings.error(where, f"{printable(repr(value))} is not the path of an image; needs a column 'image'")
+            continue
+        inside = name_below(root, Path(value)) if Path(value).is_absolute() else str(value)
+        if inside is None:
+            findings.error(where, f"'{printable(value)}' is not below {printable(root)}; give its folder as root")
+            continue
+        images.append(image_name(inside, where, findings))
+    return images
+
+
+def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8]:
+    """Return 1, 0 and -1 (also for an empty cell) of a column of 1, 0, -1, True, False and empty cells."""
+    import pandas as pd
+
+    where = f"column '{printable(column.name)}'"
+    numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
+    if not numeric:  # also the text "1": it may be a number of something else
+        findings.error(where, "is not 1, 0, -1 or empty; name the columns of labels with labels=[...]")
+        return np.zeros(len(column), np.int8)
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = np.where(np.isnan(values), UNKNOWN, values)
+    wrong = ~np.isin(values, (POSITIVE, NEGATIVE, UNKNOWN))
+    if wrong.any():
+        row = int(wrong.argmax())
+        findings.error(f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0, -1 or empty")
+        return np.zeros(len(column), np.int8)
+    return values.astype(np.int8)
+
+
+def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
+    """Return the names of the samples: the index or the column `id`, otherwise the image, with a number for a box."""
+    if frame.index.name == "id" or not any(name in frame for name in IMAGE_COLUMNS):
+        return [str(name) for name in frame.index]
+    if "id" in frame:
+        return [str(name) for name in frame["id"]]
+    if not boxed:
+        return list(images)
+    count: dict[str, int] = {}
+    ids = []
+    for image in images:
+        count[image] = count.get(image, -1) + 1
+        ids.append(f"{image}#{count[image]}")
+    return ids
+
+
+def to_hf(manifest: Manifest) -> Any:
+    """Return a manifest as a dataset of Hugging Face, see `Manifest.to_hf`."""
+    hf = _hugging_face()
+    names = hf.Sequence(hf.ClassLabel(names=list(manifest.labels)))
+    columns: dict[str, tuple[Any, list[Any]]] = {
+        "id": (hf.Value("string"), list(manifest.sample_ids)),
+        "image": (hf.Image(), [str(manifest.path_of(k)) for k in range(len(manifest))]),
+        "labels": (names, [np.flatnonzero(row == POSITIVE).tolist() for row in manifest.targets]),
+        "unknown": (names, [np.flatnonzero(row == UNKNOWN).tolist() for row in manifest.targets]),
+    }
+    if manifest.boxes is not None:
+        columns["box"] = (hf.Sequence(hf.Value("float64"), length=4), manifest.boxes.tolist())
+    features = hf.Features({column: feature for column, (feature, _) in columns.items()})
+    values = {column: cells for column, (_, cells) in columns.items()}
+    return hf.Dataset.from_dict(values, features=features, split=hf.NamedSplit(re.sub(r"\W", "_", manifest.split)))
+
+
+def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None) -> Manifest:
+    """Return the manifest of a dataset of Hugging Face, see `Manifest.from_hf`."""
+    import pandas as pd
+
+    hf = _hugging_face()
+    if not isinstance(dataset, hf.Dataset):
+        raise DataError(f"from_hf takes one split, not a {type(dataset).__name__}; choose one, as dataset['train']")
+    if not isinstance(dataset.features.get("image"), hf.Image):
+        raise DataError(f"the dataset has no column 'image' of images; its columns are {', '.join(dataset.features)}")
+    root = Path(root).absolute()
+    stored = dataset.cast_column("image", hf.Image(decode=False))
+    images = [_stored_image(row, k, root) for k, row in enumerate(stored["image"])]
+    others = dataset.remove_columns("image").to_dict()
+    if labels is None:
+        labels, targets = _targets_of_lists(dataset, others)
+    else:
+        targets = [others.get(label) for label in labels]
+    columns: dict[str, Any] = {"image": images}
+    columns |= {label: cells for label, cells in zip(labels, targets, strict=True) if cells is not None}
+    if "id" in others:
+        columns["id"] = others["id"]
+    if "box" in others:
+        columns |= dict(zip(BOX_COLUMNS, np.reshape(others["box"], (-1, 4)).T, strict=True))
+    known_split = None if dataset.split is None else str(dataset.split)
+    return from_frame(pd.DataFrame(columns), root, name=name, split=split or known_split, labels=labels)
+
+
+def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str], list[NDArray[np.int8]]]:
+    """Return label names and the targets of each, from lists of positive and, if there are any, unknown labels."""
+    classes = getattr(dataset.features.get("labels"), "feature", None)
+    names = getattr(classes, "names", None)
+    if names is None:
+        raise DataError("the column 'labels' is not a Sequence(ClassLabel); name columns of 1, 0, -1 with labels=[...]")
+    targets = np.zeros((len(dataset), len(names)), np.int8)
+    for column, value in (("labels", POSITIVE), ("unknown", UNKNOWN)):
+        for row, chosen in enumerate(columns.get(column, ())):
+            if chosen is None:
+                raise DataError(f"row {row}: the column '{column}' is empty; write [] for a sample without labels")
+            if (targets[row, chosen] == POSITIVE).any():
+                raise DataError(f"row {row}: a label is both positive and unknown")
+            targets[row, chosen] = value
+    return list(names), list(targets.T)
+
+
+def _stored_image(image: dict[str, Any], row: int, root: Path) -> str:
+    """Return the path of an image below `root`; bytes are written there."""
+    from mlrec.datasets.readers.table_parquet import SIGNATURES
+    from mlrec.utils.files import write_bytes
+
+    path, content = image["path"], image["bytes"]
+    if content is None:
+        return str(path)
+    name = Path(path).name if path else f"{row:06d}"
+    if not Path(name).suffix:
+        name += next((ending for start, ending in SIGNATURES.items() if content.startswith(start)), "")
+    target = root / name
+    if not target.exists():
+        write_bytes(target, content)
+    elif target.read_bytes() != content:
+        raise DataError(f"{printable(target)}: exists with other content; give an empty folder as root")
+    return name
+
+
+def _hugging_face() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("Hugging Face datasets need a package; pip install 'mlrec[datasets]'") from error
+    return datasets

@@ -1,0 +1,88 @@
+"""`Metrics` as a data frame, as floats by name, and as a small table for a terminal or a notebook."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from html import escape
+from typing import TYPE_CHECKING
+
+from mlrec.metrics.evaluate import LabelMetrics, Metrics
+from mlrec.metrics.precision_recall import FEW_POSITIVES, RATES
+from mlrec.utils.errors import counted
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = ("mAP", *RATES)
+FLAT_NAMES = (*COLUMNS, *(f"top3/{name}" for name in RATES))
+COUNTS = ("support", "negatives", "unknown", "predicted")
+
+
+def label_frame(metrics: Metrics) -> DataFrame:
+    """Return one row per label, see `Metrics.to_frame`."""
+    import pandas as pd
+
+    columns = ["AP", *LabelMetrics.__dataclass_fields__]
+    rows = []
+    for label, precision in metrics.average_precision.items():
+        rates = metrics.per_label.get(label)  # absent in a file of an earlier version
+        rows.append({"AP": precision} | (asdict(rates) if rates is not None else {}))
+    frame = pd.DataFrame(rows, columns=columns, index=pd.Index(metrics.average_precision, name="label"))
+    counts: dict[str, str] = dict.fromkeys(COUNTS, "int64" if metrics.per_label else "Int64")
+    counts["few_positives"] = "bool" if metrics.per_label else "boolean"
+    return frame.astype(dict.fromkeys(set(columns) - set(counts), "float64") | counts)
+
+
+def flat(metrics: Metrics, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
+    """Return metrics as floats by name, see `Metrics.flat`."""
+    numbers = [getattr(metrics, name) for name in COLUMNS] + [getattr(metrics.top3, name) for name in RATES]
+    values = dict(zip(FLAT_NAMES, numbers, strict=True))
+    if per_label:
+        values |= {f"AP/{label}": value for label, value in metrics.average_precision.items()}
+    return {f"{prefix}{name}": math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def text(metrics: Metrics) -> str:
+    """Return two rows of percentages, all labels and top-3, and the number of samples and labels."""
+    lines = ["     " + "".join(f"{name:>7}" for name in COLUMNS)]
+    lines += [f"{title:<5}" + "".join(f"{cell:>7}" for cell in cells) for title, cells in _rows(metrics)]
+    return "\n".join([*lines, *_notes(metrics)])
+
+
+def html(metrics: Metrics) -> str:
+    """Return the table of `text`, with one row per label to unfold."""
+    heading = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS))
+    body = "".join(
+        f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        for title, cells in _rows(metrics)
+    )
+    labels = label_frame(metrics).to_html(float_format="{:.3f}".format, na_rep="–")
+    notes = "".join(f"<p>{escape(note)}</p>" for note in _notes(metrics))
+    return (
+        f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>{notes}"
+        f"<details><summary>By label</summary>{labels}</details>"
+    )
+
+
+def _rows(metrics: Metrics) -> list[tuple[str, list[str]]]:
+    top3 = [""] + [_percent(getattr(metrics.top3, name)) for name in RATES]
+    return [("all", [_percent(getattr(metrics, name)) for name in COLUMNS]), ("top-3", top3)]
+
+
+def _notes(metrics: Metrics) -> list[str]:
+    counts = metrics.counts
+    notes = [
+        f"percent; {counted(counts['samples'], 'sample')}, {counted(counts['labels'], 'label')}, "
+        f"conventions {metrics.conventions.name}"
+    ]
+    few = sum(rates.few_positives for rates in metrics.per_label.values())
+    if few:
+        notes.append(f"{counted(few, 'label')} with fewer than {FEW_POSITIVES} positives: see metrics.to_frame()")
+    return notes
+
+
+def _percent(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}"

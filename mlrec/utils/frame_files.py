@@ -1,0 +1,111 @@
+"""Data frames as files: CSV, Excel and Parquet. Every table that a spreadsheet may open is written here."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.files import atomic_write, check_ending, write_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ENDINGS = {".csv": "csv", ".xlsx": "xlsx", ".parquet": "parquet"}
+EXTRA = "pip install 'mlrec[tables]'"
+_PACKAGES = {".xlsx": ("Excel", "openpyxl"), ".parquet": ("Parquet", "pyarrow")}
+_NOT_IN_SHEET_NAMES = re.compile(r"[\[\]:*?/\\]")
+LONGEST_SHEET_NAME = 31  # Excel's limit
+
+
+def check_package(path: Path) -> None:
+    """Check that the package that writes files of this ending is installed.
+
+    Raises:
+        UsageError: It is not; the message names the extra to install.
+    """
+    kind, package = _PACKAGES.get(path.suffix.lower(), ("", ""))
+    if package and find_spec(package) is None:
+        raise UsageError(f"{printable(path)}: writing {kind} files needs {package}; install it with {EXTRA}")
+
+
+def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = False) -> None:
+    """Write data frames to one file, whose ending names the format.
+
+    A CSV has an empty line between two frames, an Excel file has one sheet per frame. A Parquet file has one table:
+    several frames are written one below the other, with their names in the first column, `table`.
+
+    Args:
+        frames: Frames by name.
+        path: File that ends in `.csv`, `.xlsx` or `.parquet`.
+        index: Write the index as first column.
+
+    Raises:
+        UsageError: Another ending, or a package of the extra `tables` is not installed.
+        MlrecError: The file cannot be written.
+    """
+    ending = check_ending(path, ENDINGS, "--out")
+    check_package(path)
+    if ending == ".csv":
+        write_text(path, "\n".join(csv_text(frame, index=index) for frame in frames.values()))
+        return
+    stream = io.BytesIO()
+    if ending == ".xlsx":
+        _write_excel(frames, stream, index)
+    else:
+        _joined(frames).to_parquet(stream, engine="pyarrow", index=index)
+    with atomic_write(path, stream.getbuffer().nbytes) as file:
+        file.write(stream.getvalue())
+
+
+def csv_text(frame: DataFrame, *, index: bool = False) -> str:
+    """Return a frame as CSV, floats in full precision; text that a spreadsheet would take for a formula is quoted."""
+    text: str = _without_formulas(frame, index).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _write_excel(frames: Mapping[str, DataFrame], stream: io.BytesIO, index: bool) -> None:
+    import pandas as pd
+
+    with pd.ExcelWriter(stream, engine="openpyxl") as writer:
+        names: set[str] = set()
+        for name, frame in frames.items():
+            sheet = _NOT_IN_SHEET_NAMES.sub(" ", name)[:LONGEST_SHEET_NAME] or "table"
+            if sheet.casefold() in names:
+                sheet = f"{sheet[: LONGEST_SHEET_NAME - 4]} {len(names) + 1}"
+            names.add(sheet.casefold())
+            cells = _without_formulas(frame, index).map(_without_controls)
+            cells.to_excel(writer, sheet_name=sheet, index=False, freeze_panes=(1, 0))
+
+
+def _joined(frames: Mapping[str, DataFrame]) -> DataFrame:
+    import pandas as pd
+
+    if len(frames) == 1:
+        return next(iter(frames.values()))
+    named = [frame.assign(table=name)[["table", *frame.columns]] for name, frame in frames.items()]
+    return pd.concat(named, ignore_index=True)
+
+
+def _without_formulas(frame: DataFrame, index: bool) -> DataFrame:
+    if index:
+        frame = frame.reset_index()
+    return frame.map(_without_formula).rename(columns=_without_formula)
+
+
+def _without_formula(cell: Any) -> Any:
+    """Quote text that a spreadsheet would take for a formula: `=1+1` becomes `'=1+1`."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + cell
+    return cell
+
+
+def _without_controls(cell: Any) -> Any:
+    """Escape control characters, which an Excel file cannot hold."""
+    if isinstance(cell, str) and not cell.isprintable():
+        return "".join(char if char.isprintable() else printable(char) for char in cell)
+    return cell

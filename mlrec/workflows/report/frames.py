@@ -1,0 +1,211 @@
+"""Runs, reports, comparisons and statistics as data frames: the tables of the commands, in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlrec.datasets.dataset import Dataset
+from mlrec.metrics.conventions import ScoreKind
+from mlrec.metrics.resamples import RESAMPLES
+from mlrec.reports.dataset_statistics import tables
+from mlrec.reports.render.table import Table
+from mlrec.run_folders import directory
+from mlrec.run_folders.ancestry import lineage_of
+from mlrec.run_folders.record import Run, all_runs
+from mlrec.utils.errors import RunError, printable
+from mlrec.workflows.data import stats as data_stats
+from mlrec.workflows.report import compare as run_comparison
+from mlrec.workflows.report import report as run_report
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Paths = Sequence[Path | str] | Path | str
+
+
+def runs(root: Path | str = "runs") -> DataFrame:
+    """Return one row per run in a folder, finished or not, in the order of their start.
+
+    The index is the path of the run below `root`. Columns: `status`, `recipe`, `started`, `finished`, the settings as
+    `config.<key>` (a list as text, "1.0,inf"), the scored data as `scored.<field>`, the metrics as in `Metrics.flat`
+    and their `conventions`, the origin of the weights as `lineage.<field>`, and `seconds.<part>`. What a run does not
+    have is missing (NaN or None).
+
+    Args:
+        root: Folder of runs, or of folders of runs.
+
+    Returns:
+        `pandas.DataFrame`.
+
+    Raises:
+        RunError: There is no run, or a record cannot be read.
+
+    Example:
+        >>> from mlrec.run_folders.record import RunRecord
+        >>> Path("new/a").mkdir(parents=True)
+        >>> RunRecord(name="a", status="running", config={"lam": 0.1}).save(Path("new/a"))
+        >>> runs("new")["status"].to_dict(), runs("new")["config.lam"].to_dict()
+        ({'a': 'running'}, {'a': 0.1})
+    """
+    import pandas as pd
+
+    known = all_runs(root)
+    if not known:
+        raise RunError(f"no run under {printable(root)}; run mlrec train, or name another folder")
+    index = pd.Index([run.path.relative_to(root).as_posix() for run in known], name="run")
+    return pd.DataFrame([_run_row(run) for run in known], index=index)
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    record = run.record
+    row: dict[str, Any] = {name: getattr(record, name) for name in ("status", "recipe", "started", "finished")}
+    row |= {f"config.{key}": _cell(value) for key, value in record.config.items()}
+    if record.scored is not None:
+        row |= {f"scored.{name}": getattr(record.scored, name) for name in ("dataset", "split", "samples", "digest")}
+    if (run.path / directory.METRICS).is_file():
+        metrics = run.metrics()
+        row |= {"conventions": metrics.conventions.name, **metrics.flat()}
+    lineage = lineage_of(record)
+    trainings = " → ".join(f"{training.name} {training.split}" for training in lineage.trainings)
+    row |= {"lineage.weights": lineage.weights, "lineage.origin": lineage.origin, "lineage.trainings": trainings}
+    return row | {f"seconds.{part}": seconds for part, seconds in record.seconds.items()}
+
+
+def _cell(value: Any) -> Any:
+    """A list as text, so that rows can be grouped by it and written to a file."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value
+
+
+def report(
+    runs: Paths = (),
+    *,
+    root: Path | str = "runs",
+    conventions: str | None = None,
+    labels: Sequence[str] | None = None,
+    per_run: bool = False,
+    intervals: bool = False,
+    by_label: bool = False,
+) -> DataFrame:
+    """Return finished runs as `mlrec report` prints them: one row per method, in groups of comparable rows.
+
+    Args:
+        runs: Run folders, or folders of runs; by default all finished runs under `root`.
+        root: Folder of runs.
+        conventions: Conventions to score the stored predictions in; None: the stored metrics.
+        labels: Labels to score; None: all.
+        per_run: One row per run instead of means over seeds.
+        intervals: Add 95 % intervals by bootstrap.
+        by_label: Return one row per label instead, as `mlrec compare --by-label` does: AP, precision, recall and F1 of
+            each method, in columns that end in the method's number.
+
+    Returns:
+        `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.
+
+    Raises:
+        MlrecError: There is no such run, or files of a run cannot be read.
+
+    Example:
+        >>> from mlrec.metrics.evaluate import evaluate
+        >>> from mlrec.run_folders.record import RunRecord
+        >>> Path("runs/b").mkdir(parents=True)
+        >>> RunRecord(name="b", status="finished", config={"head": "average"}).save(Path("runs/b"))
+        >>> evaluate([[2.0], [-3.0]], [[1], [0]], labels=["cat"]).save("runs/b/metrics.json")
+        >>> report("runs")[["run", "mAP"]].values.tolist()
+        [['b', 1.0]]
+    """
+    import pandas as pd
+
+    paths = _paths(runs)
+    if by_label:
+        made = run_report.label_report(
+            paths, root=Path(root), conventions=conventions, labels=labels, each=per_run, intervals=intervals
+        )
+        return pd.concat([_frame(table).assign(data=table.name) for table in made])
+    table = run_report.report(
+        paths, root=Path(root), conventions=conventions, labels=labels, each=per_run, intervals=intervals
+    ).table
+    return table.to_frame()
+
+
+def compare(
+    ours: Paths,
+    theirs: Paths,
+    *,
+    truth: Path | str | None = None,
+    split: str | None = None,
+    scores: ScoreKind | None = None,
+    conventions: str | None = None,
+    labels: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, DataFrame]:
+    r"""Compare two models on the same images, with 95 % intervals of a paired bootstrap, as `mlrec compare` does.
+
+    Args:
+        ours: Method A: a run or a file of scores; several of them are seeds of one method.
+        theirs: Method B, likewise.
+        truth: Truth of files of scores: a CSV, a manifest or the folder of a dataset.
+        split: Split of the truth, if it has several.
+        scores: Kind of the scores of CSV files; None: decided by the values.
+        conventions: Scoring conventions; None: those of the runs.
+        labels: Labels to compare; None: all.
+        resamples: Number of bootstrap resamples.
+
+    Returns:
+        Two frames: `metrics`, one row per metric, and `labels`, one row per label with its p value.
+
+    Raises:
+        MlrecError: Files cannot be read, or the two do not have the same samples, labels and truth.
+
+    Example:
+        >>> _ = Path("truth.csv").write_text("filename,cat\na.jpg,1\nb.jpg,0\nc.jpg,1\n")
+        >>> _ = Path("a.csv").write_text("filename,cat\na.jpg,0.9\nb.jpg,0.2\nc.jpg,0.8\n")
+        >>> _ = Path("b.csv").write_text("filename,cat\na.jpg,0.1\nb.jpg,0.2\nc.jpg,0.8\n")
+        >>> float(compare("a.csv", "b.csv", truth="truth.csv")["metrics"].loc["mAP", "difference"].round(3))
+        0.167
+    """
+    made = run_comparison.compare_runs(
+        _paths(ours), _paths(theirs), truth=None if truth is None else Path(truth), split=split, kind=scores,
+        conventions=conventions, labels=labels, resamples=resamples,
+    )  # fmt: skip
+    return {table.name: _frame(table) for table in made}
+
+
+def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str, DataFrame]:
+    """Return statistics of a prepared dataset, as `mlrec stats` prints them.
+
+    Args:
+        data: Folder of a prepared dataset; None: the dataset prepared last under `data`.
+        objects: Read the sizes of objects from the annotations (COCO, VOC).
+
+    Returns:
+        Two frames: `splits`, one row per split, and `labels`, one row per label with its counts in each split.
+
+    Raises:
+        MlrecError: There is no such dataset.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlrec.datasets import dataset
+        >>> from mlrec.datasets.manifest import Manifest
+        >>> targets = np.array([[1], [0]], np.int8)
+        >>> manifest = Manifest("pets", "val", Path("/data"), ("cat",), ("a.jpg", "b.jpg"), targets)
+        >>> Path("data/pets").mkdir(parents=True)
+        >>> dataset.write(Path("data/pets"), dataset.Info("pets", {}, "mlrec", ["cat"], {"val": 2}), [manifest])
+        >>> int(stats("data/pets")["labels"].loc["cat", "val_positives"])
+        1
+    """
+    path = Dataset.latest().path if data is None else Path(data)
+    return {table.name: _frame(table) for table in tables(data_stats.stats(path, objects=objects))}
+
+
+def _frame(table: Table) -> DataFrame:
+    """Return a table with the names of its rows as index, without the columns for groups and marks."""
+    return table.to_frame().drop(columns=["group", "marks"]).set_index(table.columns[0].key)
+
+
+def _paths(paths: Paths) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
