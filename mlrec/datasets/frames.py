@@ -76,7 +76,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
     import pandas as pd
 
     index = pd.Index(list(manifest.sample_ids), name="id")
-    targets = pd.DataFrame(manifest.targets, index=index, columns=list(manifest.labels))
+    targets = pd.DataFrame(manifest.targets, index=index, columns=list(manifest.labels), copy=True)
     if labels_only:
         return targets
     columns: dict[str, Any] = {"image": list(manifest.images), "split": manifest.split}
