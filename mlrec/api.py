@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from mlrec.utils.progress import Progress, PythonWarnings
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
-    from mlrec.datasets.listing import Item
     from mlrec.metrics.evaluate import Metrics
     from mlrec.models.classifier import Classifier
     from mlrec.run_folders.record import Run
+    from mlrec.workflows.deploy.predict_inputs import Images
     from mlrec.workflows.evaluate.attend import AttentionMaps
 
 PathLike = str | os.PathLike[str]
@@ -137,7 +137,7 @@ def evaluate_run(
 
 def attention(
     model: Classifier | Run | PathLike,
-    images: PathLike | Iterable[PathLike | Item],
+    images: Images,
     *,
     labels: Sequence[str] | None = None,
     top: int = 3,
@@ -153,7 +153,8 @@ def attention(
 
     Args:
         model: Model, run, or folder or file of a model.
-        images: Files, folders, globs or manifests (`.jsonl`); or items with boxes.
+        images: Files, folders, globs or manifests (`.jsonl`), items with boxes, Pillow images, arrays, tensors or
+            bytes, as for `predict`.
         labels: Labels [default: the `top` most probable labels of each image].
         top: Number of labels per image, if `labels` is not given.
         temperature: Temperature of the head whose attention is returned instead of contributions; its sum is 1.
@@ -181,12 +182,13 @@ def attention(
         (('dog',), (1, 2, 2))
     """
     from mlrec.models.classifier import Classifier
+    from mlrec.workflows.deploy.predict_inputs import items_from
     from mlrec.workflows.evaluate.attend import compute_maps
 
     printed = _printed(progress)
     return compute_maps(
         model if isinstance(model, Classifier) else Path(model),
-        _items(images, printed),
+        items_from(images, progress=printed),
         labels=labels,
         top=top,
         temperature=temperature,
@@ -215,18 +217,6 @@ def load_run(path: PathLike) -> Run:
     from mlrec.run_folders.record import Run
 
     return Run.load(Path(path))
-
-
-def _items(images: PathLike | Iterable[PathLike | Item], progress: Progress) -> Iterable[Item]:
-    from mlrec.datasets.listing import Item, items_of
-
-    if isinstance(images, str | os.PathLike):
-        images = [images]
-    for image in images:
-        if isinstance(image, Item):
-            yield image
-        else:
-            yield from items_of([os.fspath(image)], progress.warn)
 
 
 def _printed(progress: bool | Progress) -> Progress:

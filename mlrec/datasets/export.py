@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import without_ending
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, duplicates_in
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.columns import SPLIT_COLUMN
 from mlrec.datasets.readers.csv_labels import NAME_COLUMN
 from mlrec.utils.errors import DataError, counted, printable

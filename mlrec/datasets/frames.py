@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import name_below
 from mlrec.datasets.images.decode import Pixels, decode, decode_box
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in
-from mlrec.datasets.names import image_name
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.names import clean_label, duplicates_in, image_name
 from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ configuration, how scoring uses them in the conventions.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets import manifest_cache
-from mlrec.datasets.manifest_lines import Header, encoded_lines, read_lines
-from mlrec.datasets.names import holds_control
+from mlrec.datasets.manifest_lines import Header, ManifestLines, encoded_lines, read_lines
 from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
 from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
 from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
 from mlrec.datasets.sparse_targets import SparseTargets
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, MlrecError, nearest, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
-from mlrec.utils.texts import ranks, taken
+from mlrec.utils.texts import Texts, ranks, taken
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -100,33 +98,6 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Send only the path of a large manifest to another process, which maps the same file."""
-        if "_file" in self.__dict__:
-            return _load_copy, self.__dict__["_file"]
-        return super().__reduce_ex__(protocol)
-
-    @classmethod
-    def of_sparse(
-        cls,
-        name: str,
-        split: str,
-        root: Path,
-        labels: Sequence[str],
-        images: Sequence[str],
-        targets: SparseTargets,
-        boxes: NDArray[np.float64] | None = None,
-        sample_ids: Sequence[str] = (),
-    ) -> Manifest:
-        """Make a manifest without its dense targets."""
-        return cls(name, split, root, tuple(labels), images, targets, boxes, sample_ids)  # type: ignore[arg-type]
-
-    @property
-    def sparse_targets(self) -> SparseTargets:
-        """The targets by sample: positive and unknown labels only. With many labels they are far smaller."""
-        sparse: SparseTargets | None = self.__dict__.get("_sparse")
-        return SparseTargets.of(self.targets) if sparse is None else sparse
-
     @overload
     def __getitem__(self, place: int) -> Sample: ...
     @overload
@@ -175,9 +146,8 @@ class Manifest:
         """Make a manifest of the rows of a data frame. Image files are not opened.
 
         Args:
-            frame: One row per sample. The image is in column `image` or `filename`, otherwise in the index; `id` (index
-                or column), `split` and `x`, `y`, `width`, `height` may be given. A cell of a label is 1 or True, 0 or
-                False, and -1 or empty (NaN, None, `pandas.NA`) if unknown.
+            frame: One row per sample: `image` or `filename` (or the index), optionally `id`, `split`, `x`, `y`, `width`
+                and `height`, and one column per label: 1 or True, 0 or False, -1 or empty if unknown.
             root: Folder of the images; absolute paths below it are shortened.
             name: Name of the dataset.
             split: Split to take from column `split`; without that column, its name.
@@ -219,15 +189,14 @@ class Manifest:
         split: str | None = None,
         labels: Sequence[str] | None = None,
     ) -> Manifest:
-        """Make a manifest of one split of a Hugging Face dataset.
+        """Make a manifest of one split of a `datasets.Dataset`, see `frames.from_hf`.
 
         Args:
-            dataset: `datasets.Dataset` with a column `image` and either `labels` (`Sequence(ClassLabel)`, and `unknown`
-                likewise, if any) or one column of 1, 0, -1 per label. Columns `id` and `box` are used.
+            dataset: Dataset with a column `image`, and `labels` or one column of 1, 0, -1 per label.
             root: Folder of the image files. Images that are stored in the dataset are written there.
             name: Name of the manifest's dataset.
             split: Name of the split. None: that of the dataset.
-            labels: Columns of 1, 0 and -1, one per label; None: the names of the column `labels`.
+            labels: Columns of labels; None: the names of the column `labels`.
 
         Raises:
             DataError: The dataset has several splits, or is not as described; or the package is not installed.
@@ -235,6 +204,33 @@ class Manifest:
         from mlrec.datasets.frames import from_hf
 
         return from_hf(dataset, root, name=name, split=split, labels=labels)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Send only the path of a large manifest to another process, which maps the same file."""
+        if "_file" in self.__dict__:
+            return _load_copy, self.__dict__["_file"]
+        return super().__reduce_ex__(protocol)
+
+    @classmethod
+    def of_sparse(
+        cls,
+        name: str,
+        split: str,
+        root: Path,
+        labels: Sequence[str],
+        images: Sequence[str],
+        targets: SparseTargets,
+        boxes: NDArray[np.float64] | None = None,
+        sample_ids: Sequence[str] = (),
+    ) -> Manifest:
+        """Make a manifest without its dense targets."""
+        return cls(name, split, root, tuple(labels), images, targets, boxes, sample_ids)  # type: ignore[arg-type]
+
+    @property
+    def sparse_targets(self) -> SparseTargets:
+        """The targets by sample: positive and unknown labels only. With many labels they are far smaller."""
+        sparse: SparseTargets | None = self.__dict__.get("_sparse")
+        return SparseTargets.of(self.targets) if sparse is None else sparse
 
     @cached_property
     def digest(self) -> str:
@@ -346,17 +342,26 @@ class Manifest:
             if copy is not None:
                 return copy
         lines = read_lines(path, FORMAT)
-        header = lines.header
-        manifest = cls.of_sparse(
-            header.name, header.split, Path(header.root), header.labels, lines.images, lines.targets, lines.boxes,
-            lines.sample_ids,
-        )  # fmt: skip
+        manifest = cls._of_lines(lines)
         if large:
             manifest._save_copy(path, lines.key, manifest.digest)
         return manifest
 
+    @classmethod
+    def _of_lines(cls, lines: ManifestLines) -> Manifest:
+        header = lines.header
+        return cls.of_sparse(
+            header.name,
+            header.split,
+            Path(header.root),
+            header.labels,
+            lines.images,
+            lines.targets,
+            lines.boxes,
+            lines.sample_ids,
+        )
+
     def _save_copy(self, path: Path, key: str, digest: str) -> None:
-        ids = None if self.sample_ids is self.images else self.sample_ids
         fields = {
             "name": self.name,
             "split": self.split,
@@ -364,9 +369,19 @@ class Manifest:
             "labels": self.labels,
             "digest": digest,
         }
-        manifest_cache.write(
-            path, key, fields, manifest_cache.arrays_of(self.images, ids, self.sparse_targets, self.boxes)
-        )
+        images, targets = Texts.of(self.images), self.sparse_targets
+        arrays: dict[str, NDArray[Any]] = {
+            "images": images.data,
+            "image_offsets": images.offsets,
+            "codes": targets.codes,
+            "code_offsets": targets.offsets,
+        }
+        if self.sample_ids is not self.images:
+            ids = Texts.of(self.sample_ids)
+            arrays |= {"ids": ids.data, "id_offsets": ids.offsets}
+        if self.boxes is not None:
+            arrays["boxes"] = self.boxes
+        manifest_cache.write(path, key, fields, arrays)
 
     def _lines(self) -> Iterable[bytes]:
         return encoded_lines(self.labels, self.images, self.sample_ids, self.sparse_targets, self.boxes)
@@ -379,9 +394,15 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
         return None
     fields, arrays = copy
     labels = tuple(fields["labels"])
-    images, ids, targets, boxes = manifest_cache.contents_of(arrays, len(labels))
     manifest = Manifest.of_sparse(
-        fields["name"], fields["split"], Path(fields["root"]), labels, images, targets, boxes, ids
+        fields["name"],
+        fields["split"],
+        Path(fields["root"]),
+        labels,
+        Texts(arrays["images"], arrays["image_offsets"]),
+        SparseTargets(arrays["codes"], arrays["code_offsets"], len(labels)),
+        arrays.get("boxes"),
+        Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else (),
     )
     manifest.__dict__.update(digest=fields["digest"], _file=(path.absolute(), key))
     return manifest
@@ -454,42 +475,6 @@ def image_of(sample_id: str) -> str:
     """
     image, separator, place = sample_id.rpartition("#")
     return image if separator and place.isdigit() else sample_id
-
-
-def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip blanks around a label name and bring it into Unicode form NFC; each change is a warning.
-
-    Example:
-        >>> clean_label(" cat ", "a.csv", ValidationReport())
-        'cat'
-    """
-    stripped = name.strip()
-    if stripped != name:
-        findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
-    normal = unicodedata.normalize("NFC", stripped)
-    if normal != stripped:
-        findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
-    if not normal:
-        findings.error(where, "a label has an empty name; give it one")
-    if holds_control(normal):
-        findings.error(where, f"the label name '{printable(normal)}' holds a control character; rename it")
-    return normal
-
-
-def duplicates_in(names: Iterable[str]) -> list[str]:
-    """Return repeated names, each once, in order of their second appearance.
-
-    Example:
-        >>> duplicates_in(["a", "b", "a", "a"])
-        ['a']
-    """
-    seen: set[str] = set()
-    repeated: dict[str, None] = {}
-    for name in names:
-        if name in seen:
-            repeated[name] = None
-        seen.add(name)
-    return list(repeated)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.files import atomic_write
-from mlrec.utils.texts import Texts
 
 FORMAT = "mlrec-cache/1"
 CACHED_FROM = 2**20  # bytes; a smaller manifest is read in a few milliseconds
@@ -91,38 +89,6 @@ def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, A
     except (OSError, ValueError, TypeError, msgspec.MsgspecError):  # no copy, or one that was cut off or damaged
         return None
     return header.fields, arrays
-
-
-def arrays_of(
-    images: Sequence[str],
-    sample_ids: Sequence[str] | None,
-    targets: SparseTargets,
-    boxes: NDArray[np.float64] | None,
-) -> Arrays:
-    """Return the arrays of a manifest; `sample_ids` are None if they are the images."""
-    names = Texts.of(images)
-    arrays: Arrays = {
-        "images": names.data,
-        "image_offsets": names.offsets,
-        "codes": targets.codes,
-        "code_offsets": targets.offsets,
-    }
-    if sample_ids is not None:
-        ids = Texts.of(sample_ids)
-        arrays |= {"ids": ids.data, "id_offsets": ids.offsets}
-    if boxes is not None:
-        arrays["boxes"] = boxes
-    return arrays
-
-
-def contents_of(
-    arrays: Arrays, labels: int
-) -> tuple[Texts, Texts | tuple[()], SparseTargets, NDArray[np.float64] | None]:
-    """Return images, sample ids (empty if they are the images), targets and boxes of the arrays of a manifest."""
-    images = Texts(arrays["images"], arrays["image_offsets"])
-    targets = SparseTargets(arrays["codes"], arrays["code_offsets"], labels)
-    ids = Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else ()
-    return images, ids, targets, arrays.get("boxes")
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

@@ -1,4 +1,4 @@
-"""Names of image files from third-party annotations: relative, inside the root, one spelling each."""
+"""Names of image files and labels from third-party annotations: one spelling each; images stay inside the root."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlrec.utils.errors import ValidationReport, printable
@@ -92,3 +93,39 @@ def _fault(name: str) -> str:
     if max(encoded) > LONGEST_PART or sum(encoded) + len(parts) > LONGEST_PATH:
         return f"is too long for a file name ({LONGEST_PART} bytes per part, {LONGEST_PATH} in all)"
     return ""
+
+
+def clean_label(name: str, where: str, findings: ValidationReport) -> str:
+    """Strip blanks around a label name and bring it into Unicode form NFC; each change is a warning.
+
+    Example:
+        >>> clean_label(" cat ", "a.csv", ValidationReport())
+        'cat'
+    """
+    stripped = name.strip()
+    if stripped != name:
+        findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
+    normal = unicodedata.normalize("NFC", stripped)
+    if normal != stripped:
+        findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
+    if not normal:
+        findings.error(where, "a label has an empty name; give it one")
+    if holds_control(normal):
+        findings.error(where, f"the label name '{printable(normal)}' holds a control character; rename it")
+    return normal
+
+
+def duplicates_in(names: Iterable[str]) -> list[str]:
+    """Return repeated names, each once, in order of their second appearance.
+
+    Example:
+        >>> duplicates_in(["a", "b", "a", "a"])
+        ['a']
+    """
+    seen: set[str] = set()
+    repeated: dict[str, None] = {}
+    for name in names:
+        if name in seen:
+            repeated[name] = None
+        seen.add(name)
+    return list(repeated)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.utils.errors import PredictionsError, printable
 
 SHOWN = 3  # names listed in a message

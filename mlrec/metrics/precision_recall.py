@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mlrec.metrics.conventions import TOP_K, Conventions
 
-CELLS = 2**22  # of a block
 FEW_POSITIVES = 30  # with fewer, the AP of a label depends mostly on which images were drawn
+CELLS = 2**22  # of a block
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 Threshold = float | NDArray[np.float64]
 
@@ -71,6 +71,17 @@ def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: 
     return Counts(*(flags.sum(axis=0, dtype=np.int64) for flags in tally(decisions, targets, conventions)))
 
 
+def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Compute precision, recall and F1 of each label (..., C), as fractions.
+
+    Precision is 0 for a label never predicted, and NaN for one without a known sample. Recall and F1 are NaN for a
+    label without a positive. So the means without NaN are CP, CR, and CF1 as the mean of the labels' F1.
+    """
+    precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
+    recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
+    return np.where(counts.known > 0, precision, np.nan), recall, _f1(precision, recall)
+
+
 def count_decisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], threshold: Threshold, conventions: Conventions
 ) -> tuple[Counts, Counts]:
@@ -97,17 +108,6 @@ def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 def _sum(parts: Sequence[Counts]) -> Counts:
     return Counts(*(np.sum([getattr(part, field.name) for part in parts], axis=0) for field in fields(Counts)))
-
-
-def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Compute precision, recall and F1 of each label (..., C), as fractions.
-
-    Precision is 0 for a label never predicted, and NaN for one without a known sample. Recall and F1 are NaN for a
-    label without a positive. So the means without NaN are CP, CR, and CF1 as the mean of the labels' F1.
-    """
-    precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
-    recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
-    return np.where(counts.known > 0, precision, np.nan), recall, _f1(precision, recall)
 
 
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:

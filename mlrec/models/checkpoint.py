@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 
 from mlrec.datasets.images.decode import Decoder
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier

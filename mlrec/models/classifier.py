@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.models.backbones import Backbone
 from mlrec.models.gcn import GraphConvolution, LabelGraph
 from mlrec.models.heads import Head, create_head

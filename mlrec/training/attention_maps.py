@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mlrec.models.csra import CSRA
 from mlrec.models.heads import Head, check_has_maps
+from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +47,30 @@ def read_maps(head: Head, features: Tensor) -> HeadMaps:
             contributions=head.contributions(features).reshape(shape).cpu().numpy(),
             attention=head.attention(features).cpu().numpy() if isinstance(head, CSRA) else None,
         )
+
+
+def read_shown_maps(
+    head: Head, features: Tensor, temperature_head: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Run a head on `features` (B, d, h, w); returns logits (B, C) and the maps (B, C, h, w) that a heat map shows.
+
+    The maps are the contributions to the logit, the attention of one CSRA head, or for a head of `query_heads`, whose
+    logit is not a sum over locations, the attention of each label's query.
+
+    Args:
+        head: Head of a model.
+        features: Features on the device of the head.
+        temperature_head: Position of the CSRA head whose attention is shown instead of contributions.
+
+    Raises:
+        ModelError: A head of another package has no maps.
+    """
+    if isinstance(head, AttentionPooling | MLDecoder | Query2Label):
+        features = features.to(torch.float32)
+        with torch.inference_mode():
+            attention = head.label_attention(features).reshape(len(features), -1, *features.shape[-2:])
+            return head(features).cpu().numpy(), attention.cpu().numpy()
+    maps = read_maps(head, features)
+    if temperature_head is not None and maps.attention is not None:
+        return maps.logits, maps.attention[:, temperature_head]
+    return maps.logits, maps.contributions

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets.image_paths import Omitted, image_files, is_image
-from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label
-from mlrec.datasets.names import image_name, normal
+from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.names import clean_label, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable

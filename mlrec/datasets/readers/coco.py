@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, clean_label, duplicates_in
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.coco_layout import Part, find_parts
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below
-from mlrec.datasets.manifest import duplicates_in
-from mlrec.datasets.names import SPLIT_NAME
+from mlrec.datasets.names import SPLIT_NAME, duplicates_in
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.manifest import clean_label, duplicates_in
+from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.table_store import Column, Rows, stored
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
 from mlrec.utils.files import open_bytes, read_text

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlrec.datasets.manifest import POSITIVE, clean_label
+from mlrec.datasets.manifest import POSITIVE
+from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
 from mlrec.datasets.readers.xml_file import parse_xml

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, clean_label
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN
+from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of

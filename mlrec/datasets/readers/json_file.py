@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_bytes
 

@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 import msgspec
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, clean_label
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN
+from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, first_bytes, manifest_of

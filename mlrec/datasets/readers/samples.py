@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets.image_paths import ImageIndex, is_image, without_ending
-from mlrec.datasets.manifest import NEGATIVE, Manifest, clean_label, duplicates_in
-from mlrec.datasets.names import image_name, normal
+from mlrec.datasets.manifest import NEGATIVE, Manifest
+from mlrec.datasets.names import clean_label, duplicates_in, image_name, normal
 from mlrec.utils.errors import ValidationReport, printable
 from mlrec.utils.files import read_text
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import clean_label
+from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.columns import cell_key
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.table_store import Column

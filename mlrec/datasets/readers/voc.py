@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest, duplicates_in
-from mlrec.datasets.names import image_name
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.names import duplicates_in, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation

@@ -7,8 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrec.datasets.manifest import clean_label
-from mlrec.datasets.names import alike, normal
+from mlrec.datasets.names import alike, clean_label, normal
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.utils.errors import DataError, ValidationReport, printable
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlrec.datasets.image_paths import Omitted, files_below, is_image
-from mlrec.datasets.manifest import POSITIVE, clean_label
-from mlrec.datasets.names import image_name
+from mlrec.datasets.manifest import POSITIVE
+from mlrec.datasets.names import clean_label, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.samples import manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, usual_order

@@ -25,8 +25,8 @@ from mlrec.datasets.image_paths import (
     without_dots,
 )
 from mlrec.datasets.images.decode import SUFFIXES
-from mlrec.datasets.manifest import POSITIVE, Manifest, clean_label, duplicates_in
-from mlrec.datasets.names import alike, image_name, normal
+from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.names import alike, clean_label, duplicates_in, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.yolo_layout import DARKNET_PREFIX, FILE, YAML, find_description, load_description
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
 from mlrec.datasets.split_names import WHOLE, known_split
 from mlrec.utils.errors import DataError, printable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,7 +78,7 @@ class Prediction:
 
 
 def predict(
-    model: Classifier | Scorer | Path | str,
+    model: Classifier | Scorer | str | os.PathLike[str],
     images: Images,
     *,
     threshold: float | NDArray[np.float64] = 0.5,
@@ -123,7 +124,7 @@ def predict(
     return _with_progress(scorer, items, threshold, top, machine, on_error or _raise, progress)
 
 
-def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None = None) -> Scorer:
+def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOptions | None = None) -> Scorer:
     """Open a model on a device of this machine.
 
     Args:
@@ -135,11 +136,12 @@ def open_scorer(model: Classifier | Path | str, machine: RuntimeOptions | None =
         UsageError: This machine does not have the device or the precision.
     """
     machine = machine or RuntimeOptions()
-    if not isinstance(model, (str, Path)):
+    if not isinstance(model, (str, os.PathLike)):
         device = machine.device
         if device == "auto":  # the user's model stays on its device
             device = str(next(model.parameters()).device)
         return _torch_scorer(model, machine, device, "fast", {})
+    model = Path(model)
     file = onnx_file(model)
     if file is not None:
         return _onnx_scorer(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -50,10 +51,10 @@ def items_from(
         DataError: An array or tensor has another shape, dtype or range, or an object is not an image.
     """
     converter = _Converter(how, allow_urls, policy or web.WebPolicy(), progress)
-    if isinstance(images, (str, Path)):
+    if isinstance(images, (str, os.PathLike)):
         images = [images]
-    if isinstance(images, (list, tuple)) and all(isinstance(image, (str, Path)) for image in images):
-        texts = [str(image) for image in images]
+    if isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images):
+        texts = [os.fspath(image) for image in images]
         if not any(map(web.is_url, texts)):
             return items_of(texts, progress.warn)  # all at once, so that all missing paths are reported
         return itertools.chain.from_iterable([converter.named(text) for text in texts])
@@ -77,8 +78,8 @@ class _Converter:
         """The images in one object."""
         if isinstance(images, Item):
             yield images
-        elif isinstance(images, (str, Path)):
-            yield from self.named(str(images))
+        elif isinstance(images, (str, os.PathLike)):
+            yield from self.named(os.fspath(images))
         elif isinstance(images, (bytes, bytearray, memoryview)):
             yield self._item(bytes(images))
         elif isinstance(images, np.ndarray):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from mlrec.datasets.manifest import duplicates_in
+from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.table_file import EXTRA
 from mlrec.utils.errors import DataError, printable
 from mlrec.workflows.deploy.predict import Prediction

@@ -56,6 +56,7 @@ class AttentionMaps:
         probabilities: Their probabilities (K,).
         maps: Maps (K, h, w): contributions, whose sum is the logit, or the attention of one head, whose sum is 1.
         decode: Image backend of the model, with which the image is also shown.
+        meaning: What the values of the maps are, in words.
 
     Example:
         >>> maps = AttentionMaps(Item("a.jpg", Path("a.jpg")), ("cat",), np.array([0.9]), np.zeros((1, 7, 7)))
@@ -68,6 +69,7 @@ class AttentionMaps:
     probabilities: NDArray[np.float64]
     maps: NDArray[np.float32]
     decode: Decoder = "fast"
+    meaning: str = "contribution to the logit"
 
 
 def attend(
@@ -111,10 +113,10 @@ def attend(
     written = []
     if maps:
         shared = None
-        note = f"{meaning(temperature)}; each image has its own colour scale"
+        note = f"{maps[0].meaning}; each image has its own colour scale"
         if scale == "sheet":
             shared = ColourScale.over([one.maps for one in maps], PEAKS_BELOW)
-            note = f"{meaning(temperature)}; one colour scale for all images"
+            note = f"{maps[0].meaning}; one colour scale for all images"
         written = draw_maps(maps, Path(out), shared, note, progress)
     if len(findings.errors) > 1:
         raise DataError(f"{counted(len(findings.errors), 'image')} could not be read: {'; '.join(findings.errors[:3])}")
@@ -188,7 +190,7 @@ def compute_maps(
 
     `findings` receives the errors of images that cannot be read, which are skipped; without it the first one is raised.
     """
-    from mlrec.training.attention_maps import read_maps
+    from mlrec.training.attention_maps import read_shown_maps
     from mlrec.training.inference import open_on
     from mlrec.training.inference_loader import load_stream
 
@@ -199,6 +201,7 @@ def compute_maps(
     head = None
     if temperature is not None:
         head = _head_of(temperature, loaded.architecture)
+    shown = meaning(loaded.architecture.head, temperature)
     opened = open_on(loaded, device, machine.precision)
     size = machine.batch_size_for(config, opened.device)
     batches = load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=decode)
@@ -207,16 +210,13 @@ def compute_maps(
         for batch in batches:
             readable = [item for item, error in batch.items if _readable(error, findings)]
             if readable:
-                maps = opened.run(batch.images, partial(read_maps, loaded.head))
-                values = maps.contributions
-                if head is not None and maps.attention is not None:
-                    values = maps.attention[:, head]
+                found, values = opened.run(batch.images, partial(read_shown_maps, loaded.head, temperature_head=head))
                 # Rows after the last readable item fill up the batch.
-                for item, logits, of_item in zip(readable, maps.logits, values, strict=False):
+                for item, logits, of_item in zip(readable, found, values, strict=False):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()
                     names = tuple(loaded.labels[k] for k in columns)
                     probabilities = probabilities_of(logits[columns])
-                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), decode))
+                    results.append(AttentionMaps(item, names, probabilities, of_item[columns].copy(), decode, shown))
             step(len(batch.items))
     return results
 
@@ -248,8 +248,10 @@ def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
     return Strip(name_of(maps.item), tuple(panels), scale)
 
 
-def meaning(temperature: float | None) -> str:
-    """Return what the values of a map are, in words: contributions, or the attention of a head."""
+def meaning(head: str, temperature: float | None) -> str:
+    """Return what the values of a map are, in words: contributions, or the attention of a head or of a query."""
+    if head in ("attention-pool", "ml-decoder", "q2l"):
+        return "attention of the label's query"
     if temperature is None:
         return "contribution to the logit"
     return f"attention of the head T = {temperature:g}"

@@ -160,3 +160,13 @@ def test_a_scale_per_image_shows_every_peak_and_a_shared_scale_compares_them(pho
     assert np.array_equal(strong, own[1])
     photograph = workflow.strip(small, shared).panels[0].pixels.astype(int)
     assert 0 < np.abs(weak - photograph).sum() < np.abs(strong - photograph).sum()
+
+
+@pytest.mark.parametrize("head", ["attention-pool", "ml-decoder", "q2l"])
+def test_heads_with_queries_show_their_attention(tmp_path: Path, head: str) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    model = create_model("test_resnet", 2, head, img_size=64, labels=["cat", "dog"], decoder_dim=16)
+    (maps,) = compute_maps(model, items_of([str(tmp_path / "a.png")]))
+    assert maps.maps.shape == (2, 2, 2)
+    np.testing.assert_allclose(maps.maps.sum((1, 2)), 1, rtol=1e-5)
+    assert maps.meaning == "attention of the label's query"
