@@ -152,6 +152,14 @@ def test_every_imported_package_is_declared() -> None:
             assert found & names, f"{folder} imports {module}"
 
 
+def test_the_install_page_lists_every_extra() -> None:
+    page = (REPOSITORY / "docs/get-started/install.md").read_text(encoding="utf-8")
+    first_cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    assert {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)} == set(
+        PROJECT["optional-dependencies"]
+    )
+
+
 def schema_check(schema: str, *files: Path) -> None:
     assert "ok" in run("-m", "check_jsonschema", "--builtin-schema", schema, *map(str, files))
 
