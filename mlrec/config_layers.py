@@ -33,7 +33,7 @@ from mlrec.renamed import current_keys, key_warning, old_keys
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
 from mlrec.utils.files import read_text
-from mlrec.utils.plugins import added_by_packages, is_part, part_names
+from mlrec.utils.plugins import is_part, part_names
 
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
@@ -304,8 +304,8 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
             "feature_copies needs freeze_backbone: the features of a backbone that is trained change",
         )
     for name in config.trackers or ():
-        if name not in TRACKERS and name not in added_by_packages("mlrec.trackers"):
-            known = (*TRACKERS, *added_by_packages("mlrec.trackers"))
+        if not is_part("tracker", name, TRACKERS):
+            known = part_names("tracker", TRACKERS)
             yield "trackers", f"no tracker '{printable(name)}'; there are {', '.join(known)}{nearest(name, known)}"
     if (size := config.batch_size) % config.grad_accum_steps:
         yield (

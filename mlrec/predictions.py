@@ -69,6 +69,9 @@ class Predictions:
             if twice := repeated(names):
                 raise PredictionsError(f"{what} '{printable(twice[0])}' is repeated; keep one")
 
+    def __repr__(self) -> str:  # short, as of a manifest
+        return f"<Predictions: {counted(len(self.sample_ids), 'sample')}, {counted(len(self.labels), 'label')}>"
+
     def to_frame(self, *, probabilities: bool = False) -> DataFrame:
         """Return the logits as one row per sample and one column per label; the index `id` holds the sample ids.
 

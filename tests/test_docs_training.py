@@ -76,6 +76,16 @@ def test_training_evaluation_and_callbacks_run_as_printed(
     assert f"1 {epoch['loss']} {{'val/mAP': {names['run'].metrics().mAP}}}" in printed
 
 
+def test_unknown_labels_have_no_part_in_the_losses(names: dict[str, Any]) -> None:
+    torch = names["torch"]
+    logits, targets = torch.tensor([[2.0, -1.0], [0.5, 3.0]]), torch.tensor([[1.0, -1.0], [0.0, -1.0]])
+    loss = names["loss_function"](*names["known"](logits, targets))
+    first_label = names["loss_function"](logits[:, 0], targets[:, 0])  # the second label is unknown in both samples
+    torch.testing.assert_close(loss, first_label)
+    for heading in ("Plain PyTorch", "Lightning", "Hugging Face Trainer", "timm"):
+        assert "(*known(" in section(heading)[0]
+
+
 def test_csra_reads_the_tokens_of_a_vision_transformer(names: dict[str, Any]) -> None:
     made = run_block(small(section("Data and model of the loops")[1]).replace("64, 64", "224, 224"), **names)
     assert made["logits"].shape == (1, len(names["manifest"].labels))

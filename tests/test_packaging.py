@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import email
 import os
 import re
@@ -10,12 +11,14 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mlrec
 
@@ -105,6 +108,56 @@ def test_the_conda_recipe_has_the_versions_of_the_project() -> None:
     assert {requirement_of(line.replace(" ", "")) for line in recipe["requirements"]["run"]} == expected
     (script,) = recipe["build"]["python"]["entry_points"]
     assert script == f"mlrec = {PROJECT['scripts']['mlrec']}"
+
+
+def declared(lines: list[str]) -> set[str]:
+    """Names of the packages of these requirements; an extra of mlrec itself stands for its own requirements."""
+    names: set[str] = set()
+    for requirement in map(Requirement, lines):
+        if requirement.name != "mlrec":
+            names.add(canonicalize_name(requirement.name))
+        for extra in requirement.extras if requirement.name == "mlrec" else ():
+            names |= declared(PROJECT["optional-dependencies"][extra])
+    return names
+
+
+def imported_by(folder: str) -> set[str]:
+    """Top-level names that any file of a folder imports, also inside functions."""
+    names: set[str] = set()
+    for file in (REPOSITORY / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"mlrec", "tests"}
+
+
+def test_every_imported_package_is_declared() -> None:
+    """What is only installed because another package needs it may be missing in the environment of a user."""
+    extras = {name: declared(lines) for name, lines in PROJECT["optional-dependencies"].items()}
+    everywhere = declared(PROJECT["dependencies"])
+    packages = packages_distributions()
+    packages["mlflow"] = ["mlflow-skinny"]  # also installed as a part of the package mlflow
+    own = {file.stem for folder in ("benchmarks", "docs/examples") for file in (REPOSITORY / folder).rglob("*.py")}
+    services = extras["wandb"] | extras["mlflow"] | extras["trackio"] | extras["ray"]  # of long tests
+    allowed = {
+        "mlrec": everywhere.union(*extras.values()),
+        "tests": everywhere | extras["dev"] | services,
+        "benchmarks": everywhere | extras["dev"],
+    }
+    for folder, names in allowed.items():
+        for module in imported_by(folder) - own - {"mlrec_plugin"}:
+            found = {canonicalize_name(name) for name in packages.get(module, [module])}
+            assert found & names, f"{folder} imports {module}"
+
+
+def test_the_install_page_lists_every_extra() -> None:
+    page = (REPOSITORY / "docs/get-started/install.md").read_text(encoding="utf-8")
+    first_cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    assert {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)} == set(
+        PROJECT["optional-dependencies"]
+    )
 
 
 def schema_check(schema: str, *files: Path) -> None:

@@ -150,6 +150,11 @@ def test_a_file_that_is_not_an_npz(tmp_path: Path, content: bytes) -> None:
         Predictions.load(tmp_path / "p.npz")
 
 
+def test_predictions_of_any_size_are_shown_in_one_line() -> None:
+    predictions = Predictions(("cat", "dog"), tuple(map(str, range(5000))), np.zeros((5000, 2)))
+    assert repr(predictions) == "<Predictions: 5,000 samples, 2 labels>"
+
+
 def test_logits_and_probabilities() -> None:
     p = np.array([1e-7, 0.01, 0.5, 0.75, 1 - 1e-7])
     assert probabilities_of(logits_of(p)) == pytest.approx(p, abs=1e-15)

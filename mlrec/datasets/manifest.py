@@ -24,7 +24,7 @@ from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
 from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
 from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
 from mlrec.datasets.sparse_targets import SparseTargets
-from mlrec.utils.errors import DataError, MlrecError, nearest, printable
+from mlrec.utils.errors import DataError, MlrecError, counted, nearest, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
 from mlrec.utils.texts import Texts, ranks, taken
 
@@ -94,6 +94,10 @@ class Manifest:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
         object.__setattr__(self, "targets", self.__dict__["_sparse"].dense())
         return self.__dict__["targets"]
+
+    def __repr__(self) -> str:  # short: the fields are as long as the dataset, and sparse targets stay sparse
+        name = printable(f"{self.name}/{self.split}")
+        return f"<Manifest {name}: {counted(len(self), 'sample')}, {counted(len(self.labels), 'label')}>"
 
     def __len__(self) -> int:
         return len(self.images)

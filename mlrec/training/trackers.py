@@ -23,7 +23,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import Status
 from mlrec.utils.errors import RunError, UsageError, printable
 from mlrec.utils.files import read_own_json, write_json
-from mlrec.utils.plugins import added_by_packages, load_part
+from mlrec.utils.plugins import find_part
 
 PROJECT = "mlrec"  # project of W&B and trackio, and experiment of MLflow, unless their own variables name another
 MLFLOW_SECONDS, MLFLOW_METRICS = 5.0, 500  # numbers are sent after so many seconds, or if there are so many
@@ -208,12 +208,12 @@ class TrackioTracker:
         self._trackio.finish()
 
 
-# By name, as in `mlrec.config.TRACKERS`: the class, and the package that it needs.
-TRACKERS: dict[str, tuple[Callable[[], Tracker], str]] = {
-    "tensorboard": (TensorBoardTracker, "tensorboard"),
-    "wandb": (WandbTracker, "wandb"),
-    "mlflow": (MlflowTracker, "mlflow"),
-    "trackio": (TrackioTracker, "trackio"),
+# By name, as in `mlrec.config.TRACKERS`; the name is also that of the package that the class needs.
+TRACKERS: dict[str, Callable[[], Tracker]] = {
+    "tensorboard": TensorBoardTracker,
+    "wandb": WandbTracker,
+    "mlflow": MlflowTracker,
+    "trackio": TrackioTracker,
 }
 
 
@@ -230,11 +230,11 @@ def check_trackers(names: Sequence[str]) -> None:
         UsageError: A package is missing or cannot be imported; the message contains the command that installs it.
     """
     for name in names:
+        find_part("tracker", name, TRACKERS, UsageError)
         if name not in TRACKERS:
-            load_part(added_by_packages("mlrec.trackers")[name])
             continue
         try:
-            package = importlib.import_module(TRACKERS[name][1])
+            package = importlib.import_module(name)
         except ImportError as error:
             raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]' ({error})") from error
         if package.__file__ is None:  # a folder of this name in the working directory, such as W&B's own files
@@ -283,8 +283,7 @@ class TrackerGroup:
         self._active.clear()
 
     def _start(self, name: str, run: TrackedRun) -> tuple[Tracker, str | None]:
-        kind = TRACKERS[name][0] if name in TRACKERS else load_part(added_by_packages("mlrec.trackers")[name])
-        tracker: Tracker = kind()
+        tracker: Tracker = find_part("tracker", name, TRACKERS)()
         return tracker, tracker.start(run)
 
     def _each(self, action: Callable[[Tracker], None]) -> None:

@@ -72,6 +72,7 @@ def test_nothing_of_the_size_samples_times_labels_is_made(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(SparseTargets, "dense", refused)
     monkeypatch.setattr(statistics.SparseRows, "dense", refused)
+    assert repr(manifest) == "<Manifest many/all: 400 samples, 1,200 labels>"
     statistics.describe(manifest)
     statistics.label_gaps(manifest)
     together, _ = statistics.cooccurrence([manifest, manifest.subset(np.arange(9), "part")])

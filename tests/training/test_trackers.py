@@ -165,7 +165,7 @@ def test_tensorboard_gets_the_same_numbers_before_and_after_a_resume(data: Path,
 
 def test_the_names_in_the_configuration_are_those_that_exist() -> None:
     assert tuple(trackers.TRACKERS) == config.TRACKERS
-    kinds: list[Tracker] = [kind() for kind, _ in trackers.TRACKERS.values()]
+    kinds: list[Tracker] = [kind() for kind in trackers.TRACKERS.values()]
     assert len(kinds) == 4
 
 
