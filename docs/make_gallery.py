@@ -62,7 +62,10 @@ def main() -> None:
     mlrec("stats", data, "--figure", work / "dataset.png")
     Image.open(work / "dataset.png").convert("RGB").reduce(2).save(PICTURES / "dataset.png", optimize=True)
     mlrec("report", demo / "runs", "--out", work / "results.html")
-    report_picture(work / "results.html").save(PICTURES / "report.png", optimize=True)
+    shown = report_picture(work / "results.html")
+    shown.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(  # keeps the rare colors of lines
+        PICTURES / "report.png", optimize=True
+    )
     total = sum(path.stat().st_size for path in PICTURES.iterdir())
     print(f"{PICTURES}: {total:,} bytes")
     if total > LARGEST:

@@ -103,28 +103,34 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw the training loss and the mAP of some methods against the epoch: mean over seeds, and a band of one sd.
 
+    A run that is evaluated once has no curve of mAP, so without another run there is no such panel.
+
     Args:
         logs: Entries of `log.jsonl` of each seed, by name of the method.
     """
+    curves = [("epoch", "loss", 1)]
+    if any(len(over_epochs(seeds, "scored", "mAP")[0]) > 1 for seeds in logs.values()):
+        curves.append(("scored", "mAP", 100))
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-        panels = figure.subplots(1, 2)
+        figure = Figure(figsize=(3.6 * len(curves), 3.4), layout="constrained")
+        panels = figure.subplots(1, len(curves), squeeze=False)[0]
         for k, (name, seeds) in enumerate(logs.items()):
             line = {"color": COLOURS[k % 8], "linestyle": STYLES[k // 8 % 4], "lw": 1.4, "label": _legend(name, seeds)}
-            for panel, event, key, factor in zip(panels, ("epoch", "scored"), ("loss", "mAP"), (1, 100), strict=True):
+            for panel, (event, key, factor) in zip(panels, curves, strict=True):
                 epochs, values = over_epochs(seeds, event, key)
                 mean, spread = factor * values.mean(axis=0), np.zeros(len(epochs))
                 if len(seeds) > 1:
                     spread = factor * values.std(axis=0, ddof=1)
                 panel.plot(epochs, mean, marker=MARKERS[k % 8], ms=3, **line)
                 panel.fill_between(epochs, mean - spread, mean + spread, color=COLOURS[k % 8], alpha=0.2, lw=0)
-        panels[0].set(xlabel="epoch", ylabel="training loss, mean over the epoch")
-        panels[1].set(xlabel="epoch", ylabel="mAP, %")
-        for panel in panels:
+        for panel, name in zip(panels, ("training loss, mean over the epoch", "mAP, %"), strict=False):
+            panel.set(xlabel="epoch", ylabel=name)
             panel.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize="small")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(curves), fontsize="small"
+        )
         return figure
 
 

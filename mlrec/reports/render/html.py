@@ -141,7 +141,13 @@ def _map_second(table: Table) -> Table:
 @functools.cache
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup, escape
+
+    def breakable(text: str) -> Markup:
+        """Escape a text that may be broken after each underscore, as names are long."""
+        return escape(text).replace("_", Markup("_<wbr>"))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["line"] = one_line
+    environment.filters["breakable"] = breakable
     return environment.from_string(importlib.resources.files("mlrec.reports").joinpath("page.html").read_text("utf-8"))

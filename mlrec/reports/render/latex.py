@@ -62,7 +62,7 @@ def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
 
     Args:
         tables: Tables, as from `latex`.
-        figure: Figure that follows them.
+        figure: Figure 5 of the paper, which follows them under that number.
         bibliography: Name of the `.bib` file without ending; "" for none.
     """
     lines = [
@@ -80,8 +80,9 @@ def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
         r"\begin{document}",
         tables,
         r"\clearpage",  # otherwise a narrow figure comes before the wide tables
-        figure,
     ]
+    if figure:
+        lines += [r"\setcounter{figure}{4}", figure]
     if bibliography:
         lines += [r"\bibliographystyle{plain}", rf"\bibliography{{{bibliography}}}"]
     return "\n".join([*lines, r"\end{document}"]) + "\n"
@@ -119,7 +120,11 @@ def _environment(table: Table, document_columns: int, notes: bool) -> str:
     ]
     for title, rows in table.groups():
         lines += [r"\midrule", *_group_heading(table, title)]
-        lines += [_row(row, table.columns, notes) for row in rows]
+        for k, row in enumerate(rows):
+            # An empty first cell repeats the one above it, as the dataset of Table 1 does.
+            if k and table.columns[0].absent == "" and row.cells[0] is not None:
+                lines.append(r"\addlinespace")
+            lines.append(_row(row, table.columns, notes))
     lines += [r"\bottomrule", r"\end{tabular}"]
     for note in table.footnotes:
         if notes:

@@ -113,10 +113,10 @@ def attend(
     written = []
     if maps:
         shared = None
-        note = f"{maps[0].meaning}; each image has its own colour scale"
+        note = f"{maps[0].meaning}; each image has its own color scale"
         if scale == "sheet":
             shared = ColourScale.over([one.maps for one in maps], PEAKS_BELOW)
-            note = f"{maps[0].meaning}; one colour scale for all images"
+            note = f"{maps[0].meaning}; one color scale for all images"
         written = draw_maps(maps, Path(out), shared, note, progress)
     if len(findings.errors) > 1:
         raise DataError(f"{counted(len(findings.errors), 'image')} could not be read: {'; '.join(findings.errors[:3])}")

@@ -89,7 +89,7 @@ def _learning(runs: Sequence[Run], rows: Sequence[Result]) -> list[ReportFigure]
             logs[name] = [some for some in entries if some]
     if not logs:
         return []
-    caption = "Training loss and mAP of each epoch."
+    caption = "Training loss of each epoch, and mAP if several epochs were evaluated."
     if any(len(seeds) > 1 for seeds in logs.values()):
         caption += " Lines: mean over seeds; bands: one standard deviation."
     if len(rows) > MOST_CURVES:

@@ -103,6 +103,14 @@ def test_learning_curves_are_the_mean_over_seeds_with_a_band_of_one_standard_dev
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CSRA, 2 seeds", "average pooling"]
 
 
+def test_runs_that_were_evaluated_once_have_no_curve_of_map():
+    log = [{"event": "epoch", "epoch": k, "loss": 1 / k} for k in (1, 2, 3)]
+    log.append({"event": "scored", "epoch": 3, "mAP": 0.5})
+    assert [axes.get_ylabel() for axes in plots.learning_figure({"CSRA": [log, log]}).axes] == [
+        "training loss, mean over the epoch"
+    ]
+
+
 @pytest.mark.parametrize(("labels", "numbers"), [(20, True), (21, False)])
 def test_cells_of_few_labels_have_numbers(labels, numbers):
     targets = (np.random.default_rng(0).random((200, labels)) < 0.3).astype(np.int8)

@@ -163,6 +163,19 @@ def test_a_letter_that_pdflatex_lacks_is_an_error_that_names_it(tmp_path: Path) 
     assert not (tmp_path / "t.pdf").exists()
 
 
+def test_the_figure_of_a_document_has_the_number_of_the_paper() -> None:
+    text = document(latex(PAPER), lambda_figure(figure5_panels([CURVE])))
+    assert text.index(r"\setcounter{figure}{4}") < text.index(r"\begin{figure")
+    assert r"\setcounter" not in lambda_figure(figure5_panels([CURVE])), "to paste: numbered by the document"
+
+
+def test_the_datasets_of_table_1_are_apart() -> None:
+    text = latex([PAPER[0]])
+    datasets = [r"\addlinespace" + "\n" + name for name in ("VOC2007", "WIDER-Attribute", "ImageNet")]
+    assert all(text.count(start) == 1 for start in datasets)
+    assert text.count(r"\addlinespace") == 3
+
+
 def test_a_document_is_complete() -> None:
     text = document(latex(PAPER), bibliography="paper")
     assert text.startswith(r"\documentclass")
