@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import resource
 import shutil
 import signal
@@ -412,7 +411,7 @@ class Signalling(Silent):
         def step(done: int = 1, facts: str = "") -> None:
             self.left -= 1
             if not self.left:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)  # to this thread, so that it is handled in this step
 
         yield step
 
