@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=500, help="time limit; no check starts after it")
     parser.add_argument("--small", action="store_true", help="on a CPU, in minutes")
     parser.add_argument("--photos", type=Path, help="folder of JPEGs [default: drawn images]")
-    parser.add_argument("--only", help="names of checks, as a,b,c", metavar="A,B,...")
+    parser.add_argument("--only", help=f"some of: {', '.join(CHECKS)}", metavar="A,B,...")
     parser.add_argument("--out", type=Path, default=Path("gpu.md"), help="file of the table")
     args = parser.parse_args()
     chosen = list(CHECKS) if args.only is None else args.only.split(",")
