@@ -63,7 +63,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
     if not -len(manifest) <= position < len(manifest):
         raise IndexError(f"sample {position} of {len(manifest)}")
     k = position % len(manifest)
-    target = manifest.targets[k]
+    target = manifest.target_rows(np.array([k]))[0]
     positive, unknown = (
         tuple(manifest.labels[column] for column in np.flatnonzero(target == value)) for value in (POSITIVE, UNKNOWN)
     )
@@ -76,7 +76,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
     import pandas as pd
 
     index = pd.Index(list(manifest.sample_ids), name="id")
-    targets = pd.DataFrame(manifest.targets, index=index, columns=list(manifest.labels))
+    targets = pd.DataFrame(manifest.targets, index=index, columns=list(manifest.labels), copy=True)
     if labels_only:
         return targets
     columns: dict[str, Any] = {"image": list(manifest.images), "split": manifest.split}

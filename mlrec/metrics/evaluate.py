@@ -16,6 +16,7 @@ from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.frames import aligned, as_array
+from mlrec.metrics.frequency import FrequencyGroup
 from mlrec.metrics.precision_recall import (
     FEW_POSITIVES,
     Counts,
@@ -83,6 +84,7 @@ class Metrics:
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
         conventions: Rules that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
+        by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -102,6 +104,7 @@ class Metrics:
     counts: dict[str, int]
     conventions: Conventions
     per_label: dict[str, LabelMetrics] = field(default_factory=dict)
+    by_frequency: dict[str, FrequencyGroup] = field(default_factory=dict)
 
     @property
     def undefined(self) -> list[str]:
@@ -277,10 +280,11 @@ def evaluate_scores(
     precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
     defined = [value for value in precisions if value is not None]
     counts, of_top = count_decisions(ranked, truth, threshold, rules)
-    above, top = rates(counts, rules), rates(of_top, rules)
+    above: dict[str, Any] = {name: _number(value) for name, value in rates(counts, rules).items()}
+    top = rates(of_top, rules)
     return Metrics(
         mAP=math.fsum(defined) / len(defined) if defined else None,
-        **{name: _number(value) for name, value in above.items()},
+        **above,
         top3=Rates(**{name: _number(value) for name, value in top.items()}),
         average_precision=dict(zip(names, precisions, strict=True)),
         counts={

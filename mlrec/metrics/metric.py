@@ -92,7 +92,7 @@ class Metric:
             raise PredictionsError(f"{ranked.shape[1]} columns of scores, but {self._scores[0].shape[1]} before")
         self.labels = names
         # A copy: the caller may write the next batch into the same memory.
-        self._add(np.array(as_array(values), order="C"), known, keys)
+        self._add(np.array(as_array(values), order="C"), np.array(known, order="C"), keys)
 
     def compute(self) -> Metrics:
         """Return the metrics of all samples added.

@@ -190,20 +190,23 @@ class Query2Label(_QueryHead):
         """Project the locations, and add their position codes, (B, N, e)."""
         projected: Tensor = self.project(self.tokens(features))
         height, width = features.shape[-2:]
-        return projected + position_code(height, width, projected.shape[-1]).to(projected)
+        code = position_code(height, width, projected.shape[-1], projected.device)
+        return projected + code.to(projected.dtype)
 
 
-def position_code(height: int, width: int, channels: int) -> Tensor:
+def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
     """Sine and cosine code of each location of a grid, (h·w, e): the first half of the channels is the row's.
+
+    It is computed on `device`: a copy from the CPU in each step would wait for the device.
 
     Example:
         >>> position_code(2, 3, 8).shape
         torch.Size([6, 8])
     """
-    frequencies = 10000.0 ** (-torch.arange(0, channels // 2, 2) / (channels // 2))
+    frequencies = 10000.0 ** (-torch.arange(0, channels // 2, 2, device=device) / (channels // 2))
     codes = []
     for length in (height, width):
-        angles = torch.arange(length)[:, None] * frequencies
+        angles = torch.arange(length, device=device)[:, None] * frequencies
         codes.append(torch.cat([angles.sin(), angles.cos()], dim=1))
     rows = codes[0][:, None].expand(-1, width, -1)
     columns = codes[1][None].expand(height, -1, -1)

@@ -33,11 +33,11 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
 def _block_table(results: Sequence[Result], intervals: LabelIntervals) -> Table:
     columns = [
-        Column("label", "Label", identity=True, essential=True),
-        Column("positives", "positives", "count", essential=True, absent=""),
+        Column("label", "Label", identity=True),
+        Column("positives", "positives", "count", absent=""),
     ]
     for k, name in enumerate(distinct_names(results)):
-        columns.append(Column(f"ap{k}", "AP", "percent", block=name, essential=True))
+        columns.append(Column(f"ap{k}", "AP", "percent", block=name))
         columns.append(Column(f"ap{k}_low", "low", "percent", block=name, absent=""))
         columns.append(Column(f"ap{k}_high", "high", "percent", block=name, absent=""))
         columns += [replace(rate, key=f"{rate.key}{k}", block=name) for rate in LABEL_RATES]

@@ -221,10 +221,21 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_label
         _counts(metrics.counts),
         *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
     )
-    return [
+    tables = [
         Table(title, columns, (Row(tuple(cells), marks=marks),), notes, name="metrics"),
         _label_table(metrics, all_labels=all_labels),
     ]
+    if metrics.by_frequency.keys() - {"head"}:
+        tables.insert(1, _frequency_table(metrics))
+    return tables
+
+
+def _frequency_table(metrics: Metrics) -> Table:
+    """Return one row per group of labels of similar frequency in training."""
+    columns = (Column("group", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
+    rows = tuple(Row((name, group.labels, group.mAP)) for name, group in metrics.by_frequency.items())
+    note = "positives in training: head more than 100, medium 20 to 100, tail fewer than 20"
+    return Table("By frequency in training", columns, rows, (note,), name="frequency")
 
 
 def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:

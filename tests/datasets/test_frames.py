@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets.table import embed_table_storage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -84,6 +84,7 @@ def test_frames_hold_the_samples_and_pandas_counts_as_expected(manifest: Manifes
     assert content(Manifest.from_frame(plain, manifest.root, split="val")) == content(manifest)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from([1, 0, -1]), min_size=2, max_size=2), max_size=5), st.booleans())
 def test_any_targets_come_back_from_a_frame(rows: list[list[int]], through_csv: bool) -> None:
     targets = np.array(rows, np.int8).reshape(-1, 2)

@@ -218,3 +218,12 @@ def test_an_infinite_threshold_and_earlier_files(tmp_path) -> None:
     assert frame["AP"].tolist() == list(metrics.average_precision.values())
     assert frame.drop(columns="AP").isna().all(axis=None)
     assert "nan" not in str(Metrics.load(tmp_path / "metrics.json"))
+
+
+def test_the_next_batch_may_be_written_into_the_same_memory() -> None:
+    scores, targets = np.array([[2.0, -1.0]]), np.array([[1, 0]], dtype=np.int8)
+    metric = Metric()
+    metric.update(scores, targets)
+    scores[:], targets[:] = [[-1.0, 2.0]], [[0, 1]]
+    metric.update(scores, targets)
+    assert metric.compute().OF1 == 1.0

@@ -22,20 +22,20 @@ from torch.utils._pytree import tree_leaves
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier, create_model
+from mlrec.models.heads import HEADS
 from mlrec.models.residual import residual_parts
 from mlrec.training import devices, loop, setup
 from mlrec.training.batches import Batch
 from mlrec.training.features import Features, feature_batches
 from mlrec.training.inference import InferenceModel
 from mlrec.training.loop import Network, train_step
-from mlrec.training.losses import Loss, loss_function
+from mlrec.training.losses import LOSSES, Loss, loss_function
 from mlrec.training.state import State
 
 META, CPU = torch.device("meta"), torch.device("cpu")
+TARGETS = np.eye(4, 3, dtype=np.int8) - np.eye(4, 3, 1, dtype=np.int8)  # positives, and unknown labels
 LABELS, SIZE, SAMPLES = ("a", "b", "c"), 64, 4
-MANIFEST = Manifest(
-    "random", "train", Path(), LABELS, ("1.jpg", "2.jpg", "3.jpg", "4.jpg"), np.eye(4, 3, dtype=np.int8)
-)
+MANIFEST = Manifest("random", "train", Path(), LABELS, ("1.jpg", "2.jpg", "3.jpg", "4.jpg"), TARGETS)
 
 
 class Copies(TorchDispatchMode):
@@ -89,9 +89,10 @@ def trained(**keys: Any) -> tuple[State, Network, Loss, Config]:
         {},
         {"ema": True, "clip_grad": 1.0, "grad_accum_steps": 2},
         {"loss": "asl", "pos_weight": "auto", "unknown": "ignore", "head_dropout": 0.5},
-        {"loss": "focal", "head": "gcn"},
-        {"head": "spatial", "grad_checkpointing": True},
-        {"backbone": "test_vit", "opt": "adamw", "head": "average"},
+        {"grad_checkpointing": True},
+        {"backbone": "test_vit", "opt": "adamw"},
+        *({"head": head} for head in HEADS),
+        *({"loss": loss} for loss in LOSSES),
     ],
     ids=str,
 )
@@ -105,15 +106,15 @@ def test_a_step_neither_waits_for_the_device_nor_mixes_devices(keys: dict[str, A
     assert copies.names == []
 
 
-def constant(logits: Tensor, _: Tensor) -> Tensor:
+def constant(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
     return (logits * torch.tensor(2.0).to(logits.device)).mean()
 
 
-def mixed(logits: Tensor, _: Tensor) -> Tensor:
+def mixed(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
     return (logits * torch.ones(len(LABELS))).mean()
 
 
-def fetched(logits: Tensor, _: Tensor) -> Tensor:
+def fetched(logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
     return logits.mean() * logits.max().item()
 
 

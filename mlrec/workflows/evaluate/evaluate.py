@@ -97,7 +97,7 @@ def evaluate_run(
     if tuned:
         thresholds, name = _thresholds(target, progress), "eval-tuned"
     predictions, conditions = _predict(target.model, target.manifest, machine or RuntimeOptions(), progress)
-    metrics = write_scores.score(predictions, conventions, labels, thresholds)
+    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
     write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
@@ -202,6 +202,21 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
         return 0
     seen = Dataset.load(train.path).manifest(train.split).sample_ids
     return int(shared_with(manifest.sample_ids, seen).sum())
+
+
+def _trained_on(model: Path) -> Manifest | None:
+    """Return the training split of a run, None if it is not there any more or has changed."""
+    record = record_at(model)
+    train = record.train if record else None
+    if train is None or not Path(train.path).is_dir():
+        return None
+    dataset = Dataset.load(train.path)
+    if train.split not in dataset.info.splits:
+        return None
+    manifest = dataset.manifest(train.split)
+    if manifest.digest != train.digest:
+        return None
+    return manifest
 
 
 def _manifest(

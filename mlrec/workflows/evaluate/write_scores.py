@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.analysis.statistics import positive_counts
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
+from mlrec.metrics.frequency import by_frequency
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import SplitRecord
@@ -42,6 +44,7 @@ def score(
     conventions: str = "mlrec",
     labels: Sequence[str] | None = None,
     tuned: Tuned | None = None,
+    trained_on: Manifest | None = None,
 ) -> Metrics:
     """Compute the metrics of predictions.
 
@@ -50,6 +53,7 @@ def score(
         conventions: Name of the scoring conventions.
         labels: Labels to score; all others are removed before anything is counted. By default all.
         tuned: Tuned thresholds; by default a label is predicted at p >= 0.5.
+        trained_on: Training split of the model, for the mAP of frequent and rare labels.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.
@@ -60,10 +64,15 @@ def score(
     columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:
-        return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
-    rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
-    thresholds = tuned.ordered(predictions.labels).thresholds[columns]
-    return evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
+    else:
+        rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
+        thresholds = tuned.ordered(predictions.labels).thresholds[columns]
+        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+    if trained_on is None or not set(names) <= set(trained_on.labels):
+        return metrics
+    positives = dict(zip(trained_on.labels, positive_counts([trained_on]).tolist(), strict=True))
+    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, positives))
 
 
 def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: Progress) -> None:

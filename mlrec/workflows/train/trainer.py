@@ -456,7 +456,7 @@ class Trainer:
         """Write scores, weights, learning curves and the final record; delete the checkpoints."""
         from mlrec.reports.figures.plots import draw_curves  # imports matplotlib
 
-        metrics = write_scores.score(predictions)
+        metrics = write_scores.score(predictions, trained_on=self.plan.train)
         means = run_record.means(metrics)
         if self.folder is not None:
             write_scores.write_scores(self.folder, predictions, metrics)

@@ -1,0 +1,58 @@
+"""mAP of frequent, medium and rare labels, by their number of positives in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Largest number of positives in training of each group, as in Wu et al., ECCV 2020 (COCO-MLT, VOC-MLT).
+GROUPS = {"tail": 19, "medium": 100, "head": math.inf}
+
+
+@dataclass(frozen=True)
+class FrequencyGroup:
+    """Labels of similar frequency in training.
+
+    Attributes:
+        labels: Number of labels, those without AP included.
+        mAP: Mean AP of those that have one, as a fraction; None if none has.
+    """
+
+    labels: int
+    mAP: float | None
+
+
+def by_frequency(
+    average_precision: Mapping[str, float | None], positives: Mapping[str, int]
+) -> dict[str, FrequencyGroup]:
+    """Group labels into head (more than 100 positives in training), medium (20 to 100) and tail (fewer than 20).
+
+    Args:
+        average_precision: AP of each label.
+        positives: Number of positives of each label in the training split.
+
+    Returns:
+        The groups that have labels, head first.
+
+    Example:
+        >>> groups = by_frequency({"car": 0.75, "bus": 0.5, "gnu": None}, {"car": 900, "bus": 20, "gnu": 3})
+        >>> {name: (group.labels, group.mAP) for name, group in groups.items()}
+        {'head': (1, 0.75), 'medium': (1, 0.5), 'tail': (1, None)}
+    """
+    members: dict[str, list[str]] = {name: [] for name in reversed(GROUPS)}
+    for label in average_precision:
+        name = next(name for name, most in GROUPS.items() if positives[label] <= most)
+        members[name].append(label)
+    groups = {}
+    for name, labels in members.items():
+        if labels:
+            groups[name] = FrequencyGroup(len(labels), _mean([average_precision[label] for label in labels]))
+    return groups
+
+
+def _mean(values: list[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return None
+    return math.fsum(defined) / len(defined)
