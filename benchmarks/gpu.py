@@ -71,6 +71,7 @@ class Bench:
 CHECKS: dict[str, Callable[..., Iterator[tuple[str, str, str, bool | None]]]] = {
     "parity": gpu_model.parity,
     "no waiting": gpu_model.no_waiting,
+    "kernels of a step": gpu_rates.kernels_of_a_step,
     "sync-bn": gpu_model.sync_bn,
     "CSRA": gpu_rates.csra,
     "same bits": gpu_commands.same_bits,
@@ -78,10 +79,13 @@ CHECKS: dict[str, Callable[..., Iterator[tuple[str, str, str, bool | None]]]] = 
     "two processes": gpu_commands.two_processes,
     "out of memory": gpu_commands.out_of_memory,
     "signal": gpu_commands.signal_ends_training,
+    "memory": gpu_rates.memory,
     "training": gpu_rates.training_rates,
     "evaluation": gpu_rates.evaluation_rates,
+    "doctor": gpu_commands.doctor,
     "kernels": gpu_rates.kernels,
-    "memory": gpu_rates.memory,
+    "default bits": gpu_commands.default_bits,
+    "ways": gpu_rates.ways,
 }
 
 
@@ -90,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=500, help="time limit; no check starts after it")
     parser.add_argument("--small", action="store_true", help="on a CPU, in minutes")
     parser.add_argument("--photos", type=Path, help="folder of JPEGs [default: drawn images]")
-    parser.add_argument("--only", help="names of checks, as a,b,c", metavar="A,B,...")
+    parser.add_argument("--only", help=f"some of: {', '.join(CHECKS)}", metavar="A,B,...")
     parser.add_argument("--out", type=Path, default=Path("gpu.md"), help="file of the table")
     args = parser.parse_args()
     chosen = list(CHECKS) if args.only is None else args.only.split(",")

@@ -47,11 +47,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3000, help="time limit; then the running sweep is stopped")
     parser.add_argument("--out", type=Path, default=Path("compare"), help="folder of the sweeps")
     parser.add_argument("--small", action="store_true", help="two seeds at 64 px on a CPU")
+    parser.add_argument("--recipe", metavar="NAME", help="recipe of all runs [default: the dataset's]")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=V", help="further settings of all runs")
     args = parser.parse_args()
     end = time.monotonic() + args.seconds
     args.out.mkdir(parents=True, exist_ok=True)
     settings = SMALL if args.small else ["--img-size", "448"]
+    settings += ["--recipe", args.recipe] if args.recipe else []
     settings += [word for setting in args.set for word in ("--set", setting)]
     tables: list[str] = []
     for folder in args.data:

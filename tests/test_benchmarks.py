@@ -121,8 +121,9 @@ def test_every_check_of_the_gpu_runs_small_on_a_cpu(tmp_path: Path) -> None:
     assert {row[3].strip() for row in rows} == {"pass", "shown"}
     names = " ".join(row[0] for row in rows)
     for word in ("compared with float32", "waits in a step", "--sync-bn", "over average pooling", "killed and resumed",
-                 "predict --precision", "two processes", "out of memory", "SIGTERM", "training over plain",
-                 "evaluation over plain", "cudnn.benchmark", "MFU", "peak memory"):  # fmt: skip
+                 "predict --precision", "two processes", "out of memory", "SIGTERM", "training, ", "evaluation, ",
+                 "over plain", "cudnn.benchmark", "MFU", "peak memory", "kernels of a step", "doctor",
+                 "by default", "--grad-checkpointing"):  # fmt: skip
         assert word in names
 
 

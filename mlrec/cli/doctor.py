@@ -36,7 +36,7 @@ def doctor(
     if json:
         console.result_json(report.to_dict())
     else:
-        columns = (Column("name", "Check"), Column("verdict", ""), Column("found", "Found"))
+        columns = (Column("name", "Check", identity=True), Column("verdict", ""), Column("found", "Found"))
         rows = tuple(Row((check.name, check.verdict, check.found)) for check in report.checks)
         todo = tuple(f"{check.name}: {check.advice}" for check in report.checks if check.advice)
         console.result_tables([Table(report.in_words(), columns, rows, todo)])

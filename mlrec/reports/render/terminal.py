@@ -12,6 +12,7 @@ from mlrec.reports.render.table import Column, Row, Table, one_line
 GAP = "  "
 BEST = "*"
 NARROWEST = 12  # columns of a wrapped text
+READABLE = 40  # columns of a text that is wrapped instead of folding the table
 MORE = "more columns: --full, or a wider terminal"
 CONVENTIONS = re.compile(r"conventions (\S+): .*")
 POINTER = r"conventions \1: see docs/explanation/conventions.md"
@@ -25,8 +26,8 @@ def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int |
     Args:
         tables: Tables to print.
         styled: The best of a group is bold (ANSI) instead of marked with an asterisk.
-        columns: Width of the terminal. Tables are folded between their blocks, with the identity columns repeated, and
-            texts are wrapped between words. None: nothing is folded or wrapped.
+        columns: Width of the terminal. A table is folded between its blocks, with the identity columns repeated,
+            unless wrapping a long text makes it fit; texts are wrapped between words. None: neither folded nor wrapped.
         full: Print all columns and footnotes. Otherwise a table that is wider than the terminal keeps its essential
             columns, and the rules of the conventions are only named.
     """
@@ -47,7 +48,14 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
         if _total(short) > columns:
             short = table.only(essential)
         return [replace(short, footnotes=(*short.footnotes, MORE))]
-    return _folded(table, columns)
+    return [table] if _fits_wrapped(table, columns) else _folded(table, columns)
+
+
+def _fits_wrapped(table: Table, columns: int) -> bool:
+    """Whether the table fits if its widest text is wrapped and remains readable, as a column of sentences does."""
+    bodies, _ = _sizes(table, _cells(table, False))
+    widest = max((size for size, column in zip(bodies, table.columns, strict=True) if column.kind == "text"), default=0)
+    return widest - (_total(table) - columns) >= READABLE
 
 
 def _folded(table: Table, columns: int) -> list[Table]:

@@ -99,6 +99,17 @@ def test_bold_on_a_terminal_asterisk_elsewhere():
     assert "best of its block" not in render_text([TABLE], styled=True)
 
 
+def test_a_column_of_sentences_is_wrapped_next_to_its_names():
+    sentence = "data: 658 images/s with 2 cores; cpu: 194 images/s; the device limits training"
+    columns = (Column("name", "Check"), Column("verdict", ""), Column("found", "Found"))
+    table = Table("ready", columns, (Row(("speed", "ok", sentence)), Row(("disk", "ok", "40 GB free"))))
+    assert render_text([table], columns=80).splitlines()[4:7] == [
+        "speed  ok  data: 658 images/s with 2 cores; cpu: 194 images/s; the device limits",
+        "           training",
+        "disk   ok  40 GB free",
+    ]
+
+
 def test_a_table_too_wide_is_folded_with_its_names_repeated():
     folded = render_text([TABLE], columns=36)
     assert folded.count("ResNet-101 + CSRA") == folded.count("Method") == 3
