@@ -11,6 +11,7 @@ import signal
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def test_the_numbers_are_those_of_the_model_that_was_stored(run: Run, data: Path
     assert np.array_equal(predictions.logits, again.logits)
     assert predictions.targets is not None
     metrics = evaluate(predictions.logits, predictions.targets, labels=LABELS)
-    assert run.metrics() == metrics
+    assert replace(run.metrics(), by_frequency={}) == metrics
+    assert {name: group.labels for name, group in run.metrics().by_frequency.items()} == {"tail": 3}
     rows = list(csv.DictReader((run.path / "per_label.csv").read_text().splitlines()))
     assert [row["label"] for row in rows] == list(LABELS)
     assert [float(row["AP"]) for row in rows] == [metrics.average_precision[name] for name in LABELS]
