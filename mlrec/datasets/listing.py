@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.boxes import non_empty
-from mlrec.datasets.image_paths import Omitted, files_below, image_files, is_image, matching_images
+from mlrec.datasets.image_paths import Omitted, files_below, image_files, matching_images
 from mlrec.datasets.images.decode import SUFFIXES, Decoder, Stored, decode_bytes, load
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import alike
@@ -192,9 +192,10 @@ def _packed_matches(pattern: str) -> list[str]:
     Raises:
         UsageError: It matches image files as well.
     """
-    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    packed = [name for name in names if is_packed(name)]
-    images = [name for name in names if is_image(name)]
+    # By the rules of images: `glob` alone would follow a link to a folder above it again and again.
+    others = Omitted()
+    images = [str(file) for file in matching_images(pattern, others)]
+    packed = [str(file) for file in others.files if is_packed(file.name)]
     if packed and images:
         raise UsageError(
             f"{printable(pattern)}: matches images and packed files, such as {printable(images[0])} and "
