@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlrec.datasets.manifest import Manifest, label_order
@@ -60,6 +60,7 @@ def test_reading_a_file_written_by_hand(tmp_path: Path) -> None:
     assert manifest.path_of(1) == Path("/data/2.jpg")
 
 
+@settings(deadline=None)  # it writes to the disk, which others may use
 @given(
     targets=st.integers(0, 6).flatmap(
         lambda n: st.lists(st.lists(st.sampled_from([1, 0, -1]), min_size=3, max_size=3), min_size=n, max_size=n)
