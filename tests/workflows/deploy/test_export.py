@@ -80,7 +80,7 @@ def test_a_safetensors_bundle_is_the_same_model_and_the_card_has_its_origin(run:
     assert made.agreement.max_difference == 0
     card = (made.path / "README.md").read_text()
     assert "Trained on tiny train (13 samples) from random weights, seed 0" in card
-    assert ", test\\_efficientnet, head csra, H = 1, λ = 0.1\n" in card
+    assert ", test_efficientnet, head csra, H = 1, λ = 0.1\n" in card
     assert "tuned for CF1 on tiny train" in card
     assert export(run.path, form="safetensors", out=tmp_path / "bundle").path == made.path  # a bundle is replaced
     (tmp_path / "mine").mkdir()
