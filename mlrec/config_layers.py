@@ -307,10 +307,10 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
         if not is_part("tracker", name, TRACKERS):
             known = part_names("tracker", TRACKERS)
             yield "trackers", f"no tracker '{printable(name)}'; there are {', '.join(known)}{nearest(name, known)}"
-    if (size := config.batch_size) % config.grad_accum_steps:
+    if config.batch_size % config.grad_accum_steps:
         yield (
             "grad_accum_steps",
-            (f"batch_size = {size} is not divisible by grad_accum_steps = {config.grad_accum_steps}"),
+            f"batch_size = {config.batch_size} is not divisible by grad_accum_steps = {config.grad_accum_steps}",
         )
 
 

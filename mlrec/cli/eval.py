@@ -26,6 +26,10 @@ def evaluate(
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     tuned: options.Tuned = False,
+    tta: Annotated[
+        str | None,
+        typer.Option(help="Average over views: flip, scales of the input, or both: flip,1,1.25.", metavar="VIEWS"),
+    ] = None,
     localize: Annotated[
         bool,
         typer.Option("--localize", help="Comparison of the heat maps with boxes and masks (VOC, COCO, shapes)."),
@@ -58,7 +62,7 @@ def evaluate(
 
     if voc_server is not None:
         check_name(voc_server)
-    terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision)
+    terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision, tta)
     first = processes.rank() == 0  # of several processes only the first prints
     evaluation = evaluate_run(
         options.model_or_last(model, runs_root, terminal if first else SILENT),
@@ -77,7 +81,7 @@ def evaluate(
     tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
-    if not tuned and not (evaluation.model / directory.RECORD).is_file():
+    if not tuned and tta is None and not (evaluation.model / directory.RECORD).is_file():
         terminal.say(f"as a row of a table: mlrec report {evaluation.path}")
     else:
         terminal.say("next: mlrec report")

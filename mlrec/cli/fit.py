@@ -30,7 +30,7 @@ def fit(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch [default: torch's own].")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the trainings; the splits do not depend on it.", min=0)] = 0,
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
+from mlrec.utils.errors import UsageError
 
 
 def split(
@@ -50,6 +51,8 @@ def split(
     Example: mlrec split data/pets --val 0.2 --group patient
     """
     if keep_labels is not None or single_positive:
+        if folds is not None or group is not None or groups is not None or prefix:
+            raise UsageError("--keep-labels and --single-positive exclude --folds, --group, --groups and --prefix")
         _hide_labels(options.one_dataset(dataset, data), keep_labels, single_positive, from_, seed, json)
         return
     from mlrec.workflows.data import split as workflow

@@ -306,7 +306,7 @@ class Manifest:
         return self.changed(labels=tuple(labels), targets=targets)
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path` atomically, and a binary copy of a large one beside it.
+        """Write the manifest to `path` atomically, and a binary copy of a large one next to it.
 
         Raises:
             DataError: The root is not valid text.

@@ -1,4 +1,4 @@
-"""A binary copy of a large manifest beside its JSONL file, so that it loads in a moment and processes share its memory.
+"""A binary copy of a large manifest next to its JSONL file, so that it loads quickly and processes share its memory.
 
 The JSONL file is what counts: the copy is keyed by the SHA-256 of its bytes and is ignored if they differ, so it can be
 deleted at any time. Line 1 is a JSON header with the place of each array; arrays are read through a memory map.

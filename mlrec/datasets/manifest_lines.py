@@ -187,7 +187,8 @@ def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Heade
         raise DataError(
             f"{printable(path)}: format is {printable(header.format)}, expected {expected}; prepare the dataset again"
         )
-    if twice := repeated(header.labels):
+    twice = repeated(header.labels)
+    if twice:
         raise DataError(f"{printable(path)}: line 1: label '{printable(twice[0])}' is repeated; keep one")
     return header
 

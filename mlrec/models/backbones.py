@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         """
         try:
             self.timm_model.set_grad_checkpointing(enable)
-        except (AttributeError, AssertionError, NotImplementedError) as error:
+        except (AttributeError, AssertionError, NotImplementedError) as error:  # timm raises each, by model family
             raise ModelError(f"backbone '{printable(self.name)}' has no gradient checkpointing in timm") from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:

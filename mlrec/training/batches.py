@@ -41,17 +41,7 @@ def train_batches(
         DataError: An image cannot be read; or there are fewer samples than processes.
         MlrecError: A worker was killed or hangs.
     """
-    keys = train_keys(
-        manifest,
-        config.batch_size,
-        config.seed,
-        epoch=epoch,
-        start=start,
-        epochs=epochs,
-        rank=rank,
-        world=world,
-        sampler=config.sampler,
-    )
+    keys = train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world)
     total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
     images = ImageBatches(manifest, preprocessing, config.image_backend, config)
     largest = math.ceil(config.batch_size / world) + 2

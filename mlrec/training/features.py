@@ -147,17 +147,7 @@ def feature_batches(
 ) -> Iterator[Batch]:
     """Yield batches as `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
-    for key in train_keys(
-        manifest,
-        config.batch_size,
-        config.seed,
-        epoch=epoch,
-        start=start,
-        epochs=epochs,
-        rank=rank,
-        world=world,
-        sampler=config.sampler,
-    ):
+    for key in train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world):
         samples = torch.from_numpy(key.samples)
         copy = (key.epoch or 0) % len(features.values)
         yield Batch(features.values[copy, samples.to(features.values.device)], targets[samples], samples, key.share)

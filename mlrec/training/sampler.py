@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.config import Config
 from mlrec.datasets.manifest import POSITIVE, Manifest
 from mlrec.utils.errors import DataError, counted
 
@@ -85,16 +86,7 @@ def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
 
 
 def train_keys(
-    manifest: Manifest,
-    batch_size: int,
-    seed: int,
-    *,
-    epoch: int,
-    start: int,
-    epochs: int,
-    rank: int,
-    world: int,
-    sampler: str = "shuffle",
+    manifest: Manifest, config: Config, *, epoch: int, start: int, epochs: int, rank: int, world: int
 ) -> Iterator[BatchKey]:
     """Yield the keys of `epochs` epochs from batch `start` of `epoch`; of each batch the part of process `rank`.
 
@@ -106,10 +98,10 @@ def train_keys(
             f"{manifest.name}/{manifest.split}: {counted(len(manifest), 'sample')} for "
             f"{counted(world, 'process', 'processes')}; use fewer"
         )
-    starts = batch_starts(len(manifest), batch_size, world)
+    starts = batch_starts(len(manifest), config.batch_size, world)
     ends = [*starts[1:], len(manifest)]
     for current in range(epoch, epoch + epochs):
-        order = ORDERS[sampler](manifest, seed, current)
+        order = ORDERS[config.sampler](manifest, config.seed, current)
         for k in range(start if current == epoch else 0, len(starts)):
             whole = order[starts[k] : ends[k]]
             part = whole[rank * len(whole) // world : (rank + 1) * len(whole) // world]

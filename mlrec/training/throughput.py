@@ -124,7 +124,7 @@ def training_flops(model: Classifier) -> int | None:
         with FlopCounterMode(display=False) as counter:
             loss: torch.Tensor = nn.functional.softplus(empty.head(empty.backbone(images))).mean()
             torch.autograd.backward(loss)
-    except (RuntimeError, NotImplementedError, AssertionError):
+    except (RuntimeError, NotImplementedError, AssertionError):  # operations without a meta kernel, or without a count
         return None
     return int(counter.get_total_flops()) // len(images)
 

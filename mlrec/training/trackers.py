@@ -32,7 +32,7 @@ MLFLOW_LONGEST = 500  # characters of a parameter that every version of MLflow s
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run, as its trackers are told about it.
+    """The facts of a run that its trackers receive.
 
     Attributes:
         folder: Folder of the run; its name is the name of the run.

@@ -45,6 +45,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
                     if written > limit:
                         raise DataError(f"{printable(archive)}: unpacks to more than {limit:,} bytes; not unpacked")
                     stream.write(block)
+    # zipfile raises NotImplementedError for an unknown compression, and RuntimeError for an encrypted file.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{printable(archive)}: is damaged ({printable(error)}); download it again") from error
     return written

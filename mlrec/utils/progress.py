@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -60,3 +61,21 @@ class PythonWarnings(Silent):
 
 
 SILENT = Silent()
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A `Progress` for one of many runs that hides bars of epochs and notes."""
+
+    progress: Progress
+
+    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
+        """Start a bar, unless it is that of an epoch."""
+        return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
+
+    def say(self, text: str) -> None:
+        """Ignore the note, which is the same for every run."""
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self.progress.warn(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError, counted, printable
 from mlrec.utils.files import remove_folder, remove_stale
-from mlrec.utils.progress import SILENT, Progress, Step
+from mlrec.utils.progress import SILENT, Progress, RunProgress
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.report.compare import compare_runs
 from mlrec.workflows.report.report import report
@@ -105,24 +104,6 @@ def demo(
     picture = out / "predictions.png"
     _draw(runs["csra"][0], dataset, picture)
     return Demo(tables, _files(out, dataset, picture))
-
-
-@dataclass(frozen=True)
-class RunProgress:
-    """A `Progress` for one of many runs that hides bars of epochs and notes."""
-
-    progress: Progress
-
-    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """Start a bar, unless it is that of an epoch."""
-        return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
-
-    def say(self, text: str) -> None:
-        """Ignore the note, which is the same for every run."""
-
-    def warn(self, text: str) -> None:
-        """Print a warning."""
-        self.progress.warn(text)
 
 
 def _remove_earlier_runs(folder: Path) -> None:

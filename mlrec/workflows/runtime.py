@@ -23,6 +23,7 @@ class RuntimeOptions:
         workers: Dataloader workers; None = chosen for the machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
+        tta: Views of each image whose logits an evaluation averages, see `training.tta.Views`; None: the image alone.
 
     Raises:
         ConfigError: Unknown device or precision.
@@ -37,6 +38,7 @@ class RuntimeOptions:
     workers: int | None = None
     device: str = "auto"
     precision: str = "auto"
+    tta: str | None = None
 
     def __post_init__(self) -> None:
         check_values("flag", {"device": self.device, "precision": self.precision})

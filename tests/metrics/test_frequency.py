@@ -22,7 +22,12 @@ def test_groups_against_a_loop_over_labels() -> None:
     precision = {label: float(rng.random()) if rng.random() < 0.9 else None for label in positives}
     expected = defaultdict(list)
     for label, n in positives.items():
-        expected["tail" if n < 20 else "head" if n > 100 else "medium"].append(precision[label])
+        group = "medium"
+        if n < 20:
+            group = "tail"
+        elif n > 100:
+            group = "head"
+        expected[group].append(precision[label])
     found = by_frequency(precision, positives)
     assert list(found) == ["head", "medium", "tail"]
     for name, values in expected.items():

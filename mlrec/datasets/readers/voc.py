@@ -263,7 +263,7 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
 def annotation_of(image: str) -> str:
     """The path of the annotation of an image: `Annotations` in place of the folder of images.
 
-    That folder is `JPEGImages`, wherever it stands, otherwise the first one.
+    That folder is `JPEGImages` at any depth, otherwise the first folder of the path.
 
     Example:
         >>> annotation_of("VOC2007/JPEGImages/cam1/000001.jpg")

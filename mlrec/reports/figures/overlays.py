@@ -26,7 +26,7 @@ Pixels = NDArray[np.uint8]
 Corners = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 OPACITY = 0.85  # of the strongest colour: the photograph stays visible below it
-PEAKS_BELOW = 0.9  # quantile of the peaks of many images that the strongest colour stands for
+PEAKS_BELOW = 0.9  # quantile of the peaks of many images that has the strongest color
 GAP, LINE, SMALL, LARGE = 10, 18, 13, 15  # pixels: space, height of a line, sizes of text
 BAR = 12  # pixels: width of a colour bar
 SHEET_WIDTH = 1600  # pixels: narrow strips share a row of a sheet up to this width

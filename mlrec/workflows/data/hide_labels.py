@@ -17,7 +17,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import UsageError, printable
-from mlrec.workflows.data.split import add_splits, pool_of
+from mlrec.workflows.data.split import MADE, add_splits, pool_of
 
 Targets = NDArray[np.int8]
 
@@ -77,7 +77,7 @@ def hide_labels(
         made[f"{manifest.split}-single"] = one_positive(manifest.targets, seed)
     parts = []
     for name, targets in made.items():
-        taken = name in dataset.info.splits and name not in dataset.info.source.get("made", {})
+        taken = name in dataset.info.splits and name not in dataset.info.source.get(MADE, {})
         if taken:
             raise UsageError(f"{printable(dataset.path)}: has a split '{name}' of its own; rename it")
         parts.append(replace(manifest, split=name, targets=targets))

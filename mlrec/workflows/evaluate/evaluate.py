@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,10 +94,13 @@ def evaluate_run(
     if voc_server is not None:  # checked before predictions that may take hours
         check_name(voc_server)
         check_data(kind, target.manifest.labels)
+    machine = machine or RuntimeOptions()
     thresholds, name = None, "eval"
     if tuned:
         thresholds, name = _thresholds(target, progress), "eval-tuned"
-    predictions, conditions = _predict(target.model, target.manifest, machine or RuntimeOptions(), progress)
+    if machine.tta is not None:
+        name += "-tta"
+    predictions, conditions = _predict(target.model, target.manifest, machine, progress)
     metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
@@ -108,7 +112,7 @@ def evaluate_run(
     with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
         write_scores.write_scores(temporary, predictions, metrics)
         facts = target.facts(list(metrics.average_precision), conditions)
-        if not tuned:
+        if not tuned and machine.tta is None:
             facts |= _origin(target.model)
         write_json(temporary / FILE, facts)
     if voc_server is not None:
@@ -287,8 +291,13 @@ def _predict(
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of a split, columns in the model's order, and the environment."""
     from mlrec.training.prediction import predict
+    from mlrec.training.tta import Views, predict_views
 
-    return run_model(path, manifest, machine, progress, predict)
+    if machine.tta is None:
+        return run_model(path, manifest, machine, progress, predict)
+    one_pass = partial(predict_views, views=Views.parse(machine.tta))
+    predictions, conditions = run_model(path, manifest, machine, progress, one_pass)
+    return predictions, {**conditions, "tta": machine.tta}
 
 
 def run_model(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import DATASET_FILE, Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.evaluate import Metrics
@@ -22,15 +22,14 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import MODEL_FILE, check_name, remove_folder, write_json, write_text
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import SILENT, Progress, RunProgress
 from mlrec.workflows.data.prepare import prepare
-from mlrec.workflows.demo import RunProgress
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.label_errors import label_errors
 from mlrec.workflows.evaluate.tune import tune
 from mlrec.workflows.fit import candidates
 from mlrec.workflows.fit.candidates import Flags, Pretrained
-from mlrec.workflows.fit.splits import FitSplits, fit_splits, limited, prepared
+from mlrec.workflows.fit.splits import FitSplits, fit_splits, limited
 from mlrec.workflows.fit.state import FILE, Candidate, FitState, state_at
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report
@@ -154,8 +153,9 @@ def fit(
     if name is not None:
         check_name(name)
     begun = time.monotonic()
-    dataset = prepared(Path(path))
-    if dataset is None:
+    if (Path(path) / DATASET_FILE).is_file():
+        dataset = Dataset.load(path)
+    else:
         dataset = prepare(None, path, out=data_root, options=ReadOptions(images=images), progress=progress)
     folder = Path(out) / (name or f"{dataset.info.name}-fit")
     return _Fit(dataset, folder, minutes, begun, dict(flags or {}), progress).run(backbone, weights)
@@ -286,7 +286,9 @@ class _Fit:
         for one in self.state.candidates:
             (self.folder / CANDIDATES / one.name / MODEL_FILE).unlink(missing_ok=True)
         data, test = self.splits.dataset.path, self.splits.test
-        machine = RuntimeOptions(workers=self.flags.get("workers"), device=str(self.flags.get("device", "auto")))
+        machine = RuntimeOptions(
+            **{key: self.flags[key] for key in ("workers", "device", "precision") if key in self.flags}
+        )
         tune(target, split=self.splits.val, data=data, machine=machine)
         evaluation = evaluate_run(target, data=data, split=test, machine=machine, progress=quiet)
         scores = evaluation.path / directory.PREDICTIONS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -102,8 +101,3 @@ def _divided(
     sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
     progress.say(f"splits: {pool.split} is divided into {sizes}")
     return add_splits(dataset, pool, parts, outdated=None)
-
-
-def prepared(path: Path) -> Dataset | None:
-    """Return the prepared dataset in a folder, None if the folder is not one."""
-    return Dataset.load(path) if (path / "dataset.json").is_file() else None

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.utils.errors import UsageError
 from mlrec.workflows.data.hide_labels import hide_labels, kept, one_positive
@@ -58,3 +60,10 @@ def test_shares_and_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         hide_labels(path, keep=[1.5])
     with pytest.raises(UsageError, match="test is never divided"):
         hide_labels(path, keep=[0.5], whole="test")
+
+
+def test_flags_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    path = dataset(tmp_path, "train", "test")
+    result = CliRunner().invoke(app, ["split", str(path), "--single-positive", "--folds", "3"])
+    assert isinstance(result.exception, UsageError)
+    assert "exclude --folds" in str(result.exception)

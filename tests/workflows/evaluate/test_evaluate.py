@@ -15,9 +15,11 @@ from mlrec.datasets import dataset
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import Metrics, evaluate
+from mlrec.models.checkpoint import load_model
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.table1 import LambdaSweep
 from mlrec.run_folders.record import Run
+from mlrec.training.tta import Views, predict_views
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
 from mlrec.utils.progress import SILENT, Silent
@@ -205,3 +207,15 @@ def test_an_evaluated_model_that_was_not_trained_here_is_a_row_of_reports(run: R
     own = evaluate_run(run.path, machine=HERE)
     assert [one.path for one in runs_at([run.path.parent])] == [run.path], "a run stands for itself"
     assert [one.path for one in runs_at([own.path])] == [own.path], "its evaluation when it is named"
+
+
+def test_views_are_averaged_in_a_folder_of_their_own(run: Run) -> None:
+    found = evaluate_run(run.path, machine=replace(HERE, tta="flip,1"))
+    assert found.path.name == "eval-tta-tiny-val"
+    assert json.loads((found.path / "eval.json").read_text())["environment"]["tta"] == "flip,1"
+    model, manifest = load_model(run.path), Dataset.load(run.record.scored.path).manifest("val")  # type: ignore[union-attr]
+    expected = predict_views(model, manifest, views=Views(flip=True), batch_size=4, workers=0, device="cpu")
+    np.testing.assert_array_equal(found.predictions.logits, expected.logits)
+    assert not np.array_equal(found.predictions.logits, run.predictions().logits)
+    with pytest.raises(UsageError, match="--tta flop"):
+        evaluate_run(run.path, machine=replace(HERE, tta="flop"))

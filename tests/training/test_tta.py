@@ -12,7 +12,7 @@ from PIL import Image
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.training.prediction import predict
-from mlrec.training.test_time import Views, predict_views
+from mlrec.training.tta import Views, predict_views
 from mlrec.utils.errors import UsageError
 
 HOW = {"device": "cpu", "precision": "fp32", "workers": 0, "decode": "pil", "batch_size": 2}
@@ -36,7 +36,7 @@ def model() -> Classifier:
 def test_mirrored_views_are_those_of_mirrored_files(manifest: Manifest, model: Classifier, tmp_path: Path) -> None:
     model.preprocessing = type(model.preprocessing)(96)  # no resize, which is not symmetric to the last bit
     plain = predict(model, manifest, **HOW)
-    averaged = predict_views(model, manifest, Views(flip=True), **HOW)
+    averaged = predict_views(model, manifest, views=Views(flip=True), **HOW)
     for name in manifest.images:
         Image.open(tmp_path / name).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / name)
     mirrored = predict(model, manifest, **HOW)
@@ -47,7 +47,7 @@ def test_mirrored_views_are_those_of_mirrored_files(manifest: Manifest, model: C
 
 def test_scales_are_those_of_models_of_these_sizes(manifest: Manifest, model: Classifier) -> None:
     own = model.preprocessing
-    averaged = predict_views(model, manifest, Views(scales=(1.0, 1.5)), **HOW)
+    averaged = predict_views(model, manifest, views=Views(scales=(1.0, 1.5)), **HOW)
     assert model.preprocessing is own
     expected = []
     for size in (64, 96):

@@ -66,7 +66,7 @@ class Views:
         return [size if scale == 1 else max(STRIDE, STRIDE * round(size * scale / STRIDE)) for scale in self.scales]
 
 
-def predict_views(model: Classifier, manifest: Manifest, views: Views, **how: Any) -> Predictions:
+def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how: Any) -> Predictions:
     """Compute the mean logits over all views of each image, as `predict` computes those of one.
 
     Args:
