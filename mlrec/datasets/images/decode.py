@@ -213,14 +213,8 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
     """
     with _metadata_ignored():
         image = _open(data, path)
-        try:
+        with _damage_reported(path, "file"):
             return _stored(image, data, how)
-        except DataError as error:
-            raise _refused(path, str(error)) from error
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow raises nearly anything on damaged files
-            raise _refused(path, f"{_damage(error)}; replace the file") from error
 
 
 def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixels:
@@ -229,17 +223,23 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
     Raises:
         DataError: The image has pixels of an unsupported kind, or its file is damaged.
     """
-    with _metadata_ignored():
-        try:
-            if how == "pil":
-                return np.array(image.convert("RGB"))
-            return upright(_to_rgb(image), _orientation(image)).copy()
-        except DataError as error:
-            raise _refused(name, str(error)) from error
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow raises nearly anything on damaged files
-            raise _refused(name, f"{_damage(error)}; replace the image") from error
+    with _metadata_ignored(), _damage_reported(name, "image"):
+        if how == "pil":
+            return np.array(image.convert("RGB"))
+        return upright(_to_rgb(image), _orientation(image)).copy()
+
+
+@contextmanager
+def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
+    """Report whatever Pillow raises as one DataError about `name`; `what` is to be replaced, "file" or "image"."""
+    try:
+        yield
+    except DataError as error:
+        raise _refused(name, str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise _refused(name, f"{_damage(error)}; replace the {what}") from error
 
 
 class _Silence:
