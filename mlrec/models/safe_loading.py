@@ -67,7 +67,7 @@ def model_file(path: Path | str) -> Path:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
-        from mlrec.models.onnx_file import onnx_file
+        from mlrec.models.onnx import onnx_file
 
         if onnx_file(path) is not None:
             raise ModelError(

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mlrec.metrics.label_significance import LabelInterval
 from mlrec.metrics.precision_recall import FEW_POSITIVES
-from mlrec.metrics.significance import LabelInterval
 from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE, LABEL_RATES, support_group, with_few_last

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlrec.metrics.bootstrap import METRICS, Bootstrap, Estimate
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.intervals import Interval
-from mlrec.metrics.significance import LabelTest, tests_of
+from mlrec.metrics.label_significance import LabelTest, tests_of
 from mlrec.predictions import Floats
 from mlrec.reports.by_label import FEW, FEW_NOTE
 from mlrec.reports.render.table import UNDEFINED, Column, Row, Table, percent

@@ -21,8 +21,8 @@ from mlrec.metrics.bootstrap import (
     paired_seeds,
 )
 from mlrec.metrics.intervals import bias_corrected
+from mlrec.metrics.label_significance import holm, label_intervals, label_tests, normal_p
 from mlrec.metrics.resamples import Units, replicates
-from mlrec.metrics.significance import holm, label_intervals, label_tests, normal_p
 from mlrec.utils.errors import PredictionsError
 from tests.metrics.scoring_oracles import random_case
 

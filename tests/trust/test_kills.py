@@ -22,7 +22,7 @@ from mlrec.config_layers import read_toml
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.evaluate import Metrics
 from mlrec.models.checkpoint import load_model
-from mlrec.models.onnx_file import OnnxModel
+from mlrec.models.onnx import OnnxModel
 from mlrec.predictions import Predictions
 from mlrec.run_folders import log
 from mlrec.run_folders.record import RunRecord

@@ -1,8 +1,7 @@
-"""PASCAL VOC: XML annotations, one list of image names a split.
+"""PASCAL VOC: XML annotations, and one list of image names per split.
 
-Per class, as the class lists of VOC itself (`ImageSets/Main/<class>_<split>.txt`: 1, -1, 0): an object that is not
-difficult makes it positive, only difficult ones make it unknown, none makes it negative. What an unknown label does in
-training and in scoring is not decided here.
+`voc_xml.targets_of` makes the targets: a class with difficult objects only is unknown. The training settings and the
+metric conventions decide how unknown labels are used.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
+from mlrec.datasets.manifest import UNKNOWN, Manifest
 from mlrec.datasets.names import duplicates_in, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
-from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
+from mlrec.datasets.readers.voc_xml import Annotation, read_annotation, targets_of
 from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, printable
 from mlrec.utils.files import read_text
 
 LABELS = (
@@ -240,24 +239,6 @@ def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
 def _is_plain(name: str) -> bool:
     """Whether a name stays in its folder, so that a file of that name may be looked for."""
     return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
-
-
-def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
-    """One target a label; a class that is none of the labels is an error with the nearest name."""
-    targets = dict.fromkeys(labels, 0)
-    for number, thing in enumerate(annotation.objects, 1):
-        if not thing.label:
-            continue  # told where it was read
-        if thing.label not in targets:
-            hint = nearest(thing.label, labels)
-            known = counted(len(labels), "class", "classes")
-            what = f"class '{printable(thing.label)}' is not one of the {known}{hint}"
-            findings.error(f"{annotation.where}: object {number}", what)
-        elif not thing.difficult:
-            targets[thing.label] = POSITIVE
-        elif targets[thing.label] != POSITIVE:
-            targets[thing.label] = UNKNOWN
-    return list(targets.values())
 
 
 def annotation_of(image: str) -> str:

@@ -17,11 +17,10 @@ from mlrec.datasets.readers.voc import (
     read_voc2012,
     split_lists,
     target_array,
-    targets_of,
     year_folders,
 )
 from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
-from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
+from mlrec.datasets.readers.voc_xml import Annotation, read_annotation, targets_of
 from mlrec.datasets.readers.voc_years import read_years
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, printable

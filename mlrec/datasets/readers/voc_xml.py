@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.names import alike, clean_label, normal
 from mlrec.datasets.readers.xml_file import parse_xml
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
 
 MAX_BYTES = 10_000_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -51,6 +53,28 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
         if thing.corners is not None and not _inside(thing.corners, size):
             findings.warn("a box is outside its image; the label is kept", f"{where}: '{thing.label}'")
     return Annotation(where, objects, size)
+
+
+def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
+    """Return the target of each label: positive, unknown or negative, as in the class lists of VOC itself.
+
+    An object that is not difficult makes its label positive. A label with difficult objects only is unknown. A class
+    that is not one of the labels is an error, which suggests the nearest label.
+    """
+    targets = dict.fromkeys(labels, 0)
+    for number, thing in enumerate(annotation.objects, 1):
+        if not thing.label:
+            continue  # reported when it was read
+        if thing.label not in targets:
+            hint = nearest(thing.label, labels)
+            known = counted(len(labels), "class", "classes")
+            what = f"class '{printable(thing.label)}' is not one of the {known}{hint}"
+            findings.error(f"{annotation.where}: object {number}", what)
+        elif not thing.difficult:
+            targets[thing.label] = POSITIVE
+        elif targets[thing.label] != POSITIVE:
+            targets[thing.label] = UNKNOWN
+    return list(targets.values())
 
 
 def _parse(path: Path, where: str) -> ET.Element:

@@ -14,7 +14,7 @@ from mlrec import __version__
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import evaluate
-from mlrec.models.onnx_file import BUNDLE, CARD, ONNX
+from mlrec.models.onnx import BUNDLE, CARD, ONNX
 from mlrec.reports.model_card import Card, model_card
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
@@ -198,7 +198,7 @@ def _model_and_data(
 
 
 def _write_model(model: Classifier, source: Path, folder: Path, form: Form, config: dict[str, Any]) -> Path:
-    from mlrec.models.onnx_file import export_onnx
+    from mlrec.models.onnx import export_onnx
     from mlrec.models.safe_loading import model_file
 
     if form == "onnx":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
-from mlrec.models.onnx_file import onnx_file
+from mlrec.models.onnx import onnx_file
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strip, jpeg, outlined, picture_of
@@ -172,7 +172,7 @@ def _onnx_scorer(file: Path) -> Scorer:
     """Open an exported model, for which timm is not needed."""
     import torch
 
-    from mlrec.models.onnx_file import OnnxModel
+    from mlrec.models.onnx import OnnxModel
     from mlrec.training.failures import memory_explained
     from mlrec.training.transforms import normalize
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import image_of, label_columns
 from mlrec.metrics.bootstrap import metric_intervals, paired_seeds
-from mlrec.metrics.significance import label_intervals
+from mlrec.metrics.label_significance import label_intervals
 from mlrec.predictions import Floats, Predictions
 from mlrec.reports.by_label import label_tables
 from mlrec.reports.paper.figure5 import CurvePanel, Series, figure5_note, figure5_panels, series_of, series_table

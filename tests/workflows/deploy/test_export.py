@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
-from mlrec.models import onnx_file
+from mlrec.models import onnx as onnx_module
 from mlrec.predictions import probabilities_of
 from mlrec.run_folders.record import Run
 from mlrec.run_folders.tuned import Tuned
@@ -91,9 +91,9 @@ def test_a_safetensors_bundle_is_the_same_model_and_the_card_has_its_origin(run:
 def test_a_model_that_disagrees_is_not_written(
     run: Run, bundle: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file, "export_onnx", lambda _, path, __: shutil.copy(bundle.path / "model.onnx", path))
-    logits = onnx_file.OnnxModel.logits
-    monkeypatch.setattr(onnx_file.OnnxModel, "logits", lambda self, images: logits(self, images) + np.float32(0.01))
+    monkeypatch.setattr(onnx_module, "export_onnx", lambda _, path, __: shutil.copy(bundle.path / "model.onnx", path))
+    logits = onnx_module.OnnxModel.logits
+    monkeypatch.setattr(onnx_module.OnnxModel, "logits", lambda self, images: logits(self, images) + np.float32(0.01))
     with pytest.raises(ModelError, match=r"differ by 0\.01; nothing was written"):
         export(run.path, out=tmp_path / "bundle")
     assert not list(tmp_path.iterdir())

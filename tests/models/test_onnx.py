@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.models.onnx_file import OnnxModel, export_onnx
+from mlrec.models.onnx import OnnxModel, export_onnx
 from mlrec.utils.errors import ModelError
 
 CASES = {
