@@ -26,7 +26,7 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 
     Args:
         boxes: (N, 4) x, y, width, height in pixels.
-        sizes: N widths and heights of the stored images. For None, boxes are clipped at 0 only.
+        sizes: N widths and heights of the stored images. If None, boxes are clipped only at 0.
 
     Returns:
         (N, 4) x, y, width, height in pixels.

@@ -42,8 +42,8 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
     """Convert a manifest to a CSV `filename,<label>...` with cells 1, 0 and -1 (unknown).
 
     Args:
-        manifest: one split.
-        name_column: header of the first column.
+        manifest: One split.
+        name_column: Header of the first column.
 
     Raises:
         DataError: Samples are boxes, or a label has the name of another column.
@@ -66,10 +66,10 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
 
 
 def as_metadata(manifest: Manifest) -> str:
-    """The `metadata.csv` of a Hugging Face imagefolder: `file_name`, then one column of 1, 0 and -1 per label.
+    """Return the `metadata.csv` of a Hugging Face imagefolder: `file_name`, then one column of 1, 0 and -1 per label.
 
     Raises:
-        DataError: samples are boxes, or a label has the name of another column.
+        DataError: Samples are boxes, or a label has the name of another column.
     """
     return as_csv(manifest, METADATA_COLUMN)
 
@@ -78,7 +78,7 @@ def as_labelstudio(manifest: Manifest, scores: Scores | None = None) -> list[dic
     """Tasks of Label Studio with one annotation each. Images are references to local files below the root.
 
     A task whose labels are all unknown has no annotation. With `scores` each task has a prediction: the labels at
-    p >= 0.5, and as its score the smallest max(p, 1 - p) of all labels, so that doubtful images can be reviewed first.
+    p >= 0.5, and the minimum of max(p, 1 - p) over labels as its score, so that uncertain images can be reviewed first.
     The probabilities are in the `meta` of the task.
 
     Raises:
@@ -103,7 +103,7 @@ def as_labelstudio(manifest: Manifest, scores: Scores | None = None) -> list[dic
 
 
 def _choices(labels: Sequence[str], chosen: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Result of Label Studio with these labels; none if no label is chosen."""
+    """Return the Label Studio result for these labels; empty if no label is chosen."""
     names = [labels[k] for k in np.flatnonzero(chosen).tolist()]
     if not names:
         return []
@@ -111,7 +111,7 @@ def _choices(labels: Sequence[str], chosen: NDArray[np.bool_]) -> list[dict[str,
 
 
 def labeling_config(labels: Sequence[str]) -> str:
-    """The labeling configuration of Label Studio that the tasks belong to; it keeps the order of the labels.
+    """Return the Label Studio labeling configuration of the tasks; it keeps the order of the labels.
 
     Example:
         >>> "".join(labeling_config(["R&B"]).split())[-41:]
@@ -125,13 +125,13 @@ def labeling_config(labels: Sequence[str]) -> str:
 
 
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
-    """The `labels.json` of FiftyOne's image classification: `classes`, and numbers of classes by image without ending.
+    """The `labels.json` of FiftyOne's image classification: `classes`, and class indices by image stem.
 
     An image whose labels are all unknown has the value null: it is not annotated.
 
     Raises:
-        DataError: Samples are boxes, some but not all labels of a sample are unknown, or two images differ in their
-            ending alone.
+        DataError: Samples are boxes, some but not all labels of a sample are unknown, or two image names differ only in
+            their extension.
     """
     _refuse_boxes(manifest)
     _refuse_unknown(manifest, "FiftyOne")
@@ -140,7 +140,7 @@ def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_fiftyone_predictions(manifest: Manifest, scores: Scores) -> dict[str, Any]:
-    """The predicted labels (p >= 0.5) with their confidence, in the same form, for a second field of the dataset."""
+    """Return the predicted labels (p >= 0.5) with their confidence in the same form, for a second field."""
     rows = [
         [{"label": int(k), "confidence": round(float(p[k]), 6)} for k in np.flatnonzero(p >= PREDICTED)]
         for p in scores.probabilities
@@ -177,7 +177,7 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_coco_results(scores: Scores) -> list[dict[str, Any]]:
-    """Results of COCO for the dataset of `as_coco`: the probability of each image and category, without boxes."""
+    """Return COCO results for the dataset of `as_coco`: the probability of each image and category, without boxes."""
     return [
         {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}
         for k, ((row, column), p) in enumerate(np.ndenumerate(scores.probabilities), 1)

@@ -1,4 +1,4 @@
-"""Manifests as data frames and as datasets of Hugging Face, and single samples; see the methods of `Manifest`."""
+"""Manifests as data frames and Hugging Face datasets, and single samples; see the methods of `Manifest`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sample:
         labels: Names of the positive labels.
         unknown: Names of the unknown labels; all others are negative.
         target: (C,) int8; 1 positive, 0 negative, -1 unknown.
-        box: x, y, width, height in pixels of the stored image, or None for the whole image.
+        box: X, y, width, height in pixels of the stored image, or None for the whole image.
     """
 
     id: str
@@ -133,7 +133,7 @@ def _has_boxes(frame: DataFrame) -> bool:
 
 
 def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
-    """Return the columns of the labels: those named, or all that are not about the image."""
+    """Return the label columns: those named, or all that do not describe the image."""
     by_name = {str(column): column for column in frame.columns}
     if labels is not None:
         for label in labels:
@@ -199,7 +199,7 @@ def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
 
 
 def to_hf(manifest: Manifest) -> Any:
-    """Return a manifest as a dataset of Hugging Face, see `Manifest.to_hf`."""
+    """Return a manifest as a Hugging Face dataset, see `Manifest.to_hf`."""
     hf = _hugging_face()
     names = hf.Sequence(hf.ClassLabel(names=list(manifest.labels)))
     columns: dict[str, tuple[Any, list[Any]]] = {
@@ -216,7 +216,7 @@ def to_hf(manifest: Manifest) -> Any:
 
 
 def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None) -> Manifest:
-    """Return the manifest of a dataset of Hugging Face, see `Manifest.from_hf`."""
+    """Return the manifest of a Hugging Face dataset, see `Manifest.from_hf`."""
     import pandas as pd
 
     hf = _hugging_face()
@@ -243,7 +243,7 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
 
 
 def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str], list[NDArray[np.int8]]]:
-    """Return label names and the targets of each, from lists of positive and, if there are any, unknown labels."""
+    """Return label names and the targets of each, from lists of positive and, optionally, unknown labels."""
     classes = getattr(dataset.features.get("labels"), "feature", None)
     names = getattr(classes, "names", None)
     if names is None:

@@ -1,8 +1,8 @@
 """Lists of image files, and the file that a name in an annotation refers to.
 
 A list holds every file with an image extension, in a folder and all folders below it. Hidden files and folders are
-skipped. Links to folders are followed, each real folder once, so that circular links end. Names are kept: a link is not
-replaced by its target, because labels are looked up by name (YOLO: `images` → `labels`).
+skipped. Links to folders are followed, but each real folder is visited once, so circular links terminate. Names are
+kept: a link is not replaced by its target, because labels are looked up by name (YOLO: `images` → `labels`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ KINDS_SHOWN = 5
 
 @dataclass
 class Omitted:
-    """Files and folders that a list of images leaves out.
+    """Files and folders that are not in a list of images.
 
     Attributes:
         files: Visible files without an image extension.
-        folders: Sentences about folders that were not entered: links to a folder that was listed already, unreadable
+        folders: Messages about folders that were not entered: links to a folder that was listed already, unreadable
             folders.
     """
 
@@ -152,7 +152,7 @@ def _matches_at_any_depth(pattern: Path, omitted: Omitted) -> Iterator[Path]:
 
 
 def _as_regex(part: str) -> str:
-    """The regular expression of one part of a glob and the slash behind it."""
+    """Return the regular expression of one part of a glob and its trailing slash."""
     if part == "**":
         return "(?:[^/]+/)*"
     kinds = {"*": "[^/]*", "?": "[^/]"}
@@ -187,7 +187,7 @@ def unused_images(root: Path, used: Iterable[str]) -> list[str]:
 
 
 class ImageIndex:
-    """The image files below a folder, found by names that are spelled differently from the file.
+    """Index of the image files below a folder, for names that are spelled differently from the file.
 
     Attributes:
         root: Folder of the images.
@@ -208,7 +208,7 @@ class ImageIndex:
 
         A backslash separates folders. NFC and NFD are the same name. A name without an image extension matches any
         extension. A file in a deeper folder is found by the end of its path. An absolute path comes from another
-        machine: its longest end that matches a file counts.
+        machine: its longest matching suffix is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
@@ -253,7 +253,7 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
 
 
 def name_below(root: Path, path: Path) -> str | None:
-    """Return the name of `path` below `root`, or None if it is elsewhere. Both may be spelled through links.
+    """Return the name of `path` below `root`, or None if it is elsewhere. Both may contain links.
 
     Example:
         >>> name_below(Path("/data/pets"), Path("/data/pets/images/../images/a.jpg"))
@@ -269,7 +269,7 @@ def name_below(root: Path, path: Path) -> str | None:
 
 
 def without_dots(path: Path) -> Path:
-    """Remove `..` from a path. Links are kept, unless a `..` leads back out of one."""
+    """Remove `..` from a path. Links are kept, unless a `..` leaves the linked folder."""
     if ".." not in path.parts:
         return path
     plain = Path(os.path.normpath(path.absolute()))

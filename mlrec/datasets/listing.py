@@ -35,7 +35,7 @@ class Item:
         id: Name of the item in results.
         path: Image file, or for an image that is not a file, its name.
         box: Box to use instead of the whole image.
-        content: What is used instead of the file at `path`: bytes of an image file, a function that returns them, or
+        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns them, or
             RGB pixels (H, W, 3) uint8.
     """
 
@@ -47,7 +47,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """Images that belong together: those of one path, or of one packed file.
+    """Images of one path or of one packed file.
 
     Attributes:
         items: Images, read as needed.
@@ -146,7 +146,7 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
 
 
 def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Source]:
-    """The sources of one path. The path is checked now, a folder is listed later."""
+    """Return the sources of one path. The path is checked now, a folder is listed later."""
     place, omitted = Path(path), Omitted()
     if place.is_dir():
         images = image_files(place, omitted)
@@ -177,7 +177,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
 
 
 def is_packed(name: str) -> bool:
-    """Whether a file holds images, by its name.
+    """Whether the file contains images, judged by its name.
 
     Example:
         >>> is_packed("train-000000.tar"), is_packed("a.jpg")
@@ -187,7 +187,7 @@ def is_packed(name: str) -> bool:
 
 
 def _packed_matches(pattern: str) -> list[str]:
-    """The packed files that a glob matches, if it matches any.
+    """Return the packed files that match a glob, if any.
 
     Raises:
         UsageError: It matches image files as well.
@@ -219,7 +219,7 @@ def _file_source(path: str) -> Source:
 
 
 def _listed(file: Path) -> Iterator[Item]:
-    """The images of a list, read line by line; a missing one is an unreadable image."""
+    """Iterate over the images of a list, read line by line; a missing image is an unreadable image."""
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for line in lines:

@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
 A JSONL file: line 1 holds the dataset, the split, the root folder and the labels; the other lines hold one sample each.
-Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. How training uses unknown labels is set in the
-configuration, how scoring uses them in the conventions.
+Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The configuration sets how training uses unknown
+labels, the conventions how scoring uses them.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Manifest:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
         root: Absolute folder that `images` are relative to.
         labels: C label names, in the order of the target columns.
-        images: N paths below `root`, spelled as on disk; several samples may share one (the persons of an image).
+        images: N paths below `root`, as spelled on disk; several samples may share one (the persons of an image).
         targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
         boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
         sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, counted from 0.
 
     Raises:
-        DataError: Shapes do not fit.
+        DataError: The shapes do not match.
 
     Example:
         >>> manifest = Manifest("pets", "val", Path("/data"), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]], np.int8))
@@ -89,7 +89,7 @@ class Manifest:
             object.__delattr__(self, "targets")
 
     def __getattr__(self, name: str) -> Any:
-        """Make the dense targets when they are first asked for."""
+        """Create the dense targets on first access."""
         if name != "targets" or "_sparse" not in self.__dict__:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
         object.__setattr__(self, "targets", self.__dict__["_sparse"].dense())
@@ -147,7 +147,7 @@ class Manifest:
         split: str | None = None,
         labels: Sequence[str] | None = None,
     ) -> Manifest:
-        """Make a manifest of the rows of a data frame. Image files are not opened.
+        """Create a manifest from a data frame. Image files are not opened.
 
         Args:
             frame: One row per sample: `image` or `filename` (or the index), optionally `id`, `split`, `x`, `y`, `width`
@@ -155,10 +155,11 @@ class Manifest:
             root: Folder of the images; absolute paths below it are shortened.
             name: Name of the dataset.
             split: Split to take from column `split`; without that column, its name.
-            labels: Columns of labels. None: all that are not named above.
+            labels: Columns of labels. By default all columns that are not named above.
 
         Raises:
-            DataError: A column or a cell is not as described, a sample is repeated, or several splits and none chosen.
+            DataError: A column or a cell is invalid, a sample is repeated, or there are several splits and none is
+                chosen.
 
         Example:
             >>> import pandas as pd
@@ -171,10 +172,10 @@ class Manifest:
         return from_frame(frame, root, name=name, split=split, labels=labels)
 
     def to_hf(self) -> Any:
-        """Return a `datasets.Dataset` of Hugging Face.
+        """Return a Hugging Face `datasets.Dataset`.
 
         Columns: `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if there are any. Characters
-        of the split's name that its library does not allow become `_`.
+            that the library does not allow in split names are replaced by `_`.
 
         Raises:
             DataError: The package `datasets` is not installed.
@@ -193,24 +194,24 @@ class Manifest:
         split: str | None = None,
         labels: Sequence[str] | None = None,
     ) -> Manifest:
-        """Make a manifest of one split of a `datasets.Dataset`, see `frames.from_hf`.
+        """Create a manifest from one split of a `datasets.Dataset`, see `frames.from_hf`.
 
         Args:
             dataset: Dataset with a column `image`, and `labels` or one column of 1, 0, -1 per label.
             root: Folder of the image files. Images that are stored in the dataset are written there.
             name: Name of the manifest's dataset.
-            split: Name of the split. None: that of the dataset.
-            labels: Columns of labels; None: the names of the column `labels`.
+            split: Name of the split. By default that of the dataset.
+            labels: Columns of labels; by default the names of the column `labels`.
 
         Raises:
-            DataError: The dataset has several splits, or is not as described; or the package is not installed.
+            DataError: The dataset has several splits or is invalid, or the package is not installed.
         """
         from mlrec.datasets.frames import from_hf
 
         return from_hf(dataset, root, name=name, split=split, labels=labels)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Send only the path of a large manifest to another process, which maps the same file."""
+        """Pickle only the path of a large manifest, so that another process maps the same file."""
         if "_file" in self.__dict__:
             return _load_copy, self.__dict__["_file"]
         return super().__reduce_ex__(protocol)
@@ -227,12 +228,15 @@ class Manifest:
         boxes: NDArray[np.float64] | None = None,
         sample_ids: Sequence[str] = (),
     ) -> Manifest:
-        """Make a manifest without its dense targets."""
+        """Create a manifest without dense targets."""
         return cls(name, split, root, tuple(labels), images, targets, boxes, sample_ids)  # type: ignore[arg-type]
 
     @property
     def sparse_targets(self) -> SparseTargets:
-        """The targets by sample: positive and unknown labels only. With many labels they are far smaller."""
+        """Targets by sample: only positive and unknown labels.
+
+        With many labels they are much smaller than the dense array.
+        """
         sparse: SparseTargets | None = self.__dict__.get("_sparse")
         return SparseTargets.of(self.targets) if sparse is None else sparse
 
@@ -249,7 +253,7 @@ class Manifest:
         return self.root / self.images[sample]
 
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of some samples, (len(samples), C), without making those of all."""
+        """Return the dense targets of some samples, (len(samples), C), without creating the full array."""
         sparse = self.__dict__.get("_sparse")
         rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
         return rows
@@ -260,9 +264,9 @@ class Manifest:
         return ranks(self.images)
 
     def changed(self, **changes: Any) -> Manifest:
-        """Return the manifest with other values of some attributes, as `dataclasses.replace` does.
+        """Return a copy of the manifest with some attributes replaced, like `dataclasses.replace`.
 
-        Targets that are not changed stay as they are held, so that no dense ones are made.
+        Unchanged targets keep their form, so no dense array is created.
         """
         own = self.__dict__
         kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
@@ -290,7 +294,7 @@ class Manifest:
         return self.of_columns(labels, label_order(self.labels, labels))
 
     def with_labels(self, chosen: Sequence[str]) -> Manifest:
-        """Return the same samples with these labels only, in this order.
+        """Return the same samples with only these labels, in this order.
 
         Raises:
             DataError: There is no such label; the message gives the nearest one.
@@ -332,7 +336,7 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path | str) -> Manifest:
-        """Read a manifest file. A large one is read from its binary copy if that is of the same content.
+        """Read a manifest file. A large manifest is read from its binary copy if the copy is up to date.
 
         Raises:
             DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
@@ -413,7 +417,7 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
 
 
 def _load_copy(path: Path, key: str) -> Manifest:
-    """Open in another process the manifest that this one has loaded."""
+    """Open a manifest in another process that this process has loaded."""
     manifest = _read_copy(path, key, checked=False)
     if manifest is not None:
         return manifest

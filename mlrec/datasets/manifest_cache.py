@@ -1,7 +1,7 @@
-"""A binary copy of a large manifest next to its JSONL file, so that it loads quickly and processes share its memory.
+"""Binary copy of a large manifest next to its JSONL file, which loads quickly and lets processes share memory.
 
-The JSONL file is what counts: the copy is keyed by the SHA-256 of its bytes and is ignored if they differ, so it can be
-deleted at any time. Line 1 is a JSON header with the place of each array; arrays are read through a memory map.
+The JSONL file is authoritative: the copy stores the SHA-256 of its bytes and is ignored if it differs, so the copy can
+be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read through a memory map.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def cache_path(manifest: Path) -> Path:
 
 
 def write(manifest: Path, key: str, fields: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the copy of the manifest file that has this key; a folder that cannot be written to has none."""
+    """Write the copy of the manifest file with this key; nothing is written to a read-only folder."""
     described, begin = {}, 0
     for name, array in arrays.items():
         begin = -(-begin // ALIGNED) * ALIGNED
@@ -63,7 +63,7 @@ def write(manifest: Path, key: str, fields: Mapping[str, Any], arrays: Mapping[s
 
 
 def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, Any], Arrays] | None:
-    """Read the copy of the manifest file that has this key.
+    """Read the copy of the manifest file with this key.
 
     Args:
         manifest: Manifest file.
@@ -71,7 +71,7 @@ def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, A
         checked: Whether to compare the arrays with their checksums.
 
     Returns:
-        Fields and arrays as they were written; None if there is no such copy, or it is damaged.
+        Fields and arrays as written; None if the copy is missing or damaged.
     """
     path = cache_path(manifest)
     try:
@@ -104,7 +104,7 @@ def _mapped(path: Path, begin: int, place: _Array) -> NDArray[Any]:
 
 
 def _checksum(stream: Any, begin: int, place: _Array) -> int:
-    """CRC-32 of an array in the file, read in pieces, which do not stay in the memory of the process."""
+    """Return the CRC-32 of an array in the file, read in chunks to limit memory."""
     left = int(np.prod(place.shape, dtype=np.int64)) * np.dtype(place.dtype).itemsize
     stream.seek(begin)
     checksum = 0

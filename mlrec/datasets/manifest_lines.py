@@ -1,4 +1,4 @@
-"""The lines of a manifest file: encoding and decoding, one block of samples at a time."""
+"""Encoding and decoding of the lines of a manifest file, one block of samples at a time."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def read_lines(path: Path, expected: str) -> ManifestLines:
 
 
 class _Samples:
-    """The samples read so far, in compact form, and the errors of their lines."""
+    """Samples read so far, in compact form, and the errors of their lines."""
 
     def __init__(self, labels: Sequence[str], path: Path) -> None:
         self._labels, self._path = labels, path
@@ -133,7 +133,7 @@ class _Samples:
             self._boxes.append(np.array(boxes, dtype=np.float64))
 
     def finished(self, header: Header, key: str) -> ManifestLines:
-        """Return the content of the file, or raise its errors."""
+        """Return the content of the file, or raise the collected errors."""
         images, ids = self._images.texts(), self._ids.texts()
         findings = self._findings
         findings.errors += self._label_findings.errors
@@ -156,7 +156,7 @@ class _Samples:
         )
 
     def _coded(self, sample: Line, where: str) -> list[int]:
-        """The codes of a sample's labels, see `SparseTargets`."""
+        """Return the codes of a sample's labels, see `SparseTargets`."""
         column = self._column
         positive = {column[name] for name in sample.positive if name in column}
         unknown = {column[name] for name in sample.unknown if name in column}
@@ -194,7 +194,10 @@ def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Heade
 
 
 def _numbered(stream: IO[bytes], content: Any) -> Iterator[tuple[int, bytes]]:
-    r"""Lines that end in `\n`, `\r\n` or `\r`, with their numbers; all bytes are added to the hash `content`."""
+    r"""Iterate over the lines (ending in `\n`, `\r\n` or `\r`) and their numbers.
+
+    All bytes are added to the hash `content`.
+    """
     number = 0
     for read in stream:
         content.update(read)
@@ -212,7 +215,7 @@ def _decode(decoder: Any, line: bytes, path: Path, number: int) -> Any:
 
 
 def _names(labels: Sequence[str], rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> list[list[str]]:
-    """The labels of each sample of a block, in label order."""
+    """Iterate over the labels of each sample of a block, in label order."""
     ends = np.searchsorted(rows, np.arange(size + 1)).tolist()
     names = [labels[column] for column in columns.tolist()]
     return [names[start:end] for start, end in pairwise(ends)]

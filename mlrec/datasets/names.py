@@ -1,4 +1,4 @@
-"""Names of image files and labels from third-party annotations: one spelling each; images stay inside the root."""
+"""Names of image files and labels from third-party annotations: normalized spelling, and paths inside the root only."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def is_usual(name: str) -> bool:
-    """Whether a name is valid without further checks, as most are."""
+    """Whether a name is valid without further checks, as most names are."""
     return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 
 def holds_control(name: str) -> bool:
-    """Whether a name holds a control character, half of a surrogate pair or a line separator, which are not allowed."""
+    """Whether a name contains a control character, a lone surrogate or a line separator, which are not allowed."""
     return not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
@@ -96,7 +96,7 @@ def _fault(name: str) -> str:
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip blanks around a label name and bring it into Unicode form NFC; each change is a warning.
+    """Strip whitespace around a label name and convert it to Unicode form NFC; each change is a warning.
 
     Example:
         >>> clean_label(" cat ", "a.csv", ValidationReport())

@@ -29,13 +29,13 @@ class Objects:
     """The K annotated objects of one image.
 
     Attributes:
-        ids: (K,) annotation ids (COCO) or places in the file counted from 1 (VOC).
+        ids: (K,) annotation ids (COCO) or positions in the file counted from 1 (VOC).
         labels: (K,) columns of the manifest.
         boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
         areas: (K,) areas in square pixels, of the segmentation if annotated, otherwise of the box.
         crowd: (K,) whether the annotation is a region of many objects (COCO).
         difficult: (K,) whether the object is hard to recognise (VOC).
-        size: Width and height of the stored image, as the annotation states them, or None.
+        size: Annotated width and height of the stored image, or None.
         segmentations: (K,) segmentations as annotated, in JSON; `null` if there is none.
     """
 
@@ -55,7 +55,7 @@ class Objects:
         """Return the mask of object `k`, (H, W) of the stored image: the inside of its box if no mask is annotated.
 
         Raises:
-            DataError: The segmentation is invalid, or the annotation states no image size.
+            DataError: The segmentation is invalid, or the image size is not annotated.
         """
         if self.size is None:
             raise DataError(f"annotation {self.ids[k]}: no image size, so no mask; add width and height")
@@ -92,7 +92,7 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     """Load the objects of each sample of `split`, in the order of its manifest.
 
     Raises:
-        DataError: The source has no objects (a CSV for example), or its annotations are missing or have changed.
+        DataError: The source has no objects (for example a CSV), or its annotations are missing or have changed.
     """
     manifest = dataset.manifest(split)
     source = dataset.info.source

@@ -1,7 +1,7 @@
 """Official files of the datasets of the paper, with size and SHA-256.
 
 Sizes and digests of VOC and COCO are those that TensorFlow Datasets publishes (url_checksums of tensorflow/datasets).
-For WIDER Attribute no digest is published, and its files are on Google Drive, which needs a browser.
+No digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class OfficialDataset:
-    """Where a dataset comes from.
+    """Origin and files of a dataset.
 
     Attributes:
         page: Page of its authors.
         licence: Terms of use in one line.
         files: Archives, unpacked into one folder; none if they cannot be downloaded automatically.
         prepare: Kind and path below the unpacked folder, for `mlrec prepare`.
-        note: What else the user has to know, or how to get the files by hand.
+        note: Additional information, or instructions for a manual download.
     """
 
     page: str

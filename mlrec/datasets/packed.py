@@ -16,7 +16,7 @@ from mlrec.utils.errors import DataError, printable
 def packed_items(file: Path) -> Iterator[Item]:
     """Iterate over the images of a packed file, in its order.
 
-    The id of an image is the path of the file without its extension, and the name of the image in it:
+    The id of an image is the path of the file without its extension, followed by the name of the image in the file:
     `shards/train-000000/a.jpg`, as `mlrec prepare` names it. Images without a name are numbered.
 
     Raises:

@@ -23,7 +23,7 @@ class SparseTargets:
 
     Attributes:
         codes: (E,) for each positive label its column k, for each unknown label `-1 - k`; by sample, then by column.
-        offsets: (N + 1,) int64, where the codes of each sample begin.
+        offsets: (N + 1,) int64, start of the codes of each sample.
         labels: C, the number of columns.
 
     Example:
@@ -113,12 +113,12 @@ class SparseTargets:
 
 
 def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
-    """Return targets of either form as sparse ones."""
+    """Convert targets of either form to sparse targets."""
     return targets if isinstance(targets, SparseTargets) else SparseTargets.of(targets)
 
 
 def code_type(labels: int) -> Any:
-    """Smallest integer type that holds the codes of this number of labels."""
+    """Return the smallest integer dtype for the codes of this number of labels."""
     return np.int16 if labels <= 2**15 else np.int32
 
 
@@ -133,6 +133,6 @@ def columns_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def joined(parts: Sequence[SparseTargets]) -> SparseTargets:
-    """Return the samples of all parts, which have the same labels."""
+    """Concatenate the samples of all parts, which must have the same labels."""
     labels = parts[0].labels if parts else 0
     return SparseTargets(*ragged.joined([(part.codes, part.offsets) for part in parts], code_type(labels)), labels)

@@ -36,7 +36,7 @@ def usual_order(split: str) -> tuple[int, str]:
 
 
 def known_split(name: str) -> str | None:
-    """Return the split that a name stands for, or None if it is not in the vocabulary.
+    """Return the split for a name, or None if it is not in the vocabulary.
 
     Example:
         >>> known_split("Validation"), known_split("holdout")
@@ -56,10 +56,10 @@ def disjoint(first: str, second: str) -> bool:
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Parse `OWN=val,...` of `--splits`; own names are not case-sensitive.
+    """Parse `OWN=val,...` of `--splits`; the original names are not case-sensitive.
 
     Raises:
-        UsageError: The text has another form, names a split twice, or names a split that cannot be a file name.
+        UsageError: The text is malformed, names a split twice, or names a split that cannot be a file name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")
@@ -80,9 +80,9 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Map each name of a source to a split: by `--splits`, else by the vocabulary, else unchanged.
+    """Map each name of a source to a split: by `--splits`, otherwise by the vocabulary, otherwise unchanged.
 
-    Two names for one split are an error, because they may be two sets of images. `--splits` joins them. In one column
+    Two names for one split are an error, because they may mean two sets of images. `--splits` joins them. In one column
     of a table, names that differ only in case are joined with a warning.
 
     Args:

@@ -30,7 +30,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Positions of two images that are the same: equal files (`exact`), or near-duplicates with their correlation."""
+    """Positions of two duplicate images: equal files (`exact`), or near-duplicates with their correlation."""
 
     first: int
     second: int
@@ -58,12 +58,12 @@ def fingerprint(path: Path | str) -> Fingerprint:
 def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[DuplicatePair]:
     """Find all pairs of duplicates and near-duplicates, in order of their positions.
 
-    Thumbnails are compared by their correlation, which does not depend on brightness and contrast. Nearly plain images
-    are only compared by content.
+    Thumbnails are compared by their correlation, which does not depend on brightness and contrast. Nearly uniform
+    images are only compared by content.
 
     Args:
         fingerprints: Fingerprints of the images.
-        alike: Lowest correlation of near-duplicates, 0 to 1.
+        alike: Minimum correlation of near-duplicates, 0 to 1.
     """
     matches = [
         DuplicatePair(i, j, fingerprints[i].digest == fingerprints[j].digest, correlation)
@@ -94,7 +94,7 @@ def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tu
 
 
 def _directions(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each image as a unit vector, so that dot products are correlations; zeros for a nearly plain image."""
+    """Each image as a unit vector, so that dot products are correlations; zeros for a nearly uniform image."""
     vectors = images.reshape(len(images), math.prod(images.shape[1:]))
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -30,7 +30,7 @@ def stratified(
 
     Args:
         targets: (N, C); 1 positive, 0 negative, -1 unknown. Unknown labels keep their proportion as well.
-        groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group come into one part.
+        groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group are assigned to the same part.
         shares: Share of the samples for each part; the sum is 1.
         seed: Random seed for ties.
 
@@ -55,12 +55,12 @@ def stratified(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Counts (G, K) of groups and columns; only those above 0 are held, by group, then by column.
+    """Sparse counts (G, K) of groups and columns; only those above 0 are stored, by group, then by column.
 
     Attributes:
         shape: G and K.
         columns, counts: (E,) each.
-        offsets: (G + 1,) where each group begins.
+        offsets: (G + 1,) start of each group.
     """
 
     shape: tuple[int, int]
@@ -81,7 +81,7 @@ class GroupCounts:
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Dense rows of some groups, with `values` (E,) in the place of the counts."""
+        """Return the dense rows of some groups, with `values` (E,) instead of the counts."""
         columns, offsets = ragged.taken(self.columns, self.offsets, groups)
         rows = np.zeros((len(groups), self.shape[1]))
         rows[np.repeat(np.arange(len(groups)), np.diff(offsets)), columns] = ragged.taken(values, self.offsets, groups)[
@@ -121,7 +121,7 @@ def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[
 
 
 def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> Part:
-    """Move and exchange groups between parts while that brings labels and samples closer to their shares.
+    """Move and swap groups between parts as long as this brings labels and samples closer to their shares.
 
     The distance is that of the chi-square test: squared deviations from the expected counts, divided by the total of
     each label. `gain[g, q]` is half of its decrease when group g moves to part q.
@@ -157,7 +157,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
 def _exchange(
     gain: NDArray[np.float64], part: Part, counts: GroupCounts, used: NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """The best exchange of two groups, among the best candidates of each pair of parts; empty without a gain."""
+    """Return the best swap of two groups, among the best candidates of each pair of parts; empty without a gain."""
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (
@@ -175,7 +175,7 @@ def _exchange(
 
 
 def _greatest(values: NDArray[np.float64], amount: int) -> NDArray[np.intp]:
-    """Positions of the greatest values, greatest first; of equal ones the first."""
+    """Return the positions of the largest values in descending order; ties keep their order."""
     if len(values) > amount:
         least = -np.partition(-values, amount - 1)[amount - 1]
         above, equal = np.flatnonzero(values > least), np.flatnonzero(values == least)

@@ -177,7 +177,7 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
 def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
     """Count co-occurrences of labels over all splits.
 
-    Unknown labels count nowhere. A sample of several splits, such as trainval and train, counts once.
+    Unknown labels are not counted. A sample in several splits, such as trainval and train, is counted once.
 
     Returns:
         Two (C, C) counts: samples in which row and column are positive (the diagonal counts each label), and samples in
@@ -220,7 +220,7 @@ class SparseRows:
 def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows) -> None:
     """Add to each cell of `counts` the samples that have the row's label in `first` and the column's in `second`.
 
-    Pairs are counted one by one if a sample has few of all labels. Otherwise a product of matrices is faster.
+    If samples have few labels, pairs are counted one by one. Otherwise a matrix product is faster.
     """
     labels = len(counts)
     if (first.lengths * second.lengths).sum() * PAIR_COST > len(first.lengths) * labels**2:
@@ -241,7 +241,7 @@ def implications(
         labels: C names.
         together: (C, C) number of samples in which row and column are positive, see `cooccurrence`.
         apart: (C, C) number of samples in which only the row is positive.
-        least: Fewest co-occurrences; fewer may be chance.
+        least: Minimum number of co-occurrences; fewer may be chance.
     """
     holds = (apart == 0) & (together >= least)
     np.fill_diagonal(holds, False)
@@ -297,7 +297,7 @@ def _targets_once(manifests: Sequence[Manifest]) -> SparseTargets:
 
 
 def _not_earlier(manifests: Sequence[Manifest]) -> list[NDArray[np.bool_]]:
-    """Which samples of each split are in none of the splits before it."""
+    """Return which samples of each split are not in any earlier split."""
     if len(manifests) == 1:
         return [np.ones(len(manifests[0]), dtype=np.bool_)]
     first = first_places(joined_texts([manifest.sample_ids for manifest in manifests]))

@@ -1,9 +1,10 @@
 """Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011).
 
 The rarest remaining label is distributed first. Each of its samples goes to the part that lacks the label most; ties go
-to the part that lacks samples most, then to a random part. The package iterative-stratification makes the same draws,
-and tests compare both. It is not used here because it imports scikit-learn and SciPy, which takes longer than all work
-of `mlrec split`, and because it counts all labels of all remaining samples again for each label.
+to the part that lacks samples most, then to a random part. The result equals that of the package
+iterative-stratification, which the tests verify. It is not used here because it imports scikit-learn and SciPy, which
+takes longer than all work of `mlrec split`, and because it counts all labels of all remaining samples again for each
+label.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mlrec.utils import ragged
 def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.random.RandomState) -> NDArray[np.intp]:
     """Assign each sample to a part, 0 to P - 1.
 
-    Each positive label is touched twice: when its column is distributed, and when its sample is.
+    Each positive label is processed twice: when its column is distributed, and when its sample is assigned.
 
     Args:
         labels: (N, C) which labels each sample has; none is unknown.
@@ -59,18 +60,18 @@ def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.ran
 
 
 def _samples_by_label(labels: SparseTargets, counts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The samples that have each label, in order, and where those of each label begin."""
+    """Return the samples that have each label, in order, and the start of each label."""
     order = np.argsort(labels.codes, kind="stable")
     samples = np.repeat(np.arange(labels.shape[0], dtype=np.int32), np.diff(labels.offsets))[order]
     return samples, ragged.offsets_of(counts)
 
 
 def _greatest(values: Sequence[float], among: Sequence[int]) -> list[int]:
-    """Positions in `among` with the greatest value."""
+    """Return the positions in `among` with the largest value."""
     greatest = max(values[place] for place in among)
     return [place for place in among if values[place] == greatest]
 
 
 def _drawn(among: Sequence[int], random: np.random.RandomState) -> int:
-    """A random element of `among`. A single one is returned without a draw."""
+    """Return a random element of `among`. A single element is returned without drawing a random number."""
     return among[random.choice(len(among))] if len(among) > 1 else among[0]

@@ -1,10 +1,10 @@
 """Decoding of images with simplejpeg, or with Pillow if the file is not a JPEG that simplejpeg decodes.
 
-Accepted are JPEG, PNG, BMP, GIF, TIFF and WEBP of at most 89,478,485 pixels, in regular files; of an animation the
-first frame. A JPEG, PNG or GIF with a missing end is refused, even if one byte is missing, and so is any file with
-missing pixels. Grey and CMYK become RGB, 16-bit values are divided by 257, alpha is blended with white, float and
-32-bit integer pixels are refused. The EXIF orientation is applied; a box, in pixels of the stored image, is rotated
-with it. Broken EXIF or ICC data are ignored.
+Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
+first frame of an animation is used. A truncated JPEG, PNG or GIF is an error, even if only one byte is missing, and so
+is any file with missing pixels. Grey and CMYK become RGB, 16-bit values are divided by 257, alpha is blended with
+white, and float and 32-bit integer pixels are errors. The EXIF orientation is applied; a box, in pixels of the stored
+image, is rotated with it. Invalid EXIF or ICC data is ignored.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Stored(NamedTuple):
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
-        animated: whether the file holds further frames or pages, which are ignored.
+        animated: Whether the file has further frames or pages, which are ignored.
     """
 
     pixels: Pixels
@@ -127,7 +127,7 @@ def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int)
     """Convert a box of the stored image to left, top, right, bottom in pixels of the upright image.
 
     Args:
-        box: x, y, width, height as in `crop`.
+        box: X, y, width, height as in `crop`.
         size: Width and height of the stored image.
         orientation: EXIF orientation, 1 to 8.
 
@@ -231,7 +231,7 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
 
 @contextmanager
 def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
-    """Report whatever Pillow raises as one DataError about `name`; `what` is to be replaced, "file" or "image"."""
+    """Convert any error of Pillow to a DataError about `name`; `what` must be replaced, "file" or "image"."""
     try:
         yield
     except DataError as error:
@@ -272,7 +272,7 @@ def _metadata_ignored() -> Iterator[None]:
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:
-    """The header of the image, checked against the policy."""
+    """Return the header of the image after checking the format and size limits."""
     from PIL import Image
 
     try:

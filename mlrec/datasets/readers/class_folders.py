@@ -28,14 +28,14 @@ OUTSIDE = "images outside the class folders were not used"
 
 @dataclass(frozen=True)
 class _Photograph:
-    """One sample: the image, and the classes in whose folders it is."""
+    """One sample: the image, and the classes whose folders contain it."""
 
     image: str
     classes: tuple[str, ...]
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why these are class folders, or None: images in folders, and no file that can be an annotation."""
+    """Return why this is a set of class folders, or None: images in folders, and no file that can be an annotation."""
     if not path.is_dir():
         return None
     folders = _visible_folders(path)
@@ -61,11 +61,11 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
 
     An image that is in several class folders, with the same name and content, is one sample with several labels.
-    Folders `train`, `valid` (or `val`) and `test` that hold class folders are the splits; else there is one, `all`.
-    Labels are sorted by name.
+    If folders `train`, `valid` (or `val`) and `test` contain class folders, they are the splits; otherwise the only
+    split is `all`. Labels are sorted by name.
 
     Raises:
-        DataError: no class folder with an image, or folders of which nobody can tell whether they are classes.
+        DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.
     """
     root = path.absolute()
     if not root.is_dir():
@@ -93,13 +93,13 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
-    """The images of all class folders, in order of class and name, for a model whose `classes` are known.
+    """Return the images of all class folders, in order of class and name, for a model whose `classes` are known.
 
-    A class folder is called by the class's name (for ImageNet its WordNet id, `n01440764`) or by its number from 0.
+    A class folder is named by its class (for ImageNet the WordNet id, `n01440764`) or by the class index from 0.
     The columns of the targets are `classes`; each image has one class.
 
     Raises:
-        DataError: no class folders, one that is none of the classes, or no image.
+        DataError: There are no class folders, a folder is not one of the classes, or there is no image.
     """
     if not root.is_dir():
         raise DataError(f"{printable(root)}: no such folder; give a folder with one folder a class")
@@ -135,10 +135,10 @@ def _visible_folders(place: Path) -> list[Path]:
 def _folders_by_split(
     root: Path, given: Mapping[str, str], omitted: Omitted, findings: ValidationReport
 ) -> dict[str, list[Path]]:
-    """The class folders of each split.
+    """Return the class folders of each split.
 
     Raises:
-        DataError: folders named like splits that can be classes, too.
+        DataError: Folders that are named like splits could also be classes.
     """
     folders = _visible_folders(root)
     holds_images = {folder: _images_directly_in(folder) for folder in folders}
@@ -179,7 +179,7 @@ def _warn_outside(root: Path, files: Sequence[Path], findings: ValidationReport)
 
 
 def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: ValidationReport) -> dict[str, list[Path]]:
-    """The images of each class that has any, in order of their names."""
+    """Return the images of each class that has images, sorted by name."""
     found: dict[str, list[Path]] = {}
     for folder in folders:
         images = list(image_files(folder, omitted))
@@ -194,7 +194,7 @@ def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Valida
 
 
 def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationReport) -> None:
-    """Class names that differ in case alone are an error: they are one class."""
+    """Report class names that differ only in case as an error, because they mean the same class."""
     folded: dict[str, str] = {}
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
@@ -205,10 +205,10 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
 
 
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:
-    """The samples of one split: files of equal name and content are one, with the classes of all of them.
+    """Return the samples of one split: files with equal name and content are merged, with all their classes.
 
-    Equal content under different names stays apart, with a warning if the labels differ: one photograph would be both
-    positive and negative for a class.
+    Files with equal content but different names are separate samples, with a warning if their labels differ: the same
+        photograph would be both positive and negative for a class.
     """
     identity = _identities([file for files in images.values() for file in files], findings)
     first: dict[tuple[str, str], str] = {}
@@ -233,7 +233,7 @@ def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationRepor
 
 
 def _identities(files: Sequence[Path], findings: ValidationReport) -> dict[Path, str]:
-    """What tells the content of each file from that of all others; only files of equal size are read."""
+    """Return a key of the content of each file; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     identity: dict[Path, str] = {}
     for file in files:

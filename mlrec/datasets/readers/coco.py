@@ -1,9 +1,9 @@
-"""COCO: one JSON file per split, in the layout of the official archives, as tools export it, or as a single own file.
+"""COCO: one JSON file per split, in the layout of the official archives or of exporting tools, or a custom file.
 
-An image is positive for every category that any of its annotations has, crowds included. All other labels are
-negative; in LVIS only those that its image lists as verified, and the rest is unknown. Labels are in ascending order
-of category ids. Of COCO 2014 and 2017, images without any annotation are left out, as the paper does (82,081 of 82,783
-and 40,137 of 40,504 images of 2014 remain), unless they are to be kept; other sources keep them.
+An image is positive for every category that any of its annotations has, crowds included. All other labels are negative.
+In LVIS only labels that the image lists as verified are negative, and the rest are unknown. Labels are in ascending
+order of category ids. For COCO 2014 and 2017, images without any annotation are skipped by default, as in the paper
+(82,081 of 82,783 and 40,137 of 40,504 images of 2014 remain); other sources keep them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """What is read of an entry of `images`. LVIS has `coco_url` instead of `file_name`, and verified negatives."""
+    """Fields that are read from an entry of `images`.
+
+    LVIS has `coco_url` instead of `file_name`, and verified negatives.
+    """
 
     id: Id
     file_name: str | None = None
@@ -45,7 +48,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
-    """What is read of an entry of `categories`."""
+    """Fields that are read from an entry of `categories`."""
 
     id: Id
     name: str
@@ -66,14 +69,14 @@ class _CocoFile(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Split:
-    """What one file says.
+    """Content of one file.
 
     Attributes:
-        manifest: all images of the file and all categories.
+        manifest: All images and all categories of the file.
         annotated: (N,) whether an image has an annotation.
-        group: the label of the category that only groups the others, if there is one and it has no annotation.
-        sizes: width and height that the file states, by image.
-        annotated_names: name that the file gives, by image that was found under another name.
+        group: Label of the category that only groups the others, if it exists and has no annotation.
+        sizes: Annotated width and height, by image.
+        annotated_names: Annotated name, by image that was found under another name.
     """
 
     manifest: Manifest
@@ -86,13 +89,13 @@ class _Split:
 def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below `path/images`.
 
-    Also read are one file per folder of a split (Roboflow), files whose names end with a split (LVIS, Objects365), a
-    single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. Of an own dataset the
-    files `options.annotations` are read, each as one of `options.splits`, with their images below `options.images`
-    (default: `path`).
+    These layouts are also read: one file per split folder (Roboflow), files whose names end with a split (LVIS,
+        Objects365), a single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. For
+        a custom dataset, the files `options.annotations` are read as the splits `options.splits`, with images below
+        `options.images` (default: `path`).
 
     Raises:
-        DataError: no annotation file, several years and none chosen, a file that cannot be read.
+        DataError: There is no annotation file, there are several years and none is chosen, or a file cannot be read.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []
@@ -131,7 +134,7 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
 
 def annotated_path(folder: str, image: Image) -> str:
-    """The path of an image below the root as the annotation gives it, unchecked; LVIS gives it within a web address.
+    """Return the annotated path of an image below the root, unchecked; LVIS annotates a URL.
 
     Example:
         >>> annotated_path("train2017", Image(9, "000000000009.jpg"))
@@ -149,7 +152,7 @@ def annotated_path(folder: str, image: Image) -> str:
 def _without_group(
     manifests: Sequence[Manifest], groups: Iterable[str | None], findings: ValidationReport
 ) -> list[Manifest]:
-    """The manifests without the category that groups all others, if no file has an annotation of it."""
+    """Remove the category that groups all others from the manifests, if no file has an annotation of it."""
     names = set(groups)
     group = next(iter(names), None)
     if len(names) != 1 or group is None:
@@ -159,7 +162,7 @@ def _without_group(
 
 
 def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -> _Split:
-    """All images of one file, the sizes it states, and which images have an annotation."""
+    """Read all images of one file, their annotated sizes, and which images have an annotation."""
     images = _images(file.images, part, findings)
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
@@ -184,7 +187,7 @@ def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -
 
 
 def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> tuple[list[str], dict[str, str]]:
-    """The image files below the root, and the names that the annotation gives those that are called otherwise."""
+    """Return the image files below the root, and the annotated names of files that are named differently."""
     finder = ImageFinder(part.root, findings)
     paths, annotated_names = [], {}
     for k, image in enumerate(images):
@@ -204,7 +207,7 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
 def _verified_negatives(
     images: Sequence[Image], category_ids: Sequence[int], part: Part, findings: ValidationReport
 ) -> NDArray[np.int8]:
-    """Targets before annotations: negative where an image lists the category in `neg_category_ids`, else unknown."""
+    """Return initial targets: negative if the image lists the category in `neg_category_ids`, otherwise unknown."""
     column = {category: k for k, category in enumerate(category_ids)}
     targets = np.full((len(images), len(category_ids)), UNKNOWN, dtype=np.int8)
     for row, image in enumerate(images):
@@ -218,7 +221,7 @@ def _verified_negatives(
 
 
 def _group(file: _CocoFile, labels: Sequence[str], category_ids: Sequence[int]) -> str | None:
-    """The label of category 0 if it is the supercategory of all others and has no annotation, as Roboflow writes it."""
+    """Return the label of category 0 if it is the supercategory of all others and has no annotation (Roboflow)."""
     by_id = {category.id: category for category in file.categories}
     others = [category for category in by_id.values() if category.id != 0]
     if 0 not in by_id or not others or any(other.supercategory != by_id[0].name for other in others):
@@ -229,7 +232,7 @@ def _group(file: _CocoFile, labels: Sequence[str], category_ids: Sequence[int]) 
 
 
 def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> list[Image]:
-    """The images; an image that is listed twice is taken once."""
+    """Return the images, without duplicate records."""
     if not images:
         findings.error(f"{part.file}", f"\"images\" is empty: no images in split '{part.split}'")
     by_id: dict[int, Image] = {}
@@ -245,7 +248,7 @@ def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> 
 
 
 def categories(entries: Sequence[Category], file: Path, findings: ValidationReport) -> tuple[list[str], list[int]]:
-    """Label names and category ids, in ascending order of the ids."""
+    """Return label names and category ids, in ascending order of the ids."""
     by_id: dict[int, Category] = {}
     for k, entry in enumerate(entries):
         if (earlier := by_id.setdefault(entry.id, entry)) is entry:
@@ -270,7 +273,7 @@ def _places(
     part: Part,
     findings: ValidationReport,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of each annotation; one that points nowhere is an error."""
+    """Return row and column of each annotation; a reference to a missing image or category is an error."""
     count = len(annotations)
     rows, known_image = _positions(np.fromiter((a.image_id for a in annotations), np.int64, count), image_ids)
     columns, known_category = _positions(
@@ -289,7 +292,7 @@ def _places(
 
 
 def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Index of each of `ids` in `known`, and whether it is there."""
+    """Return the index of each of `ids` in `known`, and whether it exists."""
     order = np.argsort(known, kind="stable")
     ordered = np.asarray(known, dtype=np.int64)[order]
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""Where COCO keeps its files: which annotation file is which split, and which folder holds its images."""
+"""Layout of COCO files: the split of each annotation file, and the folder of its images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its annotation file, the root of the dataset, and the folder of its images below that ("" = root)."""
+    """One split: its annotation file, the root of the dataset, and its image folder below the root ("" = root)."""
 
     split: str
     file: Path
@@ -34,12 +34,12 @@ class Part:
 
     @property
     def is_official(self) -> bool:
-        """Whether the file is called like one of COCO 2014 or 2017."""
+        """Whether the file has the name of a COCO 2014 or 2017 file."""
         return OFFICIAL.fullmatch(self.file.stem) is not None
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is COCO or annotated in its format, or None."""
+    """Return why this is COCO or a dataset in its format, or None."""
     files = [path] if path.is_file() else _annotation_files(path)
     for file in files:
         if file.suffix.lower() == ".json" and _START.match(first_bytes(file)):
@@ -49,7 +49,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def _annotation_files(path: Path) -> list[Path]:
-    """JSON files where COCO and tools that write its format keep them: annotations, the folder, folders of splits."""
+    """Return the JSON files in the usual folders: `annotations`, the folder itself, and folders of splits."""
     places = [
         path / "annotations",
         path,
@@ -60,11 +60,11 @@ def _annotation_files(path: Path) -> list[Path]:
 
 
 def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
-    """The default name of the dataset and its splits.
+    """Return the default name of the dataset and its splits.
 
     Raises:
-        DataError: no annotation file, or several years and none chosen.
-        UsageError: own files without a split for each.
+        DataError: There is no annotation file, or there are several years and none is chosen.
+        UsageError: Custom annotation files do not each have a split.
     """
     if options.annotations:
         _check_names(options.annotations, options.split_names, "--annotations", findings)
@@ -97,10 +97,10 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
 
 
 def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
-    """Files that are not called `<split>.json`: one per folder of a split, one whose name ends so, or a single one.
+    """Return files that are not named `<split>.json`: one per split folder, names that end with a split, or a single file.
 
     Raises:
-        DataError: no annotation file, or several that are of no split.
+        DataError: There is no annotation file, or there are several without a split.
     """
     root = (options.images or path).absolute()
     in_folders: dict[str, list[Path]] = {}
@@ -140,23 +140,26 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _last_word(file: Path, given: Mapping[str, str]) -> str | None:
-    """The split that the name of a file ends with: `lvis_v1_train`, `zhiyuan_objv2_val`."""
+    """Return the split at the end of a file name: `lvis_v1_train`, `zhiyuan_objv2_val`."""
     word = re.split(r"[_\-.]", file.stem)[-1].casefold()
     return given.get(word) or known_split(word)
 
 
 def _folder_of_tools(root: Path, split: str) -> str:
-    """The folder of a split's images if there is one of that name. Often the names of images hold it already."""
+    """Return the folder of a split's images if it exists. Often the image names already contain it."""
     return next((folder for folder in _other_spellings(root, split, "") if (root / folder).is_dir()), "")
 
 
 def _home(file: Path) -> Path:
-    """The folder of a dataset of which one annotation file is given."""
+    """Return the folder of a dataset, from one of its annotation files."""
     return file.parent.parent if file.parent.name == "annotations" else file.parent
 
 
 def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
-    """The files that were named, one a split: called by the file where it is one, else by the folder of the images."""
+    """Return the given files, one per split.
+
+    The dataset is named after a single file, otherwise after the image folder.
+    """
     files = options.annotations
     root = (options.images or path).absolute()
     if not root.is_dir():
@@ -178,7 +181,7 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
 
 
 def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -> dict[str, dict[str, Path]]:
-    """Annotation files by year ("" for none) and split; two of one split and year are an error."""
+    """Return annotation files by year ("" for none) and split; two files for one split and year are an error."""
     files = [file for file in sorted(folder.glob("[!.]*.json")) if _split_of(file, given) is not None]
     years: dict[str, dict[str, Path]] = {}
     for file in files:
@@ -191,32 +194,32 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
 
 
 def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
-    """Report names of `--splits` that are in the name of no annotation file."""
+    """Report names of `--splits` that no annotation file has in its name."""
     for own in sorted(given.keys() - {_named(file)[0] for file in files}):
         findings.error("--splits", f"{where}: no annotation file of split '{printable(own)}'")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:
-    """Warn of annotation files that no split is read from; the official ones of other tasks are no instances."""
+    """Warn about unused annotation files, except the official files of other tasks."""
     for file in files_below(folder, Omitted()):
         if file.suffix.lower() == ".json" and file not in known and not _OTHER_TASK.match(file.name):
             findings.warn("annotation files that are no split's were not used", str(file))
 
 
 def _split_of(file: Path, given: Mapping[str, str]) -> str | None:
-    """The split that an annotation file is named after."""
+    """Return the split that an annotation file is named after."""
     own = _named(file)[0]
     return given.get(own) or known_split(own)
 
 
 def _named(file: Path) -> tuple[str, str]:
-    """The split, in lower case, and the year ("" for none) in the name of an annotation file."""
+    """Return the split, in lower case, and the year ("" for none) in the name of an annotation file."""
     match = _NAME.fullmatch(file.stem.removeprefix("instances_"))
     return (match["split"].casefold(), match["year"] or "") if match else ("", "")
 
 
 def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
-    """The folder of a split's images: called like its annotation file, like the split, or by another name for it."""
+    """Return the folder of a split's images, named like its annotation file, the split, or a synonym of it."""
     usual = f"{split}{year}"
     own = usual if file is None else file.stem.removeprefix("instances_")
     for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
@@ -235,7 +238,7 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
 
 
 def _other_spellings(root: Path, split: str, year: str) -> list[str]:
-    """Folders below `root` that are named after the split in another way: `Validation`, `images/valid2017`."""
+    """Return folders below `root` that are named after a synonym of the split: `Validation`, `images/valid2017`."""
     folders = [folder for place in (root, root / "images") for folder in sorted(place.glob("[!.]*")) if folder.is_dir()]
     named = [(folder, _NAME.fullmatch(folder.name)) for folder in folders]
     return [
@@ -252,7 +255,7 @@ def _is_of_a_split(folder: Path) -> bool:
 
 
 def _link_in_words(root: Path, folder: str) -> str | None:
-    """The folder below `root` that a small file in the place of `folder` names: git's form of a link it cannot make."""
+    """Return the folder below `root` that a small text file at `folder` names (git's form of a symbolic link)."""
     file = root / folder
     if not file.is_file() or file.stat().st_size > LONGEST_LINK:
         return None

@@ -1,4 +1,4 @@
-"""What each column of a table is: image, split, label, several labels, or nothing of these."""
+"""Role of each column of a table: image, split, label, several labels, or none of these."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Roles:
     """Positions of the columns of one table.
 
     Attributes:
-        image: column of image names.
-        split: column of split names, or None.
-        labels: columns that are one label each (wide form).
-        names: column that holds names of labels, or None. Then `labels` is empty.
-        value: column that states whether the label of a row is present (long form), or None.
+        image: Column of image names.
+        split: Column of split names, or None.
+        labels: Columns of one label each (wide form).
+        names: Column that holds names of labels, or None. If it is set, `labels` is empty.
+        value: Column that states whether the label of a row is present (long form), or None.
     """
 
     image: int
@@ -59,16 +59,16 @@ class Roles:
 
 
 def cell_key(text: str) -> float | str:
-    """The number that a cell holds, or its text in lower case: `1`, `1.0` and ` 1` are the same value."""
+    """Return the number in a cell, or its text in lower case: `1`, `1.0` and ` 1` are the same value."""
     return float(text) if is_number(text) else text.strip().casefold()
 
 
 def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
-    """Target value by `cell_key`: 1, 0 and -1 (unknown), and what the options add or change.
+    """Return the target value by `cell_key`: 1, 0 and -1 (unknown), plus the values set by options.
 
     Raises:
-        UsageError: two options name the same value, one names a value that has another meaning in every table, or
-            `--empty` is not negative or unknown.
+        UsageError: Two options name the same value, an option names a value with a fixed meaning, or `--empty` is not
+            negative or unknown.
     """
     given = (
         ("positive", options.positive, POSITIVE),
@@ -110,11 +110,12 @@ class RoleFinder:
         """Take a sample of the rows.
 
         Args:
-            table: the table.
-            options: what the user gave.
-            meanings: see `cell_meanings`.
-            exists: whether a cell is the name of an image that is there. Called only if names do not decide.
-            findings: receives warnings about columns that are not used.
+            table: The table.
+            options: Options of the user.
+            meanings: See `cell_meanings`.
+            exists: Function that returns whether a cell is the name of an existing image. Called only if column names
+                are ambiguous.
+            findings: Collector of warnings about unused columns.
         """
         self._table, self._options, self._meanings = table, options, meanings
         self._exists, self._findings = exists, findings
@@ -122,10 +123,11 @@ class RoleFinder:
         self._cells = [[cells[k].strip() for cells in rows] for k in range(len(table.columns))]
 
     def roles(self) -> Roles:
-        """The roles of all columns.
+        """Return the roles of all columns.
 
         Raises:
-            DataError: no column of images or of labels, or several that fit equally; the message names the option.
+            DataError: There is no column of images or labels, or several match equally well; the message names the
+                option.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
@@ -152,7 +154,7 @@ class RoleFinder:
         return Roles(image, split, names=names, value=value)
 
     def _without_images(self, rest: Sequence[int], chosen: Sequence[str] | None) -> list[int]:
-        """The columns without further ones of image names, such as masks."""
+        """Return the columns without additional columns of image names, such as masks."""
         images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
         if images and chosen is None:
             self._findings.warn(
@@ -162,7 +164,7 @@ class RoleFinder:
         return [k for k in rest if k not in images]
 
     def image(self) -> int:
-        """The column of images: by its cells, by its name, then by the files that are there."""
+        """Return the column of images, found by its cells, by its name, or by the existing files."""
         table = self._table
         if self._options.image_column is not None:
             return column_named(table, self._options.image_column, "--image-column")
@@ -183,7 +185,7 @@ class RoleFinder:
         raise DataError(f"{printable(table.path)}: {what}; give --image-column; there is {shown}")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
-        """Report a column among labels that has no value of a label: one error, not one per cell."""
+        """Report a label column without any label value: one error, not one per cell."""
         cells = [cell for cell in self._cells[column] if cell]
         values = any(cell_key(cell) in self._meanings or cell.casefold() in ANSWERS for cell in cells)
         if chosen is not None or not cells or (values and not self._is_text(column)):
@@ -198,7 +200,7 @@ class RoleFinder:
         return True
 
     def _names(self, rest: Sequence[int]) -> int | None:
-        """The column of names of labels: the only column of texts, or the one that is called `labels` or the like."""
+        """Return the column of label names: the only text column, or the column named `labels` or similar."""
         texts = [k for k in rest if self._is_text(k) and not self._is_passive(k)]
         called = [k for k in texts if letters(self._table.columns[k]) in LABEL_NAMES]
         if len(called) == 1:
@@ -217,7 +219,7 @@ class RoleFinder:
         )
 
     def _value(self, rest: Sequence[int], names: int) -> int | None:
-        """The column that states whether the label of a row is present."""
+        """Return the column that states whether the label of a row is present."""
         ignored = self._options.ignore_columns
         called = [k for k in rest if k != names and letters(self._table.columns[k]) in VALUE_NAMES]
         called = [k for k in called if self._table.columns[k] not in ignored]
@@ -229,11 +231,11 @@ class RoleFinder:
         return _is_metadata(name) or "_".join(words(name)) in EXPORT_METADATA
 
     def _is_values(self, column: int) -> bool:
-        """Whether all cells, blanks apart, are values of a label."""
+        """Whether all non-blank cells are label values."""
         return self._all(column, lambda cell: cell_key(cell) in self._meanings)
 
     def _is_text(self, column: int) -> bool:
-        """Whether some cell is text, and no cell is a value of a label."""
+        """Whether a cell is text, and no cell is a label value."""
         cells = [cell for cell in self._cells[column] if cell]
         if all(cell.casefold() in ANSWERS for cell in cells):
             return False
@@ -243,13 +245,13 @@ class RoleFinder:
         return bool(words) and not any(cell_key(cell) in self._meanings for cell in cells)
 
     def _all(self, column: int, test: Callable[[str], bool]) -> bool:
-        """Whether the column has a cell, and all its cells pass."""
+        """Whether the column has cells, and all of them pass."""
         cells = [cell for cell in self._cells[column] if cell]
         return bool(cells) and all(map(test, cells))
 
 
 def letters(name: str) -> str:
-    """A column's name by its letters and digits, for comparison.
+    """Return the letters and digits of a column name, for comparison.
 
     Example:
         >>> letters("File Name"), letters("image_id")
@@ -259,7 +261,7 @@ def letters(name: str) -> str:
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name in lower case; a capital after a small letter begins a word.
+    """Return the words of a column name in lower case; a capital after a small letter begins a word.
 
     Example:
         >>> words("Patient ID"), words("img_width"), words("isLabelled")
@@ -270,10 +272,10 @@ def words(name: str) -> list[str]:
 
 
 def column_named(table: TextTable, name: str, flag: str) -> int:
-    """The position of a column that the user named, in any case if no name is equal.
+    """Return the position of a column named by the user; an exact match is preferred to one in another case.
 
     Raises:
-        DataError: there is no such column; the message has the nearest name.
+        DataError: There is no such column; the message suggests the nearest name.
     """
     if name in table.columns:
         return table.columns.index(name)
@@ -285,10 +287,10 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
 
 
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
-    """The column of split names, or None.
+    """Return the column of split names, or None.
 
-    A column `split` of numbers has no names of splits, unless `--splits` names them. Columns called `set`, `partition`
-    and the like are taken if all their cells are names of splits.
+    A column `split` of numbers is not used, unless `--splits` names the numbers. Columns named `set`, `partition` and
+    similar are used if all their cells are split names.
     """
     free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
@@ -320,13 +322,13 @@ def _all_known(cells: Iterable[str], given: Mapping[str, str]) -> bool:
 def label_columns(
     table: TextTable, rest: Sequence[int], chosen: Sequence[str] | None, findings: ValidationReport
 ) -> list[int]:
-    """The columns of labels: those of `--labels`, else all of `rest` but metadata.
+    """Return the label columns: those of `--labels`, otherwise all of `rest` except metadata.
 
     Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are), in any case and
-    with any separator, are left out with a warning that names them.
+    with any separator, are skipped with a warning that names them.
 
     Raises:
-        DataError: no such column, or none is left.
+        DataError: There is no such column, or no column remains.
     """
     if chosen is not None:
         names = [table.columns[k] for k in rest]

@@ -1,4 +1,4 @@
-"""CSV files of any origin, checked before a cell is used: encoding, delimiter, header, shape, line numbers."""
+"""CSV files of any origin: encoding, delimiter, header and shape are checked before any cell is used."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Record = tuple[int, list[str]]  # the line on which it begins, and its cells
 
 @dataclass(frozen=True)
 class TextTable:
-    """A rectangular table of texts.
+    """A rectangular table of strings.
 
     Attributes:
-        path: file that it was read from.
-        columns: names of the header row: no blanks around them, Unicode form NFC, unique.
-        rows: cells of each record, as many as there are columns, as they are in the file.
-        lines: line of the file on which each record begins; the header is line 1.
-        unit: what a record's number counts: "line", or "row" for files that have no lines.
+        path: File that it was read from.
+        columns: Names of the header row: no blanks around them, Unicode form NFC, unique.
+        rows: Cells of each record, as many as there are columns, as they are in the file.
+        lines: Line of the file on which each record begins; the header is line 1.
+        unit: Unit of record numbers: "line", or "row" for files without lines.
     """
 
     path: Path
@@ -48,11 +48,11 @@ class TextTable:
     unit: str = "line"
 
     def column(self, column: int) -> Column:
-        """The cells of a column."""
+        """Return the cells of a column."""
         return self.rows.columns[column]
 
     def where(self, row: int, column: int | None = None) -> str:
-        """`labels.csv: line 4, column 'cat'`: how a message names a record or a cell."""
+        """Return the name of a record or a cell for messages: `labels.csv: line 4, column 'cat'`."""
         record = f"{self.path}: {self.unit} {self.lines[row]}"
         return record if column is None else f"{record}, column '{printable(self.columns[column])}'"
 
@@ -65,14 +65,14 @@ def read_csv(
     drop_index: bool = False,
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Read a comma-separated file: UTF-8 with or without byte order mark, any line ends, blank lines left out.
+    """Read a comma-separated file: UTF-8 with or without byte order mark, any line endings; blank lines are skipped.
 
-    A record with too few or too many cells is an error in `findings` and is left out. With `drop_index` a column
-    without a name that numbers the records, the index that pandas writes, is left out with a warning. If the header
-    starts with the columns `leading`, a later column may have one of their names.
+    A record with too few or too many cells is added to the errors of `findings` and skipped. With `drop_index`, an
+    unnamed column that numbers the records (the pandas index) is skipped with a warning. If the header starts with the
+    columns `leading`, later columns may repeat their names.
 
     Raises:
-        MlrecError: (of `kind`) what makes the whole file unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
+        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
             a cell over 128 KiB, another delimiter than the comma, no header row, no record.
     """
     with table_text(path, kind) as text:
@@ -91,10 +91,10 @@ def read_csv(
 
 @contextmanager
 def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
-    """Open a delimited file. All of it is checked first, in pieces, so that a large one is never in memory whole.
+    """Open a delimited file, after checking it in chunks, so that a large file is never entirely in memory.
 
     Raises:
-        MlrecError: (of `kind`) not UTF-8, or a NUL byte.
+        MlrecError: (of `kind`) Not UTF-8, or a NUL byte.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path, kind) as stream:
@@ -126,9 +126,9 @@ def split_records(
     skip_blanks: bool = False,
     first_line: int = 1,
 ) -> Iterator[Record]:
-    """Records with the line each begins on; lines without any text are left out.
+    """Iterate over records and the line on which each begins; blank lines are skipped.
 
-    With `skip_blanks` blanks after a delimiter are no part of a cell.
+    With `skip_blanks`, blanks after a delimiter are not part of a cell.
     """
     reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=skip_blanks)
     begun = first_line
@@ -152,17 +152,17 @@ def checked_table(
     unit: str = "line",
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """A table whose records all have the length of the header, and whose columns have clean and unique names.
+    """Create a table whose records all have the length of the header, and whose columns have valid, unique names.
 
     Args:
-        first: the header.
-        records: the other records.
-        path: file that they come from.
-        findings: receives records of another length, names that were changed, and names that occur twice.
-        kind: class of the errors that are raised.
-        drop_index: whether an index that pandas wrote, and columns without a name or a cell, are left out.
-        unit: see `TextTable`.
-        leading: names of the first columns, which later columns may have as well.
+        first: The header.
+        records: The other records.
+        path: Source file.
+        findings: Collector of records of another length, changed names and duplicate names.
+        kind: Class of the errors that are raised.
+        drop_index: Whether to skip a pandas index, and columns without a name or a cell.
+        unit: See `TextTable`.
+        leading: Names of the first columns, which later columns may repeat.
     """
     header_line, header = first
     lines, others = array("q"), []
@@ -202,12 +202,12 @@ def checked_table(
 
 
 def _merged(rows: Rows, lines: Sequence[int], others: Sequence[Record]) -> Iterator[tuple[int, Sequence[str]]]:
-    """All records in the order of their lines: those that fit the header, and the others."""
+    """Iterate over all records in the order of their lines, including those that do not match the header."""
     return merge(zip(lines, rows, strict=True), others, key=itemgetter(0))
 
 
 def is_number(text: str) -> bool:
-    """Whether `text` reads as a number, `nan` and infinities among them."""
+    """Whether `text` is a number, including `nan` and infinities."""
     try:
         float(text)
     except ValueError:
@@ -216,13 +216,13 @@ def is_number(text: str) -> bool:
 
 
 class _Cells:
-    """The cells of each column, of all records."""
+    """Return the cells of each column, for all records."""
 
     def __init__(self, held: Sequence[Column], lines: Sequence[int], others: Sequence[Record]) -> None:
         self._held, self._lines, self._others = held, lines, others
 
     def column(self, k: int) -> Sequence[str]:
-        """The cells of a column, in the order of their lines."""
+        """Return the cells of a column, in the order of their lines."""
         others = [(line, cells[k]) for line, cells in self._others if k < len(cells)]
         if not others:
             return self._held[k]
@@ -232,10 +232,10 @@ class _Cells:
 def _unnamed(
     header: Sequence[str], table: _Cells, path: Path, findings: ValidationReport
 ) -> tuple[list[str], set[int]]:
-    """Names of all columns, and which have none and are left out: an index, and columns without a cell.
+    """Return the names of all columns, and the unnamed columns that are skipped: an index, and columns without a cell.
 
-    Only the first column that numbers the records is an index. A column of images is named. Any other column without a
-    name is an error.
+    Only the first column that numbers the records is an index. An unnamed column of images gets a name. Any other
+    column without a name is an error.
     """
     names = list(header)
     gone: set[int] = set()
@@ -257,12 +257,12 @@ def _unnamed(
 
 
 def _is_unnamed(name: str) -> bool:
-    """Whether pandas wrote the column as an index, or read such a column and wrote it again."""
+    """Whether the column is a pandas index, possibly one that was read and written again."""
     return not name.strip() or name.startswith("Unnamed: ")
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or, as in a shuffled table, three or more distinct whole numbers."""
+    """Whether cells are 0, 1, 2, ... or three or more distinct integers, as in a shuffled table."""
     if all(cell.strip() == str(number) for cell, number in zip(cells, count(), strict=False)):
         return True
     texts = [cell.strip() for cell in cells]
@@ -273,7 +273,7 @@ def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = Dat
     """Check that the first record is a header of two columns or more.
 
     Raises:
-        MlrecError: (of `kind`) an empty file, a single column, or a first line that holds data.
+        MlrecError: (of `kind`) An empty file, a single column, or a first line that holds data.
     """
     shown = printable(path)
     if not header:
@@ -286,7 +286,7 @@ def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = Dat
 
 
 def _comma_hint(cells: Sequence[str], columns: Sequence[str]) -> str:
-    """Twice the cells, nearly: numbers written `0,5`."""
+    """Return a hint if there are about twice as many cells as expected, as for numbers written `0,5`."""
     if len(cells) >= 2 * len(columns) - 1 and all(is_number(cell) for cell in cells[-2:]):
         return "; are the decimals written with a comma? write 0.5"
     return "; check the commas of this line"

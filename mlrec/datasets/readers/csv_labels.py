@@ -1,4 +1,4 @@
-"""Own images and a table: one column per label, a column of names of labels, or one row per image and label."""
+"""Images and a table of labels: one column per label, a column of label names, or one row per image and label."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAME_COLUMN = "filename"  # of the tables that mlrec writes
 
 @dataclass(frozen=True)
 class _Table:
-    """One table as it was read, and the Parquet file if it is one."""
+    """One table as read, and its Parquet file, if any."""
 
     source: Source
     texts: TextTable
@@ -47,21 +47,21 @@ class _Table:
 
     @property
     def image_column(self) -> str | None:
-        """The column that holds images as bytes."""
+        """Return the column that contains images as bytes."""
         return self.parquet.image_column if self.parquet is not None else None
 
 
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a table of labels, or a folder of tables.
 
-    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. A file's splits are those of its column of
-    splits, or the one split `all`; so are those of the only table of a folder if it is not named like a split. Names
-    of splits are resolved by `split_names`. Images are below `options.images`, by default below the folder of the
-    file, or inside a Parquet file.
+    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. The splits of a file are given by its split
+    column; otherwise the only split is `all`. The same holds for the only table of a folder if it is not named after a
+    split. Names of splits are resolved by `split_names`. Images are below `options.images`, by default below the folder
+    of the file, or inside a Parquet file.
 
     Raises:
-        DataError: no such file or folder, or a file that is not a table of labels.
-        UsageError: options that contradict each other.
+        DataError: The file or folder does not exist, or a file is not a table of labels.
+        UsageError: Options contradict each other.
     """
     path = path.absolute()
     meanings = cell_meanings(options)
@@ -102,7 +102,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _readable(sources: Sequence[Source], findings: ValidationReport) -> list[_Table]:
-    """The tables, read; of several, each one that cannot be read is an error of its own."""
+    """Read the tables; each unreadable table is a separate error."""
     tables = []
     for source in sources:
         try:
@@ -135,7 +135,7 @@ def _all_rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> list[TableRows]:
-    """Roles and images of all tables; of several, each one that has no clear roles is an error of its own."""
+    """Return roles and images of all tables; each table with ambiguous roles is a separate error."""
     rows = []
     for table in tables:
         try:
@@ -154,7 +154,7 @@ def _rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> TableRows:
-    """The roles of the columns of a table, and the image of each row."""
+    """Return the roles of the columns of a table, and the image of each row."""
     texts = table.texts
     embedded = table.image_column is not None
     if embedded:
@@ -167,7 +167,7 @@ def _rows(
 def _splits_of_files(
     rows: Sequence[TableRows], tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport
 ) -> list[Column]:
-    """The split of each row of each file: one split per file, named after it or its folder."""
+    """Return the split of each row of each file: one split per file, named after the file or its folder."""
     for read in rows:
         if read.roles.split is not None:
             name = read.table.columns[read.roles.split]
@@ -182,7 +182,7 @@ def _splits_of_files(
 
 
 def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[Column]:
-    """The split of each row of the one file, by its column of splits."""
+    """Return the split of each row of the only file, from its split column."""
     column = read.roles.split
     if column is None:
         resolve_names({}, options.split_names, findings)
@@ -200,7 +200,10 @@ def _samples(
     footnotes: list[str],
     findings: ValidationReport,
 ) -> list[Samples]:
-    """The samples of all tables. Tables with a column of names share their labels: all that occur in one of them."""
+    """Return the samples of all tables.
+
+    Tables with a column of label names share their labels: all that occur in any of them.
+    """
     named = [k for k, read in enumerate(rows) if read.roles.names is not None]
     parsed = parse_names([rows[k] for k in named], options, findings)
     cells = dict(zip(named, parsed, strict=True))
@@ -223,7 +226,7 @@ def _samples(
 
 
 def _schema_labels(rows: Sequence[TableRows], tables: Sequence[_Table]) -> tuple[str, ...]:
-    """The names of classes that the schema of a Parquet file has for the column of labels."""
+    """Return the class names of the label column from the schema of a Parquet file."""
     for read, table in zip(rows, tables, strict=True):
         if table.parquet is not None and read.roles.names is not None:
             names = table.parquet.class_names.get(read.table.columns[read.roles.names])
@@ -241,7 +244,7 @@ def _warn_spelling(labels: Sequence[str], findings: ValidationReport) -> None:
 
 
 def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: ValidationReport) -> None:
-    """Report tables in which -1, or 0, may have another meaning than the one it was taken for."""
+    """Report tables in which the meaning of -1 or 0 is ambiguous."""
     given = {cell_key(text) for text in (options.negative, options.unknown) if text is not None}
     held = {value for table in tables for value in table.values}
     file = tables[0].table.path
@@ -256,7 +259,7 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
 
 
 def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
-    """One manifest per split."""
+    """Return one manifest per split."""
     splits = list(samples.splits.first_rows())
     whole = Manifest.of_sparse(name, splits[0], root, samples.labels, Texts.of(samples.images), samples.targets)
     if len(splits) == 1:
@@ -267,7 +270,7 @@ def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
 
 
 def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """One manifest per split, of one or several tables. An image in two tables of a split is an error."""
+    """Return one manifest per split, from one or several tables. An image in two tables of a split is an error."""
     by_split: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_split.setdefault(manifest.split, []).append(manifest)
@@ -286,7 +289,7 @@ def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[M
 
 
 def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[TableRows]:
-    """The rows with the names that images inside Parquet files get when they are written: one folder per split."""
+    """Return the rows with the file names of images that are stored inside Parquet files: one folder per split."""
     counts: dict[str, int] = {}
     for read in rows:
         counts[read.splits[0]] = counts.get(read.splits[0], 0) + 1
@@ -300,12 +303,12 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
 
 
 def _image_folder(split: str, file: Path, files: int) -> str:
-    """Several files of one split have a folder each, because their images may have equal names."""
+    """If a split has several files, each has its own folder, because image names may repeat."""
     return f"{split}/{file.stem}" if files > 1 else split
 
 
 def _unpacker(rows: Sequence[TableRows], tables: Sequence[_Table]) -> Callable[[Path], None]:
-    """What writes the images of Parquet files below a folder."""
+    """Return a function that writes the images of Parquet files below a folder."""
     folders = [str(Path(read.images[0]).parent) for read in rows]
 
     def unpack(target: Path) -> None:

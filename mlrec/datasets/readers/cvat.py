@@ -1,6 +1,6 @@
 """CVAT for images 1.1: one `annotations.xml` with the images of a task or project, their tags and their shapes.
 
-A label is positive if the image has a tag or a shape of it, else negative. Labels are in the order of the task's list.
+A label is positive if the image has a tag or a shape with it, otherwise negative. Labels are in the order of the task.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Image:
 
 
 class _CvatTarget:
-    """Collects labels and images as the parser passes them, without a tree of the whole file."""
+    """Parser target that collects labels and images without building a tree of the file."""
 
     def __init__(self) -> None:
         self.labels: list[str] = []
@@ -71,11 +71,11 @@ class _CvatTarget:
         self._text.append(data)
 
     def close(self) -> None:
-        """Nothing is left to do: labels and images were collected."""
+        """Do nothing, because labels and images have been collected."""
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is an export of CVAT for images, or None."""
+    """Return why this is a CVAT export for images, or None."""
     file = path / FILE if path.is_dir() else path
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
         return f"{file.name} is CVAT's XML for images"
@@ -85,10 +85,10 @@ def recognizes(path: Path) -> str | None:
 def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `annotations.xml`, with images in `options.images`, in `images` next to it, or anywhere below its folder.
 
-    The subsets of a project are the splits; without them there is one, `all`.
+    The subsets of a project are the splits; without subsets, the only split is `all`.
 
     Raises:
-        DataError: no such file, or it cannot be read.
+        DataError: The file does not exist or cannot be read.
     """
     file = path.absolute() / FILE if path.is_dir() else path.absolute()
     if not file.exists():
@@ -121,7 +121,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
 
 def _splits(images: Iterable[_Image], file: Path, options: ReadOptions, findings: ValidationReport) -> dict[str, str]:
-    """The split of each subset. CVAT calls the subset of all images without one `default`."""
+    """Return the split of each subset. CVAT names the subset of images without a subset `default`."""
     subsets = {image.subset: str(file) for image in images}
     return {"": WHOLE} | resolve_names(
         {name: place for name, place in subsets.items() if name}, options.split_names, findings

@@ -1,4 +1,4 @@
-"""Which kind of source is at a path: decided by file names, headers and first bytes, never by a full read."""
+"""Detection of the kind of a source by file names, headers and first bytes, never by reading whole files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD_BYTES = 4096
 
 @dataclass(frozen=True)
 class Detection:
-    """The kind of a source, a key of `READERS`, and why it was recognized."""
+    """The kind of a source (a key of `READERS`), and the reason."""
 
     kind: str
     reason: str
@@ -30,11 +30,11 @@ class Detection:
 def detect(path: Path) -> Detection:
     """Find the kind of the source at `path`.
 
-    Kinds that belong to one tool or one publication come first, tables and class folders (`GENERAL`) last.
+    Kinds of specific tools or datasets have priority over tables and class folders (`GENERAL`).
 
     Raises:
-        UsageError: there is nothing at `path`, or several kinds fit.
-        DataError: no kind fits; the message names what is there.
+        UsageError: Nothing exists at `path`, or several kinds match.
+        DataError: No kind matches; the message describes the content of `path`.
     """
     if not path.exists():
         near = alike(path)
@@ -52,7 +52,7 @@ def detect(path: Path) -> Detection:
 
 
 def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
-    """Those of `kinds` that fit, with their reasons."""
+    """Return the matching `kinds`, with their reasons."""
     reasons = {kind: recognizer_of(kind)(path) for kind in kinds if kind in known_recognizers()}
     return {kind: reason for kind, reason in reasons.items() if reason}
 
@@ -63,7 +63,7 @@ def _several(path: Path, fitting: Mapping[str, str]) -> str:
 
 
 def describe(path: Path) -> str:
-    """What is at `path`, in a few words: "an Excel file", "a folder of 12 .heic files".
+    """Describe `path` in a few words: "an Excel file", "a folder of 12 .heic files".
 
     Example:
         >>> import tempfile
@@ -149,7 +149,7 @@ def _ending(path: Path) -> str:
 
 
 def _folder(path: Path) -> str:
-    """A folder by the endings of its files; of a large one the first files are counted."""
+    """Describe a folder by its file extensions; in a large folder, only the first files are counted."""
     kinds: Counter[str] = Counter()
     for number, file in enumerate(files_below(path, Omitted())):
         if number == MOST_FILES:

@@ -1,7 +1,7 @@
 """FiftyOne's image classification export: a folder `data` of images and `labels.json`.
 
-`labels` gives the labels of each image by its name without the ending: numbers of `classes`, or texts if `classes` is
-null. An empty list is an image without any label. `null` is an image that was not annotated: all labels are unknown.
+`labels` maps each image name without its extension to labels: indices of `classes`, or strings if `classes` is null. An
+empty list is an image without any label. `null` means that the image is not annotated: all labels are unknown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _LabelsFile(msgspec.Struct):
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is a FiftyOne export, or None."""
+    """Return why this is a FiftyOne export, or None."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
             return f"{file.name} has the keys of FiftyOne's image classification export"
@@ -38,14 +38,14 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `labels.json` and the images in `data` next to it; folders named like splits may each have their own.
+    """Read `labels.json` and the images in `data` next to it; each split folder can have its own `labels.json`.
 
     With `options.images` the images are in that folder.
 
-    Labels are in the order of `classes`; without it those that occur, sorted.
+    Labels are in the order of `classes`; without it, all labels that occur are sorted.
 
     Raises:
-        DataError: no labels.json, or one that is not an image classification export.
+        DataError: There is no labels.json, or it is not an image classification export.
     """
     home = path.absolute() if path.is_dir() else path.absolute().parent
     root = (options.images or home).absolute()
@@ -77,7 +77,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
 
 
 def _files(path: Path) -> list[Path]:
-    """`labels.json` of a folder, or those of its folders that are named like splits."""
+    """Return `labels.json` of a folder, or those of its split folders."""
     if not path.is_dir():
         return [path] if path.is_file() and path.suffix.lower() == ".json" else []
     if (path / FILE).is_file():
@@ -86,7 +86,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tuple[str, ...]:
-    """The classes of all files, in their order; without classes the labels that occur, sorted."""
+    """Return the classes of all files, in their order; without classes, the labels that occur, sorted."""
     names: dict[str, None] = {}
     found: set[str] = set()
     for file, content in contents.items():
@@ -99,7 +99,7 @@ def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tu
 
 
 def _entries(value: Any) -> list[Any]:
-    """Numbers or texts of labels. With confidences and attributes an entry is an object that has a `label`."""
+    """Return indices or names of labels. An entry with a confidence or attributes is an object with a `label`."""
     entries = value if isinstance(value, list) else [value]
     return [entry["label"] if isinstance(entry, dict) and "label" in entry else entry for entry in entries]
 

@@ -1,9 +1,9 @@
-"""Annotation files in JSON, read as the work of strangers: quickly when they are right, with a diagnosis when not.
+"""Annotation files in JSON from third parties: fast if they are valid, with a diagnosis otherwise.
 
-msgspec reads and validates 335 MB in a second, but keeps the last of two equal keys in silence, and says little about
-a broken file. What it refuses is read again by the standard library, which is slow and knows line, column and record;
-files of up to 20 MB are read by it in any case, so that a key which occurs twice is found in every record of them, and
-in larger ones among the outermost keys.
+msgspec reads and validates 335 MB per second, but silently keeps the last of two equal keys, and its errors have few
+details. A file that it rejects is read again by the standard library, which is slow but reports line, column and
+record. Files of up to 20 MB are always read by both, so that duplicate keys are found in every record; in larger files
+they are found among the outermost keys.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
 
 
 def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven: Collection[str] = ()) -> T:
-    """The JSON file `path` as a `kind`.
+    """Read the JSON file `path` as a `kind`.
 
     Args:
-        path: the file: UTF-8, with or without a byte order mark.
-        kind: a msgspec structure, or a list of one; fields of the file that it does not name are passed over.
-        findings: where warnings go.
-        forgiven: keys whose value is dropped, with a warning, where it holds NaN or an infinite number; `kind` must
+        path: File in UTF-8, with or without a byte order mark.
+        kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
+        findings: Where warnings go.
+        forgiven: Keys whose value is dropped, with a warning, if it contains NaN or an infinite number; `kind` must
             have a default for them.
 
     Raises:
-        DataError: the file cannot be read or does not fit; names file and place: line and column, or the record.
+        DataError: The file cannot be read or is invalid; the message names the file, and line and column or the record.
     """
     data = read_bytes(path).removeprefix(_BOM)
     try:
@@ -61,13 +61,13 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
 
 
 def _repeats_a_key(data: bytes, kind: type[Any]) -> bool:
-    """Whether a key of the outermost object may be there twice: sure only if it is not."""
+    """Whether a key of the outermost object may occur twice; False is certain."""
     names: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
     return any(data.count(b'"%s"' % name.encode()) > 1 for name in names)
 
 
 def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
-    """Line, column and fault of broken JSON, by what msgspec says; None where there may be a NaN, to be forgiven."""
+    """Return line, column and fault of invalid JSON from the error of msgspec; None if the cause may be a NaN."""
     match = _BYTE.search(told)
     at = int(match[1]) if match else len(data)
     if data[at : at + 1] in (b"N", b"I"):
@@ -84,7 +84,7 @@ def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> Data
 
 
 def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: Collection[str]) -> Any:
-    """The value, with keys of `forgiven` dropped where they hold NaN; a fault is told with its place."""
+    """Return the value without the keys of `forgiven` that contain NaN; a fault is reported with its position."""
     _refuse_other_files(path, data)
     try:
         text = data.decode("utf-8")
@@ -149,7 +149,7 @@ def _encodable(text: str) -> bool:
 
 
 def _named(record: dict[str, Any]) -> str:
-    """How a message names a record, by what it has."""
+    """Return the name of a record for messages."""
     for key in ("id", "file_name", "name"):
         if isinstance(record.get(key), (int, str)):
             return f"record with {key} {record[key]}: "
@@ -157,6 +157,6 @@ def _named(record: dict[str, Any]) -> str:
 
 
 def _told(text: str) -> str:
-    """Msgspec's "Expected `int`, got `bool` - at `$.annotations[3].category_id`" with the place in front."""
+    """Msgspec's "Expected `int`, got `bool` - at `$.annotations[3].category_id`" with the position in front."""
     place = _PLACE.match(text)
     return printable(f"{place[2]}: {place[1]}" if place and place[2] else text)

@@ -1,6 +1,6 @@
-"""Label Studio's JSON and JSON-MIN: choices for images, or labels of regions.
+"""Label Studio JSON and JSON-MIN: choices for images, or labels of regions.
 
-A label is positive if an annotation chooses it, else negative. Skipped annotations do not count. Tasks without any
+A label is positive if an annotation chooses it, otherwise negative. Skipped annotations are ignored. Tasks without any
 annotation have unknown labels. If several annotators disagree about a label, it is unknown, with a warning.
 """
 
@@ -58,7 +58,7 @@ class _Annotation(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Task:
-    """One image: its reference, and what each annotator chose, as (question, choice)."""
+    """One image: its reference, and the choices of each annotator, as (question, choice)."""
 
     where: str
     image: str
@@ -66,7 +66,7 @@ class _Task:
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is an export of Label Studio, or None."""
+    """Return why this is a Label Studio export, or None."""
     for file in _files(path):
         head = first_bytes(file)
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)
@@ -77,14 +77,14 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read an export of Label Studio: a JSON file, or a folder with one, or with one per split (`train.json`).
+    """Read a Label Studio export: a JSON file, or a folder with one JSON file, or with one per split (`train.json`).
 
-    Labels are in the order of the labeling configuration if its XML is in the folder, else those that occur, sorted.
-    Images are found in `options.images` or below the folder of the file, also if their names lack the 8 hexadecimal
-    digits that uploads have in front.
+    Labels are in the order of the labeling configuration if its XML is in the folder; otherwise the labels that occur
+    are sorted. Images are in `options.images` or below the folder of the file; their names may lack the prefix of 8
+    hexadecimal digits of uploads.
 
     Raises:
-        DataError: no export, or one without an image or a label.
+        DataError: There is no export, or it has no image or no label.
     """
     files = _files(path.absolute())
     if path.is_dir():
@@ -119,10 +119,10 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
 
 
 def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: ValidationReport) -> dict[Path, str]:
-    """The split of each file.
+    """Return the split of each file.
 
     Raises:
-        DataError: no file, or several that are not named like splits.
+        DataError: There is no file, or there are several that are not named after splits.
     """
     given = options.split_names
     named = [file for file in files if known_split(file.stem) or file.stem.casefold() in given]
@@ -136,7 +136,7 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
 
 
 def _labels(folder: Path, found: set[str], findings: ValidationReport) -> tuple[str, ...]:
-    """The labels of the labeling configuration next to the export, in its order, then the others that occur, sorted."""
+    """Return the labels of the labeling configuration in its order, then other labels that occur, sorted."""
     configured: list[str] = []
     for file in sorted(folder.glob("[!.]*.xml")):
         if b"<View" in first_bytes(file):
@@ -169,7 +169,7 @@ def _tasks(records: Sequence[Mapping[str, Any]], file: Path, findings: Validatio
 
 
 def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -> str | None:
-    """The reference of the image in the data of a task."""
+    """Return the reference to the image in the data of a task."""
     found = {key: value for key, value in data.items() if isinstance(value, str) and is_image(_spellings(value)[0])}
     preferred = [key for key in found if key.casefold() in IMAGE_KEYS]
     keys = preferred or list(found)
@@ -183,7 +183,7 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
 
 
 def _spellings(reference: str) -> list[str]:
-    """Names that a reference can mean: below uploads, storage and web addresses, with and without the prefix."""
+    """Return possible file names for a reference to an upload, a storage or a URL, with and without the prefix."""
     parts = urlsplit(reference)
     local = parse_qs(parts.query).get("d")
     name = local[0] if local else reference
@@ -196,7 +196,7 @@ def _spellings(reference: str) -> list[str]:
 
 
 def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
-    """What each annotator chose. If one annotation is marked as ground truth, it alone counts."""
+    """Return the choices of each annotator. If one annotation is marked as ground truth, only that one is used."""
     try:
         decoded = msgspec.convert(annotations, list[_Annotation])
     except msgspec.ValidationError as error:
@@ -223,10 +223,10 @@ def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: Validat
 
 
 def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
-    """The keys of JSON-MIN that hold choices or regions; data of the tasks that are texts look like single choices.
+    """Return the JSON-MIN keys of choices or regions; text data of tasks looks like a single choice.
 
     Raises:
-        DataError: several keys hold texts only.
+        DataError: Several keys contain only text.
     """
     fields = [(key, value) for record in records for key, value in record.items() if key not in META]
     sure = {key for key, value in fields if isinstance(value, dict | list)}
@@ -238,7 +238,7 @@ def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
 
 
 def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[str, str]]:
-    """What one record of JSON-MIN chooses: a text, an object of choices, or a list of regions with labels."""
+    """Return the choices of a JSON-MIN record: a string, an object of choices, or a list of regions with labels."""
     chosen = set()
     for question in questions:
         value = record.get(question, [])
@@ -252,7 +252,10 @@ def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[s
 
 
 def _label_names(tasks: Sequence[_Task], findings: ValidationReport) -> dict[tuple[str, str], str]:
-    """Label by question and choice. A choice that two questions have gets the question's name in front."""
+    """Return the label for each question and choice.
+
+    If two questions have the same choice, it is prefixed with the question.
+    """
     pairs = {pair: task.where for task in tasks for chosen in task.annotations for pair in chosen}
     questions: dict[str, set[str]] = {}
     for question, choice in pairs:

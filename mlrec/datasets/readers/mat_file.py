@@ -12,11 +12,11 @@ from mlrec.utils.files import check_regular
 
 
 def load_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file up to version 7.
+    """Read the variables of a MATLAB file up to version 7.
 
     Raises:
-        MlrecError: scipy is not installed.
-        DataError: the file cannot be read.
+        MlrecError: Scipy is not installed.
+        DataError: The file cannot be read.
     """
     try:
         from scipy.io import loadmat
@@ -33,10 +33,10 @@ def load_mat(path: Path) -> dict[str, Any]:
 
 
 def texts_of(value: Any, where: str) -> list[str]:
-    """The texts of a cell array, in order.
+    """Return the strings of a cell array, in order.
 
     Raises:
-        DataError: an entry is not a text.
+        DataError: An entry is not a string.
 
     Example:
         >>> import numpy as np

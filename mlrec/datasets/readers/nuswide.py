@@ -1,4 +1,4 @@
-"""NUS-WIDE: lists of images, and one file of 0 and 1 per concept and split, line by line as the lists."""
+"""NUS-WIDE: lists of images, and one file per concept and split with a line of 0 or 1 for each image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDERS = ("Flickr", "images", "")  # that images are usually in
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is NUS-WIDE, or None."""
+    """Return why this is NUS-WIDE, or None."""
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):
@@ -28,11 +28,11 @@ def recognizes(path: Path) -> str | None:
 def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
 
-    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without it those
-    that have files of labels, sorted. Images are in `options.images`, in `Flickr`, or anywhere below `path`.
+    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without it, all
+    concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below `path`.
 
     Raises:
-        DataError: no list, or no concept.
+        DataError: There is no list, or no concept.
     """
     base = path.absolute()
     root = (options.images or base).absolute()
@@ -67,7 +67,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def _concepts(text_files: dict[str, Path], findings: ValidationReport) -> dict[str, str]:
-    """Label by concept as files are named."""
+    """Return the label for each concept as spelled in file names."""
     if CONCEPTS in text_files:
         file = text_files[CONCEPTS]
         names = [line for _, line in lines_of(file)]
@@ -82,7 +82,7 @@ def _concepts(text_files: dict[str, Path], findings: ValidationReport) -> dict[s
 
 
 def _positives(file: Path, images: list[str], image_list: Path, findings: ValidationReport) -> list[str]:
-    """The images whose line in a file of labels is 1."""
+    """Return the images whose line in a label file is 1."""
     values = lines_of(file)
     if len(values) != len(images):
         have = counted(len(values), "line")

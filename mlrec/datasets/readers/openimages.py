@@ -1,4 +1,4 @@
-"""Open Images V4 to V7: image-level labels that people verified, 1 or 0. What nobody verified is unknown."""
+"""Open Images V4 to V7: image-level labels verified by humans, 1 or 0. Labels that are not verified are unknown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is Open Images, or None."""
+    """Return why this is Open Images, or None."""
     for place in (path, path / "annotations", path / "labels"):
         for file in sorted(place.glob("*.csv")) if place.is_dir() else ():
             if _LABELS.match(file.stem):
@@ -35,11 +35,11 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     """Read `<split>-annotations-human-imagelabels[-boxable].csv` and `class-descriptions[-boxable].csv`.
 
     Images are `<ImageID>.jpg` in folders named like the splits, or anywhere below `path` or `options.images`. The
-    annotations are about many more images than most people download: those that are not there are left out and
-    counted, if others are there. Labels are those that were verified at least once, in the order of the descriptions.
+    annotations cover many more images than are usually downloaded: missing images are skipped and counted, unless all
+    are missing. Labels are those verified at least once, in the order of the descriptions.
 
     Raises:
-        DataError: a file is missing or cannot be read.
+        DataError: A file is missing or cannot be read.
     """
     base = path.absolute()
     root = (options.images or base).absolute()
@@ -72,7 +72,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport) -> dict[str, list[Path]]:
-    """The files of verified labels, by split."""
+    """Return the files of verified labels, by split."""
     tables: dict[str, list[Path]] = {}
     for file in files:
         match = _LABELS.fullmatch(file.stem)
@@ -86,13 +86,13 @@ def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport)
 
 
 def _folders(root: Path, split: str) -> list[str]:
-    """The folders below `root` that are named after a split, then the root."""
+    """Return the folders below `root` that are named after a split, then the root."""
     places = sorted(folder for place in (root, root / "images") for folder in place.glob("[!.]*") if folder.is_dir())
     return [*(folder.relative_to(root).as_posix() for folder in places if known_split(folder.name) == split), ""]
 
 
 def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, str]:
-    """Label name by code; without any file codes stay as they are, with a warning."""
+    """Return the label name for each code; without a description file, codes are used, with a warning."""
     names: dict[str, str] = {}
     for file in files:
         for number, row in _rows(file):
@@ -104,7 +104,7 @@ def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, st
 
 
 def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[str, int]]:
-    """Target by image and code. Verifications of one label that disagree make it unknown, with a warning."""
+    """Return the target by image and code. If verifications of a label disagree, it is unknown, with a warning."""
     known: dict[str, dict[str, int]] = {}
     for file in files:
         rows = _rows(file)
@@ -142,7 +142,7 @@ def _manifest(split: str, root: Path, known: Mapping[str, Mapping[str, int]], la
 
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table and their line numbers, one at a time: these files have millions."""
+    """Iterate over the rows of a table and their line numbers; these files have millions of rows."""
     check_regular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:

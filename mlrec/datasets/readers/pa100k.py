@@ -18,7 +18,7 @@ FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  #
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is PA-100K, or None."""
+    """Return why this is PA-100K, or None."""
     return f"it has {FILE}, as PA-100K does" if (path / FILE).is_file() else None
 
 
@@ -28,8 +28,8 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     Images are in `options.images`, in `release_data/release_data`, or anywhere below `path`.
 
     Raises:
-        DataError: the file is missing, or is not that of PA-100K.
-        MlrecError: scipy is not installed.
+        DataError: The file is missing, or is not that of PA-100K.
+        MlrecError: Scipy is not installed.
     """
     file = path.absolute() / FILE if path.is_dir() else path.absolute()
     root = (options.images or file.parent).absolute()

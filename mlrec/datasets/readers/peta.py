@@ -1,4 +1,4 @@
-"""PETA: pedestrians with 105 attributes, in the `PETA.mat` that attribute recognition uses."""
+"""PETA: pedestrians with 105 attributes, in the `PETA.mat` used for attribute recognition."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ PART = "the first of the random divisions of PETA was used"
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is PETA, or None."""
+    """Return why this is PETA, or None."""
     return f"it has {FILE}" if (path / FILE).is_file() else None
 
 
 def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `PETA.mat`: a table of images and attributes, names of attributes, and random divisions into splits.
+    """Read `PETA.mat`: a table of images and attributes, names of attributes, and random partitions into splits.
 
     Image k is `00001.png` for k = 1, in `options.images`, in `images`, or anywhere below `path`. All attributes are
-    labels; the 35 of the usual benchmark can be chosen with `--labels`. The first division is used.
+    labels; the 35 of the usual benchmark can be chosen with `--labels`. The first partition is used.
 
     Raises:
-        DataError: the file is missing, or is not laid out like that of PETA.
-        MlrecError: scipy is not installed.
+        DataError: The file is missing, or does not have the layout of PETA.
+        MlrecError: Scipy is not installed.
     """
     file = path.absolute() / FILE if path.is_dir() else path.absolute()
     root = (options.images or file.parent).absolute()
@@ -56,7 +56,7 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 def _parts(
     content: dict[str, Any], file: Path
 ) -> tuple[np.ndarray[Any, Any], list[str], dict[str, np.ndarray[Any, Any]]]:
-    """The table, the names of attributes, and the places of the images of each split, from 1."""
+    """Return the table, the names of attributes, and the positions of the images of each split, from 1."""
     try:
         fields = content[VARIABLE][0][0]
         table = np.asarray(fields[0])

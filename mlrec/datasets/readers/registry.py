@@ -1,4 +1,4 @@
-"""What every reader of foreign annotations takes and returns. A new source is one file and one line in `READERS`.
+"""Interface of all readers of third-party annotations. A new reader is one file and one line in `READERS`.
 
 Another package adds a reader with an entry point of the group `mlrec.readers`: the name of the kind, and its function
 as `module:function`. Built-in kinds cannot be replaced. A function `recognizes` in the same module, if there is one,
@@ -20,22 +20,22 @@ from mlrec.utils.plugins import GROUPS, added_by_packages, load_part
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user may say about a source; each reader uses what concerns it.
+    """Options of the user for a source; each reader uses those that apply to it.
 
     Attributes:
-        images: folder of the image files, where it is not found by the source's own layout.
-        annotations, splits: own COCO-style JSON files, and the split that each of them is.
-        labels: a choice of labels, in this order; for own VOC folders all names that may occur.
-        year: which year of several in one COCO folder.
-        split_names: splits of unusual names: the source's own name in lower case, and the split that it is.
-        positive, negative, unknown: values of cells that have these meanings, besides 1, 0 and -1 (csv).
-        empty: what a blank cell means, "negative" or "unknown" (csv).
-        image_column, label_column: name of the column of images, and of a column that holds names of labels (csv).
-        separator: what separates the labels in that column; an empty text means one label per cell (csv).
-        no_label_value: text in that column that means no label (csv).
-        ignore_columns: columns that are not labels (csv).
-        keep_empty: keep images without any annotation (COCO leaves them out, as the paper does).
-        seed: of the scenes, where they are drawn (shapes).
+        images: Folder of the image files, if it is not where the layout of the source expects it.
+        annotations, splits: Custom COCO JSON files, and the split of each.
+        labels: Selected labels, in this order; for custom VOC folders, all label names.
+        year: Year, if a COCO folder has several.
+        split_names: Split by its name in the source, in lower case, for unusual names.
+        positive, negative, unknown: Values of cells with these meanings, in addition to 1, 0 and -1 (csv).
+        empty: Meaning of a blank cell, "negative" or "unknown" (csv).
+        image_column, label_column: Name of the column of images, and of the column of label names (csv).
+        separator: Separator of the labels in that column; an empty string means one label per cell (csv).
+        no_label_value: Text in that column that means no label (csv).
+        ignore_columns: Columns that are not labels (csv).
+        keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
+        seed: Random seed of the scenes (shapes).
     """
 
     images: Path | None = None
@@ -59,18 +59,19 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found, before any image file is opened.
+    """Result of a reader, before any image file is opened.
 
     Attributes:
-        name: the default name of the dataset ("voc2007").
-        manifests: one a split, boxes as annotated.
-        skipped: records left out, by reason.
-        source: what `dataset.json` keeps to read the annotations again (boxes and masks by annotation id).
-        stated_sizes: width and height that the annotations state, by image.
-        recipe: the training recipe of this source.
-        footnotes: lines that `prepare` prints.
-        published: samples that the paper counts, by split; printed next to those that are kept.
-        unpack: writes the images into a folder that it is given, for sources that hold images inside other files. The
+        name: Default name of the dataset ("voc2007").
+        manifests: One manifest per split, with boxes as annotated.
+        skipped: Number of skipped records, by reason.
+        source: Content of `dataset.json` that is needed to read the annotations again (boxes and masks by annotation
+            id).
+        stated_sizes: Annotated width and height, by image.
+        recipe: Training recipe of this source.
+        footnotes: Lines that `prepare` prints.
+        published: Number of samples in the paper, by split; printed next to the actual number.
+        unpack: Function that writes the images into a folder, for sources with images inside other files. The
             names in `manifests` are below that folder, and their `root` is not used.
     """
 
@@ -159,7 +160,7 @@ USED: dict[str, tuple[str, ...]] = {
 
 
 def usual_name(path: Path) -> str:
-    """The name of a dataset that is called after its file, without the ending, or after its folder.
+    """Return the name of a dataset that is named after its file, without the extension, or after its folder.
 
     Example:
         >>> usual_name(Path("/data/pets.csv"))
@@ -170,7 +171,7 @@ def usual_name(path: Path) -> str:
 
 
 def known_readers() -> dict[str, str]:
-    """All kinds and their functions: those of mlrec, then those that other installed packages add.
+    """Return all kinds and their functions: those of mlrec, then those of other installed packages.
 
     Example:
         >>> known_readers()["coco"]
@@ -180,7 +181,7 @@ def known_readers() -> dict[str, str]:
 
 
 def known_recognizers() -> dict[str, str]:
-    """The functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
+    """Return the functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
     added = {kind: place.partition(":")[0] for kind, place in added_by_packages(GROUPS["reader"]).items()}
     found = {
         kind: f"{module}:recognizes" for kind, module in added.items() if kind not in READERS and _recognizes(module)
@@ -189,13 +190,13 @@ def known_recognizers() -> dict[str, str]:
 
 
 def reader_of(kind: str) -> Reader:
-    """The reader of a kind. Its module is loaded when it is needed."""
+    """Return the reader of a kind. Its module is loaded when it is needed."""
     reader: Reader = load_part(known_readers()[kind])
     return reader
 
 
 def recognizer_of(kind: str) -> Recognizer:
-    """The function that recognizes a kind. Its module is loaded when it is needed."""
+    """Return the function that recognizes a kind. Its module is loaded when it is needed."""
     recognizer: Recognizer = load_part(known_recognizers()[kind])
     return recognizer
 

@@ -1,4 +1,4 @@
-"""What most readers share: targets out of what is known of each image, the image that a name means, first bytes."""
+"""Functions shared by most readers: targets from annotations, the image file of a name, first bytes of a file."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def manifest_of(
     name: str = "",
     default: int = NEGATIVE,
 ) -> Manifest:
-    """One split out of what is known of its images.
+    """Create the manifest of one split from the annotations of its images.
 
     Args:
-        split: name of the split.
-        root: folder that the names of images are relative to.
-        labels: label names, in the order of the columns.
-        targets: by image, the target of each label that the annotation names.
-        name: name of the dataset, by default that of its folder.
-        default: target of the labels that the annotation of an image does not name.
+        split: Name of the split.
+        root: Folder that the names of images are relative to.
+        labels: Label names, in the order of the columns.
+        targets: Target of each annotated label, by image.
+        name: Name of the dataset; by default that of its folder.
+        default: Target of labels that are not annotated.
 
     Example:
         >>> manifest_of("all", Path("/data"), ("cat", "dog"), {"a.jpg": {"dog": 1}}).targets.tolist()
@@ -53,7 +53,7 @@ def manifest_of(
 
 
 def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -> tuple[str, ...]:
-    """Label names as manifests have them; two equal names are an error."""
+    """Return normalized label names; duplicates are an error."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
         findings.error(where, f"label '{printable(label)}' is named twice; keep one")
@@ -61,12 +61,12 @@ def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -
 
 
 def lines_of(file: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, without blanks at their ends, and their numbers from 1."""
+    """Return the non-blank lines of a text file, stripped, and their numbers from 1."""
     return [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
 
 
 def first_bytes(file: Path) -> bytes:
-    """The first bytes of a regular file; none if it cannot be read."""
+    """Return the first bytes of a regular file; empty if it cannot be read."""
     try:
         if not file.is_file():
             return b""
@@ -77,15 +77,15 @@ def first_bytes(file: Path) -> bytes:
 
 
 def first_existing(candidates: Sequence[Path]) -> Path | None:
-    """The first of these files and folders that exists."""
+    """Return the first of these files and folders that exists."""
     return next((path for path in candidates if path.exists()), None)
 
 
 class ImageFinder:
-    """Finds the image files below a folder that the names in an annotation mean.
+    """Maps names in an annotation to image files below a folder.
 
-    A name is taken as given if that file exists below one of the folders that are usual for the source. Otherwise the
-    one image is taken whose path ends so, with a warning (see `ImageIndex.find`). Files are listed, never opened.
+    A name is used unchanged if the file exists below one of the usual folders of the source. Otherwise the only image
+    whose path has this ending is used, with a warning (see `ImageIndex.find`). Files are listed, never opened.
     """
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
@@ -93,15 +93,15 @@ class ImageFinder:
         self._index: ImageIndex | None = None
 
     def find(self, names: str | Sequence[str], where: str, folders: Sequence[str] = ("",)) -> str:
-        """The name below the root of the image that an annotation means, and an error if several can be meant.
+        """Return the name below the root of an annotated image; an ambiguous name is an error.
 
-        A name without any file is returned as given, below the first of the folders: it is an error when images are
-        verified. Names that are not paths inside the folder are an error now.
+        A name without a file is returned below the first of the folders; the missing file is an error when images are
+        verified. A name that is not a path inside the folder is an error.
 
         Args:
-            names: the name in the annotation, and other spellings of it that are tried in turn.
-            where: place of the name in the annotation, for messages.
-            folders: folders below the root that images are usually in.
+            names: The annotated name, and alternative spellings in the order in which they are tried.
+            where: Position of the name in the annotation, for messages.
+            folders: Usual folders of images below the root.
         """
         spellings = [names] if isinstance(names, str) else list(names)
         for name in spellings:
@@ -126,7 +126,7 @@ class ImageFinder:
         return f"{folders[0]}/{name}" if folders[0] else name
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name below the root."""
+        """Whether a file of this name exists below the root."""
         return os.path.lexists(self._root / name)
 
     def _as_given(self, name: str, folders: Sequence[str]) -> str | None:
@@ -143,7 +143,7 @@ class ImageFinder:
         return None
 
     def _matches(self, name: str, folders: Sequence[str]) -> list[str]:
-        """The images that a name can mean; those in the usual folders if there are any."""
+        """Return the images that match a name; those in the usual folders have priority."""
         if ".." in name.replace("\\", "/").split("/"):
             return []
         if self._index is None:
@@ -157,6 +157,6 @@ class ImageFinder:
 
 
 def _only_lacks_ending(name: str, file: str, folders: Sequence[str]) -> bool:
-    """Whether a name is that of a file in a usual folder, apart from the ending: annotations often leave it out."""
+    """Whether a name, possibly without its extension, is that of a file in a usual folder."""
     usual = {normal(posixpath.join(folder, name)) for folder in folders}
     return without_ending(normal(file)) in usual

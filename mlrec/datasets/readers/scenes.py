@@ -1,8 +1,8 @@
-"""One synthetic scene: textured shapes of twelve classes on clutter, drawn from a random generator and nothing else.
+"""One synthetic scene: textured shapes of twelve classes on clutter, which depends on a random generator only.
 
-A class is a texture *and* a shape ("striped star"). Colours, sizes, places and angles say nothing about it, and every
-texture and every shape belongs to several classes, so neither alone gives the label. Unlabelled distractors carry the
-one without the other: plain shapes, textured blobs.
+A class is a texture *and* a shape ("striped star"). Colours, sizes, positions and angles are not informative, and every
+texture and every shape belongs to several classes, so neither determines the label by itself. Unlabelled distractors
+have only a texture or only a shape: textured blobs and plain shapes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """An object of a scene: its class (position in `CLASSES`), the (H, W) mask of what is seen of it, its full area."""
+    """An object of a scene: its class (position in `CLASSES`), the (H, W) mask of its visible part, its full area."""
 
     label: int
     mask: Mask
@@ -41,7 +41,7 @@ class Object:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A shape on the canvas: where its upper left corner lies, and its (h, w) opacity; only its own box is computed."""
+    """A shape on the canvas: the position of its upper left corner, and the (h, w) opacity inside its bounding box."""
 
     left: int
     top: int
@@ -49,21 +49,21 @@ class Patch:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """The rows and columns of the canvas that the patch lies on."""
+        """Return the rows and columns of the canvas that the patch covers."""
         height, width = self.alpha.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture, (H, W, 3) uint8, and the one to five objects in it."""
+    """An image, (H, W, 3) uint8, and its one to five objects."""
 
     image: NDArray[np.uint8]
     objects: tuple[Object, ...]
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draw one scene; an equal generator draws an equal one."""
+    """Draw one scene; generators in the same state draw the same scene."""
     width, height = (int(side) for side in rng.integers(*SIDES, size=2))
     canvas = _background(rng, width, height)
     for _ in range(int(rng.integers(2, 6))):
@@ -82,7 +82,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def _choose_labels(rng: np.random.Generator) -> list[int]:
-    """One to five classes: some are rarer than others, some keep company, some come several at a time."""
+    """Draw one to five classes, with different frequencies, co-occurrence, and repeated objects."""
     classes = np.arange(len(CLASSES))
     frequency = 1 / (1 + classes) ** 0.5
     labels = [int(rng.choice(classes, p=frequency / frequency.sum()))]
@@ -97,7 +97,7 @@ def _choose_labels(rng: np.random.Generator) -> list[int]:
 
 
 def _place(objects: list[Object], label: int, patch: Patch, size: tuple[int, int]) -> list[Object] | None:
-    """The objects with one more in front of them, or None if too little of one would be seen."""
+    """Return the objects with one more in front, or None if too little of an object would be visible."""
     seen = np.zeros(size, dtype=np.bool_)
     seen[patch.window] = patch.alpha >= 0.5
     below = [Object(o.label, o.mask & ~seen, o.area) for o in objects]
@@ -106,7 +106,7 @@ def _place(objects: list[Object], label: int, patch: Patch, size: tuple[int, int
 
 
 def _shape(rng: np.random.Generator, shape: str, width: int, height: int) -> Patch:
-    """A shape of random size, place, angle and aspect, wholly inside the picture."""
+    """Return a shape of random size, position, angle and aspect ratio, completely inside the image."""
     low, high = np.log(SIZES)
     radius = math.exp(rng.uniform(low, high)) * min(width, height) / 2
     centre = rng.uniform(radius, [width - radius, height - radius])
@@ -117,7 +117,7 @@ def _shape(rng: np.random.Generator, shape: str, width: int, height: int) -> Pat
 
 
 def _corners(shape: str) -> NDArray[np.float64]:
-    """The corners of a shape in the unit circle."""
+    """Return the corners of a shape in the unit circle."""
     count = {"disc": 40, "square": 4, "triangle": 3, "star": 10}[shape]
     angles = np.arange(count) * 2 * math.pi / count
     radii = np.where(np.arange(count) % 2, 0.45, 1.0) if shape == "star" else np.ones(count)
@@ -125,7 +125,7 @@ def _corners(shape: str) -> NDArray[np.float64]:
 
 
 def _filled(corners: NDArray[np.float64], width: int, height: int) -> Patch:
-    """A polygon clipped to the picture, drawn at twice the size and reduced: edges without stairs."""
+    """Return a polygon clipped to the image, drawn at twice the size and downscaled for antialiasing."""
     from PIL import Image, ImageDraw
 
     left, top = (int(v) for v in np.clip(np.floor(corners.min(axis=0)), 0, [width - 1, height - 1]))
@@ -136,7 +136,7 @@ def _filled(corners: NDArray[np.float64], width: int, height: int) -> Patch:
 
 
 def _texture(rng: np.random.Generator, kind: str, patch: Patch) -> Floats:
-    """An (h, w, 3) pattern of two colours at a random angle and period, to fill a patch."""
+    """Return an (h, w, 3) pattern of two colours at a random angle and period, to fill a patch."""
     first, second = _two_colours(rng)
     angle, period = rng.uniform(0, 2 * math.pi), rng.uniform(7, 16)
     height, width = patch.alpha.shape
@@ -153,7 +153,7 @@ def _texture(rng: np.random.Generator, kind: str, patch: Patch) -> Floats:
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """A dark and a light colour of any hue, in either order."""
+    """Return a dark and a light colour of any hue, in either order."""
     pair = [
         np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.2, 0.9), rng.uniform(*value)), dtype=np.float32) * 255
         for value in ((0.15, 0.5), (0.7, 1.0))
@@ -163,7 +163,7 @@ def _two_colours(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
-    """Soft colour clouds crossed by lines."""
+    """Return a background of soft colour clouds crossed by lines."""
     from PIL import Image, ImageDraw
 
     clouds = Image.fromarray(rng.integers(40, 216, size=(5, 5, 3), dtype=np.uint8))
@@ -177,7 +177,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
 
 
 def _distractor(rng: np.random.Generator, width: int, height: int) -> tuple[Patch, Floats]:
-    """What is no object: a shape in one colour, or a texture in an outline that is no shape."""
+    """Draw a distractor: a shape in one colour, or a texture in an irregular outline."""
     if rng.random() < 0.5:
         return _shape(rng, str(rng.choice(SHAPES)), width, height), _two_colours(rng)[0]
     radius = rng.uniform(*SIZES) * min(width, height) / 3
@@ -188,6 +188,6 @@ def _distractor(rng: np.random.Generator, width: int, height: int) -> tuple[Patc
 
 
 def _paint(canvas: Floats, patch: Patch, fill: Floats) -> None:
-    """Lay `fill`, (h, w, 3) or one colour, on `canvas` where the patch is opaque."""
+    """Blend `fill`, (h, w, 3) or one colour, into `canvas` with the opacity of the patch."""
     cover = patch.alpha[..., None]
     canvas[patch.window] += cover * (fill - canvas[patch.window])

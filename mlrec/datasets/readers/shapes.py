@@ -1,6 +1,6 @@
 """The synthetic dataset `shapes`: scenes with boxes and instance masks, drawn once and stored in COCO format.
 
-Nothing after the drawing knows that it is synthetic: it is read by the COCO reader, from files, like any other.
+It is read by the COCO reader like any other dataset.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ QUALITY = 92
 
 
 def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Draw the dataset into `path`, unless it lies there already, and read it as COCO.
+    """Draw the dataset into `path`, unless it exists there, and read it as COCO.
 
     Raises:
-        DataError: `path` holds something else.
+        DataError: `path` contains other files.
     """
     draw_shapes(path, seed=options.seed)
     reading = read_coco(path, options, findings)
@@ -43,18 +43,18 @@ def draw_shapes(
 ) -> None:
     """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
 
-    Equal arguments draw equal scenes, each from its own generator (seed, split, number), so that a smaller set is the
-    beginning of a larger one. A folder that holds just these scenes is left as it is; one that holds others of ours
-    is replaced.
+    Equal arguments draw equal scenes. Each scene has its own generator (seed, split, number), so a smaller set is the
+    beginning of a larger one. A folder that contains exactly these scenes is not changed; a folder with other scenes of
+    mlrec is replaced.
 
     Args:
-        path: the folder.
-        seed: of the scenes.
-        images: how many a split; None takes as many as lie there, or else `IMAGES`.
-        progress: where the bar goes.
+        path: The folder.
+        seed: Random seed of the scenes.
+        images: Number of images per split; None keeps the existing number, otherwise `IMAGES`.
+        progress: Where the bar goes.
 
     Raises:
-        DataError: the folder holds anything else.
+        DataError: The folder contains other files.
     """
     path, there = path.absolute(), _mark_of(path)
     counts = dict(images or there.get("images") or IMAGES)
@@ -74,7 +74,7 @@ def draw_shapes(
 
 
 def _mark_of(path: Path) -> dict[str, Any]:
-    """What `shapes.json` of the folder says; nothing where there is nothing to keep."""
+    """Return the content of `shapes.json` in the folder; empty if there are no scenes to keep."""
     if (path / MARK).is_file():
         try:
             return read_own_json(path / MARK, dict[str, Any], DataError, "draw them again")
@@ -86,7 +86,7 @@ def _mark_of(path: Path) -> dict[str, Any]:
 
 
 def _store(scene: Scene, folder: Path, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write the picture; give its COCO records: the image's, and those of its objects without an id."""
+    """Write the image; return its COCO record and those of its objects, without ids."""
     from PIL import Image
     from pycocotools import mask as rle
 
@@ -109,7 +109,7 @@ def _store(scene: Scene, folder: Path, number: int) -> tuple[dict[str, Any], lis
 
 
 def _instances(records: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> dict[str, Any]:
-    """The content of an `instances_*.json`; ids count from 1."""
+    """Return the content of an `instances_*.json`; ids start at 1."""
     annotations = [
         {"image_id": image_id, **thing} for image_id, (_, objects) in enumerate(records, 1) for thing in objects
     ]

@@ -1,4 +1,4 @@
-"""Official splits in files of their own: a list of images per split, or a table of images and split names.
+"""Official splits in separate files: a list of images per split, or a table of images and split names.
 
 ChestX-ray14 has `train_val_list.txt` and `test_list.txt`; CelebA has `list_eval_partition.csv` with 0, 1 and 2.
 """
@@ -35,7 +35,7 @@ class SplitFile:
 
 @dataclass(frozen=True)
 class _Listed:
-    """An image as a file lists it, the split's own name, and the place of the line for messages."""
+    """An image as listed in a file, the split name in the file, and the line for messages."""
 
     image: str
     split: str
@@ -46,7 +46,7 @@ def parse_split_file(text: str) -> SplitFile:
     """Parse `SPLIT=FILE`, or `FILE` for a table of images and split names.
 
     Raises:
-        UsageError: The split's name is not one.
+        UsageError: The name of the split is invalid.
 
     Example:
         >>> parse_split_file("test=lists/test.txt").split
@@ -66,8 +66,8 @@ def divide(
 ) -> list[Manifest]:
     """Divide the samples of a source by files that list the images of each split.
 
-    A listed image is found by its path, by its file name, or by either without the ending. Samples of images that no
-    file lists are left out, and listed images that the source lacks are skipped, each with a warning.
+    A listed image is found by its path, by its file name, or by either without the extension. Samples of unlisted
+    images and listed images that the source lacks are skipped, each with a warning.
 
     Args:
         manifests: The one split that the source has.
@@ -76,7 +76,7 @@ def divide(
         findings: Collector of errors and warnings.
 
     Raises:
-        DataError: The source has splits of its own, or a file cannot be read.
+        DataError: The source already has splits, or a file cannot be read.
     """
     if len(manifests) != 1:
         own = ", ".join(manifest.split for manifest in manifests)
@@ -110,7 +110,7 @@ def divide(
 
 
 def _rows_by_name(images: Sequence[str]) -> dict[str, list[int]]:
-    """Rows by each name that their image may be listed under; no rows if several images share a short name."""
+    """Return rows by each possible name of their image; a short name that several images share has no rows."""
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(normal(image), []).append(row)
@@ -130,7 +130,7 @@ def _short_names(image: str) -> set[str]:
 
 
 def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, str]) -> Iterable[_Listed]:
-    """The listed images; the first line of a table may be its header."""
+    """Return the listed images; the first line of a table may be its header."""
     for number, line in enumerate(read_text(file.path).split("\n"), 1):
         text = line.strip()
         if not text:
@@ -153,7 +153,7 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
 
 
 def _found_name(image: str, known: Mapping[str, list[int]]) -> str:
-    """The name as listed, or its last part if only that is known: lists may have longer paths than the source."""
+    """Return the name as listed, or its last part if only that is known: lists may have longer paths."""
     name = normal(image)
     last = name.rpartition("/")[2]
     return last if name not in known and last in known else image

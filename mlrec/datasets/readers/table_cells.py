@@ -1,4 +1,4 @@
-"""What the cells of a table say: values of labels, and lists of names of labels in one cell."""
+"""Meaning of the cells of a table: label values, and lists of label names in one cell."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ NO_LABEL_NAMES = frozenset({"no finding", "none", "no label", "nothing", "backgr
 def value_targets(
     table: TextTable, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
 ) -> tuple[SparseTargets, frozenset[float | str]]:
-    """Targets of columns that are one label each.
+    """Parse columns of one label each.
 
     Args:
-        table: the table.
-        columns: positions of the C columns.
-        meanings: see `columns.cell_meanings`.
-        findings: receives one error per cell that has no meaning; blank cells are one error together.
+        table: The table.
+        columns: Positions of the C columns.
+        meanings: See `columns.cell_meanings`.
+        findings: Collector of one error per invalid cell, and one error for all blank cells.
 
     Returns:
-        Targets (N, C), and all values that occur, as `cell_key` has them.
+        Targets (N, C), and all values that occur, in the form of `cell_key`.
     """
     read = [_Values.of(table.column(column), meanings) for column in columns]
     parts = []
@@ -65,7 +65,7 @@ def value_targets(
 
 @dataclass(frozen=True)
 class _Values:
-    """A column of values: what each of its different texts means."""
+    """A column of values: the meaning of each distinct string."""
 
     column: Column
     meaning: NDArray[np.int8]
@@ -75,7 +75,7 @@ class _Values:
 
     @classmethod
     def of(cls, column: Column, meanings: Mapping[float | str, int]) -> _Values:
-        """Look up the texts of a column."""
+        """Look up the strings of a column."""
         if column.codes is None:  # hundreds of different texts, which are no values
             meaning = np.array([_meaning(text, meanings) for text in column], dtype=np.int8)
             return cls._counted(column, meaning, meaning, frozenset(map(cell_key, column)))
@@ -91,7 +91,7 @@ class _Values:
         return cls(column, meaning, keys, blank[:1].tolist(), len(blank))
 
     def targets(self, begin: int, end: int) -> NDArray[np.int8]:
-        """The targets of some rows, with `MEANINGLESS` and `BLANK_CELL` where there is none."""
+        """Return the targets of some rows, with `MEANINGLESS` and `BLANK_CELL` for cells without a target."""
         codes = self.column.codes
         return self.meaning[begin:end] if codes is None else self.meaning[codes[begin:end]]
 
@@ -115,7 +115,7 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
-    """Report blank cells as one error; the first is given by row and column."""
+    """Report blank cells as one error; the message names the row and the column of the first."""
     more = f" (one of {amount:,} blank cells)" if amount > 1 else ""
     findings.error(
         table.where(*first),
@@ -125,11 +125,11 @@ def report_blanks(table: TextTable, first: tuple[int, int], amount: int, finding
 
 @dataclass(frozen=True)
 class NameCells:
-    """The distinct cells of a column of names of labels, parsed.
+    """Parsed distinct cells of a column of label names.
 
     Attributes:
-        labels: names in each distinct cell, as they are in the cell.
-        separator: what separated them: a text, `LIST`, or None if no cell has several.
+        labels: Names in each distinct cell, as written.
+        separator: Separator of the names: a string, `LIST`, or None if no cell has several names.
     """
 
     labels: Mapping[str, tuple[str, ...]]
@@ -143,14 +143,14 @@ def parse_name_cells(
     no_label_value: str | None,
     findings: ValidationReport,
 ) -> NameCells:
-    """Parse all distinct cells of a column that holds names of labels.
+    """Parse all distinct cells of a column of label names.
 
     Args:
-        places: each distinct cell, and the place of the first, for messages.
-        column: what names the column in messages.
-        separator: text between two labels; an empty text means one label per cell. Lists need none.
+        places: Each distinct cell, and its first position, for messages.
+        column: Name of the column in messages.
+        separator: Text between two labels; an empty string means one label per cell. Lists need none.
         no_label_value: `--no-label-value`.
-        findings: receives cells that cannot be parsed.
+        findings: Collector of cells that cannot be parsed.
     """
     lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}
@@ -175,12 +175,13 @@ def parse_name_cells(
 
 
 def detect_separator(cells: Iterable[str], column: str) -> str:
-    """The character that separates labels: `|`, `;`, `,` or a blank; empty if each cell is one label.
+    """Return the separator of labels: `|`, `;`, `,` or a space; empty if each cell is one label.
 
-    A blank separates only if that is clear: the parts are fewer than the cells, and one of them is a cell of its own.
+    A space is a separator only if this is clear: there are fewer distinct parts than cells, and one of them is also a
+        whole cell.
 
     Raises:
-        DataError: several of them occur, or blanks may separate labels or belong to them.
+        DataError: Several separators occur, or it is ambiguous whether spaces separate labels.
 
     Example:
         >>> detect_separator(["cat|dog", "cat"], "labels"), detect_separator(["red bus", "blue car"], "labels")
@@ -208,7 +209,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
 
 
 def is_list(cell: str) -> bool:
-    """Whether a cell is a list as Python, NumPy or JSON write it."""
+    """Whether a cell is a list in the notation of Python, NumPy or JSON."""
     text = cell.strip()
     return any(text.startswith(start) and text.endswith(end) for start, end in _BRACKETS.items()) or (
         text.startswith("{") and text.endswith("}")
@@ -216,7 +217,7 @@ def is_list(cell: str) -> bool:
 
 
 def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -> list[str]:
-    """The names in one cell."""
+    """Return the names in one cell."""
     text = cell.strip()
     if not text:
         return []
@@ -233,7 +234,7 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
 
 
 def _listed(text: str) -> list[str] | None:
-    """The names of a list as JSON, Python or NumPy write it, or None if it is none."""
+    """Return the names in a list in the notation of JSON, Python or NumPy, or None if it is not a list."""
     try:
         return _names_in(json.loads(text))
     except (ValueError, RecursionError):
@@ -252,7 +253,7 @@ def _listed(text: str) -> list[str] | None:
 
 
 def _names_in(value: object) -> list[str] | None:
-    """The names in parsed JSON: a list of texts or numbers, or Label Studio's choices."""
+    """Return the names in parsed JSON: a list of strings or numbers, or Label Studio choices."""
     if isinstance(value, dict):
         held = [value[key] for key in CHOICES if isinstance(value.get(key), list)]
         return _names_in(held[0]) if len(held) == 1 else None
@@ -276,7 +277,7 @@ def _check_no_label(
     no_label_value: str | None,
     findings: ValidationReport,
 ) -> None:
-    """Report a `--no-label-value` that does not occur, and a label that seems to mean that there is none."""
+    """Report a `--no-label-value` that does not occur, and a label that seems to mean "no label"."""
     if no_label_value is not None:
         texts = {cell.strip() for cell in places}
         if not any(no_label_value.strip() in text for text in texts):
@@ -290,5 +291,5 @@ def _check_no_label(
 
 
 def sign_name(separator: str) -> str:
-    """A separator as it is named in messages."""
+    """Return the name of a separator for messages."""
     return "blanks" if separator == BLANK else f"'{printable(separator)}'"

@@ -1,4 +1,4 @@
-"""Delimited text of any dialect: comma, semicolon, tab, bar, or columns aligned with blanks."""
+"""Delimited text of any dialect: comma, semicolon, tab, bar, or columns aligned with spaces."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ LINES_TRIED = 20
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the lines of a table are divided.
+    """Dialect of a delimited text file.
 
     Attributes:
-        delimiter: one of `CANDIDATES`, or `ALIGNED`.
-        skip_blanks: blanks after a delimiter are no part of the cell.
-        count_line: the first line states only how many records follow, as in CelebA.
-        unnamed_key: the header has no name for the first column.
+        delimiter: One of `CANDIDATES`, or `ALIGNED`.
+        skip_blanks: Whether blanks after a delimiter are not part of the cell.
+        count_line: Whether the first line contains only the number of records, as in CelebA.
+        unnamed_key: Whether the header has no name for the first column.
     """
 
     delimiter: str
@@ -44,9 +44,10 @@ class Dialect:
 
 
 def detect_dialect(text: str) -> Dialect | None:
-    r"""The dialect of the first lines of a table, or None if they have one column only.
+    r"""Detect the dialect from the first lines of a table; None if they have only one column.
 
-    The delimiter is in the header. If the header has several, the one that divides the following lines alike is used.
+    The delimiter is in the header. If the header has several delimiters, the one that splits the following lines
+    consistently is used.
 
     Example:
         >>> detect_dialect("filename;cat\na.jpg;1\n").delimiter
@@ -71,10 +72,10 @@ def detect_dialect(text: str) -> Dialect | None:
 
 
 def read_delimited(path: Path, findings: ValidationReport) -> TextTable:
-    """Read a table of any dialect; an index that pandas wrote is left out with a warning.
+    """Read a table of any dialect; a pandas index is skipped with a warning.
 
     Raises:
-        DataError: what makes the whole file unreadable, see `csv_file.read_csv`.
+        DataError: The whole file is unreadable, see `csv_file.read_csv`.
     """
     with table_text(path) as text:
         dialect = detect_dialect("".join(islice(text, LINES_TRIED))) or Dialect(",")
@@ -99,7 +100,7 @@ def _aligned(text: Iterable[str]) -> Iterator[Record]:
 
 
 def _width(line: str, delimiter: str) -> int:
-    """Number of cells of one line. A cell that continues on the next line ends with its line here."""
+    """Return the number of cells of one line. A cell that continues on the next line is cut at the end of the line."""
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error:  # a cell beyond the size limit; the full reading reports it with its line
@@ -107,7 +108,7 @@ def _width(line: str, delimiter: str) -> int:
 
 
 def holds_images(text: str) -> bool:
-    """Whether some of the first lines of a table have a cell that is the name of an image."""
+    """Whether a cell in the first lines of a table is the name of an image."""
     dialect = detect_dialect(text)
     if dialect is None:
         return False

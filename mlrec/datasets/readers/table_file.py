@@ -1,7 +1,7 @@
-"""Tables of any file format as rows of texts: delimited text, JSON lines, Excel and Parquet.
+"""Tables of any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
 
-Cells that are no texts are written as text: a list as a JSON list, a missing value as a blank, a boolean as `True` or
-`False`. What a text means is decided in one place for all formats.
+Other cells are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or `False`. The
+meaning of a string is therefore defined in one place for all formats.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ EXTRA = "pip install 'mlrec[tables]'"
 
 
 def read_table(path: Path, findings: ValidationReport) -> TextTable:
-    """Read a table; the file's ending says its format, other endings are delimited text.
+    """Read a table; the file extension gives the format, by default delimited text.
 
     Raises:
-        DataError: the file is no such table, or a package that its format needs is not installed.
+        DataError: The file is not a valid table, or a package for its format is not installed.
     """
     check_regular(path)
     return _reader(path)(path, findings)
@@ -47,7 +47,7 @@ def _reader(path: Path) -> Callable[[Path, ValidationReport], TextTable]:
 
 
 def cell_text(value: Any) -> str:
-    """A cell of any type as text.
+    """Convert a cell of any type to a string.
 
     Example:
         >>> [cell_text(value) for value in (None, float("nan"), 1.0, True, ["a", 2])]
@@ -63,7 +63,7 @@ def cell_text(value: Any) -> str:
 
 
 def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
-    """One JSON object per line; its keys are the columns, and a missing key is a blank cell."""
+    """Read one JSON object per line; its keys are the columns, and a missing key is a blank cell."""
     objects: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
@@ -91,7 +91,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
-    """The first sheet of an Excel file; other sheets are a warning."""
+    """Read the first sheet of an Excel file; other sheets cause a warning."""
     import pandas as pd
 
     try:
@@ -127,12 +127,12 @@ def _read_parquet(path: Path, findings: ValidationReport) -> TextTable:
 def table_of_texts(
     columns: list[str], records: Iterable[list[str]], path: Path, findings: ValidationReport
 ) -> TextTable:
-    """The table of a file without lines; rows are counted from 1."""
+    """Create the table of a file without lines; rows are counted from 1."""
     check_header(columns, path)
     return checked_table((0, columns), enumerate(records, 1), path, findings, drop_index=True, unit="row")
 
 
 def needs_extra(path: Path, what: str, error: ImportError) -> DataError:
-    """The error of a package that is not installed."""
+    """Return the error for a package that is not installed."""
     package = error.name or "a package"
     return DataError(f"{printable(path)}: reading {what} needs {package}; install it with {EXTRA}")

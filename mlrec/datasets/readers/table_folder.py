@@ -1,4 +1,4 @@
-"""Which files of a folder are tables, and which split each of them is."""
+"""Tables in a folder, and the split of each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Source:
 
 
 def recognizes(path: Path) -> str | None:
-    """Why `path` is a table of labels, or a folder of such tables; None if it is not."""
+    """Return why `path` is a table of labels, or a folder of such tables; None if it is neither."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():
@@ -69,15 +69,16 @@ def _recognizes_file(path: Path) -> str | None:
 
 
 def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[Source]:
-    """The tables of a folder, in the usual order of their splits.
+    """Return the tables of a folder, in the usual order of their splits.
 
-    They are in the folder itself, or in folders below it that are named like a split (`train/metadata.csv`) or whose
-    files are (`data/train-00000-of-00001.parquet`). Tables of one format are read; others are a warning.
+    They are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain files
+    named after a split (`data/train-00000-of-00001.parquet`). Tables of one format are read; other formats cause a
+    warning.
 
     Args:
-        folder: where to look.
-        given: splits of `--splits`, whose own names are names of splits too.
-        findings: receives files that are not used, unless it is None.
+        folder: Folder to search.
+        given: Splits of `--splits`; their original names also count as split names.
+        findings: Collector of unused files, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     tables = [file for file in visible if _is_table(file)]
@@ -109,7 +110,7 @@ def _is_table(file: Path) -> bool:
 
 
 def _tables_below(folder: Path, given: Mapping[str, str]) -> list[Path]:
-    """Tables in the folders below `folder` whose split is known."""
+    """Return tables in the folders below `folder` whose split is known."""
     found: list[Path] = []
     for number, file in enumerate(files_below(folder, Omitted())):
         if number == MOST_FILES and not found:
@@ -120,7 +121,7 @@ def _tables_below(folder: Path, given: Mapping[str, str]) -> list[Path]:
 
 
 def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
-    """The name of the split that a file, or a folder above it, is called after."""
+    """Return the name of the split that a file, or a folder above it, is named after."""
     shard = _SHARD.fullmatch(file.stem)
     stem = shard[1] if shard else file.stem
     for name in (stem, *reversed(file.parent.relative_to(folder).parts)):
@@ -133,7 +134,7 @@ def check_sources(folder: Path, sources: Sequence[Source]) -> None:
     """Check that a folder has tables.
 
     Raises:
-        DataError: there is none.
+        DataError: There is none.
     """
     if not sources:
         raise DataError(

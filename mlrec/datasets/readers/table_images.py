@@ -1,4 +1,4 @@
-"""From the names of images in a table to names below the root of the images."""
+"""Conversion of image names in a table to names below the root of the images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PROBED = 100  # rows that decide which folder names are relative to
 
 
 class TableImages:
-    """The images that tables name, below one root."""
+    """Images named by tables, below one root."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
-        """Remember the folder of the images and where to report names that cannot be used."""
+        """Store the folder of the images and the collector of invalid names."""
         self.root = root
         self._findings = findings
         self._matched: dict[str, str] = {}  # file by its name in the table, if that is absolute
@@ -40,11 +40,11 @@ class TableImages:
         return len(self._index.find(_plain(cell))) == 1
 
     def names(self, table: TextTable, column: int) -> Texts:
-        """The image of each row, as a name below the root.
+        """Return the image of each row, as a name below the root.
 
-        Relative names are below the root or below the folder of the table. A first folder that is the root's own name
-        is left out. Absolute names, those of another machine, mean the one image that ends so. Names that differ from
-        the file in their ending, their folders or by backslashes are matched when images are looked for.
+        Relative names are below the root or below the folder of the table. A leading folder that equals the name of the
+        root is removed. Absolute names from another machine match the only image whose path has the same ending. Names
+        that differ from the file in extension, folders or backslashes are matched when images are searched.
         """
         cells = table.column(column)
         move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent)
@@ -58,7 +58,7 @@ class TableImages:
         return image_name(move(cell), table.where(row, column), self._findings)
 
     def _move(self, names: Sequence[str], folder: Path) -> Callable[[str], str]:
-        """What names are changed by, so that most of those probed are there; unchanged if none are."""
+        """Return the change of names that makes most of the probed files exist; no change if none exist."""
         moves = [_unchanged]
         if folder != self.root and folder.is_relative_to(self.root):
             below = folder.relative_to(self.root).as_posix()
@@ -72,7 +72,7 @@ class TableImages:
         return moves[counts.index(max(counts))]
 
     def _elsewhere(self, cell: str, name: str, where: str) -> str:
-        """The image below the root that an absolute path, or one of Label Studio's, means."""
+        """Return the image below the root for an absolute path or a path of Label Studio."""
         if cell in self._matched:
             return self._matched[cell]
         inside = _below(self.root, name)
@@ -107,7 +107,7 @@ def _unchanged(name: str) -> str:
 
 
 def _plain(cell: str) -> str:
-    """A cell as a path with `/`: the path of a URL; what follows `?d=` in a local file of Label Studio."""
+    """Return a cell as a path with `/`: the path of a URL, or the part after `?d=` in a local file of Label Studio."""
     if QUERY in cell:
         return normal(unquote(cell.partition(QUERY)[2]))
     if "://" in cell:
@@ -116,7 +116,7 @@ def _plain(cell: str) -> str:
 
 
 def _below(root: Path, name: str) -> str | None:
-    """The name below the root of an absolute path to it, if such a file is there."""
+    """Return the name below the root of an absolute path, if the file exists."""
     path = Path(name)
     if ".." not in path.parts and path.is_absolute() and path.is_relative_to(root) and os.path.lexists(path):
         return path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""The labels of one table: one column per label, a column of names, or one row per image and label."""
+"""Labels of one table: one column per label, a column of label names, or one row per image and label."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class TableRows:
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of one table.
+    """Samples of one table.
 
     Attributes:
-        table: the table.
+        table: The table.
         labels: C names.
-        images, splits: of each of the N samples.
+        images, splits: Image and split of each of the N samples.
         targets: (N, C).
-        values: values of labels that occur, see `columns.cell_key`.
+        values: Label values that occur, see `columns.cell_key`.
     """
 
     table: TextTable
@@ -59,7 +59,7 @@ class Samples:
 
 
 def wide_samples(read: TableRows, meanings: Mapping[float | str, int], findings: ValidationReport) -> Samples:
-    """Samples of a table with one column per label; identical records are taken once."""
+    """Return the samples of a table with one column per label; identical records are merged."""
     columns = read.roles.labels
     labels = tuple(read.table.columns[column] for column in columns)
     targets, values = value_targets(read.table, columns, meanings, findings)
@@ -67,12 +67,13 @@ def wide_samples(read: TableRows, meanings: Mapping[float | str, int], findings:
 
 
 def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: ValidationReport) -> list[NameCells]:
-    """The names of labels in each distinct cell of the column of names of each table.
+    """Return the label names in each distinct cell of the column of names of each table.
 
-    The separator is detected in all tables together: cells that are clear in one table may not be in another.
+    The separator is detected in all tables together: cells that are unambiguous in one table may be ambiguous in
+        another.
 
     Raises:
-        DataError: the separator is not clear.
+        DataError: The separator is ambiguous.
     """
     places, names = [], []
     for read in rows:
@@ -95,8 +96,8 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
 def is_long(read: TableRows, cells: NameCells) -> bool:
     """Whether a table has one row per image and label.
 
-    That is so if a column states whether the label is present, or if no cell has several labels and an image has rows
-    of different labels.
+    This is the case if a column states whether the label is present, or if no cell has several labels and an image has
+    several rows with different labels.
     """
     column = read.roles.names
     if column is None or any(len(names) > 1 for names in cells.labels.values()):
@@ -111,7 +112,7 @@ def is_long(read: TableRows, cells: NameCells) -> bool:
 def listed_samples(
     read: TableRows, cells: NameCells, labels: Sequence[str], options: ReadOptions, findings: ValidationReport
 ) -> Samples:
-    """Samples of a table with the names of the labels in one column; other labels are negative."""
+    """Return the samples of a table with the label names in one column; other labels are negative."""
     column = read.roles.names
     assert column is not None
     position = {label: k for k, label in enumerate(labels)}
@@ -142,10 +143,10 @@ def long_samples(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> Samples:
-    """Samples of a table with one row per image and label.
+    """Return the samples of a table with one row per image and label.
 
-    Without a column of values, and with one that is never negative, labels that an image has no row of are negative.
-    If negatives are stated too, they are unknown: only what was verified is known.
+    If there is no column of values, or it is never negative, labels without a row for the image are negative.
+    If negatives are also annotated, labels without a row are unknown, because only verified labels are known.
     """
     names, value = read.roles.names, read.roles.value
     assert names is not None
@@ -178,7 +179,7 @@ def long_samples(
 
 
 def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
-    """One line on how a column of names was read."""
+    """Return one line that describes how a column of names was read."""
     assert read.roles.names is not None
     column = f"column '{printable(read.table.columns[read.roles.names])}'"
     if long:
@@ -193,7 +194,7 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
-    """All labels that occur, by name, or by value if all are whole numbers."""
+    """Return all labels that occur, sorted by name, or by value if all are integers."""
     names = {name for parsed in cells for found in parsed.labels.values() for name in found}
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
@@ -201,7 +202,7 @@ def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
 
 
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
-    """Identical records once, with a warning; an image with different labels in two records is an error."""
+    """Merge identical records with a warning; an image with different labels in two records is an error."""
     first = first_places(samples.images)
     kept = first == np.arange(len(first))
     again = np.flatnonzero(~kept)

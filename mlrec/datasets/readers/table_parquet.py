@@ -23,16 +23,16 @@ class ParquetTable:
     """One Parquet file.
 
     Attributes:
-        path: the file.
-        image_column: column that holds images as bytes, alone or with a path as Hugging Face stores them, or None.
-        class_names: names of the numbers in a column of classes, by column.
+        path: The file.
+        image_column: Column of images as bytes, optionally with a path as in Hugging Face datasets, or None.
+        class_names: Class names of each column of class indices.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the file and read its schema.
 
         Raises:
-            DataError: not a Parquet file, or pyarrow is not installed.
+            DataError: Not a Parquet file, or pyarrow is not installed.
         """
         try:
             import pyarrow.parquet
@@ -49,7 +49,7 @@ class ParquetTable:
         self.image_column = images[0] if images else None
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:
-        """Names of the columns, and the cells of each row as texts. Bytes of images are not read."""
+        """Return the names of the columns, and the cells of each row as strings. Image bytes are not read."""
         columns = [field.name for field in self._schema]
         return columns, self._rows(columns)
 
@@ -84,14 +84,14 @@ class ParquetTable:
         )
 
     def _image_names(self) -> list[str]:
-        """A unique name for each image: that of its path, or its number if paths are missing or occur twice."""
+        """Return a unique name for each image: that of its path, or its number if paths are missing or repeated."""
         names = self._path_names()
         if names is not None:
             return names
         return [self._numbered(number, value) for number, value in enumerate(self._images())]
 
     def _path_names(self) -> list[str] | None:
-        """The names in the paths of all images; None if paths are missing or occur twice."""
+        """Return the names in the paths of all images; None if paths are missing or repeated."""
         index = self._schema.get_field_index(self.image_column)
         if not _has_path(self._schema.field(index).type):
             return None
@@ -105,7 +105,7 @@ class ParquetTable:
         return f"{self.path.stem}-{number:06}{_ending(value)}"
 
     def _column(self, name: str) -> list[Any]:
-        """One field of the column of images."""
+        """Return one field of the column of images."""
         with self._readable():
             field = name.rpartition(".")[2]
             batches = self._file.iter_batches(columns=[name])
@@ -117,17 +117,17 @@ class ParquetTable:
                 yield from batch.column(0).to_pylist()
 
     def images(self) -> Iterator[tuple[str, bytes | None]]:
-        """Iterate over the images with the names that `texts` has; a few are in memory at once."""
+        """Iterate over the images with the names of `texts`; only a few are in memory at a time."""
         names = self._path_names()
         for number, value in enumerate(self._images()):
             name = self._numbered(number, value) if names is None else names[number]
             yield name, _bytes_of(value)
 
     def write_images(self, folder: Path) -> None:
-        """Write all images into `folder`, under the names that `texts` has.
+        """Write all images into `folder`, under the names of `texts`.
 
         Raises:
-            DataError: an image without bytes, or a name that is no file name.
+            DataError: An image has no bytes, or a name is not a valid file name.
         """
         folder.mkdir(parents=True, exist_ok=True)
         findings = ValidationReport()
@@ -152,7 +152,7 @@ class ParquetTable:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether a column holds bytes, or a struct with a field `bytes`."""
+    """Whether a column contains bytes, or a struct with a field `bytes`."""
     import pyarrow.types as types
 
     if types.is_struct(kind):
@@ -168,7 +168,7 @@ def _has_path(kind: Any) -> bool:
 
 
 def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[str]]:
-    """The names of classes by column, from what Hugging Face datasets writes into the schema."""
+    """Return class names by column, from the schema written by Hugging Face datasets."""
     text = metadata.get(b"huggingface")
     if text is None:
         return {}

@@ -1,4 +1,4 @@
-"""The cells of a table by column: millions of records take a byte per cell of few different texts, not fifty."""
+"""Cells of a table by column: columns with few distinct strings take one byte per cell instead of fifty."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MOST_CODED = 256  # different texts of a column of one byte per cell
 
 
 class Column(Sequence[str]):
-    """The cells of one column.
+    """Cells of one column.
 
     Attributes:
-        texts: different texts, in order of their first cell, or all N texts if `codes` is None.
-        codes: (N,) uint8, position of each cell in `texts`.
+        texts: Distinct strings, in order of first appearance, or all N strings if `codes` is None.
+        codes: (N,) uint8, index of each cell in `texts`.
     """
 
     __slots__ = ("codes", "texts")
@@ -48,19 +48,19 @@ class Column(Sequence[str]):
             yield from map(self.texts.__getitem__, self.codes[begin : begin + BLOCK].tolist())
 
     def take(self, rows: NDArray[np.intp]) -> Column:
-        """The cells of some rows, in their order."""
+        """Return the cells of some rows, in their order."""
         if self.codes is None:
             return Column(taken(self.texts, rows))
         return Column(self.texts, self.codes[rows])
 
     def renamed(self, names: Mapping[str, str]) -> Column:
-        """The column with each text replaced by its name."""
+        """Return the column with each string replaced by its name."""
         if self.codes is None:
             return Column(tuple(names[text] for text in self.texts))
         return Column([names[text] for text in self.texts], self.codes)
 
     def first_rows(self) -> dict[str, int]:
-        """The row of the first cell of each text, in order of these rows."""
+        """Return the row of the first cell of each string, in order of these rows."""
         if self.codes is None:
             rows: dict[str, int] = {}
             for row, text in enumerate(self.texts):
@@ -74,7 +74,7 @@ class Column(Sequence[str]):
 
 
 class Rows(Sequence[tuple[str, ...]]):
-    """The records of a table; each is made of its cells when it is asked for."""
+    """Records of a table, created from the columns on access."""
 
     __slots__ = ("columns",)
 
@@ -105,7 +105,7 @@ class Rows(Sequence[tuple[str, ...]]):
 
 
 def stored(records: Iterable[Sequence[str]], width: int) -> list[Column]:
-    """The columns of records that have `width` cells each."""
+    """Return the columns of records with `width` cells each."""
     builders = [_ColumnBuilder() for _ in range(width)]
     rest = iter(records)
     while block := list(islice(rest, BLOCK)):
@@ -115,7 +115,7 @@ def stored(records: Iterable[Sequence[str]], width: int) -> list[Column]:
 
 
 class _ColumnBuilder:
-    """Collects the cells of one column: as codes while it has few different texts, then as texts."""
+    """Collects the cells of one column: as codes while there are few distinct strings, then as strings."""
 
     def __init__(self) -> None:
         self._code: dict[str, int] = {}
@@ -145,5 +145,5 @@ class _ColumnBuilder:
 
 
 def constant(text: str, count: int) -> Column:
-    """A column of one text."""
+    """Return a column that repeats one string."""
     return Column([text], np.zeros(count, dtype=np.uint8))

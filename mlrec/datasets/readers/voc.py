@@ -31,12 +31,12 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """The reason why this is VOC2007, alone in its devkit, or None."""
+    """Return why this is VOC2007, the only year in its devkit, or None."""
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """The reason why this is VOC2012, alone in its devkit, or None."""
+    """Return why this is VOC2012, the only year in its devkit, or None."""
     return _recognizes(path, "VOC2012")
 
 
@@ -46,7 +46,7 @@ def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -
     Without `Annotations`, the labels are those of the class lists in `ImageSets/Main`.
 
     Raises:
-        DataError: there is no VOC2007 there.
+        DataError: VOC2007 was not found.
     """
     root = year_folder(path, "VOC2007")
     if has_no_annotations(root):
@@ -57,10 +57,12 @@ def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read VOC2012 as VOC2007. Its test images have no public labels: all unknown, listed for prediction.
+    """Read VOC2012 in the same way as VOC2007.
+
+    Its test images have no public labels: all labels are unknown, and the images can be used for prediction.
 
     Raises:
-        DataError: there is no VOC2012 there.
+        DataError: VOC2012 was not found.
     """
     root = year_folder(path, "VOC2012")
     if has_no_annotations(root):
@@ -71,7 +73,7 @@ def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def year_folders(path: Path) -> list[Path]:
-    """The folders of VOC years (`VOC2007`, ...) that have lists of images: `path` itself, or in its devkit.
+    """Return the folders of VOC years (`VOC2007`, ...) with lists of images: `path` itself, or folders of its devkit.
 
     Example:
         >>> year_folders(Path("no such folder"))
@@ -90,10 +92,10 @@ def _recognizes(path: Path, year: str) -> str | None:
 
 
 def year_folder(path: Path, year: str) -> Path:
-    """The folder that holds `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
+    """Return the folder with `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
-        DataError: there is none.
+        DataError: There is none.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
@@ -104,7 +106,7 @@ def year_folder(path: Path, year: str) -> Path:
 
 
 def _is_other_year(name: str, year: str) -> bool:
-    """Whether a folder is called as another year of VOC is: all years are laid out alike."""
+    """Whether a folder has the name of another VOC year; all years have the same layout."""
     return name != year and _YEAR.fullmatch(name) is not None
 
 
@@ -117,15 +119,15 @@ def read_year(
     unlabelled: Collection[str] = (),
     skipped: Collection[str] = (),
 ) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
-    """One manifest for each split that has a list, and the sizes that the annotations state, by image.
+    """Return one manifest for each split with a list, and the annotated image sizes.
 
     Args:
-        name: of the dataset.
-        root: the folder of `Annotations`, `ImageSets` and `JPEGImages`.
-        labels: the classes, in the order of the target columns.
-        findings: where errors and warnings go.
-        unlabelled: splits whose images may lack an annotation; all their labels are then unknown, with a warning.
-        skipped: splits that are not read.
+        name: Name of the dataset.
+        root: Folder of `Annotations`, `ImageSets` and `JPEGImages`.
+        labels: Classes, in the order of the target columns.
+        findings: Collector of errors and warnings.
+        unlabelled: Splits whose images may lack an annotation; their labels are then all unknown, with a warning.
+        skipped: Splits that are not read.
     """
     lists = read_lists(root / LISTS, findings, lambda name: (root / ANNOTATIONS / f"{name}.xml").exists())
     lists = {split: images for split, images in lists.items() if split not in skipped}
@@ -164,17 +166,20 @@ def read_lists(
     own: bool = False,
     given: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """Image names by split, each from its own `<split>.txt`. If VOC has a list of that name, its absence is a warning.
+    """Return image names by split, each from its own `<split>.txt`.
+
+    If VOC has a list of that name, its absence is a warning.
 
     Args:
-        folder: the folder of the lists.
-        findings: where errors and warnings go.
-        is_known: whether there is an annotation of this name; decides what a line `a.jpg` or `a 1` names.
-        own: lists of an own dataset may have names that are not VOC's; names of splits are resolved by `splitnames`.
-        given: `--splits`, see `splitnames.parse_names`.
+        folder: Folder of the lists.
+        findings: Collector of errors and warnings.
+        is_known: Function that returns whether an annotation of this name exists; it resolves lines such as `a.jpg` or
+            `a 1`.
+        own: Whether the dataset is custom: its lists may have other names than VOC's, which `split_names` resolves.
+        given: `--splits`, see `split_names.parse_names`.
 
     Raises:
-        DataError: there is no list at all.
+        DataError: There is no list.
     """
     found = split_lists(folder, given or {})
     files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]
@@ -198,7 +203,7 @@ def read_lists(
 
 
 def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
-    """The lists of splits, without the lists of one class that VOC has: `cat_train.txt` next to `train.txt`."""
+    """Return the lists of splits, without VOC's lists of one class, such as `cat_train.txt` next to `train.txt`."""
     files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
     splits = {known_split(file.stem) for file in files} - {None}
     return [
@@ -226,7 +231,7 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
 
 
 def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
-    """The name of an annotation that a line means: `a`, `a.jpg`, or one of them before a second column (`a  -1`)."""
+    """Return the annotation name of a line: `a`, `a.jpg`, or one of them before a second column (`a -1`)."""
     if _is_plain(line) and is_known(line):
         return line
     first = re.sub(r"\s+-?[01]$", "", line)
@@ -237,12 +242,12 @@ def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name stays in its folder, so that a file of that name may be looked for."""
+    """Whether a name stays inside its folder, so that it is safe to look for the file."""
     return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
 def annotation_of(image: str) -> str:
-    """The path of the annotation of an image: `Annotations` in place of the folder of images.
+    """Return the path of the annotation of an image: the image folder is replaced by `Annotations`.
 
     That folder is `JPEGImages` at any depth, otherwise the first folder of the path.
 

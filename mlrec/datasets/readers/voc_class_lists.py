@@ -1,4 +1,4 @@
-"""VOC's lists of one class, `ImageSets/Main/<class>_<split>.txt`: labels without any annotation in XML."""
+"""VOC's lists of one class, `ImageSets/Main/<class>_<split>.txt`: labels without XML annotations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
 def has_no_annotations(root: Path) -> bool:
-    """Whether labels can only be those of class lists: there is no XML file, but a list of a class."""
+    """Whether labels are available only in class lists: there is no XML file, but a list of a class."""
     if next((root / ANNOTATIONS).glob("*.xml"), None) is not None:
         return False
     return bool(class_lists(root / LISTS))
 
 
 def class_lists(folder: Path) -> dict[str, dict[str, Path]]:
-    """The lists `<class>_<split>.txt`, by split and class; splits as they are written in the names."""
+    """Return the lists `<class>_<split>.txt`, by split and class; splits are spelled as in the file names."""
     found: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.glob("[!.]*_*.txt")):
         label, _, split = file.stem.rpartition("_")
@@ -37,11 +37,11 @@ def read_class_lists(
     """Read the labels of `ImageSets/Main/<class>_<split>.txt`: 1 positive, -1 negative, 0 (difficult) unknown.
 
     Args:
-        root: the folder of `ImageSets` and `JPEGImages`.
-        name: of the dataset.
-        options: the names of splits.
-        findings: where errors and warnings go.
-        labels: the classes in order; by default those that have lists, sorted.
+        root: Folder of `ImageSets` and `JPEGImages`.
+        name: Name of the dataset.
+        options: Options with the names of splits.
+        findings: Collector of errors and warnings.
+        labels: Classes in order; by default those with lists, sorted.
     """
     lists = class_lists(root / LISTS)
     classes = tuple(labels or options.labels or sorted({label for files in lists.values() for label in files}))
@@ -72,7 +72,7 @@ def read_class_lists(
 
 
 def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
-    """The target of each image that a list of one class names."""
+    """Return the target of each image in the list of one class."""
     values = {"1": POSITIVE, "-1": NEGATIVE, "0": UNKNOWN}
     targets: dict[str, int] = {}
     for number, line in lines_of(file):

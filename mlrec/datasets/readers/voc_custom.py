@@ -1,4 +1,4 @@
-"""Own images annotated in VOC's XML, as labelling tools write it: any labels, any image format, lists or none."""
+"""Custom datasets in VOC's XML format, as written by labelling tools: any labels, any image format, optional lists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is annotated in VOC's XML, or holds several VOC years, or None."""
+    """Return why this is a dataset in VOC's XML format, or contains several VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
@@ -47,7 +47,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def _first_xml(place: Path) -> list[Path]:
-    """The first XML file in a folder or in its folders, if there is one."""
+    """Return the first XML file in a folder or its subfolders, or None."""
     if not place.is_dir():
         return []
     for pattern in ("[!.]*.xml", "[!.]*/[!.]*.xml", "[!.]*/[!.]*/[!.]*.xml"):
@@ -59,17 +59,17 @@ def _first_xml(place: Path) -> list[Path]:
 def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    XML files are read in all subfolders. Splits are those of `ImageSets/Main`, else there is one, `all`; if XML files
-    are in folders named like splits (`train`, `valid`, `test`), these are the splits. Labels are `options.labels`, in
-    that order, and any other name is an error; without them the names that occur, sorted. Images are in
+    XML files are read in all subfolders. Splits are those of `ImageSets/Main`, or folders of XML files that are named
+    after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in that
+    order, and any other name is an error; by default they are the names that occur, sorted. Images are in
     `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
-    their XML file; else the one image of that name below `path` is taken. What is not used is a warning.
+    their XML file; otherwise the only image of that name below `path` is used. Unused files cause a warning.
 
     A devkit of several VOC years is read as one dataset, see `read_years`. Without XML files, labels are those of the
     class lists in `ImageSets/Main`.
 
     Raises:
-        DataError: no annotations there.
+        DataError: There are no annotations.
     """
     root = path.absolute()
     years = year_folders(root)
@@ -130,7 +130,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], findings: ValidationReport) -> None:
-    """Warn of images in `place` that no annotation is about."""
+    """Warn about images in `place` without an annotation."""
     annotated = {without_ending(name) for name in names.values()}
     for name in unused_images(root, names.values()):
         if (root / name).is_relative_to(place) and without_ending(name) not in annotated:
@@ -138,15 +138,15 @@ def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], fin
 
 
 def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
-    """Whether every annotation is in `Annotations` under the name that its image has below the folder of images."""
+    """Whether every annotation is in `Annotations` under the same relative name as its image in the image folder."""
     return all(files[normal(stem)] == root / annotation_of(name) for stem, name in names.items())
 
 
 def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Path]:
-    """All XML files below `folder`, by their path below it without the ending.
+    """Return all XML files below `folder`, by their relative path without the extension.
 
     Raises:
-        DataError: there is none.
+        DataError: There is none.
     """
     omitted = Omitted()
     files: dict[str, Path] = {}
@@ -164,7 +164,10 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
 def _by_folder(
     folder: Path, files: Mapping[str, Path], given: Mapping[str, str], findings: ValidationReport
 ) -> dict[str, list[str]]:
-    """Annotations by split, as paths below `folder` without their ending; without a folder per split all are one."""
+    """Return annotations by split, as relative paths without extension.
+
+    Without a folder per split, there is one split.
+    """
     stems = [file.relative_to(folder).with_suffix("").as_posix() for file in files.values()]
     parts: dict[str, list[str]] = {}
     for stem in stems:
@@ -179,7 +182,10 @@ def _by_folder(
 
 
 def _collected(annotations: Sequence[Annotation], findings: ValidationReport) -> tuple[str, ...]:
-    """All class names that occur, sorted. Names that differ in case alone are an error: they are one class."""
+    """Return all class names that occur, sorted.
+
+    Names that differ only in case are an error, because they mean the same class.
+    """
     places: dict[str, str] = {}
     for annotation in annotations:
         for thing in annotation.objects:
@@ -199,14 +205,14 @@ def _image_folder(root: Path, folder: Path) -> Path:
 def _images_of(
     root: Path, folder: Path, images: Path | None, annotations: Mapping[str, Annotation], findings: ValidationReport
 ) -> tuple[Path, dict[str, str]]:
-    """The root of the image names, and the image of each annotation. Files are listed, not opened.
+    """Return the root of the image names, and the image of each annotation. Files are listed, not opened.
 
     Args:
-        root: the folder of the dataset.
-        folder: the folder of the annotations.
-        images: the folder of the images, if it was given.
-        annotations: by path below `folder`, without the ending.
-        findings: where errors and warnings go.
+        root: Folder of the dataset.
+        folder: Folder of the annotations.
+        images: Folder of the images, if given.
+        annotations: Annotations by relative path below `folder`, without the extension.
+        findings: Collector of errors and warnings.
     """
     place = images.absolute() if images else _image_folder(root, folder)
     home = root if place.is_relative_to(root) else place
@@ -239,7 +245,7 @@ def _images_of(
 
 
 def _find_any(index: ImageIndex, stem: str) -> list[str]:
-    """The images that an annotation can be about, also if each split has its own `Annotations` and `JPEGImages`."""
+    """Return candidate images of an annotation, also if each split has its own `Annotations` and `JPEGImages`."""
     parts = stem.split("/")
     stems = [stem]
     if ANNOTATIONS in parts[:-1]:
@@ -251,7 +257,7 @@ def _find_any(index: ImageIndex, stem: str) -> list[str]:
 
 
 def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:
-    """`"; there is A.JPG"` for an image whose name differs from `stem` in capitals alone."""
+    """`"; there is A.JPG"` for an image whose name differs from `stem` only in case."""
     for name in names:
         if normal(without_ending(name)).casefold() == normal(stem).casefold():
             return f"; there is {printable(place / name)}"

@@ -1,4 +1,4 @@
-"""One VOC annotation file, read as the work of a stranger: no DTD, no deep nesting, at most 10 MB."""
+"""VOC annotation files from untrusted sources: no DTD, no deep nesting, at most 10 MB."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One file: its name in messages, its objects in order, width and height of the image, if stated."""
+    """One annotation file: its name for messages, its objects in order, and the annotated image size."""
 
     where: str
     objects: tuple[Thing, ...]
@@ -36,7 +36,7 @@ class Annotation:
 
 
 def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annotation | None:
-    """Read one annotation; what is wrong goes to `findings`, with the path below `root`, and nothing is returned."""
+    """Read one annotation; if it is invalid, add an error with the path below `root` to `findings` and return None."""
     where = str(path.relative_to(root.parent))
     try:
         tree = _parse(path, where)
@@ -97,7 +97,7 @@ def _check_filename(tree: ET.Element, stem: str, where: str, findings: Validatio
 
 
 def _last_part(name: str) -> tuple[str, str]:
-    """The file's own name, as folders may precede it, with and without its ending."""
+    """Return the file name without folders, with and without its extension."""
     base = normal(name).rpartition("/")[2]
     return base, base.rpartition(".")[0]
 

@@ -1,4 +1,4 @@
-"""VOC years in one devkit, read as one dataset, as papers train on VOC2007 and VOC2012 together."""
+"""Several VOC years in one devkit, read as one dataset, because papers often train on VOC2007 and VOC2012 together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mlrec.utils.errors import DataError, ValidationReport, printable
 
 
 def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
-    """Join the splits of several years. Images keep the folder of their year in their names.
+    """Join the splits of several years. Image names contain the folder of the year.
 
-    A test list of images that have no annotations, as that of 2012, is left out with a warning.
+    A test list of images without annotations, such as that of 2012, is skipped with a warning.
 
     Raises:
-        DataError: no list is left.
+        DataError: No list remains.
     """
     root = folders[0].absolute().parent
     parts: dict[str, list[Manifest]] = {}
@@ -48,7 +48,7 @@ def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
 
 
 def _unlabelled(folder: Path) -> list[str]:
-    """Test splits of which no image has an annotation."""
+    """Return test splits without any annotated image."""
     splits = []
     for file in split_lists(folder / LISTS, {}):
         annotated = ((folder / ANNOTATIONS / f"{line}.xml").exists() for _, line in lines_of(file))

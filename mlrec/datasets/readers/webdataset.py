@@ -1,7 +1,8 @@
 """WebDataset: tar files ("shards") of samples, each an image and its labels under one name.
 
-Labels are in `name.json` (a list under `labels`, or one under `label`, `cls`, ...), in `name.cls` (a number or a text)
-or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted by their own path.
+Labels are in `name.json` (a list under `labels`, or one under `label`, `cls`, ...), in `name.cls` (a number or a
+string) or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted to their own
+path.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ SEPARATORS = ("|", ";", ",")
 
 @dataclass
 class _Sample:
-    """One sample of a shard: the member that is its image, and its labels as stored, by ending."""
+    """One sample of a shard: its image member, and its labels as stored, by extension."""
 
     image: str = ""
     stored: dict[str, str] = field(default_factory=dict)
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is a folder of shards, or a shard, or None."""
+    """Return why this is a shard or a folder of shards, or None."""
     for shard in _shards(path)[:1]:
         try:
             with tarfile.open(shard) as archive:
@@ -56,13 +57,13 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read shards: a tar file, or a folder of them, called or kept in folders like splits (`train-000000.tar`).
+    """Read a tar file or a folder of tar files; their names or folders give the split (`train-000000.tar`).
 
-    Labels are `options.labels` (numbers count from 0 in that order), else those that occur, sorted. Images will be
+    Labels are `options.labels` (numbers count from 0 in that order), otherwise those that occur, sorted. Images will be
     written to `<shard>/<name>`.
 
     Raises:
-        DataError: no shard, or one that cannot be read.
+        DataError: There is no shard, or a shard cannot be read.
     """
     place = path.absolute()
     shards = _shards(place)
@@ -114,13 +115,13 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _stem(shard: Path, place: Path) -> str:
-    """The path of a shard below the folder of shards, without its ending: the folder of its images."""
+    """Return the relative path of a shard without its extension, which is the folder of its images."""
     name = shard.relative_to(place).as_posix() if shard != place else shard.name
     return re.sub(r"(?i)(\.tar|\.tar\.gz|\.tgz)$", "", name)
 
 
 def _split_of(shard: Path, place: Path, options: ReadOptions) -> str | None:
-    """The split in the name of a shard or of its folders: `train-000000`, `pets_train_12`, `val/000000`."""
+    """Return the split in the name of a shard or of its folders: `train-000000`, `pets_train_12`, `val/000000`."""
     parts = [part for piece in _stem(shard, place).split("/") for part in re.split(r"[-_.]", piece)]
     for part in parts:
         if split := options.split_names.get(part.casefold()) or known_split(part):
@@ -129,17 +130,19 @@ def _split_of(shard: Path, place: Path, options: ReadOptions) -> str | None:
 
 
 def _key(name: str) -> tuple[str, str]:
-    """The name of a sample and the ending of a member: the base name is divided at its first dot."""
+    """Return the sample name and the extension of a member: the base name is split at its first dot."""
     folder, slash, base = name.rpartition("/")
     stem, _, ending = base.partition(".")
     return folder + slash + stem, ending.casefold()
 
 
 def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """The visible regular files of a shard in order, with their content. Links and devices are not followed.
+    """Iterate over the visible regular files of a shard and their content, in order.
+
+    Links and devices are not followed.
 
     Raises:
-        DataError: the shard cannot be read.
+        DataError: The shard cannot be read.
     """
     check_regular(shard)
     with _complete(shard), tarfile.open(shard) as archive:
@@ -154,7 +157,7 @@ def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
     """Read at most `limit` bytes of a member that `tar_members` yields.
 
     Raises:
-        DataError: the shard ends before the member does.
+        DataError: The shard ends before the member does.
     """
     with _complete(shard):
         return content.read(limit)
@@ -199,7 +202,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
 
 
 def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
-    """The labels of a sample. One without any file of labels is an error, because its labels are not known."""
+    """Return the labels of a sample. A sample without a label file is an error, because its labels are not known."""
     ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
     if ending is None:
         findings.error(where, "has no labels; expected .json, .cls or .txt under the same name")
@@ -234,7 +237,7 @@ def _of_json(text: str, where: str, findings: ValidationReport) -> list[Any]:
 
 
 def _of_text(text: str) -> list[str]:
-    """One label per line; in a single line, labels are separated by the first separator that it has."""
+    """Return one label per line; the labels of a single line are split at the first separator that occurs."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
         return lines

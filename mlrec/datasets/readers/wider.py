@@ -1,4 +1,4 @@
-"""WIDER-Attribute: persons of a picture, each with a box and 14 attributes that are present, absent or not told."""
+"""WIDER-Attribute: persons in images, each with a box and 14 attributes that are positive, negative or unspecified."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _WiderFile(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Person:
-    """One sample: its image below the root, its place in the image's list of persons, what is said of it."""
+    """One sample: its image below the root, its position in the image's list of persons, its targets and box."""
 
     image: str
     place: int
@@ -54,7 +54,7 @@ class _Person:
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is WIDER-Attribute, or None."""
+    """Return why this is WIDER-Attribute, or None."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
             return f"it has {file.name}"
@@ -62,13 +62,13 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
-    """Read `wider_attribute_{trainval,test}.json`; images lie in `path/Image`.
+    """Read `wider_attribute_{trainval,test}.json`; images are in `path/Image`.
 
-    Attribute 1, -1, 0 become positive, negative, unknown. Where trainval holds images of `train/` and of `val/`, these
-    two are splits as well.
+    Attribute 1, -1, 0 become positive, negative, unknown. If trainval has images in `train/` and in `val/`, these two
+    are also splits.
 
     Raises:
-        DataError: no annotation file, or one that cannot be read.
+        DataError: There is no annotation file, or it cannot be read.
     """
     root = path.absolute()
     manifests = []
@@ -97,7 +97,10 @@ def _annotation_file(root: Path, name: str) -> Path | None:
 
 
 def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) -> None:
-    """The columns must be the paper's 14 attributes in its order; case, blanks and punctuation may differ."""
+    """Check that the columns are the 14 attributes of the paper in its order.
+
+    Case, blanks and punctuation may differ.
+    """
     expected = {str(k): label for k, label in enumerate(LABELS)}
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
         have, want = named.get(key), expected.get(key)
@@ -130,7 +133,7 @@ def _persons(images: list[_Image], file: Path, findings: ValidationReport) -> It
 
 
 def _values(target: _Target, where: str, findings: ValidationReport) -> list[int]:
-    """The 14 targets of a person, or nothing if the record does not fit."""
+    """Return the 14 targets of a person, or None if the record is invalid."""
     if len(target.bbox) != 4:
         findings.error(where, f"bbox has {len(target.bbox)} numbers, expected x, y, width, height")
     if len(target.attribute) != len(LABELS):
@@ -143,7 +146,7 @@ def _values(target: _Target, where: str, findings: ValidationReport) -> list[int
 
 
 def _parts(persons: list[_Person], root: Path) -> list[Manifest]:
-    """`train` and `val` out of trainval, by the first folder of the path, where both occur."""
+    """Return `train` and `val` as parts of trainval, by the first folder of the path, if both occur."""
     of = {split: [p for p in persons if p.image.startswith(f"{IMAGES}/{split}/")] for split in ("train", "val")}
     return [_manifest(split, chosen, root) for split, chosen in of.items()] if all(of.values()) else []
 

@@ -16,7 +16,7 @@ MAX_DEPTH = 100
 
 
 class XmlTarget(Protocol):
-    """What receives the elements of a file, as `xml.etree.ElementTree.TreeBuilder` does."""
+    """Receiver of the elements of a file, such as `xml.etree.ElementTree.TreeBuilder`."""
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Any:
         """Receive the start of an element."""
@@ -32,7 +32,7 @@ class XmlTarget(Protocol):
 
 
 class _Shallow:
-    """Passes a file on to a target, but not one that nests elements to exhaust the stack."""
+    """Passes elements to a target, and rejects files that nest elements deeply enough to exhaust the stack."""
 
     def __init__(self, target: XmlTarget) -> None:
         self._target = target
@@ -51,16 +51,16 @@ class _Shallow:
 
 
 def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
-    """Parse an XML file and return what `target.close` does.
+    """Parse an XML file and return the result of `target.close`.
 
     Args:
-        path: the file.
-        where: its name in messages.
-        target: receives the elements, in the order of the file.
-        max_bytes: size of the largest file that is read.
+        path: The file.
+        where: Name of the file in messages.
+        target: Receiver of the elements, in the order of the file.
+        max_bytes: Maximum size of the file.
 
     Raises:
-        DataError: the file is too large, empty, not well-formed, nested too deeply, or has a DTD; or the target raises
+        DataError: The file is too large, empty, not well-formed, nested too deeply, or has a DTD; or the target raises
             it.
     """
     if path.is_file() and path.stat().st_size > max_bytes:

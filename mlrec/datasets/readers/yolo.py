@@ -1,7 +1,7 @@
 """YOLO: class names and lists or folders of images, and one text file of boxes for each image.
 
-They are described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or by `classes.txt` and
-the folders `images` and `labels` alone (Label Studio, LabelImg).
+They are described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or only by `classes.txt`
+and the folders `images` and `labels` (Label Studio, LabelImg).
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes; `path` is that file or its folder.
 
-    `names` is a list or numbers the classes; `train`, `val` (or `valid`, ...) and `test` are folders of images or text
-    files that list them, one or several, below `path:` or the folder of the file. The boxes of `images/.../x.jpg` are
-    in `labels/.../x.txt`; an image without that file is negative for every class, but a split without any such file is
-    an error. Names are used as given: a link is not replaced by its target. A label is positive if it has a box.
+    `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are folders of
+    images or text files that list them, one or several, below `path:` or the folder of the file. The boxes of
+    `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every class, but a split
+    without any such file is an error. Links are not resolved. A label is
+    positive if it has a box.
 
     Raises:
-        DataError: no such file, or it does not describe a dataset.
+        DataError: The file does not exist or does not describe a dataset.
     """
     file = find_description(path.absolute())
     described = load_description(file)
@@ -97,10 +98,10 @@ def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...
 def _splits(
     described: Mapping[Any, Any], file: Path, given: Mapping[str, str], findings: ValidationReport
 ) -> dict[str, list[Any]]:
-    """What each split's key gives: folders and lists of images. Other keys, settings apart, are a warning.
+    """Return the entries of each split's key: folders and lists of images. Unknown keys cause a warning.
 
     Raises:
-        DataError: no key is the name of a split.
+        DataError: No key is the name of a split.
     """
     keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
     keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
@@ -118,7 +119,10 @@ def _splits(
 
 
 def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
-    """`path:` if it exists, as given or below the file's folder; else that folder: configurations move with data."""
+    """Return `path:` if it exists, as given or below the folder of the file.
+
+    Otherwise that folder, because datasets are often moved together with their configuration.
+    """
     candidates = [file.parent / str(value), Path(str(value)).absolute()] if value else []
     for folder in candidates:
         if _exists(folder) and folder.is_dir():
@@ -129,7 +133,7 @@ def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
 
 
 def _exists(path: Path) -> bool:
-    """Whether `path` exists, also if it is longer than any file system takes."""
+    """Whether `path` exists; a path that is too long for any file system does not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -137,7 +141,7 @@ def _exists(path: Path) -> bool:
 
 
 class _Listing:
-    """The images of a dataset: what folders hold and lists name, as names below the root."""
+    """Images of a dataset from folders and lists, as names below the root."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
@@ -145,7 +149,7 @@ class _Listing:
         self._index: ImageIndex | None = None
 
     def images(self, value: Any, where: str) -> list[str]:
-        """Image names below the root, out of the folders and lists that one key gives."""
+        """Return image names below the root, from the folders and lists of one key."""
         names: list[str] = []
         for entry in value if isinstance(value, list) else [value]:
             place = self._place(str(entry), where)
@@ -161,14 +165,14 @@ class _Listing:
         return list(dict.fromkeys(names))
 
     def warn_of_the_rest(self, used: Sequence[str]) -> None:
-        """Warn of images of no split, and of files in the folders of images that are no images."""
+        """Warn about images without a split, and about other files in the image folders."""
         self._omitted.files = [file for file in self._omitted.files if file.suffix.lower() not in (".txt", ".cache")]
         self._omitted.warn(self._findings)
         for name in unused_images(self._root, used):
             self._findings.warn("images that belong to no split were not used", name)
 
     def _place(self, entry: str, where: str) -> Path | None:
-        """The folder or list that an entry means; `../images` of exported sets means `images`."""
+        """Return the folder or list of an entry; `../images` in exported datasets means `images`."""
         spellings = (entry, entry.removeprefix("../"), entry.removeprefix(DARKNET_PREFIX))
         for candidate in (self._root / spelling for spelling in spellings):
             name = name_below(self._root, candidate) if _exists(candidate) else None
@@ -187,7 +191,7 @@ class _Listing:
                 yield self._named(line.strip(), file, f"{file}: line {number}")
 
     def _named(self, line: str, file: Path, where: str) -> str:
-        """The image that a line of a list names: below the root, or below the folder of the list."""
+        """Return the image on a line of a list: below the root, or below the folder of the list."""
         column = None if is_image(line) else _FIRST_COLUMN.match(line)
         written = column[1] if column else line
         shorter = written.removeprefix(DARKNET_PREFIX)
@@ -205,14 +209,14 @@ class _Listing:
 
 
 class _LabelFiles:
-    """The text files of boxes, looked up by the names of their images; folders are listed once."""
+    """Text files of boxes, looked up by image name; folders are listed once."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
         self._folders: dict[Path, dict[str, str]] = {}
 
     def targets(self, images: Sequence[str], labels: int, where: str) -> list[list[int]]:
-        """A row of targets for each image. Images of which none has a label file are an error."""
+        """Return a row of targets for each image. It is an error if none of the images has a label file."""
         files = [self._of(image) for image in images]
         if images and not any(files):
             self._findings.error(where, self._none_found(images))
@@ -236,7 +240,7 @@ class _LabelFiles:
         return row
 
     def _of(self, image: str) -> Path | None:
-        """The label file of an image. Unicode forms do not count, capitals do."""
+        """Return the label file of an image. Unicode forms are ignored, but case matters."""
         for file in self._candidates(image):
             if file.parent not in self._folders:
                 names = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
@@ -248,10 +252,10 @@ class _LabelFiles:
         return None
 
     def _candidates(self, image: str) -> list[Path]:
-        """Where the labels of an image can be, the usual place first.
+        """Return possible label files of an image, the usual one first.
 
-        The last folder called `images` gives way to `labels`. If there is none below the root, the root itself may be
-        in one (`path: ./images`), or the labels are next to the images.
+        The last folder named `images` is replaced by `labels`. If there is no such folder below the root, the root
+        itself may be inside one (`path: ./images`), or the labels are next to the images.
         """
         file = Path(image).with_suffix(".txt")
         inside = _with_labels(file)
@@ -261,7 +265,7 @@ class _LabelFiles:
         return [*([above] if above else []), self._root / file]
 
     def _none_found(self, images: Sequence[str]) -> str:
-        """The message on a split without any label file: where was looked, and what is there instead."""
+        """Return the message about a split without any label file: the expected folder and its actual content."""
         looked = " or ".join(printable(file) for file in self._candidates(images[0]))
         stems = {normal(Path(image).stem).casefold() for image in images}
         others = (
@@ -278,7 +282,7 @@ class _LabelFiles:
 
 
 def _with_labels(file: Path) -> Path | None:
-    """`labels/x.txt` for `images/x.txt`, or None without a folder of that name."""
+    """Return `labels/x.txt` for `images/x.txt`, or None if no folder has that name."""
     folders = list(file.parts[:-1])
     if "images" not in folders:
         return None
@@ -287,7 +291,7 @@ def _with_labels(file: Path) -> Path | None:
 
 
 def _class_of(fields: Sequence[str], labels: int, where: str, findings: ValidationReport) -> int | None:
-    """The class of one line: `class x y width height`, or `class x1 y1 x2 y2 ...` of an outline."""
+    """Return the class of one line: `class x y width height`, or `class x1 y1 x2 y2 ...` for an outline."""
     try:
         numbers = [float(field) for field in fields]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which file describes a YOLO dataset, and what it says: `data.yaml`, Darknet's `obj.data`, or `classes.txt`."""
+"""The file that describes a YOLO dataset, and its content: `data.yaml`, Darknet's `obj.data`, or `classes.txt`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTI
 
 
 def recognizes(path: Path) -> str | None:
-    """The reason why this is annotated for YOLO, or None."""
+    """Return why this is a YOLO dataset, or None."""
     files = [path] if path.is_file() else [path / FILE, *_yaml_files(path)]
     for file in files:
         keys = set(_KEYS.findall(first_bytes(file))) if file.suffix.lower() in YAML else set()
@@ -37,10 +37,10 @@ def recognizes(path: Path) -> str | None:
 
 
 def find_description(path: Path) -> Path:
-    """The file that describes the dataset in a folder, or `path` itself if it is a file.
+    """Return the file that describes the dataset in a folder, or `path` itself if it is a file.
 
     Raises:
-        DataError: no such file, or several YAML files of which none is called data.yaml.
+        DataError: There is no such file, or there are several YAML files and none is named data.yaml.
     """
     if not path.is_dir():
         return path
@@ -62,10 +62,10 @@ def _yaml_files(path: Path) -> list[Path]:
 
 
 def load_description(file: Path) -> dict[str, Any]:
-    """What a description says, with the keys of `data.yaml`: `names`, the splits, and perhaps `path` and `nc`.
+    """Return a description with the keys of `data.yaml`: `names`, the splits, optionally `path` and `nc`.
 
     Raises:
-        DataError: the file cannot be read, or does not describe a dataset.
+        DataError: The file cannot be read, or does not describe a dataset.
     """
     if file.suffix.lower() == ".data":
         return _load_darknet(file)
@@ -75,7 +75,7 @@ def load_description(file: Path) -> dict[str, Any]:
 
 
 def _load_darknet(file: Path) -> dict[str, Any]:
-    """`obj.data`: lines `key = value`; `names` is a file with one class per line."""
+    """Parse `obj.data`: lines `key = value`; `names` is a file with one class per line."""
     values: dict[str, str] = {}
     for number, line in lines_of(file):
         if line.startswith("#"):
@@ -99,7 +99,7 @@ def _load_darknet(file: Path) -> dict[str, Any]:
 
 
 def _load_classes(file: Path) -> dict[str, Any]:
-    """`classes.txt`: one class per line; images are in `images` or next to it, in folders of splits or in none."""
+    """Parse `classes.txt`: one class per line; images are in `images` or next to it, with or without split folders."""
     root = file.parent.parent if file.parent.name == "labels" else file.parent
     images = root / "images" if (root / "images").is_dir() else root
     prefix = "images/" if images != root else ""
@@ -128,7 +128,7 @@ def _load_yaml(file: Path) -> dict[str, Any]:
 
 
 def _refuse_tricks(text: str, file: Path) -> None:
-    """Refuse what costs far more to read than to write, before it is read, and keys of which the last would win."""
+    """Reject files that are expensive to parse, before parsing them, and duplicate keys."""
     import yaml
 
     depth = 0
