@@ -1,7 +1,8 @@
-"""Average precision (AP): how well the scores of one label rank its positives above its negatives.
+"""Average precision (AP), which measures how well the scores of a label rank positives above negatives.
 
-AP needs, for each positive, the number of samples and of positives that score at least as high. Two sorted lists of
-scores give both numbers. So equal scores share one step, and the order of the rows does not matter.
+AP needs, for each positive, the number of samples and of positives that score at least as high. Both numbers follow
+from two sorted lists of scores. Therefore equal scores (ties) share one step, and the order of the rows does not
+matter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Bootstrap confidence intervals of metrics, of differences, and of the gain of the best of several candidates.
 
-Units of a test set (images; for persons their images) are drawn with replacement, see `resamples`. Two predictions are
-always compared on the same draws. To make a claim about a method instead of one trained model, pass the predictions of
-several runs: then seeds are drawn as well.
+Units of a test set (images, also if the samples are persons) are drawn with replacement, see `resamples`. Two
+predictions are always compared on the same draws. To make a claim about a method instead of one trained model, pass the
+predictions of several runs, so that seeds are also resampled.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Bootstrap:
 
     Attributes:
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        groups: Group of each sample (its image); samples of a group are drawn together. None: each sample by itself.
-        conventions: Conventions of scoring.
-        threshold: Lowest score of a predicted label: 0 for logits, 0.5 for probabilities.
+        groups: Group of each sample (its image); samples of a group are drawn together. By default each sample is a
+            group.
+        conventions: Scoring conventions.
+        threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
         resamples: Number of resamples.
         seed: Random seed.
     """
@@ -117,7 +118,7 @@ def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[s
 
     Args:
         scores: (N, C) logits of one run, or a list of such arrays: runs of one method with different seeds. With
-            several runs, seeds are drawn as well as units, and the interval is that of the method.
+            several runs, both seeds and units are resampled, and the interval is that of the method.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         **options: Other fields of `Bootstrap`.
 
@@ -154,7 +155,7 @@ def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: A
 def paired_seeds(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
 ) -> Interval | None:
-    """As `paired_difference`, for runs in pairs: run k of both is the same trained model, so its seed is drawn once."""
+    """Compute `paired_difference` for paired runs: run k of both is the same model, so its seed is drawn once."""
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
 
@@ -182,7 +183,7 @@ class Best:
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
     """Compare the candidate with the highest mAP (the first of equals) to the candidate at position `baseline`.
 
-    The baseline is a candidate, so the gain is never negative: a positive gain alone proves nothing.
+    The baseline is a candidate, so the gain is never negative, and a positive gain by itself is not evidence.
     """
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
@@ -201,10 +202,10 @@ def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, 
 
 
 def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Bootstrap) -> list[int]:
-    """Positions of the baseline and of the candidates that may be the best of a resample.
+    """Return the positions of the baseline and of the candidates that can be the best in a resample.
 
-    The first resamples give the mean distance of each candidate to the best one. A candidate more than five standard
-    deviations of that distance behind is dropped: it would win in about one of three million resamples.
+    The first resamples give the mean distance of each candidate to the best one. A candidate that is worse by more than
+    five standard deviations of this distance is dropped: it would win in about one of three million resamples.
     """
     if len(candidates) <= 2 or bootstrap.resamples <= BLOCK:
         return list(range(len(candidates)))
@@ -236,7 +237,7 @@ def _as_replicates(metrics: Metrics) -> Replicates:
 
 
 def _over_runs(runs: Sequence[Replicates], shares: NDArray[np.float64]) -> Replicates:
-    """Mean over runs, weighted by the share of each run in each resample; `shares` is (B, runs)."""
+    """Compute the mean over runs, weighted by the share of each run in each resample; `shares` is (B, runs)."""
     values = {name: _mean([run.values[name] for run in runs], shares) for name in METRICS}
     return Replicates(_mean([run.average_precision for run in runs], shares), values)
 

@@ -23,11 +23,12 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Platt scaling a_k·z + b_k of the logits z of label k; each a is above 0, so that no ranking changes.
+    """Platt scaling a_k·z + b_k of the logits z of label k; each a is positive, so rankings do not change.
 
     Attributes:
         slopes, offsets: (C,) a and b.
-        own: (C,) whether a is fitted to the label alone, or to all labels because the label has few positives.
+        own: (C,) whether a is fitted to this label only; otherwise it is fitted to all labels, because the label has
+            few positives.
     """
 
     slopes: Numbers
@@ -58,13 +59,13 @@ class Reliability:
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
     """Fit a and b of each label.
 
-    A label with fewer than `least` positives uses the a of all labels together. So does a label whose own a is not
-    above 0, which would reverse its ranking.
+    A label with fewer than `least` positives uses the a of all labels together. The same holds for a label whose own a
+    is not positive, which would reverse its ranking.
 
     Args:
         logits: (N, C) logits.
         targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
-        least: Fewest positives of a label with an own a.
+        least: Minimum number of positives for a label-specific a.
     """
     known, exact = targets >= 0, logits.astype(np.float64)
     pooled, _ = _fit(exact[known], targets[known] == 1)

@@ -1,4 +1,4 @@
-"""Conventions of scoring: all rules by which the numbers of two papers for one model can differ.
+"""Scoring conventions: all rules that can make the numbers of two papers for one model differ.
 
 Each rule is a field of `Conventions`; `CONVENTIONS` holds named sets of rules. Two numbers are only comparable if they
 were scored under the same conventions, so every `Metrics` stores its own.
@@ -17,7 +17,9 @@ ScoreKind = Literal["logits", "probabilities"]
 
 @dataclass(frozen=True)
 class Conventions:
-    """Rules that turn scores into metrics. Equal scores always share one step of the ranking, in any order of rows.
+    """Rules for computing metrics from scores.
+
+    Equal scores always share one step of the ranking, regardless of the order of rows.
 
     Attributes:
         name: Name of the set, also on the command line.
@@ -46,7 +48,7 @@ class Conventions:
     scores: ScoreKind = "logits"
 
     def in_words(self) -> str:
-        """One sentence for the footnote of a table.
+        """Return one sentence for the footnote of a table.
 
         Example:
             >>> CONVENTIONS["voc2010"].in_words()[:71]

@@ -1,4 +1,4 @@
-"""`evaluate`: scores and targets to `Metrics`. All metrics are fractions from 0 to 1, None where undefined."""
+"""`evaluate`: scores and targets to `Metrics`. All metrics are fractions from 0 to 1, or None if undefined."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Decisions of one label, and how many samples they rest on. Rates are fractions, None where undefined.
+    """Metrics of the decisions for one label, with the number of samples. Rates are fractions, or None if undefined.
 
     Attributes:
         precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
         recall, F1: None without a known positive, as in CR.
         support: Number of known positives.
         negatives, unknown: Number of other samples, as annotated.
-        predicted: Number of samples predicted positive, of those that the conventions count.
-        threshold: Lowest score of a predicted label; None if infinite: always or never predicted.
-        few_positives: Whether the support is below 30: these numbers depend mostly on which images were drawn.
+        predicted: Number of samples predicted positive, among those counted by the conventions.
+        threshold: Minimum score of a predicted label; None if it is infinite (the label is always or never predicted).
+        few_positives: Whether the support is below 30, so that these numbers mostly depend on the choice of test
+            images.
     """
 
     precision: float | None
@@ -61,7 +62,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions: C averaged over labels, O over all labels together."""
+    """Precision, recall and F1 of decisions: C is averaged over labels, O is computed over all labels together."""
 
     CP: float | None
     CR: float | None
@@ -73,7 +74,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, None where undefined.
+    """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, or None if undefined.
 
     Attributes:
         mAP: Mean AP over the labels that have a known positive and a known negative.
@@ -132,7 +133,7 @@ class Metrics:
         return label_frame(self)
 
     def flat(self, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
-        """Return all metrics as floats by name, as trackers and `log_dict` take them; undefined ones are NaN.
+        """Return all metrics as floats by name, for trackers and `log_dict`; undefined metrics are NaN.
 
         Args:
             prefix: Start of each name, such as "val/".
@@ -165,7 +166,7 @@ class Metrics:
         """Read `metrics.json`.
 
         Raises:
-            PredictionsError: The file is not a metrics file; the message says what is wrong.
+            PredictionsError: The file is not a metrics file; the message names the fault.
         """
         return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
 
@@ -180,7 +181,9 @@ def evaluate(
     threshold: Threshold | None = None,
     sample_ids: Sequence[str] | None = None,
 ) -> Metrics:
-    """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
+    """Score logits or probabilities against the truth.
+
+    The result does not depend on the order of the rows, bit for bit.
 
     Args:
         logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a
@@ -189,13 +192,14 @@ def evaluate(
         targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
         labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
-        scores: "logits" or "probabilities". None is accepted only if a value is negative, so they must be logits.
+        scores: "logits" or "probabilities". May be None only if a value is negative, because the scores are then
+            logits.
         threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
             in the order of the labels. None: logit 0, probability 0.5.
         sample_ids: N names of the rows for error messages. None: the index of a data frame.
 
     Returns:
-        Metrics as fractions, None where undefined.
+        Metrics as fractions, or None if undefined.
 
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
@@ -223,7 +227,7 @@ def evaluate(
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
-    """Kind of scores as stated, or as their values prove it."""
+    """Return the kind of scores as stated, or as determined by their values."""
     if stated is not None and stated not in THRESHOLDS:
         raise UsageError(f"scores='{printable(stated)}': must be 'logits' or 'probabilities'")
     if dtype == "b" and stated == "logits":
@@ -264,7 +268,7 @@ def evaluate_scores(
     """Evaluate arrays of scores of any scale, see `evaluate`.
 
     Args:
-        scores: (N, C) finite scores, ranked as they are.
+        scores: (N, C) finite scores, ranked unchanged.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         threshold: Lowest score of a predicted label: one number, or one per label (C,).
         labels: C unique names. None: "0", "1", ...
@@ -377,13 +381,13 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
 
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
-    """Number of labels whose known samples are all positive, if there are any."""
+    """Return the number of labels whose known samples are all positive, if any."""
     number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
     return {"without_negative": number} if number else {}
 
 
 def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
-    """Number of samples of each label with this value."""
+    """Return the number of samples of each label with this value."""
     counts = np.zeros(targets.shape[1], dtype=np.int64)
     for rows in row_blocks(targets.shape):
         counts += np.count_nonzero(targets[rows] == value, axis=0)

@@ -27,7 +27,7 @@ def aligned(
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
         targets: (N, C) array or `pandas.DataFrame`.
-        labels: C names in the order wanted, which are also the names of the columns of an array.
+        labels: C names in the requested order, which are also the names of the columns of an array.
 
     Returns:
         Scores, targets, names of the labels, and names of the samples; names are None if there are none.
@@ -100,7 +100,7 @@ def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> Non
 
 
 def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
-    """The columns in the order of `labels`, which must be their names."""
+    """Return the columns in the order of `labels`, which must be their names."""
     by_name = {str(name): name for name in frame.columns}
     if sorted(by_name) != sorted(labels):
         missing, extra = [x for x in labels if x not in by_name], [x for x in by_name if x not in labels]

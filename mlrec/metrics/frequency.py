@@ -15,8 +15,8 @@ class FrequencyGroup:
     """Labels of similar frequency in training.
 
     Attributes:
-        labels: Number of labels, those without AP included.
-        mAP: Mean AP of those that have one, as a fraction; None if none has.
+        labels: Number of labels, including those without AP.
+        mAP: Mean AP of the labels with an AP, as a fraction; None if there is none.
     """
 
     labels: int
@@ -33,7 +33,7 @@ def by_frequency(
         positives: Number of positives of each label in the training split.
 
     Returns:
-        The groups that have labels, head first.
+        The non-empty groups, head first.
 
     Example:
         >>> groups = by_frequency({"car": 0.75, "bus": 0.5, "gnu": None}, {"car": 900, "bus": 20, "gnu": 3})

@@ -1,4 +1,4 @@
-"""Matching of ids of predictions and samples: equal ids, or one is the unambiguous end of the path of the other."""
+"""Matching of prediction ids and sample ids: they are equal, or one is the unambiguous end of the other's path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     r"""Return the row of the prediction of each sample.
 
     `photos/a.jpg` matches the sample `a.jpg`, and `a.jpg` the sample `photos/a.jpg`, if no other sample matches. An
-    equal id is preferred. `\` separates folders like `/`.
+    exact match is preferred. `\` separates folders like `/`.
 
     Args:
         sample_ids: N ids of the samples.
@@ -68,7 +68,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
 
 
 def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArray[np.intp] | None:
-    """The rows if both have the same ids, each once, as is usual; otherwise None."""
+    """Return the rows if both have the same unique ids, the usual case; otherwise None."""
     if len(sample_ids) != len(predicted):
         return None
     first = first_places(joined([predicted, sample_ids]))
@@ -79,7 +79,7 @@ def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArr
 
 
 class _Index:
-    """Samples by their id, and by every end of their path."""
+    """Samples by id, and by every suffix of their path."""
 
     def __init__(self, sample_ids: Sequence[str]) -> None:
         self._equal = set(sample_ids)
@@ -100,6 +100,6 @@ class _Index:
 
 
 def _ends_of(path: str) -> Iterator[str]:
-    """The path and its ends, longest first: `a/b/c`, `b/c`, `c`."""
+    """Iterate over the path and its suffixes, longest first: `a/b/c`, `b/c`, `c`."""
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     yield from ("/".join(parts[k:]) for k in range(max(len(parts), 1)))

@@ -17,10 +17,10 @@ class AccuracyGains:
     """Gains of accuracy over λ = 0, with 95 % intervals.
 
     Attributes:
-        best: Position of the λ with the highest accuracy, the first of equals.
+        best: Position of the λ with the highest accuracy; the first one in case of ties.
         best_gain: Gain of the best λ, chosen on the scored images themselves; its interval repeats the choice in every
             resample.
-        fixed_gain: Gain of the λ that was fixed beforehand.
+        fixed_gain: Gain of the predefined λ.
     """
 
     best: int
@@ -36,7 +36,7 @@ def accuracy_gains(
     Args:
         right: (L, N) whether image n is classified correctly at λ l.
         zero: Position of λ = 0.
-        fixed: Position of the λ that was fixed beforehand.
+        fixed: Position of the predefined λ.
         resamples: Number of bootstrap resamples of the images.
         seed: Random seed.
     """

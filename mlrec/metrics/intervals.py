@@ -27,9 +27,9 @@ class Interval:
     Attributes:
         value: Statistic of the whole test set: a fraction, or a difference of fractions.
         low, high: Ends of the interval.
-        units: Number of units (images) that were drawn from.
+        units: Number of units (images) in the test set.
         resamples: Number of resamples.
-        seeds: Number of runs per method; an interval of 1 run does not cover other seeds.
+        seeds: Number of runs per method; the interval of a single run does not cover other seeds.
     """
 
     value: float
@@ -41,12 +41,12 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half of the distance between the ends, the ± of the number."""
+        """Half of the width of the interval, shown as ±."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is significant: 0 is outside of the interval."""
+        """Whether a difference is significant, that is, 0 is outside the interval."""
         return self.low > 0 or self.high < 0
 
 
@@ -54,7 +54,7 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
     """Compute the ends of the bias-corrected percentile interval of a statistic.
 
     The percentiles are shifted by twice the normal quantile of the share of resamples below the value of the whole set;
-    equal ones count half. There is no shift if half of the resamples are below.
+    ties count half. There is no shift if half of the resamples are below.
 
     Args:
         value: Statistic of the whole set.
@@ -72,7 +72,7 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
 
 
 def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    """Compute the ends of the plain percentile interval, for a statistic like a maximum, whose bias is to be kept."""
+    """Compute the ends of the plain percentile interval, for a statistic such as a maximum, whose bias must be kept."""
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 

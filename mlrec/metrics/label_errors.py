@@ -1,4 +1,4 @@
-"""Likely label errors and hard samples: a model that was not trained on a sample contradicts its labels.
+"""Likely label errors and hard samples, found by a model that was not trained on these samples.
 
 The number of annotations to review is estimated by confident learning (Northcutt, Jiang and Chuang, "Confident
 learning: estimating uncertainty in dataset labels", 2021), for each label as a task with two classes.
@@ -40,15 +40,15 @@ class LikelyError:
 
 
 def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = None) -> list[LikelyError]:
-    """Rank the known labels by error score, the highest first; equal ones in the order of samples and labels.
+    """Rank the known labels by error score, the highest first; ties are in the order of samples and labels.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong, and for every k the first k labels hold the most errors.
+    annotation is wrong, and for every k the first k labels contain the most expected errors.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
         targets: (N, C); 1 positive, 0 negative, -1 unknown (never an error).
-        most: Largest number of labels to return; None returns all.
+        most: Maximum number of labels to return; None returns all.
 
     Example:
         >>> errors = likely_errors([[2.0, -1.0], [3.0, 4.0]], np.array([[0, 0], [1, -1]]), most=1)
@@ -92,11 +92,11 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     """Find annotations that the model confidently contradicts, with separate thresholds for each label.
 
     The model is confident that a label is positive if its probability is at least the mean probability of annotated
-    positives, and confident that it is negative likewise; if both hold, the more probable target counts. So a label
-    with low probabilities everywhere is not flagged in all its positives, as with one threshold of 0.5. An annotation
-    is to be reviewed if the model is confident of the opposite target and finds it more probable. The shares of
-    confident annotations that contradict and agree give the expected number of errors. Within a label, the annotations
-    to review are the first of `likely_errors`.
+    positives, and confident that it is negative likewise; if both hold, the more probable target counts. With a single
+    threshold of 0.5, all positives of a label with low probabilities would be flagged. An annotation should be reviewed
+    if the model is confident of the opposite target and that target is more probable. The expected number of errors
+    follows from the shares of confident annotations that contradict and agree. Within a label, the annotations to
+    review are the first of `likely_errors`.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
@@ -147,11 +147,11 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
 
 def precision_at(errors: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
-    """Share of the first k likely errors that are in `wrong` (N, C), to measure the ranking of planted errors."""
+    """Compute the share of the first k likely errors that are in `wrong` (N, C), such as injected errors."""
     return float(np.mean([wrong[error.sample, error.label] for error in errors[:k]]))
 
 
 def _against(logits: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Logits of the target opposite to the annotation; minus infinity where the label is unknown."""
+    """Return the logits of the target opposite to the annotation; minus infinity for unknown labels."""
     signed = np.where(targets == POSITIVE, -logits, logits)
     return np.where(targets == UNKNOWN, -np.inf, signed)

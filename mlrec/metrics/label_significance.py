@@ -61,7 +61,7 @@ def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[s
 
 
 def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) -> list[LabelTest]:
-    """Test each label of a difference whose resamples are drawn already."""
+    """Test each label of a difference with existing resamples."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
     p = [
@@ -76,7 +76,7 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
 
 
 def normal_p(value: float, drawn: ArrayLike) -> float:
-    """Two-sided p value of a difference, by the normal distribution with the standard deviation of its resamples.
+    """Return the two-sided p value of a difference, from a normal distribution with the bootstrap standard deviation.
 
     Percentiles of 1,000 resamples cannot give p = 0.0005, which Holm's correction for 80 labels needs.
     """

@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """λ, and the position of the temperature among those that were stored."""
+    """λ, and the position of the temperature among the stored ones."""
 
     lam: float
     temperature: int = 0
@@ -28,7 +28,7 @@ class Parts:
 
     Attributes:
         average: (N, C) logits at λ = 0.
-        added: (N, C) logits that λ = 1 adds, for each temperature; for T = ∞ the maximum over locations.
+        added: (N, C) logits added at λ = 1, for each temperature; for T = ∞ the maximum over locations.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
     """
 
@@ -42,8 +42,8 @@ class Parts:
         Args:
             setting: λ and temperature.
             divided: Whether to divide by 1 + λ, which gives logits of the scale that the model was trained with. This
-                changes no ranking and no sign, so no metric at p >= 0.5, but it changes probabilities: raw logits count
-                the bias of the classifier 1 + λ times.
+                does not change rankings or signs, and therefore no metric at p >= 0.5, but it changes probabilities: in
+                raw logits, the bias of the classifier is multiplied by 1 + λ.
         """
         raw = self.average + setting.lam * self.added[setting.temperature] if setting.lam else self.average
         return raw / (1 + setting.lam) if divided else raw
@@ -87,9 +87,9 @@ class Choice:
 def chosen_here(
     parts: Parts, settings: Sequence[LambdaSetting], scores: Sequence[float], resamples: int, **options: Any
 ) -> Choice:
-    """Choose the setting with the highest mAP on the samples that it is scored on, the first of equals.
+    """Choose the setting with the highest mAP on the scored samples; the first one in case of ties.
 
-    λ = 0 is one of the settings, so the gain is never negative and proves nothing alone. Its interval repeats the
+    λ = 0 is one of the settings, so the gain is never negative and by itself is not evidence. Its interval repeats the
     choice in every resample.
     """
     place = int(np.argmax(scores))
@@ -102,7 +102,7 @@ def chosen_here(
 
 
 def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
-    """Compare a setting that was chosen on other samples, or beforehand, to λ = 0 on the same resamples."""
+    """Compare a predefined setting, or one chosen on other samples, with λ = 0 on the same resamples."""
     if not resamples:
         return Choice(setting, None)
     gain = paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)
@@ -110,7 +110,7 @@ def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **option
 
 
 class _Lazily(Sequence[Any]):
-    """Logits of each setting, computed on access: a hundred of them at once would fill the memory."""
+    """Logits of each setting, computed on access, because a hundred of them would not fit in memory."""
 
     def __init__(self, parts: Parts, settings: Sequence[LambdaSetting]) -> None:
         self.parts, self.settings = parts, settings

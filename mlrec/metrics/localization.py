@@ -1,9 +1,9 @@
-"""Localization by heat maps: pointing game and mass inside of objects, each next to its chance level.
+"""Localization by heat maps: pointing game and mass inside objects, each with its chance level.
 
 A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention): the centre
-of the highest cell is within `tolerance` cells of a pixel of an object; half a cell means that the cell itself touches
-the object. Mass inside: share of the map that is on objects. Ignored regions (crowds, difficult objects) count neither
-for nor against a map.
+of the highest cell is within `tolerance` cells of a pixel of an object; with half a cell, the cell itself must touch
+the object. Mass inside: share of the map that is on objects. Regions to ignore (crowds, difficult objects) count
+neither for nor against a map.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOLERANCE = 0.5  # cells
 
 @dataclass(frozen=True)
 class LabeledMap:
-    """Measures of the map of a positive label of a sample. NaN means undefined.
+    """Measures of the map of one positive label of a sample. NaN means undefined.
 
     Attributes:
         sample, label: Row and column in the manifest.
@@ -33,7 +33,7 @@ class LabeledMap:
         hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
         hit_by_chance: Share of the cells that point at an object.
         hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
-        attended: Share of the softmax of the scores that is on objects, all heads at one temperature, T = 1.
+        attended: Share of the softmax of the scores that is on objects, with T = 1 for all heads.
         contributed: Share of the positive contributions that is on objects; NaN without positive contributions.
         covered: Share of the image that the objects cover: the mass inside of a uniform map.
     """

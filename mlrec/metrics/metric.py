@@ -18,17 +18,17 @@ from mlrec.utils.errors import PredictionsError, counted, printable
 class Metric:
     """Metrics of a validation loop: `update` with each batch, `compute` at the end.
 
-    The result equals `evaluate` of all samples at once, to the bit, in any order of the batches. AP needs all scores,
-    so they are kept in the memory of the CPU, in their own type next to one byte per target: 16 MB for 40,000 samples
-    and 80 labels in float32. bfloat16 is kept as float32.
+    The result is bit-exact equal to `evaluate` on all samples, for any order of the batches. AP needs all scores,
+    so they are kept in CPU memory, in their own dtype, with one byte per target: 16 MB for 40,000 samples and 80 labels
+    in float32. bfloat16 is kept as float32.
 
-    With `ids`, a sample that occurs twice counts once. So the copies with which a distributed sampler fills the last
-    batch do not count, and `merge` of the metrics of all processes is exact.
+    With `ids`, a sample that occurs twice counts once. Copies that a distributed sampler adds to the last batch are
+    therefore ignored, and `merge` of the metrics of all processes is exact.
 
     Args:
-        labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
+        labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
-        scores: "logits" or "probabilities". None is accepted only if a score is negative.
+        scores: "logits" or "probabilities". May be None only if a score is negative.
         threshold: Lowest score of a predicted label: one number, or one per label (C,). None: logit 0, probability 0.5.
 
     Raises:
@@ -76,8 +76,8 @@ class Metric:
             scores: (B, C) logits or probabilities: a list, an array, a data frame, or a tensor on any device, with or
                 without gradient.
             targets: (B, C); 1 positive, 0 negative, -1 unknown.
-            ids: B names or numbers of the samples. A sample added before is left out. None: all samples count. Give ids
-                with every batch or with none.
+            ids: B names or numbers of the samples. A sample that was added before is skipped. By default all samples
+                count. Pass ids with every batch or with none.
 
         Raises:
             PredictionsError: See `evaluate`; or a sample was added before with other targets.

@@ -22,7 +22,7 @@ from mlrec.metrics.intervals import Interval
 class Extents:
     """Size of the largest object, and number of objects, of each sample and label.
 
-    Regions that are annotated as many objects at once (crowds) have no size of their own, and count as `MANY`.
+    Regions that are annotated as a group of objects (crowds) have no size, and count as `MANY`.
 
     Attributes:
         labels: C names.
@@ -45,7 +45,7 @@ NUMBERS = (SizeRange("1 object", 1, 2), SizeRange("2-3", 2, 4), SizeRange("≥ 4
 
 
 def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
-    """Collect sizes and numbers of the objects that make a label positive, which excludes difficult ones (VOC).
+    """Collect sizes and numbers of the objects that make a label positive, excluding difficult objects (VOC).
 
     Args:
         objects: Objects of each sample.
@@ -64,7 +64,7 @@ def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
 
 @dataclass(frozen=True)
 class SizeBin:
-    """The mAP of positives in one range of sizes or numbers, against all negatives.
+    """mAP of the positives in one range of sizes or numbers against all negatives.
 
     Attributes:
         kind: "size" or "number".
@@ -72,7 +72,7 @@ class SizeBin:
         pairs: Number of positive pairs of sample and label.
         labels: Number of labels with a positive pair.
         mAP: mAP of each method, the mean over its runs.
-        gains: Difference of each method but the first to the first, with its interval.
+        gains: Difference between each other method and the first, with its interval.
     """
 
     kind: str
@@ -93,11 +93,12 @@ def ap_by_size(
 ) -> list[SizeBin]:
     """Compute the mAP of each method for each range of sizes and of numbers, without the positives of the others.
 
-    Bins have different shares of positives, on which AP depends. So methods of one bin can be compared, bins cannot.
+    AP depends on the fraction of positives, which differs between bins. Therefore methods can be compared within a bin,
+    but bins cannot be compared.
 
     Args:
         methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. The
-            first method is the one that the others are compared with.
+            others are compared with the first method.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         objects: Sizes and numbers of objects of the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).
@@ -115,7 +116,7 @@ def ap_by_size(
 
 
 def _inside(targets: NDArray[np.int8], inside: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """The targets with the positives outside of the bin unknown."""
+    """Return the targets with the positives outside the bin set to unknown."""
     return np.where((targets == POSITIVE) & ~inside, np.int8(UNKNOWN), targets)
 
 

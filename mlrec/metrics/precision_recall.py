@@ -25,7 +25,7 @@ class Counts:
         predicted: Number of samples predicted positive.
         positive: Number of positive samples.
         correct: Number of positive samples predicted positive.
-        known: Number of samples that count at all; a label without known samples is left out of every mean.
+        known: Number of samples that are counted; a label without known samples is excluded from every mean.
     """
 
     predicted: NDArray[np.number[Any]]
@@ -44,8 +44,8 @@ def decide_top_k(
 ) -> NDArray[np.bool_]:
     """Decide which labels are predicted (N, C): the `k` highest of each sample, if they reach the threshold.
 
-    If `conventions.top_k` is `all`, the threshold is ignored. Of equal scores, the lowest label index comes first. An
-    unknown label may be one of the `k`.
+    If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the label with the lowest index is
+    first. An unknown label can be among the `k`.
     """
     left = scores.copy()
     chosen = np.zeros(scores.shape, dtype=np.bool_)
@@ -60,7 +60,10 @@ def decide_top_k(
 def tally(
     decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(N, C) flags that `Counts` sums, in the order of its fields; unknown samples as the conventions define."""
+    """Return the (N, C) flags that `Counts` sums, in the order of its fields.
+
+    The conventions define unknown samples.
+    """
     positive = targets == 1
     known = targets >= 0 if conventions.unknown_in_counts == "ignored" else np.ones(targets.shape, dtype=np.bool_)
     return decisions & known, positive, decisions & positive, known
@@ -74,8 +77,8 @@ def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: 
 def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Compute precision, recall and F1 of each label (..., C), as fractions.
 
-    Precision is 0 for a label never predicted, and NaN for one without a known sample. Recall and F1 are NaN for a
-    label without a positive. So the means without NaN are CP, CR, and CF1 as the mean of the labels' F1.
+    Precision is 0 for a label that is never predicted, and NaN for a label without a known sample. Recall and F1 are
+    NaN for a label without a positive. The means that ignore NaN are CP, CR, and CF1 (as the mean of the labels' F1).
     """
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
     recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
@@ -95,7 +98,7 @@ def count_decisions(
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of an (N, C) array in blocks, so that intermediate results of all rows are never in memory together.
+    """Iterate over blocks of rows of an (N, C) array, to limit the memory of intermediate results.
 
     Example:
         >>> list(row_blocks((3, 2**22)))
@@ -111,10 +114,10 @@ def _sum(parts: Sequence[Counts]) -> Counts:
 
 
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
-    """Compute CP, CR, CF1, OP, OR and OF1 (...), each a fraction, or NaN for a mean over nothing.
+    """Compute CP, CR, CF1, OP, OR and OF1 (...), each a fraction, or NaN for an empty mean.
 
-    CP is the mean over labels with a known sample, and counts 0 for a label never predicted. CR is the mean over labels
-    with a positive. F1 is the harmonic mean, 0 if precision and recall are 0. If no label is known, all are NaN.
+    CP is the mean over labels with a known sample, with 0 for labels that are never predicted. CR is the mean over
+    labels with a positive. F1 is the harmonic mean, 0 if precision and recall are 0. If no label is known, all are NaN.
     """
     precision, recall, F1 = label_rates(counts)
     has_positive, has_known = counts.positive > 0, counts.known > 0
@@ -134,7 +137,7 @@ def _ratio(part: NDArray[np.number[Any]], whole: NDArray[np.number[Any]]) -> NDA
 
 
 def _mean(values: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean of the values along the last axis at the places `where`; NaN if there are none."""
+    """Compute the mean along the last axis of the values selected by `where`; NaN if there are none."""
     number = where.sum(axis=-1)
     return _ratio(np.where(where, values, 0.0).sum(axis=-1), np.where(number > 0, number, np.nan))
 

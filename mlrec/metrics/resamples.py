@@ -1,7 +1,7 @@
 """Bootstrap resamples of a test set, and all metrics on each of them, without copying or sorting a resample.
 
-A resample draws as many units as there are, with replacement; a unit drawn twice counts twice. So a resample is a
-column of multiplicities, and AP is a ratio of sums of multiplicities over one sorted order.
+A resample draws as many units as there are, with replacement; a unit drawn twice counts twice. A resample is therefore
+a column of multiplicities, and AP is a ratio of sums of multiplicities over one sorted order.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Metrics of B resamples. NaN is undefined, such as the mAP of a resample without a positive of any label.
+    """Metrics of B resamples. NaN means undefined, such as the mAP of a resample without any positive.
 
     Attributes:
         average_precision: (B, C) AP of each label.
-        values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is left out of that
-            resample's mAP and CR; a label without a negative, of its mAP.
+        values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is excluded from the mAP
+            and CR of that resample; a label without a negative is excluded from its mAP.
     """
 
     average_precision: NDArray[np.float64]
@@ -111,7 +111,7 @@ def replicates(
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean along the last axis of the values that are not NaN; NaN if there are none."""
+    """Compute the mean along the last axis of the values that are not NaN; NaN if there are none."""
     defined = ~np.isnan(values)
     number = defined.sum(axis=-1)
     return np.asarray(np.where(defined, values, 0.0).sum(axis=-1) / np.where(number > 0, number, np.nan))
@@ -122,7 +122,7 @@ class _Ranking:
     """One label's samples, sorted once.
 
     Attributes:
-        order: Samples in ascending order of score, from the lowest positive on.
+        order: Samples in ascending order of score, starting at the lowest positive.
         starts: Position in `order` at which each distinct score of a positive begins.
         hits: Positives in ascending order of score.
         hit_starts: Position in `hits` at which each distinct score begins.
@@ -146,7 +146,7 @@ class _Ranking:
         return cls(order[first:], starts - first, hits, hit_starts, order[targets[order] != 1])
 
     def average_precisions(self, weights: NDArray[np.int32], rules: Conventions) -> NDArray[np.float64]:
-        """(B,) AP under the multiplicities (N, B)."""
+        """Compute AP (B,) with the multiplicities (N, B)."""
         if not len(self.hits) or not len(self.misses):
             return np.full(weights.shape[1], np.nan)
         at_step = np.add.reduceat(weights[self.order], self.starts, axis=0)
@@ -155,18 +155,21 @@ class _Ranking:
         return np.where(self._has_negative(weights), precisions, np.nan)
 
     def _has_negative(self, weights: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """(B,) whether a resample holds a negative. A few negatives nearly always decide; otherwise all are read."""
+        """Return (B,) whether a resample contains a negative.
+
+        Checking a few negatives is nearly always enough; otherwise all are checked.
+        """
         drawn = weights[self.misses[:_FEW]].any(axis=0)
         return np.asarray(drawn if drawn.all() else weights[self.misses].any(axis=0))
 
 
 def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Sums over each step and all higher ones."""
+    """Compute the sums over each step and all higher steps."""
     return np.asarray(at_step[::-1].cumsum(axis=0)[::-1])
 
 
 def _by_unit(flags: NDArray[np.bool_], units: Units) -> NDArray[np.float32]:
-    """(U, C) sums of the flags over the samples of each unit."""
+    """Compute the sums (U, C) of the flags over the samples of each unit."""
     if units.number == len(flags):
         return flags.astype(np.float32)[np.argsort(units.of_sample)]
     sums = np.zeros((units.number, flags.shape[1]), dtype=np.float32)

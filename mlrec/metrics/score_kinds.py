@@ -18,7 +18,7 @@ Floats = NDArray[np.floating[Any]]
 def implied_kind(values: Floats) -> ScoreKind | None:
     """Return "logits" if a value is negative, or None if all values are in [0, 1] and could be of either kind.
 
-    Both ends of [0, 1] allow for `TOLERANCE`. NaN and infinite values are ignored.
+    `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite values are ignored.
 
     Raises:
         PredictionsError: No value is negative and one is above 1, as in percentages.
@@ -63,6 +63,6 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """The lowest and highest finite value; 0 and 0 without finite values."""
+    """Return the lowest and the highest finite value; 0 and 0 without finite values."""
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

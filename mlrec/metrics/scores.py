@@ -38,10 +38,10 @@ class Scores:
         path: File of the scores, for messages.
         labels: C names.
         sample_ids: N unique ids.
-        values: (N, C) logits, or probabilities as they were read.
+        values: (N, C) logits or probabilities, as read.
         kind: Kind of the values.
         targets: (N, C) 1, 0 or -1; None if they are not known yet.
-        note: How the kind was decided, if it was not stated and no value proves it.
+        note: How the kind was decided, if it was neither stated nor certain from the values.
     """
 
     path: Path
@@ -124,13 +124,13 @@ def read_scores(
     Args:
         path: File that ends in `.npz`, `.csv` or `.jsonl` (of `mlrec predict --format jsonl`).
         findings: Collector of warnings.
-        kind: Kind of the scores. None decides by the values: logits if one is negative, which is a warning;
-            probabilities if all are in [0, 1], which `Scores.note` reports.
+        kind: Kind of the scores. By default it is decided by the values: logits if one is negative (with a warning), or
+            probabilities if all are in [0, 1] (reported in `Scores.note`).
         labels: Labels to read; None reads all.
 
     Raises:
-        PredictionsError: The file cannot be read or cannot hold scores of this kind, a cell is not a number, an id is
-            repeated, a label is missing, a probability is outside [0, 1] by more than 1e-4, or the scores look like
+        PredictionsError: The file cannot be read or cannot contain scores of this kind, a cell is not a number, an id
+            is repeated, a label is missing, a probability is outside [0, 1] by more than 1e-4, or the scores look like
             percentages.
     """
     path = Path(path)
@@ -242,7 +242,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
 
 
 def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError]) -> None:
-    """Raise the first error, with the number of the others."""
+    """Raise the first error, with the number of further errors."""
     if not findings.errors:
         return
     others = len(findings.errors) - 1

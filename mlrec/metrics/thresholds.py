@@ -1,7 +1,7 @@
 """Thresholds of each label that maximize a target metric, from a split other than the reported one.
 
-A threshold cuts the ranking of a label in two. Only a cut directly below a positive can be optimal, so a label has as
-many candidates as positives, and one more that never predicts the label.
+A threshold splits the ranking of a label in two. Only a threshold directly below a positive can be optimal, so a label
+has one candidate per positive, and one that never predicts the label.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Cuts:
     known: int
 
     def smoothed(self, prior: float) -> Numbers:
-        """Precision as if `prior` more samples were predicted, correct at the prevalence of the label."""
+        """Precision with `prior` additional predictions that are correct at the rate of the label's prevalence."""
         share = self.positive / max(self.known, 1)
         return np.asarray((self.correct + prior * share) / np.maximum(self.predicted + prior, 1))
 
@@ -85,10 +85,11 @@ def find_thresholds(
         targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
         target: Metric to maximize: `CF1`, `OF1`; `F1` of each label; or `precision`, the highest recall at which each
             label has at least `precision`.
-        precision: Lowest precision for the target `precision`, above 0.
-        least: Fewest positives of a label with an own threshold; the others use the best common threshold.
-        prior: Number of samples added to each precision for the target `CF1`, correct at the prevalence of the label.
-            Otherwise the precision of a few samples decides, which does not generalize.
+        precision: Minimum precision for the target `precision`, above 0.
+        least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
+        prior: Number of virtual samples added to each precision for the target `CF1`, correct at the rate of the
+            label's prevalence. Otherwise the threshold would depend on the precision of a few samples, which does not
+            generalize.
 
     Example:
         >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)
@@ -116,13 +117,13 @@ def target_named(name: str) -> Target:
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
-    """Scores of the samples with a known target, and of the positives, both ascending."""
+    """Return the scores of the samples with a known target, and of the positives, both ascending."""
     exact = scores.astype(np.float64)
     return np.sort(exact[targets >= 0]), np.sort(exact[targets == 1])
 
 
 def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
-    """Infinity, and the midpoint between each score of a positive and the next lower score."""
+    """Return infinity, and the midpoint between each score of a positive and the next lower score."""
     lowest = np.unique(hits)[::-1]
     below = np.searchsorted(scores, lowest, side="left") - 1
     next_lower = np.where(below >= 0, scores[np.maximum(below, 0)], lowest)
@@ -136,7 +137,7 @@ def _cut(scores: Numbers, hits: Numbers, thresholds: Numbers) -> _Cuts:
 
 
 def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target, precision: float) -> float:
-    """The best threshold of all labels among up to a thousand quantiles of the positives' scores."""
+    """Return the best common threshold among up to a thousand quantiles of the positives' scores."""
     scores, hits = (np.sort(np.concatenate(parts)) for parts in zip(*labels, strict=True))
     candidates = _candidates(scores, hits)
     if len(candidates) > _COMMON:
@@ -166,7 +167,7 @@ def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
 
 
 def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
-    """Exact maximum by Dinkelbach's method (1967): for a given F, 2·correct - F·predicted is maximal label by label."""
+    """Return the maximum by Dinkelbach's method (1967): for a given F, maximize 2·correct - F·predicted per label."""
     positive, reached = sum(c.positive for c in cuts), -1.0
     chosen = [0] * len(cuts)
     while True:
@@ -179,7 +180,7 @@ def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
 
 
 def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
-    """The best of all weighted means of CP and CR: for a given weight, each label is optimized on its own.
+    """Return the best of all weighted means of CP and CR: for a given weight, each label is optimized separately.
 
     CF1 increases with CP and CR, so the optimum is on the Pareto front of both. The weights run along the convex hull
     of that front; for C labels, the optimum is at most about 1/C away from it.

@@ -17,21 +17,21 @@ from mlrec.utils.errors import ModelError, nearest, printable
 
 
 class Backbone(nn.Module):
-    """timm model without its classifier; returns its last feature map as (B, d, h, w), whatever its own layout.
+    """timm model without its classifier; returns its last feature map as (B, d, h, w), regardless of its own layout.
 
     Class and register tokens are dropped after the final norm. A norm that the model applies after pooling
     (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
 
     Args:
-        name: timm name, with or without the tag of its weights.
+        name: Timm name, with or without the tag of its weights.
         img_size: Side of the square input in pixels [default: the native size of the model].
-        pretrained: Whether to load the weights of the tag; they are never replaced by random ones.
+        pretrained: Whether to load the weights of the tag; they are never replaced by random weights.
 
     Attributes:
         timm_model: The timm model.
         name: Name with the tag of the pretrained weights.
         num_features: Number of channels d.
-        origin: Source of weights from a file, and how many tensors matched.
+        origin: Source of weights from a file, and the number of tensors that matched.
         grid: Rows and columns of the map at the input size in use.
         preprocessing: Preprocessing that the weights of the tag expect, at the input size in use.
 
@@ -63,7 +63,7 @@ class Backbone(nn.Module):
         """Compute the features (B, d, h, w) of normalized `images` (B, 3, H, W).
 
         Raises:
-            ModelError: The images have another size than the model was built for, and it supports only that one.
+            ModelError: The size of the images differs from that of the model, which supports only its own size.
         """
         try:
             output = self.timm_model.forward_features(images)
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         """Recompute activations in the backward pass instead of keeping them.
 
         Raises:
-            ModelError: timm does not support it for this backbone.
+            ModelError: Timm does not support it for this backbone.
         """
         try:
             self.timm_model.set_grad_checkpointing(enable)
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
 
 
 def paper_weights(name: str) -> str:
-    """Add to a timm name without a tag that of the paper's weights, or of the nearest ones that timm has."""
+    """Add the tag of the paper's weights, or of the closest ones in timm, to a name without a tag."""
     if "." in name:
         return name
     known = timm.list_pretrained(f"{name}.*")
@@ -156,10 +156,10 @@ def pretrained_settings(name: str) -> Any:
 
 
 def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, advice: str = WITHOUT_HUB) -> nn.Module:
-    """Create the timm model, with the weights of its tag or with random ones; `advice` as in `load_from_hub`.
+    """Create the timm model, with the weights of its tag or random weights; `advice` as in `load_from_hub`.
 
     Raises:
-        ModelError: timm cannot build it with these options, or weights cannot be loaded.
+        ModelError: Timm cannot build it with these options, or weights cannot be loaded.
     """
     if pretrained:
         return load_from_hub(name, settings, options, advice)

@@ -17,14 +17,15 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # 
 
 
 def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
-    """A copy of `backbone` in eval mode, in which no batch norm is left that takes what a convolution makes.
+    """Copy `backbone` in eval mode, with each batch norm folded into the convolution before it.
 
-    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. Which norm takes the output of which convolution is seen
-    in a pass over `image`. Where something else takes it, too, the copy would give other features: it stays as it was.
+    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image` shows which norm takes the
+    output of which convolution. If another module also uses that output, the folded copy would give other features, so
+    it is not folded.
 
     Args:
-        backbone: a module of one input and one output, in float32, that runs its norms and looks no further into them.
-        image: an input of the size to come.
+        backbone: Module with one input and one output, in float32, that only calls its norms.
+        image: Input of the size that will be used.
     """
     made = copy.deepcopy(backbone).eval()
     with torch.inference_mode(False), torch.no_grad():
@@ -44,7 +45,7 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
 
 
 def _pairs(backbone: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
-    """Convolutions and the norms that take their output as it is, each run once; and what the backbone gives."""
+    """Return pairs of convolution and norm, each run once, with nothing in between, and the output of the backbone."""
     runs: list[nn.Module] = []
     outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # kept: no other tensor takes the place of one
     found: list[tuple[nn.Conv2d, Any]] = []

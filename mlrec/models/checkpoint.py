@@ -39,7 +39,7 @@ class Metadata:
         preprocessing: Preprocessing of the input images.
         config: Config of the run that trained the model, or of its import.
         sha256: Digest of the tensors, see `weights.digest`.
-        lineage: Where the weights come from, the model's own training included; None in files of earlier versions.
+        lineage: Origin of the weights, including the model's own training; None in files of earlier versions.
     """
 
     architecture: Architecture
@@ -56,13 +56,13 @@ class Metadata:
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
-    """Write a model to one file, from which alone it can be loaded; the file appears when it is complete.
+    """Write a model to one self-contained file; the file appears when it is complete.
 
     Args:
         path: The file.
         model: The model.
-        config: Keys of the run that made it, or of the import.
-        lineage: Where the weights come from, the model's own training included; left out, it is unknown.
+        config: Keys of the run that trained it, or of the import.
+        lineage: Origin of the weights, including the model's own training; by default unknown.
     """
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     description = {
@@ -91,7 +91,7 @@ def load_model(path: Path | str) -> Classifier:
         A model that maps normalised images (B, 3, H, W), of any size that its backbone accepts, to logits (B, C).
 
     Raises:
-        ModelError: The model file is missing, out of reach, damaged or not written by mlrec, or its weights do not fit
+        ModelError: The model file is missing, unreachable, damaged or not written by mlrec, or its weights do not match
             its description.
 
     Example:
@@ -166,7 +166,7 @@ def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessin
 
 
 def _check(metadata: Metadata) -> None:
-    """Raise ValueError for values that no training writes, before memory is allocated for them."""
+    """Raise ValueError for implausible values, before memory is allocated for them."""
     built, images = metadata.architecture, metadata.preprocessing
     repeated = duplicates_in(metadata.labels)
     if repeated:

@@ -35,7 +35,7 @@ class CSRA(nn.Module):
         ŷ_h = m·f = 1/N Σ_j s_j + λ Σ_j p_j s_j      Eq. 6-8   the logit of a head: scores are pooled, not features
         ŷ   = Σ_h ŷ_h                                Eq. 13    heads are added, not averaged
 
-    The scores of all heads are one matrix product. Pooling runs in float32 at least, also under autocast.
+    The scores of all heads are one matrix product. Pooling runs at least in float32, also under autocast.
 
     Args:
         in_features: Number of feature channels d.
@@ -46,9 +46,9 @@ class CSRA(nn.Module):
         temperatures: Temperature T of each head, above 0; `math.inf` for the maximum [default: the paper's for H].
         dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
         scale: Factor of the logits. The sum over heads (Eq. 13) makes logits grow with H; one head with scale H has
-            logits of that size, which separates the effect of their size from that of several heads.
-        layout: Shape of the features: "nchw" (B, d, h, w), as of convolutional networks; "nhwc" (B, h, w, d), as of
-            timm's Swin; or "tokens" (B, N, d), as of vision transformers.
+            logits of the same size, which separates the effect of the size from that of the number of heads.
+        layout: Shape of the features: "nchw" (B, d, h, w), as in convolutional networks; "nhwc" (B, h, w, d), as in
+            timm's Swin; or "tokens" (B, N, d), as in vision transformers.
         prefix_tokens: Number of tokens before those of the locations (class and register tokens), which are ignored.
 
     Attributes:
@@ -103,7 +103,7 @@ class CSRA(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the classifiers as a 1×1 convolution does, U(-1/√d, 1/√d).
 
-        Their length does not change the scores, but it sets how fast they turn: their effective learning rate.
+        Their norm does not change the scores, but it determines their effective learning rate.
         """
         nn.init.kaiming_uniform_(self.weight.flatten(0, 1), a=math.sqrt(5))
 
@@ -141,7 +141,8 @@ class CSRA(nn.Module):
     def attention(self, features: Tensor) -> Tensor:
         """Compute the attention p, (B, H, C, h, w), Eq. 2: it sums to 1 over locations.
 
-        For T = ∞ it is one-hot at the first maximum. Of tokens it is (B, H, C, N): their grid is not known.
+        For T = ∞ it is one-hot at the first maximum. For tokens the shape is (B, H, C, N), because their grid is not
+        known.
         """
         scores = self.scores(features)
         return self._attention(scores).reshape(*scores.shape[:3], *self.layout.locations(features))

@@ -1,8 +1,8 @@
-"""Checkpoints of others, by the names of their tensors: what they are, and the same model here.
+"""Third-party checkpoints: identified by their tensor names, and converted to a model of mlrec.
 
-Known namings: the paper's code (`classifier.multi_head.K.head.weight` beside a torchvision ResNet or an old timm
-ViT), mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers of torchvision or timm
-names, CutMix's among them (`fc.*` or `head.*`).
+Known namings: the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet or an old timm ViT),
+mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers with torchvision or timm names,
+including CutMix (`fc.*` or `head.*`).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class ExternalCheckpoint:
     """A checkpoint understood.
 
     Attributes:
-        naming: one of the constants above.
+        naming: One of the constants above.
         family: "resnet", "vit", or "other".
-        backbone: timm name with the tag of the paper's weights, or None where the names do not tell.
-        img_size: side in pixels that the positions were made for; None where any size will do.
-        backbone: the tensors of the backbone under timm's names.
-        weight: (H, C, d) of CSRA, or (C, d) of a linear classifier; None where there is no classifier.
+        backbone: Timm name with the tag of the paper's weights, or None if the tensor names do not determine it.
+        img_size: Side in pixels of the positional embedding; None if any size is possible.
+        backbone: Tensors of the backbone with timm names.
+        weight: (H, C, d) of CSRA, or (C, d) of a linear classifier; None without a classifier.
         bias: (C,) of a linear classifier.
     """
 
@@ -62,10 +62,10 @@ class ExternalCheckpoint:
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
-    """Tell naming, architecture, H, C and image size from names and shapes.
+    """Determine naming, architecture, H, C and image size from names and shapes.
 
     Raises:
-        ModelError: heads that do not belong together.
+        ModelError: The heads do not match each other.
     """
     for naming, pattern in _HEADS.items():
         found = {int(match[1]): tensor for key, tensor in tensors.items() if (match := pattern.fullmatch(key))}
@@ -83,10 +83,10 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
 def assemble(
     foreign: ExternalCheckpoint, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
 ) -> tuple[Classifier, list[str]]:
-    """The same model here, and the names of the tensors that it has no use for (another classifier).
+    """Convert to a model of mlrec; also returns the names of unused tensors (another classifier).
 
     Raises:
-        ModelError: the tensors do not fill `backbone`; counts matched, missing and unexpected ones.
+        ModelError: The tensors do not match `backbone`; the message counts matched, missing and unexpected tensors.
     """
     assert foreign.weight is not None
     head, heads = ("csra", foreign.heads) if foreign.heads else ("average", None)
@@ -102,7 +102,7 @@ def assemble(
 
 
 def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
-    """Classifiers (C, d, 1, 1) by head as one (H, C, d)."""
+    """Stack classifiers (C, d, 1, 1) by head to (H, C, d)."""
     if sorted(heads) != list(range(len(heads))):
         raise ModelError(
             f"its heads are numbered {sorted(heads)}, expected 0 to {len(heads) - 1}; the file is incomplete"
@@ -149,7 +149,7 @@ def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _vit_size(backbone_tensors: Mapping[str, Tensor]) -> int | None:
-    """The side that the positions were made for: one row a patch and one for the class token."""
+    """Return the image side of a positional embedding: one row per patch and one for the class token."""
     positions = backbone_tensors.get("pos_embed")
     if positions is None or positions.ndim != 3:
         return None

@@ -1,4 +1,4 @@
-"""The `gcn` head: classifiers made from the graph of labels. ML-GCN, Chen et al., CVPR 2019, Eq. 1-9."""
+"""The `gcn` head: classifiers computed from the graph of labels. ML-GCN, Chen et al., CVPR 2019, Eq. 1-9."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class LabelGraph:
 
 
 class GraphConvolution(nn.Module):
-    """Two graph convolutions over the labels give their classifiers; features are pooled before them.
+    """Two graph convolutions over the labels compute their classifiers, which are applied to pooled features.
 
     The rows of Â·f(Â·E·W1)·W2 are the classifiers, E the label vectors, f a LeakyReLU, Â the normalized adjacency.
-    Features are pooled by their maximum as published, or by their average. `location_scores` are without pooling;
-    Figure 1 on them (mean + λ·max) is our interpretation, because the paper does not describe it for this head.
+    Features are pooled by their maximum as published, or by their average. `location_scores` are computed without
+    pooling. Figure 1 on them (mean + λ·max) is an interpretation, because the paper does not describe it for this head.
 
     Args:
         in_features: Number of feature channels d.
@@ -116,7 +116,7 @@ class GraphConvolution(nn.Module):
 
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
-    """Make the graph of a training split from `targets` (N, C) of 1, 0, -1; word vectors from a file, or one-hot."""
+    """Create the graph of a training split from `targets` (N, C) of 1, 0, -1, with word vectors or one-hot vectors."""
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
     else:
@@ -129,8 +129,8 @@ def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: 
 def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
     """The re-weighted adjacency (C, C) of `targets` (N, C), Eq. 6-8.
 
-    P(j | i), the share of the samples with label i that have j too, counts where it is at least 0.4; the neighbours
-    of i share a weight of p = 0.2, i itself has 1 - p. A label without neighbours keeps to itself.
+    P(j | i), the share of the samples with label i that also have j, is used if it is at least 0.4; the neighbours of i
+    share a weight of p = 0.2, and i itself has 1 - p. A label without neighbours is connected only to itself.
     """
     positive = (targets == POSITIVE).astype(np.float64)
     together = positive.T @ positive

@@ -1,9 +1,9 @@
 """Heads by name: features (B, d, h, w) → logits (B, C).
 
 A new head is a class and one line in `HEADS`, or in another package an entry point of the group `mlrec.heads`. A head
-has `forward`; `location_scores`, the scores of its classifier at each location, whose mean is the logit of
-average pooling (Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which
-is their sum; and `OPTIONS`, the names of its constructor's options. A head whose logit is not a sum over locations has
+has `forward`; `location_scores`, the scores of its classifier at each location (their mean is the logit of average
+pooling, and Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which is
+their sum; and `OPTIONS`, the names of its constructor's options. A head whose logit is not a sum over locations has
 `label_attention` instead, see `query_heads`.
 """
 
@@ -78,7 +78,7 @@ HEADS: dict[str, type[Head]] = {
 
 
 def create_head(name: str, in_features: int, num_labels: int, **options: Any) -> Head:
-    """Create a head; options that it does not have are ignored, so that one set of options serves all heads.
+    """Create a head; unknown options are ignored, so that one set of options can be used for all heads.
 
     Raises:
         ModelError: The name is unknown, a value is out of range, or the head of another package does not return logits.
@@ -100,7 +100,7 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
 
 
 def check_has_maps(head: nn.Module) -> None:
-    """Check that a head has what attention maps and λ at test time are computed from.
+    """Check that a head has the methods needed for attention maps and λ at test time.
 
     Raises:
         ModelError: A method is missing.

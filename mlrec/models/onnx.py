@@ -1,6 +1,6 @@
-"""A model as one ONNX file that needs no other: labels and preprocessing are in its metadata.
+"""A model as one self-contained ONNX file, with labels and preprocessing in its metadata.
 
-Input `images`: normalised float32 (B, 3, S, S), any B; output `logits`: float32 (B, C).
+Input `images`: normalized float32 (B, 3, S, S), any B; output `logits`: float32 (B, C).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class OnnxModel:
 
     Attributes:
         labels: C names, in the order of the logits.
-        preprocessing: what images must be made into.
-        decode: the decoder it was trained with.
+        preprocessing: Preprocessing of the input images.
+        decode: Image decoder that the model was trained with.
     """
 
     labels: tuple[str, ...]
@@ -48,7 +48,7 @@ class OnnxModel:
         """Open a file that `export_onnx` wrote.
 
         Raises:
-            ModelError: no such file, not ours, or ONNX Runtime is not installed.
+            ModelError: The file is missing or was not written by mlrec, or ONNX Runtime is not installed.
         """
         shown, runtime = printable(path), _needed("onnxruntime")
         if not path.is_file():
@@ -71,16 +71,16 @@ class OnnxModel:
             raise ModelError(f"{shown}: its description is damaged ({printable(error)}); export it again") from error
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (B, C) of normalised images (B, 3, S, S)."""
+        """Compute the logits (B, C) of normalized images (B, 3, S, S)."""
         found: NDArray[np.float32] = self.session.run([OUTPUT], {INPUT: images})[0]
         return found
 
 
 def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> None:
-    """Write a model as ONNX, weights inside, the number of images free.
+    """Write a model as ONNX, with the weights in the file and a dynamic batch size.
 
     Raises:
-        ModelError: the model cannot be expressed, or the packages of `mlrec[onnx]` are not installed.
+        ModelError: The model cannot be converted, or the packages of `mlrec[onnx]` are not installed.
     """
     from mlrec.models.hub import quiet
 
@@ -121,7 +121,7 @@ CARD = "README.md"
 
 
 def onnx_file(model: Path | str) -> Path | None:
-    """The ONNX model that a path means: the file itself, or that of a bundle; None where it means another model."""
+    """Return the ONNX file of a path: the file itself, or that of a bundle; None for other models."""
     path = Path(model)
     if path.suffix == ".onnx":
         return path

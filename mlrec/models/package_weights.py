@@ -48,7 +48,7 @@ def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
 
 
 def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
-    """Rename the tensors of the package to timm's names, which number blocks by stage instead of through all."""
+    """Rename the tensors of the package to timm's names, which number blocks within each stage."""
     places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
     return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
 

@@ -1,4 +1,4 @@
-"""The paper's released checkpoints: λ is in none of these files, so it is looked up here."""
+"""Released checkpoints of the paper, with their λ, which is not stored in the files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlrec.utils.errors import ModelError
 
 @dataclass(frozen=True)
 class Release:
-    """A published checkpoint: what it was trained with, and the mAP (percent) that its authors state."""
+    """A published checkpoint: its training settings, and the mAP (percent) stated by its authors."""
 
     dataset: str
     backbone: str
@@ -34,10 +34,10 @@ RELEASES = (
 
 
 def published_lam(dataset: str | None, family: str, heads: int) -> float:
-    """λ of the release for this dataset, backbone family ("resnet" or "vit") and number of heads.
+    """Return λ of the release for this dataset, backbone family ("resnet" or "vit") and number of heads.
 
     Raises:
-        ModelError: there is none, or there are several; all are named.
+        ModelError: There is none, or there are several; the message names all.
     """
     fitting = [
         release for release in RELEASES if (release.dataset, release.family, release.heads) == (dataset, family, heads)
@@ -53,12 +53,12 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
 
 
 def fixed_lam(backbone: str, head: str) -> float:
-    """λ of Figure 1 that the paper fixes beforehand (Table 1): 0.02 for the ResNet family, 0.2 for all others.
+    """Return the predefined λ of Figure 1 (Table 1): 0.02 for the ResNet family, 0.2 for all others.
 
-    ML-GCN counts with the others, though its backbone is a ResNet.
+    ML-GCN counts as "others", although its backbone is a ResNet.
 
     Args:
-        backbone: timm's name, with or without a tag.
-        head: a key of `HEADS`.
+        backbone: Timm name, with or without a tag.
+        head: Key of `HEADS`.
     """
     return 0.02 if re.match(r"resnet\d+", backbone) and head != "gcn" else 0.2

@@ -1,7 +1,7 @@
 """Heads that pool locations by queries: attention pooling, ML-Decoder and Query2Label.
 
-Shapes: B images, d channels, h × w locations, N = h·w, C labels, e the width of a decoder. They have no score of a
-label at a location, so they have no λ at test time; `label_attention` is what a heat map can show.
+Shapes: B images, d channels, h × w locations, N = h·w, C labels, e the width of a decoder. These heads have no scores
+at locations and therefore no λ at test time; heat maps can show `label_attention`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ATTENTION_HEADS = (8, 6, 4, 3, 2, 1)  # numbers of attention heads; the largest 
 
 
 class _QueryHead(nn.Module):
-    """What the heads of this module share: features (B, d, h, w) as tokens, and no scores of locations."""
+    """Base class of the heads in this module: features (B, d, h, w) as tokens, and no scores at locations."""
 
     def __init__(self, in_features: int, dropout: float) -> None:
         super().__init__()
@@ -134,9 +134,9 @@ class MLDecoder(_QueryHead):
 class Query2Label(_QueryHead):
     """Query2Label (Liu et al., arXiv 2107.10834): a query per label attends to the others and to the locations.
 
-    A projection to e channels with a sine position code, decoder layers of torch (self-attention between labels,
-    attention to locations, feed-forward of width 4e), and a classifier with bias per label. The published model has an
-    encoder layer before the decoder and e = 2048; both are left out here, so that the head alone is compared.
+    A projection to e channels with a sinusoidal position encoding, decoder layers of torch (self-attention between
+    labels, attention to locations, feed-forward of width 4e), and a classifier with bias per label. The published model
+    has an encoder layer before the decoder and e = 2048; both are omitted here, so that only the head is compared.
 
     Args:
         in_features: Number of feature channels d.
@@ -195,9 +195,11 @@ class Query2Label(_QueryHead):
 
 
 def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Sine and cosine code of each location of a grid, (h·w, e): the first half of the channels is the row's.
+    """Return the sinusoidal encoding of each location of a grid, (h·w, e).
 
-    It is computed on `device`: a copy from the CPU in each step would wait for the device.
+    The first half of the channels encodes the row.
+
+    It is computed on `device`, because a copy from the CPU in each step would synchronize.
 
     Example:
         >>> position_code(2, 3, 8).shape

@@ -1,4 +1,4 @@
-"""The two parts of a logit, with and without λ: λ at test time, Figure 1 of the paper, on a trained model."""
+"""The parts of a logit with and without λ, for λ at test time on a trained model (Figure 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mlrec.utils.errors import ModelError
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:
     """Compute the part of the logits that λ does not weigh, and the part that λ weighs.
 
-    Of CSRA these are the mean of its scores over locations and their attention-weighted mean. Of other heads they are
-    their own logits and the attention-weighted mean of their classifier's scores at each location; a gcn head that is
-    pooled by the maximum keeps its own logits as λ = 0 (the paper does not describe how it treated it).
+    For CSRA these are the mean of its scores over locations and their attention-weighted mean. For other heads they are
+    the logits and the attention-weighted mean of the classifier's scores at each location. A gcn head with max pooling
+    keeps its own logits as λ = 0 (the paper does not describe this case).
 
     Args:
         head: Head of a trained model.
@@ -27,10 +27,10 @@ def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] =
             the maximum of Figure 1].
 
     Returns:
-        (B, 1 + T, C): logits at λ = 0, and for each temperature what λ = 1 adds to them.
+        (B, 1 + T, C): logits at λ = 0, and for each temperature the addition at λ = 1.
 
     Raises:
-        ModelError: The head has no average to which λ could add.
+        ModelError: The head does not pool by averaging.
     """
     check_has_maps(head)
     if isinstance(head, SpatialAttention):

@@ -1,7 +1,7 @@
 """Safe reading of third-party weights files: only plain tensors are read, and no code is ever executed.
 
-There is no unsafe mode. Files that are not weights (a web page, a Git LFS pointer, an archive, a program) are
-recognized first and reported by name.
+There is no unsafe mode. Other files (a web page, a Git LFS pointer, an archive, a program) are recognized first and
+reported by their kind.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _not_weights(path: Path, head: bytes) -> str | None:
-    """Describe the file if it is certainly not a weights file."""
+    """Return a description of the file if it is certainly not a weights file."""
     text = head.lstrip().lower()
     if not head:
         return "is empty; fetch it again"

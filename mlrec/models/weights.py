@@ -1,4 +1,4 @@
-"""Loading of weights into modules: all or none, with shapes compared before anything is copied."""
+"""Loading of weights into modules; shapes are compared before any tensor is copied."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
             wrapped, with or without the prefix `module.`); or a model of mlrec, file or folder, without its head.
 
     Raises:
-        ModelError: The weights are of another architecture, damaged, or do not exist.
+        ModelError: The weights are missing, damaged, or of another architecture.
     """
     check_weights_name(str(source))
     if str(source) in PACKAGES:

@@ -16,10 +16,10 @@ from mlrec.utils.files import check_regular
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     """Read a vector for each label, (C, V).
 
-    A label of several words that has no line of its own gets the mean of its words' vectors. Case is ignored.
+    A label of several words without its own line gets the mean of the vectors of its words. Case is ignored.
 
     Raises:
-        ModelError: The file cannot be read, a number is invalid, or labels have no vector; names them.
+        ModelError: The file cannot be read, a number is invalid, or labels have no vector; the message names them.
     """
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}

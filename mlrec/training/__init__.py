@@ -1,1 +1,1 @@
-"""From manifest and config to trained weights and predictions."""
+"""Training and inference: from manifest and config to trained weights and predictions."""

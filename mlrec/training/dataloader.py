@@ -1,6 +1,6 @@
-"""`ImageBatches`, which makes a batch from its key, and `run`, which makes batches in dataloader workers.
+"""`ImageBatches`, which creates a batch from its key, and `run`, which creates batches in dataloader workers.
 
-An error in a worker is reported in one line: it names the file, or a setting to change.
+An error in a worker is reported in one line that names the file, or a setting to change.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Batch(NamedTuple):
         images: (B, 3, S, S) uint8 in channels-last memory, see `normalize`; or cached features (B, d, h, w).
         targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
         samples: (B,) int64 positions in the manifest; -1 marks copies that fill the last batch of an evaluation.
-        share: Weight of the mean loss of this process; with it the mean over processes is that of the whole batch.
+        share: Weight of the mean loss of this process, which makes the mean over processes equal to that of the whole
+            batch.
     """
 
     images: Tensor
@@ -146,14 +147,14 @@ def run(
     """Yield the batch of each key, in order, prefetched by dataloader workers.
 
     Args:
-        batches: Maker of a batch from its key.
+        batches: Creates a batch from its key.
         keys: Keys of the batches.
         largest: Samples of the largest batch.
         workers: Worker processes; 0 = this process makes the batches and decodes with all its cores; None =
             `default_workers`.
         total: Number of batches; no more workers than that are started.
         progress: Receiver of a warning if shared memory or open files allow fewer workers.
-        device: Device of the model. Memory is pinned for CUDA; next to a model on the CPU workers have low priority.
+        device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 
     Raises:
         MlrecError: An image cannot be read; or a worker was killed or hangs, with a setting to change.
@@ -196,7 +197,7 @@ def default_workers(device: torch.device) -> int:
 
 
 def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
-    """Return `workers`, or with a warning the smaller number for which shared memory has room."""
+    """Return `workers`, or a smaller number (with a warning) if shared memory is limited."""
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
     free, each = shutil.disk_usage(SHARED_MEMORY).free, (PREFETCH + 1) * batch_bytes
@@ -211,7 +212,7 @@ def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
 
 
 def fitting_files(workers: int, progress: Progress) -> int:
-    """Return `workers`, or with a warning the smaller number that the limit of open files allows.
+    """Return `workers`, or a smaller number (with a warning) if the number of open files is limited.
 
     The limit is raised if the system permits it. torch passes each tensor of a batch between processes as an open
     file; a process that reaches the limit hangs or prints its own traceback, so it is checked before workers start.
@@ -252,7 +253,7 @@ def _worker_error(error: Exception) -> Exception:
 def _start_worker(_: int, nice: int) -> None:
     """Lower the priority of this worker by `nice`, and end it with the process that started it.
 
-    torch's own watchdog reads the number of the parent after the start, so it misses a parent that has ended by then.
+    torch's own watchdog reads the pid of the parent after the start, so it misses a parent that has already ended.
     SIGINT and SIGTERM, which a terminal or a job sends to all processes, are handled by the parent and blocked here;
     a forked process inherits the block, but one of a fork server does not.
     """
@@ -266,8 +267,9 @@ def _start_worker(_: int, nice: int) -> None:
 def _leave_without_parent() -> None:
     """End this process when its parent has ended, or has sent SIGTERM.
 
-    The parent is the process that requested this one. Its number is not enough, because a fork server may be between
-    the two; the pipe to it is not enough, because other forked processes keep it open. So both are checked.
+    The parent is the process that requested this one. Checking its pid is not enough, because a fork server may be in
+    between; checking the pipe to it is not enough, because other forked processes keep it open. Therefore both are
+    checked.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

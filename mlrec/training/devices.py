@@ -80,12 +80,12 @@ def _named_index(index: int) -> int:
 
 
 def _check_kernels(device: torch.device) -> None:
-    """Check that this torch has kernels for the GPU; otherwise the first operation would fail as if by a bug.
+    """Check that this torch has kernels for the GPU; otherwise the first operation would fail with an obscure error.
 
     A kernel for X.Y runs on X.Z with Z >= Y. A GPU newer than all kernels compiles a "compute" version for itself.
 
     Raises:
-        UsageError: There are none.
+        UsageError: There are no such kernels.
     """
     built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
     versions = [(match[1], int(match[2]), int(match[3])) for match in built if match is not None]
@@ -158,8 +158,8 @@ def repeatable_kernels() -> Iterator[None]:
     """Let cuDNN choose kernels by shape in the block, not by measured time, so that equal batches have equal scores.
 
     `cudnn.benchmark` may choose another kernel in each process, so two processes, or `eval` and `predict`, would differ
-    in the last bits. `deterministic` is needed as well: it is part of the key by which cuDNN finds a kernel again, and
-    without it a kernel that training chose by its time would be used here.
+    in the last bits. `deterministic` is also needed: it is part of cuDNN's cache key, and without it a kernel that
+    training chose by measured time would be reused here.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -184,8 +184,8 @@ def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.
 def default_eval_batch(batch_size: int, device: torch.device) -> int:
     """Return the images per batch of an evaluation: on CUDA 64, otherwise as in training.
 
-    On CUDA at most 8 times the batch of training, which needs less memory because no activations are kept. The number
-    does not depend on free memory, because the last bits of scores depend on it.
+    On CUDA, it is at most 8 times the training batch; evaluation needs less memory because no activations are kept. The
+    batch size does not depend on free memory, because the last bits of scores depend on the batch size.
 
     Args:
         batch_size: Batch size of training.
@@ -201,7 +201,7 @@ def default_eval_batch(batch_size: int, device: torch.device) -> int:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the autocast context of a forward pass for half precision, otherwise a context without effect."""
+    """Return the autocast context of a forward pass for half precision, otherwise a null context."""
     if precision not in HALF:
         return nullcontext()
     return torch.autocast(device.type, dtype=HALF[precision])

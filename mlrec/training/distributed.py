@@ -1,4 +1,4 @@
-"""Several processes under torchrun: how they join, exchange values, and report an error once."""
+"""Several processes under torchrun: joining, exchange of values, and a single error report."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
 
 @contextmanager
 def first_on_machine() -> Iterator[None]:
-    """Run the block in the first process of each machine, then in the others, which find its downloads."""
+    """Run the block in the first process of each machine, then in the others, which use its downloads."""
     if world_size() == 1:
         yield
         return
@@ -131,7 +131,9 @@ def wait_for_all(device: torch.device) -> None:
 
 
 class SharedFlag:
-    """Flag that is true in all processes, at the same step, after one of them has set it; no step waits for a device.
+    """Flag that becomes true in all processes at the same step, after one of them has set it.
+
+    No step waits for a device.
 
     Each step starts an exchange of flags, and reads the one started `FLAG_DELAY` steps earlier, which is done by then.
     """
@@ -203,7 +205,7 @@ def synchronized_batch_norm(module: nn.Module) -> nn.Module:
     Uses timm's conversion; torch's drops the activation and the dropout inside timm's `BatchNormAct2d`.
 
     Raises:
-        MlrecError: A kind of BatchNorm cannot be converted.
+        MlrecError: A BatchNorm layer cannot be converted.
     """
     kinds = {type(norm) for norm in module.modules() if isinstance(norm, _BatchNorm)}
     unknown = sorted(kind.__name__ for kind in kinds - set(BATCH_NORMS))
@@ -214,7 +216,7 @@ def synchronized_batch_norm(module: nn.Module) -> nn.Module:
 
 
 def _abort(nccl: bool) -> None:
-    """Leave the job without waiting for processes that may be gone."""
+    """Leave the job without waiting for processes that may have ended."""
     if not distributed.is_initialized():
         return
     with suppress(RuntimeError):

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class WeightAverage(ModelEmaV3):
-    """timm's exponential moving average, with lists of tensors that are made once per epoch.
+    """timm's exponential moving average, with lists of tensors that are created once per epoch.
 
-    timm makes them in each step from two `state_dict()`s, which takes milliseconds of Python for a large ViT.
+    timm creates them in each step from two `state_dict()` calls, which takes milliseconds for a large ViT.
 
     Args:
         model: Model to average; its weights are the first average.
-        decay: Largest decay per step; it warms up, see timm.
+        decay: Maximum decay per step, with warm-up as in timm.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -22,7 +22,7 @@ class WeightAverage(ModelEmaV3):
         self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     def forget_tensors(self) -> None:
-        """List the tensors again at the next update; call it when the model may have other tensors."""
+        """List the tensors again at the next update; call this if the tensors of the model may have been replaced."""
         self._lists = None
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:

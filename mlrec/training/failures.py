@@ -1,4 +1,4 @@
-"""Failures of the machine in training and inference, reported in one line with a way to fix them."""
+"""Machine failures in training and inference, reported in one line with a fix."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlrec.utils.errors import RunError, counted, is_out_of_memory, printable
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Explain lack of memory, too small a batch, a failing compiler and a lost process of a training run in one line.
+    """Convert errors of a training run (out of memory, a batch too small, compiler, lost process) to one line.
 
     Raises:
-        RunError: Instead of those errors.
+        RunError: In place of these errors.
     """
     try:
         yield
@@ -61,7 +61,7 @@ def memory_explained(
     batch_size: int | None = None,
     size: int | None = None,
 ) -> Iterator[None]:
-    """Explain lack of memory in inference in one line.
+    """Convert an out-of-memory error in inference to one line.
 
     Args:
         batch_flag: Flag that sets the batch size of the command.
@@ -71,7 +71,7 @@ def memory_explained(
         size: Side of the images in pixels.
 
     Raises:
-        RunError: Instead of the error.
+        RunError: In place of the error.
     """
     try:
         yield
@@ -90,7 +90,7 @@ def memory_explained(
 
 
 def _training_advice(config: Config, device: torch.device, precision: Precision) -> str:
-    """Name the memory that ran out, the sizes in use, and the smallest change that needs less."""
+    """Return a message with the memory that ran out, the current sizes, and the smallest change that reduces it."""
     world = processes.world_size()
     own = max(1, config.batch_size // world)  # samples of a step in this process
     batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")
@@ -109,7 +109,7 @@ def _training_advice(config: Config, device: torch.device, precision: Precision)
 
 
 def _memory(device: torch.device) -> str:
-    """Name the memory of the device, with its size if that is known."""
+    """Return the name of the device memory, with its size if known."""
     if device.type == "cpu":
         return "memory"
     if device.type != "cuda":

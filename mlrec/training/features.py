@@ -61,13 +61,13 @@ def compute_features(
 ) -> Features:
     """Run the backbone once over all samples, without augmentation or for `config.feature_copies` augmented copies.
 
-    Copy k holds the views that training would show in epoch k. The model is moved to `device` and stays in eval mode.
-    Each of several processes computes a part of the batches, and those of one machine share the memory of the result.
-    Batches do not depend on the number of processes, so features are bit-identical.
+    Copy k contains the augmented views of epoch k. The model is moved to `device` and stays in eval mode.
+    With several processes, each computes a part of the batches, and the processes of one machine share the memory of
+    the result. Batches do not depend on the number of processes, so features are bit-identical.
 
     Raises:
         DataError: An image cannot be read; names it.
-        MlrecError: The features, or a batch, do not fit into memory; names the memory needed.
+        MlrecError: The features, or a batch, do not fit into memory; the message names the memory needed.
     """
     opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
     images = ImageBatches(manifest, model.preprocessing, config.image_backend, config)
@@ -97,10 +97,10 @@ def compute_features(
 
 
 class FeatureCache:
-    """Features by backbone and samples, shared by runs that differ only in their heads, and by evaluations of a run.
+    """Cache of features by backbone and samples, shared by runs that differ only in their heads, and by evaluations.
 
     Args:
-        whole: Split whose parts are asked for later, such as the folds of a cross-validation: features without
+        whole: Split whose parts will be requested later, such as the folds of a cross-validation: features without
             augmentation are computed once for the whole split, and those of each part are selected from them.
     """
 
@@ -154,7 +154,7 @@ def feature_batches(
 
 
 def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
-    """Move the features to a GPU if they need at most half of its free memory, so that steps copy nothing."""
+    """Move the features to a GPU if they need at most half of its free memory, so that no step copies them."""
     if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return features
     return replace(features, values=features.values.to(device))
@@ -186,7 +186,7 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> 
 
 
 def _free_memory() -> int | None:
-    """Return the bytes of memory that are available without swapping; None if the system does not report them."""
+    """Return the available memory in bytes without swapping; None if the system does not report it."""
     info = Path("/proc/meminfo")
     if info.exists():
         for line in info.read_text(encoding="ascii").splitlines():

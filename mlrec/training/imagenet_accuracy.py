@@ -1,4 +1,4 @@
-"""Is the right class the first, or among the first five, for every λ: counted in the one pass over the images."""
+"""Top-1 and top-5 accuracy at every λ, computed in one pass over the images."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ TOP = (1, 5)
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Whether the right class is among the first 1 and 5.
+    """Whether the true class is among the top 1 and the top 5.
 
     Attributes:
-        published: (2, N) of the logits as published.
-        by_lam: (2, L, N) of mean + λ · maximum over locations.
+        published: (2, N) for the logits as published.
+        by_lam: (2, L, N) for mean + λ · maximum over locations.
     """
 
     published: NDArray[np.bool_]
@@ -42,7 +42,7 @@ class Hits:
 
 
 class PublishedViews(ImageBatches):
-    """Images as the classifier was published for: timm's resize and central crop."""
+    """Images preprocessed as for the published classifier: timm's resize and center crop."""
 
     def __init__(self, manifest: Manifest, data: dict[str, Any]) -> None:
         size = data["input_size"][-1]
@@ -69,9 +69,9 @@ def count_hits(
     """Classify every image at every λ; λ = 0 is compared with the published logits on the first batch.
 
     Raises:
-        ModelError: they differ, see `ImageNetClassifier.check`.
-        DataError: an image that cannot be read, by its name.
-        RunError: memory runs out.
+        ModelError: They differ, see `ImageNetClassifier.check`.
+        DataError: An image cannot be read; the message names it.
+        RunError: Out of memory.
     """
     where = device or torch.device("cpu")
     prepare_device(where, "fp32")
@@ -106,7 +106,7 @@ def count_hits(
 
 
 def _ranks(logits: Tensor, true: Tensor) -> Tensor:
-    """(B,) how many classes stand before the right one; of equal logits the one of the lower number stands first."""
+    """Return the rank (B,) of the true class, from 0; ties are broken by the lower class index."""
     own = logits.gather(1, true[:, None])
     lower = torch.arange(logits.shape[1], device=logits.device) < true[:, None]
     return ((logits > own) | ((logits == own) & lower)).sum(1)

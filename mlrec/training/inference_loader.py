@@ -1,4 +1,4 @@
-"""Images of a stream for inference, decoded ahead by threads; unreadable images are reported, never replaced."""
+"""Image stream for inference, decoded ahead by threads; unreadable images are reported, never replaced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Loaded:
     """Batch of items in input order, and the images of those that can be read.
 
     Attributes:
-        items: Each item with None, or with the error of an unreadable image.
+        items: Each item, with None or the error of an unreadable image.
         images: (B, 3, S, S) uint8 of the readable items, in order, filled with copies of the last one up to the batch
             size of the stream. B is 0 if no item can be read.
     """
@@ -43,7 +43,7 @@ def load_stream(
 ) -> Iterator[Loaded]:
     """Yield batches of `items` in order, with only a few of them in memory.
 
-    As in `eval_batches`, all batches have the size of the first one: the last bits of scores depend on it.
+    As in `eval_batches`, all batches have the size of the first one, because the last bits of scores depend on it.
 
     Args:
         items: Items to load; read as needed.

@@ -1,4 +1,4 @@
-"""Training on labels of very different frequency: distribution-balanced loss and logit adjustment."""
+"""Training on long-tailed labels: distribution-balanced loss and logit adjustment."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ DB_KAPPA, DB_LAMBDA = 0.05, 2.0  # bias of the logits, and tolerance of negative
 def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Distribution-balanced loss (Wu et al., ECCV 2020), without its resampling.
 
-    A sample that is drawn for a frequent label has rare labels too; r = (1/n_k) / Σ_{j positive} (1/n_j) is the ratio
-    of the frequency that label k should have and has, n_k being the positives of label k. The weight is the smoothed
-    α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1), so that the loss of negatives is low below it::
+    A sample that is drawn for a frequent label may also have rare labels. The ratio of the desired to the actual
+    frequency of label k is r = (1/n_k) / Σ_{j positive} (1/n_j), where n_k is the number of positives of label k. The
+    weight is the smoothed α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1), so that the loss of negatives
+    below ν is low::
 
         z = x - ν        w [ y log(1 + exp(-z)) + (1 - y)/λ log(1 + exp(λ z)) ]
 
-    A sample without positives has r = 1/C / (1/n_k summed over all labels) as if it had all of them.
+    A sample without positives is treated as if it had all labels.
     """
     counts = context.positives.clamp(min=1)
     inverse = 1 / counts
@@ -40,8 +41,8 @@ def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext
 def prior_log_odds(context: LossContext) -> Tensor:
     """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
 
-    Logit adjustment (Menon et al., ICLR 2021) adds τ times it to the logits in the loss only: the model then
-    learns the score without the prior, which rare labels gain from.
+    Logit adjustment (Menon et al., ICLR 2021) adds τ times these log odds to the logits, only in the loss. The model
+    then learns scores without the prior, which helps rare labels.
     """
     positives = context.positives + 0.5
     return torch.log(positives / (context.samples - context.positives + 0.5))

@@ -1,4 +1,4 @@
-"""`fit`: the training loop, a generator of events. It trains; its caller logs, evaluates and saves."""
+"""`fit`: the training loop as a generator of events. The caller logs, evaluates and saves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMED_SAMPLES = 3  # samples of a batch that an error names
 
 @dataclass(frozen=True)
 class Steps:
-    """Some steps are done, all with finite losses: the state may be saved.
+    """Event after some steps with finite losses; the state may be saved.
 
     Attributes:
         epoch: Current epoch, from 0.
@@ -42,7 +42,7 @@ class Steps:
         loss: Mean loss of these steps.
         lr: Learning rate of the backbone in the last step.
         grad_norm: Gradient norm of all parameters in the last step, before clipping.
-        waited: Seconds in which these steps waited for their batches.
+        waited: Seconds that these steps waited for their batches.
         stopped: Whether training is to stop; true in all processes at the same step.
     """
 
@@ -59,7 +59,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch, counted from 0, is done; `loss` is its mean. The caller may save and evaluate the state."""
+    """Event after an epoch, counted from 0; `loss` is its mean loss. The caller may save and evaluate the state."""
 
     epoch: int
     step: int
@@ -71,7 +71,7 @@ Event = Steps | Epoch
 
 @dataclass(frozen=True)
 class Network:
-    """The module that is trained, on its device.
+    """The trained module, on its device.
 
     Attributes:
         module: Inputs → logits: the model, or only its head if the backbone is frozen; wrapped for several processes
@@ -118,19 +118,20 @@ def fit(
     Args:
         state: Changed in place.
         network: Module that is trained.
-        batches: Batches from the position of the state through all epochs that are left.
+        batches: Batches from the position of the state through all remaining epochs.
         loss: (logits, targets) → mean loss.
         config: Config of the run.
         steps_per_epoch: Number of batches in an epoch.
         sample_ids: Ids of the samples, for errors.
-        stopping: Returns whether training is to stop; called after each step, the results of all processes are
+        stopping: Returns whether training is to stop; called after each step; the results of all processes are
             combined, see `SharedFlag`.
 
     Yields:
         `Steps` and `Epoch`.
 
     Raises:
-        RunError: A loss or gradient is NaN or infinite; names step and samples. Earlier checkpoints remain valid.
+        RunError: A loss or gradient is NaN or infinite; the message names step and samples. Earlier checkpoints remain
+            valid.
     """
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
@@ -165,7 +166,7 @@ def fit(
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
-    """Take a step of the optimizer; returns loss and gradient norm as tensors, without waiting for the device."""
+    """Run one optimizer step; returns loss and gradient norm as tensors, without waiting for the device."""
     # Gradient accumulation: the batch is computed in parts, and each loss is weighted by its share of the whole batch
     # of all processes, so that the sum of gradients is that of one large batch.
     parts = min(config.grad_accum_steps, len(batch.samples))
@@ -196,7 +197,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """Return the seed of torch's random numbers in a step, different for each process."""
+    """Return torch's random seed for a step, different for each process."""
     words = np.random.SeedSequence([seed, epoch, step, processes.rank()]).generate_state(2)
     return int(words[0]) << 32 | int(words[1])
 
@@ -209,7 +210,7 @@ def _synchronized(module: nn.Module, last: bool) -> nullcontext[None]:
 
 
 def _compiled_for(full: int, size: int, config: Config) -> AbstractContextManager[object]:
-    """Run batches of the usual size compiled; the last one of an epoch would be compiled for its own size."""
+    """Run full batches compiled; the smaller last batch of an epoch runs without compilation."""
     if config.compile and size != full:
         return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Losses of multi-label training by name: a value per sample and label, weighted, then averaged over known labels.
+"""Multi-label losses by name: one value per sample and label, weighted, then averaged over known labels.
 
 The paper averages over samples and labels; a sum over labels would scale the learning rate by their number. Losses
 are computed in float32, also under autocast. A new loss is a function and one line in `LOSSES`, or in another package
@@ -29,7 +29,7 @@ from mlrec.utils.plugins import find_part
 
 
 class Loss(Protocol):
-    """Mean loss of a batch, from logits (B, C) and targets (B, C) of 1, 0, -1, in an epoch counted from 0."""
+    """Mean loss of a batch, from logits (B, C), targets (B, C) of 1, 0, -1, and the epoch, counted from 0."""
 
     def __call__(self, logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         """Compute the mean loss, a float32 scalar."""
@@ -38,7 +38,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class LossContext:
-    """What a loss may depend on besides logits and positives.
+    """Inputs of a loss other than logits and targets.
 
     Attributes:
         config: Configuration of the run.
@@ -105,8 +105,9 @@ TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # they decide themselves what 
 def loss_function(config: Config, manifest: Manifest) -> Loss:
     """Return the loss of a run.
 
-    With `config.unknown`, -1 is either a negative or left out of the mean (0 for a batch without known targets).
-    `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training split.
+    With `config.unknown`, -1 is either treated as negative or excluded from the mean (0 for a batch without known
+    targets). `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training
+    split.
 
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `long_tail.prior_log_odds`.
 

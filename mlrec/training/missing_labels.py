@@ -1,8 +1,8 @@
 """Losses for annotations in which positives are missing.
 
 `context.unlabelled` marks the targets that may be missing positives: the unknown ones if the training split has any,
-otherwise all negatives, as in data whose annotators named only what they saw. Such targets count as negative in
-`positive`, and each loss states what it does about them.
+otherwise all negatives, as in data whose annotators named only some objects. These targets are negative in `positive`;
+each loss documents how it treats them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENTROPY_WEIGHT = 0.1  # α of entropy maximization
 
 
 def focal_margin(logits: Tensor) -> Tensor:
-    """Loss of a positive, -(1 - p)^γ log p with p = σ(x - m), which gives positives of middling p the most weight."""
+    """Loss of a positive, -(1 - p)^γ log p with p = σ(x - m), which emphasizes positives with intermediate p."""
     shifted = logits - FOCAL_MARGIN
     return -(torch.sigmoid(-shifted) ** FOCAL_GAMMA) * logsigmoid(shifted)
 
@@ -32,7 +32,7 @@ def focal_margin(logits: Tensor) -> Tensor:
 def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - one signature for all
     """Hill loss (Zhang et al. 2021, arXiv 2112.07368): (λ - p) p² of a negative, the focal margin loss of a positive.
 
-    The gradient falls again where p of a negative is high, because such a negative may be a missing positive.
+    The gradient decreases again for negatives with high p, because they may be missing positives.
     """
     p = torch.sigmoid(logits)
     return positive * focal_margin(logits) + (1 - positive) * (HILL_LAMBDA - p) * p**2
@@ -54,7 +54,7 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """LL-R (Kim et al., CVPR 2022): the unlabelled targets with the largest losses of the batch have no loss.
 
-    Their share is epoch · Δ, with Δ = `large_loss_rate` percent; of the first epoch none.
+    Their share is epoch · Δ, with Δ = `large_loss_rate` percent, and 0 in the first epoch.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), 0.0, values)
@@ -81,7 +81,10 @@ def _cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor, context: LossContext) -> Tensor:
-    """The unlabelled targets of a batch with the largest losses, (B, C) bool. No value is fetched from the device."""
+    """Return the unlabelled targets of a batch with the largest losses, (B, C) bool.
+
+    This does not synchronize with the device.
+    """
     candidates = torch.where(context.unlabelled, values.detach(), -math.inf).flatten()
     share = min(context.epoch * context.config.large_loss_rate / 100, 1.0)
     count = (context.unlabelled.sum() * share).ceil()

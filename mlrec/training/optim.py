@@ -13,10 +13,10 @@ from mlrec.config import Config
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
-    """Return the learning rate of the backbone in a step; that of the head is `head_lr_mult` times as high.
+    """Return the learning rate of the backbone in a step; that of the head is multiplied by `head_lr_mult`.
 
     Args:
-        step: Optimizer steps done before this one, from 0.
+        step: Number of optimizer steps before this one.
         steps_per_epoch: Steps in one pass over the training split.
         config: `lr`, the `lr_schedule` with its keys, and the warm-up: linear, from `lr` / W to `lr` over the W
             steps of `warmup_epochs`; with `warmup_from_zero` from 0 to `lr` (1 - 1/W), as in the paper's code.
@@ -51,10 +51,10 @@ def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
-    """Parameter groups with their `lr_mult` and `weight_decay`; empty ones are left out.
+    """Return parameter groups with their `lr_mult` and `weight_decay`, without empty groups.
 
-    With `decay_norm_bias` every parameter is decayed, as in the paper. Otherwise vectors (norms, biases) and embeddings
-    are not.
+    With `decay_norm_bias`, weight decay applies to every parameter, as in the paper. Otherwise it does not apply to
+    vectors (norms, biases) and embeddings.
     """
     split: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

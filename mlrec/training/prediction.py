@@ -42,8 +42,8 @@ def predict(
 ) -> Predictions:
     """Compute the float32 logits of a split, in the order of the manifest.
 
-    The model is moved to the device and stays in eval mode. Each of several processes computes its batches, and all
-    get the whole result, which does not depend on their number, to the last bit.
+    The model is moved to the device and stays in eval mode. With several processes, each computes a part of the
+    batches, and all get the complete result, which is bit-exact for any number of processes.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
@@ -54,15 +54,15 @@ def predict(
         precision: Precision of the backbone, see `resolve_precision`.
         decode: Image decoder.
         progress: Receiver of the bar and of warnings.
-        rank: Number of this process.
+        rank: Rank of this process.
         world: Number of processes.
         batch_flag: Flag that sets the batch size, named when memory runs out.
         mirror: Whether to mirror the images horizontally.
 
     Raises:
-        DataError: An image cannot be read; names it.
-        MlrecError: A logit is NaN or infinite; names the sample.
-        RunError: Out of memory; names `batch_flag`.
+        DataError: An image cannot be read; the message names it.
+        MlrecError: A logit is NaN or infinite; the message names the sample.
+        RunError: Out of memory; the message names `batch_flag`.
     """
     logits = read_features(
         model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
@@ -75,10 +75,10 @@ def predict(
 def predict_parts(
     model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
-    """Compute the two parts of the logits in one pass: logits at λ = 0, and per temperature what λ = 1 adds.
+    """Compute the parts of the logits in one pass: logits at λ = 0, and the addition at λ = 1 for each temperature.
 
     Args:
-        model: Classifier with any head except the spatial one, which has no average.
+        model: Classifier with any head except the spatial one, which does not average.
         manifest: The split.
         temperatures: Temperatures of the attention, see `residual_parts`.
         **how: Options of `predict`.
@@ -139,7 +139,7 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     """Compute logits as `predict`, from features without augmentation that were computed with the same batch size.
 
     Raises:
-        MlrecError: A logit is NaN or infinite; names the sample.
+        MlrecError: A logit is NaN or infinite; the message names the sample.
     """
     device = next(model.head.parameters()).device
     model.eval()

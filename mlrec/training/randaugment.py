@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2020) as in torchvision, drawn from the sample's own random stream.
 
 The 14 operations, their ranges over 31 magnitudes, the nearest-neighbour interpolation and the black fill are those of
-`torchvision.transforms.v2.RandAugment`, so that for the same draws the pixels are the same.
+`torchvision.transforms.v2.RandAugment`, so the same operations give the same pixels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The samples of each batch, a function of seed and epoch only.
+"""Samples of each batch, as a function of seed and epoch only.
 
 An epoch is a random order of images. Samples of one image, such as the persons in it, are next to each other, so that
 the image is decoded once for all of its samples in a batch.
@@ -23,12 +23,12 @@ _ORDER = 1  # separates the random stream of the order from those of the samples
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What a dataloader worker needs to make one batch.
+    """Key from which a dataloader worker creates one batch.
 
     Attributes:
         samples: Positions in the manifest.
         epoch: Epoch of the augmentation; None for evaluation, without augmentation.
-        size: Size of the batch; it is filled up to it with copies of the last sample, marked -1.
+        size: Size of the batch; missing samples are filled with copies of the last one, marked -1.
         share: Number of processes times the fraction of the batch in this process; 1 for equal parts.
     """
 
@@ -71,8 +71,8 @@ ORDERS = {"shuffle": epoch_order, "class-aware": class_aware_order}
 def batch_starts(samples: int, batch_size: int, world: int = 1) -> list[int]:
     """Return the position at which each batch of an epoch starts.
 
-    A remainder too small to give every process two samples is merged into the batch before it: BatchNorm
-    cannot train on one sample, and leaving it out would lose it.
+    A remainder with fewer than two samples per process is merged into the previous batch, because BatchNorm cannot
+    train on one sample.
     """
     starts = list(range(0, samples, batch_size))
     if len(starts) > 1 and samples - starts[-1] < 2 * world:
@@ -88,7 +88,7 @@ def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
 def train_keys(
     manifest: Manifest, config: Config, *, epoch: int, start: int, epochs: int, rank: int, world: int
 ) -> Iterator[BatchKey]:
-    """Yield the keys of `epochs` epochs from batch `start` of `epoch`; of each batch the part of process `rank`.
+    """Yield the keys of `epochs` epochs from batch `start` of `epoch`, with the part of process `rank` of each batch.
 
     Raises:
         DataError: There are fewer samples than processes.
@@ -111,8 +111,8 @@ def train_keys(
 def eval_keys(samples: int, batch_size: int, *, rank: int, world: int) -> Iterator[BatchKey]:
     """Yield the keys of the batches of an evaluation, distributed over processes in turn.
 
-    Batches do not depend on the number of processes, and all have one size, so that the logits of a sample are
-    bit-identical in whichever process they are computed.
+    Batches do not depend on the number of processes, and all have the same size, so the logits of a sample are
+    bit-exact in any process.
     """
     size = min(batch_size, samples)
     for k in range(rank, math.ceil(samples / size) if size else 0, world):

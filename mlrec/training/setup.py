@@ -1,4 +1,4 @@
-"""From a config to the arguments of `fit`: the model with its starting weights, the state and the network."""
+"""Setup of a run from its config: the model with its starting weights, the state and the network."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         config: Config of the run.
         manifest: Training split, for its labels and, with the gcn head, their graph.
         paper: Whether a backbone name without a tag means the paper's weights instead of timm's default.
-        empty: Whether weights are random, because a checkpoint replaces them.
+        empty: Whether to use random weights, because a checkpoint will replace them.
 
     Raises:
-        ModelError: A name is unknown, or weights cannot be loaded; they are never replaced by random ones.
+        ModelError: A name is unknown, or weights cannot be loaded; they are never replaced by random weights.
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights
@@ -113,7 +113,7 @@ def _load_head(model: Classifier, source: Path) -> None:
 def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
     """Set threads, TF32 and the choice of CUDA kernels for the whole process.
 
-    Every setting is written, also the default, so that a run does not inherit that of an earlier run in the process.
+    All settings are written, including defaults, so that a run does not inherit those of an earlier run in the process.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
@@ -127,7 +127,7 @@ def prepare_process(config: Config, device: torch.device, precision: Precision) 
 
 
 def resume_note(config: Config, device: torch.device) -> str | None:
-    """Return a warning if a resumed run on this device is not bit-exact, although the machine is the same."""
+    """Return a warning if a run that is resumed on this device is not bit-exact, even on the same machine."""
     if device.type == "cpu" or (device.type == "cuda" and config.deterministic):
         return None
     return (
@@ -148,7 +148,7 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 
 
 def lay_out(model: Classifier, config: Config) -> None:
-    """Convert the weights to the memory format of the run; other strides would change the order of sums."""
+    """Convert the weights to the memory format of the run; other strides would change the order of summation."""
     device = next(model.parameters()).device
     model.to(memory_format=memory_format(device, channels_last=config.channels_last))
 
@@ -189,7 +189,10 @@ def per_process(config: Config) -> int:
 
 
 def eval_batch_size(config: Config, device: torch.device) -> int:
-    """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
+    """Return the images per evaluation batch.
+
+    On CUDA it does not depend on the number of processes and equals that of `eval`.
+    """
     if config.eval_batch_size is not None:
         return config.eval_batch_size
     trained = config.batch_size if device.type == "cuda" else per_process(config)
@@ -197,7 +200,7 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
-    """Return the model as `run.json` describes it; the backbone has a tag if it started from those weights."""
+    """Return the description of the model for `run.json`; the backbone has a tag if it started from those weights."""
     tagged = model.backbone.name
     source = config.init_from or config.weights
     published = config.pretrained and source is None

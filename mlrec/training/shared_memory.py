@@ -1,4 +1,4 @@
-"""Tensors in memory that the processes of one machine share."""
+"""Tensors in memory that is shared by the processes of one machine."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _numbers = itertools.count()
 def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Allocate an uninitialized CPU tensor; all processes of this machine get the same memory.
 
-    All processes must call it in the same order. The file behind the memory is already deleted when it returns, so
+    All processes must call it in the same order. The underlying file is already deleted when the function returns, so
     the memory is freed with the last process.
 
     Raises:
-        MlrecError: Neither shared memory nor the folder of temporary files has room for it.
+        MlrecError: Neither shared memory nor the temporary folder has enough space.
     """
     if local_world() == 1:
         return torch.empty(shape, dtype=dtype)
@@ -49,7 +49,7 @@ def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _file_of(size: int) -> Path:
-    """Create a file with `size` reserved bytes, so that lack of room is an error here instead of a bus error later."""
+    """Create a file with `size` reserved bytes, so that a full disk is an error here instead of a bus error later."""
     folders = [folder for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())) if folder.is_dir()]
     for folder in folders:
         if shutil.disk_usage(folder).free < size:

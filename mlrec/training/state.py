@@ -1,4 +1,4 @@
-"""`State`: everything that training changes, and the checkpoint from which a killed run is resumed bit-exactly.
+"""`State`: all values that training changes, and checkpoints, from which a killed run is resumed bit-exactly.
 
 Sample order, augmentation and torch's random numbers are functions of the seed, the epoch and the sample or step, so
 the position in the epoch is enough to restore them. The two newest checkpoints are kept, each followed by its SHA-256,
@@ -43,15 +43,15 @@ class EpochScore:
 
 @dataclass
 class State:
-    """Everything that training changes.
+    """All values that training changes.
 
     Attributes:
-        ema: Exponential moving average of the weights, or None; if there is one, it is evaluated and stored.
-        epoch: Current epoch, from 0; it is counted as done when the next one starts.
-        batch: Batches of the current epoch that are done.
+        ema: Exponential moving average of the weights, or None; if present, it is evaluated and stored.
+        epoch: Current epoch, from 0; it is done when the next one starts.
+        batch: Number of finished batches in the current epoch.
         step: Optimizer steps done.
         loss_sum: Sum of the losses of the current epoch.
-        skipped: Steps in a row that the fp16 scaler skipped.
+        skipped: Number of consecutive steps that the fp16 scaler skipped.
         history: Scores of the epochs evaluated so far.
         seconds: Seconds spent so far, by part ("train", "eval", "features").
         saved: Step of the newest checkpoint.
@@ -105,7 +105,7 @@ class State:
         """Restore the content of a checkpoint.
 
         Raises:
-            RunError: A key is missing or unknown, or the tensors do not fit the model.
+            RunError: A key is missing or unknown, or the tensors do not match the model.
         """
         expected = {"model", "ema", "optimizer", "scaler", "history", *_COUNTERS}
         different = sorted(expected.symmetric_difference(content))
@@ -185,7 +185,7 @@ def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> 
 
 
 def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read identity and content of the newest intact checkpoint in a run folder.
+    """Read the identity and content of the newest valid checkpoint in a run folder.
 
     Raises:
         RunError: There is none.
@@ -222,7 +222,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 class _Hashing:
-    """Stream that computes the SHA-256 of what is written, and keeps the error that stopped it."""
+    """Stream that computes the SHA-256 of the written data, and stores the error that stopped it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream

@@ -1,4 +1,4 @@
-"""Speed of training: utilization of a GPU (MFU), the time that a training will take, and what limits it."""
+"""Speed of training: GPU utilization (MFU), estimated training time, and the bottleneck."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def training_flops(model: Classifier) -> int | None:
     """Count the floating-point operations of convolutions and matrix products in a training step, per image.
 
     They are counted on a copy on the meta device, forward and backward; a multiplication and an addition are two
-    operations. None for a model that does not run there.
+    operations. None for a model that does not run on the meta device.
     """
     size = model.preprocessing.size
     try:
@@ -130,7 +130,7 @@ def training_flops(model: Classifier) -> int | None:
 
 
 def seconds_per_image(model: Classifier, device: torch.device, precision: Precision) -> float:
-    """Measure the seconds of a forward pass of one image, the faster of two; model and random state do not change."""
+    """Measure the seconds of a forward pass of one image (the faster of two); model and random state are unchanged."""
     size, training = model.preprocessing.size, model.training
     image = torch.zeros(1, 3, size, size, device=device)
     seconds = []
@@ -147,7 +147,7 @@ def seconds_per_image(model: Classifier, device: torch.device, precision: Precis
 
 
 def training_seconds(per_image: float, samples: int, scored: int, epochs: int, evaluations: int) -> float:
-    """Estimate the seconds of a whole training from those of a forward pass, without decoding.
+    """Estimate the seconds of a training, without decoding, from those of a forward pass.
 
     Args:
         per_image: Seconds of a forward pass of one image.
@@ -165,11 +165,11 @@ def training_seconds(per_image: float, samples: int, scored: int, epochs: int, e
 
 @dataclass(frozen=True)
 class Speed:
-    """What training is limited by: reading and decoding images, or the device.
+    """Bottleneck of training: reading and decoding images, or the device.
 
     Attributes:
-        decoding: Seconds in which one core reads, decodes and augments an image.
-        computing: Seconds in which the device trains on an image.
+        decoding: Seconds that one core needs to read, decode and augment an image.
+        computing: Seconds that the device needs to train on an image.
         workers: Dataloader workers; with 0, all cores decode between two steps.
         cores: Cores of this process.
         device: Name of the device.
@@ -198,14 +198,14 @@ class Speed:
         return min(self.workers or self.cores, self.cores) / self.decoding
 
     def in_words(self) -> str:
-        """Return both rates, and which one limits training."""
+        """Return both rates, and the bottleneck."""
         source = counted(self.workers, "dataloader worker") if self.workers else counted(self.cores, "core")
         limit = "the data path" if self.data_limits else "the device"
         data, device = _rate(self._data_rate), _rate(1 / self.computing)
         return f"data: {data} images/s with {source}; {self.device}: {device} images/s; {limit} limits training"
 
     def advice(self) -> str:
-        """Return how to make the data path faster; empty if the device limits training."""
+        """Return advice to make the data path faster; empty if the device is the bottleneck."""
         if not self.data_limits:
             return ""
         enough = math.ceil(self.decoding / self.computing)
@@ -215,10 +215,10 @@ class Speed:
 
 
 def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preprocessing) -> float:
-    """Measure the mean seconds in which one core reads, decodes and augments a training image.
+    """Measure the mean seconds that one core needs to read, decode and augment a training image.
 
     Raises:
-        DataError: An image cannot be read; names it.
+        DataError: An image cannot be read; the message names it.
     """
     from mlrec.training.dataloader import ImageBatches
     from mlrec.training.sampler import BatchKey
@@ -237,7 +237,7 @@ def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preproce
 def computing_seconds(
     model: Classifier, manifest: Manifest, config: Config, device: torch.device, precision: Precision
 ) -> float:
-    """Measure the seconds in which the device trains on an image; with a frozen backbone, computes its features.
+    """Measure the seconds that the device needs to train on an image, or to compute its frozen features.
 
     On a GPU these are whole steps with the batch size of the run, which also shows whether memory suffices. On a CPU
     the time of a step is estimated from a forward pass.
@@ -250,7 +250,7 @@ def computing_seconds(
         precision: Precision of the run.
 
     Raises:
-        RunError: Out of memory; names what to change.
+        RunError: Out of memory; the message names the setting to change.
     """
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch

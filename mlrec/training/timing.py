@@ -1,4 +1,7 @@
-"""Time of a step with each head on one backbone, measured in turn so that other load affects all heads alike."""
+"""Time of a step with each head on one backbone.
+
+Heads are measured alternately, so that other load affects all equally.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def time_heads(
     """Time whole models that differ only in the head, on random images and with random weights.
 
     Args:
-        backbone: timm name.
+        backbone: Timm name.
         heads: `name` and options of each head, see `create_head`.
         num_labels: Number of labels C.
         img_size: Side of the input in pixels.

@@ -21,8 +21,8 @@ STATES = ("scores", "targets", "ids")
 class TorchMetric(torchmetrics.Metric):
     """A metric of torchmetrics whose value is one number of `Metrics`; see `mlrec.torch_metric`.
 
-    Scores are stored on the CPU as they are. When processes are synchronized, they are exchanged whole, so the numbers
-    of samples of the processes may differ, also be 0.
+    Scores are stored unchanged on the CPU. When processes are synchronized, all scores are exchanged, so the numbers of
+    samples per process may differ or be 0.
     """
 
     is_differentiable = False
@@ -40,7 +40,7 @@ class TorchMetric(torchmetrics.Metric):
             self.add_state(state, [], dist_reduce_fx=None)
 
     def update(self, scores: ArrayLike, targets: ArrayLike, ids: ArrayLike | None = None) -> None:
-        """Add a batch; see `Metric.update`. Ids must be whole numbers, such as positions in the dataset."""
+        """Add a batch; see `Metric.update`. Ids must be integers, such as positions in the dataset."""
         copy.deepcopy(self.settings).update(scores, targets, ids)  # only checks the batch
         self.scores.append(torch.from_numpy(as_array(scores).copy()))
         self.targets.append(torch.from_numpy(as_array(targets).copy()))
@@ -53,7 +53,7 @@ class TorchMetric(torchmetrics.Metric):
             return self._metrics()
 
     def compute(self) -> Tensor:
-        """Return the value that was chosen, NaN if undefined."""
+        """Return the selected value, NaN if undefined."""
         number = self._metrics().flat()[self.value]
         return torch.tensor(number, dtype=torch.float64)
 
@@ -74,7 +74,7 @@ class TorchMetric(torchmetrics.Metric):
 
 
 def _gathered(tensor: Tensor, group: Any = None) -> list[Tensor]:
-    """Return the tensors of all processes, whatever their shapes and types."""
+    """Return the tensors of all processes, for any shapes and dtypes."""
     tensors: list[Any] = [None] * torch.distributed.get_world_size(group)
     torch.distributed.all_gather_object(tensors, tensor, group)
     return tensors

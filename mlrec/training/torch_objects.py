@@ -1,4 +1,4 @@
-"""Data and metrics of mlrec as objects of torch, for a training loop of another library."""
+"""Data and metrics of mlrec as torch objects, for training loops of other libraries."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = N
     """Return a map-style `torch.utils.data.Dataset` of (image, target), for a `DataLoader` with any number of workers.
 
     Args:
-        manifest: Samples; of a sample with a box, the image is the box.
-        transform: Function of an upright RGB `PIL.Image.Image`, such as transforms of torchvision or timm. None: the
-            image itself.
+        manifest: Samples; for a sample with a box, the image is the box.
+        transform: Function of an upright RGB `PIL.Image.Image`, such as torchvision or timm transforms. By default the
+            image itself is returned.
 
     Returns:
         A dataset. Its targets are (C,) float32: 1 positive, 0 negative, -1 unknown; exclude -1 from the loss.
 
     Raises:
-        DataError: An image is missing or cannot be read; raised when it is asked for.
+        DataError: An image is missing or cannot be read; raised on access.
 
     Example:
         >>> import numpy as np
@@ -82,8 +82,8 @@ def torch_metric(
 ) -> TorchMetric:
     """Return a metric of torchmetrics, so that `self.log("val/mAP", metric)` works in Lightning, also on many devices.
 
-    It takes batches as `Metric` does and has the same exact results. Processes may have different numbers of samples;
-    copies that a distributed sampler adds do not count if `update` gets the positions of the samples as `ids`.
+    It takes the same batches as `Metric` and has the same exact results. Processes may have different numbers of
+    samples; copies that a distributed sampler adds do not count if `update` gets the positions of the samples as `ids`.
     `metric.metrics()` returns all numbers as `Metrics`.
 
     Args:
@@ -94,8 +94,8 @@ def torch_metric(
         value: Number that `compute` returns: a name in `Metrics.flat()`, such as "mAP", "OF1" or "top3/CF1".
 
     Raises:
-        UsageError: There is no number of that name, or there are no such conventions.
-        MlrecError: torchmetrics is not installed.
+        UsageError: The name of the number or of the conventions is unknown.
+        MlrecError: Torchmetrics is not installed.
 
     Example:
         >>> metric = torch_metric(["cat", "dog"])

@@ -1,6 +1,6 @@
 """Trackers: copies of a run's numbers and pictures in TensorBoard, Weights & Biases, MLflow, trackio and others.
 
-`log.jsonl` is always written and stays the truth about a run; trackers receive the same numbers. A new tracker is a
+`log.jsonl` is always written and is authoritative; trackers receive the same numbers. A new tracker is a
 class and one line in `TRACKERS`, or in another package an entry point of the group `mlrec.trackers`.
 """
 
@@ -32,13 +32,13 @@ MLFLOW_LONGEST = 500  # characters of a parameter that every version of MLflow s
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """The facts of a run that its trackers receive.
+    """Facts about a run that its trackers receive.
 
     Attributes:
         folder: Folder of the run; its name is the name of the run.
         config: Values of all keys of `Config`.
         step: Optimizer steps done so far; above 0 if the run is resumed.
-        id: What `start` of the same tracker returned when the run was started; None for a new run.
+        id: Value that `start` of the same tracker returned when the run was started; None for a new run.
     """
 
     folder: Path
@@ -119,7 +119,7 @@ class WandbTracker:
         return str(self._run.id)
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log numbers; W&B ignores those of steps that it has already."""
+        """Log numbers; W&B ignores steps that it already has."""
         self._run.log(dict(scalars), step=step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
@@ -155,7 +155,7 @@ class MlflowTracker:
         return self._id
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Collect numbers, and send them together: one request per step would be slow."""
+        """Collect numbers and send them together, because one request per step would be slow."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -182,7 +182,7 @@ class TrackioTracker:
     """trackio; its own environment variables apply, such as TRACKIO_DIR."""
 
     def start(self, run: TrackedRun) -> str:
-        """Start a run, or continue it by its name, which is made unique: other folders may have a run of this name."""
+        """Start a run, or continue it by its name, which is made unique, because run names repeat between folders."""
         import trackio
 
         self._trackio = trackio
@@ -218,7 +218,7 @@ TRACKERS: dict[str, Callable[[], Tracker]] = {
 
 
 def tracker_names(config: Config) -> list[str]:
-    """Names of the trackers of a run, each once; `tensorboard = true` is short for one of them."""
+    """Return the distinct names of the trackers of a run; `tensorboard = true` is short for one of them."""
     short = ["tensorboard"] if config.tensorboard else []
     return list(dict.fromkeys([*(config.trackers or ()), *short]))
 
@@ -242,7 +242,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class TrackerGroup:
-    """The trackers of a run. One that fails is reported in one warning and left out from then on.
+    """The trackers of a run. A tracker that fails causes one warning and is not used afterwards.
 
     Args:
         names: Names of trackers.
@@ -291,7 +291,7 @@ class TrackerGroup:
             self._try(name, partial(action, tracker))
 
     def _try(self, name: str, action: Callable[[], Any]) -> Any:
-        """Return the result of an action, or None after a warning: whatever a service raises, the run continues."""
+        """Return the result of an action, or None after a warning; the run continues after any error of a service."""
         try:
             with redirect_stdout(sys.stderr):  # stdout is for results
                 return action()

@@ -1,4 +1,4 @@
-"""From pixels to the square input of a model. All random numbers depend only on seed, epoch and sample.
+"""Conversion of pixels to the square input of a model. All random numbers depend only on seed, epoch and sample.
 
 Training: a horizontal flip and a random resized crop (the paper's augmentation), optionally RandAugment and Cutout.
 Evaluation: the whole image, resized to the square without keeping its aspect ratio. Two implementations of the same
@@ -29,7 +29,7 @@ _ATTEMPTS = 10  # attempts to draw a crop that fits before the largest central o
 
 @dataclass(frozen=True)
 class View:
-    """Augmentation of an image: a box of it, resized to the square, then changed.
+    """Augmentation of an image: a box, resized to the square, then modified.
 
     Attributes:
         top, left, height, width: Box in pixels.
@@ -57,7 +57,7 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
 
 
 def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """Make a view with torch's antialiased uint8 resize; without a view the whole image is resized."""
+    """Create a view with torch's antialiased uint8 resize; without a view, the whole image is resized."""
     if view is not None:
         pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width].copy()
     # Add the batch dimension before permuting: torch's fast resize needs the canonical channels-last strides.
@@ -72,7 +72,7 @@ def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) ->
 
 
 def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """Make a view with PIL and torchvision's transforms v1, as the paper's code does."""
+    """Create a view with PIL and torchvision's transforms v1, as in the paper's code."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as v1
@@ -104,7 +104,7 @@ def filled(rows: Tensor, size: int) -> Tensor:
 
 @functools.cache
 def _scale_and_shift(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the constants of `normalize`, cached on the device; a copy in each step would wait for it."""
+    """Return the constants of `normalize`, cached on the device, because a copy in each step would synchronize."""
     mean, std = torch.tensor(preprocessing.mean).view(3, 1, 1), torch.tensor(preprocessing.std).view(3, 1, 1)
     return (1 / (255 * std)).to(device), (-mean / std).to(device)
 

@@ -20,11 +20,11 @@ SMALLEST, LARGEST = 0.25, 4.0  # scales
 
 @dataclass(frozen=True)
 class Views:
-    """The views of an image whose logits are averaged: each scale, and mirrored as well if `flip`.
+    """Views of an image whose logits are averaged: each scale, and also mirrored if `flip`.
 
     Attributes:
         flip: Whether to add the mirror image of each view.
-        scales: Sides of the input, as factors of the side that the model was trained with.
+        scales: Input sides, as factors of the training size.
     """
 
     flip: bool = False
@@ -32,7 +32,7 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> Views:
-        """Parse `flip`, scales, or both: `flip,1,1.25`. Without scales there is the one scale 1.
+        """Parse `flip`, scales, or both: `flip,1,1.25`. Without scales, the only scale is 1.
 
         Raises:
             UsageError: A part is neither `flip` nor a scale from 0.25 to 4, or is given twice.
@@ -67,7 +67,7 @@ class Views:
 
 
 def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how: Any) -> Predictions:
-    """Compute the mean logits over all views of each image, as `predict` computes those of one.
+    """Compute the mean logits over all views of each image, each computed by `predict`.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
@@ -76,7 +76,7 @@ def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how:
         **how: Options of `predict`.
 
     Raises:
-        ModelError: The backbone takes images of one size only.
+        ModelError: The backbone only supports one image size.
         MlrecError: As `predict`.
     """
     own = model.preprocessing

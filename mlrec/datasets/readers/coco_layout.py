@@ -97,7 +97,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
 
 
 def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
-    """Return files that are not named `<split>.json`: one per split folder, names that end with a split, or a single file.
+    """Return files not named `<split>.json`: one per split folder, names that end with a split, or one file.
 
     Raises:
         DataError: There is no annotation file, or there are several without a split.
