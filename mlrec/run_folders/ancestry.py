@@ -35,7 +35,7 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
 
     Args:
         record: Record of the run.
-        seen: Folders that were visited already, so that runs that name each other are not followed forever.
+        seen: Folders that were already visited, so that circular references end.
     """
     if record.lineage is not None:
         return record.lineage

@@ -57,7 +57,7 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Check that `path` is free, or has only a run that was killed before it had a record.
+    """Check that `path` does not exist, or contains only a run that was killed before it had a record.
 
     Raises:
         RunError: The path exists.

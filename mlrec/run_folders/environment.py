@@ -1,4 +1,4 @@
-"""`environment`: the versions, the machine and the settings that a run record needs to repeat its numbers."""
+"""`environment`: versions, machine and settings that a run record needs for reproducibility."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations of models that were not trained here; tables treat them like finished runs."""
+"""Evaluations of models that were not trained with mlrec; tables treat them like finished runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _EvaluationRecord(msgspec.Struct, frozen=True):
 def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
     """Return the evaluation in `folder`, or all evaluations below it, in order of path.
 
-    Evaluations in the folder of a run are left out, because the run has its own metrics.
+    Evaluations in the folder of a run are skipped, because the run has its own metrics.
 
     Args:
         folder: Folder of an evaluation, of an imported model, or of several imported models.

@@ -77,6 +77,6 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Remove what a resumed run will do again: events after `step`, and the end of an epoch at `step`."""
+    """Remove events that a resumed run will repeat: those after `step`, and the end of an epoch at `step`."""
     kept = [e for e in entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / directory.LOG, "".join(json.dumps(entry) + "\n" for entry in kept))

@@ -45,7 +45,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about a run except its arrays.
+    """All data of a run except its arrays.
 
     Attributes:
         name: Name of the run.
@@ -57,10 +57,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         started, finished: Times in ISO format.
         train, scored: Splits for training and scoring.
         model: `backbone` with the tag of its weights, `parameters`, `head_parameters`, `input_size`, ...
-        environment: Versions, device, threads, precision and whatever else is needed to reproduce the metrics.
+        environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
         seconds: Seconds by part ("train", "eval", "features").
         notes: Footnotes that every table must have ("frozen, no augmentation").
-        best: Epoch, split and mAP of the best epoch, if it was searched for.
+        best: Epoch, split and mAP of the best epoch, if several epochs were evaluated.
         lineage: Origin of the starting weights; None in records of earlier versions, see `ancestry.lineage_of`.
         warnings: Warnings, one line per kind.
         format: Name and version of the file format.
@@ -114,7 +114,7 @@ class Run:
         record: Record of the run.
         model: Folder or file of its model; None if the model is in the folder of the run.
 
-    A run can be given where a path is expected, such as to `mlrec.load_model`.
+    A run can be passed instead of a path, for example to `mlrec.load_model`.
 
     Example:
         >>> record = RunRecord(name="first", status="finished", config={"lr": 0.01})

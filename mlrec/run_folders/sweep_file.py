@@ -23,7 +23,7 @@ class Entry(msgspec.Struct, frozen=True):
         name: Name of its folder.
         label: Label of its setting.
         settings: Values in which it differs from the others.
-        stage: "tune" if it only chose a value for later runs, otherwise "run".
+        stage: "tune" if it was only used to choose a value for later runs, otherwise "run".
     """
 
     name: str
@@ -64,7 +64,7 @@ class SweepFile(msgspec.Struct, frozen=True):
 
 
 def without_tuning(runs: Iterable[Run]) -> list[Run]:
-    """Leave out runs that only chose a value for others, according to the `sweep.json` of their sweep."""
+    """Skip runs that were only used to choose a value, according to the `sweep.json` of their sweep."""
     runs = list(runs)
     tuning = {
         folder / entry.name

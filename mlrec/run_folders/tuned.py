@@ -115,7 +115,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         return np.asarray(slopes * logits.astype(np.float64) + offsets)
 
     def in_words(self) -> str:
-        """Return target and data in words, to follow the word "thresholds" in a footnote."""
+        """Return target and data in words, as a continuation of "thresholds" in a footnote."""
         return f"tuned for {self.target} on {self.dataset} {self.split} ({counted(self.samples, 'sample')})"
 
 

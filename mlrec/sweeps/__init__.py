@@ -1,1 +1,1 @@
-"""Sweeps: many training runs as one experiment, from the plan over the workers to the table."""
+"""Sweeps: many training runs as one experiment, with plan, workers and table."""

@@ -1,4 +1,4 @@
-"""`mlrec sweep`: a plan → run folders, by one worker process per GPU or as many as asked for."""
+"""`mlrec sweep`: run the trials of a plan in worker processes, by default one per GPU."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ States = tuple[TrialState, ...]
 
 @dataclass
 class SweepExecutor:
-    """Carries out a plan: queues the trials, keeps workers running, and watches both until all is over.
+    """Executes a plan: queues the trials, keeps workers running, and monitors both until the end.
 
     Attributes:
-        plan: What to train.
-        jobs: Number of worker processes here; by default one per GPU, one without GPUs. The same sweep in another
-            process or on another machine adds more.
+        plan: Plan of the sweep.
+        jobs: Number of worker processes here; by default one per GPU, one without GPUs. The same command in another
+            process or on another machine adds more workers.
         storage: Optuna storage that all workers share: URL of a database, or path of a journal file; by default an
             SQLite file in the sweep's folder.
-        retry_failed: Start trials again that failed too often.
+        retry_failed: Restart trials that failed too often.
         labels: Labels whose mAP chooses tuned or searched values; by default all.
         command: Command line, for the records of the runs and the hint how to resume; by default this process's.
     """
@@ -60,10 +60,10 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train what is missing; yields the states of all trials of the stage, twice a second and at the end.
+        """Train missing trials; yields the states of all trials of the stage, twice a second and at the end.
 
         Raises:
-            UsageError: Invalid number of jobs, or started by torchrun.
+            UsageError: The number of jobs is invalid, or the command was started by torchrun.
             RunError: The storage cannot be opened, or workers cannot start.
             Interrupted: SIGINT or SIGTERM; running trials are saved, and the same command resumes them.
         """
@@ -81,7 +81,7 @@ class SweepExecutor:
     def current_states(self) -> list[TrialState]:
         """Return the states of the trials that are known before the sweep runs, without creating a storage.
 
-        These are the tuning trials if values are tuned, and the trials made so far of a search.
+        These are the tuning trials if values are tuned, and the existing trials of a search.
         """
         plan = self.plan
         trials = _searched(plan) if plan.max_trials is not None else plan.tuning or plan.trials({})
@@ -106,7 +106,7 @@ class SweepExecutor:
         return self.storage or f"sqlite:///{quote(str(path))}"
 
     def _train(self, trials: Sequence[Trial], before: Sequence[Trial] = ()) -> Iterator[States]:
-        """Have trials trained, here or by other commands; a search adds further ones while results come in.
+        """Run trials, here or in other processes; a search adds trials as results arrive.
 
         Args:
             trials: Trials of this stage.
@@ -135,7 +135,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return the tuned values with the highest mAP on held-out data, by a setting's words.
+        """Return the tuned values with the highest mAP on held-out data, by the description of a setting.
 
         Raises:
             RunError: All tuning trials of a setting failed.
@@ -161,7 +161,7 @@ class SweepExecutor:
         SweepFile(plan.title, entries, list(plan.notes), list(plan.tune)).save(plan.folder)
 
     def _step(self, pool: WorkerPool, trials: Sequence[Trial]) -> States:
-        """Look at workers and trials once, queue what is due, and start workers for it."""
+        """Check workers and trials once, queue trials that are due, and start workers for them."""
         pool.reap(self._queue)
         self._queue.fail_silent()
         attempts = self._queue.enqueue(trials, self._is_due)
@@ -170,10 +170,10 @@ class SweepExecutor:
         return tuple(state_of(trial, self.plan.folder, known[trial.name]) for trial in trials)
 
     def _is_due(self, trial: Trial, attempts: Attempts) -> bool:
-        """Return whether a trial that neither waits nor runs has to be queued.
+        """Return whether a trial that neither waits nor runs must be queued.
 
-        What failed before this command is tried once more, what fails under it is not, unless the worker was killed;
-        that the queue itself sees to.
+        A trial that failed before this command is retried once. A trial that fails during it is not retried, unless its
+        worker was killed, which the queue handles.
         """
         earlier = self._earlier.get(trial.name, 0)
         if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self.retry_failed):
@@ -183,7 +183,7 @@ class SweepExecutor:
         return not finished and not is_claimed(self.plan.folder, trial.name)
 
     def _proposed(self, states: States) -> list[Trial]:
-        """Return further trials of a search, so that every worker has one."""
+        """Return additional trials of a search, so that every worker has one."""
         plan = self.plan
         if plan.max_trials is None:
             return []
@@ -208,7 +208,7 @@ class SweepExecutor:
 
 
 class WorkerPool:
-    """Worker processes of this machine for one stage of a sweep; slot k of them uses GPU k."""
+    """Worker processes of this machine for one stage of a sweep; slot k uses GPU k."""
 
     def __init__(self, task: WorkerTask) -> None:
         self._task = task
@@ -250,13 +250,13 @@ class WorkerPool:
                 queue.crashed(pid, _cause(code))
 
     def join(self) -> None:
-        """Give workers a moment to record their last result and end by themselves."""
+        """Wait shortly for workers to record their last result and exit."""
         deadline = time.monotonic() + LINGER
         for process in self._workers.values():
             process.join(max(0.0, deadline - time.monotonic()))
 
     def stop(self, queue: TrialQueue) -> None:
-        """Let every worker save its run and end."""
+        """Make every worker save its run and exit."""
         for process in self._workers.values():
             process.terminate()
         deadline = time.monotonic() + PATIENCE
@@ -271,7 +271,7 @@ class WorkerPool:
 
 
 def _count_gpus(plan: SweepPlan) -> int:
-    """Count the GPUs that workers are spread over; 0 if the device is another or a certain one."""
+    """Return the number of GPUs for the workers; 0 for other devices or a specific GPU."""
     if plan.base.config.device not in ("auto", "cuda") or "device" in plan.axes:
         return 0
     import torch
@@ -280,7 +280,7 @@ def _count_gpus(plan: SweepPlan) -> int:
 
 
 def _searched(plan: SweepPlan) -> list[Trial]:
-    """Return the trials that a search has made so far."""
+    """Return the trials that a search has created so far."""
     if not (plan.folder / FILE).is_file():
         return []
     entries = SweepFile.load(plan.folder).runs

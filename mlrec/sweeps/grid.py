@@ -1,4 +1,4 @@
-"""Axes of a sweep, their grid, and the settings and trials that it consists of."""
+"""Axes of a sweep, their grid, and its settings and trials."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ REPEATED = ("seed", "fold")  # keys that repeat a setting and do not make anothe
 
 @dataclass(frozen=True)
 class Setting:
-    """Values that one row of the table compares; they are trained once per seed and fold.
+    """Values of one row of the table; they are trained once per seed and fold.
 
     Attributes:
-        label: Name of the study's variant, "" if the values say it all.
+        label: Name of the study's variant; "" if the values are sufficient.
         values: Keys and values in which the settings of this sweep differ.
         flags: All keys of `Config` to train with, without seed, fold and tuned keys.
     """
@@ -35,7 +35,7 @@ class Setting:
 
     @property
     def words(self) -> str:
-        """Description that no other setting of the sweep has."""
+        """Unique description of the setting within the sweep."""
         return ": ".join(part for part in (self.label, in_words(self.values)) if part)
 
 
@@ -46,9 +46,9 @@ class Trial:
     Attributes:
         name: Name of its run folder: its values in words and a hash of its whole configuration and data.
         label: Label of its setting.
-        values: Values of its setting, with seed and fold where the sweep has several.
+        values: Values of its setting, with seed and fold if the sweep has several.
         flags: Keys of `Config` to train with.
-        stage: "tune" if the run only chooses a value for later ones, otherwise "run".
+        stage: "tune" if the run is only used to choose a value for later runs, otherwise "run".
     """
 
     name: str
@@ -117,11 +117,11 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
 
 
 def check_texts(texts: Mapping[str, str], source: str) -> None:
-    """Check all values as typed, also those that a flag replaces.
+    """Check all values as typed, including those that a flag overrides.
 
     Args:
         texts: Values by key.
-        source: Name of their origin in error messages.
+        source: Name of the source in error messages.
 
     Raises:
         ConfigError: A key is unknown, or a value is invalid.
@@ -138,7 +138,7 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
-    """Name the run folder of a trial: words to read, and ten digits that depend on its whole `identity`."""
+    """Return the name of the run folder of a trial: readable words, and a hash of ten digits of its `identity`."""
     words = [label, *(f"{key}{shown(value)}" for key, value in values.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]
@@ -146,7 +146,7 @@ def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """Write values as `lam 0.1, seed 0`."""
+    """Format values as `lam 0.1, seed 0`."""
     return ", ".join(f"{key} {shown(value)}" for key, value in values.items())
 
 

@@ -1,4 +1,4 @@
-"""Plan of a sweep: from the settings as typed to trials, all checked before any of them is started."""
+"""Plan of a sweep: trials from the settings as typed, all checked before any trial starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep that is decided.
+    """A complete plan of a sweep.
 
     Attributes:
         title: Title of its table.
@@ -34,14 +34,14 @@ class SweepPlan:
         base: Training plan of the keys that all runs share.
         file: Configuration file of all runs.
         recipe: Recipe of all runs.
-        settings: Settings; crossed with `splits` and `seeds` they are the trials.
+        settings: Settings; the trials are their product with `splits` and `seeds`.
         axes: Axes of the grid, or the ranges of a search.
         tune: Axes from which a value is chosen for each setting.
         seeds: Seeds of each setting.
         splits: Pairs of splits to train on and to score; several for folds.
-        pool: Split that folds and held-out parts are made of, None if there are none.
+        pool: Split that is divided into folds or held-out parts, if any.
         dataset: Dataset with the manifests of `splits` in memory, so that planning reads them once.
-        tuning: Trials that choose the tuned values before the others start.
+        tuning: Trials that choose the tuned values, run before the others.
         max_trials: Number of trials of a search; None for a grid.
     """
 
@@ -65,7 +65,7 @@ class SweepPlan:
         """Return the trials of the sweep.
 
         Args:
-            choices: Values chosen for each setting, by its words; empty without tuning.
+            choices: Values chosen for each setting, by its description; empty without tuning.
         """
         trials = []
         for setting in self.settings:
@@ -97,7 +97,7 @@ class SweepPlan:
         return trials
 
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
-        """Check the configuration of a trial, and name it after everything that changes its result."""
+        """Check the configuration of a trial, and name it after all values that change its result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         run = resolve_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
         identity = msgspec.to_builtins(run_record.identity(run))
@@ -126,9 +126,9 @@ def plan_sweep(
     """Plan a sweep; the configuration of every trial is checked before any is started.
 
     Args:
-        flags: Keys of `Config`; a text with several values, `a,b,c` or `start:stop:step`, is an axis.
+        flags: Keys of `Config`; a string with several values, `a,b,c` or `start:stop:step`, is an axis.
         study: Name of one of the paper's studies, see `sweeps.studies`; its variants are crossed with the axes.
-        paper_only: Train only the runs that the paper's table or figure has, with one seed unless seeds are given.
+        paper_only: Train only the runs of the paper's table or figure, with one seed unless seeds are given.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds of each setting.
         folds: Number of folds of the training split; each setting is trained on each instead of on the splits.
@@ -138,7 +138,7 @@ def plan_sweep(
         out: Folder of runs; the sweep gets a folder in it.
         name: Name of the sweep's folder; by default that of the study, or the names of the axes.
         data_root: Folder of datasets, as for `train`.
-        progress: Receives notes on what was filled in.
+        progress: Receives notes about default values.
 
     Raises:
         ConfigError: A key or value of any trial is invalid.
@@ -240,7 +240,7 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
 def _settings(
     study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: TrainPlan
 ) -> list[Setting]:
-    """Cross the study's variants with the axes; of settings with equal flags the first is kept."""
+    """Combine the study's variants with the axes; the first of settings with equal flags is kept."""
     common = {**study.defaults, **fixed, "data": base.config.data}
     settings: dict[str, Setting] = {}
     for label, variant in study.variants.items():
@@ -252,7 +252,7 @@ def _settings(
 
 
 def _check_trials(plan: SweepPlan) -> None:
-    """Resolve the configuration of every trial, so that none fails for it later."""
+    """Resolve the configuration of every trial, so that invalid values are found before training."""
     if plan.max_trials is None:
         plan.trials({})
         return

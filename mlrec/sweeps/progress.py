@@ -36,9 +36,9 @@ class TrialState:
 
     Attributes:
         detail: Epoch and loss of a running trial.
-        error: Last error, in one line, of a trial that failed, also if it is tried again; "" for others.
+        error: Last error of a failed trial, in one line, even if it is retried; otherwise "".
         failures: Number of failures.
-        log: File with the whole error.
+        log: File with the complete error.
         mAP: mAP of a finished trial, as a fraction.
         seconds: Seconds that a finished trial took, without features that others share.
     """
@@ -59,7 +59,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
     Args:
         trial: The trial.
         folder: Folder of the sweep.
-        attempts: What the queue knows of the trial.
+        attempts: State of the trial in the queue.
     """
     run, log = folder / trial.name, log_of(folder, trial.name)
     record = record_of(run)
@@ -158,7 +158,7 @@ def _last_step(log: Path) -> Mapping[str, Any] | None:
 
 
 def _shortened(text: str) -> str:
-    """Shorten a text for a cell; whole errors are printed at the end."""
+    """Shorten a text for a cell; complete errors are printed at the end."""
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - 1] + "…"
@@ -173,7 +173,7 @@ def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
 
 
 def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float | None:
-    """Return the median of this sweep, else of similar runs next to it by samples and epochs."""
+    """Return the median of this sweep, otherwise of similar runs next to it, scaled by samples and epochs."""
     own = [state.seconds for state in states if state.seconds is not None]
     if own:
         return statistics.median(own)

@@ -24,7 +24,7 @@ def proposals(
     The same arguments give the same proposals.
 
     Args:
-        axes: Numbers are searched between the smallest and the largest given, other values among those given.
+        axes: Numbers are searched between the smallest and the largest given value, other values among the given ones.
         results: Values that were trained, and their mAP.
         count: Number of proposals; fewer are returned if the axes have no more combinations.
         running: Values that are being trained.

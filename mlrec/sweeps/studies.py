@@ -1,7 +1,7 @@
 """The paper's ablations as sweeps: Tables 6-8, Figure 5; CSRA compared with its baseline, and all heads.
 
-Defaults are the paper's for that table; a flag replaces them. Controls that the paper does not have are marked, and
-left out of the smaller studies that only fill the paper's table.
+Defaults are those of the paper for each table; a flag overrides them. Controls that the paper does not have are marked,
+and excluded with `paper_only`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Flags = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """What a study trains, before it is crossed with the user's axes and seeds.
+    """Runs of a study, before they are combined with the user's axes and seeds.
 
     Attributes:
         title: Title of its table.
-        defaults: Keys of `Config` for all runs; the user's flags win over them.
+        defaults: Keys of `Config` for all runs; the user's flags override them.
         variants: Rows of the table: keys of `Config` by label.
         axes: Further axes.
         tune: Axis whose value is chosen for each variant on data held out from training.
@@ -69,7 +69,7 @@ NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of thei
 
 
 def check(name: str | None, *, paper_only: bool = False) -> None:
-    """Raise UsageError unless `name` is a study, and one of the paper if only its runs are wanted."""
+    """Raise UsageError unless `name` is a study, and with `paper_only` a study of the paper."""
     if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {printable(name)}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
@@ -83,8 +83,8 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     Args:
         name: Key of `DEFAULTS`.
         base: Configuration of a CSRA run with the study's defaults and the user's flags.
-        paper_only: Only what the paper's table or figure has: no controls, and no learning rates that are chosen for
-            each row.
+        paper_only: Only the runs of the paper's table or figure: no controls, and no learning rates chosen for each
+            row.
     """
     defaults = DEFAULTS[name]
     if name == "table6":
@@ -158,10 +158,11 @@ def _all_heads() -> dict[str, Flags]:
 
 
 def compared_rows(head_lr_mult: float) -> dict[str, Flags]:
-    """Return what each row of the comparison sets; everything else is the recipe's, the same for all.
+    """Return the keys that each row of the comparison sets; all other keys come from the recipe.
 
-    The paper's baseline trains its head at a tenth of CSRA's learning rate and has another classifier. Two rows in
-    between separate these from the attention: the baseline at CSRA's learning rate, and CSRA with λ = 0.
+    The baseline of the paper trains its head at a tenth of CSRA's learning rate and has another classifier. Two
+    additional rows separate these effects from the attention: the baseline at CSRA's learning rate, and CSRA with λ =
+    0.
 
     Args:
         head_lr_mult: Head learning-rate multiplier of CSRA.

@@ -34,10 +34,10 @@ class TrialResult:
 
     Attributes:
         result: Its metrics.
-        logits: (N, C), of the labels that are scored.
+        logits: (N, C) of the scored labels.
         targets: (N, C), likewise.
         samples: N sample ids.
-        history: Epoch and mAP over all labels of the epochs that were scored.
+        history: Epoch, and mAP over all labels, of each scored epoch.
         losses: Mean training loss of each epoch.
     """
 
@@ -58,7 +58,7 @@ class SettingResult:
         values: Values of the setting.
         trials: Results over seeds and folds.
         missing: Number of trials that are not finished.
-        at_edge: Tuned keys whose chosen value is the smallest or largest that was tried.
+        at_edge: Tuned keys whose chosen value is the smallest or largest tried.
     """
 
     label: str
@@ -84,7 +84,7 @@ def study_report(
         intervals: Add 95 % intervals of mAP and of its differences.
 
     Raises:
-        RunError: No sweep there, or no finished run.
+        RunError: There is no sweep, or no finished run.
     """
     folder = Path(folder)
     sweep = SweepFile.load(folder)
@@ -131,7 +131,7 @@ def study_table(
 
     Args:
         title: Title of the table.
-        settings: The rows; differences are taken to the first.
+        settings: Rows; differences are relative to the first.
         intervals: Add 95 % intervals of mAP and of the difference, by bootstrap over images and runs.
         notes: Further footnotes.
         tuned: Keys whose values were chosen for each row on held-out data.
@@ -265,7 +265,7 @@ def _result_notes(finished: Sequence[SettingResult], notes: Sequence[str]) -> li
 
 
 def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned: Sequence[str]) -> list[str]:
-    """Return notes on what rows are means of, how they are compared, and how values were chosen."""
+    """Return notes on means, comparisons, and the choice of values."""
     lines = ["n: number of runs over seeds and folds; metrics are means, sd is the standard deviation of mAP"]
     if len(finished) > 1:
         line = "Δ: mAP minus that of the first row"
@@ -298,7 +298,7 @@ def _column_notes(finished: Sequence[SettingResult], intervals: bool) -> list[st
 
 
 def _settings(sweep: SweepFile) -> list[list[Entry]]:
-    """Group the runs by setting: those of a group differ in seed and fold only."""
+    """Group the runs by setting: runs of a group differ only in seed and fold."""
     groups: dict[str, list[Entry]] = {}
     for entry in sweep.runs:
         if entry.stage == "run":
@@ -311,7 +311,7 @@ def _without_repeats(entry: Entry) -> dict[str, Any]:
 
 
 def _edges(sweep: SweepFile, key: str) -> tuple[Any, ...]:
-    """Return the smallest and the largest number tried for a tuned key, if more than two were."""
+    """Return the smallest and the largest number tried for a tuned key, if more than two were tried."""
     tried = {entry.settings[key] for entry in sweep.runs if entry.stage == "tune" and key in entry.settings}
     numbers = {value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)}
     return (min(numbers), max(numbers)) if len(numbers) > 2 else ()

@@ -1,14 +1,15 @@
-"""Queue of a sweep's trials: an Optuna study that workers, also of several machines, share.
+"""Queue of a sweep's trials: an Optuna study shared by workers, also on several machines.
 
-Optuna hands each waiting trial to one worker, records the heartbeats of running trials, and queues a trial again, a
-bounded number of times, if its worker is silent. This module adds what Optuna does not promise:
+Optuna assigns each waiting trial to one worker, records the heartbeats of running trials, and requeues a trial, a
+limited number of times, if its worker stops responding. This module adds guarantees that Optuna does not give:
 
-- `enqueue_trial` of two processes may add the same trial twice: enqueueing holds a file lock.
-- SQLite may hand one trial to two workers, because Optuna reads before it locks: transactions begin with the lock.
-- The journal has no heartbeat: `HeartbeatJournal` stores one per trial.
-- A dead worker is noticed only after `GRACE` seconds: on this machine its process is looked at.
+- `enqueue_trial` of two processes may add the same trial twice; a file lock prevents this.
+- SQLite may assign one trial to two workers, because Optuna reads before it locks; here transactions begin with the
+  lock.
+- The journal has no heartbeat; `HeartbeatJournal` stores one per trial.
+- A dead worker is noticed only after `GRACE` seconds; on this machine its process is checked directly.
 
-The results are in the run folders. Without its storage a sweep only forgets what failed.
+The results are in the run folders. Without its storage, a sweep only loses its record of failures.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep co
 
 @dataclass(frozen=True)
 class Attempts:
-    """What the queue knows of a trial.
+    """State of a trial in the queue.
 
     Attributes:
         status: "waiting" or "running"; None if neither.
@@ -62,7 +63,7 @@ class Attempts:
 
 
 class TrialQueue:
-    """The trials of one sweep that wait for a worker.
+    """Waiting trials of one sweep.
 
     Args:
         storage: URL of a database, or the path of a journal file.
@@ -89,7 +90,7 @@ class TrialQueue:
             raise RunError(f"--storage {printable(storage)}: {printable(cause)}; {hint}") from error
 
     def attempts(self) -> dict[str, Attempts]:
-        """Return what is known of each trial, by its name."""
+        """Return the state of each trial, by name."""
         known: dict[str, Attempts] = {}
         for entry in self._study.get_trials(deepcopy=False):
             name = str(entry.user_attrs.get(RUN))
@@ -105,7 +106,7 @@ class TrialQueue:
         return known
 
     def enqueue(self, trials: Sequence[Trial], due: Callable[[Trial, Attempts], bool]) -> dict[str, Attempts]:
-        """Queue the trials that are due and neither wait nor run; return what is then known of each."""
+        """Queue the trials that are due and neither wait nor run; return the state of each."""
         known = self.attempts()
         if not _missing(trials, known, due):
             return known
@@ -119,7 +120,7 @@ class TrialQueue:
         """Take a waiting trial and train it; return False if none waits.
 
         Args:
-            train: Takes the name of a trial and returns its mAP, or None to leave the trial to others or for later;
+            train: Function from the name of a trial to its mAP, or None to leave the trial for others or for later;
                 raises `TrialFailed`.
         """
         if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -157,7 +158,7 @@ class TrialQueue:
         optuna.storages.fail_stale_trials(self._study)
 
     def busy(self) -> set[int]:
-        """Return the processes of this machine that are training."""
+        """Return the pids of training processes on this machine."""
         pids = (_process_here(entry) for entry in self._running())
         return {pid for pid in pids if pid is not None}
 
@@ -174,10 +175,10 @@ class TrialQueue:
                     self._retry(self._study, entry)
 
     def release(self, pid: int | None = None) -> None:
-        """End the trial of a dead process without a failure, so that it can be queued again.
+        """End the trial of a dead process without a failure, so that it can be requeued.
 
         Args:
-            pid: The process; by default all dead processes of this machine, and trials that no worker has started.
+            pid: Process; by default all dead processes of this machine, and trials that no worker has started.
         """
         for entry in self._running():
             process = _process_here(entry)
@@ -203,9 +204,9 @@ class TrialQueue:
 
 
 class HeartbeatJournal(JournalStorage, BaseHeartbeat):
-    """Journal file with the heartbeat that Optuna gives to databases only.
+    """Journal file with a heartbeat, which Optuna supports only for databases.
 
-    Times are those of the workers' clocks; these must agree within a fraction of `GRACE`.
+    Times come from the workers' clocks, which must agree within a fraction of `GRACE`.
     """
 
     def __init__(self, file: str, callback: Callable[[optuna.Study, FrozenTrial], None]) -> None:
@@ -214,7 +215,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
         self._callback = callback
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Store the present time."""
+        """Store the current time."""
         self.set_trial_system_attr(trial_id, BEAT, time.time())
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
@@ -230,7 +231,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
         return HEARTBEAT
 
     def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None]:
-        """Return what is called with a trial whose worker is silent."""
+        """Return the callback for a trial whose worker stopped responding."""
         return self._callback
 
 
@@ -238,8 +239,9 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 def claimed(folder: Path, name: str) -> Iterator[bool]:
     """Hold the claim of a trial while the block runs; the value is False if another process holds it.
 
-    The queue may hand out a trial whose worker was stopped and not killed, and a storage may be lost or replaced while
-    workers run. This lock then keeps two processes out of one run folder. The kernel releases it when its holder dies.
+    The queue may assign a trial whose worker was stopped but not killed, and a storage may be lost or replaced while
+    workers run. This lock then prevents two processes from using one run folder. The kernel releases it when the
+    process ends.
     """
     with ExitStack() as stack:
         try:
@@ -293,7 +295,7 @@ def _missing(
 
 
 def _process_here(entry: FrozenTrial) -> int | None:
-    """Return the process of this machine that took a trial; None if no worker or another machine took it."""
+    """Return the pid of the process of this machine that took a trial; None if no worker or another machine took it."""
     pid, _, host = str(entry.user_attrs.get(WORKER, "")).partition(" ")
     if host != socket.gethostname():
         return None

@@ -38,10 +38,10 @@ BACKBONE = (
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What a worker has to know; it is sent to another process.
+    """Task of a worker, which is sent to another process.
 
     Attributes:
-        trials: Trials of this stage by name; a search makes further ones.
+        trials: Trials of this stage by name; a search adds more.
         jobs: Number of workers on this machine.
         gpus: Number of GPUs that they share; 0 to train on the device that the flags name.
         command: Command line, for the records of the runs.
@@ -56,10 +56,10 @@ class WorkerTask:
 
 
 def run_worker(task: WorkerTask, slot: int) -> None:
-    """Train trials until none waits. Never returns: the exit code is 0, or 143 after a signal.
+    """Train trials until none waits. Does not return; the exit code is 0, or 143 after a signal.
 
     Args:
-        task: What to train.
+        task: Task of the worker.
         slot: Number of this worker on its machine.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -73,7 +73,7 @@ def run_worker(task: WorkerTask, slot: int) -> None:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return the names by which this process's `count` GPUs are made visible to another one."""
+    """Return the names of this process's `count` GPUs for CUDA_VISIBLE_DEVICES of another process."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if len(named) < count:
         return [str(index) for index in range(count)]
@@ -84,8 +84,8 @@ class Worker:
     """Trains the trials of a task in this process.
 
     Attributes:
-        queue: Where the trials come from.
-        exit_code: What to end with; None while there is nothing against another trial.
+        queue: Queue of the trials.
+        exit_code: Exit code; None as long as another trial can be trained.
     """
 
     def __init__(self, task: WorkerTask) -> None:
@@ -96,10 +96,10 @@ class Worker:
         self._features: FeatureCache | None = None
 
     def train(self, name: str) -> float | None:
-        """Train a trial, or resume it; return its mAP, None if it is another worker's or was interrupted.
+        """Train or resume a trial; return its mAP, or None if another worker has it or it was interrupted.
 
         Raises:
-            TrialFailed: The training failed; the whole error is in the trial's log.
+            TrialFailed: The training failed; the complete error is in the trial's log.
         """
         folder = self._task.plan.folder
         trial = self._trial(name)
@@ -122,7 +122,7 @@ class Worker:
                 raise TrialFailed(printable(f"{type(error).__name__}: {error}")) from error
 
     def _trial(self, name: str) -> Trial | None:
-        """Find a trial of the plan; another plan with the same folder has other names."""
+        """Find a trial of the plan by name; trials of other plans in the same folder have other names."""
         plan = self._task.plan
         if plan.max_trials is None or name in self._task.trials:
             return self._task.trials.get(name)
@@ -170,7 +170,7 @@ class Worker:
         return {key: number for key, number in (("threads", threads), ("workers", workers)) if number is not None}
 
     def _features_for(self, trial: Trial) -> FeatureCache:
-        """Return the store of the trial before, unless the backbone is another."""
+        """Return the feature cache of the previous trial, unless the backbone differs."""
         from mlrec.datasets.dataset import Dataset
         from mlrec.training.features import FeatureCache
 
@@ -195,7 +195,7 @@ class LogProgress(Silent):
 
 
 def log_of(folder: Path, name: str) -> Path:
-    """Return the file that holds what a worker printed during a trial."""
+    """Return the file with the output of a worker during a trial."""
     return folder / "logs" / f"{name}.log"
 
 
@@ -209,7 +209,7 @@ def record_of(run: Path) -> RunRecord | None:
 
 @contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Append everything that this process prints to a file, also a crash of the interpreter."""
+    """Append all output of this process to a file, including crashes of the interpreter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = [os.dup(stream) for stream in (1, 2)]
     with path.open("ab") as stream:

@@ -1,1 +1,1 @@
-"""One public function a command: the parts put together."""
+"""One public function per command, which combines the parts of the package."""

@@ -62,7 +62,7 @@ def demo(
 
     Args:
         out: Output folder; runs of an earlier demo are replaced.
-        seeds: Random seeds of the weights of the heads and of the order of the samples.
+        seeds: Random seeds of the initial heads and the sample order.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
         progress: Receiver of bars and notes.

@@ -53,9 +53,9 @@ class Check:
     """Result of one check.
 
     Attributes:
-        name: What was checked.
+        name: Name of the check.
         verdict: Verdict: "ok", "warning" or "error".
-        found: What was found, in one sentence.
+        found: Finding, in one sentence.
         advice: How to fix it, or an empty string.
     """
 
@@ -108,16 +108,16 @@ def doctor(
 ) -> Diagnosis:
     """Check environment, disk, data and weights, and train for a few steps in a temporary folder.
 
-    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are searched
-    on the hub but not downloaded. All files are removed at the end.
+    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are looked
+    up on the hub but not downloaded. All files are removed at the end.
 
     Args:
         data: Folder of a prepared dataset [default: the one prepared last, or synthetic images].
         device: Device to train on.
-        workers: Number of dataloader workers [default: as training].
-        flags: Further keys of `Config`, as `train` takes them.
-        file: TOML file of keys, as `train` takes it.
-        recipe: Name of a recipe, as `train` takes it.
+        workers: Number of dataloader workers [default: as in training].
+        flags: Further keys of `Config`, as for `train`.
+        file: TOML file of keys, as for `train`.
+        recipe: Name of a recipe, as for `train`.
         out: Folder of runs.
         data_root: Folder of prepared datasets.
         progress: Receiver of one step per check.
@@ -320,7 +320,7 @@ def _settings(
 
 
 def _weights(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Build the model that `train` would build; weights on the hub are only searched for."""
+    """Build the model that `train` would build; weights on the hub are only looked up."""
     if not plans:
         return
     from mlrec.models.backbones import paper_weights, pretrained_settings
@@ -344,7 +344,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Measure what limits the run that `train` would start: the data path or the device."""
+    """Find the bottleneck of the run that `train` would start: the data path or the device."""
     if not models:
         return
     from mlrec.training.dataloader import default_workers

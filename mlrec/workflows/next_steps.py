@@ -1,4 +1,4 @@
-"""The next command for the user, which works with this dataset and on this machine; torch is not imported."""
+"""Suggestion of the next command, which works with this dataset and on this machine; torch is not imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def after_prepare(dataset: Dataset) -> str | None:
 
 
 def train_command(dataset: Dataset, train: str | None = None, scored: str | None = None) -> str:
-    """Command of a training that this machine can run; the splits `train` and `scored` are named unless default."""
+    """Return a training command for this machine, with the splits `train` and `scored` unless they are the default."""
     command = f"mlrec train --data {shlex.quote(str(dataset.path))}"
     if train is not None and scored is not None and not _is_default(dataset, train, scored):
         command += f" --train-split {shlex.quote(train)} --split {shlex.quote(scored)}"
@@ -39,7 +39,7 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 
 
 def quick(command: str) -> str:
-    """Make a command quick: a small frozen backbone that takes minutes on a CPU, without the hub if it is offline."""
+    """Return a faster command: a small frozen backbone, which takes minutes on a CPU, without the hub if offline."""
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"
     if hub_answers():
@@ -66,7 +66,7 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
 
 
 def has_gpu() -> bool:
-    """Whether there seems to be a GPU. Only torch can tell for certain, but its import takes seconds."""
+    """Whether there is probably a GPU. Only torch can determine this reliably, but its import takes seconds."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
     devices = (Path("/dev/nvidia0"), Path("/dev/kfd"))
@@ -75,7 +75,7 @@ def has_gpu() -> bool:
 
 
 def hub_answers() -> bool:
-    """Whether the model hub answers."""
+    """Whether the model hub can be reached."""
     from huggingface_hub import constants
 
     return answers(constants.ENDPOINT, seconds=HUB_SECONDS)

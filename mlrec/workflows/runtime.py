@@ -16,7 +16,7 @@ BATCH_SIZE = 16  # images per batch for a model without a config
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How a model is run.
+    """Runtime options of a model.
 
     Attributes:
         batch_size: Images per batch; None = 64 on CUDA, otherwise as in training.
@@ -44,10 +44,10 @@ class RuntimeOptions:
         check_values("flag", {"device": self.device, "precision": self.precision})
 
     def batch_size_for(self, config: Mapping[str, Any], device: torch.device) -> int:
-        """Return the batch size for a model trained with `config`, the same as for the evaluation in its training.
+        """Return the batch size for a model trained with `config`, the same as in the evaluation during its training.
 
-        This one if set, otherwise `eval_batch_size` of the config, otherwise the default for its batch size and the
-        device, see `default_eval_batch`.
+        It is `batch_size` if set, otherwise `eval_batch_size` of the config, otherwise the default for its batch size
+        and the device, see `default_eval_batch`.
         """
         from mlrec.training.devices import default_eval_batch
 

@@ -109,7 +109,7 @@ def _check_space(dataset: OfficialDataset, archives: Path, url_base: str | None)
 
 
 def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
-    """The finished file, and the one that is being downloaded."""
+    """Paths of the finished file and of the partial download."""
     return archives / file.name, archives / f"{file.name}.part"
 
 
@@ -150,7 +150,7 @@ def _checked(
 
 
 def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait: Callable[[float], None]) -> None:
-    """Download the rest of a file, again after each broken connection."""
+    """Download the rest of a file, and retry after connection errors."""
     failures = 0
     while stream.tell() < file.size:
         before = stream.tell()

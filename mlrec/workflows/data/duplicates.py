@@ -25,7 +25,7 @@ from mlrec.utils.threads import thread_map
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two image files of one dataset that show the same image.
+    """Two duplicate image files of a dataset.
 
     Attributes:
         first, second: Paths below the root.
@@ -55,7 +55,7 @@ class Duplicates:
         images: Number of images that were compared.
         unreadable: Number of images that could not be read.
         pairs: Pairs of duplicates.
-        groups: Names of images that are connected by pairs.
+        groups: Groups of image names that are connected by pairs.
         root: Folder of the images.
     """
 

@@ -1,4 +1,7 @@
-"""`mlrec export-data`: export a prepared dataset for other tools. Preparing the export gives the same digests."""
+"""`mlrec export-data`: export a prepared dataset for other tools.
+
+Preparing the exported dataset gives the same digests.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def export_data(
         unknown_as_negative: Whether to write unknown labels as negative.
         predictions: Run, folder of an evaluation, or `predictions.npz`: its predictions are written as well, as
             predictions of the tasks (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
-            `<split>-results.json` (`coco`). Only splits that it has predictions for are exported.
+            `<split>-results.json` (`coco`). Only splits with predictions are exported.
 
     Returns:
         Folder, and the command that prepares the dataset from it.
@@ -98,7 +101,7 @@ def export_data(
 
 
 def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, Scores]:
-    """The probabilities of the splits whose images have all been predicted, by split.
+    """Return the probabilities of the splits whose images have all been predicted.
 
     Raises:
         PredictionsError: There are none, labels are missing, or (`every_split`) a split is missing.
@@ -142,7 +145,7 @@ def _write_coco(folder: Path, manifest: Manifest, scores: Scores | None) -> Mani
 
 
 def _write_imagefolder(folder: Path, manifest: Manifest, _: Scores | None) -> Manifest:
-    """Images are linked, or copied where that is not possible: Hugging Face reads those next to `metadata.csv`."""
+    """Link images next to `metadata.csv`, where Hugging Face expects them, or copy them if links are not possible."""
     place = folder / manifest.split
     text = as_metadata(manifest)
     for image, path in zip(manifest.images, map(manifest.path_of, range(len(manifest))), strict=True):
@@ -167,7 +170,7 @@ def _write_labelstudio(folder: Path, manifest: Manifest, scores: Scores | None) 
 
 
 def _write_fiftyone(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
-    """What is read back has the names of the files that are there; without them, names lack their endings."""
+    """Names that are read back are those of existing files; for missing files they lack the extension."""
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))
     if scores is not None:
@@ -190,7 +193,7 @@ WRITERS: dict[Format, Writer] = {
 
 
 def _read_again(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:
-    """The arguments of the command that prepares the dataset from the exported folder."""
+    """Return the arguments of the command that prepares the dataset from the exported folder."""
     root = str(manifests[0].root)
     if format_ == "imagefolder":
         return ["csv", str(target)]

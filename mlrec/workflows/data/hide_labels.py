@@ -1,6 +1,6 @@
 """`mlrec split --keep-labels`: copies of a training split in which a part of the annotations is unknown.
 
-They show how a loss for missing labels does on the user's own data, whose complete annotations are the reference.
+They are used to compare losses for missing labels on the user's data, with the complete annotations as reference.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class HiddenLabels:
 
     Attributes:
         dataset: Dataset with the new splits.
-        whole: Split that they are copies of.
+        whole: Split that was copied.
         counts: Number of known positives, known negatives and unknown targets of each new split.
     """
 

@@ -1,4 +1,4 @@
-"""`mlrec prepare`: third-party annotations to a prepared dataset: read, check, decode all images, write."""
+"""`mlrec prepare`: convert third-party annotations to a prepared dataset (read, check, decode all images, write)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 @dataclass(frozen=True)
 class _Checks:
-    """Checks that the user enabled."""
+    """Options of the checks."""
 
     verify: bool
     skip_bad_images: bool
@@ -62,7 +62,7 @@ def prepare(
     no partial output.
 
     Args:
-        kind: Name of a reader, see `known_readers`; None detects the kind from what is at `path`.
+        kind: Name of a reader, see `known_readers`; by default it is detected from `path`.
         path: File or folder of the annotations, as the reader expects it.
         out: Folder of prepared datasets.
         name: Name of the dataset; None: the default of the source.
@@ -158,9 +158,9 @@ def _read(
 
 @contextmanager
 def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_run: bool) -> Iterator[Path | None]:
-    """Give a temporary folder of the images that the source holds inside other files, or None if it holds none.
+    """Yield a temporary folder of images that the source stores inside other files, or None if there are none.
 
-    They are needed for the checks, before the dataset takes its place.
+    They are needed for the checks, before the dataset is moved to its final folder.
     """
     if reading.unpack is None or findings.errors or dry_run:
         yield None
@@ -171,13 +171,13 @@ def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_ru
 
 
 def _with_root(reading: Reading, root: Path) -> Reading:
-    """The reading with its images below `root`, and a note that they belong to the prepared dataset."""
+    """Return the reading with its images below `root`, and a note that they belong to the prepared dataset."""
     manifests = [manifest.changed(root=root.absolute()) for manifest in reading.manifests]
     return replace(reading, manifests=manifests, source={**reading.source, "unpacked": True})
 
 
 def _skipped(count: int, reason: str) -> str:
-    """Write `2 boxes without area`; the reason begins with a noun in the plural."""
+    """Format a count such as `2 boxes without area`; the reason begins with a plural noun."""
     plural, space, rest = reason.partition(" ")
     singular = "box" if plural == "boxes" else plural.removesuffix("s")
     return counted(count, f"{singular}{space}{rest}", reason)
@@ -205,7 +205,7 @@ def summary(dataset: Dataset) -> Table:
 
 
 def preview(dataset: Dataset) -> list[Table]:
-    """What a dry run shows next to the summary: counts per label, and three samples."""
+    """Return the additional output of a dry run: counts per label, and three samples."""
     labels = dataset.info.labels
     splits = [dataset.manifest(split) for split in dataset.info.splits]
     counts = [
@@ -220,7 +220,7 @@ def preview(dataset: Dataset) -> list[Table]:
 
 
 def _sample_rows(splits: Sequence[Manifest]) -> Table:
-    """The first samples, of as many splits as there are."""
+    """Return the first samples, from as many splits as possible."""
     picked = [(manifest, row) for row in range(SAMPLES_SHOWN) for manifest in splits if row < len(manifest)]
     rows = []
     for manifest, row in picked[:SAMPLES_SHOWN]:
@@ -276,12 +276,12 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
 
 
 def _usual_name(kind: str, path: Path) -> str:
-    """Name of the error log until the reader has named the dataset."""
+    """Return the name of the error log until the reader has named the dataset."""
     return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
 def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
-    """The list of errors; a dry run has none."""
+    """Return the file of the list of errors; None for a dry run."""
     check_name(name)
     return None if dry_run else Path(out) / f"{name}.bad.log"
 
@@ -340,7 +340,7 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
 
 
 def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> None:
-    """Warn about images that are not there; a real run refuses them."""
+    """Warn about missing images, which are errors without --dry-run."""
     for manifest in manifests:
         for image in dict.fromkeys(manifest.images):
             if not os.path.lexists(manifest.root / image):
@@ -348,7 +348,7 @@ def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> 
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Bring the columns of all splits into the order of the first; another set of labels is an error."""
+    """Bring the columns of all splits into the order of the first; different sets of labels are an error."""
     reordered = []
     for manifest in manifests:
         try:
@@ -362,7 +362,7 @@ def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> 
 def _located(
     reading: Reading, manifests: Sequence[Manifest], findings: ValidationReport
 ) -> tuple[Reading, list[Manifest]]:
-    """Replace names in the annotation by the names of the files, in the manifests and in the reading.
+    """Replace annotated names by file names, in the manifests and in the reading.
 
     Two names for one file are an error.
     """
@@ -405,7 +405,7 @@ def _without(manifest: Manifest, bad: set[str]) -> Manifest:
 def _with_clipped_boxes(
     manifests: Sequence[Manifest], verified: dict[str, Verified], skipped: dict[str, int], findings: ValidationReport
 ) -> list[Manifest]:
-    """Clip boxes to their images, and drop empty ones; a box of two splits is reported once."""
+    """Clip boxes to their images, and drop empty boxes; a box in two splits is reported once."""
     turned: dict[str, None] = {}
     empty: dict[str, None] = {}
     clipped = []

@@ -136,7 +136,7 @@ def split(
 
 
 def summary(splits: NewSplits) -> Table:
-    """Table of the new splits, and how well they keep prevalences."""
+    """Return the table of the new splits, with their differences in prevalence."""
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
@@ -150,7 +150,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     """Split to divide or to copy, without images that are also in `test`; None: trainval, otherwise all, or train.
 
     Raises:
-        UsageError: The split is `test`, or there is none to take.
+        UsageError: The split is `test`, or there is no split to divide.
         DataError: There is no such split.
     """
     written = dataset.info.source.get(MADE, {})
@@ -168,7 +168,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
 
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:
-    """Names of the training part and the held-out part of each fold; names of the source's own splits are refused."""
+    """Names of the training part and the held-out part of each fold; names of the source's own splits are an error."""
     pairs = [("train", "val")] if folds is None else [(f"fold{k}-train", f"fold{k}-val") for k in range(folds)]
     pairs = [(prefix + train, prefix + val) for train, val in pairs]
     written = dataset.info.source.get(MADE, {})
@@ -188,9 +188,9 @@ def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[in
 
 
 def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
-    """Add the new splits, which are of `pool`, and remove earlier ones whose names begin with `outdated`, atomically.
+    """Atomically add the new splits of `pool`, and remove earlier ones whose names begin with `outdated`.
 
-    If files were replaced one by one, a kill could leave parts of two divisions, or a part in place of the whole.
+    If files were replaced one by one, a killed process could leave a mixture of old and new splits.
     """
     info = dataset.info
     sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))

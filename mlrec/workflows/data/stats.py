@@ -45,11 +45,12 @@ def stats(
         assumed_ap: AP of every label, 0 to 1, assumed by the power analysis.
         predictions: Scores of the tested split; their bootstrap interval replaces the assumed AP.
         kind: Kind of these scores; None decides by the values, see `read_scores`.
-        objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always known.
+        objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
+            available.
         progress: Receiver of warnings.
 
     Raises:
-        MlrecError: There is no such dataset, or the predictions do not fit it.
+        MlrecError: There is no such dataset, or the predictions do not match it.
     """
     if not 0 < assumed_ap < 1:
         raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
@@ -135,7 +136,7 @@ def _power(
 
 
 def _image_sizes(manifests: Sequence[Manifest]) -> tuple[list[int], list[int]]:
-    """Widths and heights of evenly chosen images; empty without image files."""
+    """Return widths and heights of evenly spaced images; empty without image files."""
     names = joined([manifest.images for manifest in manifests])
     images = np.flatnonzero(first_places(names) == np.arange(len(names)))
     ends = np.cumsum([len(manifest) for manifest in manifests])

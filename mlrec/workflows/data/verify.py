@@ -105,12 +105,12 @@ def check_overlap(
     """Report images that two splits share but must not: an error, or a warning if `allowed`.
 
     All pairs of splits are compared, except those of which one contains the other, see `split_names.disjoint`. If there
-    is a `trainval`, which is used for training, images that `train` and `val` share are a warning only.
+    is a `trainval`, which is used for training, images shared by `train` and `val` only cause a warning.
 
     Args:
         manifests: All splits.
         digests: Digests of the pixels of the images that were decoded, by name.
-        allowed: Whether the user accepts shared images.
+        allowed: Whether shared images are allowed.
         findings: Collector of errors and warnings.
     """
     by_split = {manifest.split: manifest.images for manifest in manifests}
@@ -135,5 +135,5 @@ def check_overlap(
 
 
 def _each_once(images: Sequence[str]) -> Sequence[str]:
-    """The different images, in order."""
+    """Return the distinct images, in order."""
     return taken(images, np.flatnonzero(first_places(images) == np.arange(len(images))))

@@ -43,7 +43,7 @@ class Agreement:
         on: Dataset and split of the images, or "random".
         max_difference: Largest absolute difference of logits.
         mAP: mAP of the original model on these images, as a fraction; None for random images.
-        exported_mAP: mAP of the exported model, likewise.
+        exported_mAP: mAP of the exported model, in the same form.
     """
 
     images: int
@@ -97,7 +97,7 @@ def export(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> ExportResult:
-    """Write a bundle: model, labels, preprocessing, tuned thresholds if there are any, and a model card.
+    """Write a bundle: model, labels, preprocessing, tuned thresholds (if any), and a model card.
 
     Args:
         model: Model, as for `evaluate_run`.
@@ -113,9 +113,9 @@ def export(
         progress: Receives notes and warnings.
 
     Raises:
-        ModelError: No model, a package is missing, or the exported model has other logits; nothing is written then.
-            Or the hub refuses the bundle, which is then written but not uploaded.
-        UsageError: `push_to` with another format than hf.
+        ModelError: There is no model, a package is missing, or the exported model has different logits; nothing is
+            written. Also raised if the hub rejects the bundle, which is then written but not uploaded.
+        UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """
     from mlrec.models.checkpoint import load_model, read_metadata

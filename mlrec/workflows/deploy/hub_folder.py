@@ -1,4 +1,4 @@
-"""Folder of a model for the Hugging Face hub: `config.json` as timm has it, front matter of the card, upload."""
+"""Folder of a model for the Hugging Face hub: timm's `config.json`, front matter of the card, upload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METRICS = ("mAP", "CF1", "OF1")
 
 
 def timm_config(model: Classifier) -> dict[str, Any]:
-    """Return the content of `config.json`: the keys that timm reads, and the head of mlrec under `mlrec`.
+    """Return the content of `config.json`: the keys of timm, and the head under `mlrec`.
 
     timm builds the architecture and the preprocessing from it. The weights have the names of mlrec: those of the timm
     model begin with `backbone.timm_model.`, those of the head with `head.`.
@@ -99,7 +99,7 @@ def with_front_matter(body: str, name: str, record: RunRecord | None, metrics: M
 
 
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Upload the folder to a repository of the hub, which is made if it does not exist; returns its address.
+    """Upload the folder to a repository of the hub, which is created if it does not exist; returns its address.
 
     The token is that of huggingface_hub: `hf auth login`, or the variable HF_TOKEN.
 
@@ -109,7 +109,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
         public: Whether a new repository is public; the visibility of an existing one is not changed.
 
     Raises:
-        ModelError: The name is invalid, the hub refuses the upload or is out of reach.
+        ModelError: The name is invalid, or the hub rejects the upload or is unreachable.
     """
     from huggingface_hub import HfApi
 

@@ -86,7 +86,7 @@ def import_checkpoint(
         progress: Receives notes and warnings.
 
     Raises:
-        ModelError: The file has no plain weights, unknown names, an unknown λ, or tensors that do not fit.
+        ModelError: The file has no plain weights, unknown names, an unknown λ, or tensors that do not match.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped
@@ -168,7 +168,7 @@ def _labels(
 
 
 def _inferred_labels(count: int, progress: Progress) -> tuple[tuple[str, ...], str | None]:
-    """Return the labels of the published dataset with as many labels, or numbered labels."""
+    """Return the labels of the published dataset with this number of labels, or numbered labels."""
     for known, labels in KNOWN_LABELS.items():
         if len(labels) == count:
             progress.say(f"{counted(count, 'label')}: named as those of {known}")

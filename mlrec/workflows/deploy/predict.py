@@ -42,7 +42,7 @@ class Scorer:
         logits: Function from uint8 images (B, 3, S, S), not normalised, to logits (B, C).
         decode: Image backend that the model was trained with.
         batch_size: Number of images per batch, unless the user sets one.
-        identity: What else the scores depend on: digests of weights and calibration, kind of device, precision.
+        identity: Other values that affect the scores: digests of weights and calibration, kind of device, precision.
     """
 
     labels: tuple[str, ...]
@@ -90,14 +90,15 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict the labels of images.
 
-    Images are read in batches, in the order given, so any number of them fits into memory.
+    Images are read in batches, in the given order, so any number of images can be processed.
 
     Args:
         model: Model, or its folder or file.
-        images: One image or an iterable of images. Texts and paths are files, folders, globs, lists (`.txt`), manifests
-            (`.jsonl`), tar shards and Parquet files with images. Other images are bytes of an image file, open binary
-            files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8, tensors (3, H, W) or (B, 3, H, W), uint8
-            or floats from 0 to 1, all RGB, and items with boxes. Images without a name have the ids `image-0`, ...
+        images: One image or an iterable of images. Strings and paths are files, folders, globs, lists (`.txt`),
+            manifests (`.jsonl`), tar shards and Parquet files with images. Other images are bytes of an image file,
+            open binary files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8, tensors (3, H, W) or (B, 3,
+            H, W), uint8 or floats from 0 to 1, all RGB, and items with boxes. Images without a name have the ids
+            `image-0`, ...
         threshold: Probability at or above which a label is predicted: one number, or one per label (C,).
         top: Number of most probable labels to predict, instead of using `threshold`.
         allow_urls: Whether http and https URLs are fetched: at most 64 MiB and 30 s each, from public addresses only.

@@ -1,4 +1,4 @@
-"""Images that are given to `mlrec.predict` from Python or as URLs: arrays, tensors, bytes, files, Pillow images."""
+"""Inputs of `mlrec.predict`: arrays, tensors, bytes, files, Pillow images and URLs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def items_from(
 ) -> Iterator[Item]:
     """Iterate over the images of any supported kind, as items.
 
-    Arrays and Pillow images are copied when they are taken, so that a caller may reuse its buffer.
+    Arrays and Pillow images are copied, so that a caller can reuse its buffer.
 
     Args:
         images: See `predict`.
         how: Image backend.
-        allow_urls: Whether texts that are URLs are fetched.
+        allow_urls: Whether strings that are URLs are fetched.
         policy: Limits for URLs.
         progress: Receives warnings.
 
@@ -62,7 +62,10 @@ def items_from(
 
 
 def url_item(url: str, policy: web.WebPolicy) -> Item:
-    """Return the item of a URL, which is fetched when it is decoded; its id has no query, which may hold secrets."""
+    """Return the item of a URL, which is fetched when it is decoded.
+
+    Its id omits the query, which may contain secrets.
+    """
     name = web.shown(url)
     return Item(name, Path(name), None, functools.partial(web.fetch, url, policy))
 
@@ -134,13 +137,13 @@ class _Converter:
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """Whether `value` is of a class of a module that is not imported here: if it were, the module is loaded."""
+    """Whether `value` is an instance of a class of another module, without importing that module."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
 def _broken(name: str, error: DataError) -> Item:
-    """An item that fails when it is decoded, as an unreadable file does."""
+    """Return an item that fails when it is decoded, like an unreadable file."""
 
     def fail() -> bytes:
         raise error

@@ -1,12 +1,12 @@
-"""`mlrec predict --out`: predictions in parts, which several processes and machines write, and a killed run resumes.
+"""`mlrec predict --out`: predictions in parts, which can be written by several processes and resumed.
 
-An output folder holds `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/` with
+An output folder contains `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/` with
 one record per finished part, and at the end `_SUCCESS` and `_unreadable.jsonl`. A part is finished when its record
 exists, which is written after the part. Readers of Parquet folders skip names that begin with an underscore. A single
-output file is joined from parts in a folder next to it, which is then removed.
+output file is concatenated from parts in a folder next to it, which is then removed.
 
-A part depends only on its images and the settings, since no batch has images of two parts. Its bytes are therefore the
-same whichever process, machine or engine writes it.
+A part depends only on its images and the settings, because no batch has images of two parts. Its bytes are therefore
+the same for any process, machine or engine.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class PredictJob:
-    """What is predicted and where it is written; the same in all processes.
+    """Description of the work and its output, the same in all processes.
 
     Attributes:
         model: Folder or file of the model.
         out: Output folder, or a file with one of the extensions .csv, .jsonl and .parquet.
         form: Format of the output.
-        threshold: Probability at or above which a label is predicted; None = 0.5, or the tuned ones.
+        threshold: Probability at or above which a label is predicted; None = 0.5, or the tuned thresholds.
         tuned: Whether thresholds and calibration of `mlrec tune` are used.
         top: Number of most probable labels to predict instead.
         part_size: Images per part; the images of a packed file are one part.
@@ -162,13 +162,13 @@ def write_predictions(
     finished completes the output.
 
     Args:
-        job: What to predict and where to write it.
+        job: Work and output.
         sources: Images.
         engine: "local", or "ray" for a Ray Data pipeline.
         progress: Receives progress bars and warnings.
 
     Raises:
-        RunError: The output was begun with another model, other settings, or other images.
+        RunError: The output was started with a different model, settings or images.
         DataError: A packed file is damaged.
         MlrecError: A part cannot be written.
     """
@@ -217,10 +217,10 @@ class PartWriter:
     """A model that writes parts, in one process of any engine.
 
     Args:
-        job: What to predict and where to write it.
+        job: Work and output.
 
     Raises:
-        RunError: The output was begun with another model or other settings.
+        RunError: The output was started with a different model or settings.
     """
 
     def __init__(self, job: PredictJob) -> None:
@@ -255,7 +255,7 @@ class PartWriter:
 
 
 def units_of(sources: Iterable[Source], size: int) -> Iterator[Unit]:
-    """Divide images into parts: each packed file is one, and each `size` images in a row that are files.
+    """Divide images into parts: one per packed file, and one per `size` consecutive image files.
 
     Example:
         >>> items = [Item(f"{k}.jpg", Path(f"{k}.jpg")) for k in range(5)]
@@ -315,7 +315,7 @@ def _opened(job: PredictJob) -> tuple[Scorer, Any]:
 
 
 def _settings(job: PredictJob, scorer: Scorer, threshold: Any) -> dict[str, Any]:
-    """What the bytes of the output depend on, apart from the images."""
+    """Return all values that the bytes of the output depend on, except the images."""
     return {
         "format": FORMAT,
         **scorer.identity,
@@ -353,7 +353,7 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
 
 
 def _check_output(job: PredictJob) -> None:
-    """Refuse to write over files that are not an output of this command."""
+    """Raise an error instead of overwriting files that are not an output of this command."""
     if job.is_file and job.out.exists():
         raise UsageError(f"{printable(job.out)}: exists already; remove it, or use another --out")
     folder = job.folder
@@ -366,7 +366,7 @@ def _check_output(job: PredictJob) -> None:
 
 
 def _completed(job: PredictJob, total: int, resumed: int) -> Summary:
-    """Complete the output if all parts are finished. Two processes may do this at once, with the same result."""
+    """Finalize the output if all parts are finished. Two processes may do this at once, with the same result."""
     unreadable_file = job.folder / UNREADABLE
     if job.is_file:
         unreadable_file = job.out.with_name(f"{job.out.stem}.unreadable.jsonl")

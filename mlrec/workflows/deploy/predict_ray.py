@@ -54,12 +54,12 @@ def write_with_ray(job: PredictJob, sources: Iterable[Source], step: Step) -> tu
     """Write the parts of a job on the cluster of RAY_ADDRESS, or on a new one of this machine.
 
     Args:
-        job: What to predict and where to write it.
+        job: Work and output.
         sources: Images.
         step: Receives the number of images of each written part.
 
     Returns:
-        Number of all parts, and of those that were finished before.
+        Number of all parts, and of those finished earlier.
 
     Raises:
         RunError: Ray is not installed or fails, or an actor reports an error.

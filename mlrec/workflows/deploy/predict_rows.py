@@ -1,4 +1,4 @@
-"""Output of `mlrec predict`: rows of CSV and JSON lines, and writers of whole files, Parquet included."""
+"""Output of `mlrec predict`: rows of CSV and JSON lines, and writers of files, including Parquet."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RowFormat = Callable[[str, Sequence[str], Mapping[str, float]], str]  # id, pred
 
 
 def csv_header(labels: Sequence[str]) -> str:
-    """Return the heading line of the CSV output: `id`, `labels`, and one column per label."""
+    """Return the header line of the CSV output: `id`, `labels`, and one column per label."""
     return _csv_line(["id", "labels", *labels])
 
 
 def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
     """Return one prediction as a line of CSV.
 
-    Probabilities have all their digits, because rounded ones would be tied when they are scored.
+    Probabilities have all digits, because rounding would create ties.
 
     Args:
         sample_id: Id of the image.
@@ -140,7 +140,7 @@ def open_writer(stream: IO[bytes], labels: Sequence[str], form: Form) -> Writer:
 
 
 def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
-    """Write several files as one.
+    """Concatenate several files.
 
     Args:
         parts: At least one file of the format.
@@ -177,5 +177,5 @@ def parquet_library() -> Any:
 
 
 def readable(text: str) -> str:
-    """Replace bytes of a path that are not UTF-8 by escapes, as the terminal shows them."""
+    """Escape bytes of a path that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

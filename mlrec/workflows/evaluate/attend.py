@@ -55,8 +55,8 @@ class AttentionMaps:
         labels: Names of K labels.
         probabilities: Their probabilities (K,).
         maps: Maps (K, h, w): contributions, whose sum is the logit, or the attention of one head, whose sum is 1.
-        decode: Image backend of the model, with which the image is also shown.
-        meaning: What the values of the maps are, in words.
+        decode: Image backend of the model, which is also used to show the image.
+        meaning: Meaning of the map values, in words.
 
     Example:
         >>> maps = AttentionMaps(Item("a.jpg", Path("a.jpg")), ("cat",), np.array([0.9]), np.zeros((1, 7, 7)))
@@ -92,13 +92,13 @@ def attend(
         labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
         top: Number of labels per image.
         temperature: Draw the attention of the head with this temperature, instead of the contributions of all heads.
-        scale: "image": each image has a colour scale of its own; "sheet": one scale for all images.
+        scale: "image" for a separate colour scale per image, or "sheet" for one scale for all images.
         out: Folder of the files.
         machine: Runtime options.
         progress: Receives progress bars and notes.
 
     Returns:
-        Files that were written, the contact sheets last.
+        Written files, with the contact sheets last.
 
     Raises:
         UsageError: No head has this temperature.
@@ -137,7 +137,7 @@ def draw_maps(
         progress: Receives a progress bar and notes.
 
     Returns:
-        Files that were written, the contact sheets last.
+        Written files, with the contact sheets last.
     """
 
     def draw(one: AttentionMaps) -> tuple[Pixels, bytes]:
@@ -163,7 +163,7 @@ def draw_maps(
 def sheet_names(images: int) -> list[str]:
     """Return the file names of the contact sheets of some images.
 
-    The number of sheets is in the names, so that sheets of an earlier call are not taken for sheets of this one.
+    The names contain the number of sheets, so that they differ from those of an earlier call.
 
     Example:
         >>> sheet_names(3), sheet_names(41)
@@ -188,7 +188,7 @@ def compute_maps(
 ) -> list[AttentionMaps]:
     """Compute the heat maps of images; arguments as in `attend`, the model may be loaded already.
 
-    `findings` receives the errors of images that cannot be read, which are skipped; without it the first one is raised.
+    `findings` receives the errors of unreadable images, which are skipped; without it, the first error is raised.
     """
     from mlrec.training.attention_maps import read_shown_maps
     from mlrec.training.inference import open_on
@@ -249,7 +249,7 @@ def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
 
 
 def meaning(head: str, temperature: float | None) -> str:
-    """Return what the values of a map are, in words: contributions, or the attention of a head or of a query."""
+    """Return the meaning of the values of a map, in words: contributions, or the attention of a head or a query."""
     if head in ("attention-pool", "ml-decoder", "q2l"):
         return "attention of the label's query"
     if temperature is None:

@@ -69,7 +69,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a trained model.
 
-    Writes predictions of all labels and the metrics to a new folder next to the model.
+    Predictions of all labels and the metrics are written to a new folder next to the model.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
@@ -169,9 +169,9 @@ def resolve_eval_target(
     data_root: Path | str,
     progress: Progress,
 ) -> EvalTarget:
-    """Return model and split of an evaluation; logs defaults, and warns of changes since the training.
+    """Return model and split of an evaluation; logs defaults, and warns about changes since the training.
 
-    Arguments as in `evaluate_run`; without a model it is the run under `runs_root` that finished last.
+    Arguments are those of `evaluate_run`; without a model, the run under `runs_root` that finished last is used.
     """
     if model is None:
         model = latest_run(runs_root).path
@@ -209,7 +209,7 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
 
 
 def _trained_on(model: Path) -> Manifest | None:
-    """Return the training split of a run, None if it is not there any more or has changed."""
+    """Return the training split of a run; None if it is missing or has changed."""
     record = record_at(model)
     train = record.train if record else None
     if train is None or not Path(train.path).is_dir():
@@ -272,7 +272,7 @@ def config_of(model: Path) -> dict[str, Any]:
 
 
 def _origin(model: Path) -> dict[str, Any]:
-    """Return training keys and lineage of a model, which reports need if they have its evaluation only."""
+    """Return training keys and lineage of a model, for reports that only have its evaluation."""
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 

@@ -64,7 +64,7 @@ def evaluate_published(
     Args:
         backbone: Name in timm; without a tag, the weights of the paper.
         data: Folder with one folder per class, named by WordNet id or class number.
-        lams: Values of λ; 0 and the λ that the paper fixes for this backbone are added.
+        lams: Values of λ; 0 and the paper's fixed λ for this backbone are added.
         weights: File or package of weights, instead of those of the hub.
         pretrained: Download the weights from the hub.
         machine: Runtime options; the precision is always float32.

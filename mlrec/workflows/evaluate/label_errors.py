@@ -77,7 +77,7 @@ def label_errors(
 
     Args:
         data: Folder of a prepared dataset; by default the one prepared last.
-        predictions: Scores of a split by a model that was not trained on it; nothing is trained then.
+        predictions: Scores of a split by a model that was not trained on it; in this case nothing is trained.
         kind: Kind of these scores; None decides by the values, see `read_scores`.
         split_name: Split of `predictions`; by default `test`, otherwise `val`.
         folds: Number of folds; by default those of the dataset, otherwise 5.
@@ -113,7 +113,7 @@ def label_errors(
 
 
 def _warn_missing_classes(errors: LabelErrors, progress: Progress) -> None:
-    """Warn of labels without a known positive or negative, whose errors cannot be estimated."""
+    """Warn about labels without a known positive or negative, whose errors cannot be estimated."""
     names = [name for name, enough in zip(errors.manifest.labels, errors.review.enough, strict=True) if not enough]
     if names:
         named = ", ".join(map(printable, names))
@@ -127,7 +127,7 @@ def _out_of_fold(
 ) -> tuple[Manifest, NDArray[np.float64]]:
     """Train on all folds.
 
-    Returns the split of the folds, and the logits of each sample by the model without it.
+    Returns the split of the folds, and out-of-fold logits of all samples.
     """
     dataset, held_out = _folds(dataset, folds, progress)
     pool = dataset.manifest(dataset.info.source[MADE][held_out[0]])
@@ -158,7 +158,7 @@ def _out_of_fold(
 def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dataset, list[str]]:
     """Return the dataset and the held-out splits of its folds.
 
-    Creates folds if there are none, or another number.
+    Creates folds if there are none, or if the number differs.
     """
     known = [name for name in dataset.info.source.get(MADE, {}) if name.startswith("fold") and name.endswith("-val")]
     if not known or (folds is not None and folds != len(known)):

@@ -50,7 +50,7 @@ class LambdaSweepConfig:
         lams: Values of λ; 0 is added.
         temperatures: Temperatures of the attention that is added; by default those of a CSRA head, and the maximum for
             other heads.
-        select_on: Split on which λ is chosen; by default the scored split itself, which the result states.
+        select_on: Split on which λ is chosen; by default the scored split itself, which is marked in the result.
         divide: Store logits divided by 1 + λ; both forms are scored.
         resamples: Number of bootstrap resamples; 0 disables intervals.
         by_size: Also compute AP by size and number of objects.
@@ -138,8 +138,8 @@ def lambda_sweep(
         progress: As for `evaluate_run`.
 
     Raises:
-        MlrecError: As `evaluate_run`; the head does not pool by averaging; λ is chosen on scored images, or on a split
-            without a positive.
+        MlrecError: As for `evaluate_run`; or the head does not pool by averaging, or λ is chosen on scored images or on
+            a split without a positive.
     """
     if processes.rank() != 0:
         progress = SILENT
@@ -195,7 +195,7 @@ def lambda_sweep(
 def _selection_target(target: EvalTarget, split: str, progress: Progress) -> EvalTarget:
     """Return the split on which λ is chosen.
 
-    It must not contain scored images, or the choice would be optimistic.
+    It must not contain scored images, because the result would be optimistic.
     """
     selection = target.on_split(split)
     scored = set(target.manifest.images)
@@ -233,7 +233,7 @@ def _run(
 
 
 def _added_name(head: str, config: LambdaSweepConfig) -> str:
-    """Return the name of what λ is multiplied with."""
+    """Return the name of the term that is multiplied by λ."""
     if head == "csra" or any(math.isfinite(temperature) for temperature in config.temperatures[:1]):
         return "attention only"
     return "maximum only"

@@ -43,7 +43,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Means over some pairs of image and label.
+    """Means over a group of pairs of image and label.
 
     Attributes:
         name: Name of the group.
@@ -66,7 +66,7 @@ class Localization:
         grid: Number of rows and columns of the maps.
         pairs: Pairs of image and label, in the order of the manifest.
         groups: Means over all pairs, by the size of the largest object, and by label.
-        sharpness: Effective number of locations that the attention is spread over, by temperature of the head.
+        sharpness: Effective number of attended locations, by temperature of the head.
     """
 
     name: str
@@ -203,7 +203,7 @@ def _sees_stored_pixels(path: Path) -> bool:
 
 
 def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[int], tuple[list[Mask], Mask]]:
-    """Return a function from a label to the masks of its objects that count, and the mask that is ignored.
+    """Return a function from a label to the masks of its objects, and the mask of ignored regions.
 
     Masks have the orientation in which the model saw the image. Crowds and difficult objects are ignored.
     """

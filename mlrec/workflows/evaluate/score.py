@@ -42,7 +42,7 @@ def score(
         progress: Receives notes and warnings.
 
     Raises:
-        MlrecError: The files cannot be read, or do not fit each other.
+        MlrecError: The files cannot be read, or do not match each other.
     """
     rules = conventions_named(conventions)
     findings = ValidationReport()

@@ -92,7 +92,7 @@ def tune(
         split: Split to tune on; not the one whose metrics are reported.
         data: Dataset, as for `evaluate_run`.
         target: Metric to maximise, a name in `TARGETS`.
-        precision: Smallest precision of each label; it replaces `target`.
+        precision: Minimum precision of each label; it replaces `target`.
         least: Number of positives below which a label gets the common threshold and slope.
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
@@ -183,7 +183,7 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progr
 def _predictions(
     target: EvalTarget, record: RunRecord | None, machine: RuntimeOptions | None, progress: Progress
 ) -> Predictions:
-    """Return the stored predictions of the split if they fit; otherwise compute them."""
+    """Return the stored predictions of the split if they match; otherwise compute them."""
     folder, manifest = target.folder("eval"), target.manifest
     if record is not None and record.scored is not None and record.scored.digest == manifest.digest:
         file = target.model / directory.PREDICTIONS
@@ -218,7 +218,7 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str, progress: Progres
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
     """Return metrics before and after tuning on the split itself.
 
-    Each fifth is scored by thresholds of the others.
+    Each fifth is scored with thresholds from the other four.
     """
     assert predictions.targets is not None
     predicted = np.zeros(predictions.logits.shape, dtype=np.bool_)
@@ -235,7 +235,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Thr
 
 
 def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the split that the run reports, if it is another one."""
+    """Return metrics before and after tuning on the split that the run reports, if it differs."""
     scored, file = record.scored if record else None, target.model / directory.PREDICTIONS
     if scored is None or scored.digest == target.manifest.digest or not file.is_file():
         return []
@@ -268,7 +268,7 @@ def _threshold_report(
 def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
     """Yield the masks of five folds, or one per image if there are fewer.
 
-    Persons of one image are in one fold.
+    Persons of one image are in the same fold.
     """
     image = numbered([image_of(sample) for sample in sample_ids])
     images = int(image.max()) + 1

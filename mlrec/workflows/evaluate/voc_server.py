@@ -43,7 +43,7 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
     """Write one file per class with one line `<image> <confidence>` per image, and check the archive.
 
-    Confidences are logits in full float32 precision, because a sigmoid would give the largest ones equal ranks. Equal
+    Confidences are logits in full float32 precision, because a sigmoid would create ties among the largest. Equal
     predictions give equal bytes.
 
     Args:

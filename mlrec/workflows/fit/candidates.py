@@ -1,4 +1,4 @@
-"""What `mlrec fit` tries: backbones that can be reached, heads, and settings of fine-tuning."""
+"""Candidates of `mlrec fit`: available backbones, heads, and fine-tuning settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FINE_TUNED_LRS = (3e-4, 1e-4, 1e-3)  # of the backbone; the first is tried first
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A backbone whose weights can be had here.
+    """A backbone whose weights are available.
 
     Attributes:
         name: Short name, for names of candidates.
@@ -58,7 +58,7 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
     """Return the backbones to try, the fastest first.
 
     Args:
-        backbone: timm name of the only backbone to try; None: all that can be reached.
+        backbone: timm name of the only backbone to try; by default all available ones.
         weights: Its weights, as the key `weights`.
 
     Raises:
@@ -85,7 +85,7 @@ def image_side(manifest: Manifest, device: str) -> int:
     """Return the side of the input: 224 pixels on a CPU and 448 on a GPU, less if the images are smaller.
 
     Args:
-        manifest: Split whose first images are looked at.
+        manifest: Split whose first images are checked.
         device: Type of the device, "cpu" or other.
     """
     largest = LARGEST_SIDE["cpu" if device == "cpu" else "gpu"]

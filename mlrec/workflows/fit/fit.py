@@ -64,9 +64,9 @@ class FitResult:
 
     Attributes:
         folder: Folder of the fit: `best`, a run folder; `report.html`; `label-errors`; `fit.json`.
-        state: What was tried and chosen.
+        state: Candidates and choices.
         metrics: Metrics of the best model on the reported split.
-        seconds: Seconds that all of it took.
+        seconds: Total time in seconds.
     """
 
     folder: Path
@@ -94,9 +94,9 @@ class _Pace:
 
     Attributes:
         total: Steps of the run.
-        allowed: Seconds that it may take.
-        can_grow: Whether more epochs are wanted if there is time for them.
-        times: When each step was done.
+        allowed: Maximum seconds of the run.
+        can_grow: Whether to add epochs if there is time.
+        times: Time of each step.
     """
 
     total: int
@@ -129,12 +129,12 @@ def fit(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> FitResult:
-    """Train the best model that the time allows, and write it with a report and the label errors to review.
+    """Train the best model within a time limit, and write it with a report and the label errors to review.
 
     Args:
         path: Prepared dataset, or annotations that `prepare` recognizes.
         images: Folder of the images, if they are not where the annotations are; further options need `prepare`.
-        minutes: Time for everything.
+        minutes: Total time.
         out: Folder of runs; the fit gets a folder in it.
         name: Name of that folder [default: the dataset's, with -fit].
         data_root: Folder of prepared datasets.
@@ -189,11 +189,11 @@ class _Fit:
             self._save()  # the time that an interrupted fit has spent
 
     def elapsed(self) -> float:
-        """Seconds since the fit began, with those of an interrupted one."""
+        """Return the seconds since the fit began, including those of an interrupted fit."""
         return time.monotonic() - self.begun
 
     def left(self) -> float:
-        """Seconds that are left."""
+        """Return the remaining seconds."""
         return 60 * self.state.minutes - self.elapsed()
 
     # Stage 1: heads on the cached features of each backbone.
@@ -252,7 +252,7 @@ class _Fit:
                 return
 
     def _fine_tuned(self, name: str, pair: str, flags: dict[str, Any], allowed: float) -> bool:
-        """Fine-tune with the number of epochs that fit into `allowed` seconds; False if too few do."""
+        """Fine-tune with the number of epochs that fit into `allowed` seconds; returns False if there are too few."""
         per_image = self._seconds_per_image(flags)
         samples = len(self._manifest("train"))
         steps = max(1, samples // int(flags["batch_size"]))
@@ -343,7 +343,7 @@ class _Fit:
         self.progress.say(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({seconds:.0f} s)")
 
     def _keys(self, flags: Flags) -> dict[str, Any]:
-        """Keys of a training; those of the user win."""
+        """Return the keys of a training; those of the user have priority."""
         data = {"data": str(self.splits.dataset.path), "train_split": self.splits.train, "split": self.splits.val}
         return {"unknown": "ignore", **flags, **self.flags, **data}
 
@@ -355,7 +355,7 @@ class _Fit:
         return self.per_image[backbone]
 
     def _reserve(self) -> float:
-        """Seconds that the last stage needs."""
+        """Return the seconds that the last stage needs."""
         return ENDING + max(self.per_image.values()) * len(self._manifest("test"))
 
     def _feature_images(self) -> int:

@@ -1,4 +1,4 @@
-"""The three splits of `mlrec fit`: to train on, to choose on, and to report on."""
+"""The three splits of `mlrec fit`: for training, for model selection, and for the report."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class FitSplits:
     Attributes:
         dataset: Dataset, with splits that were added.
         train: Split to train on.
-        val: Split on which every choice is made.
-        test: Split whose metrics are reported; nothing is chosen on it.
+        val: Split for model selection.
+        test: Split whose metrics are reported; it is not used for model selection.
     """
 
     dataset: Dataset
@@ -38,10 +38,10 @@ class FitSplits:
 
 
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
-    """Take the splits of a dataset, and add those that are missing; its own splits do not change.
+    """Use the splits of a dataset, and add missing ones; existing splits do not change.
 
-    With train, val and test, they are used. With a test split alone, or a val split, which is then reported on, a
-    fifth of the rest is held out to choose on. A dataset of one split is divided 60 : 20 : 20. Labels keep their
+    If train, val and test exist, they are used. If only test exists, or only val, which is then reported, a fifth of
+    the rest is held out for model selection. A dataset with one split is divided 60 : 20 : 20. Labels keep their
     prevalence, and near-duplicate images stay in one part.
 
     Raises:

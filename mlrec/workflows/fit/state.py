@@ -1,4 +1,4 @@
-"""What a fit has tried so far: the file from which an interrupted one is resumed."""
+"""State of a fit, stored in the file from which an interrupted fit is resumed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FILE = "fit.json"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that was trained.
+    """A trained model.
 
     Attributes:
         name: Name of its run folder.
         pair: Backbone and head, as a part of names.
         stage: "frozen" or "fine-tuned".
-        mAP: mAP on the split to choose on, as a fraction; None if undefined.
-        seconds: Seconds that it took.
+        mAP: mAP on the split for model selection, as a fraction; None if undefined.
+        seconds: Training time in seconds.
         flags: Keys of `Config`.
     """
 
@@ -42,13 +42,13 @@ class FitState(msgspec.Struct, kw_only=True):
     """Content of `fit.json`, from which an interrupted fit is resumed.
 
     Attributes:
-        minutes: Time that was given.
+        minutes: Time limit.
         spent: Seconds spent so far.
         data: Folder of the dataset.
-        splits: Splits to train on, to choose on and to report on.
-        candidates: What was trained.
+        splits: Splits for training, model selection and the report.
+        candidates: Trained models.
         best: Name of the chosen candidate; None until the end.
-        notes: What was left out for lack of time.
+        notes: Steps that were skipped for lack of time.
     """
 
     minutes: float

@@ -27,7 +27,7 @@ def size_report(
 ) -> Table:
     """Return AP by size and number of objects, with differences to the first run.
 
-    Runs that differ in the seed only are one method: its AP is their mean, and intervals resample seeds too.
+    Runs that differ only in the seed are one method: its AP is their mean, and intervals also resample seeds.
 
     Args:
         paths: Run folders, or folders of runs, scored on one split of a dataset with annotated objects.

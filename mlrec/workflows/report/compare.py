@@ -31,7 +31,7 @@ class _ScoredRun:
     """Scores of a run or a file.
 
     Attributes:
-        name: Path as named.
+        name: Path as given.
         scores: Scores.
         conventions: Conventions that the run was scored in; None for a file.
         scored: Dataset and split in words, "" if unknown.
@@ -58,7 +58,7 @@ def compare_runs(
 ) -> list[Table]:
     """Compare two methods, A − B, with paired bootstrap intervals.
 
-    Returns a table of metrics and one of labels.
+    Returns a table of metrics and a table of labels.
 
     Args:
         ours: Method A: folders of runs or evaluations, or files of scores as for `mlrec score`, one per seed.
@@ -140,7 +140,7 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
     Args:
         runs: Runs of the method.
         truth: True labels.
-        source: Run that the truth was taken from; the targets of all other runs must be equal.
+        source: Source run of the truth; the targets of all other runs must be equal.
     """
     joined = [run.scores.against(truth) for run in runs]
     for run in runs:

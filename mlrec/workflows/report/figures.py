@@ -31,8 +31,8 @@ class ReportFigure:
     """A figure of a report.
 
     Attributes:
-        stem: File name without ending.
-        caption: One sentence on what it shows.
+        stem: File name without extension.
+        caption: Description in one sentence.
         figure: The figure.
         folded: Whether a page shows it only after a click on its caption.
     """
@@ -136,7 +136,7 @@ def _precision_recall(
 ) -> list[ReportFigure]:
     """Return the curves of the labels with a positive, from the lowest AP to the highest.
 
-    With more than 24 labels, the twelve worst, the twelve best, and the others are in figures of their own.
+    With more than 24 labels, the twelve worst, the twelve best, and the others are in separate figures.
     """
     names = list(precision)
     order = [k for k in range(len(names)) if (targets[:, k] == 1).any()]

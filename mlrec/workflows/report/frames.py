@@ -30,8 +30,8 @@ def runs(root: Path | str = "runs") -> DataFrame:
 
     The index is the path of the run below `root`. Columns: `status`, `recipe`, `started`, `finished`, the settings as
     `config.<key>` (a list as text, "1.0,inf"), the scored data as `scored.<field>`, the metrics as in `Metrics.flat`
-    and their `conventions`, the origin of the weights as `lineage.<field>`, and `seconds.<part>`. What a run does not
-    have is missing (NaN or None).
+    and their `conventions`, the origin of the weights as `lineage.<field>`, and `seconds.<part>`. Values that a run
+    does not have are missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -74,7 +74,7 @@ def _run_row(run: Run) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A list as text, so that rows can be grouped by it and written to a file."""
+    """Convert a list to text, so that rows can be grouped by it and written to a file."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return value
@@ -158,7 +158,7 @@ def compare(
         Two frames: `metrics`, one row per metric, and `labels`, one row per label with its p value.
 
     Raises:
-        MlrecError: Files cannot be read, or the two do not have the same samples, labels and truth.
+        MlrecError: Files cannot be read, or their samples, labels and truth differ.
 
     Example:
         >>> _ = Path("truth.csv").write_text("filename,cat\na.jpg,1\nb.jpg,0\nc.jpg,1\n")

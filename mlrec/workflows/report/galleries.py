@@ -37,7 +37,7 @@ class _Pictures:
     Attributes:
         names: Names of the labels.
         ids: Ids of all samples.
-        pictures: Thumbnails by sample, of images that can be read.
+        pictures: Thumbnails of readable images, by sample.
         maps: Contribution of each location to the logit, by sample and label; empty without the model.
     """
 
@@ -72,7 +72,7 @@ class _Pictures:
 
 
 def probability_text(probability: float) -> str:
-    """Return a probability in whole percent; what is not certain is not rounded to certainty.
+    """Return a probability in whole percent; only exact values become 0 % or 100 %.
 
     Example:
         >>> probability_text(0.04), probability_text(0.9991), probability_text(0.0)

@@ -1,4 +1,4 @@
-"""LaTeX on disk: a `.tex` file with its `.bib`, or a PDF that pdflatex makes of it."""
+"""LaTeX files: a `.tex` file with its `.bib`, or a PDF compiled by pdflatex."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ INSTALL = "apt-get install texlive-latex-extra texlive-pictures lmodern"
 
 
 def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
-    """Write tables and a figure as a `.tex` file, and what they cite as a `.bib` file next to it.
+    """Write tables and a figure as a `.tex` file, and their citations as a `.bib` file next to it.
 
-    Tables with a figure are a document that can be compiled, one of the two is to paste.
+    Tables with a figure are a complete document; only tables or only a figure are a fragment to paste.
 
     Args:
         tables: Tables, as from `latex`; "" for none.
@@ -28,7 +28,7 @@ def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
         out: File to write.
 
     Returns:
-        Files that were written.
+        Written files.
 
     Raises:
         UsageError: The `.bib` file exists and was not written by this function.

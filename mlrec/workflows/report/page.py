@@ -100,7 +100,7 @@ def _facts(run: Run) -> Facts:
 
 
 def _command(record: RunRecord) -> str:
-    """The command as typed; files of weights and label vectors are named without the folders of a machine."""
+    """Return the command as typed, with files of weights and label vectors without their folders."""
     words = []
     for word in record.command:
         before, equals, value = word.rpartition("=")

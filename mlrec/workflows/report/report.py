@@ -1,4 +1,4 @@
-"""`mlrec report`: finished runs → tables."""
+"""`mlrec report`: tables of finished runs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from mlrec.utils.errors import PredictionsError, RunError, UsageError, printable
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
     """Return the runs that the user named, or all finished runs under `root`.
 
-    Evaluations of imported models count as runs, and any evaluation that is named. Runs of a sweep that only chose a
-    value for others are left out unless they are named.
+    Evaluations of imported models count as runs, and so do named evaluations. Runs of a sweep that were only used to
+    choose a value are skipped unless they are named.
 
     Args:
         paths: Run folders or folders of runs.
@@ -105,9 +105,9 @@ def report(
         extra: CSV of further rows for `table`, such as results of a test server.
         conventions: Conventions to score the stored predictions in; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        each: Show one row per run, instead of one row for runs that differ in the seed only.
+        each: Show one row per run, instead of one row for runs that differ only in the seed.
         intervals: Add 95 % intervals of mAP, CF1 and OF1, by bootstrap over images (and seeds, if several).
-        layout: "paper" for `table` in the paper's own form, "full" (default) with a row and all facts for each method.
+        layout: "paper" for the form of the paper, or "full" (default) for one row with all facts per method.
 
     Raises:
         MlrecError: No run, or files of a run cannot be read.
@@ -142,11 +142,11 @@ def report(
 
 
 def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tuple[list[Table], list[CurvePanel]]:
-    """Return all tables of the paper in its own form, with own rows, and the panels of Figure 5.
+    """Return all tables in the form of the paper, with own rows, and the panels of Figure 5.
 
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
-        root: Folder of runs; without runs, the tables have the rows of the paper only.
+        root: Folder of runs; without runs, the tables only have the rows of the paper.
     """
     tables = [report(runs, root=root, table=number, layout="paper").table for number in (1, *TABLES)]
     own: list[Run] = []

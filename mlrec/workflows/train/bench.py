@@ -1,4 +1,4 @@
-"""`mlrec bench head`: what CSRA costs compared with average pooling, as the paper's timing comparison (§4.4)."""
+"""`mlrec bench head`: cost of CSRA compared with average pooling, as in the paper (§4.4)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class HeadCosts:
-    """What was timed under which conditions, the costs with average pooling first, and how they are shown."""
+    """Timings with their conditions, average pooling first, and their table."""
 
     conditions: dict[str, Any]
     costs: list[Cost]
     table: Table
 
     def to_dict(self) -> dict[str, Any]:
-        """What `bench head --json` prints."""
+        """Return the content of `bench head --json`."""
         return self.conditions | {"heads": [asdict(cost) for cost in self.costs]}
 
 
@@ -57,19 +57,19 @@ def bench_head(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
-    """Time whole models that differ in the head alone: average pooling, and CSRA with each H.
+    """Time whole models that differ only in the head: average pooling, and CSRA with each H.
 
     Args:
-        backbone: a timm name; its weights do not matter and are drawn.
-        heads: the H to time.
+        backbone: timm name; its weights are random.
+        heads: Numbers of heads H.
         num_labels: C.
         img_size: side of the input in pixels.
-        steps: measurements of each.
+        steps: Number of measurements of each.
         machine: batch size (16), device and precision.
-        progress: where bars and notes go.
+        progress: Receiver of bars and notes.
 
     Raises:
-        MlrecError: unknown backbone, or H without temperatures in the paper.
+        MlrecError: The backbone is unknown, or the paper has no temperatures for H.
     """
     from mlrec.run_folders.environment import environment
     from mlrec.training.devices import resolve_device, resolve_precision
@@ -120,7 +120,7 @@ def _shown(ratio: tuple[float, float, float] | None) -> str | None:
 
 
 def _printed() -> str:
-    """The paper's own comparison."""
+    """Return the comparison of the paper."""
     timing = paper_settings()["timing"]
     parts = [
         f"{name} {without} → {with_csra} s ({with_csra / without - 1:+.1%})"

@@ -26,7 +26,7 @@ class TrainEvent:
             `on_epoch` and `on_end` the mean loss of the epoch.
         lr: Learning rate of the backbone in the last step.
         metrics: Metrics by name, as fractions. `on_epoch`: the mAP of each split that was evaluated after the epoch,
-            such as "val/mAP". `on_end`: mAP, CP, CR, CF1, OP, OR and OF1 of the scored split. Undefined ones are
+            such as "val/mAP". `on_end`: mAP, CP, CR, CF1, OP, OR and OF1 of the scored split. Undefined metrics are
             absent.
 
     Example:
@@ -46,7 +46,7 @@ class TrainEvent:
 
 
 class CallbackFailed(Exception):  # noqa: N818 - the error is in it
-    """Carries an exception of a callback past the handlers of training, which would explain it as an error of mlrec.
+    """Wraps an exception of a callback, so that the handlers of training do not report it as an error of mlrec.
 
     Attributes:
         error: The exception, with the traceback of the user's code.
@@ -82,7 +82,7 @@ class Callbacks:
 
         Args:
             method: One of `METHODS`.
-            **facts: Attributes of the event that have changed.
+            **facts: Changed attributes of the event.
 
         Raises:
             CallbackFailed: A callback raised an exception.

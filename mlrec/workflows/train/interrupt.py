@@ -1,4 +1,4 @@
-"""Signals during training: after the first the current step is finished and saved, the second ends the process."""
+"""Signals during training: after the first, the current step is finished and saved; the second ends the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlrec.utils.signals import SignalReceived
 
 
 class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
-    """A signal stopped the run, which can be resumed; the exit code is 128 + the number of the signal."""
+    """The run was stopped by a signal and can be resumed; the exit code is 128 + the number of the signal."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -25,14 +25,14 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
 
 
 def interrupted(folder: Path | None, epoch: int, step: int, number: int) -> Interrupted:
-    """Return the error with which a run ends that a signal stopped in an epoch, counted from 0, after a step."""
+    """Return the error for a run that was stopped by a signal after a step of an epoch (counted from 0)."""
     command = f"{processes.launcher()} train --resume {shlex.quote(str(folder))}"
     return Interrupted(f"stopped at epoch {epoch + 1}, step {step}; resume: {command}", number)
 
 
 @contextmanager
 def stopped_says(message: str) -> Iterator[None]:
-    """Replace the message of a run that is interrupted in the block: for commands that cannot resume it themselves."""
+    """Replace the message of a run that is interrupted in the block, for commands that cannot resume it."""
     try:
         yield
     except Interrupted as stopped:
@@ -41,7 +41,7 @@ def stopped_says(message: str) -> Iterator[None]:
 
 
 class Stop:
-    """Number of the signal that asked the run to stop, or None."""
+    """Number of the signal that requested the stop, or None."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -57,10 +57,10 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """End the block at once when a signal comes: for work that is repeated from the last checkpoint.
+        """End the block immediately on a signal, for work that is repeated from the last checkpoint.
 
         Raises:
-            SignalReceived: A signal came before or in the block.
+            SignalReceived: A signal was received before or in the block.
         """
         self._at_once = True
         try:
@@ -74,7 +74,7 @@ class Stop:
 
 @contextmanager
 def deferred_signals() -> Iterator[Stop]:
-    """Handle SIGINT and SIGTERM in the block; a signal that the parent process set to ignored stays ignored."""
+    """Handle SIGINT and SIGTERM in the block; a signal that the parent process ignores stays ignored."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -25,15 +25,16 @@ PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Everything that a training run needs to know before it starts.
+    """Complete plan of a training run.
 
     Attributes:
         resolved: Config and the source of each value; its `data` and splits are set.
-        paper: Whether the recipe is based on the paper's; then a backbone name without a tag means the paper's weights.
+        paper: Whether the recipe is based on the paper's; if so, a backbone name without a tag means the paper's
+            weights.
         dataset: Prepared dataset.
         train: Split to train on.
         scored: Split to evaluate.
-        select: Held-out split that selects the best epoch, if one was named.
+        select: Held-out split that selects the best epoch, if any.
     """
 
     resolved: Resolved
@@ -63,18 +64,18 @@ def resolve_plan(
 
     Args:
         flags: Keys of `Config` from the command line.
-        progress: Receiver of notes about what was filled in.
+        progress: Receiver of notes about default values.
         file: TOML file with further keys; its `base` names a recipe.
         recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
         data_root: Folder in which the dataset prepared last is found.
-        dataset: Dataset that the keys name, if it is open already.
-        resumed: Whether the run is resumed; then the weights it started from need not exist.
+        dataset: Dataset of the keys, if it is already open.
+        resumed: Whether the run is resumed; if so, its starting weights need not exist.
 
     Raises:
         ConfigError: A key or value is invalid.
         ModelError: The backbone is unknown, or the weights do not exist.
         UsageError: The package of a tracker is not installed.
-        DataError: There is no dataset, or it has no two splits to train on and to evaluate.
+        DataError: There is no dataset, or it does not have two splits for training and evaluation.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config
@@ -128,7 +129,7 @@ def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progres
 
 
 def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progress: Progress) -> None:
-    """Warn if a split that is scored or chooses the epoch holds images that are trained on."""
+    """Warn if the scored or the selection split contains training images."""
     for manifest in held_out:
         both = shared(manifest.images, train.images)
         if both:
@@ -178,7 +179,7 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
-    """Return the splits to train on and to evaluate; reports those that were chosen here."""
+    """Return the splits for training and evaluation; splits that were chosen by default are reported."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
         raise UsageError(
             f"--select-split {printable(config.select_split)} is trained on or scored; hold another one out"
@@ -225,10 +226,10 @@ def _unlabelled(manifest: Manifest) -> str:
 
 
 def default_splits(dataset: Dataset) -> tuple[str, str]:
-    """Return the names of the splits that are trained on and evaluated by default.
+    """Return the default splits for training and evaluation.
 
     Raises:
-        DataError: There are no two such splits.
+        DataError: The dataset does not have two such splits.
     """
     train, scored = _splits(dataset, Config(), SILENT)
     return train.split, scored.split

@@ -1,4 +1,4 @@
-"""Config, record and identity of a training run: what its folder stores, and what a resumed run must match."""
+"""Config, record and identity of a training run, which a resumed run must match."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def started(
     precision: Precision,
     command: Sequence[str],
 ) -> RunRecord:
-    """Return the record of a run that starts."""
+    """Return the record of a new run."""
     from mlrec.training.setup import facts
 
     return RunRecord(
@@ -97,9 +97,9 @@ def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) ->
 
 
 def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
-    """Return the first epoch with the highest mAP on the selection split, or without one on the scored split.
+    """Return the first epoch with the highest mAP on the selection split, or if there is none, on the scored split.
 
-    None if no epoch was evaluated to choose between: without a selection split, `eval_every` is needed.
+    None if no epochs were evaluated; without a selection split, this needs `eval_every`.
     """
     if plan.select is None and not plan.config.eval_every:
         return None
@@ -132,7 +132,7 @@ def means(metrics: Metrics) -> dict[str, float]:
 
 
 class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a resumed run must have in common with the run that was started.
+    """Values that must be equal in a resumed run.
 
     Attributes:
         config: Every key of the config.
@@ -154,7 +154,7 @@ def identity(plan: TrainPlan) -> RunIdentity:
     """Return the identity of a run.
 
     Raises:
-        ConfigError: The file of `pos_weight` cannot be read. A resumed run reads no other file again.
+        ConfigError: The file of `pos_weight` cannot be read. No other file is read by a resumed run.
     """
     weights = None
     if plan.config.pos_weight not in PATHS["pos_weight"]:
@@ -171,7 +171,7 @@ def identity(plan: TrainPlan) -> RunIdentity:
 
 
 def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
-    """Check that a checkpoint was written by the run that is to be resumed.
+    """Check that a checkpoint was written by the run that will be resumed.
 
     Args:
         was: Identity stored in the checkpoint; keys that an earlier version did not store are not compared.
@@ -220,7 +220,7 @@ def little_room(folder: Path, checkpoint: int) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds for people.
+    """Format seconds in readable form.
 
     Example:
         >>> duration(90), duration(600), duration(9000)

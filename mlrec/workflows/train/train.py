@@ -41,7 +41,7 @@ def train(
         recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
         out: Folder of runs.
         name: Name of the run folder [default: dataset, backbone and head with a number].
-        data_root: Folder in which the dataset prepared last is found when `flags` name none.
+        data_root: Folder in which the dataset prepared last is looked up if `flags` do not name one.
         command: Command line, for the record [default: that of this process].
         features: Cache of frozen backbones' features, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `callbacks.TrainEvent`.
@@ -55,7 +55,7 @@ def train(
         UsageError: `name` is not a valid folder name.
         MlrecError: Data, weights or machine do not allow the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        Exception: What a callback raised, unchanged; the run can be resumed.
+        Exception: Exception of a callback, unchanged; the run can be resumed.
     """
     out = Path(out)
     if name is not None:
@@ -80,11 +80,12 @@ def resume(
     callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
-    """Resume a run that was stopped or killed; the result is bit-exact, as if it had not been.
+    """Resume a run that was stopped or killed; the result is bit-exact, as without the interruption.
 
     Args:
         run: Run folder.
-        flags: Keys of `Config`. Only those of `run_record.FREE` may differ from the run's, such as `workers`.
+        flags: Keys of `Config`. Only the keys of `run_record.FREE`, such as `workers`, may differ from those of the
+            run.
         features: Cache of frozen backbones' features, shared with other runs.
         callbacks: As for `train`.
         progress: Receiver of bars, notes and warnings.
@@ -93,8 +94,8 @@ def resume(
         The finished run.
 
     Raises:
-        RunError: The run is finished, or has no checkpoint.
-        UsageError: Config, data or processes differ from those of the run; names each difference.
+        RunError: The run is already finished, or has no checkpoint.
+        UsageError: Config, data or processes differ from those of the run; the message names each difference.
     """
     folder = Path(run)
     progress = progress if processes.rank() == 0 else SILENT

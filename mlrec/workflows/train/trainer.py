@@ -1,4 +1,7 @@
-"""`Trainer`: one training run, from its plan to the files of its run folder. Read it from top to bottom."""
+"""`Trainer`: one training run, from its plan to the files of its run folder.
+
+The methods are in the order in which they are called.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +55,12 @@ class Trainer:
     """A training run in this process.
 
     `run` calls `setup`, `start`, `train` and `finish`; `train` calls `train_epoch`, `save_checkpoint` and `evaluate`.
-    With several processes each has a trainer; only the first one has a folder and writes files.
+    With several processes, each has a trainer, but only the first one has a folder and writes files.
 
     Args:
         plan: Config, dataset and splits.
         progress: Receiver of bars, notes and warnings.
-        out: Folder of runs, in which a new run makes its folder.
+        out: Folder of runs, in which a new run creates its folder.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, for the record.
         resumed: Run to resume; it keeps its folder.
@@ -107,7 +110,7 @@ class Trainer:
         Raises:
             MlrecError: Weights, data or machine do not allow the run, or the loss is NaN or infinite.
             Interrupted: SIGINT or SIGTERM; the run can be resumed.
-            Exception: What a callback raised; the run can be resumed.
+            Exception: Exception of a callback; the run can be resumed.
         """
         try:
             scores = self.run_explained()
@@ -117,7 +120,7 @@ class Trainer:
         return Run(self.folder or Path(), self.record)
 
     def run_explained(self) -> dict[str, float]:
-        """Train to the end with errors of the machine explained; returns the metrics of the scored split by name."""
+        """Run the training with readable errors; returns the metrics of the scored split by name."""
         setup.prepare_process(self.config, self.device, self.precision)
         with (
             distributed.joined(self.device),
@@ -187,7 +190,7 @@ class Trainer:
         self.meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
 
     def open_folder(self) -> Path | None:
-        """Return the folder of the run; a new one is made by the first process only."""
+        """Return the folder of the run; a new folder is created only by the first process."""
         if self.resumed is not None:
             return self.resumed.path
         if processes.rank() != 0:
@@ -239,7 +242,7 @@ class Trainer:
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
 
     def train(self) -> Predictions:
-        """Run all epochs that are left; returns the predictions of the scored split after the last one."""
+        """Run all remaining epochs; returns the predictions of the scored split after the last one."""
         steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
         self.logged_seconds = self.state.seconds.get("train", 0.0)
         with closing(cast(Generator[Batch], self.batches())) as batches:
@@ -266,7 +269,7 @@ class Trainer:
                 epoch += 1
 
     def batches(self) -> Iterator[Batch]:
-        """Batches of images, or of a frozen backbone's features, from the state's position to the last epoch."""
+        """Return batches of images, or of frozen features, from the position of the state to the last epoch."""
         config, start = self.config, self.state
         rank, world = processes.rank(), processes.world_size()
         epochs = config.epochs - start.epoch
@@ -291,13 +294,13 @@ class Trainer:
         )
 
     def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> float:
-        """Run the steps up to the end of an epoch; show and log them, and save every `save_every` steps.
+        """Run the remaining steps of an epoch; show and log them, and save every `save_every` steps.
 
         Returns:
             Mean loss of the epoch.
 
         Raises:
-            SignalReceived: A signal came; the step in which it came is done and saved.
+            SignalReceived: A signal was received; the current step is finished and saved.
         """
         with self.progress.task(f"epoch {epoch}/{self.config.epochs}", len(self.plan.train)) as advance:
             while True:
@@ -316,7 +319,7 @@ class Trainer:
     def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
         """Show loss, learning rate, speed and remaining time next to the bar, and log them.
 
-        The bar shows the speed since the start, the log that of these steps.
+        The bar shows the speed since the start; the log contains the speed of these steps.
         """
         seconds = self.state.seconds["train"]
         seconds_per_step = seconds / steps.step
@@ -343,9 +346,11 @@ class Trainer:
     # Evaluation.
 
     def evaluate(self, epoch: int) -> Predictions | None:
-        """Evaluate the splits that are due after an epoch; returns the scored split's predictions after the last one.
+        """Run the evaluations that are due after an epoch.
 
-        The selection split decides which epoch is the best, and with `patience` when training stops early.
+        Returns predictions of the scored split after the last epoch.
+
+        The selection split determines the best epoch, and with `patience` when training stops early.
         """
         plan, config = self.plan, self.config
         last = epoch == config.epochs
@@ -362,7 +367,7 @@ class Trainer:
         return predictions if last else None
 
     def predict(self, manifest: Manifest) -> Predictions:
-        """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
+        """Compute the logits of a split with the scored model (trained or averaged weights)."""
         config, model = self.config, self.state.scored
         batch_size = setup.eval_batch_size(config, self.device)
         if config.freeze_backbone:
@@ -388,7 +393,10 @@ class Trainer:
         return predictions
 
     def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
-        """Return the frozen backbone's features of a split, computed unless cached; `changes` are config keys."""
+        """Return the features of a split from the frozen backbone, from the cache if possible.
+
+        `changes` are config keys.
+        """
         from mlrec.training.features import FeatureCache
 
         config = msgspec.structs.replace(self.config, **changes)
@@ -424,7 +432,7 @@ class Trainer:
             self.saved_at = time.monotonic()
 
     def save_epoch_checkpoint(self) -> None:
-        """Write a checkpoint after an epoch, unless a head alone is trained and the last one is seconds old."""
+        """Write a checkpoint after an epoch, unless only a head is trained and the last checkpoint is seconds old."""
         if not self.config.freeze_backbone or time.monotonic() - self.saved_at >= HEAD_SAVE_INTERVAL:
             self.save_checkpoint()
 
@@ -474,7 +482,7 @@ class Trainer:
         return {f"{self.plan.scored.split}/{name}": value for name, value in means.items()}
 
     def end(self, status: Status) -> None:
-        """Finish writing, and record the status."""
+        """Finish all writes, and record the status."""
         self.writer.wait()
         self.save_record(status)
         if self.trackers is not None:
