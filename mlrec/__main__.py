@@ -1,4 +1,4 @@
-"""`mlrec` and `python -m mlrec`: a signal ends them in one line even while the first modules are read."""
+"""`mlrec` and `python -m mlrec`; a signal ends them with one line, even during the first imports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """A stream that the caller closed leads nowhere; else the next file that is opened would get its number."""
+    """Redirect closed standard streams to /dev/null; otherwise the next opened file would get their descriptor."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - for as long as the process lives

@@ -1,4 +1,4 @@
-"""The commands as Python functions: what `mlrec.cli` does with flags, these do with arguments."""
+"""The commands as Python functions, with arguments instead of the flags of `mlrec.cli`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def train(
         resume: Run to resume; it keeps its folder, recipe and settings.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             They are called in the first process only. On a GPU, `on_step` is called every 20 steps.
-        progress: Whether bars, notes and warnings are printed on stderr; without, warnings are Python warnings.
-        **settings: Keys of the configuration; a text is parsed as on the command line. They win over `config`, that
-            over the recipe.
+        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings.
+        **settings: Keys of the configuration; a string is parsed as on the command line. They override `config`,
+            which overrides the recipe.
 
     Returns:
         The finished run.
@@ -55,7 +55,7 @@ def train(
         ConfigError: A key is unknown or a value is invalid; nothing was written.
         MlrecError: Data, weights or machine do not allow the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        Exception: What a callback raised, unchanged. A checkpoint was saved, so the run can be resumed.
+        Exception: Exception of a callback, unchanged. A checkpoint was saved, so the run can be resumed.
 
     Example:
         >>> train("data/photos", learning_rate=0.1)
@@ -110,7 +110,7 @@ def evaluate_run(
         batch_size: Samples per step [default: as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether bars, notes and warnings are printed on stderr; without, warnings are Python warnings.
+        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings.
 
     Raises:
         MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
@@ -161,7 +161,7 @@ def attention(
         batch_size: Images per step [default: as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether bars, notes and warnings are printed on stderr; without, warnings are Python warnings.
+        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings.
 
     Returns:
         Maps (K, h, w) of K labels for each image, in the order of the images.
@@ -220,7 +220,7 @@ def load_run(path: PathLike) -> Run:
 
 
 def _printed(progress: bool | Progress) -> Progress:
-    """The receiver of bars, notes and warnings: the terminal, Python's warnings, or the caller's own."""
+    """Return the receiver of bars, notes and warnings: the terminal, Python warnings, or that of the caller."""
     if not isinstance(progress, bool):
         return progress
     if progress:

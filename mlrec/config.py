@@ -1,7 +1,7 @@
 """`Config`: all settings of a training run as flat keys.
 
-The only place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a `--set` name
-and a field here. How values from flags, files and recipes become one `Config`: `mlrec.config_layers`.
+This is the only place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a
+`--set` name and a field here. `mlrec.config_layers` merges values from flags, files and recipes.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ OTHER_NAMES = {  # names of these keys in other toolkits, for suggestions only
 
 
 def value_kind(key: str) -> Any:
-    """Type of the values of `key`: bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
+    """Return the type of the values of `key`: bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
 
     Example:
         >>> value_kind("heads"), value_kind("temperatures"), value_kind("data")
@@ -213,7 +213,7 @@ def value_kind(key: str) -> Any:
 
 
 def _kind_of(annotation: Any) -> Any:
-    """The type below `Annotated` and `| None`."""
+    """Return the type inside `Annotated` and `| None`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _kind_of(arguments[0])
@@ -223,12 +223,12 @@ def _kind_of(annotation: Any) -> Any:
 
 
 def description_of(key: str) -> str:
-    """Help text of a key."""
+    """Return the help text of a key."""
     return str(next(meta.description for meta in TYPES[key].__metadata__ if meta.description))
 
 
 def panel_of(key: str) -> str:
-    """Help panel of a key, one of `PANELS`."""
+    """Return the help panel of a key, one of `PANELS`."""
     return str(next(meta.extra["panel"] for meta in TYPES[key].__metadata__ if meta.extra))
 
 
@@ -240,7 +240,7 @@ def nearest_key(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """The choices of a key whose type is `Literal` or that names a part, otherwise none."""
+    """Return the choices of a key whose type is `Literal` or that names a part, otherwise none."""
     if key in PARTS:
         return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]

@@ -1,6 +1,6 @@
-"""How a `Config` is made: layers of values (flags, files, a recipe) are checked and merged, and texts are parsed.
+"""Creation of a `Config`: layers of values (flags, files, a recipe) are parsed, checked and merged.
 
-A flag wins over a file, a file over a recipe, a recipe over the defaults of `mlrec.config`.
+A flag overrides a file, a file overrides a recipe, and a recipe overrides the defaults of `mlrec.config`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", tuple(READERS))}
 
 @dataclass(frozen=True)
 class Resolved:
-    """A `Config`, and where it is from.
+    """A `Config`, and the origin of its values.
 
     Attributes:
         config: The config.
@@ -63,9 +63,9 @@ def resolve(
 ) -> Resolved:
     """Merge layers of values into one `Config`, the strongest layer first.
 
-    A layer may hold `[data.KIND]` and `[head.NAME]` overlays: what differs for one kind of source or one head, so that
-    one recipe serves them all. Those of `source_kind` and of the selected head apply, the head's last. Old key names
-    are accepted, see `mlrec.renamed`.
+    A layer may contain `[data.KIND]` and `[head.NAME]` overlays with the differences for one kind of source or one
+    head, so that one recipe covers all of them. The overlays of `source_kind` and of the selected head are applied, in
+    this order. Old key names are accepted, see `mlrec.renamed`.
 
     Args:
         layers: Pairs of the layer's name, which errors quote, and its values.
@@ -73,7 +73,7 @@ def resolve(
         recipe: Name of the recipe, for the result.
 
     Raises:
-        ConfigError: Unknown keys or invalid values, all of them, each with the layer's name.
+        ConfigError: Keys are unknown or values are invalid; the message lists all, with the name of the layer.
     """
     faults = [fault for source, layer in layers for fault in _faults(source, layer)]
     if faults:
@@ -100,7 +100,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: Unreadable, not UTF-8, too long for a configuration, or invalid syntax, with the line quoted.
+        ConfigError: The file is unreadable, not UTF-8, too long for a configuration, or has invalid syntax; the message
+            quotes the line.
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
@@ -112,7 +113,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parse a TOML text; `name` is quoted in errors.
 
     Raises:
-        ConfigError: Invalid syntax, with the line quoted.
+        ConfigError: The syntax is invalid; the message quotes the line.
     """
     try:
         return tomllib.loads(text)
@@ -126,10 +127,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def check_values(source: str, values: Mapping[str, Any]) -> None:
-    """Check values, also those that a stronger layer replaces; `source` is quoted in errors.
+    """Check values, including those that another layer overrides; `source` is quoted in errors.
 
     Raises:
-        ConfigError: Unknown keys or invalid values, all of them.
+        ConfigError: Keys are unknown or values are invalid; the message lists all.
     """
     faults = list(_faults(source, values))
     if faults:
@@ -137,9 +138,9 @@ def check_values(source: str, values: Mapping[str, Any]) -> None:
 
 
 def parse_value(key: str, text: str) -> Any:
-    """Parse the text of a flag or of `--set` into the value of `key`.
+    """Parse the string of a flag or of `--set` into the value of `key`.
 
-    A text that is not a number or a truth value is returned as it is; `check_values` refuses it.
+    A string that is not a number or a boolean is returned unchanged, and `check_values` rejects it.
 
     Raises:
         ConfigError: The key is unknown, or a list of numbers is invalid.
@@ -169,7 +170,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
     """Parse `a,b,c` or `start:stop:step` (stop included) into floats.
 
     Raises:
-        ConfigError: Any other text; the message quotes `key`.
+        ConfigError: The string has another form; the message quotes `key`.
 
     Example:
         >>> parse_numbers("0:0.2:0.1", "lam")
@@ -193,7 +194,7 @@ def parse_names(text: str) -> list[str]:
     """Parse `a,b,c` into names; a name that contains a comma is quoted as in a CSV file: `"a,b",c`.
 
     Raises:
-        ConfigError: An empty name, or an unclosed quote.
+        ConfigError: A name is empty, or a quote is not closed.
 
     Example:
         >>> parse_names('"car, parked", bus')
@@ -223,7 +224,7 @@ def _is_overlay(key: str, value: Any) -> bool:
 
 
 def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
-    """All errors of a layer, including those in overlays that do not apply."""
+    """Return all errors of a layer, including those in overlays that do not apply."""
     where = printable(source)
     for old, new, both in old_keys(layer):
         if both:
@@ -269,7 +270,7 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
 
 
 def _all_of(faults: Sequence[str]) -> str:
-    """One line for one fault; for more, a heading, one line for each of ten, and one line for the rest."""
+    """Format one fault in one line, or several with a heading and one line for each of the first ten."""
     if len(faults) == 1:
         return faults[0]
     lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]
@@ -280,7 +281,7 @@ def _all_of(faults: Sequence[str]) -> str:
 
 
 def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
-    """Values that exclude each other: the key to change, and the reason."""
+    """Return values that exclude each other: the key to change, and the reason."""
     for key in ("scale", "ratio"):
         pair = getattr(config, key)
         if not 0 < pair[0] <= pair[1]:

@@ -24,7 +24,7 @@ class Training(msgspec.Struct, frozen=True):
         dataset: Name of the prepared dataset.
         kind: Kind of its source ("coco", "voc2007", ...).
         digest: Digest of the split's manifest.
-        run: Name of the run's folder, where known.
+        run: Name of the run's folder, if known.
     """
 
     dataset: str
@@ -80,12 +80,12 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_cutmix(self) -> bool:
-        """Whether the initial weights are the paper's ResNet-cut: as declared, or by the name of the file."""
+        """Whether the initial weights are the paper's ResNet-cut, as declared or by the file name."""
         file = self.origin in ("declared", "unknown")
         return self.declared == CUTMIX_TAG or (file and "cutmix" in self.weights.lower())
 
     def followed_by(self, training: Training) -> Lineage:
-        """Return the lineage of a model that started from these weights and went through `training`."""
+        """Return the lineage of a model that started from these weights and was trained by `training`."""
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
@@ -95,7 +95,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
             train: Last training; None for a model that was trained by another program.
 
         Returns:
-            Names separated by commas, or "" if there are no extra data.
+            Names separated by commas, or "" if there is no extra data.
         """
         parts = []
         if self.origin == "unknown":
@@ -111,7 +111,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lineage_from(value: Any) -> Lineage | None:
-    """Read a lineage stored as JSON; None if there is none, or one that this version cannot read."""
+    """Read a lineage stored as JSON; None if it is missing or not readable by this version."""
     try:
         return None if value is None else msgspec.convert(value, Lineage)
     except msgspec.ValidationError:
@@ -129,7 +129,7 @@ def unknown_lineage(source: str) -> Lineage:
 
 
 def _beyond(earlier: Training, train: Training | None) -> str:
-    """Data that an earlier training adds to those of the last one, or ""."""
+    """Return the data that an earlier training adds to the data of the last one, or ""."""
     if train is None or earlier.kind != train.kind:
         return earlier.name
     if earlier.dataset != train.dataset and earlier.digest != train.digest:

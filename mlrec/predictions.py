@@ -30,7 +30,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Logits of N samples and C labels, with their targets if they are known.
+    """Logits of N samples and C labels, with their targets, if known.
 
     Attributes:
         labels: C unique names, in the order of the columns.
@@ -40,7 +40,7 @@ class Predictions:
         digest: Digest of the predicted manifest, or an empty string.
 
     Raises:
-        PredictionsError: Shapes do not fit, a label or an id is repeated, or a target is not 1, 0 or -1.
+        PredictionsError: Shapes do not match, a label or an id is repeated, or a target is not 1, 0 or -1.
 
     Example:
         >>> predictions = Predictions(("cat", "dog"), ("a.jpg",), np.array([[2.0, -1.0]]), np.array([[1, 0]]))
@@ -76,7 +76,7 @@ class Predictions:
         """Return the logits as one row per sample and one column per label; the index `id` holds the sample ids.
 
         Args:
-            probabilities: Return sigmoid(logit) instead.
+            probabilities: Whether to return sigmoid(logit) instead.
 
         Example:
             >>> predictions = Predictions(("cat", "dog"), ("a.jpg",), np.array([[0.0, -1.0]]))
@@ -91,7 +91,7 @@ class Predictions:
     def save(self, path: Path | str) -> None:
         """Write `predictions.npz`: float32 logits, int8 targets, text. Equal content gives equal bytes.
 
-        Logits of 64 MiB and more are not compressed, so that they are memory-mapped when they are read.
+        Logits of 64 MiB and more are not compressed, so that they can be memory-mapped.
         """
         arrays: dict[str, Any] = {
             # Rows first, also if the array in memory is column-major.
@@ -115,7 +115,7 @@ class Predictions:
         Large arrays that are not compressed are memory-mapped.
 
         Raises:
-            PredictionsError: An array is missing, shapes do not fit, or the logits are not floats.
+            PredictionsError: An array is missing, shapes do not match, or the logits are not floats.
         """
         path = Path(path)
         shown = printable(path)
@@ -140,7 +140,7 @@ class Predictions:
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:
-    """Logits of probabilities clipped to [1e-7, 1 - 1e-7], because those of 0 and 1 would be infinite.
+    """Return the logits of probabilities, clipped to [1e-7, 1 - 1e-7] to avoid infinite logits.
 
     Example:
         >>> logits_of(np.array([0.5, 0.0])).round(2).tolist()
@@ -151,7 +151,7 @@ def logits_of(probabilities: Floats) -> NDArray[np.float64]:
 
 
 def probabilities_of(logits: Floats | float) -> NDArray[np.float64]:
-    """Sigmoid of the logits in float64, without overflow.
+    """Compute the sigmoid of the logits in float64, without overflow.
 
     Example:
         >>> probabilities_of(np.array([0.0, 1e9, -1e9])).tolist()
@@ -176,7 +176,7 @@ def _names(array: NDArray[np.generic] | Texts, what: str, shown: str) -> Sequenc
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    """Read the arrays of an `.npz`. Arrays that claim more bytes than the file has are refused before allocation."""
+    """Read the arrays of an `.npz`. Arrays that claim more bytes than the file has are rejected before allocation."""
     shown = printable(path)
     check_regular(path, PredictionsError)
     try:
@@ -209,7 +209,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    """The large arrays: numbers through a memory map, sample ids in compact form."""
+    """Read the large arrays: numbers through a memory map, sample ids in compact form."""
     found: dict[str, Any] = {}
     for entry in archive.infolist():
         name = entry.filename.removesuffix(".npy")

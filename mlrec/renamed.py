@@ -1,6 +1,7 @@
 """Old names of config keys, flags and commands. They are accepted for one release, with a warning.
 
-The only place that maps old names to new ones. Stored files of earlier versions are read through `current_keys`.
+This is the only place that maps old names to new names. Stored files of earlier versions are read through
+`current_keys`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ DEEPEST = 2  # tables in tables, as [data.voc2007]; deeper ones are an error els
 
 
 def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Config values under their current names; a new name wins over its old one. Tables in it are renamed as well.
+    """Return config values under their current names; a new name has priority over its old name.
+
+    Nested tables are also renamed.
 
     Example:
         >>> current_keys({"accum": 2, "no_decay": True, "lr": 0.1})
@@ -75,19 +78,19 @@ def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
 
 
 def current_names(values: Mapping[str, T]) -> dict[str, T]:
-    """Facts about config keys, by key, under current names; unlike `current_keys` no value is inverted."""
+    """Return facts about config keys under current key names; unlike `current_keys`, no value is inverted."""
     return {KEYS.get(key, key): value for key, value in values.items()}
 
 
 def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Config values under their first names: what an earlier version hashed stays the same."""
+    """Return config values under their original names, so that hashes of earlier versions remain valid."""
     first = {new: old for old, new in KEYS.items()}
     named = {first.get(key, key): value for key, value in values.items()}
     return {key: _inverted(value) if key in INVERTED else value for key, value in named.items()}
 
 
 def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
-    """Old names in config values and in their tables: the old name, the current one, whether both are given."""
+    """Iterate over old names in config values and tables: old name, current name, whether both are given."""
     for key, value in values.items():
         name = KEYS.get(key) or ALIASES.get(key)
         if name is not None and (key in KEYS or name in values):
@@ -97,7 +100,7 @@ def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, s
 
 
 def key_warning(old: str, new: str) -> str:
-    """What is printed for an old key.
+    """Return the warning about an old key.
 
     Example:
         >>> key_warning("no_decay", "decay_norm_bias")
@@ -108,7 +111,7 @@ def key_warning(old: str, new: str) -> str:
 
 
 def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """A command line, the name of the command first, under current names.
+    """Replace old names in a command line that starts with the name of the command.
 
     Returns:
         The arguments, and one warning for each old name.
@@ -140,12 +143,12 @@ def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _before_separator(arguments: list[str]) -> list[str]:
-    """The arguments before `--`, after which nothing is a flag."""
+    """Return the arguments before `--`, after which there are no flags."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _inverted(value: Any) -> Any:
-    """The opposite of a truth value, also of one in a text with several; anything else is left to be refused."""
+    """Return the inverse of a boolean or of a string of booleans; other values are returned unchanged."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):

@@ -21,11 +21,11 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
     """Return the temperatures of the heads: the given ones, or those of the paper for this number of heads.
 
     Args:
-        heads: Number of heads H; None: as many as temperatures, or 1.
-        temperatures: Temperature of each head, above 0; None: those of the paper.
+        heads: Number of heads H; by default the number of temperatures, or 1.
+        temperatures: Temperature of each head, above 0; by default those of the paper.
 
     Raises:
-        ModelError: The two disagree, the paper has no temperatures for H heads, or a temperature is not above 0.
+        ModelError: Their numbers differ, the paper has no temperatures for H heads, or a temperature is not above 0.
 
     Example:
         >>> resolve_temperatures(4, None)

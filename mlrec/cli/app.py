@@ -1,4 +1,7 @@
-"""`mlrec`: the command line. One file per command; every error ends here, in one line and an exit code."""
+"""`mlrec`: the command line.
+
+There is one file per command; every error is reported here, in one line and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that run 
 
 
 class _Unreported(Exception):  # noqa: N818 - it carries an error
-    """A broken pipe or an early end of a file: Typer ends the first without a message, the second with 'Aborted.'"""
+    """A broken pipe or an unexpected end of a file, which Typer ends without a message, or with 'Aborted.'"""
 
 
 class _Group(HelpGroup):
@@ -36,7 +39,7 @@ class _Group(HelpGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Import the module of a command when it is first needed: a run of one command imports no other."""
+        """Import the module of a command when it is needed; a command does not import the others."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             panel, place = COMMANDS[cmd_name]
             module, _, name = place.partition(":")
@@ -47,7 +50,7 @@ class _Group(HelpGroup):
         return self.commands.get(cmd_name)
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the program; wrong usage ends in one line, as every other error."""
+        """Run the program; wrong usage is reported in one line, like every other error."""
         if not settings.get("standalone_mode", True):
             return super().main(*args, **settings)
         try:
@@ -66,7 +69,7 @@ class _Group(HelpGroup):
         return super().resolve_command(ctx, arguments)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and keep errors from Typer that it would not report."""
+        """Run a command, and hide errors from Typer that it would not report."""
         try:
             return super().invoke(ctx)
         except (BrokenPipeError, EOFError) as problem:
@@ -175,7 +178,7 @@ def _reported(problem: Exception) -> int:
 
 
 def _restore(before: Mapping[signal.Signals, Any]) -> None:
-    """Restore the default handlers: from here on a signal ends the process as usual."""
+    """Restore the default handlers, so that a signal ends the process as usual."""
     for number, handler in before.items():
         signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
 
@@ -225,7 +228,7 @@ def _crashed(problem: Exception) -> int:
 
 
 def _flushed(code: int | str | None) -> int | str | None:
-    """Flush stdout: a reader that left early must not cause messages when the interpreter shuts down."""
+    """Flush stdout, so that a closed pipe does not cause messages when the interpreter shuts down."""
     try:
         sys.stdout.flush()
     except OSError as problem:

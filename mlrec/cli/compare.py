@@ -87,7 +87,7 @@ def compare(
 
 
 def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
-    """The runs of each side."""
+    """Return the runs of each side."""
     if sides is None or len(sides) != 2:
         count = counted(len(sides or ()), "argument")
         raise UsageError(f"{count}, expected A and B: two runs or score files; several seeds as A1,A2 B1,B2")
@@ -96,7 +96,7 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
 
 
 def _runs(sides: list[str] | None) -> list[Path]:
-    """The runs of all arguments; an argument that is a path is not split at its commas."""
+    """Return the runs of all arguments; an argument that is an existing path is not split at commas."""
     runs = []
     for side in sides or ():
         runs += [Path(side)] if Path(side).exists() else [Path(path) for path in options.names(side) or ()]

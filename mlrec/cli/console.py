@@ -1,4 +1,4 @@
-"""The terminal: results on stdout, everything else on stderr. The only file that knows rich."""
+"""The terminal: results on stdout, everything else on stderr. Only this file uses rich."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _console(stderr: bool) -> Console:
 
 
 def tolerate_any_locale() -> None:
-    """Let names that the terminal's encoding lacks be printed as escapes instead of failing."""
+    """Print characters that the terminal's encoding lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -47,7 +47,7 @@ def result(text: str) -> None:
 
 
 def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
-    """Print tables on stdout: fitted to a terminal, with the best in bold; otherwise whole and plain.
+    """Print tables on stdout: on a terminal fitted to its width, with the best in bold; otherwise complete and plain.
 
     Args:
         tables: Tables to print.
@@ -61,7 +61,7 @@ def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
 
 
 def tables_as_data(tables: Sequence[Table]) -> list[Any]:
-    """Tables as JSON holds them: title, columns, rows by key, footnotes."""
+    """Return tables in JSON form: title, columns, rows by key, footnotes."""
     from mlrec.reports.render.formats import json_text
 
     return [json.loads(json_text([table])) for table in tables]
@@ -73,7 +73,7 @@ def result_json(value: Any) -> None:
 
 
 def error(text: str) -> None:
-    """Print the one line that ends a failed command."""
+    """Print the error line of a failed command."""
     first, *rest = str(text).splitlines() or [""]
     _line("error: " + first, "bold red")
     for line in rest:
@@ -85,19 +85,19 @@ def _line(text: str, style: str) -> None:
 
 
 def printable_keep_length(text: str) -> Iterator[str]:
-    """Escape control characters; unlike `printable`, nothing is cut, since whole sentences are printed."""
+    """Escape control characters; unlike `printable`, this does not shorten the text."""
     for char in text:
         yield char if char.isprintable() else printable(char)
 
 
 def _ends_of(facts: str) -> str:
-    """The first and the last of several facts, for narrow terminals: of a training the loss and the time left."""
+    """Return the first and the last of several facts for narrow terminals: loss and remaining time of a training."""
     parts = facts.split(", ")
     return ", ".join(parts if len(parts) < 3 else [parts[0], parts[-1]])
 
 
 class Terminal:
-    """A `Progress` on stderr: bars on a terminal, elsewhere a plain line every 5 % or 30 seconds."""
+    """A `Progress` on stderr: bars on a terminal, otherwise a plain line every 5 % or 30 seconds."""
 
     def say(self, text: str) -> None:
         """Print a note."""
@@ -109,7 +109,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the progress of one task; a step raises a signal that Python lost."""
+        """Show the progress of one task; a step raises a pending signal that Python dropped."""
         drawn = self._bar if _console(stderr=True).is_terminal else self._lines
         with drawn(name, total) as advance:
 
@@ -146,7 +146,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """A function that replaces the text it drew before; None if stderr is not a terminal."""
+        """Return a function that replaces its previous output; None if stderr is not a terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return

@@ -1,4 +1,4 @@
-"""Help texts of commands: flags in panels, metavars that people read, and nothing cut at 80 columns."""
+"""Help texts of commands: flags in panels, readable metavars, and no truncation at 80 columns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class HelpGroup(TyperGroup):
 
 
 def set_metavars(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Name the values of a command's flags and arguments as people read them: INT, PATH, or the choices."""
+    """Set readable metavars for the flags and arguments of a command: INT, PATH, or the choices."""
     signature = inspect.signature(command, eval_str=True)
     for parameter in signature.parameters.values():
         kind, info = typing.get_args(parameter.annotation)
@@ -63,7 +63,7 @@ def _is_bool(kind: Any) -> bool:
 
 
 def _metavar(kind: Any) -> str:
-    """The metavar of a type, without `| None` and `list`."""
+    """Return the metavar of a type, without `| None` and `list`."""
     if typing.get_origin(kind) is Literal:
         return "|".join(typing.get_args(kind))
     inner = [part for part in typing.get_args(kind) if part is not type(None)]
@@ -95,14 +95,14 @@ def _drawn(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
 
 
 def _parts_of(text: str) -> tuple[list[str], str]:
-    """The paragraphs of a docstring, each on one line, and its example."""
+    """Return the paragraphs of a docstring, each on one line, and its example."""
     body, _, example = text.partition(EXAMPLE)
     paragraphs = [" ".join(paragraph.split()) for paragraph in body.split("\n\n")]
     return [paragraph for paragraph in paragraphs if paragraph], example.strip()
 
 
 def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict[str, Rows]:
-    """The rows of each panel; panels of config keys are in the order of `PANELS`."""
+    """Return the rows of each panel; panels of config keys are in the order of `PANELS`."""
     order = () if commands else PANELS
     panels: dict[str, Rows] = {title: [] for title in ("Arguments", "Options", *order)}
     for parameter in command.get_params(ctx):
@@ -119,7 +119,7 @@ def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict
 
 
 def _without_range(text: str) -> str:
-    """A help text without the range of numbers, such as `[x>=1]`, that Typer adds; an error states the range."""
+    """Return a help text without the range, such as `[x>=1]`, that Typer adds; errors state the range."""
     body, bracket, extra = text.rpartition("  [")
     if not bracket:
         return text

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and the flags of `Config`, which are made from its fields."""
+"""Flags shared by several commands, and the flags of `Config`, which are created from its fields."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ Precision = Annotated[
 
 
 def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
-    """The dataset, which is given as an argument or with --data.
+    """Return the dataset, which is given as an argument or with --data.
 
     Raises:
         UsageError: Both are given, and differ.
@@ -105,7 +105,7 @@ def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
 
 
 def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
-    """The named model, or the run that finished last; its path is printed."""
+    """Return the named model, or the run that finished last; its path is printed."""
     if model is not None:
         return model
     from mlrec.run_folders.record import latest_run
@@ -123,7 +123,7 @@ def names(text: str | None) -> list[str] | None:
 
 
 def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
-    """The kind of scores that `--logits` or `--probabilities` states; None without either.
+    """Return the kind of scores set by `--logits` or `--probabilities`; None if neither is given.
 
     Raises:
         UsageError: both flags are given.
@@ -136,7 +136,7 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
-    """Parse `a,b,c` or `start:stop:step` into whole numbers of at least `least`; errors quote `flag`."""
+    """Parse `a,b,c` or `start:stop:step` into integers of at least `least`; errors quote `flag`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
@@ -148,8 +148,8 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
     """Add to `command` the argument DATA and one flag for each key of `Config`.
 
-    Flags that were given are passed as the dict `flags`: parsed, or as texts if `as_typed`, for a command that takes
-    several values per key.
+    Given flags are passed as the dict `flags`: parsed, or as strings if `as_typed`, for a command that takes several
+    values per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)
@@ -172,7 +172,7 @@ def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -
 
 
 def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """The values of `--set key=value` texts and of flags; a flag wins, but the value it replaces is checked as well.
+    """Return the values of `--set key=value` and of flags; a flag overrides `--set`, but both values are checked.
 
     Raises:
         ConfigError: Unknown key or invalid value.
@@ -183,7 +183,7 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
 
 
 def pairs(settings: list[str], flag: str) -> dict[str, str]:
-    """Parse `key=value` texts; old key names are replaced, with a warning. Errors quote `flag`."""
+    """Parse `key=value` strings; old key names are replaced, with a warning. Errors quote `flag`."""
     texts: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -204,7 +204,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _flag(key: str) -> inspect.Parameter:
-    """The flag of a key of `Config`, without a default of its own."""
+    """Return the flag of a key of `Config`, without a default."""
     name = f"--{key.replace('_', '-')}"
     aliases = [f"--{alias.replace('_', '-')}" for alias, target in ALIASES.items() if target == key]
     text = config.description_of(key).removesuffix(".") + _long_choices(key) + _default_of(key) + "."
@@ -218,7 +218,7 @@ def _flag(key: str) -> inspect.Parameter:
 
 
 def _long_choices(key: str) -> str:
-    """The choices of a key as a part of its help text, if they are too long for its metavar."""
+    """Return the choices of a key as part of its help text, if they are too long for its metavar."""
     choices = config.choices(key)
     if len("|".join(choices)) <= LONGEST_METAVAR:
         return ""
@@ -237,7 +237,7 @@ def _default_of(key: str) -> str:
 
 
 def _metavar(key: str) -> str:
-    """What the value of a key is, as people read it."""
+    """Return a readable description of the value of a key."""
     choices = config.choices(key)
     if choices and not _long_choices(key):
         return "|".join(choices)

@@ -159,9 +159,9 @@ def prepare(
 def _kind_and_path(
     first: str, second: Path | None, annotations: list[Path] | None, images: Path | None
 ) -> tuple[str | None, Path]:
-    """KIND, or None if it is left out, and PATH, which may be left out if --annotations is given.
+    """Return KIND, or None if it is omitted, and PATH, which may be omitted if --annotations is given.
 
-    A single argument is the PATH, unless it is the name of a kind and nothing of that name exists here.
+    A single argument is the PATH, unless it is the name of a kind and no file of that name exists.
     """
     if second is not None:
         return first, second

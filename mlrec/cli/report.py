@@ -142,13 +142,13 @@ def report(
 
 @dataclass(frozen=True)
 class Output:
-    """How tables are written.
+    """Format and file of the output.
 
     Attributes:
         name: Name of the format.
         out: File to write; None for stdout.
         full: Print all columns and footnotes, also on a narrow terminal.
-        columns: Columns of the document that LaTeX tables are for.
+        columns: Number of columns of the LaTeX document.
         notes: Print footnotes in LaTeX.
     """
 
@@ -166,12 +166,12 @@ class Output:
 
     @property
     def is_latex(self) -> bool:
-        """Whether the format is LaTeX or what is made of it."""
+        """Whether the format is LaTeX or PDF."""
         return self.name in ("latex", "pdf")
 
 
 def format_name(format_: str | None, out: Path | None, json: bool) -> str:
-    """Name of the output format; --json is short for --format json."""
+    """Return the name of the output format; --json is short for --format json."""
     from mlrec.reports.render.formats import format_of
 
     if json and format_ not in (None, "json"):
@@ -180,10 +180,10 @@ def format_name(format_: str | None, out: Path | None, json: bool) -> str:
 
 
 def goes_with(view: str, views: Sequence[str], flags: Mapping[str, object]) -> None:
-    """Refuse flags that would have no effect.
+    """Raise UsageError for flags that would have no effect.
 
     Args:
-        view: Flag of what is printed, "" for the default.
+        view: Flag of the selected view, "" for the default.
         views: Views in which the flags have an effect.
         flags: Flags and their values; None if not given.
     """
@@ -244,7 +244,7 @@ def _emit_latex(tables: Sequence[Table], output: Output, panels: Sequence[CurveP
 
 
 def _only_one(views: Mapping[str, bool]) -> str:
-    """Flag of what is printed, "" for all runs as one table."""
+    """Return the flag of the selected view, "" for all runs as one table."""
     given = [flag for flag, is_given in views.items() if is_given]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: one at a time")

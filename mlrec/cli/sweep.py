@@ -109,7 +109,7 @@ def run_and_show(
     json: bool = False,
     full: bool = False,
 ) -> None:
-    """Run a sweep, draw its progress, and print its tables; `compared` adds those of the study "compare"."""
+    """Run a sweep, show its progress, and print its tables; `compared` adds those of the study "compare"."""
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report
     from mlrec.workflows.train.interrupt import Interrupted
@@ -139,9 +139,9 @@ def run_and_show(
 def _shown(
     title: str, updates: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
 ) -> tuple[TrialState, ...]:
-    """Draw the states while runs are training; without a terminal, print one line for each run that ends.
+    """Show the states while runs are training; without a terminal, print one line for each finished run.
 
-    The mAP is that of all labels; `scored` says so if the last table is of some.
+    The mAP is computed over all labels; `scored` notes this if the last table is limited to some labels.
     """
     from mlrec.reports.render.terminal import render_text
     from mlrec.sweeps.progress import progress_table
@@ -167,7 +167,7 @@ def _shown(
 
 
 def _news(state: TrialState, scored: str) -> str:
-    """The line to print if no table is drawn; "" for none."""
+    """Return the line to print without a terminal; "" for none."""
     if state.status == "finished":
         return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %{scored}"
     if state.status == "failed":

@@ -85,7 +85,7 @@ def train(
 
 
 def _print_run(run: Run, json: bool, full: bool) -> None:
-    """Print a run as a report does."""
+    """Print a run in the form of a report."""
     from mlrec.reports.results import result_of
     from mlrec.reports.runs_table import runs_table
 

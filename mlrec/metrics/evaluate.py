@@ -190,13 +190,13 @@ def evaluate(
             tensor on any device, or a data frame. If both `logits` and `targets` are data frames, columns and index
             are matched by name; the rows of an array are used as they are.
         targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
-        labels: C unique names. None: the columns of a data frame, otherwise "0", "1", ...
+        labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: "logits" or "probabilities". May be None only if a value is negative, because the scores are then
             logits.
-        threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
-            in the order of the labels. None: logit 0, probability 0.5.
-        sample_ids: N names of the rows for error messages. None: the index of a data frame.
+        threshold: Minimum score of a predicted label, on the scale of the scores: one number, or one per label (C,)
+            in the order of the labels. By default logit 0, probability 0.5.
+        sample_ids: N names of the rows for error messages. By default the index of a data frame.
 
     Returns:
         Metrics as fractions, or None if undefined.
@@ -270,8 +270,8 @@ def evaluate_scores(
     Args:
         scores: (N, C) finite scores, ranked unchanged.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        threshold: Lowest score of a predicted label: one number, or one per label (C,).
-        labels: C unique names. None: "0", "1", ...
+        threshold: Minimum score of a predicted label: one number, or one per label (C,).
+        labels: C unique names. By default "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         sample_ids: N names of the rows for error messages.
 

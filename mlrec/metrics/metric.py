@@ -29,7 +29,8 @@ class Metric:
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: "logits" or "probabilities". May be None only if a score is negative.
-        threshold: Lowest score of a predicted label: one number, or one per label (C,). None: logit 0, probability 0.5.
+        threshold: Minimum score of a predicted label: one number, or one per label (C,).
+            By default logit 0, probability 0.5.
 
     Raises:
         UsageError: There are no conventions of that name.

@@ -91,7 +91,7 @@ def replicates(
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         units: Units that are drawn.
         conventions: Conventions of scoring.
-        threshold: Lowest score of a predicted label.
+        threshold: Minimum score of a predicted label.
         resamples: Number of resamples B.
         seed: Random seed.
     """

@@ -54,7 +54,7 @@ class Scores:
 
     @property
     def threshold(self) -> float:
-        """Lowest score of a predicted label: 0 for logits, 0.5 for probabilities."""
+        """Minimum score of a predicted label: 0 for logits, 0.5 for probabilities."""
         return THRESHOLDS[self.kind]
 
     @property

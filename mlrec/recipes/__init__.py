@@ -1,7 +1,7 @@
 """Recipes: one TOML file per training setup.
 
-`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` hold the differences for one kind
-of data or one head.
+`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` contain the differences for one
+kind of data or one head.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def copy(name: str, path: Path | None = None) -> Path:
 
 
 def chain(name: str) -> list[tuple[str, Tables]]:
-    """Return the recipe and its bases, the strongest first, as (name, tables without `base`).
+    """Return the recipe and its bases, in order of priority, as (name, tables without `base`).
 
     Raises:
         ConfigError: There is no recipe of that name, or the bases form a cycle.

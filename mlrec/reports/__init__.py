@@ -1,1 +1,1 @@
-"""Runs to tables, plots and pages."""
+"""Reports of runs: tables, plots and pages."""

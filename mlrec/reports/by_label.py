@@ -1,4 +1,4 @@
-"""AP, precision, recall and F1 by label: a column each per method, one table per block of comparable rows."""
+"""AP, precision, recall and F1 by label: columns for each method, one table per block of comparable rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
     Args:
         rows: Results, one column each.
-        intervals: AP intervals of all labels, by `Result.paths`; None to leave them out.
+        intervals: AP intervals of all labels, by `Result.paths`; None for no intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:
@@ -54,7 +54,7 @@ def _block_table(results: Sequence[Result], intervals: LabelIntervals) -> Table:
 
 
 def distinct_names(results: Sequence[Result]) -> list[str]:
-    """Return the short names of results; the run is added where two results have the same name."""
+    """Return the short names of results; the run is added if two results have the same name."""
     uses = Counter(result.called for result in results)
     names = []
     for result in results:

@@ -24,7 +24,7 @@ SAME = "not distinguishable"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two methods that are compared.
+    """One of the two compared methods.
 
     Attributes:
         name: Name for tables.
@@ -83,7 +83,7 @@ def comparison_tables(
         ours: Method A.
         theirs: Method B.
         comparison: Their comparison.
-        bootstrap: Resampling that it used.
+        bootstrap: Resampling of the comparison.
         what: Samples and labels in words, for the title.
     """
     names = (f"A {ours.name}", f"B {theirs.name}")

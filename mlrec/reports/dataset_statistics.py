@@ -25,8 +25,8 @@ class Power:
         split: Split that is scored.
         images: Number of images of the split.
         half_width: Half width of the 95 % interval of mAP, as a fraction.
-        basis: What was assumed or measured, in words.
-        needed: Number of images of the same kind for a half width of 0.5 points.
+        basis: Assumption or measurement, in words.
+        needed: Number of similar images for a half width of 0.5 points.
     """
 
     split: str
@@ -44,12 +44,12 @@ class DataStatistics:
         name: Name of the dataset.
         labels: Names of the C labels.
         splits: Statistics of every split.
-        compared: Names of the splits of which none contains another.
-        shifts: Labels whose prevalence differs between two of those splits, by "first → second".
+        compared: Names of the splits that do not contain each other.
+        shifts: Labels whose prevalence differs between two of these splits, by "first → second".
         cooccurrence: Number of samples with both labels (C, C).
         implications: Labels that never occur without another label.
         rare: Labels with few positives, and their number, by split.
-        widths, heights: Sizes of the images that were read, in pixels.
+        widths, heights: Sizes of the checked images, in pixels.
         objects: Square roots of the areas of objects or persons, in pixels.
         object_sizes: Number of small (below 32 x 32 pixels), medium and large (96 x 96 and more) objects, as in COCO.
         power: Expected precision of mAP on the scored split.

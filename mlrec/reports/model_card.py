@@ -84,7 +84,7 @@ def model_card(card: Card) -> str:
 
 
 def backbone_of(architecture: dict[str, Any]) -> str:
-    """Return the backbone without the tag of its weights, which were trained further."""
+    """Return the backbone without its weights tag, because the weights were trained further."""
     return str(architecture["backbone"]).partition(".")[0]
 
 

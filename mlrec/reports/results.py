@@ -1,4 +1,4 @@
-"""`Result`: metrics and settings of a run, or of several runs that differ in the seed only."""
+"""`Result`: metrics and settings of a run, or of several runs that differ only in the seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 @dataclass(frozen=True)
 class Result:
-    """Metrics of a method, what it was scored on, and its settings.
+    """Metrics of a method, its evaluation data, and its settings.
 
     Attributes:
         paths: Run folders, one per seed.
@@ -54,7 +54,7 @@ class Result:
         support: Number of positives by label, likewise.
         lineage: Origin of the starting weights.
         train: Training split; None for a model that was trained elsewhere.
-        settings: What the numbers depend on besides the method, see `settings.settings_of`.
+        settings: Settings other than the method that affect the numbers, see `settings.settings_of`.
         spread: Standard deviation of mAP over the seeds; None for one seed.
         best_epoch: Highest mAP of an epoch that was chosen on the scored split; None if no epoch was chosen.
         notes: Footnotes that every table of this result must have.
@@ -106,7 +106,7 @@ class Result:
 
     @property
     def run(self) -> str:
-        """Name of the run; of several runs the first name and the end of the last one."""
+        """Name of the run; for several runs the first name and the end of the last one."""
         if len(self.names) == 1:
             return self.names[0]
         shared = os.path.commonprefix(self.names)  # noqa: RUF071 - compares characters, not path components
@@ -128,7 +128,7 @@ class Result:
 
     @property
     def block(self) -> tuple[object, ...]:
-        """Everything that must be equal for two results to be comparable."""
+        """Key of all values that must be equal for two results to be comparable."""
         return (
             self.dataset, self.split, self.samples, self.labels, self.digest, self.conventions,
             self.resolution, self.extra,
@@ -202,9 +202,9 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:
-    """Combine results that differ in the seed only: means of metrics, standard deviation of mAP.
+    """Combine results that differ only in the seed: means of metrics, standard deviation of mAP.
 
-    A second run with the same seed is not another seed, so it becomes a row of its own.
+    A second run with the same seed is a separate row.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:
@@ -222,7 +222,7 @@ def _method_key(result: Result) -> str:
 
 
 def _mean_result(seeds: Sequence[Result]) -> Result:
-    """Return the mean of results of several seeds; one result is returned as it is."""
+    """Return the mean of results of several seeds; a single result is returned unchanged."""
     first = seeds[0]
     if len(seeds) == 1:
         return first
@@ -332,7 +332,7 @@ NAMES_SHOWN = 20  # labels named in a note
 
 
 def undefined_note(labels: Sequence[str], total: int) -> str:
-    """Return a footnote that names the labels that are left out of mAP.
+    """Return a footnote that names the labels excluded from mAP.
 
     Args:
         labels: Labels without AP.
@@ -345,7 +345,7 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
-    """Return a footnote if labels have no known negative: their precision is 1 whatever is predicted.
+    """Return a footnote if labels have no known negative, because their precision is always 1.
 
     Args:
         counts: Counts as in `Metrics.counts`.

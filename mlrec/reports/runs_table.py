@@ -85,7 +85,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
 
 def heading(result: Result, among: Sequence[Result]) -> str:
-    """Return what a group was measured on in words, detailed enough to distinguish the groups of `among`."""
+    """Return the evaluation data of a group in words, detailed enough to distinguish the groups of `among`."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
         counted(result.samples, "sample"),
@@ -103,7 +103,7 @@ def heading(result: Result, among: Sequence[Result]) -> str:
 
 
 def differences(results: Sequence[Result]) -> list[str]:
-    """Return one line for each dataset and split with several groups: what the groups differ in."""
+    """Return one line for each dataset and split with several groups: the differences between the groups."""
     lines = []
     for dataset, split in dict.fromkeys((r.dataset, r.split) for r in results):
         rows = [r for r in results if (r.dataset, r.split) == (dataset, split)]
@@ -152,7 +152,7 @@ def _cells(
 
 
 def seeds_cell(runs: Sequence[object]) -> int | None:
-    """Return the number of runs of a row; one run has an empty cell."""
+    """Return the number of runs of a row; the cell is empty for a single run."""
     if len(runs) < 2:
         return None
     return len(runs)
@@ -208,7 +208,8 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_label
         metrics: Metrics of one model on one split.
         title: Title of the first table.
         top3: Add the metrics of the three labels with the highest scores.
-        all_labels: Show the AP of every label. Otherwise of more than 20 labels those with the lowest and the highest.
+        all_labels: Show the AP of every label. Otherwise, for more than 20 labels, only the lowest and the highest AP
+            are shown.
     """
     cells = [getattr(metrics, name) for name in METRICS]
     if top3:
@@ -239,7 +240,7 @@ def _frequency_table(metrics: Metrics) -> Table:
 
 
 def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:
-    """Return one row per label, those with few positives last; or, of many labels, the ends of those with enough."""
+    """Return one row per label, with few positives last; with many labels, only the lowest and the highest AP."""
     columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT)
     title, notes = "By label", _notes(metrics)
     rows = with_few_last([_row_of_label(metrics, label) for label in metrics.average_precision])
@@ -263,7 +264,10 @@ def _row_of_label(metrics: Metrics, label: str) -> Row:
 
 
 def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
-    """Return the lowest and the highest AP, and what of; an AP of few positives is only shown if most are like that."""
+    """Return the lowest and the highest AP.
+
+    Labels with few positives are only included if most labels are like that.
+    """
     enough = [row for row in known if row.group != FEW_HEADING]
     shown = f"{len(enough)} labels"
     if len(enough) < len(known):
@@ -276,14 +280,14 @@ def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
 
 
 def support_group(positives: int | None) -> str:
-    """Return the heading over labels with too few positives for their numbers to mean much, otherwise ""."""
+    """Return the heading above labels with too few positives for reliable numbers, otherwise ""."""
     if positives is None or positives >= FEW_POSITIVES:
         return ""
     return FEW_HEADING
 
 
 def with_few_last(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the rows of labels in their order, those with few positives after all others."""
+    """Return the rows of labels in their order, with labels with few positives last."""
     return tuple(sorted(rows, key=lambda row: row.group == FEW_HEADING))
 
 

@@ -1,4 +1,4 @@
-"""Settings of a run besides its method: differences to other runs and to the paper's recipe."""
+"""Settings of a run other than its method: differences from other runs and from the paper's recipe."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ UNKNOWN_TRAINING = f"{TRAINING} unknown"
 
 
 def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord | None) -> Settings:
-    """Return, by key, what the numbers of a run depend on besides method, input size and scored data.
+    """Return the settings that affect the numbers of a run, other than method, input size and scored data.
 
     Args:
         config: Values of all keys of `Config`.
@@ -79,7 +79,7 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord 
 def differing(settings: Sequence[Settings]) -> list[str]:
     """Return the sorted keys in which some of these settings differ.
 
-    The digest of the training data is left out if the name of the split differs already.
+    The digest of the training data is omitted if the name of the split already differs.
 
     Args:
         settings: Settings of several runs.
@@ -99,7 +99,7 @@ def settings_text(own: Settings, among: Sequence[Settings]) -> str:
     """Return the settings in which the runs of a group differ, in words.
 
     Args:
-        own: Settings of the run; if it was trained elsewhere, everything that is known is returned.
+        own: Settings of the run; if it was trained elsewhere, all known settings are returned.
         among: Settings of all runs of the group.
     """
     if TRAINING in own:
@@ -160,13 +160,13 @@ def compare_with_paper(
 
 
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> list[str]:
-    """Return the settings in which two runs differ besides their method.
+    """Return the settings, other than the method, in which two runs differ.
 
-    Settings that recipe paper sets differently for each head do not count if both runs follow the recipe.
+    Settings that recipe paper sets differently for each head are ignored if both runs follow the recipe.
 
     Args:
         ours: Settings of a run, with its head under "head".
-        theirs: Settings of the other run, likewise.
+        theirs: Settings of the other run, in the same form.
         kind: Kind of the dataset.
     """
     if TRAINING in ours or TRAINING in theirs:
@@ -212,7 +212,7 @@ def _plain(value: Any) -> Any:
 
 
 def setting_text(key: str, value: object) -> str:
-    """Return a value in words; of an absolute path only the name.
+    """Return a value in words; an absolute path is reduced to its name.
 
     Example:
         >>> setting_text("ema", True), setting_text("crop_scale", [0.7, 1.0]), setting_text("lr", 0.1)

@@ -87,10 +87,10 @@ def torch_metric(
     `metric.metrics()` returns all numbers as `Metrics`.
 
     Args:
-        labels: C unique names. None: "0", "1", ...
+        labels: C unique names. By default "0", "1", ...
         conventions: Name of conventions, or a `Conventions` object.
         scores: "logits" or "probabilities"; needed if no score is negative.
-        threshold: Lowest score of a predicted label: one number, or one per label (C,).
+        threshold: Minimum score of a predicted label: one number, or one per label (C,).
         value: Number that `compute` returns: a name in `Metrics.flat()`, such as "mAP", "OF1" or "top3/CF1".
 
     Raises:

@@ -1,1 +1,1 @@
-"""Files, errors, progress, processes, threads and signals: used by all layers, importing none of them."""
+"""Files, errors, progress, processes, threads and signals, used by all layers."""

@@ -22,14 +22,14 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
     Args:
         archive: Tar file, also compressed, or zip file.
         folder: Folder to unpack into.
-        limit: Largest number of bytes of all members.
+        limit: Maximum total size of all members in bytes.
 
     Returns:
         Number of bytes written.
 
     Raises:
         DataError: A member is a link or a device, or would be written outside of the folder, or the
-            archive is damaged or unpacks to more than `limit` bytes. What was written before remains in `folder`.
+            archive is damaged or unpacks to more than `limit` bytes. Files written before the error remain in `folder`.
     """
     written = 0
     try:
@@ -52,7 +52,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Names with open contents; None for a folder."""
+    """Iterate over names with open contents; None for a folder."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened_zip:
             for entry in opened_zip.infolist():
@@ -80,6 +80,6 @@ def _refused(archive: Path, name: str, why: str) -> DataError:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk of a folder, which need not exist yet."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free

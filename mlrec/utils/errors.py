@@ -24,7 +24,7 @@ LONGEST_NAME = 200
 
 
 class MlrecError(ValueError):
-    """Base class of all errors that mlrec raises on purpose: the message says what is wrong, where, and how to fix it.
+    """Base class of all errors raised by mlrec; the message states the fault, its location, and how to fix it.
 
     Attributes:
         exit_code: Exit code of the command line.
@@ -75,7 +75,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) or ONNX Runtime means that memory ran out."""
+    """Whether an error of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) or ONNX Runtime means out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
@@ -83,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def printable(text: object) -> str:
-    r"""Make `text` safe to print on one line: control characters are escaped, a long text is cut in its middle.
+    r"""Make `text` safe to print on one line: escape control characters, and shorten a long text in the middle.
 
     Names come from third-party files; a raw ESC or newline could change the message that shows them. A text of more
     than 200 characters keeps both ends, because the end of a path is the most informative part.
@@ -101,7 +101,7 @@ def printable(text: object) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Write a number with its noun in the singular or plural; the default plural is `noun` with an s.
+    """Format a number with its noun in the singular or plural; the default plural is `noun` with an s.
 
     Example:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
@@ -116,7 +116,7 @@ def _both_ends(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name nearest to `name`, to be appended to a message; an empty string if none is near.
+    """Suggest the known name nearest to `name`, to be appended to a message; an empty string if no name is similar.
 
     Example:
         >>> nearest("lrr", ["lr", "epochs"])
@@ -145,7 +145,7 @@ class ValidationReport:
     _warnings: dict[str, list[str]] = field(default_factory=dict)
 
     def error(self, where: str, what: str) -> None:
-        """Add an error: `where` is the file and the record, `what` states what is wrong and how to fix it."""
+        """Add an error: `where` is the file and the record, `what` states the fault and how to fix it."""
         self.errors.append(f"{printable(where)}: {what}")
 
     def warn(self, kind: str, record: str) -> None:
@@ -154,14 +154,14 @@ class ValidationReport:
 
     @property
     def warnings(self) -> list[str]:
-        """One line per kind: the sentence, the number of records, and the first record."""
+        """Return one line per kind: the sentence, the number of records, and the first record."""
         return [
             f"{kind}: {records[0]}" if len(records) == 1 else f"{kind}: {len(records)} times, first {records[0]}"
             for kind, records in self._warnings.items()
         ]
 
     def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
-        """Raise an error if there are any: one line for a single error, otherwise `heading` and the first ten.
+        """Raise an error if any were added: one line for a single error, otherwise `heading` and the first ten.
 
         Args:
             heading: First line of the message for several errors.

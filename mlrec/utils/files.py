@@ -1,7 +1,7 @@
-"""Atomic writing, and reading, of files.
+"""Atomic writing and safe reading of files.
 
 A file is written to a hidden temporary file in the same folder, flushed to the disk, and renamed when it is complete.
-A process that is killed at any moment leaves the old file or the new one, never a partial one, and at most one
+A process that is killed at any moment leaves the old file or the new one, never a partial file, and at most one
 temporary file, which the next writer of that folder removes.
 """
 
@@ -36,8 +36,9 @@ def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterat
     Args:
         path: File to write.
         needed: Number of bytes, if known, for the message of an error.
-        shared: Whether other machines write into the same folder at the same time. Temporary files of killed processes
-            are then left to `remove_shared_temporary`, since the processes of other machines are not known here.
+        shared: Whether other machines write into the same folder at the same time. If so, temporary files of killed
+            processes are only removed by `remove_shared_temporary`, because the processes of other machines are not
+            known.
 
     Raises:
         MlrecError: The disk is full or the folder is not writable; the message states the bytes needed and free.
@@ -78,7 +79,7 @@ def check_ending(path: Path, endings: Collection[str], flag: str) -> str:
     """Return the lower-case extension of a file to be written, which must be one of `endings`.
 
     Raises:
-        UsageError: The extension is another one, so that the name would not fit the content.
+        UsageError: The extension does not match the content.
 
     Example:
         >>> check_ending(Path("roc.PNG"), (".png", ".pdf"), "--figure")
@@ -102,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON. NaN is refused: an undefined number is `null`.
+    """Write `value` atomically as indented JSON. NaN is an error; an undefined number must be `null`.
 
     Invalid text, such as bytes of a path that is not UTF-8, is replaced by question marks to keep the file readable.
     """
@@ -150,7 +151,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder next to `path` that is removed when the block ends, unless it was moved elsewhere."""
+    """Yield an empty folder next to `path` that is removed when the block ends, unless it was moved elsewhere."""
     temporary = _temporary(Path(path))
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +166,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 def changed_folder(path: Path) -> Iterator[Path]:
     """Yield a copy of the folder `path`, which replaces `path` when the block ends without an error.
 
-    The files of the copy are hard links: replace or remove them, as this module does, but do not write into them.
+    The files of the copy are hard links: replace or remove them, but do not write into them.
     """
     path = Path(path).resolve()  # if it is a link, replace the folder instead of the link
     with replace_folder(path) as folder:
@@ -184,14 +185,14 @@ def check_name(name: str) -> None:
     """Check that `name` is a valid name of a folder.
 
     Raises:
-        UsageError: The name is empty or hidden, is a path, or holds unprintable characters.
+        UsageError: The name is empty or hidden, is a path, or contains unprintable characters.
     """
     if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         raise UsageError(f"'{printable(name)}' is not a valid folder name; set one with --name, such as voc2007")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file or folder is a temporary one of this module, left by a killed process."""
+    """Whether a file or folder is a temporary one of this module that was left by a killed process."""
     return _TEMPORARY.match(path.name) is not None
 
 
@@ -213,7 +214,7 @@ def remove_stale(folder: Path) -> None:
 
 
 def remove_shared_temporary(folder: Path) -> None:
-    """Remove the temporary files of `atomic_write(..., shared=True)`, when no machine writes any more."""
+    """Remove the temporary files of `atomic_write(..., shared=True)`, after all machines have finished."""
     for entry in folder.iterdir():
         if _SHARED_TEMPORARY.match(entry.name):
             entry.unlink(missing_ok=True)
@@ -231,7 +232,7 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
 
 @contextlib.contextmanager
 def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[bytes]]:
-    """Open the regular file `path` for reading in pieces; raises `kind`, in one line, if it cannot be read."""
+    """Open the regular file `path` for reading in chunks; raises `kind`, in one line, if it cannot be read."""
     path = Path(path)
     check_regular(path, kind)
     try:
@@ -242,7 +243,7 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise `kind` for a folder, a device or a pipe, whose reading fails or never ends. A missing file passes."""
+    """Raise `kind` for a folder, a device or a pipe, which cannot be read or never ends. A missing file passes."""
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
@@ -252,7 +253,7 @@ def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
 
 
 def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
-    """Read UTF-8 text, with or without a byte order mark; all line ends become newlines."""
+    """Read UTF-8 text, with or without a byte order mark; all line endings become newlines."""
     raw = read_bytes(path, kind)
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -265,7 +266,7 @@ def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
 
 
 def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str) -> T:
-    """Read a JSON file that mlrec wrote; third-party annotations have their own reader.
+    """Read a JSON file that mlrec wrote; third-party annotations are read by `json_file`.
 
     Args:
         path: File to read.
@@ -274,7 +275,7 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
         remedy: End of the error message: how to fix it.
 
     Raises:
-        MlrecError: (of the class `kind`) The file cannot be read, or its content does not fit `form`.
+        MlrecError: (of the class `kind`) The file cannot be read, or its content does not match `form`.
     """
     try:
         return msgspec.json.decode(read_bytes(path, kind), type=form)
@@ -297,7 +298,7 @@ def _shared_temporary(path: Path) -> Path:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links."""
+    """Create a hard link to a file, or copy it if the file system does not support hard links."""
     try:
         os.link(source, target)
     except OSError:  # a file system without links

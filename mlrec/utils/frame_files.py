@@ -1,4 +1,4 @@
-"""Data frames as files: CSV, Excel and Parquet. Every table that a spreadsheet may open is written here."""
+"""Data frames as files: CSV, Excel and Parquet. All tables that a spreadsheet may open are written by this module."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LONGEST_SHEET_NAME = 31  # Excel's limit
 
 
 def check_package(path: Path) -> None:
-    """Check that the package that writes files of this ending is installed.
+    """Check that the package for files with this extension is installed.
 
     Raises:
-        UsageError: It is not; the message names the extra to install.
+        UsageError: It is not installed; the message names the extra to install.
     """
     kind, package = _PACKAGES.get(path.suffix.lower(), ("", ""))
     if package and find_spec(package) is None:
@@ -34,7 +34,7 @@ def check_package(path: Path) -> None:
 
 
 def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = False) -> None:
-    """Write data frames to one file, whose ending names the format.
+    """Write data frames to one file, whose extension gives the format.
 
     A CSV has an empty line between two frames, an Excel file has one sheet per frame. A Parquet file has one table:
     several frames are written one below the other, with their names in the first column, `table`.
@@ -42,10 +42,10 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
     Args:
         frames: Frames by name.
         path: File that ends in `.csv`, `.xlsx` or `.parquet`.
-        index: Write the index as first column.
+        index: Whether to write the index as the first column.
 
     Raises:
-        UsageError: Another ending, or a package of the extra `tables` is not installed.
+        UsageError: The extension is not supported, or a package of the extra `tables` is not installed.
         MlrecError: The file cannot be written.
     """
     ending = check_ending(path, ENDINGS, "--out")
@@ -63,7 +63,10 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
 
 
 def csv_text(frame: DataFrame, *, index: bool = False) -> str:
-    """Return a frame as CSV, floats in full precision; text that a spreadsheet would take for a formula is quoted."""
+    """Return a frame as CSV, floats in full precision.
+
+    Text that a spreadsheet would interpret as a formula is quoted.
+    """
     text: str = _without_formulas(frame, index).to_csv(index=False, lineterminator="\n")
     return text
 
@@ -98,14 +101,14 @@ def _without_formulas(frame: DataFrame, index: bool) -> DataFrame:
 
 
 def _without_formula(cell: Any) -> Any:
-    """Quote text that a spreadsheet would take for a formula: `=1+1` becomes `'=1+1`."""
+    """Quote text that a spreadsheet would interpret as a formula: `=1+1` becomes `'=1+1`."""
     if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + cell
     return cell
 
 
 def _without_controls(cell: Any) -> Any:
-    """Escape control characters, which an Excel file cannot hold."""
+    """Escape control characters, which an Excel file cannot contain."""
     if isinstance(cell, str) and not cell.isprintable():
         return "".join(char if char.isprintable() else printable(char) for char in cell)
     return cell

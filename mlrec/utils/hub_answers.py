@@ -1,4 +1,4 @@
-"""Whether a web address answers, within a time limit; torch is not needed."""
+"""Availability of a URL within a time limit; torch is not needed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SECONDS = 5.0
 
 
 def answers(address: str, *, refusals: bool = True, seconds: float = SECONDS) -> bool:
-    """Whether a server answers at `address`; always False if HF_HUB_OFFLINE is set.
+    """Whether a server responds at `address`; always False if HF_HUB_OFFLINE is set.
 
-    The request runs in a thread, because a resolver may hang longer than the timeout of a socket.
+    The request runs in a thread, because a DNS resolver may hang longer than the socket timeout.
 
     Args:
         address: URL with http or https.
-        refusals: Whether an HTTP error counts as an answer.
+        refusals: Whether an HTTP error counts as a response.
         seconds: Timeout in seconds.
     """
     from huggingface_hub import constants

@@ -21,7 +21,7 @@ LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: the lengths of its name a
 
 
 def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[str]]) -> None:
-    """Write an `.npz` whose numbers can be mapped; texts are compressed. Equal content gives equal bytes."""
+    """Write an `.npz` whose numbers can be memory-mapped; strings are compressed. Equal content gives equal bytes."""
     with zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")
@@ -34,7 +34,7 @@ def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[s
 
 
 def _pieces(array: NDArray[Any] | Sequence[str]) -> Iterator[bytes]:
-    """The header of an array, and its rows."""
+    """Iterate over the header of an array, and its rows."""
     if isinstance(array, np.ndarray):
         yield _npy_header(array.dtype, array.shape)
         rows = max(PIECE // max(array[:1].nbytes, 1), 1) if array.ndim else 1
@@ -57,7 +57,7 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any] | None:
-    """Map a large member that is not compressed; None for any other.
+    """Memory-map a large uncompressed member; None for any other.
 
     Raises:
         BadZipFile: The checksum of the member differs.
@@ -79,10 +79,10 @@ def mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any] | None:
 
 
 def large_texts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Texts | None:
-    """Read a large member of texts in compact form; None for any other.
+    """Read a large member of strings in compact form; None for any other.
 
     Raises:
-        ValueError: A text holds an invalid character.
+        ValueError: A string contains an invalid character.
     """
     if entry.file_size < LARGE:
         return None
@@ -102,7 +102,7 @@ def large_texts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Texts | Non
 
 
 def is_text(array: NDArray[Any]) -> bool:
-    """Whether all characters are valid: at most U+10FFFF and not half of a surrogate pair."""
+    """Whether all characters are valid: at most U+10FFFF and not a surrogate."""
     if not array.dtype.itemsize:
         return True
     codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
@@ -117,7 +117,7 @@ def _read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype
 
 
 def _check(stream: IO[bytes], entry: zipfile.ZipInfo) -> None:
-    """Compare the checksum of a member. Its bytes are read in pieces, which do not stay in memory."""
+    """Verify the checksum of a member. Its bytes are read in chunks to limit memory."""
     left, checksum = entry.file_size, 0
     while left:
         piece = stream.read(min(PIECE, left))

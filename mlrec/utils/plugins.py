@@ -1,4 +1,4 @@
-"""What other installed packages add to mlrec, by the entry points of their packages.
+"""Parts that other installed packages add to mlrec by entry points.
 
 The groups are `mlrec.readers`, `mlrec.heads`, `mlrec.losses` and `mlrec.trackers`. The module of an added part is
 loaded when the part is used. Names of mlrec's own parts cannot be replaced.
@@ -17,7 +17,7 @@ GROUPS = {"reader": "mlrec.readers", "head": "mlrec.heads", "loss": "mlrec.losse
 
 
 def added_by_packages(group: str) -> dict[str, str]:
-    """Places of the parts that other packages add to a group, as `module:attribute`, by name.
+    """Return the parts that other packages add to a group, as `module:attribute`, by name.
 
     Example:
         >>> added_by_packages("mlrec.nothing")
@@ -32,7 +32,7 @@ def is_part(kind: str, name: str, own: Collection[str]) -> bool:
 
 
 def part_names(kind: str, own: Collection[str]) -> tuple[str, ...]:
-    """Names of all parts of a kind: mlrec's own, then those that other packages add.
+    """Return the names of all parts of a kind: those of mlrec, then those of other packages.
 
     Args:
         kind: Kind of the parts, a key of `GROUPS`.
@@ -46,7 +46,7 @@ def part_names(kind: str, own: Collection[str]) -> tuple[str, ...]:
 
 
 def load_part(place: str) -> Any:
-    """Import a part from its place.
+    """Import a part.
 
     Args:
         place: Module and attribute, as `module:attribute`.
@@ -69,7 +69,7 @@ def load_part(place: str) -> Any:
 
 
 def find_part(kind: str, name: str, own: Mapping[str, Any], error: type[MlrecError] = MlrecError) -> Any:
-    """Return the part of this name: mlrec's own, otherwise the one that another package adds.
+    """Return the part of this name, from mlrec or from another package.
 
     Args:
         kind: Kind of the part, a key of `GROUPS`.
@@ -78,7 +78,7 @@ def find_part(kind: str, name: str, own: Mapping[str, Any], error: type[MlrecErr
         error: Error for an unknown name.
 
     Raises:
-        MlrecError: The part cannot be imported, or (`error`) the name is unknown; the message lists what exists.
+        MlrecError: The part cannot be imported, or (`error`) the name is unknown; the message lists the existing names.
 
     Example:
         >>> find_part("head", "average", {"average": "AveragePooling"})

@@ -18,17 +18,17 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Number of processes of this job."""
+    """Return the number of processes of this job."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world() -> int:
-    """Number of processes of this job on this machine."""
+    """Return the number of processes of this job on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def cores() -> int:
-    """Number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -40,9 +40,9 @@ def own_cores() -> int:
 
 
 def set_idle_policy() -> None:
-    """Let idle OpenMP threads sleep early instead of busy-waiting; must be called before torch is imported.
+    """Make idle OpenMP threads sleep early instead of busy-waiting; must be called before torch is imported.
 
-    On a shared machine, a busy-waiting thread may hold the core of the thread that it waits for. docs/performance.md
+    On a shared machine, a busy-waiting thread may occupy the core of the thread that it waits for. docs/performance.md
     has measurements. OMP_WAIT_POLICY and GOMP_SPINCOUNT are kept if the user sets them. Child processes inherit the
     setting.
     """
@@ -51,9 +51,9 @@ def set_idle_policy() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed memory, at most `KEPT_BYTES` bytes; no effect without glibc.
+    """Make glibc reuse freed memory, up to `KEPT_BYTES` bytes; no effect without glibc.
 
-    By default glibc returns every large block to the kernel, which fills the next one with zeros page by page.
+    By default glibc returns every large block to the kernel, which zero-fills the next one page by page.
     docs/performance.md has measurements. GLIBC_TUNABLES and MALLOC_... are kept if the user sets them.
     """
     set_by_user = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
@@ -65,7 +65,7 @@ def keep_freed_memory() -> None:
 
 
 def launcher() -> str:
-    """Command line before a subcommand that starts the same number of processes as this job.
+    """Return the command line before a subcommand that starts the same number of processes as this job.
 
     For several machines, the options of torchrun are left to the user.
     """

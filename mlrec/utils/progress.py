@@ -1,4 +1,4 @@
-"""`Progress`: bars, notes and warnings of long work. Workflows call it; the console draws it."""
+"""`Progress`: bars, notes and warnings of long-running work. Workflows call it; the console draws it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Bars, notes and warnings for the user. They go to stderr; results do not."""
+    """Receiver of bars, notes and warnings for the user. They are printed on stderr, unlike results."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
         """Start a bar for work of `total` units; None if the number is unknown."""
         ...
 
     def say(self, text: str) -> None:
-        """Print a note: a default that was filled in, a decision, a file that was written."""
+        """Print a note, such as a default, a decision or a written file."""
         ...
 
     def warn(self, text: str) -> None:

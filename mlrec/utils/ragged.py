@@ -1,7 +1,7 @@
-"""Rows of different lengths in two arrays: the values of all rows one after another, and where each row begins.
+"""Rows of different lengths in two arrays: the concatenated values of all rows, and the start of each row.
 
-Millions of short rows, such as the names of images, take their own bytes and eight more each. As Python objects they
-would take about eighty more, and a process could not share them with others through a memory-mapped file.
+For millions of short rows, such as image names, the overhead is eight bytes each. As Python objects it would be about
+eighty bytes, and they could not be shared with other processes through a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCK = 65_536  # rows that are taken at once, so that temporary arrays stay sma
 
 
 def offsets_of(lengths: NDArray[np.integer[Any]]) -> Offsets:
-    """Return where each row begins, and the end of the last one.
+    """Return the start of each row, and the end of the last one.
 
     Example:
         >>> offsets_of(np.array([2, 0, 3])).tolist()

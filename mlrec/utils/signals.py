@@ -1,8 +1,8 @@
 """SIGINT and SIGTERM as an exception, so that an interrupted command removes its temporary files.
 
 Python drops an exception that a signal handler raises inside a destructor, a weak reference callback, or while C code
-compiles or imports a module. A dropped one is raised again at the next step of a progress bar, or when the command
-ends, so a command never exits with 0 after a signal. A second signal ends the process at once.
+compiles or imports a module. A dropped exception is raised again at the next step of a progress bar, or when the
+command ends, so a command never exits with 0 after a signal. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SignalReceived(BaseException):
 
 @dataclass
 class _State:
-    """State of this process: the number of a signal that was raised and is not handled yet."""
+    """State of this process: the number of a raised signal that is not handled yet."""
 
     pending: int | None = None
 
@@ -48,10 +48,10 @@ def handled() -> None:
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the block, which forks processes, has ended; they stay blocked in those processes.
+    """Delay SIGINT and SIGTERM until the end of the block, which forks processes; they stay blocked in these processes.
 
-    Python catches all exceptions while a process is forked, so one that a handler raises there would be lost. Blocking
-    the signals in this thread is not enough: another thread receives them, and the handler still runs in this one.
+    Python catches all exceptions while a process is forked, so an exception of a handler would be lost. Blocking
+    the signals in this thread is not enough: another thread may receive them, and the handler still runs in this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""`Texts`: a sequence of texts in two arrays, and the functions that compare millions of names without a set."""
+"""`Texts`: a sequence of strings in two arrays, with functions that compare millions of names without a set."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BLOCK = 4096  # texts that are decoded at once
 
 
 class Texts(Sequence[str]):
-    """N texts as UTF-8 in one buffer; equal to a tuple or a list of the same texts.
+    """N strings as UTF-8 in one buffer; compares equal to a tuple or a list of the same strings.
 
     Attributes:
-        data: (B,) uint8, the texts one after another.
-        offsets: (N + 1,) int64, where each text begins in `data`.
+        data: (B,) uint8, the concatenated strings.
+        offsets: (N + 1,) int64, start of each string in `data`.
 
     Example:
         >>> names = Texts.of(["a.jpg", "sub/b.jpg"])
@@ -35,7 +35,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Texts:
-        """Store texts of any origin."""
+        """Store strings of any type."""
         if isinstance(texts, Texts):
             return texts
         builder = TextsBuilder()
@@ -90,20 +90,20 @@ class Texts(Sequence[str]):
 
 
 def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Iterate over lists of `size` texts; the last may be shorter."""
+    """Iterate over lists of `size` strings; the last may be shorter."""
     rest = iter(texts)
     while block := list(itertools.islice(rest, size)):
         yield block
 
 
 class TextsBuilder:
-    """Collects texts block by block, so that they never exist as Python objects together."""
+    """Collects strings block by block, so that they never all exist as Python objects."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
 
     def extend(self, texts: Sequence[str]) -> None:
-        """Add a block of texts."""
+        """Add a block of strings."""
         joined = "".join(texts)
         content = joined.encode(ENCODING, ERRORS)
         if len(content) == len(joined):
@@ -113,28 +113,28 @@ class TextsBuilder:
         self._parts.append((np.frombuffer(content, np.uint8), ragged.offsets_of(lengths)))
 
     def texts(self) -> Texts:
-        """Return all texts that were added."""
+        """Return all added strings."""
         return Texts(*ragged.joined(self._parts, np.uint8))
 
 
 def joined(parts: Sequence[Sequence[str]]) -> Texts:
-    """Return the texts of all parts, one part after another."""
+    """Concatenate the strings of all parts."""
     texts = [Texts.of(part) for part in parts]
     return Texts(*ragged.joined([(one.data, one.offsets) for one in texts], np.uint8))
 
 
 def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[str]:
-    """Return the texts at these positions, in the form that they are held in."""
+    """Return the strings at these positions, in their current form."""
     if isinstance(texts, Texts):
         return texts.take(places)
     return tuple(texts[place] for place in places.tolist())
 
 
 def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
-    """Return for each text the position of the first text that equals it.
+    """Return the position of the first equal string for each string.
 
-    The hashes of all texts are sorted, and texts of equal hashes compared, which takes 40 bytes per text. A set takes
-    four times as many.
+    The hashes of all strings are sorted, and strings with equal hashes are compared, which takes 40 bytes per string. A
+    set would take four times as much.
 
     Example:
         >>> first_places(["b", "a", "b"]).tolist()
@@ -157,9 +157,9 @@ def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
 
 
 def ranks(texts: Sequence[str]) -> NDArray[np.intp]:
-    """Return the position of each text in the sorted list of all different texts.
+    """Return the position of each string in the sorted list of all distinct strings.
 
-    UTF-8 sorts as the texts do, so that fixed-width bytes can be sorted instead.
+    UTF-8 has the same sort order, so fixed-width bytes can be sorted instead.
 
     Example:
         >>> ranks(["b", "a", "b"]).tolist()
@@ -176,12 +176,12 @@ def ranks(texts: Sequence[str]) -> NDArray[np.intp]:
 
 
 def distinct(texts: Sequence[str]) -> int:
-    """Return the number of different texts."""
+    """Return the number of distinct strings."""
     return int(np.count_nonzero(first_places(texts) == np.arange(len(texts))))
 
 
 def repeated(texts: Sequence[str]) -> list[str]:
-    """Return repeated texts, each once, in order of their second appearance.
+    """Return repeated strings, each once, in order of their second appearance.
 
     Example:
         >>> repeated(["a", "b", "a", "a"])
@@ -193,12 +193,12 @@ def repeated(texts: Sequence[str]) -> list[str]:
 
 
 def shared(texts: Sequence[str], others: Sequence[str]) -> set[str]:
-    """Return the texts that are in both."""
+    """Return the strings that are in both."""
     return set(taken(texts, np.flatnonzero(shared_with(texts, others))))
 
 
 def shared_with(texts: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which of the N texts are also among the others.
+    """Return which of the N strings are also among the others.
 
     Example:
         >>> shared_with(["a", "b"], ["c", "b"]).tolist()

@@ -19,15 +19,15 @@ Result = TypeVar("Result")
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """Yield the results of `function` in the order of `items`; all threads end when the block ends, also by an error.
+    """Yield the results of `function` in the order of `items`; all threads end with the block, also after an error.
 
-    Threads are used because a process that receives a signal while it starts prints a traceback or does not end.
+    Threads are used because a process that receives a signal during its start prints a traceback or hangs.
 
     Args:
         function: Function called in the threads.
-        items: Items, read as needed in the calling thread.
+        items: Items, consumed as needed in the calling thread.
         threads: Number of threads; default: one per core.
-        ahead: Number of items that are started before their result is taken; default: four per thread.
+        ahead: Number of items in flight; default: four per thread.
 
     Example:
         >>> with thread_map(len, ["a", "bb", "ccc"], threads=2) as lengths:

@@ -1,7 +1,7 @@
 """Download of a small file from the public web: http(s) only, limited in size and time, no private addresses.
 
 Every address that a host name resolves to is checked, and the connection is made to the address that was checked, so
-that a second answer of the name server cannot change it. Redirects are checked in the same way. Proxies are not used.
+that a second DNS response cannot change it. Redirects are checked in the same way. Proxies are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, also after IPv4 addresses inside IPv6 ones are unpacked.
+    """Whether an address is on the public internet, including IPv4 addresses embedded in IPv6 addresses.
 
     Example:
         >>> [is_public(ipaddress.ip_address(text)) for text in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1")]
@@ -51,14 +51,14 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class WebPolicy:
-    """What may be fetched.
+    """Limits of a download.
 
     Attributes:
-        max_bytes: Largest size of a file.
-        seconds: Longest time for one file, redirects included.
-        redirects: Largest number of redirects.
+        max_bytes: Maximum size of a file.
+        seconds: Maximum time for one file, including redirects.
+        redirects: Maximum number of redirects.
         resolve: Function from host and port to addresses.
-        allows: Function that decides whether an address may be connected to.
+        allows: Function that returns whether connecting to an address is allowed.
     """
 
     max_bytes: int = 64 << 20
@@ -69,7 +69,7 @@ class WebPolicy:
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is a URL of any scheme, in contrast to a path.
+    """Whether a string is a URL of any scheme instead of a path.
 
     Example:
         >>> is_url("https://example.com/a.jpg"), is_url("photos/a.jpg"), is_url("C:/a.jpg")
@@ -80,7 +80,7 @@ def is_url(text: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """Return a URL without user name, password, query and fragment, which may hold secrets.
+    """Return a URL without user name, password, query and fragment, which may contain secrets.
 
     Example:
         >>> shown("https://user:word@example.com/a.jpg?token=secret")
@@ -102,7 +102,7 @@ def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
         policy: Limits.
 
     Raises:
-        DataError: The URL is not allowed or cannot be fetched; the message has no secrets of the URL.
+        DataError: The URL is not allowed or cannot be fetched; the message does not contain secrets of the URL.
     """
     policy = policy or WebPolicy()
     deadline = time.monotonic() + policy.seconds
@@ -170,7 +170,7 @@ def _too_slow(url: str, policy: WebPolicy) -> DataError:
 
 
 def _parts(url: str) -> tuple[str, int, str, bool]:
-    """Host, port, path with query, and whether the connection is encrypted."""
+    """Return host, port, path with query, and whether the connection is encrypted."""
     parts = urlsplit(url)
     if parts.scheme not in PORTS:
         raise DataError(f"{shown(url)}: only http and https URLs are fetched")
@@ -195,7 +195,7 @@ def _checked_address(host: str, port: int, url: str, policy: WebPolicy) -> str:
 
 
 class _Connection(http.client.HTTPConnection):
-    """Connection to a checked address; certificate and `Host` header are those of the host name."""
+    """Connection to a checked address; certificate and `Host` header use the host name."""
 
     def __init__(self, host: str, port: int, address: str, seconds: float, secure: bool) -> None:
         super().__init__(host, port, timeout=seconds)
@@ -211,7 +211,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = self._open
 
     def abort(self) -> None:
-        """End all reads and writes, from another thread."""
+        """Abort all reads and writes, from another thread."""
         if self._open is not None:
             with contextlib.suppress(OSError):
                 self._open.shutdown(socket.SHUT_RDWR)

@@ -14,7 +14,7 @@ PACKAGES = {
 
 
 def package_folder(name: str) -> Path | None:
-    """Folder of the installed package of these weights; None if it is not installed."""
+    """Return the folder of the installed package of these weights; None if it is not installed."""
     spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
     if spec is None or not spec.origin:
         return None
@@ -30,7 +30,7 @@ def check_weights_name(name: str) -> None:
     """Check that `name` is an installed package of weights, or an existing file or folder.
 
     Raises:
-        ModelError: It is neither; the message lists the packages.
+        ModelError: It does not exist; the message lists the packages.
     """
     if name in PACKAGES:
         if not installed(name):

@@ -23,7 +23,7 @@ class RuntimeOptions:
         workers: Dataloader workers; None = chosen for the machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        tta: Views of each image whose logits an evaluation averages, see `training.tta.Views`; None: the image alone.
+        tta: Views of each image for test-time augmentation, see `training.tta.Views`; by default only the image.
 
     Raises:
         ConfigError: Unknown device or precision.

@@ -40,7 +40,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """Thumbnails that belong together, with a heading above; an empty heading takes no space."""
+    """A row of thumbnails with a heading; an empty heading takes no space."""
 
     heading: str
     tiles: tuple[Tile, ...]
@@ -50,7 +50,7 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     """Write a contact sheet.
 
     Args:
-        rows: Rows of thumbnails; rows that would make the sheet higher than 30,000 pixels are left out.
+        rows: Rows of thumbnails; rows that would make the sheet higher than 30,000 pixels are skipped.
         path: PNG file to write.
 
     Returns:
@@ -114,7 +114,7 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
 
 
 def _two_lines(caption: str) -> tuple[str, str]:
-    """Break a caption into two lines; of a long one the beginning and the end are kept."""
+    """Break a caption into two lines; a long caption keeps its beginning and its end."""
     text = printable(caption)
     first = len(text)
     while font(SMALL).getlength(text[:first]) > SIDE:

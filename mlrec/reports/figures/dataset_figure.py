@@ -30,7 +30,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
         path: File to write: `.png`, `.svg` or `.pdf`.
 
     Raises:
-        UsageError: The file has another ending.
+        UsageError: The file has another extension.
     """
     ending = check_ending(path, SUFFIXES, "--figure")
     write_bytes(path, image(figure_of(statistics), ending[1:]))
@@ -81,7 +81,7 @@ def _labels(axes: Any, statistics: DataStatistics, splits: list[SplitStatistics]
 
 
 def _histogram(axes: Any, splits: list[SplitStatistics]) -> None:
-    """Draw how many samples have how many positive labels, as bars side by side for the splits."""
+    """Draw the distribution of the number of positive labels per sample, as grouped bars by split."""
     thick = 0.84 / len(splits)
     for k, split in enumerate(splits):
         shares = 100 * np.array(split.histogram) / max(split.samples, 1)
@@ -106,7 +106,7 @@ def _together(axes: Any, statistics: DataStatistics) -> None:
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
-    """Write the names at an axis: all up to 100 labels, of more every k-th."""
+    """Label an axis with the names: all of up to 100, otherwise every k-th."""
     step = -(-len(labels) // NAMED)
     names = [printable(label)[:LONGEST] for label in labels[::step]]
     axis.set_ticks(range(0, len(labels), step), names, rotation=rotation, fontsize=7)

@@ -25,7 +25,7 @@ class PredictedLabel:
 
     Attributes:
         label: Name of the label.
-        probability: Probability that the model gives.
+        probability: Predicted probability.
         predicted: Whether the probability is at least 0.5.
         true: Whether the sample is positive.
     """
@@ -49,7 +49,7 @@ def labels_to_show(predictions: Predictions, sample: int) -> list[PredictedLabel
     """Return the labels of a sample that are predicted (p >= 0.5) or true, the most probable first.
 
     Args:
-        predictions: Predictions; without targets no label is true.
+        predictions: Predictions; without targets, no label is true.
         sample: Row of the sample.
     """
     logits = predictions.logits[sample].astype(np.float64)

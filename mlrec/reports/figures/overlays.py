@@ -1,4 +1,4 @@
-"""Heat maps over photographs: an image next to its maps, with a colour bar, and sheets of many images."""
+"""Heat maps over images: an image next to its maps, with a colour bar, and sheets of many images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ColourScale:
     """Colours of values: blue below 0, none at 0, red above.
 
     Attributes:
-        limit: Magnitude of the strongest colour; larger ones have the same colour.
+        limit: Magnitude of the strongest colour; larger magnitudes have the same colour.
         low: Lowest value on the colour bar, `-limit` or 0.
         exceeded: Whether some values are larger than `limit`.
     """
@@ -49,11 +49,11 @@ class ColourScale:
 
     @classmethod
     def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
-        """Return a scale for some maps, symmetric about 0; of maps without negative values the upper half.
+        """Return a scale for some maps, symmetric about 0, or only its upper half for maps without negative values.
 
         Args:
             maps: Arrays (..., h, w).
-            quantile: Quantile of the peak magnitudes of the maps that has the strongest colour.
+            quantile: Quantile of the peak magnitudes of the maps at which the strongest colour is used.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
         # Of maps with a single strong one, the quantile may be 0.
@@ -101,13 +101,13 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
     """Return the image with the colours of a map on top, more opaque for larger magnitudes.
 
     Where the map is 0, the image is unchanged. A white line encloses magnitudes of at least half the limit of the
-    scale; it can be seen on objects that have the colour of the map.
+    scale; it is also visible on objects that have the colour of the map.
 
     Args:
         pixels: Image (H, W, 3).
-        values: Map (h, w); its cells divide the image or the box evenly, as evaluation resizes either to a square.
+        values: Map (h, w); its cells divide the image or the box evenly, because evaluation resizes both to a square.
         scale: Colour scale.
-        box: Part of the image that the map is of, in pixels; it may exceed the image. By default the whole image.
+        box: Part of the image that the map covers, in pixels; it may exceed the image. By default the whole image.
     """
     from PIL import Image
 
@@ -137,7 +137,7 @@ def _opacities() -> list[int]:
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return 255 at the outermost pixels of the regions of a mask (H, W) that have a neighbour outside."""
+    """Return 255 at the boundary pixels of the regions of a mask (H, W)."""
     inner = mask.copy()
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]
@@ -184,7 +184,7 @@ def draw_strip(strip: Strip) -> Pixels:
 
 
 def draw_sheet(strips: Sequence[Pixels], note: str) -> Pixels:
-    """Return drawn strips one below the other, narrow ones side by side, with a line of text at the top."""
+    """Stack strips vertically, narrow strips side by side, with a line of text at the top."""
     from PIL import Image, ImageDraw
 
     widest = max(strip.shape[1] for strip in strips)
@@ -253,7 +253,7 @@ def name_of(item: Item) -> str:
 
 
 class FileNames:
-    """File names of JPEG pictures of items, made from their ids; a number is appended to a name that is taken."""
+    """File names of JPEG pictures of items, created from their ids; a number is appended to duplicate names."""
 
     def __init__(self, taken: set[str] | None = None) -> None:
         self._taken = set(taken or ())

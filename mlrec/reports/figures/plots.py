@@ -1,6 +1,7 @@
 """Figures of a report: line plots, precision-recall curves, AP by label, co-occurrence.
 
-Colours are distinguishable for colour-blind readers, and lines also differ in style or marker. No display is needed.
+Colours are distinguishable for colour-blind readers, and lines also differ in style or marker. They do not need a
+display.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ANNOTATED = 20  # labels up to which the cells of a matrix have numbers
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Set matplotlib's options for making and saving a figure; `$` in a name does not start a formula."""
+    """Set matplotlib's options for creating and saving a figure; `$` in a name does not start a formula."""
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
@@ -103,7 +104,7 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw the training loss and the mAP of some methods against the epoch: mean over seeds, and a band of one sd.
 
-    A run that is evaluated once has no curve of mAP, so without another run there is no such panel.
+    A run that is evaluated once has no mAP curve; if all runs are, there is no such panel.
 
     Args:
         logs: Entries of `log.jsonl` of each seed, by name of the method.
@@ -137,12 +138,12 @@ def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -
 def over_epochs(
     seeds: Sequence[Sequence[Mapping[str, Any]]], event: str, key: str
 ) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the epochs that every seed has (E), and the values of a key in them (seeds, E).
+    """Return the epochs that all seeds have (E), and the values of a key (seeds, E).
 
     Args:
         seeds: Entries of the log of each seed.
         event: Event of the entries.
-        key: Key of the value; entries in which it is None are left out.
+        key: Key of the value; entries in which it is None are skipped.
     """
     curves = []
     for entries in seeds:
@@ -167,7 +168,7 @@ def precision_recall_figure(
 
     Args:
         logits: Logits (N, C).
-        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown; unknown samples are left out.
+        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown; unknown samples are ignored.
         average_precision: AP of the C labels by name, in the order of the columns; None if undefined.
     """
     positives = (targets == 1).sum(axis=0)
@@ -301,12 +302,12 @@ def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool)
 
 
 def _cut(label: str) -> str:
-    """Return the first 24 characters of a label."""
+    """Shorten a label to 24 characters."""
     return printable(label)[:LONGEST_LABEL]
 
 
 def _short(name: str) -> str:
-    """Shorten a name for a legend; the end is kept, because there the names of runs differ."""
+    """Shorten a name for a legend; the end is kept, because run names differ at the end."""
     shown = printable(name)
     if len(shown) > LONGEST_LEGEND:
         shown = "…" + shown[-LONGEST_LEGEND:]

@@ -1,4 +1,4 @@
-"""Text in images that Pillow draws."""
+"""Text in images drawn by Pillow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def font(size: int) -> FreeTypeFont:
 
 
 def cut(text: str, width: float, size: int) -> str:
-    """Return a text in one line, cut to a width; the end is kept, where file names differ.
+    """Shorten a text to one line of a given width; the end is kept, because file names differ at the end.
 
     Args:
         text: Text; control characters are escaped.

@@ -1,4 +1,4 @@
-"""Keys of the published systems in `citations.bib`, which LaTeX tables cite."""
+"""Citation keys of the published systems in `citations.bib`, for LaTeX tables."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def citation(row: PublishedRow) -> str:
     """Return the key of the paper that a published row cites.
 
     Args:
-        row: Row of one of the paper's tables; all its rows with CSRA, also of Tables 6 to 8, cite the paper itself.
+        row: Row of a table of the paper; all rows with CSRA, including Tables 6 to 8, cite the paper itself.
     """
     return KEYS.get(row.method, CSRA)
 
 
 def bibliography(latex: str) -> str:
-    """Return the entries that a LaTeX text cites, as the content of a `.bib` file; "" if it cites none.
+    """Return the entries cited in a LaTeX text, as the content of a `.bib` file; "" if there are no citations.
 
     Args:
         latex: Text with `cite` commands.

@@ -21,7 +21,7 @@ SIZE_NOTES = (
 
 
 def lambda_table(sweep: LambdaSweep, title: str) -> Table:
-    """Return a table with three rows: λ = 0, the λ that was fixed in advance, and the best λ.
+    """Return a table with three rows: λ = 0, the predefined λ, and the best λ.
 
     Args:
         sweep: Metrics at many λ.

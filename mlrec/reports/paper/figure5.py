@@ -34,13 +34,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Results that differ in one key only, in the order of its values.
+    """Results that differ only in one key, in the order of its values.
 
     Attributes:
         name: Name of the method.
-        group: Data that the results were measured on, in words.
+        group: Evaluation data of the results, in words.
         points: Points of the curve.
-        dataset: Key of `DATASETS` if they were measured on its whole test set; otherwise "".
+        dataset: Key of `DATASETS` if the results are on its whole test set; otherwise "".
     """
 
     name: str
@@ -55,10 +55,10 @@ class Series:
 
 
 def series_of(results: Iterable[Result], key: str, intervals: Intervals | None = None) -> list[Series]:
-    """Return the series of CSRA results that differ in one key only; a series has at least two points.
+    """Return the series of CSRA results that differ only in one key; a series has at least two points.
 
     Args:
-        results: Results over seeds, see `over_seeds`. Of several results with the same value of the key the one with
+        results: Results over seeds, see `over_seeds`. If several results have the same value of the key, the one with
             most seeds is used.
         key: "lam" or "heads".
         intervals: Bounds of the 95 % intervals, as in `runs_table`.
@@ -146,7 +146,7 @@ def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
 
 
 def _paper_dataset(result: Result) -> str:
-    """Return the dataset of the paper that a result was scored on as a whole; "" for other data."""
+    """Return the dataset of the paper whose whole test set was scored; "" for other data."""
     return next((key for key in DATASETS if not reasons_apart(result, key)), "")
 
 

@@ -1,4 +1,4 @@
-"""Curves in LaTeX with pgfplots, in the fonts of the paper that they are pasted into."""
+"""Curves in LaTeX with pgfplots, in the fonts of the surrounding document."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         published: Top-1 and top-5 accuracy of the published logits, as fractions.
         lams: Values of λ; λ = 0 is the mean over locations.
         top1, top5: Accuracy at each λ, as fractions.
-        fixed_lam: λ that was fixed in advance.
+        fixed_lam: Predefined λ.
         best_lam: Best λ on these images.
         gain, fixed_gain: Gain of top-1 accuracy over λ = 0 at the best and at the fixed λ, see `AccuracyGains`.
     """
@@ -118,7 +118,7 @@ def _row(sweep: AccuracySweep, name: str, lam: float, gain: Gain) -> Row:
 def accuracy_row(sweep: AccuracySweep) -> Row:
     """Return the row of Table 1: λ = 0, best and fixed λ.
 
-    The row is in a group of its own if it is not comparable with the paper.
+    The row is in a separate group if it is not comparable with the paper.
 
     Args:
         sweep: Accuracy at many λ.

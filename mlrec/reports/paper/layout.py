@@ -1,4 +1,4 @@
-"""The tables of the paper in its own form: its few columns, and own rows in blocks below its rows."""
+"""Tables in the form of the paper: the same columns, and own rows in blocks below the published rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Line:
 
 
 def paper_layout(number: int, results: Sequence[Result], given: Sequence[PublishedRow] = ()) -> Table:
-    """Return one of the tables 2 to 8 in the form of the paper; own rows are in blocks of their own.
+    """Return one of the tables 2 to 8 in the form of the paper; own rows are in separate blocks.
 
     Args:
         number: Number of the table.
@@ -104,14 +104,14 @@ def _block(row: Row, source: str, *, comparable: bool) -> str:
 
 
 def _best_scores(row: Row, position: Mapping[str, int]) -> list[str]:
-    """Return the keys of the highest of baseline, best λ and fixed λ, as printed."""
+    """Return the keys of the highest values among baseline, best λ and fixed λ, as printed."""
     scores = {key: percent(float(row.cells[position[key]] or 0)) for key in ("baseline", "best", "fixed")}
     highest = max(scores.values(), key=float)
     return [key for key, score in scores.items() if score == highest]
 
 
 def _line(number: int, row: PaperRow) -> Line:
-    """Return a row of the paper, or an own one, as it is in the paper's form."""
+    """Return a published or an own row in the form of the paper."""
     block = row.block[:1].upper() + row.block[1:]
     if row.source != "paper":
         block = BLOCKS[row.source] + row.apart
@@ -134,7 +134,7 @@ def _line(number: int, row: PaperRow) -> Line:
 
 
 def _method(row: PaperRow) -> str:
-    """Return the method of a row; that of an own row with H, λ and what the columns of the paper do not have."""
+    """Return the method of a row; for an own row with H, λ and settings that have no column in the paper."""
     facts = [row.method.replace(CUTMIX, "ResNet-cut")]
     if row.source == "own":
         facts += [f"{sign} = {value:g}" for sign, value in (("H", row.heads), ("λ", row.lam)) if value is not None]
@@ -143,13 +143,13 @@ def _method(row: PaperRow) -> str:
 
 
 def _model(row: PaperRow) -> str:
-    """Return the backbone of a row by its name in the paper, with how its head differs from the paper's."""
+    """Return the paper's name of the backbone of a row, with differences of its head from the paper's."""
     backbone = (row.backbone or row.method).replace(CUTMIX, "ResNet-cut")
     return ", ".join(filter(None, [backbone, row.variation]))
 
 
 def _pooling(row: PaperRow) -> dict[str, Cell]:
-    """Return which of the two poolings a row of Table 6 has."""
+    """Return the poolings of a row of Table 6."""
     spatial = row.head == "spatial" or (row.head == "csra" and row.lam != 0)
     return {
         "average": _check(row.head in ("average", "csra")),
@@ -166,7 +166,7 @@ def _check(used: bool) -> str | None:
 
 
 def _notes(row: PaperRow) -> tuple[str, ...]:
-    """Return the notes of a row, with what has no column in the paper's form."""
+    """Return the notes of a row, including values that have no column in the form of the paper."""
     notes = list(row.notes)
     if row.settings:
         notes.append(f"settings: {row.settings}")
@@ -176,7 +176,7 @@ def _notes(row: PaperRow) -> tuple[str, ...]:
 
 
 def _joined(lines: Iterable[Line]) -> list[Line]:
-    """Join lines that have the same names, such as those of one model with several H, and no number in common."""
+    """Merge lines with the same names and disjoint columns, such as those of one model with several H."""
     joined: list[Line] = []
     for line in lines:
         for k, other in enumerate(joined):

@@ -71,7 +71,7 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """Return how a CSRA head differs from the paper's in temperatures and logit scale; "" if it does not.
+    """Return the differences of a CSRA head from the paper's in temperatures and logit scale; "" if there are none.
 
     Args:
         config: Keys of a run.
@@ -98,7 +98,7 @@ def variation(config: dict[str, Any]) -> str:
 
 
 def _added_head(config: dict[str, Any]) -> str:
-    """The options of a head of another package, which may use any of them: those that are not the defaults."""
+    """Return the non-default options of a head of another package."""
     keys = ("heads", "lam", "temperatures", "normalize", "logit_scale", "pooling")
     given = {key: config[key] for key in keys if key in config and config[key] != FIELDS[key].default}
     return ", ".join(f"{key} {value}" for key, value in given.items())

@@ -21,13 +21,13 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """Content of a row; only rows of the same `group` are comparable.
+    """A row; only rows of the same `group` are comparable.
 
     Attributes:
         source: "paper" for published rows, "given" for rows of the user, "own" for own runs.
         block: Block of a published row in its table.
-        apart: Why a row is not comparable with the published ones apart from extra data, to append to a heading; ""
-            if it is.
+        apart: Reasons other than extra data why a row is not comparable with published rows, to append to a heading; ""
+            if it is comparable.
         scores: Metrics by column key, as fractions.
         normalize: Whether the classifier is normalised.
         variation: Difference from a CSRA head of the paper, see `method_names.variation`.
@@ -126,7 +126,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """Return the `PaperRow` of an own run.
 
-    It is in a group with published rows only if it was trained and scored as they were: by the paper's recipe or an
+    It is in a group with published rows only if it was trained and scored in the same way: by the paper's recipe or an
     equivalent one, from the paper's weights, on the paper's training split, and scored on the whole test set.
 
     Args:
@@ -211,7 +211,7 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
 
 
 def reasons_apart(result: Result, dataset: str) -> list[str]:
-    """Return why the scored data of a run are not those of published rows; empty if they are.
+    """Return how the scored data of a run differs from that of published rows; empty if it does not.
 
     Args:
         result: Result of the run.
@@ -231,7 +231,7 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
 
 
 def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
-    """Return the end of a heading: the reasons without extra data, which have a column in the paper's tables."""
+    """Return the end of a heading: the reasons without extra data, which is a column of the paper's tables."""
     others = [reason for reason in reasons if reason not in extra]
     if not others:
         return ""
@@ -239,7 +239,7 @@ def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
 
 
 def _block(dataset: str, result: Result) -> str:
-    """Return the block of the paper's table; only those on COCO have blocks."""
+    """Return the block of a table of the paper; only tables on COCO have blocks."""
     if dataset != "coco2014":
         return ""
     if result.backbone in ("ResNet-101", CUTMIX):
@@ -248,7 +248,7 @@ def _block(dataset: str, result: Result) -> str:
 
 
 def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
-    """Return the heading of own runs on data that are not those of the paper."""
+    """Return the heading of own runs on data that the paper does not use."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
         counted(result.samples, "sample"),
@@ -264,7 +264,7 @@ def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
 def _group(dataset: str, resolution: int, block: str, reasons: list[str]) -> str:
     """Return the heading of rows on the paper's data.
 
-    `reasons` are why they are not comparable with its main rows.
+    `reasons` explain why they are not comparable with its main rows.
     """
     full = DATASETS[dataset]
     parts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px"]

@@ -39,7 +39,7 @@ def shipped(name: str) -> str:
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A dataset of the paper: own runs must match it to be comparable with published rows.
+    """A dataset of the paper, which own runs must match to be comparable with published rows.
 
     Attributes:
         name: Name in the paper.
@@ -84,7 +84,7 @@ class PublishedRow:
     Attributes:
         scores: Metrics by column key, as fractions; None if not printed.
         temperature: Temperature of the attention as printed.
-        larger_input: Whether the row has a larger input than the other rows of its table.
+        larger_input: Whether the input size is larger than in the other rows of the table.
         inferred: Columns whose values are not printed in the source.
     """
 
@@ -118,7 +118,7 @@ def paper_rows(table: int) -> list[PublishedRow]:
 
 
 def literature(dataset: str) -> Table:
-    """Return a table of results from other papers, with their sources; none was reproduced.
+    """Return a table of results from other papers, with their sources; these results were not reproduced.
 
     Args:
         dataset: Kind of dataset, such as "coco2014".

@@ -70,19 +70,19 @@ class LambdaSweep(msgspec.Struct, frozen=True):
     Attributes:
         conventions: Scoring conventions.
         lams, mAP: Values of λ, 0 first, and mAP at each, as a fraction.
-        fixed_lam: λ that was fixed in advance: that of training for a CSRA head, otherwise 0.02 for ResNets and 0.2 for
-            other backbones.
+        fixed_lam: Predefined λ: that of training for a CSRA head, otherwise 0.02 for ResNets and 0.2 for other
+            backbones.
         fixed: mAP at the fixed λ.
         select_split: Split on which `best_lam` was chosen; None if it is the scored split itself.
         best_lam: Best λ.
         best: mAP of the scored split at the best λ.
         dataset, split, samples, kind, labels: Scored data.
-        gain, fixed_gain: Gain of the best and of the fixed λ over λ = 0. A choice on the scored split is repeated in
-            each resample.
+        gain, fixed_gain: Gain of the best and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
+            choice is repeated in each resample.
         head, backbone: Head and backbone of the model.
         form: Form of the stored logits: "raw" (Figure 1) or "divided" (by 1 + λ).
         metrics: mAP CP CR CF1 OP OR OF1 at "zero", "fixed" and "best" λ, for each form.
-        temperatures: Temperatures of the attention that is added; `mAP` belongs to the first. Empty for those of the
+        temperatures: Temperatures of the added attention; `mAP` is that of the first. Empty for those of the
             head.
         by_temperature: mAP at each λ for each temperature.
         best_temperature: Temperature that was chosen with `best_lam`.
@@ -142,7 +142,7 @@ def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
 
 
 def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Table:
-    """Return the paper's rows, and own rows below those of their dataset.
+    """Return the rows of the paper, with own rows below those of the same dataset.
 
     Args:
         own: Sweeps of trained models.
@@ -212,7 +212,7 @@ def _own_row(own: MethodSweeps) -> Row:
 
 
 def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:
-    """Return why a sweep is not comparable with the published rows of a dataset; empty if it is."""
+    """Return why a sweep is not comparable with the published rows of a dataset; empty if it is comparable."""
     scored = replace(result, samples=sweep.samples, labels=tuple(sweep.labels or result.labels), kind=sweep.kind)
     reasons = reasons_apart(scored, dataset)
     printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}

@@ -37,11 +37,11 @@ class PaperTable:
         label: Label in LaTeX.
         dataset: Key of `DATASETS`.
         resolution: Resolution of its rows in pixels.
-        conventions: Conventions that own runs are scored in.
+        conventions: Scoring conventions of own runs.
         scores: Metrics of the table.
         heads: Heads of own runs that belong to it; empty for any head.
         against: Baseline of the differences: average pooling, one head, or the normalised classifier.
-        ablation: Whether own runs on any dataset belong to it, in groups of their own.
+        ablation: Whether own runs on any dataset belong to it, in separate groups.
         note: Footnote.
     """
 
@@ -143,7 +143,7 @@ AGAINST = {
 
 
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
-    """Return whether a run is a row of a table, by its head and, unless the user named it, its dataset.
+    """Return whether a run belongs to a table, by its head and, unless the user named the run, its dataset.
 
     Args:
         record: Record of the run.
@@ -241,12 +241,12 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Row that the difference of another row is computed against.
+    """Baseline row of another row.
 
     Attributes:
         row: Best matching row; None if there is none.
-        refused: Why a row that would match is not used; "" if none was refused or another one is used.
-        other_head_lr: Whether its head has another learning rate, as recipe paper sets it for each head.
+        refused: Why a matching row is not used; "" if there is no such row or another row is used.
+        other_head_lr: Whether its head has another learning rate, because recipe paper sets one for each head.
     """
 
     row: PaperRow | None = None
@@ -255,7 +255,7 @@ class Baseline:
 
 
 def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Baseline:
-    """Return the best row of the same group and source that differs from `row` in the method only."""
+    """Return the best row of the same group and source that differs from `row` only in the method."""
     differences = [(other, _differing(row, other)) for other in rows if _may_be_baseline(other, row, table)]
     if not differences:
         return Baseline()
@@ -270,7 +270,7 @@ def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Bas
 
 
 def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
-    """Return whether a row has the method that `row` is compared with, in any settings."""
+    """Return whether a row has the baseline method of `row`, with any settings."""
     if other is row or other.mAP is None:
         return False
     if (other.group, other.source) != (row.group, row.source):
@@ -283,7 +283,7 @@ def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
 def _differing(row: PaperRow, other: PaperRow) -> list[str]:
     """Return the settings in which own rows differ besides the method.
 
-    Those of published rows are unknown.
+    The settings of published rows are unknown.
     """
     if row.source != "own":
         return []
@@ -293,7 +293,7 @@ def _differing(row: PaperRow, other: PaperRow) -> list[str]:
 def _with_settings(row: PaperRow, rows: Sequence[PaperRow]) -> PaperRow:
     """Return an own row with its settings.
 
-    In a group without published rows these are the differences of its rows.
+    In a group without published rows, these are the differences between its rows.
     """
     group = [other for other in rows if other.group == row.group]
     if row.source != "own" or row.settings or any(other.source != "own" for other in group):
@@ -363,7 +363,7 @@ def _difference_notes(table: PaperTable, baselines: Sequence[Baseline]) -> list[
 
 
 def layout_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
-    """Return the notes of a table in the paper's form, which has no marks and none of the columns of runs.
+    """Return the notes of a table in the form of the paper, which has no marks and no run columns.
 
     Args:
         table: Definition of the table.

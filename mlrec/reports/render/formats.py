@@ -1,7 +1,7 @@
 """Tables as text: for a terminal, Markdown, LaTeX, CSV and JSON.
 
-Formats for people (terminal, Markdown, LaTeX) contain percent with one decimal, and a dash for undefined values.
-Formats for programs (CSV, JSON) contain fractions of 1 in full precision, and nothing or null for undefined values.
+Formats for people (terminal, Markdown, LaTeX) contain percent with one decimal, and dashes for undefined values.
+Formats for programs (CSV, JSON) contain fractions in full precision, and an empty cell or null for undefined values.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ SUFFIXES = {
 
 
 def format_of(asked: str | None, out: Path | None) -> str:
-    """Return the format of a report: the one named, otherwise that of the file ending, otherwise "table".
+    """Return the format of a report: the given one, otherwise that of the file extension, otherwise "table".
 
     Args:
         asked: Name of a format, or None.
         out: File that is written, or None for stdout.
 
     Raises:
-        UsageError: Unknown format or ending, an ending that belongs to another format, Excel or Parquet without a
+        UsageError: The format or extension is unknown, the extension belongs to another format, Excel or Parquet has no
             file, or a package of the extra `tables` is not installed.
 
     Example:

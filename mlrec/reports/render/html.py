@@ -1,6 +1,6 @@
-"""Report as one self-contained HTML page: no network and no other file are needed.
+"""Report as one self-contained HTML page, which needs no network and no other files.
 
-Its tables can be sorted, its images can be enlarged, and its colors are light or dark.
+Tables can be sorted, images can be enlarged, and there is a light and a dark theme.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Picture:
 
     Attributes:
         content: Content of the image file.
-        media_type: Its media type, such as "image/svg+xml".
+        media_type: Media type, such as "image/svg+xml".
         caption: Text below it.
         folded: Whether it is shown only after a click on its caption.
     """
@@ -71,7 +71,7 @@ class SummaryCard:
 
 @dataclass(frozen=True)
 class Section:
-    """Cards below a heading; an empty title has no heading."""
+    """Cards below a heading; without a title there is no heading."""
 
     title: str
     cards: tuple[SampleCard, ...]
@@ -79,11 +79,11 @@ class Section:
 
 @dataclass(frozen=True)
 class PageGallery:
-    """Samples to look at.
+    """Samples to inspect.
 
     Attributes:
         title: Heading.
-        why: Why these samples are shown, in words.
+        why: Reason for showing these samples, in words.
         sections: Cards.
         scale: Colour bar of the heat maps.
     """
@@ -144,7 +144,7 @@ def _template() -> Template:
     from markupsafe import Markup, escape
 
     def breakable(text: str) -> Markup:
-        """Escape a text that may be broken after each underscore, as names are long."""
+        """Escape a text and allow line breaks after underscores, because names are long."""
         return escape(text).replace("_", Markup("_<wbr>"))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

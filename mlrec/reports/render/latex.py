@@ -1,4 +1,4 @@
-"""Tables in LaTeX with booktabs rules, to paste into a paper or to compile as they are."""
+"""Tables in LaTeX with booktabs rules, to paste into a paper or to compile directly."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _LONGEST = 40  # characters of a cell; longer text is wrapped
 def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = False) -> str:
     r"""Return one table environment per table, after a comment with the required packages.
 
-    Rows of published systems have a `\cite`. Footnotes and their marks are left out unless `notes` is set; the
-    footnotes are then comments in the source.
+    Rows of published systems have a `\cite`. Footnotes are typeset only if `notes` is set; otherwise they are comments
+    in the source, without marks.
 
     Args:
         tables: Tables.
         columns: Number of columns of the document, 1 or 2. In a document with two columns (default), a table that is
-            wider than a column spans both (`table*`). A table that is wider than the page has its texts, such as
-            settings, in footnotes, and is turned if it is still wider.
+            wider than a column spans both (`table*`). If a table is wider than the page, long texts such as settings
+            are moved to footnotes, and it is rotated if it is still too wide.
         notes: Print the footnotes below the tables.
     """
     body = "\n\n".join(_environment(table, columns or 2, notes) for table in tables)
@@ -62,8 +62,8 @@ def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
 
     Args:
         tables: Tables, as from `latex`.
-        figure: Figure 5 of the paper, which follows them under that number.
-        bibliography: Name of the `.bib` file without ending; "" for none.
+        figure: Figure 5 of the paper, which follows with that number.
+        bibliography: Name of the `.bib` file without extension; "" for none.
     """
     lines = [
         r"\documentclass[10pt,twocolumn]{article}",
@@ -179,7 +179,7 @@ def _widths(table: Table) -> list[int]:
 
 
 def _specification(table: Table, k: int) -> str:
-    """Return the kind of a column of the `tabular`; one with long text has a fixed width and wraps it."""
+    """Return the kind of a column of the `tabular`; a column with long text has a fixed width and wraps it."""
     column = table.columns[k]
     if column.kind != "text":
         return "r"
@@ -191,7 +191,7 @@ def _specification(table: Table, k: int) -> str:
 
 
 def _group_heading(table: Table, title: str) -> list[str]:
-    """Return the heading of a group over all columns, in several lines if it is wider than the table."""
+    """Return the heading of a group over all columns, on several lines if it is wider than the table."""
     if not title:
         return []
     room = max(20, sum(_widths(table)) + len(table.columns) - 4)

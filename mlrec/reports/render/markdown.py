@@ -17,12 +17,12 @@ _NUMBERED = re.compile(r"(\d+)(?=[.)](?:\s|$))")
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Return tables one below the other; the best of a group is bold."""
+    """Return tables one after another; the best value of a group is bold."""
     return "\n\n".join(_table(table) for table in tables) + "\n"
 
 
 def escape(text: str) -> str:
-    r"""Escape what Markdown of GitHub and HTML would not show as text.
+    r"""Escape characters that GitHub Markdown or HTML would not show as text.
 
     Example:
         >>> escape("traffic_light <b> *")
@@ -33,7 +33,7 @@ def escape(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Escape a text that begins a line, where it could be a heading, a list or a quotation."""
+    """Escape a text at the beginning of a line, where it could be parsed as a heading, a list or a quotation."""
     escaped = escape(text)
     numbered = _NUMBERED.match(escaped)
     if numbered:

@@ -1,4 +1,4 @@
-"""`Table`: the content of a report as numbers; `formats` writes it as text."""
+"""`Table`: content of a report as numbers, which `formats` converts to text."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MINUS = "−"
 
 
 def shown(value: float | int | str, kind: Kind) -> str:
-    """Return a value as printed.
+    """Format a value as printed.
 
-    Fractions become percent with one decimal, as in the paper. Differences ("points") have a sign. A "mean" has two
-    decimals. Control characters in text are escaped.
+    Fractions become percent with one decimal, as in the paper. Differences ("points") have a sign. Values of kind
+    "mean" have two decimals. Control characters in text are escaped.
 
     Args:
         value: Value of a cell.
@@ -96,9 +96,9 @@ class Column:
         title: Heading ("CP").
         kind: Kind of its values; the values of "percent" and "points" are fractions of 1.
         block: Heading over neighbouring columns ("Top-3").
-        ranked: Whether the largest number of each group is the best.
+        ranked: Whether the largest number in each group is marked as the best.
         identity: Whether the column identifies the row; such columns are repeated if a terminal is too narrow for all.
-        essential: Whether the column is kept if a table is wider than the terminal; the others need --full.
+        essential: Whether the column is kept if a table is wider than the terminal; other columns need --full.
         absent: Text for None; empty if the column does not apply to every row.
         centred: Whether text is centred, as for check marks.
     """
@@ -149,9 +149,9 @@ class Table:
         rows: Rows; those of a group are neighbours.
         footnotes: Footnotes.
         caption: Caption in LaTeX, which numbers tables itself; by default the title.
-        best_of: What the best cells are the best of.
-        label: Name of the table for references in LaTeX; by default made from the title.
-        name: Short name of the table among others, such as the name of its sheet in an Excel file.
+        best_of: Scope of the best cells.
+        label: Name of the table for references in LaTeX; by default derived from the title.
+        name: Short name of the table, such as the name of its sheet in an Excel file.
 
     Raises:
         ValueError: A row does not have one cell per column.
@@ -190,7 +190,7 @@ class Table:
     def blocks(self) -> list[tuple[str, int, int]]:
         """Return the headings over columns as (block, first column, end).
 
-        A column without block is one of its own.
+        A column without a block is its own block.
         """
         spans: list[tuple[str, int, int]] = []
         for k, column in enumerate(self.columns):
@@ -203,8 +203,8 @@ class Table:
     def with_best(self) -> Table:
         """Return the table with the best cells marked.
 
-        The best is the largest number of a ranked column in a group. Equal numbers are all marked; in a group with one
-        number nothing is marked.
+        The best is the largest number of a ranked column in a group. Equal numbers are all marked; a group with only
+        one number has no mark.
         """
         ranked = [k for k, column in enumerate(self.columns) if column.ranked]
         rows = [replace(row, best=_best(row, rows, ranked)) for _, rows in self.groups() for row in rows]
@@ -222,10 +222,10 @@ class Table:
         return replace(self, columns=tuple(self.columns[k] for k in positions), rows=tuple(rows))
 
     def without_empty_columns(self, keep: Sequence[str] = ()) -> Table:
-        """Return the table without columns that are empty in every row.
+        """Return the table without empty columns.
 
         Args:
-            keep: Keys of columns to keep in any case.
+            keep: Keys of columns that are always kept.
         """
         used = [
             k
@@ -236,7 +236,7 @@ class Table:
 
 
 def _dtype(cells: Sequence[Cell]) -> str:
-    """Return the type of a column of a data frame that has room for missing values."""
+    """Return a nullable dtype for a column of a data frame."""
     known = [cell for cell in cells if cell is not None]
     if any(isinstance(cell, str) for cell in known):
         return "object"
@@ -246,7 +246,7 @@ def _dtype(cells: Sequence[Cell]) -> str:
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:
-    """Return the positions at which `row` is the best of `rows`; numbers that are printed alike are equal."""
+    """Return the positions at which `row` is the best of `rows`; numbers that are printed equally count as equal."""
     best = set()
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]
@@ -257,7 +257,7 @@ def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int
 
 
 def _comparable(cell: Cell) -> float | None:
-    """Return the number of a cell, rounded as it is printed."""
+    """Return the number of a cell, rounded as printed."""
     if cell is None or isinstance(cell, str):
         return None
     return round(float(cell), 3)

@@ -1,4 +1,4 @@
-"""Tables for a terminal: aligned columns, digits under digits."""
+"""Tables for a terminal, with aligned columns and digits."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None, full: bool = True) -> str:
-    """Tables one below the other.
+    """Format tables one below the other.
 
     Args:
         tables: Tables to print.
-        styled: The best of a group is bold (ANSI) instead of marked with an asterisk.
-        columns: Width of the terminal. A table is folded between its blocks, with the identity columns repeated,
-            unless wrapping a long text makes it fit; texts are wrapped between words. None: neither folded nor wrapped.
-        full: Print all columns and footnotes. Otherwise a table that is wider than the terminal keeps its essential
-            columns, and the rules of the conventions are only named.
+        styled: Whether the best of a group is bold (ANSI) instead of marked with an asterisk.
+        columns: Width of the terminal. A table that is too wide is folded between its blocks, with repeated identity
+            columns, unless it fits after wrapping long texts between words. If None, tables are neither folded nor
+            wrapped.
+        full: Print all columns and footnotes. Otherwise a table that is wider than the terminal keeps only its
+            essential columns, and the conventions are only named.
     """
     parts = [part for table in tables for part in _fitted(table, columns, full)]
     if columns is not None and not full:
@@ -38,7 +39,7 @@ def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int |
 
 
 def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
-    """The parts of a table that fit the terminal."""
+    """Return the parts of a table that fit into the terminal."""
     if columns is None or _total(table) <= columns:
         return [table]
     if not full and any(column.essential for column in table.columns):
@@ -52,7 +53,7 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
 
 
 def _fits_wrapped(table: Table, columns: int) -> bool:
-    """Whether the table fits if its widest text is wrapped and remains readable, as a column of sentences does."""
+    """Whether the table fits after wrapping its widest text, if that remains readable, as for a column of sentences."""
     bodies, _ = _sizes(table, _cells(table, False))
     widest = max((size for size, column in zip(bodies, table.columns, strict=True) if column.kind == "text"), default=0)
     return widest - (_total(table) - columns) >= READABLE
@@ -78,7 +79,7 @@ def _total(table: Table) -> int:
 
 
 def _with_short_notes(tables: Sequence[Table]) -> list[Table]:
-    """The tables with the conventions named once, instead of explained under each."""
+    """Return the tables with the conventions named once, instead of explained below each table."""
     seen: set[str] = set()
     short = []
     for table in tables:
@@ -116,7 +117,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
 
 
 def _narrowed(table: Table, cells: list[Parts], columns: int) -> list[Parts]:
-    """Wrap the widest texts until the table fits; a cell of several lines holds line feeds."""
+    """Wrap the widest texts until the table fits; a cell with several lines contains line feeds."""
     texts = [k for k, column in enumerate(table.columns) if column.kind == "text"]
     while texts:
         bodies, tails = _sizes(table, cells)
@@ -135,7 +136,7 @@ def _wrap_cell(parts: Parts, k: int, size: int) -> Parts:
 
 
 def _wrapped(text: str, columns: int | None, *, at_hyphens: bool = False) -> list[str]:
-    """Lines of at most `columns`, broken between words, or in a long word after a hyphen."""
+    """Break text into lines of at most `columns`, between words, or in a long word after a hyphen."""
     if columns is None:
         return [text]
     lines = [""]
@@ -155,7 +156,7 @@ def _cells(table: Table, styled: bool) -> list[Parts]:
 
 
 def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
-    """The widest body (or title) and tail of each column; the first of a block makes room for its heading."""
+    """Return the widest body (or title) and tail of each column; the first column of a block fits its heading."""
     columns = table.columns
     bodies = []
     for k, column in enumerate(columns):
@@ -169,7 +170,7 @@ def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
 
 
 def _body_and_tail(row: Row, k: int, column: Column, styled: bool) -> tuple[str, str]:
-    """The aligned text of a cell, and the marks to the right of it: asterisk and footnote marks."""
+    """Return the aligned text of a cell, and its marks: asterisk and footnote marks."""
     tail = (BEST if k in row.best and not styled else "") + row.marks.get(k, "")
     body = column.show(row.cells[k])
     return (f"{body} {tail}".rstrip(), "") if column.kind == "text" else (body, tail)
@@ -196,7 +197,7 @@ def _lines_of(
     tails: Sequence[int],
     styled: bool,
 ) -> list[str]:
-    """The lines of a row: several if a cell is wrapped."""
+    """Return the lines of a row: several if a cell is wrapped."""
     split = [body.split("\n") for body, _ in parts]
     lines = []
     for line in range(max(map(len, split))):
@@ -217,6 +218,6 @@ def _pad(cell: str, size: int, left: bool) -> str:
 
 
 def width(cell: str) -> int:
-    """Terminal columns that `cell` takes: two for wide characters, none for combining ones."""
+    """Return the width of `cell` in terminal columns: two for wide characters, zero for combining characters."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in cell)
     return len(cell) + wide - sum(unicodedata.combining(char) != 0 for char in cell)

@@ -76,7 +76,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     """Find duplicate and near-duplicate images of a dataset.
 
     Args:
-        data: Folder of a prepared dataset; None: the dataset prepared last.
+        data: Folder of a prepared dataset; by default the one prepared last.
         alike: Lowest correlation of the thumbnails of near-duplicates, 0 to 1.
         progress: Receiver of progress.
 

@@ -58,12 +58,12 @@ def export_data(
     """Write a prepared dataset for another tool into a new folder, and read it back as a check.
 
     Args:
-        data: Folder of a prepared dataset; None: the dataset prepared last.
+        data: Folder of a prepared dataset; by default the one prepared last.
         format_: Format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
             `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
             labeling configuration, and `fiftyone` writes `<split>/labels.json`.
         out: New folder; default: `<name>-<format>`.
-        splits: Splits to export; None: all.
+        splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negative.
         predictions: Run, folder of an evaluation, or `predictions.npz`: its predictions are written as well, as
             predictions of the tasks (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results

@@ -36,7 +36,7 @@ def sample_groups(
         dataset: Dataset, for the cached fingerprints and the CSV that it was prepared from.
         manifest: Split of the dataset.
         column: Column of the table; images with equal values are one group.
-        file: Table with a column of images; None: the one that the dataset was prepared from.
+        file: Table with a column of images; by default the one that the dataset was prepared from.
         near_duplicates: Whether near-duplicate images are one group.
         progress: Receiver of notes and progress.
 

@@ -65,7 +65,7 @@ def prepare(
         kind: Name of a reader, see `known_readers`; by default it is detected from `path`.
         path: File or folder of the annotations, as the reader expects it.
         out: Folder of prepared datasets.
-        name: Name of the dataset; None: the default of the source.
+        name: Name of the dataset; by default the default of the source.
         options: Options of the reader.
         split_files: Files that list the images of each split, for a source without splits of its own.
         verify: Whether to decode every image once; otherwise no image file is read.

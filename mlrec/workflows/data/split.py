@@ -82,12 +82,12 @@ def split(
     the same value of `group`, and duplicate images are in one part.
 
     Args:
-        data: Folder of a prepared dataset; None: the dataset prepared last.
+        data: Folder of a prepared dataset; by default the one prepared last.
         val: Share of the samples that is held out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
-        groups_file: CSV `filename,...`; None: the one that the dataset was prepared from.
-        pool: Split to divide; None: trainval, otherwise all, otherwise train.
+        groups_file: CSV `filename,...`; by default the one that the dataset was prepared from.
+        pool: Split to divide; by default trainval, otherwise all, otherwise train.
         prefix: Prefix of the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
         seed: Random seed.
@@ -147,7 +147,7 @@ def summary(splits: NewSplits) -> Table:
 
 
 def pool_of(dataset: Dataset, name: str | None) -> Manifest:
-    """Split to divide or to copy, without images that are also in `test`; None: trainval, otherwise all, or train.
+    """Split to divide or to copy, without images that are also in `test`; by default trainval, otherwise all, or train.
 
     Raises:
         UsageError: The split is `test`, or there is no split to divide.

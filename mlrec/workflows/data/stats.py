@@ -41,7 +41,7 @@ def stats(
     """Compute statistics of a prepared dataset.
 
     Args:
-        data: Folder of a prepared dataset; None: the dataset prepared last.
+        data: Folder of a prepared dataset; by default the one prepared last.
         assumed_ap: AP of every label, 0 to 1, assumed by the power analysis.
         predictions: Scores of the tested split; their bootstrap interval replaces the assumed AP.
         kind: Kind of these scores; None decides by the values, see `read_scores`.

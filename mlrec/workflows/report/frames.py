@@ -95,8 +95,8 @@ def report(
     Args:
         runs: Run folders, or folders of runs; by default all finished runs under `root`.
         root: Folder of runs.
-        conventions: Conventions to score the stored predictions in; None: the stored metrics.
-        labels: Labels to score; None: all.
+        conventions: Conventions to score the stored predictions in; by default the stored metrics.
+        labels: Labels to score; by default all.
         per_run: One row per run instead of means over seeds.
         intervals: Add 95 % intervals by bootstrap.
         by_label: Return one row per label instead, as `mlrec compare --by-label` does: AP, precision, recall and F1 of
@@ -149,9 +149,9 @@ def compare(
         theirs: Method B, likewise.
         truth: Truth of files of scores: a CSV, a manifest or the folder of a dataset.
         split: Split of the truth, if it has several.
-        scores: Kind of the scores of CSV files; None: decided by the values.
-        conventions: Scoring conventions; None: those of the runs.
-        labels: Labels to compare; None: all.
+        scores: Kind of the scores of CSV files; by default decided by the values.
+        conventions: Scoring conventions; by default those of the runs.
+        labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples.
 
     Returns:
@@ -178,7 +178,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
     """Return statistics of a prepared dataset, as `mlrec stats` prints them.
 
     Args:
-        data: Folder of a prepared dataset; None: the dataset prepared last under `data`.
+        data: Folder of a prepared dataset; by default the one prepared last under `data`.
         objects: Read the sizes of objects from the annotations (COCO, VOC).
 
     Returns:
