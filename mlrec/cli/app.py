@@ -80,7 +80,7 @@ app = typer.Typer(
     name="mlrec",
     cls=_Group,
     help="Multi-label image recognition with class-specific residual attention (CSRA).\n\n"
-    "Start with mlrec demo, or with mlrec prepare, mlrec train, mlrec eval and mlrec report.\n\n"
+    "Start with mlrec demo, or run mlrec prepare, train, eval and report.\n\n"
     "Example: mlrec prepare voc2007 VOCdevkit && mlrec train && mlrec eval --top3",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

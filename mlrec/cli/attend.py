@@ -20,13 +20,13 @@ def attend(
             help="Label whose heat map to draw; repeatable [default: the most probable labels].", metavar="LABEL"
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of labels, if --label is not given.", min=1)] = 3,
+    top: Annotated[int, typer.Option(help="Number of labels per image, if --label is not given.", min=1)] = 3,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Temperature of the head whose attention is drawn (inf: max) instead of contributions."),
+        typer.Option(help="Temperature of the head whose attention to draw (inf: maximum), instead of contributions."),
     ] = None,
     scale: Annotated[
-        Literal["image", "sheet"], typer.Option(help="Colour scale: one for each image, or one for all images.")
+        Literal["image", "sheet"], typer.Option(help="Colour scale: one per image, or one for all images.")
     ] = "image",
     boxes: options.Boxes = None,
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("attention"),
@@ -39,9 +39,9 @@ def attend(
 ) -> None:
     """Draw heat maps of labels on images.
 
-    Writes one figure per image, and contact sheets of 40 images each. A heat map shows what each location adds to the
-    label's logit, over all heads: red adds, blue subtracts; it sums to the logit. With --temperature it shows the
-    attention of one head, which sums to 1.
+    Writes one figure per image, and contact sheets of 40 images each. A heat map shows the contribution of each
+    location to the logit of the label, over all heads: red adds, blue subtracts, and the sum is the logit. With
+        --temperature, it shows the attention of one head, which sums to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """

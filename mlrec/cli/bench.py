@@ -14,21 +14,21 @@ from mlrec.utils.errors import UsageError, printable
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="What to measure: head, the cost of CSRA compared with average pooling.", metavar="WHAT"),
+        typer.Argument(help="Benchmark: head (cost of CSRA compared with average pooling).", metavar="WHAT"),
     ],
     backbone: Annotated[str, typer.Option(help="timm model.", metavar="NAME")] = "resnet101",
     heads: Annotated[str, typer.Option(help="Numbers of heads H.", metavar="A,B,...")] = "1,2,4,6,8",
     num_labels: Annotated[int, typer.Option(help="Number of labels.", min=1)] = 80,
     img_size: Annotated[int, typer.Option(help="Side of the input in pixels.", min=1, max=LARGEST_IMAGE)] = 448,
     batch_size: Annotated[int, typer.Option(help="Images per step.", min=2)] = 16,
-    steps: Annotated[int, typer.Option(help="Number of measurements of each.", min=1)] = 10,
+    steps: Annotated[int, typer.Option(help="Number of measurements of each head.", min=1)] = 10,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     json: options.Json = False,
 ) -> None:
     """Measure the time per step of each head.
 
-    Steps of evaluation and of training are measured on the same backbone, in alternation.
+    Evaluation and training steps of all heads are measured alternately on the same backbone.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """

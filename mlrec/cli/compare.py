@@ -21,7 +21,7 @@ def compare(
     sides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs or score files A and B; seeds as A1,A2,A3 B1,B2,B3. With --by-size and --by-label any number.",
+            help="Runs or score files A and B; seeds as A1,A2 B1,B2. Any number with --by-size or --by-label.",
             metavar="A B",
         ),
     ] = None,
@@ -31,7 +31,7 @@ def compare(
     by_label: Annotated[
         bool, typer.Option("--by-label", help="AP, precision, recall and F1 of each label, side by side.")
     ] = False,
-    truth: Annotated[Path | None, typer.Option(help="Truth of score files: a CSV, manifest or dataset folder.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="True labels of score files: a CSV, manifest or dataset.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of --truth.")] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
@@ -39,7 +39,7 @@ def compare(
     conventions: Annotated[
         str | None, typer.Option(help="Scoring conventions [default: the runs' own].", metavar="NAME")
     ] = None,
-    intervals: Annotated[bool, typer.Option("--intervals", help="95 % intervals of each AP of --by-label.")] = False,
+    intervals: Annotated[bool, typer.Option("--intervals", help="95 % intervals of AP (with --by-label).")] = False,
     per_run: PerRun = False,
     resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=100, max=1_000_000)] = 1000,
     format_: Format = None,
@@ -50,7 +50,7 @@ def compare(
 ) -> None:
     """Compare two models on the same images.
 
-    Prints the differences A - B with 95 % intervals of a paired bootstrap over images, and over seeds if several are
+    Prints the differences A - B with 95 % intervals from a paired bootstrap over images, and over seeds if several are
     given. --by-size and --by-label compare any number of runs instead, by default all finished ones.
 
     Example: mlrec compare runs/csra-0,runs/csra-1 runs/average-0,runs/average-1

@@ -12,7 +12,7 @@ from mlrec.cli import console, options
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of all files of the demo.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for all files of the demo.")] = Path("demo"),
     seeds: options.Seeds = "0,1,2",
     json: options.Json = False,
     full: options.Full = False,

@@ -15,19 +15,15 @@ def download(
     out: Annotated[Path, typer.Option(help="Folder of downloads.")] = Path("downloads"),
     url_base: Annotated[
         str | None,
-        typer.Option(
-            help="Mirror that has the archives: a URL or a folder [default: the official site].", metavar="URL"
-        ),
+        typer.Option(help="Mirror with the archives: a URL or a folder [default: the official site].", metavar="URL"),
     ] = None,
-    keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="Keep the archives after they are unpacked.")
-    ] = False,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the archives after unpacking.")] = False,
     json: options.Json = False,
 ) -> None:
     """Download the official files of a dataset.
 
-    Prints source and licence, downloads the archives, checks size and SHA-256, and unpacks them. The same command
-    resumes after a failure. The files of WIDER Attribute need a browser: instructions are printed.
+    Prints source and licence, downloads the archives, checks size and SHA-256, and unpacks them. Run the same command
+    again to resume after a failure. WIDER Attribute can only be downloaded with a browser; instructions are printed.
 
     Example: mlrec download voc2007 && mlrec prepare voc2007 downloads/voc2007/VOCdevkit
     """

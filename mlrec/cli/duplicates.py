@@ -16,10 +16,10 @@ def duplicates(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
     min_similarity: Annotated[
-        float, typer.Option(help="Smallest correlation of thumbnails of near-duplicates.", min=0.5, max=1.0)
+        float, typer.Option(help="Minimum thumbnail correlation of near-duplicates.", min=0.5, max=1.0)
     ] = 0.97,
     contact_sheet: Annotated[
-        Path | None, typer.Option(help="Contact sheet of the groups to write: a .png file.")
+        Path | None, typer.Option(help="Contact sheet to write, with all groups: a .png file.")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -28,11 +28,11 @@ def evaluate(
     tuned: options.Tuned = False,
     tta: Annotated[
         str | None,
-        typer.Option(help="Average over views: flip, scales of the input, or both: flip,1,1.25.", metavar="VIEWS"),
+        typer.Option(help="Test-time augmentation: flip, input scales, or both, such as flip,1,1.25.", metavar="VIEWS"),
     ] = None,
     localize: Annotated[
         bool,
-        typer.Option("--localize", help="Comparison of the heat maps with boxes and masks (VOC, COCO, shapes)."),
+        typer.Option("--localize", help="Comparison of heat maps with boxes and masks (VOC, COCO, shapes)."),
     ] = False,
     tolerance: Annotated[float, typer.Option(help="Tolerance of --localize, in cells of the heat map.", min=0.0)] = 0.5,
     voc_server: VocServer = None,
@@ -46,10 +46,10 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model.
 
-    Of more than 20 labels, the lowest and the highest AP are printed, all with --full.
+    For more than 20 labels, only the lowest and the highest AP are printed, unless --full is set.
 
-    The dataset is the run's own, or any with the same labels, which are matched by name. Predictions and metrics are
-    written to a folder eval-DATA-SPLIT next to the model. Heat maps can mislead; --localize measures them.
+    The dataset is that of the run, or any other with the same label names. Predictions and metrics are written to the
+    folder eval-DATA-SPLIT next to the model. Heat maps can mislead; --localize measures them.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """

@@ -20,13 +20,13 @@ def export(
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder to write [default: export-FORMAT next to the model].")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Dataset for the check [default: the run's].")] = None,
-    split: Annotated[str | None, typer.Option(help="Split for the check [default: the run's].")] = None,
-    images: Annotated[int, typer.Option(help="Number of images for the check.", min=1)] = 64,
+    data: Annotated[Path | None, typer.Option(help="Dataset for the comparison [default: the run's].")] = None,
+    split: Annotated[str | None, typer.Option(help="Split for the comparison [default: the run's].")] = None,
+    images: Annotated[int, typer.Option(help="Number of images for the comparison.", min=1)] = 64,
     push: Annotated[
         str | None,
         typer.Option(
-            help="Repository of the hub to upload to, with --format hf; a new one is private.", metavar="USER/NAME"
+            help="Hub repository for the upload, with --format hf; a new repository is private.", metavar="USER/NAME"
         ),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
@@ -36,8 +36,8 @@ def export(
     """Export a model for deployment.
 
     Writes a folder with the model, labels, preprocessing, tuned thresholds and a model card. The exported model is
-    compared with the original on images of the dataset; nothing is written if logits differ by more than 1e-4.
-    mlrec predict --run FOLDER runs it (ONNX without timm).
+    compared with the original on images of the dataset; nothing is written if logits differ by more than 1e-4. Run it
+    with mlrec predict --run FOLDER (ONNX does not need timm).
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx
     """

@@ -22,20 +22,19 @@ def export_data(
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: NAME-FORMAT].")] = None,
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
     unknown: Annotated[
-        Literal["keep", "negative"], typer.Option(help="Unknown labels: kept, or written as negative.")
+        Literal["keep", "negative"], typer.Option(help="Unknown labels: keep them, or write them as negative.")
     ] = "keep",
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Run, evaluation folder or predictions.npz, to review or score in the other tool "
-            "(labelstudio, fiftyone, coco)."
+            help="Run, evaluation folder or predictions.npz whose predictions to export (labelstudio, fiftyone, coco)."
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Export a prepared dataset for other tools.
 
-    The result is read back, to be sure that nothing has changed.
+    The exported files are read back and compared with the dataset.
 
     Example: mlrec export-data data/voc2007 --format csv
     """

@@ -17,7 +17,7 @@ FolderFlag = Annotated[Path | None, typer.Option("--data", help="Folder of class
 def imagenet(
     folder: ImageFolder = None,
     backbone: Annotated[str, typer.Option(help="timm classifier.", metavar="NAME")] = "resnet50",
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Published weights, from the hub.")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Published weights from the hub.")] = False,
     weights: Annotated[
         str | None,
         typer.Option(

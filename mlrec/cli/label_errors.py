@@ -23,16 +23,16 @@ def label_errors(
     probabilities: options.Probabilities = False,
     recipe: Annotated[str, typer.Option(help="Name of a recipe.", metavar="NAME")] = "demo",
     settings: options.Settings = None,
-    out: Annotated[Path, typer.Option(help="Folder of the list, the contact sheet and the runs of the folds.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output folder: list, contact sheet, and runs of the folds.")] = Path(
         "label-errors"
     ),
     json: options.Json = False,
 ) -> None:
     """Find label errors in a dataset.
 
-    Trains one head per fold (of mlrec split --folds, or made now) on features of a frozen backbone, and ranks the
-    annotations that held-out predictions contradict. The number of listed annotations and of expected errors follows
-    from thresholds of each label (confident learning).
+    Trains one head per fold (existing folds of mlrec split, or new ones) on features of a frozen backbone, and ranks
+    the annotations that held-out predictions contradict. The numbers of listed annotations and expected errors follow
+    from a threshold per label (confident learning).
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

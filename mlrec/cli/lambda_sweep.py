@@ -17,7 +17,7 @@ def lambda_sweep(
     lam: Annotated[
         str | None,
         typer.Option(
-            help="Values of λ, as 0:1:0.01 or a,b,c [default: 0:1:0.01; with --by-size 0].", metavar="A:B:STEP"
+            help="Values of λ, as 0:1:0.01 or a,b,c [default: 0:1:0.01, or 0 with --by-size].", metavar="A:B:STEP"
         ),
     ] = None,
     data: options.Data = None,
@@ -25,14 +25,14 @@ def lambda_sweep(
         str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
     ] = None,
     select_on: Annotated[
-        str | None, typer.Option(help="Split that selects λ [default: the evaluated one, which is marked].")
+        str | None, typer.Option(help="Split for selecting λ [default: the evaluated split, which is marked].")
     ] = None,
     temperatures: Annotated[
         str | None,
-        typer.Option(help="Temperatures of the attention at test time; inf is the maximum.", metavar="A,B,..."),
+        typer.Option(help="Temperatures of the attention at test time; inf means the maximum.", metavar="A,B,..."),
     ] = None,
     normalize_logits: Annotated[
-        bool, typer.Option("--normalize-logits", help="Stored logits divided by 1 + λ; both forms are evaluated.")
+        bool, typer.Option("--normalize-logits", help="Divide the stored logits by 1 + λ; both forms are evaluated.")
     ] = False,
     by_size: Annotated[
         bool, typer.Option("--by-size", help="AP by size and number of objects: average, λ, and attention only.")

@@ -21,15 +21,15 @@ from mlrec.utils.progress import Progress
 LONGEST_METAVAR = 34  # characters; the columns of help at 80 characters have no room for more
 
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
-Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels, however many.")]
-Top3 = Annotated[bool, typer.Option("--top3", help="Metrics of the three highest labels as well.")]
+Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels.")]
+Top3 = Annotated[bool, typer.Option("--top3", help="Also print metrics of the top three labels.")]
 Labels = Annotated[
     str | None,
-    typer.Option(help='Labels to score; a name with a comma is quoted: "a,b",c.', metavar="A,B,..."),
+    typer.Option(help='Labels to score; quote a name that contains a comma: "a,b",c.', metavar="A,B,..."),
 ]
 Logits = Annotated[bool, typer.Option("--logits", help="Scores of a .csv file are logits.")]
 Probabilities = Annotated[
-    bool, typer.Option("--probabilities", help="Scores of a .csv file are probabilities [default: by the values].")
+    bool, typer.Option("--probabilities", help="Scores of a .csv file are probabilities [default: detected].")
 ]
 Conventions = Annotated[
     str, typer.Option(help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, ...", metavar="NAME")
@@ -42,17 +42,17 @@ Data = Annotated[
     Path | None, typer.Option(help="Folder of a prepared dataset [default: the run's, or the one prepared last].")
 ]
 DataFlag = Annotated[Path | None, typer.Option("--data", help="Folder of a prepared dataset; the same as DATA.")]
-Tuned = Annotated[bool, typer.Option("--tuned", help="Thresholds and calibration that mlrec tune wrote.")]
+Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds and the calibration of mlrec tune.")]
 Out = Annotated[Path, typer.Option(help="Folder of runs.", rich_help_panel="Output")]
-RunsRoot = Annotated[Path, typer.Option(help="Folder in which the last run is looked up.")]
+RunsRoot = Annotated[Path, typer.Option(help="Folder in which to look up the last run.")]
 Seeds = Annotated[str, typer.Option(help="Random seeds, one run each.", metavar="A,B,...")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="A config key and its value; repeatable.", metavar="KEY=VALUE")
+    list[str] | None, typer.Option("--set", help="Config key and its value; repeatable.", metavar="KEY=VALUE")
 ]
 Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables intervals).", min=0)]
 
 Images = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or a split's .jsonl.")
+    list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or the .jsonl of a split.")
 ]
 TrainedModel = Annotated[
     Path | None,
@@ -64,7 +64,7 @@ Model = Annotated[
     typer.Option("--run", "--model", help="Run folder, imported model, or model file [default: the last run]."),
 ]
 Boxes = Annotated[
-    Path | None, typer.Option(help="CSV of filename,x,y,width,height[,id]: boxes to classify instead of images.")
+    Path | None, typer.Option(help="CSV of boxes to classify instead of images: filename,x,y,width,height[,id].")
 ]
 
 BatchSize = Annotated[
@@ -83,13 +83,13 @@ Workers = Annotated[
 ]
 DecodeThreads = Annotated[
     int | None,
-    typer.Option("--workers", help="Decoding threads [default: by CPU cores].", min=0, rich_help_panel="System"),
+    typer.Option("--workers", help="Decoding threads [default: one per CPU core].", min=0, rich_help_panel="System"),
 ]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel="System")
+    str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel="System")
 ]
 Precision = Annotated[
-    str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.", metavar="NAME", rich_help_panel="System")
+    str, typer.Option(help="Precision: auto, fp32, tf32, bf16 or fp16.", metavar="NAME", rich_help_panel="System")
 ]
 
 

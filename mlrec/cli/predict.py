@@ -27,28 +27,28 @@ def predict(
     run: options.Model = None,
     boxes: options.Boxes = None,
     allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="PATHS may be http and https URLs of public servers.")
+        bool, typer.Option("--allow-urls", help="Allow http and https URLs of public servers as PATHS.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Smallest probability of a predicted label [default: 0.5].", min=0, max=1)
+        float | None, typer.Option(help="Minimum probability of a predicted label [default: 0.5].", min=0, max=1)
     ] = None,
     tuned: options.Tuned = False,
     top: Annotated[int | None, typer.Option(help="Number of most probable labels to predict instead.", min=1)] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Output folder, or file (.csv, .jsonl, .parquet), that can be resumed [default: stdout]."),
+        typer.Option(help="Resumable output folder or file (.csv, .jsonl, .parquet) [default: stdout]."),
     ] = None,
     form: Annotated[
         Literal["csv", "jsonl", "parquet"] | None, typer.Option("--format", help="Output format [default: csv].")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl: one JSON object per line.")] = False,
     part_size: Annotated[
-        int, typer.Option(help="Images per part of --out; each tar or Parquet file is one part.", min=1)
+        int, typer.Option(help="Number of images per part of --out; each tar or Parquet file is one part.", min=1)
     ] = 10_000,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Processes that write --out: this one or torchrun's, or Ray.")
+        Literal["local", "ray"], typer.Option(help="Engine for --out: local (this process or torchrun) or ray.")
     ] = "local",
-    save_images: Annotated[Path | None, typer.Option(help="Folder for the images with their labels.")] = None,
+    save_images: Annotated[Path | None, typer.Option(help="Folder for images drawn with their labels.")] = None,
     batch_size: options.BatchSize = None,
     workers: options.DecodeThreads = None,
     device: options.Device = "auto",
@@ -58,9 +58,9 @@ def predict(
     """Predict labels for images.
 
     Writes one line per image to stdout, in input order, with labels and all probabilities. Unreadable images are
-    reported on stderr and skipped; the exit code is then 1. With --boxes each box is classified by itself. With --tuned
-    each label has its own threshold, and probabilities are calibrated. With --out the result is written in parts: the
-    same command resumes after a failure, and torchrun divides the parts over processes and machines.
+    reported on stderr and skipped; the exit code is then 1. With --boxes, each box is classified separately. With
+    --tuned, each label has its own threshold, and probabilities are calibrated. With --out, the result is written in
+    parts: run the same command again to resume after a failure. torchrun divides the parts over processes and machines.
 
     Examples: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv, or torchrun --nproc-per-node 8 -m
     mlrec predict shards --model RUN --out scores --format parquet

@@ -31,15 +31,15 @@ def prepare(
     kind: Kind,
     path: Source = None,
     out: Annotated[Path, typer.Option(help="Folder of prepared datasets.")] = Path("data"),
-    name: Annotated[str | None, typer.Option(help="Name of the dataset [default: the source's own].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset [default: that of the source].")] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the image files.")] = False,
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Skip images that cannot be decoded, with a warning.")
     ] = False,
     keep_empty: Annotated[
-        bool, typer.Option("--keep-empty", help="coco: images without any annotation are kept, as negatives.")
+        bool, typer.Option("--keep-empty", help="coco: keep images without any annotation, as negatives.")
     ] = False,
-    year: Annotated[str | None, typer.Option(help="coco: year, if a folder has several.")] = None,
+    year: Annotated[str | None, typer.Option(help="coco: year, if the folder has several.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if they are elsewhere.")] = None,
     annotations: Annotated[
         list[Path] | None, typer.Option(help="coco: annotation file; repeatable, one per split.", metavar="PATH")
@@ -49,16 +49,16 @@ def prepare(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Label names, if the source does not name them, or a selection.", metavar="A,B,..."),
+        typer.Option(help="Label names, if the source does not have them, or a selection.", metavar="A,B,..."),
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option(help="Splits with other names, such as learning=train,holdout=test.", metavar="OWN=val,..."),
+        typer.Option(help="Mapping of split names, such as learning=train,holdout=test.", metavar="OWN=val,..."),
     ] = None,
     split_file: Annotated[
         list[str] | None,
         typer.Option(
-            help="File with the images of a split, repeatable; or FILE, a table of images and splits.",
+            help="File that lists the images of a split (repeatable), or FILE, a table of images and splits.",
             metavar="SPLIT=FILE",
         ),
     ] = None,
@@ -68,17 +68,17 @@ def prepare(
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(help="csv: column that holds names of labels [default: detected].", metavar="NAME"),
+        typer.Option(help="csv: column of label names [default: detected].", metavar="NAME"),
     ] = None,
     separator: Annotated[
         str | None,
         typer.Option(
-            help="csv: text between two labels of one cell; '' means one label per cell [default: detected].",
+            help="csv: separator of labels in a cell; '' means one label per cell [default: detected].",
             metavar="TEXT",
         ),
     ] = None,
     no_label_value: Annotated[
-        str | None, typer.Option(help="csv: text in the column of labels that means no label.", metavar="TEXT")
+        str | None, typer.Option(help="csv: text in the label column that means no label.", metavar="TEXT")
     ] = None,
     ignore_columns: Annotated[
         str | None, typer.Option(help="csv: columns that are not labels.", metavar="A,B,...")
@@ -95,14 +95,14 @@ def prepare(
     empty: Annotated[str | None, typer.Option(help="csv: meaning of a blank cell.", metavar="negative|unknown")] = None,
     seed: Annotated[int, typer.Option(help="shapes: random seed of the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Images in two splits are accepted, with a warning.")
+        bool, typer.Option("--allow-overlap", help="Accept images that are in two splits, with a warning.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be prepared, and write nothing.")] = False,
     json: options.Json = False,
 ) -> None:
     """Prepare a dataset from annotations.
 
-    The result is read by all other commands. Every image is decoded once as a check.
+    All other commands read the result. Every image is decoded once to check it.
 
     Example: mlrec prepare labels.csv, or mlrec prepare voc2007 VOCdevkit
     """

@@ -26,16 +26,16 @@ Format = Annotated[
     str | None,
     typer.Option("--format", help="table, md, latex, pdf, csv, json, html, xlsx or parquet.", metavar="FORMAT"),
 ]
-File = Annotated[Path | None, typer.Option("--out", help="File to write; its ending names the format.")]
+File = Annotated[Path | None, typer.Option("--out", help="File to write; its extension gives the format.")]
 DocumentColumns = Annotated[
     int | None,
     typer.Option(
         "--columns",
-        help="Columns of the document that LaTeX tables are for, 1 or 2 [default: 2, where wide tables span both].",
+        help="Number of columns of the LaTeX document, 1 or 2 [default: 2; wide tables span both].",
         min=1, max=2,
     ),
 ]  # fmt: skip
-Notes = Annotated[bool, typer.Option("--notes", help="Footnotes in LaTeX and PDF, otherwise comments of the source.")]
+Notes = Annotated[bool, typer.Option("--notes", help="Typeset footnotes in LaTeX and PDF (otherwise comments).")]
 PerRun = Annotated[bool, typer.Option("--per-run", help="One row per run instead of means over seeds.")]
 
 
@@ -46,15 +46,16 @@ def report(
     runs_root: options.RunsRoot = Path("runs"),
     table: Annotated[
         int | None,
-        typer.Option(help="Number of a table of the paper, whose rows are printed next to the runs.", metavar="N"),
+        typer.Option(help="Number of a table of the paper; its rows are printed together with the runs.", metavar="N"),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="All tables of the paper and Figure 5, with own rows, in the paper's form.")
+        bool,
+        typer.Option("--paper", help="All tables of the paper and Figure 5 in their form, with your runs."),
     ] = False,
     layout: Annotated[
         str | None,
         typer.Option(
-            help="Layout of --table: paper (its own form, to paste) or full (all facts) [default: full].",
+            help="Layout of --table: paper (the columns of the paper) or full (all columns) [default: full].",
             metavar="NAME",
         ),
     ] = None,
@@ -64,14 +65,14 @@ def report(
         int | None, typer.Option(help="Number of a figure of the paper: 5 (mAP against λ).", metavar="N")
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="Folder of a sweep: one row per setting, with differences to the first.")
+        Path | None, typer.Option(help="Folder of a sweep: one row per setting, with differences from the first row.")
     ] = None,
     literature: Annotated[
-        str | None, typer.Option(help="Dataset whose published results are printed.", metavar="DATASET")
+        str | None, typer.Option(help="Dataset whose published results to print.", metavar="DATASET")
     ] = None,
     extra_rows: Annotated[
         Path | None,
-        typer.Option(help="CSV of further rows for --table (method, mAP in percent), as from a test server."),
+        typer.Option(help="CSV of additional rows for --table (method, mAP in percent), such as server results."),
     ] = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="95 % bootstrap intervals of mAP, CF1 and OF1.")
@@ -80,7 +81,7 @@ def report(
         Path | None, typer.Option(help="Folder for all figures of these runs, as PNG, SVG and PDF.")
     ] = None,
     conventions: Annotated[
-        str | None, typer.Option(help="Scoring conventions in which stored predictions are scored.", metavar="NAME")
+        str | None, typer.Option(help="Scoring conventions [default: those of the runs].", metavar="NAME")
     ] = None,
     labels: options.Labels = None,
     per_run: PerRun = False,
@@ -89,8 +90,9 @@ def report(
 ) -> None:
     """Print finished runs as a table.
 
-    The best of each group is marked. Runs that differ in data, conventions, resolution or extra data are in groups of
-    their own. Runs that differ only in the seed are one row of means. CSV and JSON hold fractions in full precision.
+    The best value of each group is marked. Runs that differ in data, conventions, resolution or extra data are in
+    separate groups. Runs that differ only in the seed are averaged in one row. CSV and JSON contain fractions in full
+    precision.
 
     Example: mlrec report --format latex --out table.tex
     """

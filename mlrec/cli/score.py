@@ -17,11 +17,11 @@ def score(
     ],
     truth: Annotated[
         Path | None,
-        typer.Argument(help="Truth: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
+        typer.Argument(help="True labels: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
-    split: Annotated[str | None, typer.Option(help="Split of the truth, if it holds several.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the truth, if it has several.")] = None,
     top3: options.Top3 = False,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
@@ -30,13 +30,14 @@ def score(
 ) -> None:
     """Score predictions of any model.
 
-    Prints mAP, CP, CR, CF1, OP, OR, OF1 and AP per label: of more than 20 labels the lowest and the highest, all with
-    --full.
+    Prints mAP, CP, CR, CF1, OP, OR, OF1 and AP per label (for more than 20 labels only the lowest and the highest,
+    unless --full is set).
 
     A CSV has the sample in its first column and one label in each other column: filename,cat,dog. The output of mlrec
-    predict is read as well. The truth holds 1, 0 and -1 (unknown). Columns and rows are matched by name; photos/a.jpg
+        predict is also accepted. The truth contains 1, 0 and -1 (unknown). Columns and rows are matched by name;
+        photos/a.jpg
     matches a.jpg if no other sample does. Scores of a CSV are logits if one is negative, and probabilities if all are
-    in [0, 1], unless --logits or --probabilities states it.
+    in [0, 1], unless --logits or --probabilities is set.
 
     Example: mlrec score predictions.csv truth.csv --top3
     """

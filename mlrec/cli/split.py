@@ -17,25 +17,25 @@ def split(
     data: options.DataFlag = None,
     val: Annotated[float, typer.Option(help="Fraction of samples to hold out.")] = 0.2,
     folds: Annotated[
-        int | None, typer.Option(help="Number of folds to make instead: fold0-train, fold0-val, ...")
+        int | None, typer.Option(help="Number of folds to create instead: fold0-train, fold0-val, ...")
     ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column whose equal values stay in one split, such as a patient.")
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(help="CSV with the column [default: the one that the dataset was prepared from].")
+        Path | None, typer.Option(help="CSV with this column [default: the source CSV of the dataset].")
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="Split to divide [default: trainval, all or train].")
     ] = None,
     keep_labels: Annotated[
         str | None,
-        typer.Option(help="Shares of annotations to keep; copies with the rest unknown.", metavar="A,B"),
+        typer.Option(help="Fractions of annotations to keep, with the rest unknown, one copy each.", metavar="A,B"),
     ] = None,
     single_positive: Annotated[
-        bool, typer.Option("--single-positive", help="A copy with one positive annotation per sample.")
+        bool, typer.Option("--single-positive", help="Add a copy with one positive annotation per sample.")
     ] = False,
-    prefix: Annotated[str, typer.Option(help="Prefix of the names of the new splits.")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix for the names of the new splits.")] = "",
     no_duplicates: Annotated[
         bool, typer.Option("--no-duplicates", help="Skip the search for near-duplicate images.")
     ] = False,

@@ -16,14 +16,14 @@ from mlrec.utils.files import check_ending, write_json
 def stats(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
-    ap: Annotated[float, typer.Option(help="AP of every label that the power analysis assumes.")] = 0.8,
+    ap: Annotated[float, typer.Option(help="AP per label assumed by the power analysis.")] = 0.8,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Scores of the test split (.npz or .csv) for the power analysis instead of --ap."),
+        typer.Option(help="Scores of the test split (.npz or .csv) for the power analysis, instead of --ap."),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
-    objects: Annotated[bool, typer.Option("--objects", help="Object sizes, from boxes and masks.")] = False,
+    objects: Annotated[bool, typer.Option("--objects", help="Also print object sizes, from boxes and masks.")] = False,
     figure: Annotated[Path | None, typer.Option(help="Figure to write: a .png, .svg or .pdf file.")] = None,
     format_: Format = None,
     out: File = None,
@@ -31,7 +31,8 @@ def stats(
 ) -> None:
     """Print statistics of a dataset.
 
-    Labels, shifts between splits, co-occurrence of labels, and the differences that a test on it can detect.
+    Prints label counts, shifts between splits, co-occurrence of labels, and the differences that a test on this dataset
+    can detect.
 
     Example: mlrec stats data/voc2007 --figure voc2007.png
     """

@@ -26,20 +26,20 @@ def sweep(
     ] = None,
     paper_only: Annotated[
         bool,
-        typer.Option("--paper-only", help="Only the runs of the paper's table or figure, with one seed [--study]."),
+        typer.Option("--paper-only", help="With --study: only the runs of the paper's table or figure, with one seed."),
     ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Config key and its values; repeatable.", metavar="KEY=A,B")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Random seeds of each setting.", metavar="A,B,...")] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds of the training split for each setting.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds of the training split.")] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Number of runs of a search (TPE) between the values given, instead of a grid.", min=1),
+        typer.Option(help="Number of runs of a TPE search between the given values, instead of a grid.", min=1),
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="Key and values to choose from for each setting, on held-out data.", metavar="KEY=A,B"),
+        typer.Option(help="Key and values to choose from, for each setting, on held-out data.", metavar="KEY=A,B"),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Name of a recipe [default: the dataset's].", metavar="NAME")
@@ -47,22 +47,20 @@ def sweep(
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of keys for all runs.")] = None,
     out: options.Out = Path("runs"),
     name: Annotated[
-        str | None, typer.Option(help="Name of the sweep's folder [default: the study, or the keys].")
+        str | None, typer.Option(help="Name of the sweep folder [default: the study, or the keys].")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Number of worker processes here [default: one per GPU, else 1].", min=1)
+        int | None, typer.Option(help="Number of local worker processes [default: one per GPU, otherwise 1].", min=1)
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(help="Optuna database URL, or journal file [default: an SQLite file in the sweep's folder]."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and an estimate of its duration.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Runs that failed twice are started again.")
-    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry runs that failed twice.")] = False,
     labels: options.Labels = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="95 % intervals of mAP and of its differences in the table.")
+        bool, typer.Option("--intervals", help="95 % intervals of mAP and of the differences in the table.")
     ] = False,
     json: options.Json = False,
     full: options.Full = False,
@@ -71,7 +69,7 @@ def sweep(
 
     Every flag of mlrec train takes several values, as a,b,c or start:stop:step.
 
-    The same command, started again or on another machine, trains what is missing and resumes what was interrupted.
+    Run the same command again, also on another machine, to train missing runs and resume interrupted ones.
     Finished runs are kept. A run that fails does not stop the others.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 Recipe = Annotated[
     str | None, typer.Option(help="Name of a recipe [default: the dataset's]; see mlrec recipes.", metavar="NAME")
 ]
-File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; `base` in it names a recipe.")]
+File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; its key `base` names a recipe.")]
 Name = Annotated[
     str | None,
-    typer.Option(help="Name of the run folder [default: data, backbone, head, a number].", rich_help_panel="Output"),
+    typer.Option(help="Name of the run folder [default: dataset-backbone-head-number].", rich_help_panel="Output"),
 ]
 Resume = Annotated[
     Path | None, typer.Option(help="Run to resume (bit-exact; on CUDA with --deterministic).", metavar="RUN")
 ]
 Compare = Annotated[
-    bool, typer.Option("--compare", help="Comparison of CSRA with its baseline; short for mlrec sweep --study compare.")
+    bool, typer.Option("--compare", help="Compare CSRA with its baseline; short for mlrec sweep --study compare.")
 ]
 Seeds = Annotated[str | None, typer.Option(help="Random seeds of --compare [default: --seed].", metavar="A,B,...")]
 
@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Train a model and evaluate it.
 
-    A flag wins over --config, that over the recipe. See mlrec doctor for a check of data, weights and machine.
+    A flag overrides --config, which overrides the recipe. Use mlrec doctor to check data, weights and machine first.
 
     Example: mlrec train data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """

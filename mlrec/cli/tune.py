@@ -12,19 +12,17 @@ from mlrec.cli import console, options
 
 def tune(
     model: options.TrainedModel = None,
-    split: Annotated[str, typer.Option(help="Split to tune on; not the one that you report.")] = "val",
+    split: Annotated[str, typer.Option(help="Split for tuning, different from the reported split.")] = "val",
     data: options.Data = None,
     target: Annotated[
         str, typer.Option(help="Metric to maximize: CF1, OF1 or F1 (of each label).", metavar="METRIC")
     ] = "CF1",
     min_precision: Annotated[
-        float | None, typer.Option(help="Precision of each label, at which recall is maximized instead.")
+        float | None, typer.Option(help="Minimum precision of each label, at maximum recall; replaces --target.")
     ] = None,
     least: Annotated[
         int,
-        typer.Option(
-            "--min-positives", help="Number of positives below which a label takes the common threshold.", min=1
-        ),
+        typer.Option("--min-positives", help="Minimum number of positives for a label-specific threshold.", min=1),
     ] = 20,
     json: options.Json = False,
     batch_size: options.BatchSize = None,
@@ -35,9 +33,9 @@ def tune(
 ) -> None:
     """Tune the threshold of each label and calibrate probabilities.
 
-    Use a split that you do not report. The result is written to thresholds.json next to the model; predict --tuned and
-    eval --tuned use it. Printed numbers are cross-fitted: no sample is evaluated with thresholds that it
-    helped to choose.
+    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; predict
+    --tuned and eval --tuned use it. Printed metrics are cross-fitted: no sample is evaluated with thresholds that were
+    tuned on it.
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """
