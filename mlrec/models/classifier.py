@@ -18,7 +18,7 @@ from mlrec.models.heads import Head, create_head
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.weights import load_backbone_weights
 from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ModelError, counted, printable
+from mlrec.utils.errors import ModelError, counted
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def create_model(
         raise ModelError(f"{counted(len(names), 'label name')} for num_labels = {num_labels}; give as many")
     repeated = duplicates_in(names)
     if repeated:
-        raise ModelError(f"label '{printable(repeated[0])}' is named twice")
+        raise ModelError(f"label '{repeated[0]}' is named twice")
     temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
