@@ -129,6 +129,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
     lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
     head_lr_mult: Annotated[float, _key("Optimizer", "Head learning-rate multiplier.", gt=0)] = 1.0
+    layer_decay: Annotated[
+        float,
+        _key("Optimizer", "Factor of the learning rate from a backbone layer to the one before it.", gt=0, le=1),
+    ] = 1.0
+    freeze_bn: Annotated[
+        bool, _key("Optimizer", "BatchNorm statistics of the starting weights, not those of the batches.")
+    ] = False
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
     decay_norm_bias: Annotated[bool, _key("Optimizer", "Weight decay also on norms, biases and embeddings.")] = True
