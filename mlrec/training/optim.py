@@ -55,7 +55,7 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
     """Parameter groups with their `lr_mult` and `weight_decay`; empty ones are left out.
 
     With `decay_norm_bias` every parameter is decayed, as in the paper. Otherwise vectors (norms, biases) and embeddings
-    are not. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020) the last layer of the backbone has the factor 1,
+    are not. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020) the last layer of the backbone has factor 1,
     each layer before it δ times the factor of the next.
 
     Raises:
