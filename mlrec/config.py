@@ -120,6 +120,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
+    head_epochs: Annotated[
+        int,
+        _key("Schedule", "Epochs in which the head alone is trained first, on features computed once.", ge=0),
+    ] = 0
+    head_phase_lr: Annotated[
+        float, _key("Optimizer", "Learning rate of the head in these first epochs (AdamW, cosine).", gt=0)
+    ] = 0.003
     batch_size: Annotated[int, _key("Optimizer", "Samples per step, over all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
