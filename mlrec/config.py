@@ -61,7 +61,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
-        Count | None, _key("Model", "Width of the decoder [default: 768 for ml-decoder, 512 for q2l].")
+        Count | None, _key("Model", "Width of ml-decoder [default: 768], q2l [512], attention-pool [features].")
     ] = None
     decoder_layers: Annotated[int, _key("Model", "Number of decoder layers of q2l.", ge=1)] = 2
     query_groups: Annotated[int, _key("Model", "Number of queries of ml-decoder.", ge=1)] = 100

@@ -52,9 +52,10 @@ def test_a_run_interrupted_in_its_head_phase_repeats_it(tmp_path: Path, monkeypa
         raise SignalReceived(15)
         yield
 
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+    with monkeypatch.context() as patched:
         patched.setattr(head_phase, "fit", interrupted)
-        train(flags, out=tmp_path / "runs", name="parts")
+        with pytest.raises(Interrupted):
+            train(flags, out=tmp_path / "runs", name="parts")
     again = resume(tmp_path / "runs" / "parts")
     assert same(weights(again.path), weights(whole.path))
 
