@@ -291,6 +291,8 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.init_head and config.init_from is None:
         yield "init_head", "init_head needs init_from: the run or model file whose head to start from"
+    if config.head_epochs and config.freeze_backbone:
+        yield "head_epochs", "head_epochs is for a backbone that is trained afterwards; with freeze_backbone use epochs"
     if config.feature_copies and not config.freeze_backbone:
         yield (
             "feature_copies",

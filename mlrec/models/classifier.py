@@ -38,7 +38,7 @@ class Architecture:
         logit_scale: Factor of the logits.
         pooling: Pooling of the gcn head.
         word_dim: Dimension of the gcn head's word vectors.
-        decoder_dim: Width of the decoder of ml-decoder and q2l.
+        decoder_dim: Width of attention-pool, ml-decoder and q2l.
         decoder_layers: Number of decoder layers of q2l.
         query_groups: Number of queries of ml-decoder.
     """
@@ -161,7 +161,7 @@ def create_model(
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling of the gcn head, "max" or "average".
         graph: Label graph of the gcn head, from `gcn.label_graph` of the training split.
-        decoder_dim: Width of the decoder of ml-decoder [default: 768] and q2l [default: 512].
+        decoder_dim: Width of attention-pool [default: d], ml-decoder [default: 768] and q2l [default: 512].
         decoder_layers: Number of decoder layers of q2l.
         query_groups: Number of queries of ml-decoder.
 

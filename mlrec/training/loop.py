@@ -134,7 +134,7 @@ def fit(
     """
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
-        network.module.train()
+        _set_train_mode(network.module, config)
         if state.ema is not None:
             state.ema.forget_tensors()  # evaluation may have replaced the model's tensors
         window = _Window()
@@ -162,6 +162,15 @@ def fit(
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
+
+
+def _set_train_mode(module: nn.Module, config: Config) -> None:
+    """Set the module to training; with `freeze_bn` its BatchNorm layers keep their running mean and variance."""
+    module.train()
+    if config.freeze_bn:
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm):
+                norm.eval()
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
