@@ -68,7 +68,7 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             known = counted(len(labels), "class", "classes")
-            what = f"class '{printable(thing.label)}' is not one of the {known}{hint}"
+            what = f"class '{thing.label}' is not one of the {known}{hint}"
             findings.error(f"{annotation.where}: object {number}", what)
         elif not thing.difficult:
             targets[thing.label] = POSITIVE
