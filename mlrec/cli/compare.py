@@ -56,7 +56,7 @@ def compare(
     Example: mlrec compare runs/csra-0,runs/csra-1 runs/average-0,runs/average-1
     """
     if by_size and by_label:
-        raise UsageError("--by-size and --by-label: one at a time")
+        raise UsageError("--by-size and --by-label exclude each other")
     view = "--by-size" if by_size else ""
     view = "--by-label" if by_label else view
     goes_with(view, ("",), {"--truth": truth, "--split": split})

@@ -79,13 +79,13 @@ def predict(
     sources = _sources(paths or [], boxes, allow_urls, terminal)
     if out is not None:
         if save_images is not None:
-            raise UsageError("--save-images draws what is written to stdout; leave --out out")
+            raise UsageError("--save-images works without --out only; leave --out out")
         form = output_form(out, form)
         model = options.model_or_last(run, runs_root, terminal)
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
-        raise UsageError("several processes, --engine ray and Parquet write files; set --out")
+        raise UsageError("several processes, --engine ray and Parquet need --out")
     model = options.model_or_last(run, runs_root, terminal)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 

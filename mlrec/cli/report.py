@@ -164,7 +164,7 @@ class Output:
         if not self.is_latex:
             for flag, is_given in (("--columns", self.columns is not None), ("--notes", self.notes)):
                 if is_given:
-                    raise UsageError(f"{flag} goes with --format latex and pdf")
+                    raise UsageError(f"{flag} needs --format latex or pdf")
 
     @property
     def is_latex(self) -> bool:

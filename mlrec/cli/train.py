@@ -59,7 +59,7 @@ def train(
     if resume is not None and (recipe or config or name or compare):
         raise UsageError("--resume takes recipe, config and name from the run; leave them out")
     if seeds is not None and not compare:
-        raise UsageError("--seeds goes with --compare; one run has one --seed")
+        raise UsageError("--seeds needs --compare; a single run uses --seed")
     if compare:
         from mlrec.cli.sweep import run_and_show
         from mlrec.sweeps.executor import SweepExecutor

@@ -154,7 +154,7 @@ class Metric:
             self._known[key] = targets
             return True
         if self._known[key] != targets:
-            raise PredictionsError(f"sample '{key}' has other targets than before; ids must be unique")
+            raise PredictionsError(f"sample '{key}' has different targets than before; ids must be unique")
         return False
 
     def _check_alike(self, other: Metric) -> None:

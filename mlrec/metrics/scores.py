@@ -137,7 +137,7 @@ def read_scores(
     suffix = path.suffix.lower()
     if suffix == ".npz":
         if kind == "probabilities":
-            raise PredictionsError(f"{path}: an .npz holds logits; write probabilities as a .csv")
+            raise PredictionsError(f"{path}: an .npz contains logits; write probabilities as a .csv")
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores if labels is None else scores.of_labels(labels)
@@ -149,7 +149,7 @@ def read_scores(
         return _of_kind(scores, kind, findings)
     if suffix == ".jsonl":
         if kind == "logits":
-            raise PredictionsError(f"{path}: a .jsonl of mlrec predict holds probabilities, not logits")
+            raise PredictionsError(f"{path}: a .jsonl of mlrec predict contains probabilities, not logits")
         scores = _read_jsonl_scores(path, findings)
         return _of_kind(scores if labels is None else scores.of_labels(labels), "probabilities", findings)
     raise PredictionsError(f"{path}: scores must be an .npz, a .csv or a .jsonl file")

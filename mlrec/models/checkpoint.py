@@ -127,7 +127,7 @@ def read_metadata(path: Path | str) -> Metadata:
     try:
         description = json.loads(raw)
         if description.get("format") != FORMAT:
-            raise ModelError(f"{file}: not a model file of mlrec ({FORMAT}); bring it in with mlrec import {file}")
+            raise ModelError(f"{file}: not a model file of mlrec ({FORMAT}); convert it with mlrec import {file}")
         built = description["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
         metadata = Metadata(
@@ -181,7 +181,7 @@ def _check(metadata: Metadata) -> None:
     }
     invalid = [name for name, valid in checks.items() if not valid]
     if invalid:
-        raise ValueError(f"{invalid[0]} makes no sense")
+        raise ValueError(f"{invalid[0]} is not plausible")
 
 
 def _build(metadata: Metadata) -> Classifier:

@@ -204,7 +204,7 @@ def create_model(
     if isinstance(head_module, GraphConvolution):
         if graph is None:
             raise ModelError(
-                "the gcn head needs the graph of the labels; make it with label_graph from training targets"
+                "the gcn head needs the graph of the labels; create it with label_graph from training targets"
             )
         head_module.set_graph(graph)
     return Classifier(backbone_module, head_module, names, backbone_module.preprocessing, architecture)

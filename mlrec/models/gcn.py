@@ -67,7 +67,7 @@ class GraphConvolution(nn.Module):
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS:
-            raise ModelError(f"pooling = '{pooling}': there are {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}")
+            raise ModelError(f"pooling = '{pooling}': use {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}")
         self.pooling = pooling
         self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.dropout = channel_dropout(dropout)

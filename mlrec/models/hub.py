@@ -79,7 +79,7 @@ def _check_published(name: str, settings: Any, advice: str) -> None:
 
 
 def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
-    return ModelError(f"{name}: pretrained weights are out of reach (the model hub {reason}); {advice}")
+    return ModelError(f"{name}: pretrained weights cannot be loaded (the model hub {reason}); {advice}")
 
 
 def _files(settings: Any) -> list[str]:

@@ -49,7 +49,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     if values:
         known = ", ".join(f"--lam {release.lam:g} for {release.backbone}" for release in fitting)
         raise ModelError(f"λ is not in the file, and for {what} the paper has several: give {known}")
-    raise ModelError(f"λ is not in the file, and the paper has none for {what}; give --lam X")
+    raise ModelError(f"λ is not in the file, and the paper has no value for {what}; give --lam X")
 
 
 def fixed_lam(backbone: str, head: str) -> float:

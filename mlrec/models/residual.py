@@ -34,7 +34,7 @@ def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] =
     """
     check_has_maps(head)
     if isinstance(head, SpatialAttention):
-        raise ModelError("the spatial head has no average that λ could add to; use an average, gcn or csra head")
+        raise ModelError("λ does not apply to the spatial head, which has no average; use an average, gcn or csra head")
     if isinstance(head, CSRA):
         scores, scale = head.scores(features), head.scale
         average = scores.mean(-1).sum(1) * scale

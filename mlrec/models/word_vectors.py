@@ -24,7 +24,7 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}
     if len(lengths) > 1:
-        raise ModelError(f"{path}: vectors of {sorted(lengths)} numbers; all must be as long")
+        raise ModelError(f"{path}: vectors of {sorted(lengths)} numbers; all must have the same length")
     vectors = {label: _vector(label, found) for label in labels}
     absent = [label for label, vector in vectors.items() if vector is None]
     if absent:

@@ -74,7 +74,7 @@ def check(name: str | None, *, paper_only: bool = False) -> None:
         raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
     if paper_only and name not in of_paper:
-        raise UsageError(f"--paper-only goes with --study {', '.join(of_paper)}")
+        raise UsageError(f"--paper-only needs --study {', '.join(of_paper)}")
 
 
 def study(name: str, base: Config, *, paper_only: bool = False) -> Study:

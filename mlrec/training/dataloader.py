@@ -240,11 +240,11 @@ def _worker_error(error: Exception) -> Exception:
     """Convert an error of a worker to one that names a setting to change; others are returned unchanged."""
     text = str(error)
     if "shared memory" in text or "bus error" in text.lower():
-        return MlrecError("loader processes ran out of shared memory; use fewer --workers, in a container --shm-size")
+        return MlrecError("out of shared memory; use fewer --workers, or in a container a larger --shm-size")
     if "exited unexpectedly" in text or "is killed by signal" in text:
-        return MlrecError("a loader process was killed, by lack of memory most likely; use fewer --workers")
+        return MlrecError("a dataloader worker was killed, probably for lack of memory; use fewer --workers")
     if "timed out" in text:
-        return MlrecError(f"no batch for {TIMEOUT:.0f} s: a loader process hangs; check the disk, or use --workers 0")
+        return MlrecError(f"no batch for {TIMEOUT:.0f} s: a worker process hangs; check the disk, or use --workers 0")
     if "Too many open files" in text:
         return MlrecError("too many open files; raise the limit (ulimit -n) or use fewer --workers")
     return error

@@ -44,7 +44,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         _check_kernels(device)
         return device
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device mps: not on this machine; use --device cpu")
+        raise UsageError("device mps: not available on this machine; use --device cpu")
     if device.type not in ("cpu", "mps"):
         raise UsageError(f"device '{name}' is not supported; use auto, cpu, cuda, cuda:N or mps")
     return device

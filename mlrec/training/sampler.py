@@ -55,7 +55,7 @@ def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     """
     row, label = np.nonzero(manifest.targets == POSITIVE)
     if not len(row):
-        raise DataError(f"{manifest.name}/{manifest.split}: no positive label; class-aware sampling needs some")
+        raise DataError(f"{manifest.name}/{manifest.split}: no positive label, which class-aware sampling needs")
     rows = row[np.argsort(label, kind="stable")]
     counts = np.bincount(label, minlength=len(manifest.labels))
     starts = np.cumsum(counts) - counts

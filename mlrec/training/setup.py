@@ -100,7 +100,7 @@ def _load_head(model: Classifier, source: Path) -> None:
     """
     other = load_model(source)
     if set(other.labels) != set(model.labels):
-        raise ModelError(f"{source}: has other labels, so its head does not fit; leave --init-head out")
+        raise ModelError(f"{source}: has different labels, so its head cannot be used; leave --init-head out")
     if other.labels != model.labels:
         raise ModelError(f"{source}: has its labels in another order; leave --init-head out")
     try:

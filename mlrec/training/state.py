@@ -120,7 +120,7 @@ class State:
                 self.ema.forget_tensors()
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
-            raise RunError(f"checkpoint does not fit the model ({reason}); start a new run") from error
+            raise RunError(f"checkpoint does not match the model ({reason}); start a new run") from error
         for name in _COUNTERS:
             setattr(self, name, content[name])
         self.history = [EpochScore(**score) for score in content["history"]]

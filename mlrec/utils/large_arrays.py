@@ -96,7 +96,7 @@ def large_texts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Texts | Non
             content = stream.read(count * dtype.itemsize)
             block = np.frombuffer(content, dtype, count)
             if not is_text(block):
-                raise ValueError("texts hold invalid characters")
+                raise ValueError("strings contain invalid characters")
             builder.extend(block.tolist())
     return builder.texts()
 

@@ -77,5 +77,5 @@ def test_needs_its_graph() -> None:
 
 
 def test_unknown_pooling_is_told() -> None:
-    with pytest.raises(ModelError, match="there are max, average; did you mean 'max'"):
+    with pytest.raises(ModelError, match="use max, average; did you mean 'max'"):
         GraphConvolution(4, 2, pooling="mx")

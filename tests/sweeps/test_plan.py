@@ -84,5 +84,5 @@ def test_the_runs_of_the_paper_only_have_one_seed_and_a_folder_of_their_own(data
     assert not plan.tuning
     seeds = plan_sweep(flags, study="table7", paper_only=True, seeds=[0, 1], out=tmp_path)
     assert len(seeds.trials({})) == 10
-    with pytest.raises(UsageError, match="--paper-only goes with --study"):
+    with pytest.raises(UsageError, match="--paper-only needs --study"):
         plan_sweep({**flags, "lam": "0,1"}, paper_only=True, out=tmp_path)

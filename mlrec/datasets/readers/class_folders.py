@@ -184,7 +184,7 @@ def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Valida
     for folder in folders:
         images = list(image_files(folder, omitted))
         if not images:
-            findings.warn("folders without an image are no labels", str(folder))
+            findings.warn("folders without an image are not labels", str(folder))
             continue
         for image in images:
             if image.parent != folder:
@@ -199,7 +199,7 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
-            findings.error(str(root), f"folders '{other}' and '{label}' differ in case alone; rename one")
+            findings.error(str(root), f"folders '{other}' and '{label}' differ only in case; rename one")
 
 
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:

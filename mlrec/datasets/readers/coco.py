@@ -241,9 +241,9 @@ def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> 
         if earlier is image:
             continue
         if earlier == image:
-            findings.warn("identical records were taken once", f"{part.file}: images[{k}] (id {image.id})")
+            findings.warn("duplicate records were merged", f"{part.file}: images[{k}] (id {image.id})")
         else:
-            findings.error(f"{part.file}: images[{k}]", f"id {image.id} occurs twice with other content; keep one")
+            findings.error(f"{part.file}: images[{k}]", f"id {image.id} occurs twice with different content; keep one")
     return list(by_id.values())
 
 
@@ -254,9 +254,9 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
         if (earlier := by_id.setdefault(entry.id, entry)) is entry:
             continue
         if earlier.name == entry.name:
-            findings.warn("identical records were taken once", f"{file}: categories[{k}] ('{entry.name}')")
+            findings.warn("duplicate records were merged", f"{file}: categories[{k}] ('{entry.name}')")
         else:
-            findings.error(f"{file}: categories[{k}]", f"id {entry.id} occurs twice with other names; keep one")
+            findings.error(f"{file}: categories[{k}]", f"id {entry.id} occurs twice with different names; keep one")
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:
@@ -308,4 +308,4 @@ def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: Validat
     for k, found in enumerate(annotations):
         if found.id is not None and first.setdefault(found.id, found) is not found:
             where = f"{part.file}: annotations[{k}] (id {found.id})"
-            findings.warn("annotation ids are not unique; every annotation counts", where)
+            findings.warn("annotation ids are not unique; every annotation is used", where)

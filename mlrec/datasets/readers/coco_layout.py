@@ -130,7 +130,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
             f"{several}; give the folder above annotations, or one own file with --annotations"
         )
     for file in unnamed:
-        findings.warn("annotation files that are no split's were not used", str(file))
+        findings.warn("annotation files without a split were not used", str(file))
     for split, same in by_split.items():
         if len(same) > 1:
             findings.error(f"{same[1]}", f"is of split '{split}', as {same[0].name} is; keep one")
@@ -203,7 +203,7 @@ def _warn_of_other_files(folder: Path, known: Collection[Path], findings: Valida
     """Warn about unused annotation files, except the official files of other tasks."""
     for file in files_below(folder, Omitted()):
         if file.suffix.lower() == ".json" and file not in known and not _OTHER_TASK.match(file.name):
-            findings.warn("annotation files that are no split's were not used", str(file))
+            findings.warn("annotation files without a split were not used", str(file))
 
 
 def _split_of(file: Path, given: Mapping[str, str]) -> str | None:
@@ -226,7 +226,7 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
         if (root / folder).is_dir():
             return folder
         if target := _link_in_words(root, folder):
-            findings.warn("a folder of images is a file that names another folder, which was used", f"{root / folder}")
+            findings.warn("an image folder is a file that names another folder, which was used", f"{root / folder}")
             return target
     common = root / "images"
     if split == WHOLE:

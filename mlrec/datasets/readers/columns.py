@@ -148,7 +148,7 @@ class RoleFinder:
         unused = [self._table.columns[k] for k in rest if k not in (names, value) and not self._is_passive(k)]
         if unused:
             self._findings.warn(
-                "columns that are not labels were not used; --label-column says which column holds the labels",
+                "columns that are not labels were not used; set the column of labels with --label-column",
                 f"{self._table.path}: {', '.join(unused)}",
             )
         return Roles(image, split, names=names, value=value)
@@ -158,7 +158,7 @@ class RoleFinder:
         images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
         if images and chosen is None:
             self._findings.warn(
-                "further columns of image names were not used; --image-column says which one is",
+                "additional columns of image names were not used; choose one with --image-column",
                 f"{self._table.path}: {', '.join(self._table.columns[k] for k in images)}",
             )
         return [k for k in rest if k not in images]
@@ -214,7 +214,7 @@ class RoleFinder:
             return None
         shown = ", ".join(f"'{self._table.columns[k]}'" for k in texts)
         raise DataError(
-            f"{self._table.path}: which column holds the labels is not clear ({shown}); give "
+            f"{self._table.path}: the column of labels is ambiguous ({shown}); give "
             f"--label-column, or --labels for columns that are one label each"
         )
 
@@ -309,7 +309,7 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     values = ", ".join(sorted(cell.strip() for cell in cells)[:3])
     example = min(cells).strip()
     findings.warn(
-        "a column 'split' that holds numbers was not used; --splits says which split each value is",
+        "a column 'split' of numbers was not used; map its values to splits with --splits",
         f"{table.path} ({values}; --splits {example}=train,...)",
     )
     return None
@@ -344,7 +344,7 @@ def label_columns(
         taken = f"; --labels takes columns named like metadata ({', '.join(left_out)})" if left_out else ""
         raise DataError(f"{table.path}: no column of a label; expected filename,label,...{taken}")
     if left_out:
-        findings.warn("columns named like metadata are not labels; --labels takes them", ", ".join(left_out))
+        findings.warn("columns named like metadata are not labels; --labels can select them", ", ".join(left_out))
     return labels
 
 

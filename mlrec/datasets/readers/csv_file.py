@@ -245,7 +245,7 @@ def _unnamed(
         elif not index_found and _counts(cells):
             index_found = True
             gone.add(k)
-            findings.warn("a column without a name that numbers the records was left out", f"{path}: column {k + 1}")
+            findings.warn("an unnamed column that numbers the records was skipped", f"{path}: column {k + 1}")
         elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
             names[k] = NO_NAME
         else:

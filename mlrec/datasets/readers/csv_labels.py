@@ -206,7 +206,7 @@ def _samples(
     cells = dict(zip(named, parsed, strict=True))
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
-        raise DataError(f"{rows[0].table.path}: no cell of the column of labels has a label")
+        raise DataError(f"{rows[0].table.path}: the column of labels has no label")
     _warn_spelling(labels, findings)
     samples = []
     for k, read in enumerate(rows):
@@ -252,7 +252,7 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
             "give --negative -1 or --unknown -1",
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
-        findings.warn("0 is negative as well as the value of --negative", f"{file}; --unknown 0 makes it unknown")
+        findings.warn("0 is negative in addition to the value of --negative", f"{file}; --unknown 0 makes it unknown")
 
 
 def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:

@@ -51,7 +51,7 @@ class _CvatTarget:
         self._path.append(tag)
         self._text = []
         if self._path == ["annotations", "track"]:
-            raise DataError("holds tracks of a video; export the task as 'CVAT for images 1.1'")
+            raise DataError("contains tracks of a video; export the task as 'CVAT for images 1.1'")
         if self._path == ["annotations", "image"]:
             if "name" not in attrs:
                 raise DataError(f"<image> number {len(self.images) + 1} has no name; export the task again")
@@ -111,7 +111,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         name = finder.find(image.name, where, folders)
         known = targets.setdefault(splits[image.subset], {})
         if name in known:
-            findings.error(where, f"'{image.name}' is there twice; keep one")
+            findings.error(where, f"'{image.name}' occurs twice; keep one")
         known[name] = dict.fromkeys(_known(image.labels, labels, where, findings), POSITIVE)
         if image.size:
             sizes[name] = image.size

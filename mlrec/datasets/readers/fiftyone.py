@@ -108,7 +108,7 @@ def _targets(
     value: Any, labels: tuple[str, ...], classes: list[str] | None, where: str, findings: ValidationReport
 ) -> dict[str, int]:
     if value is None:
-        findings.warn("images that were not annotated have unknown labels", where)
+        findings.warn("images without annotations have unknown labels", where)
         return dict.fromkeys(labels, UNKNOWN)
     known: dict[str, int] = {}
     for entry in _entries(value):

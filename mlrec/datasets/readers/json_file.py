@@ -104,10 +104,10 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
                 continue
             where = f"{path}: {_named(record)}{key}"
             if text:
-                raise DataError(f"{where} holds half a surrogate pair, which is no text; correct it")
+                raise DataError(f"{where} contains a lone surrogate, which is not valid text; correct it")
             if key not in forgiven:
-                raise DataError(f"{where} holds NaN or an infinite number; write a number")
-            findings.warn(f"{key} holds NaN or an infinite number and was ignored", where)
+                raise DataError(f"{where} contains NaN or an infinite number; write a finite number")
+            findings.warn(f"{key} contains NaN or an infinite number and was ignored", where)
             del record[key]
         return record
 
@@ -117,11 +117,11 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
         ends = " (the file ends too early)" if error.pos >= len(text.rstrip()) else ""
         raise _broken(path, data, error.lineno, error.colno, error.msg + ends) from error
     except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply; no annotation file is") from error
+        raise DataError(f"{path}: nested too deeply for an annotation file") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: holds a number of absurd length; correct it") from error
+        raise DataError(f"{path}: contains a number that is too long; correct it") from error
 
 
 def _refuse_other_files(path: Path, data: bytes) -> None:

@@ -110,9 +110,9 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
             image = finder.find(_spellings(task.image), task.where, FOLDERS)
             known = _targets(task, names, labels, findings)
             if image in targets and targets[image] != known:
-                findings.error(task.where, f"{image} is in two tasks with other labels; keep one")
+                findings.error(task.where, f"{image} is in two tasks with different labels; keep one")
             elif image in targets:
-                findings.warn("identical records were taken once", f"{task.where}: {image}")
+                findings.warn("duplicate records were merged", f"{task.where}: {image}")
             targets[image] = known
         manifests.append(manifest_of(split, root, labels, targets, name=name))
     return Reading(name, manifests, {"kind": "labelstudio", "path": str(path.absolute())})
@@ -218,7 +218,7 @@ def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: Validat
                 continue
             chosen |= {(str(result.get("from_name", "")), name) for name in names}
         elif kind not in NO_LABELS:
-            findings.warn("results that are not choices or labels were not used", f"{where} ({kind})")
+            findings.warn("results other than choices and labels were not used", f"{where} ({kind})")
     return chosen
 
 
@@ -277,5 +277,5 @@ def _targets(
     votes = [{names[pair] for pair in chosen} for chosen in task.annotations]
     agreed, chosen = set.intersection(*votes), set.union(*votes)
     for label in sorted(chosen - agreed):
-        findings.warn("labels that annotators disagree about are unknown", f"{task.where} ('{label}')")
+        findings.warn("labels on which annotators disagree are unknown", f"{task.where} ('{label}')")
     return {label: POSITIVE if label in agreed else UNKNOWN for label in chosen}

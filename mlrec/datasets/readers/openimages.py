@@ -81,7 +81,7 @@ def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport)
         if split:
             tables.setdefault(split, []).append(file)
         elif _MACHINE.match(file.stem):
-            findings.warn("labels of a model, which nobody verified, were not used", str(file))
+            findings.warn("machine-generated labels that are not verified were not used", str(file))
     return tables
 
 
@@ -119,7 +119,7 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
             values = known.setdefault(row[image], {})
             value = _value(row[confidence], f"{file}: line {number}", findings)
             if values.setdefault(row[code], value) != value:
-                findings.warn("labels whose verifications disagree are unknown", f"{file}: line {number}")
+                findings.warn("labels with contradicting verifications are unknown", f"{file}: line {number}")
                 values[row[code]] = UNKNOWN
     return known
 

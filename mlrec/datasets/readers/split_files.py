@@ -103,7 +103,7 @@ def divide(
     taken = {row for chosen in rows.values() for row in chosen}
     for row, image in enumerate(whole.images):
         if row not in taken:
-            findings.warn(f"images that no {FLAG} lists were left out", image)
+            findings.warn(f"images that are not listed in any {FLAG} were skipped", image)
     if not taken:
         raise DataError(f"{files[0].path}: no image of the source is listed; check the names in the file")
     return [whole.subset(list(rows[split]), split) for split in sorted(rows, key=usual_order)]

@@ -167,7 +167,7 @@ def parse_name_cells(
         parsed[cell] = tuple(dict.fromkeys(clean[name] for name in names))
     _check_no_label(parsed, places, column, no_label_value, findings)
     if with_others:
-        findings.warn("cells that have --no-label-value and labels were taken with the labels", column)
+        findings.warn("cells with --no-label-value and labels keep their labels", column)
     if lists:
         return NameCells(parsed, LIST)
     occurs = bool(separator) and any(separator in cell for cell in places)
@@ -285,7 +285,7 @@ def _check_no_label(
         return
     for names in parsed.values():
         if len(names) == 1 and names[0].casefold() in NO_LABEL_NAMES:
-            findings.warn("a label that may mean no label was taken as a label; see --no-label-value", names[0])
+            findings.warn("a label that may mean no label was used as a label; see --no-label-value", names[0])
 
 
 def sign_name(separator: str) -> str:

@@ -85,7 +85,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     answers = [file for file in tables if letters(file.stem).startswith(EXAMPLE_ANSWERS)]
     if findings is not None:
         for file in answers:
-            findings.warn("example answers of a competition are not labels and were not used", str(file))
+            findings.warn("sample submissions of a competition are not labels and were not used", str(file))
     tables = [file for file in tables if file not in answers]
     below = False
     if not tables:
@@ -98,7 +98,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
         others = visible if not below else tables
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
-                findings.warn("tables in other formats than the first were not used", str(file))
+                findings.warn("tables in a different format than the first were not used", str(file))
     sources = [Source(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 

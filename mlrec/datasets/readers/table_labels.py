@@ -217,7 +217,7 @@ def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
             lines = f"{table.lines[earlier]} and {table.lines[row]}"
             findings.error(f"{table.path}", f"{image} has different labels on {table.unit}s {lines}; keep one")
         elif split == splits[earlier] or (earlier, split) in seen:
-            findings.warn("identical records were taken once", f"{table.where(row)}: {samples.images[row]}")
+            findings.warn("duplicate records were merged", f"{table.where(row)}: {samples.images[row]}")
         else:
             kept[row] = True
         seen.add((earlier, split))

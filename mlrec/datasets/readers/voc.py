@@ -134,7 +134,7 @@ def read_year(
     for image in dict.fromkeys(image for images in lists.values() for image in images):
         file = root / ANNOTATIONS / f"{image}.xml"
         if image not in needed and not file.exists():
-            findings.warn("images without annotation have unknown labels and serve for prediction alone", image)
+            findings.warn("images without annotation have unknown labels and are used only for prediction", image)
         elif annotation := read_annotation(file, root, findings):
             annotations[image] = annotation
     targets = {image: targets_of(annotation, labels, findings) for image, annotation in annotations.items()}
@@ -224,7 +224,7 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
         if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
             names.append(name)
     for name in duplicates_in(names):
-        findings.warn("images listed twice were taken once", f"{file}: {name}")
+        findings.warn("images that are listed twice were used once", f"{file}: {name}")
     return list(dict.fromkeys(names))
 
 

@@ -82,5 +82,5 @@ def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
             findings.error(where, f"'{line}' is not an image and 1, -1 or 0")
             continue
         if targets.setdefault(image.strip(), values[value]) != values[value]:
-            findings.error(where, f"{image.strip()} is there twice with other values; keep one")
+            findings.error(where, f"{image.strip()} occurs twice with different values; keep one")
     return targets

@@ -95,7 +95,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
         lists = _by_folder(folder, files, options.split_names, findings)
     used = {normal(stem) for stems in lists.values() for stem in stems}
     for file in (file for stem, file in files.items() if stem not in used):
-        findings.warn("annotations of no split were not used", file.relative_to(root).as_posix())
+        findings.warn("annotations without a split were not used", file.relative_to(root).as_posix())
     annotations = {}
     for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
         file = files.get(normal(stem), folder / f"{stem}.xml")
@@ -103,7 +103,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
             annotations[stem] = annotation
     labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
     if not labels and not findings.errors:
-        raise DataError(f"{folder}: no annotation holds an object, so there are no labels; give --labels")
+        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; give --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:
@@ -134,7 +134,7 @@ def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], fin
     annotated = {without_ending(name) for name in names.values()}
     for name in unused_images(root, names.values()):
         if (root / name).is_relative_to(place) and without_ending(name) not in annotated:
-            findings.warn("images without an annotation were left out", name)
+            findings.warn("images without an annotation were skipped", name)
 
 
 def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
@@ -228,7 +228,7 @@ def _images_of(
         if not found:
             near = _nearest_image(place, stem, index.names)
             findings.error(
-                annotation.where, f"no image of this name; its image must be called as the XML file is{near}"
+                annotation.where, f"no image of this name; the image must have the name of the XML file{near}"
             )
             continue
         if len({without_ending(name) for name in found}) > 1:

@@ -84,7 +84,7 @@ def _parse(path: Path, where: str) -> ET.Element:
         raise DataError(f"{where}: no such annotation, but the image is listed; {remedy}")
     tree = parse_xml(path, where, ET.TreeBuilder(), MAX_BYTES)
     if not isinstance(tree, ET.Element) or tree.tag != "annotation":
-        raise DataError(f"{where}: root element is not <annotation>; this is no VOC annotation")
+        raise DataError(f"{where}: root element is not <annotation>; this is not a VOC annotation")
     return tree
 
 
@@ -113,7 +113,7 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     name = node.findtext("name")
     label = clean_label(name, where, findings) if name is not None else ""
     if name is None:
-        findings.error(where, "has no <name>; name its class")
+        findings.error(where, "has no <name>; add the name of its class")
     difficult = (node.findtext("difficult") or "0").strip() or "0"
     if difficult.casefold() == "unspecified":
         findings.warn("<difficult> is Unspecified; the object counts as not difficult", where)
@@ -121,7 +121,7 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
         findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     if not all(map(math.isfinite, numbers)):
-        findings.warn("an object has no box of four numbers; the label is kept", where)
+        findings.warn("an object has no valid box; the label is kept", where)
         return Thing(label, difficult == "1", None)
     return Thing(label, difficult == "1", (numbers[0], numbers[1], numbers[2], numbers[3]))
 

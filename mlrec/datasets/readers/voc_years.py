@@ -32,7 +32,7 @@ def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
         year = folder.name
         unlabelled = _unlabelled(folder)
         for split in unlabelled:
-            findings.warn("lists of images without annotations were not joined", f"{split} of {year}")
+            findings.warn("lists of images without annotations were skipped", f"{split} of {year}")
         manifests, stated = read_year(year, folder.absolute(), LABELS, findings, skipped=unlabelled)
         sizes |= {f"{year}/{image}": size for image, size in stated.items()}
         for manifest in manifests:

@@ -80,7 +80,7 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
         for key, sample in _samples(shard, findings).items():
             where = f"{shard}: {key}"
             if not sample.image:
-                findings.warn("samples without an image were left out", where)
+                findings.warn("samples without an image were skipped", where)
                 continue
             name = image_name(f"{_stem(shard, place)}/{sample.image}", where, findings)
             images[sample.image] = name
@@ -184,7 +184,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
             sample.image = member.name
         elif ending in LABEL_ENDINGS:
             if ending in sample.stored:
-                findings.error(where, "is there twice; keep one")
+                findings.error(where, "occurs twice; keep one")
             if member.size > MAX_LABELS:
                 findings.error(where, f"has {member.size:,} bytes; labels may have {MAX_LABELS:,}")
                 continue
@@ -212,7 +212,7 @@ def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, finding
         values = _of_text(text)
     numbers = [value for value in values if isinstance(value, int)]
     if len(set(numbers)) < len(numbers):
-        findings.error(where, "has a number twice; numbers must be those of classes, not 0 or 1 for each class")
+        findings.error(where, "has a repeated number; numbers must be class indices, not 0 or 1 for each class")
     labels = (_label(value, names, where, findings) for value in values)
     return [label for label in labels if label]
 

@@ -121,9 +121,9 @@ def _persons(images: list[_Image], file: Path, findings: ValidationReport) -> It
         earlier = first.setdefault(name, image)
         if earlier is not image:
             if earlier == image:
-                findings.warn("identical records were taken once", where)
+                findings.warn("duplicate records were merged", where)
             else:
-                findings.error(where, "occurs twice, with other persons; keep one")
+                findings.error(where, "occurs twice, with different persons; keep one")
             continue
         for place, target in enumerate(image.targets):
             if values := _values(target, f"{where}: targets[{place}]", findings):
@@ -139,7 +139,7 @@ def _values(target: _Target, where: str, findings: ValidationReport) -> list[int
         return []
     for label, value in zip(LABELS, target.attribute, strict=True):
         if value not in VALUES:
-            findings.error(where, f"attribute '{label}' is {value}; expected 1, -1 or 0 (not told)")
+            findings.error(where, f"attribute '{label}' is {value}; expected 1, -1 or 0 (unspecified)")
     return [VALUES.get(value, UNKNOWN) for value in target.attribute] if len(target.bbox) == 4 else []
 
 

@@ -42,7 +42,7 @@ class _Shallow:
     def start(self, tag: str, attrs: dict[str, str], /) -> Any:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise DataError(f"nests elements deeper than {MAX_DEPTH}; no annotation does")
+            raise DataError(f"elements are nested deeper than {MAX_DEPTH}, the limit for annotations")
         return self._target.start(tag, attrs)
 
     def end(self, tag: str, /) -> Any:
@@ -73,7 +73,7 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
         parser.feed(content)
         return parser.close()
     except DefusedXmlException as error:
-        raise DataError(f"{where}: contains a DOCTYPE, which is refused (entity attacks); remove it") from error
+        raise DataError(f"{where}: contains a DOCTYPE, which is not allowed (entity attacks); remove it") from error
     except ET.ParseError as error:
         line, column = error.position
         raise DataError(

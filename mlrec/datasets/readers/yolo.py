@@ -86,7 +86,7 @@ def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...
         raise DataError(f"{file}: names must list the classes, or number them 0, 1, 2, ... without gaps")
     for name in value:
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise DataError(f"{file}: names: {name} is no text to YAML; put the name in quotes")
+            raise DataError(f"{file}: names: {name} is not a string in YAML; put the name in quotes")
     labels = tuple(clean_label(str(name), f"{file}: names[{k}]", findings) for k, name in enumerate(value))
     for name in duplicates_in(labels):
         findings.error(f"{file}: names", f"'{name}' occurs twice; keep one")
@@ -107,7 +107,7 @@ def _splits(
         raise DataError(f"{file}: names none of {', '.join(SPLITS)}; say where the images are")
     for key in described:
         if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
-            findings.warn("keys that are no split were not used", f"{file}: {key}")
+            findings.warn("unknown keys were not used", f"{file}: {key}")
     names = resolve_names({key: str(file) for key in keys}, given, findings)
     splits: dict[str, list[Any]] = {}
     for key in sorted(keys, key=lambda key: usual_order(names[key])):
@@ -159,7 +159,7 @@ class _Listing:
             else:
                 names += self._listed(place)
         for name in duplicates_in(names):
-            self._findings.warn("images listed twice were taken once", f"{where}: {name}")
+            self._findings.warn("images that are listed twice were used once", f"{where}: {name}")
         return list(dict.fromkeys(names))
 
     def warn_of_the_rest(self, used: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ class _Listing:
         self._omitted.files = [file for file in self._omitted.files if file.suffix.lower() not in (".txt", ".cache")]
         self._omitted.warn(self._findings)
         for name in unused_images(self._root, used):
-            self._findings.warn("images that belong to no split were not used", name)
+            self._findings.warn("images without a split were not used", name)
 
     def _place(self, entry: str, where: str) -> Path | None:
         """Return the folder or list of an entry; `../images` in exported datasets means `images`."""
@@ -224,7 +224,7 @@ class _LabelFiles:
         if file is None:
             wanted = self._candidates(image)[0]
             if near := alike(wanted):
-                self._findings.error(image, f"its label file is called {near}; rename it to {wanted.name}")
+                self._findings.error(image, f"its label file is named {near}; rename it to {wanted.name}")
             else:
                 self._findings.warn("images without a label file are negative for every class", image)
             return row

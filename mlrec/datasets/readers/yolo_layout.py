@@ -138,7 +138,7 @@ def _refuse_tricks(text: str, file: Path) -> None:
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes
         if depth > MAX_DEPTH:
-            raise DataError(f"{file}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
+            raise DataError(f"{file}: nested deeper than {MAX_DEPTH}, the limit for dataset descriptions")
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
         if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):

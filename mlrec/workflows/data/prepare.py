@@ -422,7 +422,7 @@ def _with_clipped_boxes(
         empty |= dict.fromkeys(manifest.sample_ids[k] for k in np.flatnonzero(~usable).tolist())
         clipped.append(manifest.changed(boxes=boxes).subset(np.flatnonzero(usable)))
     for sample in turned:
-        findings.warn("boxes with corners in the other order were corrected", sample)
+        findings.warn("boxes with swapped corners were corrected", sample)
     for sample in empty:
         findings.warn("boxes without area inside their image were skipped", sample)
     if empty:

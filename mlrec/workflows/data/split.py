@@ -156,7 +156,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     written = dataset.info.source.get(MADE, {})
     own = [split for split in dataset.info.splits if split not in written]
     if name == "test":
-        raise UsageError("test is never divided, because tuning on a part of it would invalidate the test")
+        raise UsageError("the test split cannot be divided, because tuning on a part of it would invalidate the test")
     name = name or next((pool for pool in POOLS if pool in own), None)
     if name is None:
         raise UsageError(f"{dataset.path}: no split {', '.join(POOLS)} to divide; set one with --from")

@@ -261,7 +261,7 @@ def _head_of(temperature: float, architecture: Architecture) -> int:
     """Return the index of the head with a temperature."""
     if architecture.head not in ("csra", "spatial"):
         raise UsageError(
-            f"--temperature {temperature:g}: the model has no attention; leave --temperature out to see contributions"
+            f"--temperature {temperature:g}: the model has no attention; leave --temperature out to draw contributions"
         )
     for k, known in enumerate(architecture.temperatures):
         if math.isclose(known, temperature):

@@ -164,7 +164,7 @@ def _check_layout(table: int | None, layout: str | None, intervals: bool) -> Non
     if layout not in (None, "full", "paper"):
         raise UsageError(f"--layout {layout}: use full or paper")
     if layout is not None and table is None:
-        raise UsageError("--layout goes with --table: the other tables have one layout")
+        raise UsageError("--layout needs --table: other tables have only one layout")
     if layout == "paper" and intervals:
         raise UsageError("--intervals excludes --layout paper, which has no columns for them; use --layout full")
 

@@ -73,7 +73,7 @@ class Callbacks:
                 close = [name for name in dir(one) if difflib.get_close_matches(name, METHODS, n=1)]
                 found = f"; it has {close[0]}" if close else ""
                 name = getattr(one, "__name__", type(one).__name__)
-                raise UsageError(f"callback {name}: has no method {', '.join(METHODS)}{found}")
+                raise UsageError(f"callback {name}: has none of the methods {', '.join(METHODS)}{found}")
         self._objects = tuple(objects)
         self._event = TrainEvent(Path())
 

@@ -181,7 +181,7 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
     """Return the splits for training and evaluation; splits that were chosen by default are reported."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
-        raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold another one out")
+        raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold out another split")
     there = [name for name in dataset.info.splits if name != config.select_split]
     pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
     if config.train_split or config.split:

@@ -87,4 +87,4 @@ def test_names_that_differ_in_case_alone_and_files_that_are_not_taken(tmp_path: 
     text = "\n".join(findings.warnings)
     assert "2 files have no image extension (1 .heic, 1 .txt)" in text
     assert "images in folders below a class folder have that class" in text
-    assert f"folders without an image are no labels: {tmp_path}/none" in text
+    assert f"folders without an image are not labels: {tmp_path}/none" in text

@@ -163,7 +163,7 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
         ({"images": []}, "\"images\" is empty: no images in split 'train'"),
         (
             {"images": [image(1), image(2), image(1, file_name="x.jpg")]},
-            "images[2]: id 1 occurs twice with other content",
+            "images[2]: id 1 occurs twice with different content",
         ),
         (
             {"images": [image(1), image(2), image(3, file_name="./001.jpg")]},
@@ -214,10 +214,10 @@ def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path) -> None:
     assert reading.manifests[0].targets.tolist() == [[0, 1, 0], [1, 0, 0]]
     kinds = [line.partition(":")[0] for line in findings.warnings]
     assert kinds == [
-        "bbox holds NaN or an infinite number and was ignored",
-        "identical records were taken once",
+        "bbox contains NaN or an infinite number and was ignored",
+        "duplicate records were merged",
         "blanks around a label name were stripped",
-        "annotation ids are not unique; every annotation counts",
+        "annotation ids are not unique; every annotation is used",
     ]
 
 

@@ -124,7 +124,7 @@ def test_all_faults_are_found_in_one_reading(tmp_path: Path) -> None:
 def test_identical_records_are_taken_once_with_a_warning(tmp_path: Path) -> None:
     reading, findings = read(write(tmp_path, "filename,cat\na.jpg,1\nb.jpg,0\n./a.jpg,1.0\n"))
     assert reading.manifests[0].images == ("a.jpg", "b.jpg")
-    assert findings.warnings == [f"identical records were taken once: {tmp_path}/labels.csv: line 4: a.jpg"]
+    assert findings.warnings == [f"duplicate records were merged: {tmp_path}/labels.csv: line 4: a.jpg"]
 
 
 def test_contradicting_records_are_an_error_that_names_both_lines(tmp_path: Path) -> None:

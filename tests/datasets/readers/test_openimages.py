@@ -42,7 +42,7 @@ def test_verified_labels_are_known_and_the_rest_is_unknown(tmp_path: Path) -> No
     }
     assert (val.images, val.targets.tolist()) == (("validation/cc.jpg",), [[1, -1, -1]])
     assert [line.partition(":")[0] for line in findings.warnings] == [
-        "labels of a model, which nobody verified, were not used"
+        "machine-generated labels that are not verified were not used"
     ]
     assert "as Open Images does" in str(recognizes(tmp_path))
 
@@ -62,7 +62,7 @@ def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "expected", "warning"),
     [
-        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "labels whose verifications disagree are unknown"),
+        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "labels with contradicting verifications are unknown"),
         ("aa,v,/m/2,0.7\n", [-1], "labels with a confidence between 0 and 1 were not verified and are unknown"),
         ("aa,v,/m/9,1\n", [1], "labels without a description keep their code"),
     ],

@@ -229,7 +229,7 @@ def test_a_column_of_other_numbers_among_labels_is_one_error(tmp_path: Path) -> 
     path = write(tmp_path, "filename,age,cat,mask\na.jpg,30,1,m.png\nb.jpg,41,0,n.png\n")
     reading, findings = read(path, image_column="filename", ignore_columns=("age",))
     assert reading.manifests[0].labels == ("cat",)
-    assert any("further columns of image names were not used" in warning for warning in findings.warnings)
+    assert any("additional columns of image names were not used" in warning for warning in findings.warnings)
     (error,) = read(path, image_column="filename")[1].errors
     assert "line 2, column 'age': '30'" in error
 

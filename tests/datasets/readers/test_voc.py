@@ -105,7 +105,7 @@ def test_lists_make_splits_and_a_missing_list_is_told_by_name(tmp_path: Path) ->
     assert images == {"train": ["b", "a"], "val": ["c"], "trainval": ["a", "c"]}
     twice, absent = sorted(findings.warnings)
     assert absent.startswith("split 'test' is absent, because its list is missing")
-    assert twice.startswith("images listed twice were taken once")
+    assert twice.startswith("images that are listed twice were used once")
     assert twice.endswith("train.txt: b")
 
 
@@ -133,7 +133,7 @@ OUTSIDE = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>99</xmax><ymax>9</ymax></bn
             annotation(thing("dog"), filename="../../etc/passwd"),
             "<filename> '../../etc/passwd' leaves the image folder",
         ),
-        (DTD + annotation(thing("&x;")), "contains a DOCTYPE, which is refused"),
+        (DTD + annotation(thing("&x;")), "contains a DOCTYPE, which is not allowed"),
         ("<a>" * 101 + "</a>" * 101, "nests elements deeper than 100"),
         ("<a>" * 200_000, "nests elements deeper than 100"),
         (annotation(thing("dog"))[:-20], "not well-formed XML at line 1"),
@@ -171,7 +171,7 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
         (annotation(), "images without any object are negative for every class: "),
         (annotation(thing("dog"), filename="7.jpg"), "<filename> names another image"),
         (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label is kept"),
-        (annotation(thing("dog", box=" ")), "an object has no box of four numbers; the label is kept"),
+        (annotation(thing("dog", box=" ")), "an object has no valid box; the label is kept"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path, content: str, said: str) -> None:

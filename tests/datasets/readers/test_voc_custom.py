@@ -90,7 +90,7 @@ def test_folders_called_as_splits_are_the_splits(tmp_path: Path) -> None:
         "test": ("test/c.rf.0f.jpg",),
     }
     assert [m.targets.tolist() for m in reading.manifests] == [[[0, 1]], [[0, 1], [-1, 0]], [[0, 0]]]
-    assert "images without an annotation were left out: test/d.jpg" in findings.warnings
+    assert "images without an annotation were skipped: test/d.jpg" in findings.warnings
 
 
 def test_annotations_below_their_folder_find_images_below_theirs(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_a_folder_in_small_letters_and_images_without_an_annotation(tmp_path: Pa
     (root / "JPEGImages/b.jpg").touch()
     reading, findings = read(root)
     assert reading.manifests[0].images == ("JPEGImages/a.jpg",)
-    assert findings.warnings == ["images without an annotation were left out: JPEGImages/b.jpg"]
+    assert findings.warnings == ["images without an annotation were skipped: JPEGImages/b.jpg"]
 
 
 def test_annotations_without_any_object_name_no_labels(tmp_path: Path) -> None:
     root = tree(tmp_path, {"a": xml()})
-    with pytest.raises(DataError, match=r"no annotation holds an object.*give --labels"):
+    with pytest.raises(DataError, match=r"no annotation contains an object.*give --labels"):
         read(root)
     assert read(root, "dog")[0].manifests[0].targets.tolist() == [[0]]
 
@@ -165,7 +165,7 @@ def test_voc2012_lists_test_images_for_prediction(tmp_path: Path) -> None:
     assert {label for label, value in val.items() if value == 1} == {"person"}
     assert {label for label, value in val.items() if value == -1} == {"train"}
     assert findings.warnings == [
-        "images without annotation have unknown labels and serve for prediction alone: 2008_000001"
+        "images without annotation have unknown labels and are used only for prediction: 2008_000001"
     ]
 
 
@@ -199,9 +199,9 @@ def test_what_is_beside_the_folders_of_splits_or_in_no_list_is_a_warning(tmp_pat
         (tmp_path / "r" / place).parent.mkdir(parents=True)
         (tmp_path / "r" / f"{place}.xml").write_text(xml("dog"))
         (tmp_path / "r" / f"{place}.jpg").touch()
-    assert "annotations of no split were not used: extra/c.xml" in read(tmp_path / "r")[1].warnings
+    assert "annotations without a split were not used: extra/c.xml" in read(tmp_path / "r")[1].warnings
     root = tree(tmp_path / "l", {"a": xml("dog"), "b": xml("dog")}, {"train": "a"})
-    assert "annotations of no split were not used: Annotations/b.xml" in read(root)[1].warnings
+    assert "annotations without a split were not used: Annotations/b.xml" in read(root)[1].warnings
 
 
 def test_lists_with_endings_and_a_second_column(tmp_path: Path) -> None:

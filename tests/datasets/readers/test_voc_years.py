@@ -54,7 +54,7 @@ def test_years_are_joined_and_the_unlabelled_test_set_is_not(tmp_path: Path) -> 
     dog, cat = LABELS.index("dog"), LABELS.index("cat")
     assert trainval.targets[:, [dog, cat]].tolist() == [[1, 0], [0, -1], [0, 1], [1, 0]]
     assert reading.stated_sizes["VOC2012/JPEGImages/1.jpg"] == (40, 30)
-    assert findings.warnings == ["lists of images without annotations were not joined: test of VOC2012"]
+    assert findings.warnings == ["lists of images without annotations were skipped: test of VOC2012"]
     assert reading.name == "voc2007-2012"
     assert recognizes(tmp_path) == "it holds VOC2007, VOC2012"
 
@@ -118,7 +118,7 @@ def test_class_lists_alone_are_labels(tmp_path: Path) -> None:
         ({"dog_train": "a 1\n", "cat_train": "b 1\n"}, "has no line of"),
         ({"dog_train": "a 1\n", "cat_val": "a 1\n", "dog_val": "a 1\n"}, "split 'train' has no list of class 'cat'"),
         ({"dog_train": "a 2\n"}, "line 1: 'a 2' is not an image and 1, -1 or 0"),
-        ({"dog_train": "a 1\na -1\n"}, "a is there twice with other values"),
+        ({"dog_train": "a 1\na -1\n"}, "a occurs twice with different values"),
     ],
 )
 def test_class_lists_that_do_not_fit_are_errors(tmp_path: Path, content: dict[str, str], message: str) -> None:

@@ -136,7 +136,7 @@ def test_an_image_twice(tmp_path: Path) -> None:
     same = {**TRAINVAL, "images": [*TRAINVAL["images"], TRAINVAL["images"][0]]}
     reading, findings = read(tree(tmp_path, trainval=same))
     assert len(reading.manifests[2]) == 3
-    assert "identical records were taken once" in findings.warnings[0]
+    assert "duplicate records were merged" in findings.warnings[0]
     other = {"file_name": "train/0--Parade/a.jpg", "targets": [{"attribute": WOMAN, "bbox": [2, 3, 30, 40]}]}
     _, findings = read(tree(tmp_path, trainval={**TRAINVAL, "images": [*TRAINVAL["images"], other]}))
-    assert "images[2] (train/0--Parade/a.jpg): occurs twice, with other persons" in findings.errors[0]
+    assert "images[2] (train/0--Parade/a.jpg): occurs twice, with different persons" in findings.errors[0]

@@ -199,7 +199,7 @@ def test_a_label_file_in_other_capitals_is_an_error_and_in_another_unicode_form_
              "images/e\u0301.jpg": "", "labels/\u00e9.txt": "1"}  # fmt: skip
     reading, findings = read(boxes(tmp_path, names, "train: images\nnames: [cat, dog]\n"))
     assert reading.manifests[0].targets.tolist() == [[0, 1], [0, 0], [0, 1]]
-    assert findings.errors == [f"images/b.jpg: its label file is called {tmp_path}/labels/B.txt; rename it to b.txt"]
+    assert findings.errors == [f"images/b.jpg: its label file is named {tmp_path}/labels/B.txt; rename it to b.txt"]
 
 
 def test_path_may_be_the_folder_of_images_and_what_is_not_used_is_a_warning(tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_path_may_be_the_folder_of_images_and_what_is_not_used_is_a_warning(tmp_
     reading, findings = read(boxes(tmp_path, names, yaml))
     assert reading.manifests[0].targets.tolist() == [[0, 1]]
     text = "\n".join(findings.warnings)
-    assert f"keys that are no split were not used: {tmp_path}/data.yaml: minival" in text
+    assert f"unknown keys were not used: {tmp_path}/data.yaml: minival" in text
     assert "1 file has no image extension (1 .heic)" in text
-    assert "images that belong to no split were not used: minival/c.jpg" in text
+    assert "images without a split were not used: minival/c.jpg" in text
 
 
 def darknet(root: Path, **lines: str) -> Path:

@@ -234,7 +234,7 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     findings = ValidationReport()
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
-    assert findings.warnings == [f"tables in other formats than the first were not used: {tmp_path}/test.xlsx"]
+    assert findings.warnings == [f"tables in a different format than the first were not used: {tmp_path}/test.xlsx"]
 
 
 def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_no_image_is_in_two_splits(tmp_path: Path, splits: tuple[str, ...], by_c
     assert "--allow-overlap" in str(caught.value)
     heard = Heard()
     prepare("csv", folder, out=tmp_path / "data", options=options, allow_overlap=True, progress=heard)
-    assert any("share images, as allowed" in line for line in heard.warned)
+    assert any("share images, which --allow-overlap permits" in line for line in heard.warned)
 
 
 def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_boxes_are_repaired_and_those_without_area_left_out(tmp_path: Path, sour
     assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
     assert dataset.info.skipped == {"boxes without area": 2}
     assert heard.warned[0] == "the size in the annotation differs from the image: a.jpg (99x12, is 16x12)"
-    assert "boxes with corners in the other order were corrected: a.jpg#1" in heard.warned
+    assert "boxes with swapped corners were corrected: a.jpg#1" in heard.warned
     assert "boxes without area inside their image were skipped: 2 times, first a.jpg#2" in heard.warned
 
 

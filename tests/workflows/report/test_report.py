@@ -125,7 +125,7 @@ def test_flags_that_would_be_ignored_are_refused(tmp_path):
         (["report", "--literature", "voc2007", "--plots", "p"], "--plots does not go with --literature"),
         (["report", "--study", "s", "--per-run"], "--per-run does not go with --study"),
         (["report", "--json", "--format", "csv"], "--json and --format csv: give one of them"),
-        (["compare", "--by-size", "--by-label"], "--by-size and --by-label: one at a time"),
+        (["compare", "--by-size", "--by-label"], "--by-size and --by-label exclude each other"),
         (["compare", "--by-size", "--intervals"], "--intervals does not go with --by-size"),
         (["compare", "--by-label", "--truth", "t.csv"], "--truth does not go with --by-label"),
         (["compare", "a"], "1 argument, expected A and B"),
