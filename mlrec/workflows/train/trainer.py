@@ -454,8 +454,6 @@ class Trainer:
 
     def finish(self, predictions: Predictions) -> dict[str, float]:
         """Write scores, weights, learning curves and the final record; delete the checkpoints."""
-        from mlrec.reports.figures.plots import draw_curves  # imports matplotlib
-
         metrics = write_scores.score(predictions, trained_on=self.plan.train)
         means = run_record.means(metrics)
         if self.folder is not None:
@@ -463,7 +461,7 @@ class Trainer:
             if predictions.targets is not None:
                 write_scores.warn_undefined(predictions.targets, predictions.labels, self.progress)
             self.save_model(directory.MODEL)
-            draw_curves(log.entries(self.folder), self.folder / directory.CURVES)
+            log.draw_curves(self.folder)
             if self.trackers is not None:
                 self.trackers.log("final", step=self.state.step, **means)
                 self.trackers.picture(self.state.step, "curves", self.folder / directory.CURVES)
