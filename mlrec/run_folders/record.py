@@ -43,6 +43,18 @@ class SplitRecord(msgspec.Struct, frozen=True):
     digest: str
     path: str = ""
 
+    @classmethod
+    def of(cls, dataset: Dataset, manifest: Manifest) -> SplitRecord:
+        """Describe a split of a dataset."""
+        return cls(
+            dataset=dataset.info.name,
+            kind=str(dataset.info.source.get("kind", "")),
+            split=manifest.split,
+            samples=len(manifest),
+            digest=manifest.digest,
+            path=str(dataset.path.absolute()),
+        )
+
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a run except its arrays.

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics
@@ -21,13 +21,13 @@ from mlrec.run_folders.ancestry import lineage_at
 from mlrec.run_folders.environment import environment
 from mlrec.run_folders.evaluations import FILE
 from mlrec.run_folders.record import RunRecord, SplitRecord, latest_run
+from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.run_folders.tuned import Tuned
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared_with
-from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
 
@@ -101,16 +101,16 @@ def evaluate_run(
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
-    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
+    metrics = metrics_of(predictions, conventions, labels, thresholds, _trained_on(target.model))
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
-    write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
+    warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
     split = target.manifest.split
     evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
     if processes.rank() != 0:
         return evaluation
     with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
-        write_scores.write_scores(temporary, predictions, metrics)
+        write_scores(temporary, predictions, metrics)
         facts = target.facts(list(metrics.average_precision), conditions)
         if not tuned and machine.tta is None:
             facts |= _origin(target.model)
@@ -152,7 +152,7 @@ class EvalTarget:
         """Return the content of `eval.json`."""
         return {
             "model": str(self.model.absolute()),
-            "scored": msgspec.to_builtins(write_scores.scored_facts(self.dataset, self.manifest)),
+            "scored": msgspec.to_builtins(SplitRecord.of(self.dataset, self.manifest)),
             "labels": labels,
             "environment": environment,
             "warnings": self.changes,

@@ -12,8 +12,8 @@ import msgspec
 from mlrec import recipes
 from mlrec.config import PATHS, Config
 from mlrec.config_layers import Resolved, read_toml, resolve
-from mlrec.datasets.analysis.statistics import NOT_LEARNED, label_gaps
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.label_gaps import NOT_LEARNED, label_gaps
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import ConfigError, DataError, UsageError, counted, printable
 from mlrec.utils.progress import SILENT, Progress

@@ -17,11 +17,10 @@ from mlrec.config import PATHS, Config
 from mlrec.renamed import current_keys
 from mlrec.run_folders import directory
 from mlrec.run_folders.environment import environment
-from mlrec.run_folders.record import RunRecord, Status
+from mlrec.run_folders.record import RunRecord, SplitRecord, Status
 from mlrec.utils import processes
 from mlrec.utils.errors import ConfigError, UsageError, printable
 from mlrec.utils.files import read_text, write_text
-from mlrec.workflows.evaluate.write_scores import scored_facts
 from mlrec.workflows.train.lineage import starting_lineage
 from mlrec.workflows.train.plan import TrainPlan
 
@@ -74,8 +73,8 @@ def started(
         recipe=plan.resolved.recipe,
         command=list(command),
         started=_now(),
-        train=scored_facts(plan.dataset, plan.train),
-        scored=scored_facts(plan.dataset, plan.scored),
+        train=SplitRecord.of(plan.dataset, plan.train),
+        scored=SplitRecord.of(plan.dataset, plan.scored),
         model=facts(model, plan.config),
         lineage=starting_lineage(plan.config, model.backbone.name),
         environment=environment(device, precision),

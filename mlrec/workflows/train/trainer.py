@@ -19,6 +19,7 @@ from mlrec.predictions import Predictions
 from mlrec.run_folders import directory, log
 from mlrec.run_folders.environment import environment
 from mlrec.run_folders.record import Run, RunRecord, Status
+from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.training import distributed, setup, state
 from mlrec.training.batches import steps_per_epoch, train_batches
 from mlrec.training.checkpoint_writer import CheckpointWriter
@@ -32,7 +33,6 @@ from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import Progress, Step
 from mlrec.utils.signals import SignalReceived
-from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.callbacks import CallbackFailed, Callbacks
 from mlrec.workflows.train.interrupt import Stop, deferred_signals, interrupted
@@ -406,7 +406,7 @@ class Trainer:
 
     def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
         """Add the mAP of an epoch to the history and the log; returns whether it is the best so far on that split."""
-        mAP = write_scores.score(predictions).mAP
+        mAP = metrics_of(predictions).mAP
         entry = EpochScore(epoch, split, mAP)
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
         self.state.history = [*others, entry]
@@ -454,12 +454,12 @@ class Trainer:
 
     def finish(self, predictions: Predictions) -> dict[str, float]:
         """Write scores, weights, learning curves and the final record; delete the checkpoints."""
-        metrics = write_scores.score(predictions, trained_on=self.plan.train)
+        metrics = metrics_of(predictions, trained_on=self.plan.train)
         means = run_record.means(metrics)
         if self.folder is not None:
-            write_scores.write_scores(self.folder, predictions, metrics)
+            write_scores(self.folder, predictions, metrics)
             if predictions.targets is not None:
-                write_scores.warn_undefined(predictions.targets, predictions.labels, self.progress)
+                warn_undefined(predictions.targets, predictions.labels, self.progress)
             self.save_model(directory.MODEL)
             log.draw_curves(self.folder)
             if self.trackers is not None:
