@@ -21,7 +21,7 @@ COUNTS = ("support", "negatives", "unknown", "predicted")
 def label_rows(metrics: Metrics) -> list[list[Any]]:
     """Return the heading and one row per label, as in `per_label.csv`; undefined values are None."""
     names = list(LabelMetrics.__dataclass_fields__)
-    rows = [["label", "AP", *names]]
+    rows: list[list[Any]] = [["label", "AP", *names]]
     for label, precision in metrics.average_precision.items():
         rates = metrics.per_label.get(label)  # absent in a file of an earlier version
         rows.append([label, precision, *(getattr(rates, name, None) for name in names)])

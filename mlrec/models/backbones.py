@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -11,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.lineage import PAPER_TAGS
-from mlrec.models.hub import WITHOUT_HUB, load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.utils.errors import ModelError, nearest, printable
+
+_CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
+WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
 
 
 class Backbone(nn.Module):
@@ -162,12 +168,30 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
         ModelError: timm cannot build it with these options, or weights cannot be loaded.
     """
     if pretrained:
+        from mlrec.models.hub import load_from_hub
+
         return load_from_hub(name, settings, options, advice)
     try:
         with quiet():
             return timm.create_model(name, pretrained=False, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{printable(name)}: timm cannot build it with {options} ({printable(error)})") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress notes and warnings of the libraries; errors report what matters."""
+    loggers = [logging.getLogger(name) for name in _CHATTER]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:

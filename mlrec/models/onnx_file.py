@@ -82,7 +82,7 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
     Raises:
         ModelError: the model cannot be expressed, or the packages of `mlrec[onnx]` are not installed.
     """
-    from mlrec.models.hub import quiet
+    from mlrec.models.backbones import quiet
 
     onnx = _needed("onnx")
     _needed("onnxscript")

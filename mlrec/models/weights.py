@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,13 +120,3 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
             raise ModelError(
                 f"{printable(source)}: '{printable(key)}' holds NaN or infinite weights; the file is of no use"
             )
-
-
-def digest(state: Mapping[str, Tensor]) -> str:
-    """Compute the SHA-256 of names, types, shapes and bytes, in the order of names."""
-    content = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        content.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return content.hexdigest()

@@ -15,7 +15,6 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.backbones import paper_weights
 from mlrec.models.checkpoint import load_model, stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
 from mlrec.training.devices import (
     Precision,
@@ -60,6 +59,11 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights
+    graph = None
+    if config.head == "gcn":
+        from mlrec.models.gcn import label_graph
+
+        graph = label_graph(manifest.targets, manifest.labels, config.word_vectors)
     model = create_model(
         paper_weights(config.backbone) if paper else config.backbone,
         len(manifest.labels),
@@ -78,7 +82,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         decoder_dim=config.decoder_dim,
         decoder_layers=config.decoder_layers,
         query_groups=config.query_groups,
-        graph=label_graph(manifest.targets, manifest.labels, config.word_vectors) if config.head == "gcn" else None,
+        graph=graph,
     )
     if config.init_head and config.init_from is not None and not empty:
         _load_head(model, Path(config.init_from))

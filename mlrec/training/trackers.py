@@ -208,12 +208,12 @@ class TrackioTracker:
         self._trackio.finish()
 
 
-# By name, as in `mlrec.config.TRACKERS`; the name is also that of the package that the class needs.
-TRACKERS: dict[str, Callable[[], Tracker]] = {
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
-    "mlflow": MlflowTracker,
-    "trackio": TrackioTracker,
+# Module and class by name, as in `mlrec.config.TRACKERS`; the name is also that of the package that the class needs.
+TRACKERS = {
+    "tensorboard": "mlrec.training.trackers:TensorBoardTracker",
+    "wandb": "mlrec.training.trackers:WandbTracker",
+    "mlflow": "mlrec.training.trackers:MlflowTracker",
+    "trackio": "mlrec.training.trackers:TrackioTracker",
 }
 
 
