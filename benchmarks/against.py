@@ -112,8 +112,8 @@ def prepare(
     from mlrec.config import Config
     from mlrec.datasets.manifest import Manifest
     from mlrec.training import setup
-    from mlrec.training.batches import Batch
-    from mlrec.training.inference import open_on
+    from mlrec.training.dataloader import Batch
+    from mlrec.training.prediction import open_on
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
 

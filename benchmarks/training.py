@@ -31,7 +31,7 @@ from mlrec.config import Config
 from mlrec.datasets.dataset import Dataset as DataFolder
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
-from mlrec.training.batches import Batch, steps_per_epoch, train_batches
+from mlrec.training.dataloader import Batch, steps_per_epoch, train_batches
 from mlrec.training.dataloader import PREFETCH, default_workers
 from mlrec.training.devices import Precision
 from mlrec.training.loop import Steps, fit, train_step

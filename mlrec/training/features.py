@@ -23,7 +23,7 @@ from mlrec.models.classifier import Classifier
 from mlrec.training import distributed
 from mlrec.training.dataloader import Batch, ImageBatches, run
 from mlrec.training.devices import Precision, default_eval_batch
-from mlrec.training.inference import open_on
+from mlrec.training.prediction import open_on
 from mlrec.training.sampler import eval_keys, train_keys
 from mlrec.training.shared_memory import shared_empty
 from mlrec.utils import processes

@@ -255,9 +255,9 @@ def computing_seconds(
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch
     from mlrec.training.failures import explained
-    from mlrec.training.inference import open_on
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
+    from mlrec.training.prediction import open_on
 
     if device.type == "cpu":
         factor = 1.0 if config.freeze_backbone else TRAINING_FACTOR

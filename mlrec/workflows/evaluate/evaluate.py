@@ -18,9 +18,8 @@ from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_at
-from mlrec.run_folders.environment import environment
 from mlrec.run_folders.evaluations import FILE
-from mlrec.run_folders.record import RunRecord, SplitRecord, latest_run
+from mlrec.run_folders.record import RunRecord, SplitRecord, environment, latest_run
 from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.run_folders.tuned import Tuned
 from mlrec.utils import processes

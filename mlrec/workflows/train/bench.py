@@ -71,7 +71,7 @@ def bench_head(
     Raises:
         MlrecError: unknown backbone, or H without temperatures in the paper.
     """
-    from mlrec.run_folders.environment import environment
+    from mlrec.run_folders.record import environment
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.timing import time_heads
 

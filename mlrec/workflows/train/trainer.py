@@ -17,17 +17,14 @@ from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory, log
-from mlrec.run_folders.environment import environment
-from mlrec.run_folders.record import Run, RunRecord, Status
+from mlrec.run_folders.record import Run, RunRecord, Status, environment
 from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.training import distributed, setup, state
-from mlrec.training.batches import steps_per_epoch, train_batches
-from mlrec.training.checkpoint_writer import CheckpointWriter
-from mlrec.training.dataloader import Batch
+from mlrec.training.dataloader import Batch, steps_per_epoch, train_batches
 from mlrec.training.failures import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
-from mlrec.training.state import EpochScore, State
+from mlrec.training.state import CheckpointWriter, EpochScore, State
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
@@ -36,7 +33,6 @@ from mlrec.utils.signals import SignalReceived
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.callbacks import CallbackFailed, Callbacks
 from mlrec.workflows.train.interrupt import Stop, deferred_signals, interrupted
-from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
 from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
@@ -183,7 +179,7 @@ class Trainer:
             self.record = self.resumed.record
         else:
             self.record = run_record.started(self.plan, folder, model, device, precision, self.command)
-            self.warn(unknown_origin(self.record))
+            self.warn(run_record.unknown_origin(self.record))
         self.meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
 
     def open_folder(self) -> Path | None:
@@ -432,7 +428,7 @@ class Trainer:
         """Write the scored model as a weights file with its config and lineage."""
         if self.folder is not None:
             values = run_record.plain(self.config)
-            save_model(self.folder / name, self.state.scored, values, trained_lineage(self.record))
+            save_model(self.folder / name, self.state.scored, values, run_record.trained_lineage(self.record))
 
     def save_record(self, status: Status) -> None:
         """Write `run.json` with the current status, times and best epoch."""
