@@ -113,9 +113,9 @@ def prepare(
     from mlrec.datasets.manifest import Manifest
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch
-    from mlrec.training.prediction import open_on
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
+    from mlrec.training.prediction import open_on
 
     precision = args.precision or precision
     config = Config(

@@ -19,9 +19,9 @@ from mlrec.training import setup
 from mlrec.training.dataloader import Batch
 from mlrec.training.devices import Precision, autocast
 from mlrec.training.distributed import parallel, synchronized_batch_norm
-from mlrec.training.prediction import open_on
 from mlrec.training.loop import Network, train_step
 from mlrec.training.losses import Loss, loss_function
+from mlrec.training.prediction import open_on
 from mlrec.training.state import State
 
 if TYPE_CHECKING:

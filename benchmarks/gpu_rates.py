@@ -23,11 +23,10 @@ from torch.profiler import ProfilerActivity, profile
 from mlrec.datasets.dataset import Dataset
 from mlrec.models.checkpoint import save_model
 from mlrec.training import setup
-from mlrec.training import prediction
 from mlrec.training.dataloader import default_workers, fitting
 from mlrec.training.devices import Precision, default_eval_batch
-from mlrec.training.prediction import open_on
 from mlrec.training.loop import train_step
+from mlrec.training.prediction import open_on
 from mlrec.training.throughput import peak_flops, training_flops
 from mlrec.utils.errors import counted
 from mlrec.utils.progress import SILENT

@@ -66,16 +66,24 @@ def evaluate(
     first = processes.rank() == 0  # of several processes only the first prints
     evaluation = evaluate_run(
         options.model_or_last(model, runs_root, terminal if first else SILENT),
-        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
-        machine=machine, voc_server=voc_server, progress=terminal,
-    )  # fmt: skip
+        data=data,
+        split=split,
+        labels=options.names(labels),
+        conventions=conventions,
+        tuned=tuned,
+        machine=machine,
+        voc_server=voc_server,
+        progress=terminal,
+    )
     if not first:
         return
     localization = None
     if localize:
         localization = run_localize(evaluation, tolerance=tolerance, machine=machine, progress=terminal)
     if json:
-        maps = {} if localization is None else {"localization": localization.to_dict()}
+        maps = {}
+        if localization is not None:
+            maps = {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
     tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)

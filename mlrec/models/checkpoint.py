@@ -53,7 +53,9 @@ class Metadata:
     @property
     def decode(self) -> Decoder:
         """Image decoder that the model was trained with."""
-        return "pil" if self.config.get("image_backend") == "pil" else "fast"
+        if self.config.get("image_backend") == "pil":
+            return "pil"
+        return "fast"
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:

@@ -77,7 +77,9 @@ def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
 
 def _files(settings: Any) -> list[str]:
     """Return the file names under which the hub may have the weights."""
-    return [settings.hf_hub_filename] if settings.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    if settings.hf_hub_filename:
+        return [settings.hf_hub_filename]
+    return ["model.safetensors", "pytorch_model.bin"]
 
 
 def _cached(settings: Any) -> bool:

@@ -144,9 +144,13 @@ def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Line
         backbone: timm name of the model that it holds.
         declared: Origin that the user or a recipe states; ignored for a file that is known.
     """
-    digest = sha256(file) if file.is_file() else ""
+    digest = ""
+    if file.is_file():
+        digest = sha256(file)
     architecture = backbone.partition(".")[0]
-    tag = _published(architecture).get(digest[:DIGITS]) if digest else None
+    tag = None
+    if digest:
+        tag = _published(architecture).get(digest[:DIGITS])
     if tag is not None:
         return Lineage(weights=f"{architecture}.{tag}", origin="timm", sha256=digest)
     if declared:

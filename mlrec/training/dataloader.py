@@ -123,7 +123,9 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         """Write the views of all samples of one image to their rows of the batch."""
         for place in places:
             sample = int(key.samples[place])
-            pixels = stored.pixels if self.manifest.boxes is None else crop(stored.pixels, self.manifest.boxes[sample])
+            pixels = stored.pixels
+            if self.manifest.boxes is not None:
+                pixels = crop(stored.pixels, self.manifest.boxes[sample])
             images[place] = self._view(upright(pixels, stored.orientation), key.epoch, sample, path)
 
     def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Path) -> Tensor:
@@ -131,7 +133,9 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         if not height or not width:
             raise DataError(f"{printable(path)}: the box of '{printable(self.manifest.sample_ids[sample])}' is empty")
         size = self.preprocessing.size
-        view = draw_view(self.config, epoch, sample, height, width, size) if self.config and epoch is not None else None
+        view = None
+        if self.config and epoch is not None:
+            view = draw_view(self.config, epoch, sample, height, width, size)
         return VIEWS[self.decode](pixels, view, size, self.preprocessing.interpolation)
 
 

@@ -195,10 +195,21 @@ def predict(
         RunError: Out of memory; names `batch_flag`.
     """
     logits = read_features(
-        model, manifest, lambda features: model.head(features)[:, None], 1, batch_size=batch_size, workers=workers,
-        device=device, precision=precision, decode=decode, progress=progress, rank=rank, world=world,
-        batch_flag=batch_flag, mirror=mirror,
-    )  # fmt: skip
+        model,
+        manifest,
+        lambda features: model.head(features)[:, None],
+        1,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        precision=precision,
+        decode=decode,
+        progress=progress,
+        rank=rank,
+        world=world,
+        batch_flag=batch_flag,
+        mirror=mirror,
+    )
     return as_predictions(logits[:, 0], manifest)
 
 
@@ -219,9 +230,12 @@ def predict_parts(
     from mlrec.models.residual import residual_parts
 
     parts = read_features(
-        model, manifest, lambda features: residual_parts(model.head, features, temperatures),
-        1 + max(1, len(temperatures)), **how,
-    )  # fmt: skip
+        model,
+        manifest,
+        lambda features: residual_parts(model.head, features, temperatures),
+        1 + max(1, len(temperatures)),
+        **how,
+    )
     average, *added = (as_predictions(part, manifest) for part in parts.unbind(1))
     return average, tuple(part.logits for part in added)
 
@@ -246,9 +260,16 @@ def read_features(
     """Apply `read`, from features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
-        manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
-        progress=progress, device=opened.device,
-    )  # fmt: skip
+        manifest,
+        model.preprocessing,
+        batch_size=batch_size,
+        workers=workers,
+        decode=decode,
+        rank=rank,
+        world=world,
+        progress=progress,
+        device=opened.device,
+    )
     # Row N receives the copies that fill up the last batch (sample -1). Every other row is written by one process and
     # is 0 in the others, so a sum over processes collects the whole result.
     outputs = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)
@@ -256,7 +277,9 @@ def read_features(
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
             inputs = batch.to(opened.device)
-            images = inputs.images.flip(-1) if mirror else inputs.images
+            images = inputs.images
+            if mirror:
+                images = inputs.images.flip(-1)
             output = opened.run(images, read)
             outputs[inputs.samples] = output + 0.0  # turns -0 into 0, as a sum over processes would
             step(int((batch.samples >= 0).sum()))

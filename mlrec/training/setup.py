@@ -160,7 +160,9 @@ def lay_out(model: Classifier, config: Config) -> None:
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
     """Create the network that `fit` trains: the model, or only its head if the backbone is frozen."""
     model = state.model
-    module: nn.Module = model.head if config.freeze_backbone else model
+    module: nn.Module = model
+    if config.freeze_backbone:
+        module = model.head
     if processes.world_size() > 1:
         module = distributed.parallel(module, device, sync_bn=config.sync_bn)
     if config.compile:
@@ -196,7 +198,9 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
     """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
     if config.eval_batch_size is not None:
         return config.eval_batch_size
-    trained = config.batch_size if device.type == "cuda" else per_process(config)
+    trained = config.batch_size
+    if device.type != "cuda":
+        trained = per_process(config)
     return default_eval_batch(trained, device)
 
 

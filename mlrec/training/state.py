@@ -84,7 +84,9 @@ class State:
     def nbytes(self) -> int:
         """Approximate bytes of a checkpoint, with the moments that the optimizer allocates in its first step."""
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
-        moments = 2 if type(self.optimizer).__name__ == "AdamW" else 1
+        moments = 1
+        if type(self.optimizer).__name__ == "AdamW":
+            moments = 2
         trained = sum(p.nbytes for group in self.optimizer.param_groups for p in group["params"])
         return int(weights * (1 if self.ema is None else 2) + moments * trained)
 
@@ -220,7 +222,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError):
         return None
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return content
+    return None
 
 
 class _Hashing:

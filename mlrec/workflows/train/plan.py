@@ -178,7 +178,9 @@ def _absolute_paths(config: Config) -> dict[str, str]:
 
 
 def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
-    return [] if name is None else [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
+    if name is None:
+        return []
+    return [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
 
 
 def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
@@ -225,7 +227,9 @@ def _unlabelled(manifest: Manifest) -> str:
         return "has no sample"
     unknown = bool((manifest.sparse_targets.counts(UNKNOWN) == len(manifest)).all())
     samples = counted(len(manifest), "sample")
-    return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
+    if unknown:
+        return f"has {samples}, all labels unknown"
+    return f"has {samples} and no positive label"
 
 
 def default_splits(dataset: Dataset) -> tuple[str, str]:

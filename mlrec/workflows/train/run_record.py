@@ -150,7 +150,9 @@ def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | N
     """
     if plan.select is None and not plan.config.eval_every:
         return None
-    split = plan.scored.split if plan.select is None else plan.select.split
+    split = plan.scored.split
+    if plan.select is not None:
+        split = plan.select.split
     candidates = [score for score in history if score.split == split and score.mAP is not None]
     if not candidates:
         return None
@@ -229,9 +231,12 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     """
     now: dict[str, Any] = msgspec.to_builtins(identity)
     names = {
-        "train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes",
+        "train": "train data",
+        "scored": "scored data",
+        "labels": "labels",
+        "processes": "processes",
         "weights": "content of the pos_weight file",
-    }  # fmt: skip
+    }
     config = current_keys(was["config"])
     pairs = {name: (was[key], now.get(key)) for key, name in names.items() if key in was}
     for key in sorted({*config, *now["config"]} - set(FREE)):
@@ -246,7 +251,9 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return value
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -20,10 +20,11 @@ from mlrec.run_folders import directory, log
 from mlrec.run_folders.record import Run, RunRecord, Status, environment
 from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.training import distributed, setup, state
-from mlrec.training.dataloader import Batch, steps_per_epoch, train_batches
+from mlrec.training.dataloader import Batch, train_batches
 from mlrec.training.failures import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
+from mlrec.training.sampler import steps_per_epoch
 from mlrec.training.state import CheckpointWriter, EpochScore, State
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
@@ -147,7 +148,9 @@ class Trainer:
         """
         config, device, precision, progress = self.config, self.device, self.precision, self.progress
         samples, world = setup.per_process(config), processes.world_size()
-        share = f", {samples} samples in each of {world} processes" if world > 1 else ""
+        share = ""
+        if world > 1:
+            share = f", {samples} samples in each of {world} processes"
         progress.say(f"device: {device}, precision {precision}{share}")
 
         # 1. The model. A resumed run fills it from its checkpoint, so its starting weights need not exist any more.
@@ -205,7 +208,9 @@ class Trainer:
         config, plan = self.config, self.plan
         if self.device.type != "cpu" or config.freeze_backbone:
             return
-        evaluations = config.epochs // config.eval_every if config.eval_every else 1
+        evaluations = 1
+        if config.eval_every:
+            evaluations = config.epochs // config.eval_every
         per_image = seconds_per_image(model, self.device, self.precision)
         seconds = training_seconds(per_image, len(plan.train), len(plan.scored), config.epochs, evaluations)
         seconds /= processes.world_size()
@@ -355,7 +360,9 @@ class Trainer:
             return None
         predictions = self.predict(plan.scored)
         self.add_score(epoch, plan.scored.split, predictions)
-        return predictions if last else None
+        if last:
+            return predictions
+        return None
 
     def predict(self, manifest: Manifest) -> Predictions:
         """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
@@ -407,7 +414,9 @@ class Trainer:
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
         self.state.history = [*others, entry]
         self.log("scored", step=self.state.step, **asdict(entry))
-        shown = "undefined" if mAP is None else f"{100 * mAP:.1f} %"
+        shown = "undefined"
+        if mAP is not None:
+            shown = f"{100 * mAP:.1f} %"
         self.progress.say(f"epoch {epoch}: mAP {shown} on {split}")
         return all((mAP or 0.0) > (score.mAP or 0.0) for score in others if score.split == split)
 
