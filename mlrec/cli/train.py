@@ -90,5 +90,6 @@ def _print_run(run: Run, json: bool) -> None:
     if json:
         console.result_json({"run": str(run.path), "metrics": metrics.to_dict()})
         return
-    console.result(f"{run.name}\n{metrics}")
-    console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
+    console.result_line(run.name)
+    console.result(str(metrics))
+    console.result_line(f"written to {run.path}; next: mlrec eval {run.path} --top3")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
-from mlrec.utils.errors import counted, printable
+from mlrec.utils.errors import counted
 
 NOT_SCORED = "so their AP is undefined there"
 NOT_LEARNED = "so a model trained on it cannot learn them"
@@ -48,7 +48,7 @@ class LabelGaps:
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
         """`messages` as lines to print."""
-        return [f"{sentence}: {printable(labels)}" for sentence, labels in self.messages(consequence).items()]
+        return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.utils.errors import PredictionsError, UsageError, nearest, printable
+from mlrec.utils.errors import PredictionsError, UsageError, nearest
 
 TOP_K = 3
 ScoreKind = Literal["logits", "probabilities"]
@@ -119,7 +119,7 @@ def conventions_named(name: str | Conventions) -> Conventions:
         return name
     if name not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
-        raise UsageError(f"no conventions '{printable(name)}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
+        raise UsageError(f"no conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
     return CONVENTIONS[name]
 
 

@@ -30,7 +30,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.sampler import BatchKey, eval_keys, steps_per_epoch, train_keys
 from mlrec.training.transforms import VIEWS, Decode, draw_view
 from mlrec.utils import signals
-from mlrec.utils.errors import DataError, MlrecError, counted, printable
+from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.processes import own_cores
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.threads import thread_map
@@ -131,7 +131,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
     def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Path) -> Tensor:
         height, width = pixels.shape[:2]
         if not height or not width:
-            raise DataError(f"{printable(path)}: the box of '{printable(self.manifest.sample_ids[sample])}' is empty")
+            raise DataError(f"{path}: the box of '{self.manifest.sample_ids[sample]}' is empty")
         size = self.preprocessing.size
         view = None
         if self.config and epoch is not None:
