@@ -56,11 +56,11 @@ def evaluate(
     from mlrec.reports.runs_table import scored_tables
     from mlrec.run_folders import directory
     from mlrec.workflows.evaluate.evaluate import evaluate_run
-    from mlrec.workflows.evaluate.localize import localize as run_localize
-    from mlrec.workflows.evaluate.voc_server import check_name
     from mlrec.workflows.runtime import RuntimeOptions
 
     if voc_server is not None:
+        from mlrec.workflows.evaluate.voc_server import check_name
+
         check_name(voc_server)
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision, tta)
     first = processes.rank() == 0  # of several processes only the first prints
@@ -79,6 +79,8 @@ def evaluate(
         return
     localization = None
     if localize:
+        from mlrec.workflows.evaluate.localize import localize as run_localize
+
         localization = run_localize(evaluation, tolerance=tolerance, machine=machine, progress=terminal)
     if json:
         maps = {}

@@ -113,11 +113,6 @@ REPOSITORY = r"[\w.-]+/[\w.-]+"
 ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # a `Path` makes one slash of two
 
 
-def is_address(model: Path | str) -> bool:
-    """Whether this is the address of a model on the hub, `hf://user/name` or `hf://user/name@revision`."""
-    return str(model).startswith("hf:/")
-
-
 def fetch_model(address: Path | str) -> Path:
     """Return the model file of a repository of the hub, from the local cache if the hub has no newer one.
 

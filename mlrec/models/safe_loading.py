@@ -59,9 +59,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def model_file(path: Path | str) -> Path:
     """Return the weights file of a run folder, an imported folder or a model on the hub, or the file itself."""
-    from mlrec.models.hub import fetch_model, is_address
+    if str(path).startswith("hf:/"):  # an address on the hub: hf://user/name or hf://user/name@revision
+        from mlrec.models.hub import fetch_model
 
-    if is_address(path):
         return fetch_model(path)
     path = Path(path)
     file = path

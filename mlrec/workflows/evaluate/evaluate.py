@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -21,14 +21,15 @@ from mlrec.run_folders.ancestry import lineage_at
 from mlrec.run_folders.evaluations import FILE
 from mlrec.run_folders.record import RunRecord, SplitRecord, environment, latest_run
 from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
-from mlrec.run_folders.tuned import Tuned
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared_with
-from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
+
+if TYPE_CHECKING:
+    from mlrec.run_folders.tuned import Tuned
 
 T = TypeVar("T")
 
@@ -91,6 +92,8 @@ def evaluate_run(
     conventions_named(conventions)
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
+        from mlrec.workflows.evaluate.voc_server import check_data, check_name
+
         check_name(voc_server)
         check_data(kind, target.manifest.labels)
     machine = machine or RuntimeOptions()
@@ -115,6 +118,8 @@ def evaluate_run(
             facts |= _origin(target.model)
         write_json(temporary / FILE, facts)
     if voc_server is not None:
+        from mlrec.workflows.evaluate.voc_server import write_server_archive
+
         write_server_archive(predictions, voc_server, kind=kind, split=split)
         progress.say(f"written and checked: {voc_server}")
     return evaluation
@@ -277,6 +282,8 @@ def _origin(model: Path) -> dict[str, Any]:
 
 def _thresholds(target: EvalTarget, progress: Progress) -> Tuned:
     """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
+    from mlrec.run_folders.tuned import Tuned
+
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
         warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
@@ -289,11 +296,12 @@ def _predict(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of a split, columns in the model's order, and the environment."""
-    from mlrec.training.prediction import predict
+    if machine.tta is None:
+        from mlrec.training.prediction import predict
+
+        return run_model(path, manifest, machine, progress, predict)
     from mlrec.training.tta import Views, predict_views
 
-    if machine.tta is None:
-        return run_model(path, manifest, machine, progress, predict)
     one_pass = partial(predict_views, views=Views.parse(machine.tta))
     predictions, conditions = run_model(path, manifest, machine, progress, one_pass)
     return predictions, {**conditions, "tta": machine.tta}
