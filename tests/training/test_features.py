@@ -10,7 +10,7 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.training import features as caching
-from mlrec.training.batches import eval_batches, train_batches
+from mlrec.training.dataloader import eval_batches, train_batches
 from mlrec.training.features import compute_features, feature_batches
 from mlrec.training.transforms import normalize
 from mlrec.utils.errors import MlrecError
