@@ -38,9 +38,9 @@ def train(
     Args:
         data: Folder of a prepared dataset [default: the one prepared last].
         recipe: Name of a recipe [default: the dataset's].
-        config: TOML file of keys; `base` in it names a recipe.
+        config: TOML file of keys; its key `base` names a recipe.
         out: Folder of runs.
-        name: Name of the run folder [default: dataset, backbone, head and a number].
+        name: Name of the run folder [default: dataset-backbone-head-number].
         resume: Run to resume; it keeps its folder, recipe and settings.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             They are called in the first process only. On a GPU, `on_step` is called every 20 steps.

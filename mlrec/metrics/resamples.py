@@ -90,7 +90,7 @@ def replicates(
         scores: (N, C) logits, or other scores with their threshold.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         units: Units that are drawn.
-        conventions: Conventions of scoring.
+        conventions: Scoring conventions.
         threshold: Minimum score of a predicted label.
         resamples: Number of resamples B.
         seed: Random seed.

@@ -1,4 +1,4 @@
-"""Training on long-tailed labels: distribution-balanced loss and logit adjustment."""
+"""Distribution-balanced loss, for labels of very different frequency."""
 
 from __future__ import annotations
 
@@ -36,13 +36,3 @@ def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext
     shift = DB_KAPPA * torch.log((context.samples / counts - 1).clamp(min=1e-6))
     shifted = logits - shift
     return weight * (positive * softplus(-shifted) + (1 - positive) * softplus(DB_LAMBDA * shifted) / DB_LAMBDA)
-
-
-def prior_log_odds(context: LossContext) -> Tensor:
-    """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
-
-    Logit adjustment (Menon et al., ICLR 2021) adds τ times these log odds to the logits, only in the loss. The model
-    then learns scores without the prior, which helps rare labels.
-    """
-    positives = context.positives + 0.5
-    return torch.log(positives / (context.samples - context.positives + 0.5))

@@ -25,7 +25,7 @@ MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """One table: its file, and the name of its split if the file or its folder has one."""
 
     path: Path
@@ -68,7 +68,7 @@ def _recognizes_file(path: Path) -> str | None:
     return None
 
 
-def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[Source]:
+def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
     """Return the tables of a folder, in the usual order of their splits.
 
     They are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain files
@@ -99,7 +99,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
                 findings.warn("tables in a different format than the first were not used", str(file))
-    sources = [Source(file, _split_of(file, folder, given)) for file in used]
+    sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 
 
@@ -130,7 +130,7 @@ def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
     return None
 
 
-def check_sources(folder: Path, sources: Sequence[Source]) -> None:
+def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """Check that a folder has tables.
 
     Raises:

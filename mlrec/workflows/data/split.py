@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
-from mlrec.datasets.analysis.statistics import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.datasets.dataset import Dataset, write
+from mlrec.datasets.label_gaps import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.manifest_cache import cache_path
 from mlrec.datasets.sparse_targets import SparseTargets
@@ -88,7 +88,7 @@ def split(
         group: Column of `groups_file`; samples with equal values stay together.
         groups_file: CSV `filename,...`; by default the one that the dataset was prepared from.
         pool: Split to divide; by default trainval, otherwise all, otherwise train.
-        prefix: Prefix of the names of the new splits.
+        prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
         seed: Random seed.
         progress: Receiver of notes, and of warnings about labels that a part lacks.

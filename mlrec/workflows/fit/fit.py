@@ -138,7 +138,7 @@ def fit(
         out: Folder of runs; the fit gets a folder in it.
         name: Name of that folder [default: the dataset's, with -fit].
         data_root: Folder of prepared datasets.
-        backbone: The only backbone to try [default: all that can be reached].
+        backbone: Only backbone to try [default: all available ones].
         weights: Its weights, as the key `weights`.
         flags: Further keys of `Config` of all runs, such as `device`, `threads` or `img_size`.
         progress: Receiver of bars, notes and warnings.
@@ -245,7 +245,7 @@ class _Fit:
                 share = 1.0  # what this one leaves would be of no use
             # Linear probing, then fine-tuning (Kumar et al., ICLR 2022): a trained head does not distort the features.
             start = {"init_from": str(self.folder / CANDIDATES / frozen.name), "init_head": True}
-            flags = {**frozen.flags, **candidates.FINE_TUNED, **start, "lr": lr}
+            flags = {**frozen.flags, **candidates.fine_tuned(), **start, "lr": lr}
             if self._is_known(name):
                 continue
             if not self._fine_tuned(name, frozen.pair, flags, share * (self.left() - self._reserve())):
