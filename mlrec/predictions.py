@@ -185,7 +185,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             arrays = {name: archive_[name] for name in ARRAYS if name in archive_ and name not in large}
         for name, array in arrays.items():
             if array.dtype.kind == "U" and not is_text(array):
-                raise PredictionsError(f"{path}: array '{name}' holds invalid characters; write it again")
+                raise PredictionsError(f"{path}: array '{name}' contains invalid characters; write it again")
         return arrays | large
     except PredictionsError:
         raise

@@ -143,7 +143,7 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     """Parse `a,b,c` or `start:stop:step` into integers of at least `least`; errors quote `flag`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
-        raise UsageError(f"{flag} {text}: whole numbers from {least} on, as a,b,c or start:stop:step")
+        raise UsageError(f"{flag} {text}: expected integers of at least {least}, as a,b,c or start:stop:step")
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"{flag} {text}: duplicate number")
     return [int(number) for number in numbers]

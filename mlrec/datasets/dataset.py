@@ -99,7 +99,7 @@ def refuse_foreign(folder: Path) -> None:
     """Check that a folder is absent, empty, or a prepared dataset, so that it can be replaced.
 
     Raises:
-        DataError: The folder holds files that mlrec did not write.
+        DataError: The folder contains files that mlrec did not write.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return

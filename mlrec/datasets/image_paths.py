@@ -1,6 +1,6 @@
 """Lists of image files, and the file that a name in an annotation refers to.
 
-A list holds every file with an image extension, in a folder and all folders below it. Hidden files and folders are
+A list contains every file with an image extension, in a folder and all folders below it. Hidden files and folders are
 skipped. Links to folders are followed, but each real folder is visited once, so circular links terminate. Names are
 kept: a link is not replaced by its target, because labels are looked up by name (YOLO: `images` → `labels`).
 """
@@ -36,7 +36,7 @@ class Omitted:
     folders: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """One line with counts by extension, or an empty string if nothing was left out.
+        """One line with counts by extension, or an empty string if nothing was skipped.
 
         Example:
             >>> Omitted([Path("a.txt"), Path("b.HEIC"), Path("c.txt")]).describe()
@@ -54,7 +54,7 @@ class Omitted:
         return "; ".join([*parts, *self.folders])
 
     def warn(self, findings: ValidationReport) -> None:
-        """Add one warning about everything that was left out."""
+        """Add one warning about all skipped files and folders."""
         text = self.describe()
         if text:
             findings.warn("some files in the image folders were skipped", text)
@@ -248,7 +248,7 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
             findings.warn("names were matched to files that are spelled differently", f"{name} is {files[0]}")
         elif files:
             some = ", ".join(files[:3])
-            findings.error(f"{root / name}", f"no such file; it could be any of {some}; write the whole path")
+            findings.error(f"{root / name}", f"no such file; it could be any of {some}; write the full path")
     return renamed
 
 

@@ -111,7 +111,7 @@ def clean_label(name: str, where: str, findings: ValidationReport) -> str:
     if not normal:
         findings.error(where, "a label has an empty name; give it one")
     if holds_control(normal):
-        findings.error(where, f"the label name '{normal}' holds a control character; rename it")
+        findings.error(where, f"the label name '{normal}' contains a control character; rename it")
     return normal
 
 

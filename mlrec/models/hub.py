@@ -155,7 +155,7 @@ def hub_errors(what: str) -> Iterator[None]:
         advice = "try again later"
         if status in (401, 403):
             advice = "log in with a token that may write (hf auth login, or HF_TOKEN)"
-        raise ModelError(f"{what}: the model hub refused this ({status}); {advice}") from error
+        raise ModelError(f"{what}: the model hub denied access ({status}); {advice}") from error
     except errors.LocalTokenNotFoundError as error:
         raise ModelError(f"{what}: no token of the hub; log in (hf auth login, or HF_TOKEN)") from error
     except Exception as error:  # as above: its HTTP library has errors of its own

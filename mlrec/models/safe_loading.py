@@ -72,7 +72,7 @@ def model_file(path: Path | str) -> Path:
 
         if onnx_file(path) is not None:
             raise ModelError(
-                f"{path}: an exported ONNX model, which mlrec predict alone runs; give what it was made of"
+                f"{path}: an exported ONNX model, which only mlrec predict can run; give the original model"
             )
         raise ModelError(f"{path}: no model here; give a run, an imported folder or a .safetensors file")
     return file
@@ -90,7 +90,7 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
             content = inner
     if not _is_dict(content):
         raise ModelError(
-            f"{source}: holds a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
+            f"{source}: contains a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
         )
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
@@ -123,7 +123,7 @@ def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()
-        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but holds {held:,}; refused")
+        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but contains {held:,}; refused")
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -130,7 +130,7 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
                 f"{tuple(tensor.shape)}, which cannot be read; save the weights as float32"
             ) from error
         if not finite:
-            raise ModelError(f"{source}: '{key}' holds NaN or infinite weights; the file is of no use")
+            raise ModelError(f"{source}: '{key}' contains NaN or infinite weights; the file cannot be used")
 
 
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:

@@ -58,7 +58,7 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
     except ValueError as error:
         raise ModelError(f"{path}: '{name}': not all of its vector are numbers") from error
     if not np.isfinite(numbers).all():
-        raise ModelError(f"{path}: '{name}': its vector holds NaN or infinity")
+        raise ModelError(f"{path}: '{name}': its vector contains NaN or infinity")
     return numbers
 
 

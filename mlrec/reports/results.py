@@ -47,11 +47,11 @@ class Result:
         backbone: Name of the backbone, as in the paper.
         timm_name: Name of the backbone in timm, with the tag of its weights if known.
         resolution: Side of the input in pixels.
-        extra: Data that the weights were trained on besides ImageNet and this dataset, "" for none.
+        extra: Data that the weights were trained on, other than ImageNet and this dataset; "" for none.
         values: Metrics by column key (mAP CP ... OF1, CP_3 ... OF1_3), as fractions; None if undefined.
         average_precision: AP by label, as a fraction; None if undefined.
         label_rates: Precision, recall and F1 by label; empty for metrics of an earlier version.
-        support: Number of positives by label, likewise.
+        support: Number of positives by label, in the same form.
         lineage: Origin of the starting weights.
         train: Training split; None for a model that was trained elsewhere.
         settings: Settings other than the method that affect the numbers, see `settings.settings_of`.

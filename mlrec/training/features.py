@@ -179,7 +179,7 @@ def _holds(whole: Manifest, part: Manifest) -> bool:
 
 
 def _pictures(manifest: Manifest) -> tuple[object, ...]:
-    """What a manifest shows, without its labels: image files and boxes."""
+    """Key of a manifest without its labels: image files and boxes."""
     boxes = None if manifest.boxes is None else manifest.boxes.tobytes()
     return manifest.root, manifest.images, boxes
 

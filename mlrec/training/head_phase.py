@@ -1,4 +1,4 @@
-"""The head phase of a training: the head alone first, on features of the frozen backbone, then everything.
+"""The head phase of a training: only the head is trained first, on features of the frozen backbone.
 
 A random head sends gradients without meaning through the pretrained backbone. Kumar et al. ("Fine-Tuning can Distort
 Pretrained Features and Underperform Out-of-Distribution", ICLR 2022) therefore train a linear probe first. The images

@@ -68,7 +68,7 @@ def demo(
         progress: Receiver of bars and notes.
 
     Raises:
-        UsageError: There are fewer than two seeds, or `out` holds runs that are not from a demo.
+        UsageError: There are fewer than two seeds, or `out` contains runs that are not from a demo.
     """
     if len(set(seeds)) < 2:
         raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")

@@ -71,8 +71,8 @@ def test_equal_models_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
     ("damage", "told"),
     [
         (lambda t, m: t["head.weight"].view(-1)[0].add_(1), "SHA-256"),
-        (lambda t, m: t["head.weight"].view(-1)[0].fill_(math.nan), "'head.weight' holds NaN"),
-        (lambda t, m: t["head.weight"].view(-1)[0].fill_(math.inf), "'head.weight' holds NaN or inf"),
+        (lambda t, m: t["head.weight"].view(-1)[0].fill_(math.nan), "'head.weight' contains NaN"),
+        (lambda t, m: t["head.weight"].view(-1)[0].fill_(math.inf), "'head.weight' contains NaN or inf"),
         (lambda t, m: t.pop("head.weight"), "1 missing, 0 unexpected"),
         (lambda t, m: t.update(extra=torch.zeros(1)), "0 missing, 1 unexpected"),
         (
@@ -106,7 +106,7 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model here"):
         load_model(tmp_path)
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(ModelError, match="an exported ONNX model, which mlrec predict alone runs"):
+    with pytest.raises(ModelError, match="an exported ONNX model, which only mlrec predict can run"):
         load_model(tmp_path)
 
 

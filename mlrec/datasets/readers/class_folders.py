@@ -148,8 +148,8 @@ def _folders_by_split(
     if not splits:
         if named and len(named) == len(others):
             raise DataError(
-                f"{root}: {', '.join(folder.name for folder in named)} are names of splits and hold images "
-                "directly, so no folder names a class; expected <split>/<class>/<image>"
+                f"{root}: {', '.join(folder.name for folder in named)} are names of splits and contain images directly, so "
+                "no folder names a class; expected <split>/<class>/<image>"
             )
         _warn_outside(root, _images_directly_in(root), findings)
         return {WHOLE: folders}
@@ -157,7 +157,7 @@ def _folders_by_split(
         other = next(folder for folder in others if folder not in named)
         raise DataError(
             f"{root}: '{splits[0].name}' is the name of a split, but '{other.name}' next to it "
-            "is not, so nobody can tell whether these are classes; put the splits into a folder of their own"
+            "is not, so it is ambiguous whether these are classes; put the splits into a separate folder"
         )
     found: dict[str, list[Path]] = {}
     names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)

@@ -78,7 +78,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     if not years:
         return _parts_of_tools(path, options, findings)
     if len(years) > 1 and options.year is None:
-        raise DataError(f"{folder}: holds the years {', '.join(sorted(years))}; choose one with --year")
+        raise DataError(f"{folder}: contains the years {', '.join(sorted(years))}; choose one with --year")
     year = options.year or next(iter(years))
     if year not in years:
         raise DataError(f"{folder}: no year '{year}', only {', '.join(sorted(years))}")
@@ -112,7 +112,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         names = resolve_names({own: str(path / own) for own in in_folders}, options.split_names, findings)
         for own, files in in_folders.items():
             if len(files) > 1:
-                findings.error(str(path / own), f"holds {len(files)} files of annotations; keep one")
+                findings.error(str(path / own), f"contains {len(files)} annotation files; keep one")
         parts = [Part(names[own], files[0], root, own) for own, files in in_folders.items()]
         return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
     files = [file for file in _annotation_files(path) if _START.match(first_bytes(file))]
@@ -173,7 +173,7 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
         )
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
-            raise UsageError(f"--split '{split}' is no name of a split; write train, val or test")
+            raise UsageError(f"--split '{split}' is not a split name; write train, val or test")
     if twice := duplicates_in(splits):
         raise UsageError(f"two --annotations are of split '{twice[0]}'; give a --split for each, in order")
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]

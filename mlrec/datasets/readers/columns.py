@@ -195,7 +195,7 @@ class RoleFinder:
         self._findings.error(
             self._table.where(row, column),
             f"'{self._table.rows[row][column].strip()}' is not 0, 1 or -1 (unknown); if the column is not a "
-            f"label, give --ignore-columns '{name}'; if it holds names of labels, --label-column '{name}'",
+            f"label, give --ignore-columns '{name}'; if it contains label names, --label-column '{name}'",
         )
         return True
 
@@ -296,7 +296,7 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
     called = [k for k in free if table.columns[k].casefold() == SPLIT_COLUMN]
     if len(called) > 1:
-        raise DataError(f"{table.path}: two columns are called '{SPLIT_COLUMN}'; rename one")
+        raise DataError(f"{table.path}: two columns are named '{SPLIT_COLUMN}'; rename one")
     if not called:
         called = [k for k in free if letters(table.columns[k]) in SPLIT_NAMES]
         called = [k for k in called if _all_known(table.column(k).first_rows(), options.split_names)]

@@ -100,7 +100,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     if not labels:
         raise DataError(f"{file}: <meta> lists no label; export the task again")
     if not target.images:
-        raise DataError(f"{file}: holds no <image>; export the task again")
+        raise DataError(f"{file}: contains no <image>; export the task again")
     splits = _splits(target.images, file, options, findings)
     finder = ImageFinder(root, findings)
     targets: dict[str, dict[str, dict[str, int]]] = {}

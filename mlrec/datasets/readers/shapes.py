@@ -81,7 +81,7 @@ def _mark_of(path: Path) -> dict[str, Any]:
         except DataError:
             return {}  # ours, and damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{path}: holds something else than {NAME}; give a new or empty folder")
+        raise DataError(f"{path}: contains other files than {NAME}; give a new or empty folder")
     return {}
 
 

@@ -80,7 +80,7 @@ def divide(
     """
     if len(manifests) != 1:
         own = ", ".join(manifest.split for manifest in manifests)
-        raise DataError(f"{FLAG}: the source has splits of its own ({own}); leave out {FLAG}")
+        raise DataError(f"{FLAG}: the source already has splits ({own}); leave out {FLAG}")
     (whole,) = manifests
     rows_of = _rows_by_name(whole.images)
     listed = [line for file in files for line in _lines(file, rows_of, names)]
@@ -97,7 +97,7 @@ def divide(
             )
             continue
         if not found:
-            findings.error(line.place, f"several images are called '{line.image}'; write their paths")
+            findings.error(line.place, f"several images are named '{line.image}'; write their paths")
             continue
         rows.setdefault(resolved[line.split], {}).update(dict.fromkeys(found))
     taken = {row for chosen in rows.values() for row in chosen}

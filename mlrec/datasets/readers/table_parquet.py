@@ -45,7 +45,7 @@ class ParquetTable:
         self.class_names = _class_names(self._schema.metadata or {}, path)
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
-            raise DataError(f"{path}: several columns hold bytes ({', '.join(images)})")
+            raise DataError(f"{path}: several columns contain bytes ({', '.join(images)})")
         self.image_column = images[0] if images else None
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:

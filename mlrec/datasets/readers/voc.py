@@ -188,7 +188,7 @@ def read_lists(
             kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
             findings.warn(kind, str(file))
     if not files:
-        raise DataError(f"{folder}: holds none of {', '.join(f'{split}.txt' for split in USUAL)}")
+        raise DataError(f"{folder}: contains none of {', '.join(f'{split}.txt' for split in USUAL)}")
     names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
     for file in files:

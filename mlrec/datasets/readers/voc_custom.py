@@ -156,7 +156,7 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
             if files.setdefault(stem, file) is not file:
                 findings.error(str(file), f"has the name of {files[stem].name}; keep one of them")
     if not files:
-        raise DataError(f"{folder}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
+        raise DataError(f"{folder}: no .xml annotation here; give the folder that contains {ANNOTATIONS}")
     omitted.warn(findings)
     return files
 

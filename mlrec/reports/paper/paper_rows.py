@@ -31,7 +31,7 @@ class PaperRow:
         scores: Metrics by column key, as fractions.
         normalize: Whether the classifier is normalised.
         variation: Difference from a CSRA head of the paper, see `method_names.variation`.
-        extra: Data that the weights were trained on besides ImageNet and this dataset.
+        extra: Data that the weights were trained on, other than ImageNet and this dataset.
         temperature: Temperature of the attention; "" if there is none, or if it is not printed.
         cite: Key of a published row in `citations.bib`.
         baseline_of: Method that a published row is compared with.

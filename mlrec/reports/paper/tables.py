@@ -281,7 +281,7 @@ def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
 
 
 def _differing(row: PaperRow, other: PaperRow) -> list[str]:
-    """Return the settings in which own rows differ besides the method.
+    """Return the settings, other than the method, in which own rows differ.
 
     The settings of published rows are unknown.
     """

@@ -79,7 +79,7 @@ def hide_labels(
     for name, targets in made.items():
         taken = name in dataset.info.splits and name not in dataset.info.source.get(MADE, {})
         if taken:
-            raise UsageError(f"{dataset.path}: has a split '{name}' of its own; rename it")
+            raise UsageError(f"{dataset.path}: already has a split '{name}'; rename it")
         parts.append(replace(manifest, split=name, targets=targets))
     return HiddenLabels(
         dataset=add_splits(dataset, manifest, parts, outdated=None),

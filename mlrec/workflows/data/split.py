@@ -177,8 +177,7 @@ def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[
             raise UsageError(f"--prefix '{prefix}': use letters, digits, - and _")
         if name in dataset.info.splits and name not in written and not name == pool == "train":
             raise UsageError(
-                f"{dataset.path}: has a split '{name}' of its own, which is kept; "
-                "set --prefix for the new ones, or use --folds"
+                f"{dataset.path}: already has a split '{name}', which is kept; set --prefix, or use --folds"
             )
     return pairs
 

@@ -105,7 +105,7 @@ def check_overlap(
 ) -> None:
     """Report images that two splits share but must not: an error, or a warning if `allowed`.
 
-    All pairs of splits are compared, except those of which one contains the other, see `split_names.disjoint`. If there
+    All pairs of splits are compared, unless one contains the other, see `split_names.disjoint`. If there
     is a `trainval`, which is used for training, images shared by `train` and `val` only cause a warning.
 
     Args:

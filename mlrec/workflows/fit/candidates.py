@@ -47,7 +47,7 @@ class Pretrained:
 
 
 def fine_tuned() -> Flags:
-    """Return the settings of recipe mlrec for all heads, without its epochs: the time decides how many there are."""
+    """Return the settings of recipe mlrec for all heads, without its epochs: their number depends on the time limit."""
     _, keys = recipes.chain("mlrec")[0]
     own = ("epochs", "head_epochs", "head_phase_lr")  # the head was trained on the frozen backbone before
     plain = {key: value for key, value in keys.items() if key not in own and not isinstance(value, Mapping)}

@@ -144,7 +144,7 @@ def fit(
         progress: Receiver of bars, notes and warnings.
 
     Raises:
-        UsageError: The time is not positive, or the folder holds another fit that is finished.
+        UsageError: The time is not positive, or the folder contains another finished fit.
         MlrecError: The data cannot be prepared or divided, or no backbone can be reached.
         Interrupted: SIGINT or SIGTERM; the same command resumes.
     """

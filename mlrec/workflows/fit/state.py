@@ -64,7 +64,7 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     """Return the state of an interrupted fit of the same data, otherwise a new one.
 
     Raises:
-        UsageError: The folder holds a finished fit, a fit of other data, or other files.
+        UsageError: The folder contains a finished fit, a fit of other data, or other files.
     """
     if not (folder / FILE).is_file():
         if folder.is_dir() and any(folder.iterdir()):

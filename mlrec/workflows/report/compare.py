@@ -145,7 +145,7 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
     joined = [run.scores.against(truth) for run in runs]
     for run in runs:
         if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
-            raise PredictionsError(f"{run.name}: its targets differ from those of {source}; score both on one split")
+            raise PredictionsError(f"{run.name}: its targets differ from {source}; score both on the same split")
     if len({scores.kind for scores in joined}) > 1:
         raise PredictionsError("some runs of a method have logits and others probabilities; name runs of one kind")
     return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold)

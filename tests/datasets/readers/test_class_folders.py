@@ -62,7 +62,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["train/cat/a.jpg", "bus/b.jpg"], "nobody can tell whether these are classes"),
+        (["train/cat/a.jpg", "bus/b.jpg"], "it is ambiguous whether these are classes"),
         (["train/a.jpg", "test/b.jpg"], "no folder names a class"),
         (["a.jpg"], "no image in a class folder"),
         (["cat/a.heic"], "no image in a class folder"),

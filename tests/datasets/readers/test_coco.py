@@ -113,7 +113,7 @@ def test_images_may_lie_one_folder_deeper(tmp_path: Path) -> None:
 def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
     for year in ("2014", "2017"):
         dataset(tmp_path, year=year, train=content(), val=content())
-    with pytest.raises(DataError, match=r"holds the years 2014, 2017; choose one with --year"):
+    with pytest.raises(DataError, match=r"contains the years 2014, 2017; choose one with --year"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"no year '2015'"):
         read(tmp_path, year="2015")
@@ -147,7 +147,7 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     for splits, message in (
         (("train",), "2 --annotations and 1 --split"),
         (("train", "train"), "two --annotations are of split 'train'"),
-        (("train", "../val"), "'../val' is no name of a split"),
+        (("train", "../val"), "'../val' is not a split name"),
     ):
         with pytest.raises(UsageError, match=message):
             read(tmp_path, annotations=files, splits=splits)
@@ -174,7 +174,7 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
             "images[1] (id 2): file_name: '../../x.jpg' leaves",
         ),
         ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is absolute"),
-        ({"images": [image(1), image(2, file_name="a\n\x1b[2J")]}, "'a\\n\\x1b[2J' holds a control character"),
+        ({"images": [image(1), image(2, file_name="a\n\x1b[2J")]}, "'a\\n\\x1b[2J' contains a control character"),
         ({"categories": [*CATEGORIES, {"id": 5, "name": "car"}]}, "'car' is the name of two categories"),
         ({"categories": [*CATEGORIES, {"id": 3, "name": "bus"}]}, "categories[3]: id 3 occurs twice"),
         ({"images": [image(2**70)]}, "images[0].id"),

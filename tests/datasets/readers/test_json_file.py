@@ -55,7 +55,7 @@ def test_a_good_file_is_read(tmp_path: Path, content: str | bytes) -> None:
         ('{"boxes": [{"id": 1, "name": "a", "name": "b"}]}', "key 'name' occurs twice in one object"),
         ('{"boxes": [], "b\\u006fxes": []}', "key 'boxes' occurs twice in one object"),
         (b"\x1f\x8b\x08", "is a compressed archive"),
-        ('{"boxes": [{"id": 1, "name": NaN}]}', "record with id 1: name holds NaN"),
+        ('{"boxes": [{"id": 1, "name": NaN}]}', "record with id 1: name contains NaN"),
         ('{"boxes": [{"id": Infinity}]}', "id contains NaN or an infinite number"),
         ('{"boxes": [{"id": true}]}', r"boxes\[0\]\.id: Expected `int`, got `bool`"),
         ('{"boxes": [{"id": 1}, {"id": "2"}]}', r"boxes\[1\]\.id: Expected `int`, got `str`"),
@@ -83,7 +83,7 @@ def test_nan_is_forgiven_where_it_does_no_harm(tmp_path: Path, value: str) -> No
     boxes, findings = read(tmp_path / "a.json", content)
     assert boxes == Boxes([Box(7), Box(8, "", [1, 2])])
     (warning,) = findings.warnings
-    assert warning.startswith("bbox holds NaN")
+    assert warning.startswith("bbox contains NaN")
     assert warning.endswith("record with id 7: bbox")
 
 

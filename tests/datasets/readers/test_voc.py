@@ -115,7 +115,7 @@ def test_an_empty_list_is_an_error(tmp_path: Path) -> None:
     assert "test.txt: no images in split 'test'" in error
     (path / "VOC2007" / "ImageSets" / "Main" / "test.txt").unlink()
     (path / "VOC2007" / "ImageSets" / "Main" / "train.txt").unlink()
-    with pytest.raises(DataError, match=r"holds none of train\.txt"):
+    with pytest.raises(DataError, match=r"contains none of train\.txt"):
         read(path)
 
 

@@ -298,7 +298,7 @@ def test_lists_and_packed_files_are_found(pictures: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="holds no image"):
         list(items_of([str(tmp_path / "empty.tar")]))
     pa.parquet.write_table(pa.table({"path": ["a.png"]}), tmp_path / "paths.parquet")
-    with pytest.raises(DataError, match="no column holds the bytes of images"):
+    with pytest.raises(DataError, match="no column contains image bytes"):
         list(items_of([str(tmp_path / "paths.parquet")]))
 
 
