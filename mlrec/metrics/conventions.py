@@ -108,7 +108,7 @@ CONVENTIONS: dict[str, Conventions] = {
 
 
 def conventions_named(name: str | Conventions) -> Conventions:
-    """Return the conventions of this name; a `Conventions` object is returned as it is.
+    """Return the conventions of this name; a `Conventions` object is returned unchanged.
 
     Raises:
         UsageError: There are no conventions of this name; the message lists the names.

@@ -148,8 +148,8 @@ def _folders_by_split(
     if not splits:
         if named and len(named) == len(others):
             raise DataError(
-                f"{root}: {', '.join(folder.name for folder in named)} are names of splits and contain images directly, so "
-                "no folder names a class; expected <split>/<class>/<image>"
+                f"{root}: {', '.join(folder.name for folder in named)} are names of splits and contain images "
+                "directly, so no folder names a class; expected <split>/<class>/<image>"
             )
         _warn_outside(root, _images_directly_in(root), findings)
         return {WHOLE: folders}

@@ -215,7 +215,7 @@ class RoleFinder:
         shown = ", ".join(f"'{self._table.columns[k]}'" for k in texts)
         raise DataError(
             f"{self._table.path}: the column of labels is ambiguous ({shown}); give "
-            f"--label-column, or --labels for columns that are one label each"
+            f"--label-column, or --labels if each column is one label"
         )
 
     def _value(self, rest: Sequence[int], names: int) -> int | None:

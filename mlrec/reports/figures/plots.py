@@ -252,7 +252,7 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
     """Draw the percentage of the positives of the row's label that also have the column's label.
 
-    Up to 20 labels, the numbers are written into the cells. Rows of labels without a positive are blank.
+    With up to 20 labels, the numbers are written into the cells. Rows of labels without a positive are blank.
 
     Args:
         targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
