@@ -35,7 +35,7 @@ class Sample:
         labels: Names of the positive labels.
         unknown: Names of the unknown labels; all others are negative.
         target: (C,) int8; 1 positive, 0 negative, -1 unknown.
-        box: X, y, width, height in pixels of the stored image, or None for the whole image.
+        box: x, y, width, height in pixels of the stored image, or None for the whole image.
     """
 
     id: str

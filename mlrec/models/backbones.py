@@ -29,7 +29,7 @@ class Backbone(nn.Module):
     (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
 
     Args:
-        name: Timm name, with or without the tag of its weights.
+        name: timm name, with or without the tag of its weights.
         img_size: Side of the square input in pixels [default: the native size of the model].
         pretrained: Whether to load the weights of the tag; they are never replaced by random weights.
 
@@ -93,7 +93,7 @@ class Backbone(nn.Module):
         """Recompute activations in the backward pass instead of keeping them.
 
         Raises:
-            ModelError: Timm does not support it for this backbone.
+            ModelError: timm does not support it for this backbone.
         """
         try:
             self.timm_model.set_grad_checkpointing(enable)
@@ -172,7 +172,7 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
     """Create the timm model, with the weights of its tag or random weights; `advice` as in `load_from_hub`.
 
     Raises:
-        ModelError: Timm cannot build it with these options, or weights cannot be loaded.
+        ModelError: timm cannot build it with these options, or weights cannot be loaded.
     """
     if pretrained:
         from mlrec.models.hub import load_from_hub

@@ -28,7 +28,7 @@ class Architecture:
     """Arguments from which a model is built; they are stored with its weights.
 
     Attributes:
-        backbone: Timm name with the tag of the weights.
+        backbone: timm name with the tag of the weights.
         num_labels: Number of labels C.
         head: Name of the head, see `HEADS`.
         heads: Number of heads H of CSRA; equal to the number of `temperatures`.
@@ -148,7 +148,7 @@ def create_model(
     """Create a multi-label classifier on any timm model with a spatial feature map.
 
     Args:
-        backbone: Timm name, with or without the tag of its weights.
+        backbone: timm name, with or without the tag of its weights.
         num_labels: Number of labels C.
         head: Name of the head, a key of `HEADS`.
         heads: Number of heads H of CSRA [default: the number of `temperatures`, otherwise 1].

@@ -43,7 +43,7 @@ class ExternalCheckpoint:
     Attributes:
         naming: One of the constants above.
         family: "resnet", "vit", or "other".
-        backbone: Timm name with the tag of the paper's weights, or None if the tensor names do not determine it.
+        backbone: timm name with the tag of the paper's weights, or None if the tensor names do not determine it.
         img_size: Side in pixels of the positional embedding; None if any size is possible.
         backbone: Tensors of the backbone with timm names.
         weight: (H, C, d) of CSRA, or (C, d) of a linear classifier; None without a classifier.

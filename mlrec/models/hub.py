@@ -27,7 +27,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
     A hub that does not respond within `hub_answers.SECONDS` counts as unreachable; the local cache is still used.
 
     Args:
-        name: Timm name.
+        name: timm name.
         settings: timm's pretrained config of the name.
         options: Options of `timm.create_model`.
         advice: Advice in the error: flags of the current command.

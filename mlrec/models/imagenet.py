@@ -29,7 +29,7 @@ class ImageNetClassifier:
     """A classifier with one class per image.
 
     Attributes:
-        name: Timm name, with the tag of the weights if they are those of the tag.
+        name: timm name, with the tag of the weights if they are those of the tag.
         model: The timm model, in eval mode.
         classes: K names in the order of the logits: WordNet ids for ImageNet, otherwise "0", "1", ...
         data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.

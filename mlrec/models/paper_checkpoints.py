@@ -58,7 +58,7 @@ def fixed_lam(backbone: str, head: str) -> float:
     ML-GCN counts as "others", although its backbone is a ResNet.
 
     Args:
-        backbone: Timm name, with or without a tag.
+        backbone: timm name, with or without a tag.
         head: Key of `HEADS`.
     """
     if re.match(r"resnet\d+", backbone) and head != "gcn":

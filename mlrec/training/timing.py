@@ -43,7 +43,7 @@ def time_heads(
     """Time whole models that differ only in the head, on random images and with random weights.
 
     Args:
-        backbone: Timm name.
+        backbone: timm name.
         heads: `name` and options of each head, see `create_head`.
         num_labels: Number of labels C.
         img_size: Side of the input in pixels.

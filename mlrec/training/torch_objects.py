@@ -95,7 +95,7 @@ def torch_metric(
 
     Raises:
         UsageError: The name of the number or of the conventions is unknown.
-        MlrecError: Torchmetrics is not installed.
+        MlrecError: torchmetrics is not installed.
 
     Example:
         >>> metric = torch_metric(["cat", "dog"])

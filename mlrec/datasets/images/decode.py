@@ -129,7 +129,7 @@ def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int)
     """Convert a box of the stored image to left, top, right, bottom in pixels of the upright image.
 
     Args:
-        box: X, y, width, height as in `crop`.
+        box: x, y, width, height as in `crop`.
         size: Width and height of the stored image.
         orientation: EXIF orientation, 1 to 8.
 

@@ -194,7 +194,7 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
         where = f"{part.file}: images[{k}] (id {image.id}): file_name"
         name = annotated_path("", image)
         if not name:
-            findings.error(where, "is missing, and so is coco_url; name the file of the image")
+            findings.error(where, "is missing, and there is no coco_url; add the file name of the image")
         # Objects365 names folders of its storage that are not in its archives.
         shorter = [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
         path = finder.find([name, *shorter] if finder.exists(part.folder) else [name], where, (part.folder, ""))

@@ -15,7 +15,7 @@ def load_mat(path: Path) -> dict[str, Any]:
     """Read the variables of a MATLAB file up to version 7.
 
     Raises:
-        MlrecError: Scipy is not installed.
+        MlrecError: scipy is not installed.
         DataError: The file cannot be read.
     """
     try:

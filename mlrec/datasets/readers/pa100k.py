@@ -29,7 +29,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
 
     Raises:
         DataError: The file is missing, or is not that of PA-100K.
-        MlrecError: Scipy is not installed.
+        MlrecError: scipy is not installed.
     """
     file = path.absolute() / FILE if path.is_dir() else path.absolute()
     root = (options.images or file.parent).absolute()

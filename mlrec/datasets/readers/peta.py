@@ -33,7 +33,7 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
     Raises:
         DataError: The file is missing, or does not have the layout of PETA.
-        MlrecError: Scipy is not installed.
+        MlrecError: scipy is not installed.
     """
     file = path.absolute() / FILE if path.is_dir() else path.absolute()
     root = (options.images or file.parent).absolute()

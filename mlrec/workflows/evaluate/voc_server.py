@@ -29,7 +29,7 @@ def member(year: str, split: str, label: str) -> str:
 def check_name(out: Path) -> None:
     """Raise UsageError if the server does not accept the archive's ending."""
     if not out.name.endswith(SUFFIXES):
-        raise UsageError(f"--voc-server {out}: the server takes a {' or '.join(SUFFIXES)}")
+        raise UsageError(f"--voc-server {out}: the server accepts a {' or '.join(SUFFIXES)}")
 
 
 def check_data(kind: str, labels: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
     from mlrec.datasets.readers.voc import LABELS  # an evaluation without an archive needs no reader
 
     if kind not in KINDS or set(labels) != set(LABELS):
-        raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {kind}; leave it out")
+        raise UsageError(f"--voc-server: the server accepts the 20 classes of VOC, not {kind}; leave it out")
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
