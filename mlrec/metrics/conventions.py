@@ -148,8 +148,8 @@ def implied_kind(values: Floats) -> ScoreKind | None:
         return "logits"
     if high > 1 + TOLERANCE:
         raise PredictionsError(
-            f"scores are in {low:g} to {high:g}, none of them negative: percentages? rounding? Divide percentages by "
-            "100; if these are logits, state it (--logits, or scores='logits' in Python)"
+            f"scores are in {low:g} to {high:g}, without negative values; divide percentages by 100, or if these are "
+            "logits, state it (--logits, or scores='logits' in Python)"
         )
     return None
 

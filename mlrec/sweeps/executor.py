@@ -92,7 +92,7 @@ class SweepExecutor:
     def _prepare(self) -> None:
         """Open the queue and count workers and earlier failures."""
         if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs}: at least 1")
+            raise UsageError(f"--jobs {self.jobs}: must be at least 1")
         if processes.world_size() > 1:
             raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
         self._queue = TrialQueue(self._storage(), self.plan.folder)

@@ -231,7 +231,9 @@ def _check_axes(
 def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | None, repeated: bool) -> None:
     """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
-        raise UsageError("--trials N searches over values such as --lr 0.0001,0.1; no study, tuning, folds or seeds")
+        raise UsageError(
+            "--trials N needs values such as --lr 0.0001,0.1; it excludes --study, --tune, --folds, --seeds"
+        )
     for key, values in axes.items():
         if any(isinstance(value, list | tuple) for value in values):
             raise UsageError(f"--trials cannot search over {key}, whose values are lists; use a grid")

@@ -96,7 +96,7 @@ def train_keys(
     if len(manifest) < world:
         raise DataError(
             f"{manifest.name}/{manifest.split}: {counted(len(manifest), 'sample')} for "
-            f"{counted(world, 'process', 'processes')}; use fewer"
+            f"{counted(world, 'process', 'processes')}; use fewer processes"
         )
     starts = batch_starts(len(manifest), config.batch_size, world)
     ends = [*starts[1:], len(manifest)]

@@ -178,7 +178,7 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
     if keys:
         findings.error(where, f"has several images ({', '.join(keys)}); mlrec reads tasks of one")
     else:
-        findings.error(where, "has no image; mlrec reads tasks of images")
+        findings.error(where, "has no image; only image tasks can be read")
     return None
 
 

@@ -63,9 +63,9 @@ def bench_head(
         backbone: timm name; its weights are random.
         heads: Numbers of heads H.
         num_labels: C.
-        img_size: side of the input in pixels.
+        img_size: Side of the input in pixels.
         steps: Number of measurements of each head.
-        machine: batch size (16), device and precision.
+        machine: Batch size (16), device and precision.
         progress: Receiver of bars and notes.
 
     Raises:
@@ -76,7 +76,7 @@ def bench_head(
     from mlrec.training.timing import time_heads
 
     if steps < 1 or not heads:
-        raise UsageError("bench head: at least one step and one H")
+        raise UsageError("bench head: needs at least one step and one H")
     how = machine or RuntimeOptions()
     device = resolve_device(how.device)
     precision = resolve_precision(how.precision, device)
