@@ -86,7 +86,7 @@ def _fault(name: str) -> str:
     if ".." in parts:
         return "leaves the image directory; names must be relative, without '..'"
     if holds_control(name):
-        return "holds a control character; rename the file"
+        return "contains a control character; rename the file"
     if len(name) <= LONGEST_PART and name.isascii():
         return ""
     encoded = [len(part.encode("utf-8")) for part in parts]

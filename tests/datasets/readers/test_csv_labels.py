@@ -265,7 +265,7 @@ def test_a_column_split_of_numbers_names_no_splits_unless_they_are_mapped(tmp_pa
     reading, findings = read_text_of(tmp_path, text)
     assert [(m.split, m.labels, len(m)) for m in reading.manifests] == [("all", ("cat",), 3)]
     (warning,) = findings.warnings
-    assert "'split' that holds numbers was not used" in warning
+    assert "'split' of numbers was not used" in warning
     assert "--splits 0=train" in warning
     reading, findings = read_text_of(tmp_path, text, split_names={"0": "train", "1": "test"})
     assert {m.split: m.images for m in reading.manifests} == {"train": ("a.jpg", "b.jpg"), "test": ("c.jpg",)}
@@ -286,7 +286,7 @@ def test_the_index_of_pandas_is_left_out(tmp_path: Path, header: str, numbers: s
     reading, findings = read(path)
     assert reading.manifests[0].labels == ("cat",)
     assert reading.manifests[0].images == ("a.jpg", "b.jpg", "c.jpg")
-    assert ["numbers the records was left out" in warning for warning in findings.warnings] == [True]
+    assert ["numbers the records was skipped" in warning for warning in findings.warnings] == [True]
 
 
 def test_what_pandas_writes_with_its_index_is_read_as_without(tmp_path: Path) -> None:

@@ -69,13 +69,13 @@ def test_a_label_that_the_task_does_not_have_is_an_error(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        ('<track id="1" label="dog"/>', LABELS, "holds tracks of a video"),
+        ('<track id="1" label="dog"/>', LABELS, "contains tracks of a video"),
         ("<image/>", LABELS, "<image> number 1 has no name"),
         ('<image name="a.jpg"><box/></image>', LABELS, "image 'a.jpg': <box> has no label"),
         ("", LABELS, "contains no <image>"),
         ('<image name="a.jpg"/>', "", "lists no label"),
         ("<image", LABELS, "not well-formed XML at line 1"),
-        ("<x>" * 200 + "</x>" * 200, LABELS, "nests elements deeper than 100"),
+        ("<x>" * 200 + "</x>" * 200, LABELS, "elements are nested deeper than 100"),
     ],
 )
 def test_what_is_no_export_of_images_is_one_line(tmp_path: Path, images: str, labels: str, message: str) -> None:

@@ -64,10 +64,10 @@ def test_a_good_file_is_read(tmp_path: Path, content: str | bytes) -> None:
         ('{"boxes": {}}', "boxes: Expected `array`, got `object`"),
         ("{}", "Object missing required field `boxes`"),
         ("[]", "Expected `object`, got `array`"),
-        ('{"boxes": [{"id": ' + "9" * 5000 + "}]}", "number of absurd length"),
+        ('{"boxes": [{"id": ' + "9" * 5000 + "}]}", "number that is too long"),
         ('{"boxes": ' + "[" * 200_000, "nested too deeply"),
         (b'{"boxes": [{"id": 1,\n"name": "caf\xe9"}]}', r"not UTF-8 \(byte 0xE9 at offset 33, line 2\)"),
-        ('{"boxes": [{"id": 1, "name": "\\ud800"}]}', "record with id 1: name holds half a surrogate pair"),
+        ('{"boxes": [{"id": 1, "name": "\\ud800"}]}', "record with id 1: name contains a lone surrogate"),
     ],
 )
 def test_a_bad_file_is_told_in_one_line_with_its_place(tmp_path: Path, content: str | bytes, said: str) -> None:

@@ -60,7 +60,7 @@ def test_what_is_not_listed_and_what_is_not_there_are_warnings(tmp_path: Path) -
     assert splits == {"train": ("a/1.png", "a/2.png")}
     assert dataset.info.warnings == [
         f"images of --split-file that the source does not have were skipped: 9.png ({tmp_path}/train.txt: line 3)",
-        "images that no --split-file lists were left out: 2 times, first b/3.png",
+        "images that are not listed in any --split-file were skipped: 2 times, first b/3.png",
     ]
 
 

@@ -95,7 +95,7 @@ def test_numbers_are_named_by_the_labels_option(tmp_path: Path) -> None:
         ({"a__jpg": b"", "a__png": b"", "a__cls": "cat"}, "is a second image of its sample"),
         ({"a__jpg": b"", "a__json": "{"}, "is not valid JSON"),
         ({"a__jpg": b"", "a__json": '{"caption": "x"}'}, "has none of the keys labels, label"),
-        ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "has a number twice"),
+        ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "has a repeated number"),
         ({"a__jpg": b"", "a__json": '{"labels": [0.5]}'}, "'0.5' is not the name or number of a label"),
         ({"a__jpg": b"", "a__txt": b"\xff\xfe"}, "is not UTF-8"),
         ({"a__jpg": b"", "a__txt": b" " * 1_000_001}, "has 1,000,001 bytes; labels may have 1,000,000"),

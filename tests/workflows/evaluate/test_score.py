@@ -162,7 +162,7 @@ def test_the_kind_of_scores_is_set_or_its_inference_is_reported(files: Path) -> 
     (files / "pred.csv").write_text("filename,cat,dog\n1.jpg,90,20\n2.jpg,10,80\n3.jpg,70,60\n")
     percent = run_score(files)
     assert (percent.returncode, percent.stdout) == (1, "")
-    assert percent.stderr.startswith("error: pred.csv: scores are in 10 to 90, none of them negative: percentages?")
+    assert percent.stderr.startswith("error: pred.csv: scores are in 10 to 90, without negative values; divide percentages")
 
 
 def test_labels_without_ap_are_named_with_the_reason(files: Path) -> None:

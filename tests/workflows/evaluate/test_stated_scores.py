@@ -61,7 +61,7 @@ def test_the_flag_that_the_error_names_is_one_of_this_command(data: Path, scores
     command = commands(data, scores)[number]
     code, _, refused = run(*command)
     assert code == 1
-    assert "percentages?" in refused
+    assert "divide percentages by 100" in refused
     assert "--logits" in refused
     code, out, refused = run(*command, "--logits")
     assert out, refused
