@@ -58,7 +58,7 @@ def test_shares_and_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = dataset(tmp_path, "train", "test")
     with pytest.raises(UsageError, match=r"--keep-labels 1\.5: must be a share between 0 and 1"):
         hide_labels(path, keep=[1.5])
-    with pytest.raises(UsageError, match="test is never divided"):
+    with pytest.raises(UsageError, match="the test split cannot be divided"):
         hide_labels(path, keep=[0.5], whole="test")
 
 

@@ -55,7 +55,7 @@ def test_train_is_kept_whole_as_trainval_and_test_is_never_touched(tmp_path: Pat
     again = split(path, val=0.5, seed=1)  # divides the same pool anew
     assert again.pool == "trainval"
     assert again.sizes == {"train": 40, "val": 40}
-    with pytest.raises(UsageError, match="test is never divided"):
+    with pytest.raises(UsageError, match="the test split cannot be divided"):
         split(path, pool="test")
 
 
