@@ -244,8 +244,4 @@ def _chained(
 
 
 def _samples(manifest: Manifest) -> list[Item]:
-    boxes = [None] * len(manifest) if manifest.boxes is None else [tuple(box) for box in manifest.boxes.tolist()]
-    return [
-        Item(sample, manifest.path_of(k), box)
-        for k, (sample, box) in enumerate(zip(manifest.sample_ids, boxes, strict=True))
-    ]
+    return [Item(sample, manifest.path_of(k), manifest.box_of(k)) for k, sample in enumerate(manifest.sample_ids)]

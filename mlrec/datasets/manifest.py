@@ -248,6 +248,13 @@ class Manifest:
         """Path of the image file of a sample."""
         return self.root / self.images[sample]
 
+    def box_of(self, sample: int) -> tuple[float, float, float, float] | None:
+        """Box of a sample: x, y, width, height in pixels of the stored image. None for a whole image."""
+        if self.boxes is None:
+            return None
+        x, y, width, height = self.boxes[sample].tolist()
+        return x, y, width, height
+
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
         """Return the dense targets of some samples, (len(samples), C), without making those of all."""
         sparse = self.__dict__.get("_sparse")
@@ -266,7 +273,8 @@ class Manifest:
         """
         own = self.__dict__
         kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
-        return Manifest(**{**kept, "targets": own["_sparse"] if "_sparse" in own else own["targets"], **changes})
+        targets = own.get("_sparse", own.get("targets"))
+        return Manifest(**{**kept, "targets": targets, **changes})
 
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
         """Return the samples at these positions, in this order, optionally as a split of another name."""
@@ -398,6 +406,9 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
         return None
     fields, arrays = copy
     labels = tuple(fields["labels"])
+    sample_ids: Sequence[str] = ()
+    if "ids" in arrays:
+        sample_ids = Texts(arrays["ids"], arrays["id_offsets"])
     manifest = Manifest.of_sparse(
         fields["name"],
         fields["split"],
@@ -406,7 +417,7 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
         Texts(arrays["images"], arrays["image_offsets"]),
         SparseTargets(arrays["codes"], arrays["code_offsets"], len(labels)),
         arrays.get("boxes"),
-        Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else (),
+        sample_ids,
     )
     manifest.__dict__.update(digest=fields["digest"], _file=(path.absolute(), key))
     return manifest
@@ -478,7 +489,9 @@ def image_of(sample_id: str) -> str:
         ('a.jpg', 'a#1.jpg')
     """
     image, separator, place = sample_id.rpartition("#")
-    return image if separator and place.isdigit() else sample_id
+    if separator and place.isdigit():
+        return image
+    return sample_id
 
 
 def _few(names: Sequence[str]) -> str:

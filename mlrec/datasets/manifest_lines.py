@@ -143,15 +143,17 @@ class _Samples:
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not")
         findings.raise_errors(f"{printable(self._path)}: not a valid manifest", "prepare the dataset again")
-        codes = np.frombuffer(self._codes, np.int32) if self._codes else np.zeros(0, np.int32)
-        lengths = np.frombuffer(self._lengths, np.int32) if self._lengths else np.zeros(0, np.int32)
+        codes, lengths = np.asarray(self._codes, np.int32), np.asarray(self._lengths, np.int32)
         labels = len(header.labels)
+        boxes = None
+        if boxed:
+            boxes = np.concatenate(self._boxes)
         return ManifestLines(
             header=header,
             images=images,
             sample_ids=ids if self._own_ids else (),
             targets=SparseTargets(codes.astype(code_type(labels)), ragged.offsets_of(lengths), labels),
-            boxes=np.concatenate(self._boxes) if boxed else None,
+            boxes=boxes,
             key=key,
         )
 
@@ -198,8 +200,9 @@ def _numbered(stream: IO[bytes], content: Any) -> Iterator[tuple[int, bytes]]:
     number = 0
     for read in stream:
         content.update(read)
-        piece = read.removeprefix(BYTE_ORDER_MARK) if number == 0 else read
-        for line in piece.splitlines():
+        if number == 0:
+            read = read.removeprefix(BYTE_ORDER_MARK)
+        for line in read.splitlines():
             number += 1
             yield number, line
 

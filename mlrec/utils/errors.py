@@ -107,12 +107,16 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
         ('1 image', '1,200 images', '2 classes')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    if number != 1:
+        noun = plural or f"{noun}s"
+    return f"{number:,} {noun}"
 
 
 def _both_ends(text: str) -> str:
+    if len(text) <= LONGEST_NAME:
+        return text
     half = LONGEST_NAME // 2
-    return text if len(text) <= LONGEST_NAME else f"{text[:half]}…{text[-half:]}"
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -80,12 +80,16 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
     return upright(stored.pixels, stored.orientation)
 
 
-def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...], how: Decoder = "fast") -> Pixels:
+def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
     """Decode the part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
+
+    A box of None is the whole image.
 
     Raises:
         DataError: See `decode`.
     """
+    if box is None:
+        return decode(path, how)
     stored = load(path, how)
     return upright(crop(stored.pixels, box), stored.orientation)
 
@@ -301,12 +305,17 @@ def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
             _strictly(data, "CMYK")  # finds damage; the pixels are Pillow's, whose CMYK conversion differs
         pixels = _to_rgb(image)
     animated = not jpeg and bool(getattr(image, "is_animated", False))
-    return Stored(pixels, _orientation(image) if how == "fast" else 1, animated)
+    orientation = 1  # the paper's code, which "pil" repeats, does not rotate
+    if how == "fast":
+        orientation = _orientation(image)
+    return Stored(pixels, orientation, animated)
 
 
 def _jpeg(image: Image.Image, data: bytes) -> Pixels:
     pixels = _strictly(data, "RGB")
-    return np.asarray(image.convert("RGB")) if pixels is None else pixels
+    if pixels is None:
+        return np.asarray(image.convert("RGB"))
+    return pixels
 
 
 def _strictly(data: bytes, colours: str) -> Pixels | None:
@@ -343,7 +352,9 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - broken EXIF data mean no orientation
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    if isinstance(value, int) and 1 <= value <= 8:
+        return value
+    return 1
 
 
 def _no_image(data: bytes, error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import load_or_latest
 from mlrec.datasets.export import (
     Scores,
     as_coco,
@@ -76,7 +76,7 @@ def export_data(
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
         raise UsageError(f"--predictions: {format_} has no predictions; use --format {', '.join(WITH_PREDICTIONS)}")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{printable(target)}: exists already; remove it or choose another --out")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
 from mlrec.datasets.analysis.statistics import NOT_LEARNED, NOT_SCORED, label_gaps
-from mlrec.datasets.dataset import Dataset, write
+from mlrec.datasets.dataset import Dataset, load_or_latest, write
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.manifest_cache import cache_path
 from mlrec.datasets.sparse_targets import SparseTargets
@@ -101,7 +101,7 @@ def split(
         raise UsageError(f"--val {val}: must be a share between 0 and 1")
     if folds is not None and folds < 2:
         raise UsageError(f"--folds {folds}: must be at least 2")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     divided = pool_of(dataset, pool)
     names = _names(dataset, divided.split, folds, prefix)
     groups = sample_groups(

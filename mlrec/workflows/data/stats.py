@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.analysis import statistics
 from mlrec.datasets.analysis.statistics import SplitStatistics
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import Dataset, load_or_latest
 from mlrec.datasets.images import decode
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.object_sizes import COCO_SIZES, count_sizes
@@ -30,7 +30,7 @@ ASSUMED = 0.8  # AP of every label in the power analysis
 
 
 def stats(
-    data: Path | None = None,
+    data: Path | str | None = None,
     *,
     assumed_ap: float = ASSUMED,
     predictions: Path | None = None,
@@ -55,7 +55,7 @@ def stats(
         raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
     if kind is not None and predictions is None:
         raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions as well")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
     compared = statistics.independent(manifests)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import Dataset, load_or_latest
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.label_errors import LikelyError, Review, likely_errors, to_review
@@ -89,7 +89,7 @@ def label_errors(
     Raises:
         MlrecError: The dataset does not exist, the predictions do not fit, or training fails.
     """
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     if predictions is None:
         if split_name is not None:
             raise UsageError("--split is the split of --predictions; without --predictions all folds are used")
@@ -192,7 +192,7 @@ def _sheet_rows(errors: LabelErrors) -> list[SheetRow]:
 
 
 def _tile(manifest: Manifest, error: LikelyError) -> Tile:
-    box = None if manifest.boxes is None else tuple(manifest.boxes[error.sample].tolist())
+    box = manifest.box_of(error.sample)
     caption = f"{100 * error.probability:.1f} %  {manifest.sample_ids[error.sample]}"
     return Tile(manifest.path_of(error.sample), caption, box)
 

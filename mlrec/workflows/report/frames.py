@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.reports.dataset_statistics import tables
@@ -198,8 +197,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
         >>> int(stats("data/pets")["labels"].loc["cat", "val_positives"])
         1
     """
-    path = Dataset.latest().path if data is None else Path(data)
-    return {table.name: _frame(table) for table in tables(data_stats.stats(path, objects=objects))}
+    return {table.name: _frame(table) for table in tables(data_stats.stats(data, objects=objects))}
 
 
 def _frame(table: Table) -> DataFrame:
@@ -208,4 +206,6 @@ def _frame(table: Table) -> DataFrame:
 
 
 def _paths(paths: Paths) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
+    if isinstance(paths, Path | str):
+        paths = [paths]
+    return [Path(path) for path in paths]
