@@ -210,16 +210,18 @@ def evaluate(
         0.5
     """
     values, truth, names, index = aligned(logits, targets, labels)
-    ids = index if sample_ids is None else sample_ids
-    ranked, known = checked(values, truth, names, ids)
+    if sample_ids is None:
+        sample_ids = index
+    ranked, known = checked(values, truth, names, sample_ids)
     kind = _kind(as_array(values).dtype.kind, ranked, scores)
     if kind == "probabilities":
         ranked, _ = clipped(ranked)
-    cut = THRESHOLDS[kind] if threshold is None else _threshold(threshold, kind, ranked.shape[1])
     rules = replace(conventions_named(conventions), scores=kind)
+    cut: Threshold = THRESHOLDS[kind]
     if threshold is not None:
+        cut = _threshold(threshold, kind, ranked.shape[1])
         rules = replace(rules, threshold=_threshold_in_words(cut, kind))
-    return evaluate_scores(ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=ids)
+    return evaluate_scores(ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=sample_ids)
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
@@ -230,7 +232,9 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
         raise PredictionsError("scores are booleans, which are decisions, not logits; state scores='probabilities'")
     if stated is not None:
         return stated
-    kind = implied_kind(values) if values.size else "logits"
+    if values.size == 0:
+        return "logits"
+    kind = implied_kind(values)
     if kind is None:
         raise PredictionsError(
             "all scores are in [0, 1]: probabilities, or logits? State scores='probabilities' or scores='logits'"
@@ -244,12 +248,16 @@ def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
         raise PredictionsError(f"threshold has shape {cut.shape}; give one number, or one per label ({labels},)")
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
         raise PredictionsError("a threshold of probabilities must be in 0 to 1")
-    return float(cut) if cut.ndim == 0 else cut
+    if cut.ndim == 0:
+        return float(cut)
+    return cut
 
 
 def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
-    score = "p" if kind == "probabilities" else "logit"
-    return f"{score} >= {cut:g}" if isinstance(cut, float) else f"{score} >= each label's own"
+    score = {"probabilities": "p", "logits": "logit"}[kind]
+    if isinstance(cut, float):
+        return f"{score} >= {cut:g}"
+    return f"{score} >= each label's own"
 
 
 def evaluate_scores(
@@ -276,14 +284,19 @@ def evaluate_scores(
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)
-    names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
-    precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
+    if labels is None:
+        labels = [str(k) for k in range(truth.shape[1])]
+    names = list(labels)
+    precisions = [_number(value) for value in average_precisions(ranked, truth, rules)]
     defined = [value for value in precisions if value is not None]
+    mAP = None
+    if defined:
+        mAP = math.fsum(defined) / len(defined)
     counts, of_top = count_decisions(ranked, truth, threshold, rules)
     above: dict[str, Any] = {name: _number(value) for name, value in rates(counts, rules).items()}
     top = rates(of_top, rules)
     return Metrics(
-        mAP=math.fsum(defined) / len(defined) if defined else None,
+        mAP=mAP,
         **above,
         top3=Rates(**{name: _number(value) for name, value in top.items()}),
         average_precision=dict(zip(names, precisions, strict=True)),
@@ -379,7 +392,9 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
     """Number of labels whose known samples are all positive, if there are any."""
     number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
-    return {"without_negative": number} if number else {}
+    if number == 0:
+        return {}
+    return {"without_negative": number}
 
 
 def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
@@ -409,4 +424,7 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
 
 
 def _number(value: NDArray[np.float64]) -> float | None:
-    return None if np.isnan(value) else float(value)
+    """One number of an array; None for NaN, which stands for an undefined one."""
+    if np.isnan(value):
+        return None
+    return float(value)

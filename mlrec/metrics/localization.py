@@ -187,7 +187,9 @@ def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
 
 def _inside(weights: Map, cover: Map, left_out: Map) -> float:
     total = float((weights * (1 - left_out)).sum())
-    return float((weights * cover).sum()) / total if total > 0 else float("nan")
+    if total <= 0:
+        return float("nan")
+    return float((weights * cover).sum()) / total
 
 
 def _by_unit(values: NDArray[np.float64], units: Units) -> NDArray[np.float64]:

@@ -145,4 +145,6 @@ def _size_bin(
 def _mean_mAP(runs: Runs, targets: NDArray[np.int8]) -> float | None:  # noqa: N802 - the metric's name
     values = [evaluate(logits, targets, scores="logits").mAP for logits in runs_of(runs)]
     defined = [value for value in values if value is not None]
-    return math.fsum(defined) / len(values) if len(defined) == len(values) else None
+    if len(defined) < len(values):
+        return None
+    return math.fsum(defined) / len(values)

@@ -54,7 +54,9 @@ def decide_top_k(
         highest = left.argmax(axis=1)
         chosen[rows, highest] = True
         left[rows, highest] = -np.inf
-    return chosen if conventions.top_k == "all" else chosen & decide(scores, threshold)
+    if conventions.top_k == "all":
+        return chosen
+    return chosen & decide(scores, threshold)
 
 
 def tally(
@@ -62,7 +64,9 @@ def tally(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """(N, C) flags that `Counts` sums, in the order of its fields; unknown samples as the conventions define."""
     positive = targets == 1
-    known = targets >= 0 if conventions.unknown_in_counts == "ignored" else np.ones(targets.shape, dtype=np.bool_)
+    known = targets >= 0
+    if conventions.unknown_in_counts == "negative":
+        known = np.ones(targets.shape, dtype=np.bool_)
     return decisions & known, positive, decisions & positive, known
 
 
@@ -120,8 +124,12 @@ def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.floa
     has_positive, has_known = counts.positive > 0, counts.known > 0
     CP = _mean(precision, has_known)
     CR = _mean(recall, has_positive)
-    CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(F1, has_positive)
-    predicted = np.maximum(counts.predicted, has_known) if conventions.phantom else counts.predicted
+    CF1 = _f1(CP, CR)
+    if conventions.class_f1 == "mean":
+        CF1 = _mean(F1, has_positive)
+    predicted = counts.predicted
+    if conventions.phantom:  # the paper's code counts one prediction for each label that is never predicted
+        predicted = np.maximum(predicted, has_known)
     made = predicted.sum(axis=-1)
     correct, positive = counts.correct.sum(axis=-1), counts.positive.sum(axis=-1)
     OP = _ratio(correct, np.where(has_known.any(axis=-1), np.maximum(made, 1), np.nan))

@@ -53,8 +53,10 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
     """
     low, high = _range(probabilities)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
+        hint = "negative values are logits"
+        if low >= -TOLERANCE:
+            hint = "divide percentages by 100"
         value = high if high > 1 + TOLERANCE else low
-        hint = "divide percentages by 100" if low >= -TOLERANCE else "negative values are logits"
         raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
     if low >= 0 and high <= 1:
         return probabilities, 0
@@ -65,4 +67,6 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 def _range(values: Floats) -> tuple[float, float]:
     """The lowest and highest finite value; 0 and 0 without finite values."""
     finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if finite.size == 0:
+        return 0.0, 0.0
+    return float(finite.min()), float(finite.max())

@@ -60,16 +60,22 @@ class Scores:
     @property
     def logits(self) -> NDArray[np.float64]:
         """(N, C) logits; probabilities are clipped to [1e-7, 1 - 1e-7]."""
-        return self.values.astype(np.float64) if self.kind == "logits" else logits_of(self.values)
+        if self.kind == "logits":
+            return self.values.astype(np.float64)
+        return logits_of(self.values)
 
-    def of_labels(self, chosen: Sequence[str]) -> Scores:
-        """Select labels, in the order of `chosen`.
+    def of_labels(self, chosen: Sequence[str] | None) -> Scores:
+        """Select labels, in the order of `chosen`; None selects all.
 
         Raises:
             PredictionsError: A name is not among the labels; the message gives the nearest one.
         """
+        if chosen is None:
+            return self
         columns = label_columns(self.labels, chosen, self.path, PredictionsError)
-        targets = None if self.targets is None else self.targets[:, columns]
+        targets = self.targets
+        if targets is not None:
+            targets = targets[:, columns]
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 
     def against(self, truth: Manifest) -> Scores:
@@ -109,9 +115,13 @@ class Scores:
             raise PredictionsError(f"{printable(self.path)}: has no targets; give the truth as a second argument")
         try:
             return evaluate(
-                self.values, self.targets, labels=self.labels, conventions=conventions, scores=self.kind,
+                self.values,
+                self.targets,
+                labels=self.labels,
+                conventions=conventions,
+                scores=self.kind,
                 sample_ids=self.sample_ids,
-            )  # fmt: skip
+            )
         except PredictionsError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}") from error
 
@@ -140,7 +150,7 @@ def read_scores(
             raise PredictionsError(f"{printable(path)}: an .npz holds logits; write probabilities as a .csv")
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
-        scores = scores if labels is None else scores.of_labels(labels)
+        scores = scores.of_labels(labels)
         if kind is None and scores.values.size and scores.values.min() >= 0:
             findings.warn(INSIDE, str(path))
         return scores
@@ -150,15 +160,15 @@ def read_scores(
     if suffix == ".jsonl":
         if kind == "logits":
             raise PredictionsError(f"{printable(path)}: a .jsonl of mlrec predict holds probabilities, not logits")
-        scores = _read_jsonl_scores(path, findings)
-        return _of_kind(scores if labels is None else scores.of_labels(labels), "probabilities", findings)
+        scores = _read_jsonl_scores(path, findings).of_labels(labels)
+        return _of_kind(scores, "probabilities", findings)
     raise PredictionsError(f"{printable(path)}: scores must be an .npz, a .csv or a .jsonl file")
 
 
 def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
     """Set the kind of the scores, and clip probabilities to [0, 1]."""
     try:
-        kind = implied_kind(scores.values) if stated is None else stated
+        kind = stated or implied_kind(scores.values)
         if kind == "logits":
             if stated is None:
                 findings.warn(OUTSIDE, str(scores.path))
@@ -183,7 +193,9 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
     # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.
-    first = len(PREDICT_COLUMNS) if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS else 1
+    first = 1
+    if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS:
+        first = len(PREDICT_COLUMNS)
     known = file.columns[first:]
     names = known if labels is None else labels
     for name in names:
@@ -245,9 +257,11 @@ def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError
     """Raise the first error, with the number of the others."""
     if not findings.errors:
         return
+    message = findings.errors[0]
     others = len(findings.errors) - 1
-    more = f" (and {counted(others, 'more such error')})" if others else ""
-    raise kind(findings.errors[0] + more)
+    if others:
+        message += f" (and {counted(others, 'more such error')})"
+    raise kind(message)
 
 
 def _numbers(file: TextTable, columns: Sequence[int], findings: ValidationReport) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlrec.metrics.evaluate import LabelMetrics, Metrics
 from mlrec.metrics.precision_recall import FEW_POSITIVES, RATES
@@ -26,11 +26,14 @@ def label_frame(metrics: Metrics) -> DataFrame:
     columns = ["AP", *LabelMetrics.__dataclass_fields__]
     rows = []
     for label, precision in metrics.average_precision.items():
-        rates = metrics.per_label.get(label)  # absent in a file of an earlier version
-        rows.append({"AP": precision} | (asdict(rates) if rates is not None else {}))
+        row: dict[str, Any] = {"AP": precision}
+        if label in metrics.per_label:
+            row |= asdict(metrics.per_label[label])
+        rows.append(row)
     frame = pd.DataFrame(rows, columns=columns, index=pd.Index(metrics.average_precision, name="label"))
-    counts: dict[str, str] = dict.fromkeys(COUNTS, "int64" if metrics.per_label else "Int64")
-    counts["few_positives"] = "bool" if metrics.per_label else "boolean"
+    counts = dict.fromkeys(COUNTS, "int64") | {"few_positives": "bool"}
+    if not metrics.per_label:  # a file of an earlier version: the cells are empty, which these types can hold
+        counts = dict.fromkeys(COUNTS, "Int64") | {"few_positives": "boolean"}
     return frame.astype(dict.fromkeys(set(columns) - set(counts), "float64") | counts)
 
 

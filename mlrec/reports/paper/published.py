@@ -139,27 +139,30 @@ def literature(dataset: str) -> Table:
         Column("protocol", "Protocol", absent=""),
         Column("source", "Source"),
     )
-    cells = [
-        (
-            row["method"], row["backbone"] or None, int(row["resolution"]) if row["resolution"] else None,
-            row["extra_data"] or None, float(row["mAP"]) / 100, row["protocol"] or None, row["source"],
-        )
-        for row in rows
-        if row["dataset"] == dataset
-    ]  # fmt: skip
+    shown = []
+    for row in rows:
+        if row["dataset"] == dataset:
+            cells: dict[str, Any] = {column.key: row[column.key] or None for column in columns}
+            if row["resolution"]:
+                cells["resolution"] = int(row["resolution"])
+            cells["mAP"] = float(row["mAP"]) / 100
+            shown.append(Row(tuple(cells.values())))
     note = "copied from the sources, not reproduced; rows with another protocol or input are not comparable"
-    return Table(f"Literature: {dataset}", columns, tuple(Row(row) for row in cells), (note,))
+    return Table(f"Literature: {dataset}", columns, tuple(shown), (note,))
 
 
-def extra_rows(path: Path) -> list[PublishedRow]:
+def extra_rows(path: Path | None) -> list[PublishedRow]:
     """Read rows of the user, such as results of an evaluation server.
 
     Args:
-        path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables.
+        path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables;
+            None: no rows.
 
     Raises:
         UsageError: A column is missing, or a number is not a percentage.
     """
+    if path is None:
+        return []
     rows = list(_csv(read_text(path, UsageError)))
     shown = printable(path)
     if not rows:

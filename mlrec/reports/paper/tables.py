@@ -369,7 +369,9 @@ def layout_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
         table: Definition of the table.
         rows: Its rows.
     """
-    notes = [table.note] if table.note else []
+    notes = []
+    if table.note:
+        notes.append(table.note)
     if any(row.source == "own" for row in rows):
         notes.append(_scored_note(table))
     return notes

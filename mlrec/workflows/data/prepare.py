@@ -214,7 +214,9 @@ def preview(dataset: Dataset) -> list[Table]:
     ]
     columns = (Column("label", "label"), *(Column(key, key, "count") for key in ("positive", "negative", "unknown")))
     rows = [Row((label, *of_label)) for label, *of_label in zip(labels, *counts, strict=True)]
-    notes = [f"{len(rows) - PREVIEWED:,} more labels"] if len(rows) > PREVIEWED else []
+    notes = []
+    if len(rows) > PREVIEWED:
+        notes.append(f"{len(rows) - PREVIEWED:,} more labels")
     per_label = Table("labels", columns, tuple(rows[:PREVIEWED]), tuple(notes))
     return [per_label, _sample_rows(splits)]
 
@@ -277,13 +279,17 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
 
 def _usual_name(kind: str, path: Path) -> str:
     """Name of the error log until the reader has named the dataset."""
-    return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
+    if kind in ("csv", "yolo", "voc", "folders"):
+        return usual_name(path)
+    return kind
 
 
 def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
     """The list of errors; a dry run has none."""
     check_name(name)
-    return None if dry_run else Path(out) / f"{name}.bad.log"
+    if dry_run:
+        return None
+    return Path(out) / f"{name}.bad.log"
 
 
 @contextmanager
@@ -309,7 +315,9 @@ def _plain(options: ReadOptions) -> dict[str, object]:
 def _to_json(value: object) -> object:
     if isinstance(value, tuple):
         return [_to_json(one) for one in value]
-    return str(value.absolute()) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return value
 
 
 def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:

@@ -107,8 +107,9 @@ def split(
     groups = sample_groups(
         dataset, divided, column=group, file=groups_file, near_duplicates=near_duplicates, progress=progress
     )
-    shares = [1 - val, val] if folds is None else [1 / folds] * folds
-    held_out = [1] if folds is None else list(range(folds))
+    shares, held_out, outdated = [1 - val, val], [1], None
+    if folds is not None:
+        shares, held_out, outdated = [1 / folds] * folds, list(range(folds)), f"{prefix}fold"
     targets = divided.sparse_targets
     part = stratified(targets, groups, shares, seed)
     parts = [
@@ -120,11 +121,13 @@ def split(
     for manifest in parts:
         if not len(manifest):
             raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the share")
-        consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
+        consequence = NOT_LEARNED
+        if manifest.split in held_out_names:
+            consequence = NOT_SCORED
         for line in label_gaps(manifest).lines(consequence):
             progress.warn(line)
     errors = [_error(targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
-    updated = add_splits(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
+    updated = add_splits(dataset, divided, parts, outdated=outdated)
     return NewSplits(
         dataset=updated,
         pool=divided.split,
@@ -164,13 +167,17 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     if "test" not in dataset.info.splits:
         return manifest
     tested = shared_with(manifest.images, dataset.manifest("test").images)
-    return manifest.subset(np.flatnonzero(~tested)) if tested.any() else manifest
+    if not tested.any():
+        return manifest
+    return manifest.subset(np.flatnonzero(~tested))
 
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:
     """Names of the training part and the held-out part of each fold; names of the source's own splits are refused."""
-    pairs = [("train", "val")] if folds is None else [(f"fold{k}-train", f"fold{k}-val") for k in range(folds)]
-    pairs = [(prefix + train, prefix + val) for train, val in pairs]
+    prefixes = [prefix]
+    if folds is not None:
+        prefixes = [f"{prefix}fold{k}-" for k in range(folds)]
+    pairs = [(f"{start}train", f"{start}val") for start in prefixes]
     written = dataset.info.source.get(MADE, {})
     for name in (name for pair in pairs for name in pair):
         if not name.replace("-", "").replace("_", "").isalnum():

@@ -63,8 +63,10 @@ def stats(
     tested = _tested([described[manifest.split] for manifest in compared])
     areas = _areas(dataset, compared, objects)
     widths, heights = _image_sizes(compared)
+    few = dict.fromkeys(described, FEW_TO_LEARN)
     power = None
     if tested is not None:
+        few[tested] = FEW_TO_TEST
         power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind, progress)
     return DataStatistics(
         name=dataset.info.name,
@@ -78,9 +80,7 @@ def stats(
         cooccurrence=together,
         implications=statistics.implications(dataset.info.labels, together, apart),
         rare={
-            manifest.split: statistics.rare(
-                described[manifest.split], FEW_TO_TEST if manifest.split == tested else FEW_TO_LEARN
-            )
+            manifest.split: statistics.rare(described[manifest.split], few[manifest.split])
             for manifest in compared
             if any(described[manifest.split].positives)
         },
@@ -116,7 +116,7 @@ def _power(
     images = described.images
     if predictions is None:
         # Without a negative a label has no AP.
-        ranked = [p if n else 0 for p, n in zip(described.positives, described.negatives, strict=True)]
+        ranked = [p * (n > 0) for p, n in zip(described.positives, described.negatives, strict=True)]
         half = expected_half_width(ranked, assumed)
         basis = f"if every label has AP {100 * assumed:g}"
     else:

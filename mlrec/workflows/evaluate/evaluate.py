@@ -180,7 +180,9 @@ def resolve_eval_target(
     record = record_at(path)
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     label_columns(manifest.labels, labels or (), f"{manifest.name}/{manifest.split}", PredictionsError)
-    scored = manifest.with_labels(labels) if labels else manifest
+    scored = manifest
+    if labels:
+        scored = manifest.with_labels(labels)
     changes = [*_changes(record, manifest), *label_gaps(scored).lines()]
     for change in changes:
         progress.warn(change)
@@ -201,18 +203,24 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
         record: Record of the run.
         manifest: Split.
     """
-    train = record.train if record else None
-    if train is None or train.dataset != manifest.name or not Path(train.path).is_dir():
+    train = _training_split(record)
+    if train is None or train.dataset != manifest.name:
         return 0
     seen = Dataset.load(train.path).manifest(train.split).sample_ids
     return int(shared_with(manifest.sample_ids, seen).sum())
 
 
+def _training_split(record: RunRecord | None) -> SplitRecord | None:
+    """Return where a run was trained, None if its dataset is not there any more."""
+    if record is None or record.train is None or not Path(record.train.path).is_dir():
+        return None
+    return record.train
+
+
 def _trained_on(model: Path) -> Manifest | None:
     """Return the training split of a run, None if it is not there any more or has changed."""
-    record = record_at(model)
-    train = record.train if record else None
-    if train is None or not Path(train.path).is_dir():
+    train = _training_split(record_at(model))
+    if train is None:
         return None
     dataset = Dataset.load(train.path)
     if train.split not in dataset.info.splits:
@@ -255,7 +263,9 @@ def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
 
 def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
     """Return a warning if the split has changed since the run."""
-    for used in (record.scored, record.train) if record else ():
+    if record is None:
+        return []
+    for used in (record.scored, record.train):
         if used and (used.dataset, used.split) == (manifest.name, manifest.split) and used.digest != manifest.digest:
             return [
                 f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]} and is "

@@ -158,8 +158,9 @@ def lambda_sweep(
     settings = config.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
-        "groups": [image_of(sample) for sample in predictions.sample_ids], "conventions": conventions
-    }  # fmt: skip
+        "groups": [image_of(sample) for sample in predictions.sample_ids],
+        "conventions": conventions,
+    }
     if selection is None:
         if config.resamples:
             times = counted(config.resamples, "resample")
@@ -264,14 +265,15 @@ def _sweep(
     mAP = dict(zip(settings, scores, strict=True))
     lams = sorted({setting.lam for setting in settings})
     at_zero = mAP[LambdaSetting(0.0)]  # does not depend on the temperature
-    by_temperature = [
-        [mAP.get(LambdaSetting(lam, k), at_zero) for lam in lams] for k in range(max(1, len(temperatures)))
-    ]
+    tried = range(max(1, len(temperatures)))
+    by_temperature = [[mAP.get(LambdaSetting(lam, k), at_zero) for lam in lams] for k in tried]
     three = {"zero": LambdaSetting(0.0), "fixed": fixed.setting, "best": best.setting}
     metrics = {
         key: {form: _metrics(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
     }
-    best_temperature = temperatures[best.setting.temperature] if temperatures else None
+    best_temperature = None
+    if temperatures:
+        best_temperature = temperatures[best.setting.temperature]
     scored = write_scores.scored_facts(target.dataset, target.manifest)
     return LambdaSweep(
         conventions=conventions,

@@ -207,7 +207,9 @@ def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[i
 
     Masks have the orientation in which the model saw the image. Crowds and difficult objects are ignored.
     """
-    orientation = read_orientation(image) if turned and len(objects) else 1
+    orientation = 1
+    if turned and len(objects):
+        orientation = read_orientation(image)
 
     def of_label(column: int) -> tuple[list[Mask], Mask]:
         mine = np.flatnonzero(objects.labels == column)
@@ -279,9 +281,17 @@ def _cells(group: PairGroup) -> tuple[Any, ...]:
         if interval is not None:
             values[key], margins[key] = interval.value, interval.half_width
     return (
-        group.name, group.pairs, values["hit"], margins["hit"], values["hit_by_chance"], values["hit_by_centre"],
-        values["attended"], values["contributed"], margins["contributed"], values["covered"],
-    )  # fmt: skip
+        group.name,
+        group.pairs,
+        values["hit"],
+        margins["hit"],
+        values["hit_by_chance"],
+        values["hit_by_centre"],
+        values["attended"],
+        values["contributed"],
+        margins["contributed"],
+        values["covered"],
+    )
 
 
 def _sharpness_table(result: Localization) -> Table:

@@ -48,7 +48,9 @@ def score(
     findings = ValidationReport()
     if truth is None and split is not None:
         raise UsageError("--split chooses a split of TRUTH; give the truth as a second argument")
-    manifest = read_truth(truth, split, labels, findings) if truth is not None else None
+    manifest = None
+    if truth is not None:  # read first, so that its errors come first
+        manifest = read_truth(truth, split, labels, findings)
     scores = read_scores(predictions, findings, kind=kind, labels=labels)
     if manifest is not None:
         scores = scores.against(manifest)

@@ -22,7 +22,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.run_folders.tuned import Tuned, TunedLabel
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted, printable
-from mlrec.utils.files import MODEL_FILE
+from mlrec.utils.files import MODEL_FILE, file_in
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import EvalTarget, evaluate_run, record_at, resolve_eval_target, seen_in_training
 from mlrec.workflows.runtime import RuntimeOptions
@@ -140,8 +140,11 @@ def _tuned(
     positives = (predictions.targets == 1).sum(axis=0)
     labels = {}
     for k, label in enumerate(predictions.labels):
+        threshold = None
+        if np.isfinite(chosen.values[k]):
+            threshold = float(chosen.values[k])
         labels[label] = TunedLabel(
-            threshold=float(chosen.values[k]) if np.isfinite(chosen.values[k]) else None,
+            threshold=threshold,
             slope=float(calibration.slopes[k]),
             offset=float(calibration.offsets[k]),
             positives=int(positives[k]),
@@ -191,7 +194,7 @@ def _predictions(
             progress.say(f"predictions: {printable(file)}")
             return Predictions.load(file)
     else:
-        model = target.model / MODEL_FILE if target.model.is_dir() else target.model
+        model = file_in(target.model, MODEL_FILE)
         file = folder / directory.PREDICTIONS
         # an evaluation that is older than the model file is of another model
         if file.is_file() and (not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime):

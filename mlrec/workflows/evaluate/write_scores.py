@@ -60,7 +60,9 @@ def score(
     """
     if predictions.targets is None:
         raise PredictionsError("the predictions have no targets; there is nothing to score")
-    names = predictions.labels if labels is None else tuple(labels)
+    if labels is None:
+        labels = predictions.labels
+    names = tuple(labels)
     columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:

@@ -84,8 +84,10 @@ def compare_runs(
             )
     a = [_read(path, findings, labels, kind) for path in ours]
     b = [_read(path, findings, labels, kind) for path in theirs]
-    manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
-    source = a[0].name if truth is None else None
+    if truth is None:
+        manifest, source = _truth_of(a[0]), a[0].name
+    else:
+        manifest, source = read_truth(truth, split, labels, findings), None
     side_a, side_b = _side(a, manifest, source), _side(b, manifest, source)
     report_findings([one.scores for one in (*a, *b)], findings, progress)
     warn_undefined(manifest.targets, manifest.labels, progress)
@@ -113,8 +115,9 @@ def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
 
 def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None, kind: ScoreKind | None) -> _ScoredRun:
     if not path.is_dir():
-        stated = kind if path.suffix.lower() == ".csv" else None  # the kind of other files is known
-        return _ScoredRun(str(path), read_scores(path, findings, kind=stated, labels=labels), None, "")
+        if path.suffix.lower() != ".csv":  # the kind of other files is known
+            kind = None
+        return _ScoredRun(str(path), read_scores(path, findings, kind=kind, labels=labels), None, "")
     conventions, scored = None, ""
     if (path / directory.METRICS).is_file():
         conventions = Metrics.load(path / directory.METRICS).conventions.name

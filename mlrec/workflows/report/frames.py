@@ -166,11 +166,17 @@ def compare(
         >>> float(compare("a.csv", "b.csv", truth="truth.csv")["metrics"].loc["mAP", "difference"].round(3))
         0.167
     """
-    made = run_comparison.compare_runs(
-        _paths(ours), _paths(theirs), truth=None if truth is None else Path(truth), split=split, kind=scores,
-        conventions=conventions, labels=labels, resamples=resamples,
-    )  # fmt: skip
-    return {table.name: _frame(table) for table in made}
+    compared = run_comparison.compare_runs(
+        _paths(ours),
+        _paths(theirs),
+        truth=None if truth is None else Path(truth),
+        split=split,
+        kind=scores,
+        conventions=conventions,
+        labels=labels,
+        resamples=resamples,
+    )
+    return {table.name: _frame(table) for table in compared}
 
 
 def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str, DataFrame]:

@@ -99,7 +99,9 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
     runs = {run.path: run for run in report.runs}
     shown = []
     for row in best.values():
-        dataset = f", {row.dataset} {row.split}" if len(best) > 1 else ""
+        dataset = ""
+        if len(best) > 1:
+            dataset = f", {row.dataset} {row.split}"
         shown += _galleries_of(runs[row.paths[0]], dataset, labels, progress)
     return shown
 
@@ -182,8 +184,7 @@ def _items(manifest: Manifest, ids: Sequence[str], samples: set[int]) -> dict[in
     for sample in sorted(samples):
         name = ids[sample]
         if name in rows:
-            box = manifest.box_of(rows[name])
-            items[sample] = Item(name, manifest.path_of(rows[name]), box)
+            items[sample] = Item(name, manifest.path_of(rows[name]), manifest.box_of(rows[name]))
     return items
 
 

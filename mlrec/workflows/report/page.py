@@ -85,7 +85,9 @@ def _facts(run: Run) -> Facts:
     for key, value in record.config.items():
         if value is None:
             continue
-        values[key] = setting_text(key, value) if key in PATHS else str(value)
+        values[key] = str(value)
+        if key in PATHS:
+            values[key] = setting_text(key, value)
         source = record.sources.get(key, "default")
         if source != "default":
             values[key] += f" ({source})"
@@ -104,6 +106,7 @@ def _command(record: RunRecord) -> str:
     words = []
     for word in record.command:
         before, equals, value = word.rpartition("=")
-        own = PurePath(value).is_absolute() and value in {record.config.get(key) for key in PATHS}
-        words.append(f"{before}{equals}{PurePath(value).name}" if own else word)
+        if PurePath(value).is_absolute() and value in {record.config.get(key) for key in PATHS}:
+            word = f"{before}{equals}{PurePath(value).name}"
+        words.append(word)
     return " ".join(words)
