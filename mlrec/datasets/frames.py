@@ -128,9 +128,7 @@ def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
         raise DataError(f"the frame has the splits {shown}; choose one with split=")
     if split is not None and split not in splits:
         raise DataError(f"the frame has no split '{printable(split)}'; choose one of {shown}")
-    if split is None:
-        return frame
-    return frame[frame["split"].astype(str) == split]
+    return frame if split is None else frame[frame["split"].astype(str) == split]
 
 
 def _has_boxes(frame: DataFrame) -> bool:

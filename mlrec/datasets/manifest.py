@@ -489,9 +489,7 @@ def image_of(sample_id: str) -> str:
         ('a.jpg', 'a#1.jpg')
     """
     image, separator, place = sample_id.rpartition("#")
-    if separator and place.isdigit():
-        return image
-    return sample_id
+    return image if separator and place.isdigit() else sample_id
 
 
 def _few(names: Sequence[str]) -> str:

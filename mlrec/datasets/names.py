@@ -76,9 +76,7 @@ def alike(path: Path) -> Path | None:
         if not same:
             return None
         place = place / same[0]
-    if place == path:
-        return None
-    return place
+    return place if place != path else None
 
 
 def _fault(name: str) -> str:

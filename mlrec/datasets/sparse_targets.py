@@ -114,9 +114,7 @@ class SparseTargets:
 
 def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
     """Return targets of either form as sparse ones."""
-    if isinstance(targets, SparseTargets):
-        return targets
-    return SparseTargets.of(targets)
+    return targets if isinstance(targets, SparseTargets) else SparseTargets.of(targets)
 
 
 def code_type(labels: int) -> Any:

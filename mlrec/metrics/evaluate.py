@@ -248,9 +248,7 @@ def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
         raise PredictionsError(f"threshold has shape {cut.shape}; give one number, or one per label ({labels},)")
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
         raise PredictionsError("a threshold of probabilities must be in 0 to 1")
-    if cut.ndim == 0:
-        return float(cut)
-    return cut
+    return float(cut) if cut.ndim == 0 else cut
 
 
 def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
@@ -425,6 +423,4 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
 
 def _number(value: NDArray[np.float64]) -> float | None:
     """One number of an array; None for NaN, which stands for an undefined one."""
-    if np.isnan(value):
-        return None
-    return float(value)
+    return None if np.isnan(value) else float(value)

@@ -187,9 +187,7 @@ def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
 
 def _inside(weights: Map, cover: Map, left_out: Map) -> float:
     total = float((weights * (1 - left_out)).sum())
-    if total <= 0:
-        return float("nan")
-    return float((weights * cover).sum()) / total
+    return float((weights * cover).sum()) / total if total > 0 else float("nan")
 
 
 def _by_unit(values: NDArray[np.float64], units: Units) -> NDArray[np.float64]:

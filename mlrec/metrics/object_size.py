@@ -84,12 +84,7 @@ class SizeBin:
 
 
 def ap_by_size(
-    methods: Sequence[Runs],
-    targets: NDArray[np.int8],
-    objects: Extents,
-    *,
-    resamples: int,
-    **options: Any,
+    methods: Sequence[Runs], targets: NDArray[np.int8], objects: Extents, *, resamples: int, **options: Any
 ) -> list[SizeBin]:
     """Compute the mAP of each method for each range of sizes and of numbers, without the positives of the others.
 
@@ -120,12 +115,7 @@ def _inside(targets: NDArray[np.int8], inside: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _size_bin(
-    kind: str,
-    name: str,
-    methods: Sequence[Runs],
-    targets: NDArray[np.int8],
-    resamples: int,
-    options: dict[str, Any],
+    kind: str, name: str, methods: Sequence[Runs], targets: NDArray[np.int8], resamples: int, options: dict[str, Any]
 ) -> SizeBin:
     positive = targets == POSITIVE
     gains = tuple(

@@ -54,9 +54,7 @@ def decide_top_k(
         highest = left.argmax(axis=1)
         chosen[rows, highest] = True
         left[rows, highest] = -np.inf
-    if conventions.top_k == "all":
-        return chosen
-    return chosen & decide(scores, threshold)
+    return chosen if conventions.top_k == "all" else chosen & decide(scores, threshold)
 
 
 def tally(

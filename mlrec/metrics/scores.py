@@ -97,13 +97,7 @@ class Scores:
             values = values[rows]
         if not np.array_equal(columns, np.arange(values.shape[1])):
             values = values[:, columns]
-        return replace(
-            self,
-            labels=truth.labels,
-            sample_ids=truth.sample_ids,
-            values=values,
-            targets=truth.targets,
-        )
+        return replace(self, labels=truth.labels, sample_ids=truth.sample_ids, values=values, targets=truth.targets)
 
     def evaluate(self, conventions: str | Conventions = "mlrec") -> Metrics:
         """Compute metrics against the targets.

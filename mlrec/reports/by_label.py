@@ -32,10 +32,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
 
 def _block_table(results: Sequence[Result], intervals: LabelIntervals) -> Table:
-    columns = [
-        Column("label", "Label", identity=True),
-        Column("positives", "positives", "count", absent=""),
-    ]
+    columns = [Column("label", "Label", identity=True), Column("positives", "positives", "count", absent="")]
     for k, name in enumerate(distinct_names(results)):
         columns.append(Column(f"ap{k}", "AP", "percent", block=name))
         columns.append(Column(f"ap{k}_low", "low", "percent", block=name, absent=""))

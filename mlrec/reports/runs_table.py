@@ -27,11 +27,7 @@ _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "CP_3", "CF1_3", "OP_3", "OF1
 SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
-LABEL_RATES = (
-    Column("precision", "P", "percent"),
-    Column("recall", "R", "percent"),
-    Column("F1", "F1", "percent"),
-)
+LABEL_RATES = (Column("precision", "P", "percent"), Column("recall", "R", "percent"), Column("F1", "F1", "percent"))
 SUPPORT = Column("support", "positives", "count", absent="")
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (

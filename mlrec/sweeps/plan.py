@@ -98,9 +98,7 @@ class SweepPlan:
 
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
         """Check the configuration of a trial, and name it after everything that changes its result."""
-        dataset = None
-        if flags["data"] == str(self.dataset.path):
-            dataset = self.dataset
+        dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         run = resolve_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
         identity = msgspec.to_builtins(run_record.identity(run))
         config = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}

@@ -86,9 +86,7 @@ def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = Fa
         Column("mAP", "mAP", "percent", absent=""),
         Column("seconds", "s", "seconds", absent=""),
     )
-    listed = states
-    if not whole:
-        listed = _worth_showing(states)
+    listed = states if whole else _worth_showing(states)
     rows = tuple(Row((s.trial.words, s.status, _shortened(s.error or s.detail), s.mAP, s.seconds)) for s in listed)
     statuses = [state.status for state in states]
     note = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))

@@ -182,9 +182,7 @@ class Worker:
         backbone = repr([trial.flags.get(key) for key in BACKBONE])
         if self._features is None or backbone != self._backbone:
             pool = self._task.plan.pool
-            whole = None
-            if pool:
-                whole = Dataset.load(trial.flags["data"]).manifest(pool)
+            whole = Dataset.load(trial.flags["data"]).manifest(pool) if pool else None
             self._backbone, self._features = backbone, FeatureCache(whole)
         return self._features
 

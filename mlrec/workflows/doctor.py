@@ -391,9 +391,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
     from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
-        source = "synthetic images"
-        if found:
-            source = printable(found[0].info.name)
+        source = printable(found[0].info.name) if found else "synthetic images"
         data = _small_dataset(found, Path(scratch))
         flags: dict[str, Any] = {**SHORT, "data": str(data), "device": device}
         if workers is not None:

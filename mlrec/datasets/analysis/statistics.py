@@ -297,9 +297,7 @@ def _targets_once(manifests: Sequence[Manifest]) -> SparseTargets:
         if not fresh.all():
             targets = targets.take(np.flatnonzero(fresh))
         parts.append(targets)
-    if len(parts) == 1:
-        return parts[0]
-    return joined(parts)
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def _not_earlier(manifests: Sequence[Manifest]) -> list[NDArray[np.bool_]]:

@@ -313,9 +313,7 @@ def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
 
 def _jpeg(image: Image.Image, data: bytes) -> Pixels:
     pixels = _strictly(data, "RGB")
-    if pixels is None:
-        return np.asarray(image.convert("RGB"))
-    return pixels
+    return np.asarray(image.convert("RGB")) if pixels is None else pixels
 
 
 def _strictly(data: bytes, colours: str) -> Pixels | None:
@@ -352,9 +350,7 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - broken EXIF data mean no orientation
         return 1
-    if isinstance(value, int) and 1 <= value <= 8:
-        return value
-    return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _no_image(data: bytes, error: Exception) -> str:

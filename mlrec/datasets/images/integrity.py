@@ -74,6 +74,4 @@ def _check_gif(data: bytes) -> None:
 def _palette(flags: int) -> int:
     """Number of bytes of the colour table that a GIF block announces in its flags."""
     has_palette = flags & 0x80
-    if not has_palette:
-        return 0
-    return 3 << (flags & 7) + 1
+    return 3 << (flags & 7) + 1 if has_palette else 0

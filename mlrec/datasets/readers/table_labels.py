@@ -169,7 +169,9 @@ def long_samples(
                     f"{printable(key[0])}: '{printable(name)}' has different values on {read.table.unit}s {lines}; "
                     "keep one",
                 )
-    absent = UNKNOWN if value is not None and bool(np.any(values == NEGATIVE)) else NEGATIVE
+    absent = NEGATIVE
+    if value is not None and np.any(values == NEGATIVE):  # negatives are stated, so the others are not known
+        absent = UNKNOWN
     targets = np.full((len(sample_of), len(labels)), absent, dtype=np.int8)
     for (sample, label), row in stated.items():
         targets[sample, label] = values[row]

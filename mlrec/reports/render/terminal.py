@@ -49,9 +49,7 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
         if _total(short) > columns:
             short = table.only(essential)
         return [replace(short, footnotes=(*short.footnotes, MORE))]
-    if _fits_wrapped(table, columns):
-        return [table]
-    return _folded(table, columns)
+    return [table] if _fits_wrapped(table, columns) else _folded(table, columns)
 
 
 def _fits_wrapped(table: Table, columns: int) -> bool:
@@ -186,9 +184,7 @@ def _body_and_tail(row: Row, k: int, column: Column, styled: bool) -> tuple[str,
     if k in row.best and not styled:
         tail = BEST + tail
     body = column.show(row.cells[k])
-    if column.kind == "text":
-        return f"{body} {tail}".rstrip(), ""
-    return body, tail
+    return (f"{body} {tail}".rstrip(), "") if column.kind == "text" else (body, tail)
 
 
 def _headings(table: Table, bodies: Sequence[int], tails: Sequence[int]) -> list[str]:
@@ -208,12 +204,7 @@ def _headings(table: Table, bodies: Sequence[int], tails: Sequence[int]) -> list
 
 
 def _lines_of(
-    columns: Sequence[Column],
-    row: Row,
-    parts: Parts,
-    bodies: Sequence[int],
-    tails: Sequence[int],
-    styled: bool,
+    columns: Sequence[Column], row: Row, parts: Parts, bodies: Sequence[int], tails: Sequence[int], styled: bool
 ) -> list[str]:
     """The lines of a row: several if a cell is wrapped."""
     split = [body.split("\n") for body, _ in parts]
@@ -233,9 +224,7 @@ def _lines_of(
 
 def _pad(cell: str, size: int, left: bool) -> str:
     space = " " * (size - width(cell))
-    if left:
-        return cell + space
-    return space + cell
+    return cell + space if left else space + cell
 
 
 def width(cell: str) -> int:

@@ -279,17 +279,13 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
 
 def _usual_name(kind: str, path: Path) -> str:
     """Name of the error log until the reader has named the dataset."""
-    if kind in ("csv", "yolo", "voc", "folders"):
-        return usual_name(path)
-    return kind
+    return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
 def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
     """The list of errors; a dry run has none."""
     check_name(name)
-    if dry_run:
-        return None
-    return Path(out) / f"{name}.bad.log"
+    return None if dry_run else Path(out) / f"{name}.bad.log"
 
 
 @contextmanager
@@ -315,9 +311,7 @@ def _plain(options: ReadOptions) -> dict[str, object]:
 def _to_json(value: object) -> object:
     if isinstance(value, tuple):
         return [_to_json(one) for one in value]
-    if isinstance(value, Path):
-        return str(value.absolute())
-    return value
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:

@@ -121,9 +121,7 @@ def split(
     for manifest in parts:
         if not len(manifest):
             raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the share")
-        consequence = NOT_LEARNED
-        if manifest.split in held_out_names:
-            consequence = NOT_SCORED
+        consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
         for line in label_gaps(manifest).lines(consequence):
             progress.warn(line)
     errors = [_error(targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
@@ -167,9 +165,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     if "test" not in dataset.info.splits:
         return manifest
     tested = shared_with(manifest.images, dataset.manifest("test").images)
-    if not tested.any():
-        return manifest
-    return manifest.subset(np.flatnonzero(~tested))
+    return manifest.subset(np.flatnonzero(~tested)) if tested.any() else manifest
 
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:

@@ -180,9 +180,7 @@ def resolve_eval_target(
     record = record_at(path)
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
     label_columns(manifest.labels, labels or (), f"{manifest.name}/{manifest.split}", PredictionsError)
-    scored = manifest
-    if labels:
-        scored = manifest.with_labels(labels)
+    scored = manifest.with_labels(labels) if labels else manifest
     changes = [*_changes(record, manifest), *label_gaps(scored).lines()]
     for change in changes:
         progress.warn(change)

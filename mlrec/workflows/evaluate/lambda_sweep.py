@@ -271,9 +271,7 @@ def _sweep(
     metrics = {
         key: {form: _metrics(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
     }
-    best_temperature = None
-    if temperatures:
-        best_temperature = temperatures[best.setting.temperature]
+    best_temperature = temperatures[best.setting.temperature] if temperatures else None
     scored = write_scores.scored_facts(target.dataset, target.manifest)
     return LambdaSweep(
         conventions=conventions,

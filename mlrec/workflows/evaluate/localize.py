@@ -207,9 +207,7 @@ def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[i
 
     Masks have the orientation in which the model saw the image. Crowds and difficult objects are ignored.
     """
-    orientation = 1
-    if turned and len(objects):
-        orientation = read_orientation(image)
+    orientation = read_orientation(image) if turned and len(objects) else 1
 
     def of_label(column: int) -> tuple[list[Mask], Mask]:
         mine = np.flatnonzero(objects.labels == column)

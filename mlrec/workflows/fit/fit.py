@@ -392,9 +392,7 @@ def _finished(place: Path) -> Run | None:
     if not (place / directory.RECORD).is_file():
         return None
     record = RunRecord.load(place)
-    if record.status != "finished":
-        return None
-    return Run(place, record)
+    return Run(place, record) if record.status == "finished" else None
 
 
 def _probe(keys: Mapping[str, Any]) -> float:

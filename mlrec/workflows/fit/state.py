@@ -35,9 +35,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def score(self) -> float:
         """MAP for sorting; an undefined one is the lowest."""
-        if self.mAP is None:
-            return -1.0
-        return self.mAP
+        return -1.0 if self.mAP is None else self.mAP
 
 
 class FitState(msgspec.Struct, kw_only=True):

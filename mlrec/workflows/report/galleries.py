@@ -99,9 +99,7 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
     runs = {run.path: run for run in report.runs}
     shown = []
     for row in best.values():
-        dataset = ""
-        if len(best) > 1:
-            dataset = f", {row.dataset} {row.split}"
+        dataset = f", {row.dataset} {row.split}" if len(best) > 1 else ""
         shown += _galleries_of(runs[row.paths[0]], dataset, labels, progress)
     return shown
 

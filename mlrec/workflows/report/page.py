@@ -85,9 +85,7 @@ def _facts(run: Run) -> Facts:
     for key, value in record.config.items():
         if value is None:
             continue
-        values[key] = str(value)
-        if key in PATHS:
-            values[key] = setting_text(key, value)
+        values[key] = setting_text(key, value) if key in PATHS else str(value)
         source = record.sources.get(key, "default")
         if source != "default":
             values[key] += f" ({source})"

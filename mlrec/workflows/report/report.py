@@ -121,9 +121,7 @@ def report(
     rows = [result_of(run, conventions=conventions, labels=labels) for run in selected]
     if not each:
         rows = over_seeds(rows)
-    bounds = None
-    if intervals:
-        bounds = _intervals(rows, selected, labels)
+    bounds = _intervals(rows, selected, labels) if intervals else None
     series: Sequence[Series] = ()
     if figure is not None:
         series = series_of(rows, "lam", bounds)
