@@ -84,7 +84,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
     for label in manifest.labels:
         if label in columns:
             raise DataError(f"the label '{printable(label)}' has the name of another column; use labels_only=True")
-    known = targets.astype("Int8").mask(targets == UNKNOWN)
+    known = targets.astype("Int8").mask(targets == UNKNOWN)  # empty cells: -1 would change means and sums
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
 

@@ -163,7 +163,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         near = alike(place)
         hint = f"; did you mean {printable(near)}?" if near else "; check the path"
         raise UsageError(f"{printable(path)}: no such file or folder{hint}")
-    first = next(images, None)
+    first = next(images, None)  # read now, so that a folder without images is an error at once
     if first is None and place.is_dir():
         shards = (str(file) for file in files_below(place, Omitted()) if is_packed(file.name))
         first_shard = next(shards, None)

@@ -75,7 +75,7 @@ def encoded_lines(
             if unknown[k]:
                 line["unknown"] = unknown[k]
             if boxes is not None:
-                line["box"] = [int(v) if v.is_integer() else v for v in boxes[begin + k].tolist()]
+                line["box"] = [int(v) if v.is_integer() else v for v in boxes[begin + k].tolist()]  # 12, not 12.0
             if sample != image:
                 line["id"] = sample
             yield encode(line)
@@ -162,6 +162,7 @@ class _Samples:
         column = self._column
         positive = {column[name] for name in sample.positive if name in column}
         unknown = {column[name] for name in sample.unknown if name in column}
+        # Checked only if something can be wrong: most lines have known positive labels and nothing else.
         if len(positive) < len(sample.positive) or unknown or sample.unknown:
             self._check_names(sample, where)
         if not unknown:

@@ -69,6 +69,7 @@ class Bootstrap:
         """Metrics of a method over its runs; methods with different numbers `method` draw their seeds independently."""
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])
+        # (B, runs) weights: how often each seed is drawn in a resample, as a share.
         drawn = rng.multinomial(len(each), [1 / len(each)] * len(each), size=self.resamples) / len(each)
         even = np.full((1, len(each)), 1 / len(each))
         whole = _over_runs([_as_replicates(self.score(scores)) for scores in each], even)
@@ -187,10 +188,10 @@ def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, 
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
     likely = _contenders(candidates, baseline, bootstrap)
-    drawn = np.full((len(candidates), bootstrap.resamples), -np.inf)
+    drawn = np.full((len(candidates), bootstrap.resamples), -np.inf)  # an unlikely candidate never wins
     drawn[likely] = [bootstrap.resample(candidates[k]).values["mAP"] for k in likely]
     drawn = drawn[:, ~np.isnan(drawn).any(axis=0)]
-    low, high = percentiles(drawn.max(axis=0) - drawn[baseline])
+    low, high = percentiles(drawn.max(axis=0) - drawn[baseline])  # the best of each resample
     gain = float(whole.max() - whole[baseline])
     wins = np.bincount(drawn.argmax(axis=0), minlength=len(candidates))
     return Best(

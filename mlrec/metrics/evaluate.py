@@ -214,7 +214,7 @@ def evaluate(
         sample_ids = index
     ranked, known = checked(values, truth, names, sample_ids)
     kind = _kind(as_array(values).dtype.kind, ranked, scores)
-    if kind == "probabilities":
+    if kind == "probabilities":  # rounding errors only; anything larger is an error
         ranked, _ = clipped(ranked)
     rules = replace(conventions_named(conventions), scores=kind)
     cut: Threshold = THRESHOLDS[kind]

@@ -92,7 +92,7 @@ class Scores:
         except DataError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}; or choose some with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, printable(self.path))
-        values = self.values
+        values = self.values  # not copied if the order is the same, because it may be gigabytes
         if not np.array_equal(rows, np.arange(len(values))):
             values = values[rows]
         if not np.array_equal(columns, np.arange(values.shape[1])):
@@ -145,7 +145,7 @@ def read_scores(
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores.of_labels(labels)
-        if kind is None and scores.values.size and scores.values.min() >= 0:
+        if kind is None and scores.values.size and scores.values.min() >= 0:  # may be probabilities
             findings.warn(INSIDE, str(path))
         return scores
     if suffix == ".csv":

@@ -125,7 +125,7 @@ def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tupl
 
 def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
     """Infinity, and the midpoint between each score of a positive and the next lower score."""
-    lowest = np.unique(hits)[::-1]
+    lowest = np.unique(hits)[::-1]  # only these: any other threshold predicts more samples, but no more positives
     below = np.searchsorted(scores, lowest, side="left") - 1
     next_lower = np.where(below >= 0, scores[np.maximum(below, 0)], lowest)
     return np.concatenate([[np.inf], (lowest + next_lower) / 2])

@@ -69,9 +69,9 @@ class ConfigError(UsageError):
 # Messages of libraries when memory runs out, in lower case: torch for CUDA and MPS, its CPU allocator on Linux and
 # Windows, cuBLAS and related libraries, cuDNN, the CUDA runtime.
 _OUT_OF_MEMORY = (
-    "out of memory", "out_of_memory", "allocate memory", "not enough memory", "status_alloc_failed",
-    "allocation_failed", "errormemoryallocation",
-)  # fmt: skip
+    *("out of memory", "out_of_memory", "allocate memory", "not enough memory"),
+    *("status_alloc_failed", "allocation_failed", "errormemoryallocation"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

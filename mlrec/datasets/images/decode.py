@@ -35,9 +35,9 @@ MAX_PIXELS = 89_478_485
 MAX_FILE_BYTES = 1 << 30
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo",
-    ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
-)  # fmt: skip
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo"),
+    *(".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+)
 ORIENTATION_TAG = 0x0112
 # Warnings of libjpeg that leave every pixel right; all other warnings mean damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")

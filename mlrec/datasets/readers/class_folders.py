@@ -40,7 +40,7 @@ def recognizes(path: Path) -> str | None:
         return None
     folders = _visible_folders(path)
     splits = [folder for folder in folders if known_split(folder.name) and not _images_directly_in(folder)]
-    splits = [folder for folder in splits if _visible_folders(folder)]
+    splits = [folder for folder in splits if _visible_folders(folder)]  # else it is a class that is called `test`
     classes = folders
     if splits:
         classes = [inner for folder in splits for inner in _visible_folders(folder)]

@@ -103,7 +103,7 @@ def is_long(read: TableRows, cells: NameCells) -> bool:
         return False
     if read.roles.value is not None:
         return True
-    names, first = read.table.column(column), first_places(read.images)
+    names, first = read.table.column(column), first_places(read.images)  # row in which each image occurs first
     again = np.flatnonzero(first != np.arange(len(first)))
     return any(names[row] != names[earlier] for row, earlier in zip(again.tolist(), first[again].tolist(), strict=True))
 

@@ -248,7 +248,7 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):
         if not thing.label:
-            continue  # told where it was read
+            continue  # reported where it was read
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             known = counted(len(labels), "class", "classes")

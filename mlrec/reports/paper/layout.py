@@ -120,7 +120,7 @@ def _line(number: int, row: PaperRow) -> Line:
     if row.source != "paper":
         block = BLOCKS[row.source] + row.apart
     cells: dict[str, Cell] = {"method": _model(row), "lam": None}
-    if row.heads is not None and "lam" not in row.inferred:
+    if row.heads is not None and "lam" not in row.inferred:  # the paper's own table has printed values only
         cells["lam"] = row.lam
     if number in (2, 3):
         cells = {"method": _method(row), "extra" if row.extra else "plain": row.mAP}

@@ -201,7 +201,7 @@ def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outd
     for name in removed:
         del sizes[name], origins[name]
     whole, written = pool.split, list(parts)
-    if whole in {manifest.split for manifest in parts}:
+    if whole in {manifest.split for manifest in parts}:  # its part takes its name, so the whole is kept under another
         whole = "trainval"
         written.append(pool.subset(np.arange(len(pool)), whole))
     sizes |= {manifest.split: len(manifest) for manifest in written}

@@ -137,7 +137,7 @@ def export(
     with replace_folder(target) as folder:
         progress.say(f"writing {form}")
         file = _write_model(loaded, path, folder, form, metadata.config)
-        agreement = _agreement(loaded, file, manifest, images, decode, progress)
+        agreement = _agreement(loaded, file, manifest, images, decode, progress)  # raises before the folder is replaced
         if tuned is not None:
             tuned.save(folder)
         preprocessing, architecture = loaded.preprocessing.to_dict(), loaded.architecture.to_dict()

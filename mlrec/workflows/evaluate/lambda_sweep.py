@@ -161,7 +161,7 @@ def lambda_sweep(
         "groups": [image_of(sample) for sample in predictions.sample_ids],
         "conventions": conventions,
     }
-    if selection is None:
+    if selection is None:  # the choice is optimistic, so it is repeated in each resample
         if config.resamples:
             times = counted(config.resamples, "resample")
             progress.say(f"repeating the choice of λ in {times}; --resamples 0 disables this")
@@ -182,7 +182,7 @@ def lambda_sweep(
         methods = ["average", f"λ = {fixed.setting.lam:g}", _added_name(facts["model"]["head"], config)]
         tables.append(size_table(size_bins, methods))
     result = LambdaSweepResult(target.folder("lambda"), sweep, size_bins, tables)
-    if processes.rank() == 0:
+    if processes.rank() == 0:  # the other processes have computed the same
         logits = parts.logits(fixed.setting, divided=config.divide)
         final = Predictions(predictions.labels, predictions.sample_ids, logits, parts.targets, predictions.digest)
         with replace_folder(result.path) as temporary:

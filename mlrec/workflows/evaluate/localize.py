@@ -143,7 +143,7 @@ def localize(
             if column not in scored or manifest.targets[sample, column] != POSITIVE:
                 continue
             counting, ignored = masks(column)
-            if not counting:
+            if not counting:  # crowds and difficult objects only
                 continue
             pairs.append(judge(sample, column, scores[k], contributions[k], counting, ignored, tolerance))
             if attention is not None:

@@ -125,6 +125,7 @@ def tune(
         return _tuned(part, eval_target, metric, precision, least, trained_on)
 
     tuned = tuner(predictions)
+    # Metrics on the split itself would be optimistic, so each fifth is scored by the thresholds of the others.
     reports = _cross_fitted(predictions, tuner, f"{eval_target.manifest.name} {split}")
     _warn_no_gain(reports, metric, progress)
     return TuneResult(tuned.save(eval_target.model), tuned, [*reports, *_reported_split(eval_target, record, tuned)])
@@ -273,7 +274,7 @@ def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
 
     Persons of one image are in one fold.
     """
-    image = numbered([image_of(sample) for sample in sample_ids])
+    image = numbered([image_of(sample) for sample in sample_ids])  # persons of one image are alike
     images = int(image.max()) + 1
     if images < 2:
         raise DataError("the split has one image only, and tuning needs at least two; choose another split")
