@@ -32,16 +32,8 @@ IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task 
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "bitmask", "vector")
 TYPES = ("choices", "labels", *(f"{shape}labels" for shape in SHAPES))
 NO_LABELS = (
-    "textarea",
-    "rating",
-    "number",
-    "rectangle",
-    "polygon",
-    "ellipse",
-    "keypoint",
-    "brush",
-    "relation",
-    "datetime",
+    *("textarea", "rating", "number", "relation", "datetime"),
+    *("rectangle", "polygon", "ellipse", "keypoint", "brush"),
 )
 META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # keys of JSON-MIN
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")

@@ -18,17 +18,8 @@ from mlrec.utils.files import read_text
 
 SCORES = (*METRICS, *(f"{key}_3" for key in TOP3), "top1")
 TEXTS = (
-    "method",
-    "dataset",
-    "block",
-    "backbone",
-    "extra_data",
-    "augmentation",
-    "head",
-    "temperature",
-    "baseline_of",
-    "convention",
-    "note",
+    *("method", "baseline_of", "dataset", "block", "backbone", "head", "temperature"),
+    *("extra_data", "augmentation", "convention", "note"),
 )
 
 
