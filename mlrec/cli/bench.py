@@ -8,7 +8,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.config import LARGEST_IMAGE
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 
 
 def bench(
@@ -33,7 +33,7 @@ def bench(
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """
     if what != "head":
-        raise UsageError(f"bench {printable(what)}: only head can be measured")
+        raise UsageError(f"bench {what}: only head can be measured")
     numbers = options.whole_numbers(heads, "--heads", 1)
     from mlrec.workflows.runtime import RuntimeOptions
     from mlrec.workflows.train.bench import bench_head

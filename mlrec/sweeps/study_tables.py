@@ -20,7 +20,7 @@ from mlrec.run_folders.record import Run
 from mlrec.run_folders.sweep_file import Entry, SweepFile
 from mlrec.sweeps.grid import REPEATED, shown
 from mlrec.sweeps.studies import CSRA, STEPS
-from mlrec.utils.errors import RunError, counted, printable
+from mlrec.utils.errors import RunError, counted
 from mlrec.workflows.report.compare import compare_runs
 
 NEAR = 0.95  # of its own final mAP: a run counts as converged
@@ -91,7 +91,7 @@ def study_report(
     edges = {key: _edges(sweep, key) for key in sweep.tuned}
     rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in _settings(sweep)]
     if not any(row.trials for row in rows):
-        raise RunError(f"{printable(folder)}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
     return study_table(sweep.title, rows, intervals=intervals, notes=sweep.notes, tuned=sweep.tuned)
 
 

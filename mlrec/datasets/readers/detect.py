@@ -10,7 +10,7 @@ from pathlib import Path
 from mlrec.datasets.image_paths import Omitted, files_below, is_image
 from mlrec.datasets.names import alike
 from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
-from mlrec.utils.errors import DataError, UsageError, counted, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, counted, nearest
 
 # Tables and folders of images are part of many other layouts. They are looked for, in this order, if nothing else fits.
 GENERAL = ("csv", "folders")
@@ -38,8 +38,8 @@ def detect(path: Path) -> Detection:
     """
     if not path.exists():
         near = alike(path)
-        hint = f"; there is {printable(near)}" if near else nearest(str(path), known_readers())
-        raise UsageError(f"{printable(path)}: no such file or folder{hint}")
+        hint = f"; there is {near}" if near else nearest(str(path), known_readers())
+        raise UsageError(f"{path}: no such file or folder{hint}")
     special = [kind for kind in known_recognizers() if kind not in GENERAL]
     for kinds in (special, *([kind] for kind in GENERAL)):
         fitting = _recognized(path, kinds)
@@ -48,8 +48,7 @@ def detect(path: Path) -> Detection:
         for kind, reason in fitting.items():
             return Detection(kind, reason)
     raise DataError(
-        f"{printable(path)}: {describe(path)}; give the kind, as in mlrec prepare KIND {printable(path)}: "
-        f"{', '.join(known_readers())}"
+        f"{path}: {describe(path)}; give the kind, as in mlrec prepare KIND {path}: {', '.join(known_readers())}"
     )
 
 
@@ -60,8 +59,8 @@ def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
 
 
 def _several(path: Path, fitting: Mapping[str, str]) -> str:
-    commands = " or ".join(f"mlrec prepare {kind} {printable(path)} ({reason})" for kind, reason in fitting.items())
-    return f"{printable(path)}: may be of several kinds; give one: {commands}"
+    commands = " or ".join(f"mlrec prepare {kind} {path} ({reason})" for kind, reason in fitting.items())
+    return f"{path}: may be of several kinds; give one: {commands}"
 
 
 def describe(path: Path) -> str:
@@ -149,7 +148,7 @@ def _xml(text: str) -> str:
 
 
 def _ending(path: Path) -> str:
-    return f" ({printable(path.suffix)})" if path.suffix else ""
+    return f" ({path.suffix})" if path.suffix else ""
 
 
 def _folder(path: Path) -> str:
@@ -161,7 +160,7 @@ def _folder(path: Path) -> str:
         kinds[file.suffix.lower() or "without ending"] += 1
     if not kinds:
         return "an empty folder"
-    shown = [f"{count:,} {printable(kind)}" for kind, count in kinds.most_common(KINDS_SHOWN)]
+    shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS_SHOWN)]
     if len(kinds) > KINDS_SHOWN:
         shown.append("...")
     at_least = ""
