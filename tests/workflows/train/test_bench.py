@@ -7,21 +7,21 @@ import pytest
 from mlrec.metrics.intervals import median_interval
 from mlrec.utils.errors import ModelError, UsageError
 from mlrec.workflows.runtime import RuntimeOptions
-from mlrec.workflows.train.bench import bench_head
+from mlrec.workflows.train.bench import bench_head, cost_table
 
 HERE = RuntimeOptions(batch_size=2, device="cpu")
 
 
 def test_heads_stand_beside_average_pooling() -> None:
     found = bench_head("test_resnet", [1, 4], num_labels=5, img_size=64, steps=3, machine=HERE)
-    costs = found.costs
+    costs = found.heads
     assert [cost.head for cost in costs] == ["average pooling", "CSRA, H = 1", "CSRA, H = 4"]
     assert all(cost.training_ms > 0 and cost.forward_ms > 0 for cost in costs)
     assert costs[0].training_ratio is None
     for ratio in (costs[2].training_ratio, costs[2].forward_ratio):
         assert ratio is not None
         assert ratio[1] <= ratio[0] <= ratio[2]
-    assert any("3705.6" in note for note in found.table.footnotes)
+    assert any("3705.6" in note for note in cost_table(found).footnotes)
     told = found.to_dict()
     assert (told["backbone"], told["img_size"], told["batch_size"], told["device"]) == ("test_resnet", 64, 2, "cpu")
     assert {"torch", "threads", "precision"} <= told.keys()
