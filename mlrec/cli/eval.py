@@ -23,6 +23,7 @@ def evaluate(
         str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
     ] = None,
     top3: options.Top3 = False,
+    top: options.Top = None,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     tuned: options.Tuned = False,
@@ -66,7 +67,7 @@ def evaluate(
     first = processes.rank() == 0  # of several processes only the first prints
     evaluation = evaluate_run(
         options.model_or_last(model, runs_root, terminal if first else SILENT),
-        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
+        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned, top=top,
         machine=machine, voc_server=voc_server, progress=terminal,
     )  # fmt: skip
     if not first:

@@ -99,8 +99,8 @@ class Scores:
             targets=truth.targets,
         )
 
-    def evaluate(self, conventions: str | Conventions = "mlrec") -> Metrics:
-        """Compute metrics against the targets.
+    def evaluate(self, conventions: str | Conventions = "mlrec", top: int | None = None) -> Metrics:
+        """Compute metrics against the targets; `top` as in `evaluate`.
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
@@ -110,7 +110,7 @@ class Scores:
         try:
             return evaluate(
                 self.values, self.targets, labels=self.labels, conventions=conventions, scores=self.kind,
-                sample_ids=self.sample_ids,
+                sample_ids=self.sample_ids, top=top,
             )  # fmt: skip
         except PredictionsError as error:
             raise PredictionsError(f"{printable(self.path)}: {error}") from error

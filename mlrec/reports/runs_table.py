@@ -23,7 +23,7 @@ BOOTSTRAP_NOTE = (
     "other seeds; AP on few images is biased upwards"
 )
 WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
-_PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "CP_3", "CF1_3", "OP_3", "OF1_3"})
+_PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "F1"})
 SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
@@ -204,25 +204,32 @@ ENDS = 5  # labels at each end of a short table
 def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_labels: bool = True) -> list[Table]:
     """Return a table of the metrics, one row, and a table of the labels; footnotes name the conventions.
 
+    The metrics of the K labels with the highest scores are added if `metrics.top` has them.
+
     Args:
         metrics: Metrics of one model on one split.
         title: Title of the first table.
         top3: Add the metrics of the three labels with the highest scores.
         all_labels: Show the AP of every label. Otherwise of more than 20 labels those with the lowest and the highest.
     """
-    cells = [getattr(metrics, name) for name in METRICS]
-    if top3:
+    cells, columns = [getattr(metrics, name) for name in METRICS], list(SCORES[: len(METRICS)])
+    if top3 and 3 not in metrics.top:
         cells += [getattr(metrics.top3, name) for name in TOP3]
+        columns += SCORES[len(METRICS) :]
+    for k, top in metrics.top.items():
+        cells += [getattr(top, name) for name in (*TOP3, "F1")]
+        columns += [Column(f"{key}_{k}", key, "percent", block=f"Top-{k}") for key in TOP3]
+        columns.append(Column(f"F1_{k}", f"F1@{k}", "percent", block=f"Top-{k}"))
     if _nothing_known(metrics.counts):
         cells = [None] * len(cells)
-    columns = SCORES[: len(cells)]
     marks = _precision_marks(metrics.counts, columns)
     notes = (
         _counts(metrics.counts),
         *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
+        *(f"F1@{k}: the {k} highest labels whatever their scores, all labels together" for k in metrics.top),
     )
     tables = [
-        Table(title, columns, (Row(tuple(cells), marks=marks),), notes, name="metrics"),
+        Table(title, tuple(columns), (Row(tuple(cells), marks=marks),), notes, name="metrics"),
         _label_table(metrics, all_labels=all_labels),
     ]
     if metrics.by_frequency.keys() - {"head"}:
@@ -291,7 +298,7 @@ def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> di
     """Return the marks, by column position, of precisions that count labels without a known negative."""
     if not counts.get("without_negative"):
         return {}
-    return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key in _PRECISIONS}
+    return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key.partition("_")[0] in _PRECISIONS}
 
 
 def _nothing_known(counts: dict[str, int]) -> bool:

@@ -187,7 +187,7 @@ def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
         Column("epochs", f"epochs to {NEAR:.0%}", "number", absent=""),
         Column("loss", "loss", "number", absent=""),
         Column("head_parameters", "parameters", "count", block="head", absent=""),
-        Column("head_mflops", "MFLOPs", "seconds", block="head", absent=""),
+        Column("head_mflops", "MFLOPs", "mean", block="head", absent=""),
         Column("ms_per_image", "ms", "mean", block="per image", absent=""),
         Column("time_ratio", "ratio", "mean", block="per image", absent=""),
     )

@@ -23,7 +23,7 @@ def test_stored_object(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "metrics.json").read_text())
     assert list(stored) == [
         "mAP", "CP", "CR", "CF1", "OP", "OR", "OF1", "top3", "average_precision", "counts", "conventions",
-        "per_label", "by_frequency",
+        "per_label", "by_frequency", "top",
     ]  # fmt: skip
     assert list(stored["top3"]) == ["CP", "CR", "CF1", "OP", "OR", "OF1"]
     assert list(stored["average_precision"]) == ["a", "b", "c", "d"]

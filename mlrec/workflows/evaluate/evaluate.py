@@ -14,7 +14,7 @@ from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.evaluate import Metrics, check_top
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_at
@@ -62,6 +62,7 @@ def evaluate_run(
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
     tuned: bool = False,
+    top: int | None = None,
     machine: RuntimeOptions | None = None,
     voc_server: Path | None = None,
     data_root: Path | str = "data",
@@ -78,6 +79,7 @@ def evaluate_run(
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
         tuned: Predict labels by the tuned thresholds of the model.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
         machine: Runtime options.
         voc_server: Archive for the PASCAL VOC evaluation server to write as well.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -90,6 +92,7 @@ def evaluate_run(
         progress = SILENT
     target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root, progress=progress)
     conventions_named(conventions)
+    check_top(top, len(labels or target.manifest.labels))
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
         check_name(voc_server)
@@ -101,7 +104,7 @@ def evaluate_run(
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
-    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
+    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model), top)
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
     write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)

@@ -45,6 +45,7 @@ def score(
     labels: Sequence[str] | None = None,
     tuned: Tuned | None = None,
     trained_on: Manifest | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Compute the metrics of predictions.
 
@@ -54,6 +55,7 @@ def score(
         labels: Labels to score; all others are removed before anything is counted. By default all.
         tuned: Tuned thresholds; by default a label is predicted at p >= 0.5.
         trained_on: Training split of the model, for the mAP of frequent and rare labels.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.
@@ -64,11 +66,11 @@ def score(
     columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:
-        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
+        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits", top=top)
     else:
         rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
         thresholds = tuned.ordered(predictions.labels).thresholds[columns]
-        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules, top=top)
     if trained_on is None or not set(names) <= set(trained_on.labels):
         return metrics
     positives = dict(zip(trained_on.labels, positive_counts([trained_on]).tolist(), strict=True))

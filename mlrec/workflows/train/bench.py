@@ -26,7 +26,7 @@ BATCH = 16  # images per step, unless the user chooses
 COLUMNS = (
     Column("head", "Head", identity=True),
     Column("parameters", "parameters", "count", block="head"),
-    Column("mflops", "MFLOPs", "seconds", block="head"),
+    Column("mflops", "MFLOPs", "mean", block="head"),
     Column("forward", "ms", "seconds", block="evaluation"),
     Column("forward_ratio", "ratio", block="evaluation", absent=""),
     Column("training", "ms", "seconds", block="training"),
