@@ -105,10 +105,12 @@ def count_top_k(
     k: int,
 ) -> Counts:
     """Count the decisions of `decide_top_k`, block by block of samples."""
-    blocks = []
-    for rows in row_blocks(scores.shape):
-        blocks.append(count(decide_top_k(scores[rows], threshold, conventions, k), targets[rows], conventions))
-    return _sum(blocks)
+    return _sum(
+        [
+            count(decide_top_k(scores[rows], threshold, conventions, k), targets[rows], conventions)
+            for rows in row_blocks(scores.shape)
+        ]
+    )
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.frequency import GROUPS_NOTE
 from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.reports.paper.method_names import HEAD_ORDER
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, Cell, Column, Row, Table
@@ -239,10 +240,9 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_label
 
 def _frequency_table(metrics: Metrics) -> Table:
     """Return one row per group of labels of similar frequency in training."""
-    columns = (Column("group", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
+    columns = (Column("frequency", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
     rows = tuple(Row((name, group.labels, group.mAP)) for name, group in metrics.by_frequency.items())
-    note = "positives in training: head more than 100, medium 20 to 100, tail fewer than 20"
-    return Table("By frequency in training", columns, rows, (note,), name="frequency")
+    return Table("By frequency in training", columns, rows, (GROUPS_NOTE,), name="frequency")
 
 
 def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from mlrec.datasets.analysis.statistics import positive_counts
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import Lineage
@@ -42,6 +43,44 @@ class SplitRecord(msgspec.Struct, frozen=True):
     samples: int
     digest: str
     path: str = ""
+
+    def manifest(self) -> Manifest | None:
+        """Read the split; None if it is not there any more, or has changed."""
+        if not Path(self.path or "/missing").is_dir():
+            return None
+        dataset = Dataset.load(self.path)
+        if self.split not in dataset.info.splits:
+            return None
+        manifest = dataset.manifest(self.split)
+        if manifest.digest != self.digest:
+            return None
+        return manifest
+
+    def positives(self) -> dict[str, int] | None:
+        """Count the positives of each label; None if the split is not there any more, or has changed."""
+        manifest = self.manifest()
+        if manifest is None:
+            return None
+        return dict(zip(manifest.labels, positive_counts([manifest]).tolist(), strict=True))
+
+
+def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[str]) -> dict[str, int] | None:
+    """Return the number of positives of each label in the training split that several runs have in common.
+
+    Args:
+        splits: Training split of each run.
+        labels: Labels that the split must have.
+
+    Returns:
+        None if a split is not known, is not there any more or has changed, lacks a label, or if the splits differ.
+    """
+    first = splits[0]
+    if first is None or any(split is None or split.digest != first.digest for split in splits):
+        return None
+    positives = first.positives()
+    if positives is None or not set(labels) <= set(positives):
+        return None
+    return positives
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

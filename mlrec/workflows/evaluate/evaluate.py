@@ -214,16 +214,9 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
 def _trained_on(model: Path) -> Manifest | None:
     """Return the training split of a run, None if it is not there any more or has changed."""
     record = record_at(model)
-    train = record.train if record else None
-    if train is None or not Path(train.path).is_dir():
+    if record is None or record.train is None:
         return None
-    dataset = Dataset.load(train.path)
-    if train.split not in dataset.info.splits:
-        return None
-    manifest = dataset.manifest(train.split)
-    if manifest.digest != train.digest:
-        return None
-    return manifest
+    return record.train.manifest()
 
 
 def _manifest(
