@@ -63,7 +63,8 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Return what `bench head --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
-        return content | content.pop("environment")
+        del content["environment"]
+        return content | self.environment
 
     def save(self, folder: Path) -> None:
         """Write the costs into the folder of a sweep."""

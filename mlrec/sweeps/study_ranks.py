@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlrec.reports.render.table import Column, Row, Table
+from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.sweeps.study_tables import study_report
 from mlrec.utils.errors import UsageError, counted, printable
 
@@ -68,11 +68,11 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     if not shared:
         raise UsageError(f"--study: no row is in all of {', '.join(names)}; name sweeps of the same study")
     ranks = [_ranks({name: study[name]["mAP"] for name in shared}) for study in studies]
-    rows = []
+    rows: list[tuple[float, dict[str, Cell]]] = []
     for name in shared:
-        cells = {"variant": name, "rank": statistics.fmean(rank[name] for rank in ranks)}
-        rows.append(cells | _decisions([study[name] for study in studies]))
-    rows.sort(key=lambda cells: float(cells["rank"]))
+        rank = statistics.fmean(of_study[name] for of_study in ranks)
+        rows.append((rank, {"variant": name, "rank": rank} | _decisions([study[name] for study in studies])))
+    rows.sort(key=lambda row: row[0])
     first = next(iter(studies[0]))
     notes = [
         f"rank: place by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have, 1 is best; "
@@ -83,13 +83,13 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
     if left_out:
         notes.append(f"not in all sweeps, left out: {', '.join(map(printable, left_out))}")
-    drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for cells in rows)
+    drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
     return Table(f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}", COLUMNS, drawn, tuple(notes), name="all")
 
 
 def _rows_by_name(table: Table, study: str) -> dict[str, Cells]:
     keys = [column.key for column in table.columns]
-    rows = [dict(zip(keys, row.cells, strict=True)) for row in table.rows]
+    rows: list[Cells] = [dict(zip(keys, row.cells, strict=True)) for row in table.rows]
     by_name = {str(cells["variant"]): cells for cells in rows if cells.get("variant")}
     if len(by_name) < len(rows):
         raise UsageError(
@@ -113,7 +113,7 @@ def _ranks(values: Mapping[str, float]) -> dict[str, float]:
     return ranks
 
 
-def _decisions(studies: Sequence[Cells]) -> dict[str, float | int]:
+def _decisions(studies: Sequence[Cells]) -> dict[str, Cell]:
     """Return the mean difference of a row, and its wins and losses; nothing for the row that others are compared to."""
     differences = [cells["difference"] for cells in studies if cells.get("difference") is not None]
     if not differences:
