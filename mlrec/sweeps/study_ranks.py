@@ -71,7 +71,8 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     rows: list[tuple[float, dict[str, Cell]]] = []
     for name in shared:
         rank = statistics.fmean(of_study[name] for of_study in ranks)
-        rows.append((rank, {"variant": name, "rank": rank} | _decisions([study[name] for study in studies])))
+        cells: dict[str, Cell] = {"variant": name, "rank": rank}
+        rows.append((rank, cells | _decisions([study[name] for study in studies])))
     rows.sort(key=lambda row: row[0])
     first = next(iter(studies[0]))
     notes = [
