@@ -79,7 +79,9 @@ def evaluate(
         maps = {} if localization is None else {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
-    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)
+    tables = scored_tables(
+        evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full, training=evaluation.training
+    )
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and tta is None and not (evaluation.model / directory.RECORD).is_file():

@@ -7,20 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mlrec.metrics.frequency import GROUPS_NOTE, by_frequency, frequency_group, members_of_groups
+from mlrec.metrics.frequency import GROUPS_NOTE, by_frequency, members_of_groups
 from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.metrics.significance import LabelInterval
 from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result
-from mlrec.reports.runs_table import BOOTSTRAP_NOTE, LABEL_RATES, support_group, with_few_last
+from mlrec.reports.runs_table import (
+    BOOTSTRAP_NOTE,
+    FREQUENCY_COLUMNS,
+    LABEL_RATES,
+    frequency_cells,
+    support_group,
+    with_few_last,
+)
 from mlrec.run_folders.record import training_positives
 
 FEW = "‡"
 FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval covers the true value less often than 95 %"
-FREQUENCY_COLUMNS = (
-    Column("training_positives", "in training", "count", absent=""),
-    Column("frequency", "group", absent=""),
-)
 LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
@@ -91,13 +94,6 @@ def distinct_names(results: Sequence[Result]) -> list[str]:
             name = f"{name} ({result.run})"
         names.append(name)
     return names
-
-
-def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cell, Cell]:
-    """Return the cells of `FREQUENCY_COLUMNS`, empty if the training split is not known."""
-    if training is None:
-        return (None, None)
-    return (training[label], frequency_group(training[label]))
 
 
 def _label_row(

@@ -14,8 +14,9 @@ from mlrec.metrics.frequency import GROUPS_NOTE, members_of_groups
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.significance import LabelTest, tests_of
 from mlrec.predictions import Floats
-from mlrec.reports.by_label import FEW, FEW_NOTE, FREQUENCY_COLUMNS, frequency_cells
+from mlrec.reports.by_label import FEW, FEW_NOTE
 from mlrec.reports.render.table import UNDEFINED, Column, Row, Table, percent
+from mlrec.reports.runs_table import FREQUENCY_COLUMNS, frequency_cells
 from mlrec.utils.errors import counted
 
 ALPHA = 0.05

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import positive_counts
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import Lineage
@@ -58,10 +57,12 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
     def positives(self) -> dict[str, int] | None:
         """Count the positives of each label; None if the split is not there any more, or has changed."""
+        from mlrec.datasets.analysis.statistics import positives_by_label  # for tables only
+
         manifest = self.manifest()
         if manifest is None:
             return None
-        return dict(zip(manifest.labels, positive_counts([manifest]).tolist(), strict=True))
+        return positives_by_label(manifest)
 
 
 def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[str]) -> dict[str, int] | None:

@@ -253,6 +253,11 @@ def positive_counts(manifests: Sequence[Manifest]) -> Counts:
     return _targets_once(manifests).counts(POSITIVE)
 
 
+def positives_by_label(manifest: Manifest) -> dict[str, int]:
+    """Count the positives of each label of a split."""
+    return dict(zip(manifest.labels, positive_counts([manifest]).tolist(), strict=True))
+
+
 def rare(statistics: SplitStatistics, least: int) -> dict[str, int]:
     """Labels with fewer than `least` positives, with their number of positives."""
     return {label: n for label, n in zip(statistics.labels, statistics.positives, strict=True) if n < least}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import label_gaps
+from mlrec.datasets.analysis.statistics import label_gaps, positives_by_label
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
@@ -44,6 +44,7 @@ class Evaluation:
         metrics: Metrics of the scored labels.
         model: Folder or file of the model.
         dataset, split: Scored data.
+        training: Number of positives of each scored label in the training split; None if the split is not known.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Evaluation:
     model: Path
     dataset: Dataset
     split: str
+    training: Mapping[str, int] | None = None
 
 
 def evaluate_run(
@@ -104,12 +106,14 @@ def evaluate_run(
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
-    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model), top)
+    trained_on = _trained_on(target.model)
+    metrics = write_scores.score(predictions, conventions, labels, thresholds, trained_on, top)
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
     write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
     split = target.manifest.split
-    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
+    training = _positives(trained_on, metrics)
+    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split, training)
     if processes.rank() != 0:
         return evaluation
     with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
@@ -217,6 +221,13 @@ def _trained_on(model: Path) -> Manifest | None:
     if record is None or record.train is None:
         return None
     return record.train.manifest()
+
+
+def _positives(trained_on: Manifest | None, metrics: Metrics) -> dict[str, int] | None:
+    """Count the positives in training; None unless the training split has all scored labels."""
+    if trained_on is None or not metrics.by_frequency:
+        return None
+    return positives_by_label(trained_on)
 
 
 def _manifest(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.analysis.statistics import positive_counts
+from mlrec.datasets.analysis.statistics import positives_by_label
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
@@ -73,8 +73,7 @@ def score(
         metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules, top=top)
     if trained_on is None or not set(names) <= set(trained_on.labels):
         return metrics
-    positives = dict(zip(trained_on.labels, positive_counts([trained_on]).tolist(), strict=True))
-    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, positives))
+    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, positives_by_label(trained_on)))
 
 
 def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: Progress) -> None:
