@@ -31,7 +31,7 @@ from mlrec.config import (
 from mlrec.datasets.readers.registry import READERS
 from mlrec.renamed import current_keys, key_warning, old_keys
 from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ConfigError, ModelError, nearest, printable
+from mlrec.utils.errors import ConfigError, ModelError, nearest
 from mlrec.utils.files import read_text
 from mlrec.utils.plugins import is_part, part_names
 
@@ -77,10 +77,8 @@ def resolve(
     """
     faults = [fault for source, layer in layers for fault in _faults(source, layer)]
     if faults:
-        raise ConfigError(_all_of(faults))
-    warnings = [
-        f"{printable(source)}: {key_warning(old, new)}" for source, layer in layers for old, new, _ in old_keys(layer)
-    ]
+        raise ConfigError(*_all_of(faults))
+    warnings = [f"{source}: {key_warning(old, new)}" for source, layer in layers for old, new, _ in old_keys(layer)]
     layers = tuple((source, current_keys(layer)) for source, layer in layers)
     head = next((layer["head"] for _, layer in layers if isinstance(layer.get("head"), str)), FIELDS["head"].default)
     values: dict[str, Any] = {}
@@ -91,7 +89,7 @@ def resolve(
                 values[key], sources[key] = msgspec.convert(value, TYPES[key], strict=True), source
     config = Config(**values)
     for key, fault in _disagreements(config):
-        raise ConfigError(f"{printable(sources[key])}: {fault}")
+        raise ConfigError(f"{sources[key]}: {fault}")
     origins = {key: sources.get(key, "default") for key in FIELDS}
     return Resolved(config, origins, recipe, tuple(dict.fromkeys(warnings)))
 
@@ -104,7 +102,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        raise ConfigError(f"{printable(path)}: the file or one of its lines is too long for a configuration")
+        raise ConfigError(f"{path}: the file or one of its lines is too long for a configuration")
     return parse_toml(text, str(path))
 
 
@@ -119,10 +117,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         lines = text.splitlines()
         line = getattr(error, "lineno", None) or _line_of(str(error)) or len(lines)
-        quoted = f": {printable(lines[line - 1])}" if 0 < line <= len(lines) else ""
-        raise ConfigError(f"{printable(name)}: {error}{quoted}") from error
+        quoted = f": {lines[line - 1]}" if 0 < line <= len(lines) else ""
+        raise ConfigError(f"{name}: {error}{quoted}") from error
     except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{printable(name)}: tables are nested too deeply, or a number is too long") from error
+        raise ConfigError(f"{name}: tables are nested too deeply, or a number is too long") from error
 
 
 def check_values(source: str, values: Mapping[str, Any]) -> None:
@@ -133,7 +131,7 @@ def check_values(source: str, values: Mapping[str, Any]) -> None:
     """
     faults = list(_faults(source, values))
     if faults:
-        raise ConfigError(_all_of(faults))
+        raise ConfigError(*_all_of(faults))
 
 
 def parse_value(key: str, text: str) -> Any:
@@ -149,7 +147,7 @@ def parse_value(key: str, text: str) -> Any:
         (0.01, True, [0.5, 1.0])
     """
     if key not in FIELDS:
-        raise ConfigError(f"unknown key '{printable(key)}'{nearest_key(key)}")
+        raise ConfigError(f"unknown key '{key}'{nearest_key(key)}")
     if key in NAME_LISTS:
         return parse_names(text)
     kind = value_kind(key)
@@ -184,9 +182,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
             return [round(start + k * step, 12) for k in range(count)]
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(
-            f"{key} = '{printable(text)}': not a list of numbers; write a,b,c or start:stop:step"
-        ) from error
+        raise ConfigError(f"{key} = '{text}': not a list of numbers; write a,b,c or start:stop:step") from error
 
 
 def parse_names(text: str) -> list[str]:
@@ -204,9 +200,7 @@ def parse_names(text: str) -> list[str]:
     except csv.Error:
         parts = []
     if not parts or not all(parts):
-        raise ConfigError(
-            f"'{printable(text)}' is not a list of names; write a,b,c, and a name with a comma in double quotes"
-        )
+        raise ConfigError(f"'{text}' is not a list of names; write a,b,c, and a name with a comma in double quotes")
     return parts
 
 
@@ -224,31 +218,30 @@ def _is_overlay(key: str, value: Any) -> bool:
 
 def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
     """All errors of a layer, including those in overlays that do not apply."""
-    where = printable(source)
     for old, new, both in old_keys(layer):
         if both:
-            yield f"{where}: '{old}' and '{new}' are the same key; remove '{old}'"
+            yield f"{source}: '{old}' and '{new}' are the same key; remove '{old}'"
     layer = current_keys(layer)
     for key, value in layer.items():
         if not _is_overlay(key, value):
-            yield from _fault(where, key, value)
+            yield from _fault(source, key, value)
             continue
         kind, own = OVERLAYS[key]
         for name, table in value.items():
             if not is_part(kind, name, own) or not isinstance(table, Mapping):
-                yield f"{where}: [{key}.{printable(name)}]: unknown{nearest(name, part_names(kind, own))}"
+                yield f"{source}: [{key}.{name}]: unknown{nearest(name, part_names(kind, own))}"
                 continue
             for inner, worth in table.items():
-                yield from _fault(f"{where}: [{key}.{name}]", inner, worth)
+                yield from _fault(f"{source}: [{key}.{name}]", inner, worth)
 
 
 def _fault(where: str, key: str, value: Any) -> Iterator[str]:
     if key not in FIELDS:
-        yield f"{where}: unknown key '{printable(key)}'{nearest_key(key)}"
+        yield f"{where}: unknown key '{key}'{nearest_key(key)}"
         return
     numbers: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(n, float) and (math.isnan(n) or (math.isinf(n) and key != "temperatures")) for n in numbers):
-        yield f"{where}: {key}: {printable(value)} is not a finite number"
+        yield f"{where}: {key}: {value} is not a finite number"
         return
     if any(isinstance(n, int) and abs(n) > LARGEST for n in numbers):
         yield f"{where}: {key}: the number is larger than {LARGEST:,}"
@@ -264,19 +257,19 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         elif isinstance(value, str) and "regex" in reason:
             description = description_of(key).rstrip(".")
             reason = f"expected {description[:1].lower()}{description[1:]}"
-        shown = "a table" if isinstance(value, Mapping) else printable(repr(value))  # it may nest beyond what repr can
+        shown = "a table" if isinstance(value, Mapping) else repr(value)  # it may nest beyond what repr can
         yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _all_of(faults: Sequence[str]) -> str:
-    """One line for one fault; for more, a heading, one line for each of ten, and one line for the rest."""
+def _all_of(faults: Sequence[str]) -> Sequence[str]:
+    """The fault if there is one; for more, a heading, one line for each of ten, and one line for the rest."""
     if len(faults) == 1:
-        return faults[0]
+        return faults
     lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]
     rest = faults[LINES_SHOWN:]
     if rest:
         lines.append(f"  ... and {len(rest)} more: {'; '.join(rest)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
@@ -298,6 +291,8 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.init_head and config.init_from is None:
         yield "init_head", "init_head needs init_from: the run or model file whose head to start from"
+    if config.head_epochs and config.freeze_backbone:
+        yield "head_epochs", "head_epochs is for a backbone that is trained afterwards; with freeze_backbone use epochs"
     if config.feature_copies and not config.freeze_backbone:
         yield (
             "feature_copies",
@@ -306,7 +301,7 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
     for name in config.trackers or ():
         if not is_part("tracker", name, TRACKERS):
             known = part_names("tracker", TRACKERS)
-            yield "trackers", f"no tracker '{printable(name)}'; there are {', '.join(known)}{nearest(name, known)}"
+            yield "trackers", f"no tracker '{name}'; there are {', '.join(known)}{nearest(name, known)}"
     if config.batch_size % config.grad_accum_steps:
         yield (
             "grad_accum_steps",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.names import duplicates_in
-from mlrec.utils.errors import PredictionsError, counted, printable
+from mlrec.utils.errors import PredictionsError, counted
 from mlrec.utils.files import atomic_write, check_regular
 from mlrec.utils.large_arrays import LARGE, is_text, large_texts, mapped, save_large
 from mlrec.utils.texts import Texts, repeated
@@ -67,7 +67,7 @@ class Predictions:
             raise PredictionsError("targets must be 1, 0 or -1, one per logit")
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := repeated(names):
-                raise PredictionsError(f"{what} '{printable(twice[0])}' is repeated; keep one")
+                raise PredictionsError(f"{what} '{twice[0]}' is repeated; keep one")
 
     def __repr__(self) -> str:  # short, as of a manifest
         return f"<Predictions: {counted(len(self.sample_ids), 'sample')}, {counted(len(self.labels), 'label')}>"
@@ -118,22 +118,21 @@ class Predictions:
             PredictionsError: An array is missing, shapes do not fit, or the logits are not floats.
         """
         path = Path(path)
-        shown = printable(path)
         arrays = _read_arrays(path)
         missing = [name for name in ("logits", "sample_ids", "labels") if name not in arrays]
         if missing:
-            raise PredictionsError(f"{shown}: no array '{missing[0]}'; it needs logits, sample_ids and labels")
+            raise PredictionsError(f"{path}: no array '{missing[0]}'; it needs logits, sample_ids and labels")
         logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(
-                f"{shown}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
+                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
             )
-        labels = tuple(_names(arrays["labels"], "label", shown))
-        ids = _names(arrays["sample_ids"], "sample id", shown)
+        labels = tuple(_names(arrays["labels"], "label", path))
+        ids = _names(arrays["sample_ids"], "sample id", path)
         try:
             read = cls(labels, ids, logits, targets, str(arrays["digest"]) if "digest" in arrays else "")
         except PredictionsError as error:
-            raise PredictionsError(f"{shown}: {error}") from error
+            raise PredictionsError(f"{path}: {error}") from error
         if targets is None or targets.dtype == np.int8:
             return read
         return replace(read, targets=targets.astype(np.int8))
@@ -167,17 +166,16 @@ def _are_targets(targets: NDArray[Any]) -> bool:
     return bool(np.isin(targets, (-1, 0, 1)).all())
 
 
-def _names(array: NDArray[np.generic] | Texts, what: str, shown: str) -> Sequence[str]:
+def _names(array: NDArray[np.generic] | Texts, what: str, path: Path) -> Sequence[str]:
     if isinstance(array, Texts):
         return array
     if array.dtype.kind not in "Uiu":
-        raise PredictionsError(f"{shown}: {what}s have dtype {array.dtype}, expected text")
+        raise PredictionsError(f"{path}: {what}s have dtype {array.dtype}, expected text")
     return tuple(str(name) for name in array.ravel().tolist())
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
     """Read the arrays of an `.npz`. Arrays that claim more bytes than the file has are refused before allocation."""
-    shown = printable(path)
     check_regular(path, PredictionsError)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -187,25 +185,25 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             arrays = {name: archive_[name] for name in ARRAYS if name in archive_ and name not in large}
         for name, array in arrays.items():
             if array.dtype.kind == "U" and not is_text(array):
-                raise PredictionsError(f"{shown}: array '{name}' holds invalid characters; write it again")
+                raise PredictionsError(f"{path}: array '{name}' holds invalid characters; write it again")
         return arrays | large
     except PredictionsError:
         raise
     except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
-        raise PredictionsError(f"{shown}: not a readable .npz of plain arrays ({printable(error)})") from error
+        raise PredictionsError(f"{path}: not a readable .npz of plain arrays ({error})") from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     entries = [(entry.filename.removesuffix(".npy"), entry) for entry in archive.infolist()]
     entries = [(name, entry) for name, entry in entries if name in ARRAYS]
     if twice := duplicates_in(name for name, _ in entries):
-        raise PredictionsError(f"{printable(path)}: array '{twice[0]}' is repeated; keep one")
+        raise PredictionsError(f"{path}: array '{twice[0]}' is repeated; keep one")
     unpacked = sum(entry.file_size for _, entry in entries)
     if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
-        raise PredictionsError(f"{printable(path)}: would unpack to {unpacked:,} bytes, too much for scores")
+        raise PredictionsError(f"{path}: would unpack to {unpacked:,} bytes, too much for scores")
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(f"{printable(path)}: array '{name}' is shorter than its header states")
+            raise PredictionsError(f"{path}: array '{name}' is shorter than its header states")
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 
 # Those of the paper, by number of heads (§3.4).
 TEMPERATURES: dict[int, tuple[float, ...]] = {
@@ -40,7 +40,7 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
     try:
         values = tuple(float(t) for t in temperatures)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"temperatures = {printable(temperatures)}: give a number for each head") from error
+        raise ModelError(f"temperatures = {temperatures}: give a number for each head") from error
     if heads not in (None, len(values)):
         raise ModelError(f"heads = {heads} but {len(values)} temperatures; set only one of them, or the same number")
     if not values or not all(t > 0 for t in values):

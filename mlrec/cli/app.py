@@ -20,7 +20,7 @@ from mlrec.cli import console
 from mlrec.cli.help import HelpCommand, HelpGroup, set_metavars
 from mlrec.renamed import current_arguments
 from mlrec.utils import processes, signals
-from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory, printable
+from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory
 
 CRASH_LOG = "mlrec-crash.log"
 DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that run in the processes of torchrun together
@@ -161,7 +161,7 @@ def _reported(problem: Exception) -> int:
         if os.environ.get("MLREC_DEBUG"):
             traceback.print_exception(problem)
         if getattr(problem, "speaks", processes.rank() == 0):
-            console.error(str(problem))
+            console.error(*str(problem).split("\n"))
         return problem.exit_code
     if isinstance(problem, _Unreported):
         cause = problem.args[0]
@@ -197,8 +197,8 @@ def _reader_left() -> bool:
 def _no_access(problem: OSError) -> int:
     if os.environ.get("MLREC_DEBUG"):
         traceback.print_exception(problem)
-    where = f"{printable(problem.filename)}: " if problem.filename is not None else ""
-    console.error(f"{where}{printable(problem.strerror)}; check path, permissions and disk space")
+    where = f"{problem.filename}: " if problem.filename is not None else ""
+    console.error(f"{where}{problem.strerror}; check path, permissions and disk space")
     return 1
 
 
@@ -207,7 +207,7 @@ def _not_installed(problem: ModuleNotFoundError) -> int:
     name = (problem.name or "").partition(".")[0]
     if name in ("", "mlrec"):
         return _crashed(problem)
-    console.error(f"{printable(name)} is not installed, but this command needs it; install mlrec with its dependencies")
+    console.error(f"{name} is not installed, but this command needs it; install mlrec with its dependencies")
     return 1
 
 
@@ -220,7 +220,7 @@ def _crashed(problem: Exception) -> int:
         details = f"details in {CRASH_LOG}"
     except OSError:
         details = "run again with mlrec --debug for the traceback"
-    console.error(f"this is a bug in mlrec ({type(problem).__name__}: {printable(problem)}); {details}")
+    console.error(f"this is a bug in mlrec ({type(problem).__name__}: {problem}); {details}")
     return 1
 
 

@@ -9,7 +9,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.config import LARGEST_IMAGE
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 
 
 def bench(
@@ -45,7 +45,7 @@ def bench(
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """
     if what != "head":
-        raise UsageError(f"bench {printable(what)}: only head can be measured")
+        raise UsageError(f"bench {what}: only head can be measured")
     from mlrec.workflows.runtime import RuntimeOptions
     from mlrec.workflows.train.bench import bench_head, bench_sweep, cost_table
 
@@ -70,4 +70,4 @@ def bench(
         return
     console.result_tables([cost_table(one) for one in costs])
     if sweeps:
-        console.result(f"next: mlrec report --study {' '.join(printable(folder) for folder in sweeps)}")
+        console.result(f"next: mlrec report --study {' '.join(map(str, sweeps))}")

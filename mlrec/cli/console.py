@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mlrec.utils import signals
-from mlrec.utils.errors import printable
+from mlrec.utils.errors import LONGEST_LINE, escaped, printable
 from mlrec.utils.progress import Step
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ def result(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
+def result_line(text: str) -> None:
+    """Print a sentence on stdout, in which names are escaped."""
+    result(escaped(text))
+
+
 def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
     """Print tables on stdout: fitted to a terminal, with the best in bold; otherwise whole and plain.
 
@@ -72,22 +77,15 @@ def result_json(value: Any) -> None:
     result(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def error(text: str) -> None:
-    """Print the one line that ends a failed command."""
-    first, *rest = str(text).splitlines() or [""]
+def error(first: str, *rest: str) -> None:
+    """Print the line that ends a failed command, and the lines of an error that lists several faults."""
     _line("error: " + first, "bold red")
     for line in rest:
         _line(line, "")
 
 
 def _line(text: str, style: str) -> None:
-    _console(stderr=True).print("".join(printable_keep_length(text)), style=style)
-
-
-def printable_keep_length(text: str) -> Iterator[str]:
-    """Escape control characters; unlike `printable`, nothing is cut, since whole sentences are printed."""
-    for char in text:
-        yield char if char.isprintable() else printable(char)
+    _console(stderr=True).print(printable(text, LONGEST_LINE), style=style)
 
 
 def _ends_of(facts: str) -> str:

@@ -34,5 +34,6 @@ def demo(
         return
     console.result_tables(result.tables, full=full)
     width = max(len(str(path)) for path in result.files)
-    console.result("\n".join(f"{path!s:{width}}  {text}" for path, text in result.files.items()))
+    for path, text in result.files.items():
+        console.result_line(f"{path!s:{width}}  {text}")
     console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, for your own images")

@@ -39,4 +39,4 @@ def download(
     if json:
         console.result_json({"path": str(folder), "next": workflow.next_command(name, folder)})
         return
-    console.result(f"downloaded to {folder}; next: {workflow.next_command(name, folder)}")
+    console.result_line(f"downloaded to {folder}; next: {workflow.next_command(name, folder)}")

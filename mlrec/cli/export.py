@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from mlrec.cli import console, options
-from mlrec.utils.errors import printable
 
 
 def export(
@@ -53,9 +52,9 @@ def export(
         return
     width = max(map(len, found.files))
     console.result("\n".join(f"{name:{width}}  {size:>13,} bytes" for name, size in found.files.items()))
-    console.result(f"check: {found.agreement.in_words()}")
+    console.result_line(f"check: {found.agreement.in_words()}")
     if not found.tuned:
         terminal.say("no tuned thresholds: 0.5 is used; tune them with mlrec tune, and export again")
-    terminal.say(f"written to {printable(found.path)}; next: mlrec predict PHOTOS --run {printable(found.path)}")
+    terminal.say(f"written to {found.path}; next: mlrec predict PHOTOS --run {found.path}")
     if found.pushed is not None:
-        terminal.say(f"uploaded to {printable(found.pushed)}; next: mlrec.load_model('hf://{push}')")
+        terminal.say(f"uploaded to {found.pushed}; next: mlrec.load_model('hf://{push}')")

@@ -52,5 +52,5 @@ def export_data(
     if json:
         console.result_json({"path": str(target), "command": command})
         return
-    console.result(f"written to {target}; read it back with:")
-    console.result(f"  {command}")
+    console.result_line(f"written to {target}; read it back with:")
+    console.result_line(f"  {command}")

@@ -59,10 +59,8 @@ def fit(
     tables = scored_tables(result.metrics, title=f"the best model on {splits['test']}", top3=False)
     console.result_tables([workflow.summary(result), *tables], full=full)
     best = shlex.quote(str(result.folder / workflow.BEST))
-    console.result(
-        f"{result.seconds / 60:.1f} of {minutes:g} minutes\n"
-        f"model          {best}\n"
-        f"report         {result.folder / workflow.PAGE}\n"
-        f"labels to check {result.folder / workflow.ERRORS}\n"
-        f"next: mlrec predict {best} PHOTOS --tuned"
-    )
+    console.result_line(f"{result.seconds / 60:.1f} of {minutes:g} minutes")
+    console.result_line(f"model          {best}")
+    console.result_line(f"report         {result.folder / workflow.PAGE}")
+    console.result_line(f"labels to check {result.folder / workflow.ERRORS}")
+    console.result_line(f"next: mlrec predict {best} PHOTOS --tuned")

@@ -54,4 +54,4 @@ def import_(
         console.result_json(dict(import_checkpoint.summary(imported)))
         return
     for name, value in import_checkpoint.summary(imported):
-        console.result(f"{name:<11} {value}")
+        console.result_line(f"{name:<11} {value}")

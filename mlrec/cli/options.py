@@ -15,7 +15,7 @@ from mlrec import config, config_layers
 from mlrec.cli import console
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.progress import Progress
 
 LONGEST_METAVAR = 34  # characters; the columns of help at 80 characters have no room for more
@@ -101,7 +101,7 @@ def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
         UsageError: Both are given, and differ.
     """
     if argument is not None and flag is not None and argument != flag:
-        raise UsageError(f"DATA {printable(argument)} and --data {printable(flag)}: give one of them")
+        raise UsageError(f"DATA {argument} and --data {flag}: give one of them")
     return flag if argument is None else argument
 
 
@@ -112,7 +112,7 @@ def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
     from mlrec.run_folders.record import latest_run
 
     path = latest_run(runs).path
-    progress.say(f"run: {printable(path)} (finished last)")
+    progress.say(f"run: {path} (finished last)")
     return path
 
 
@@ -140,9 +140,9 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     """Parse `a,b,c` or `start:stop:step` into whole numbers of at least `least`; errors quote `flag`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
-        raise UsageError(f"{flag} {printable(text)}: whole numbers from {least} on, as a,b,c or start:stop:step")
+        raise UsageError(f"{flag} {text}: whole numbers from {least} on, as a,b,c or start:stop:step")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"{flag} {printable(text)}: duplicate number")
+        raise UsageError(f"{flag} {text}: duplicate number")
     return [int(number) for number in numbers]
 
 
@@ -189,13 +189,13 @@ def pairs(settings: list[str], flag: str) -> dict[str, str]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f"{flag} {printable(setting)}: write key=value")
+            raise UsageError(f"{flag} {setting}: write key=value")
         typed = {key.strip(): text.strip()}
         for old, new, _ in old_keys(typed):
             console.Terminal().warn(f"{flag}: {key_warning(old, new)}")
         for name, value in current_keys(typed).items():
             if name in texts:
-                raise UsageError(f"{flag} {printable(setting)}: the key is set twice; leave one out")
+                raise UsageError(f"{flag} {setting}: the key is set twice; leave one out")
             texts[name] = value
     return texts
 

@@ -10,7 +10,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, UsageError, counted, printable
+from mlrec.utils.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from mlrec.datasets.listing import Source
@@ -130,7 +130,7 @@ def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None)
     if unreadable:
         raise DataError(f"{counted(unreadable, 'image')} could not be read (named above); the others are done")
     if save_images:
-        terminal.say(f"images with their labels in {printable(save_images)}")
+        terminal.say(f"images with their labels in {save_images}")
 
 
 def _write(
@@ -142,17 +142,17 @@ def _write(
     summary = write_predictions(job, sources, engine=engine, progress=terminal)
     if not summary.complete:
         if processes.rank() == 0:
-            terminal.say(f"this process is done; the last one completes {printable(job.out)}")
+            terminal.say(f"this process is done; the last one completes {job.out}")
         return
     if summary.resumed:
         terminal.say(f"{counted(summary.resumed, 'part')} of an earlier run kept")
-    terminal.say(f"{counted(summary.rows, 'prediction')} written to {printable(job.out)}")
+    terminal.say(f"{counted(summary.rows, 'prediction')} written to {job.out}")
     if summary.unreadable:
         error = DataError(
             f"{counted(summary.unreadable, 'image')} could not be read, listed in "
-            f"{printable(summary.unreadable_file)}; the others are done"
+            f"{summary.unreadable_file}; the others are done"
         )
         error.speaks = True  # type: ignore[attr-defined]  # the process that completes the output may be any
         raise error
     if job.is_file and job.form != "parquet":
-        terminal.say(f"next: mlrec score {printable(job.out)} TRUTH")
+        terminal.say(f"next: mlrec score {job.out} TRUTH")

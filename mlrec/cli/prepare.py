@@ -149,11 +149,11 @@ def prepare(
         return
     if dry_run:
         console.result_tables([table, *workflow.preview(dataset)])
-        console.result("dry run: nothing was written; run again without --dry-run to prepare the dataset")
+        console.result_line("dry run: nothing was written; run again without --dry-run to prepare the dataset")
         return
     console.result_tables([table])
     command = after_prepare(dataset)
-    console.result(f"written to {dataset.path}" + (f"; next: {command}" if command else ""))
+    console.result_line(f"written to {dataset.path}" + (f"; next: {command}" if command else ""))
 
 
 def _kind_and_path(

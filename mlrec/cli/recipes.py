@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.utils.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest
 
 ACTIONS = ("list", "show", "copy")
 
@@ -28,7 +28,7 @@ def recipes(
     from mlrec import recipes as stored
 
     if action not in ACTIONS:
-        raise UsageError(f"mlrec recipes {printable(action)}: use {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")
+        raise UsageError(f"mlrec recipes {action}: use {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")
     if action == "list":
         listed = [(entry, stored.title(entry)) for entry in stored.names()]
         if json:
@@ -49,4 +49,4 @@ def recipes(
         if json:
             console.result_json({"name": name, "file": str(file)})
         else:
-            console.result(f"written to {file}; next: mlrec train --config {printable(file)}")
+            console.result_line(f"written to {file}; next: mlrec train --config {file}")

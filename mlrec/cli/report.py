@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlrec.cli import console, options
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -180,7 +180,7 @@ def format_name(format_: str | None, out: Path | None, json: bool) -> str:
     from mlrec.reports.render.formats import format_of
 
     if json and format_ not in (None, "json"):
-        raise UsageError(f"--json and --format {printable(format_)}: give one of them")
+        raise UsageError(f"--json and --format {format_}: give one of them")
     return format_of("json" if json else format_, out)
 
 
@@ -266,7 +266,7 @@ def _plot(made: Report, labels: Sequence[str] | None, folder: Path) -> None:
     from mlrec.workflows.report.figures import figures, write_figures
 
     for path in write_figures(figures(made.runs, made.rows, labels), folder):
-        console.Terminal().say(f"wrote {printable(path)}")
+        console.Terminal().say(f"wrote {path}")
 
 
 def _write(content: str, output: Output) -> None:
@@ -280,4 +280,4 @@ def _write(content: str, output: Output) -> None:
 
 
 def _wrote(path: Path, what: str) -> None:
-    console.Terminal().say(f"wrote {printable(path)} ({what})")
+    console.Terminal().say(f"wrote {path} ({what})")

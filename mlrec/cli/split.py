@@ -75,7 +75,7 @@ def split(
         return
     console.result_tables([workflow.summary(result)])
     train, held_out = list(result.sizes)[:2]  # of several folds the first
-    console.result(f"written to {result.dataset.path}; next: {train_command(result.dataset, train, held_out)}")
+    console.result_line(f"written to {result.dataset.path}; next: {train_command(result.dataset, train, held_out)}")
 
 
 def _hide_labels(
@@ -92,4 +92,4 @@ def _hide_labels(
     console.result_tables([workflow.summary(result)])
     split = next(iter(result.counts))
     place = shlex.quote(str(result.dataset.path))
-    console.result(f"written to {place}; next: mlrec train --data {place} --train-split {split} --loss splc")
+    console.result_line(f"written to {place}; next: mlrec train --data {place} --train-split {split} --loss splc")

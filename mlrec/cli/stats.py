@@ -9,7 +9,6 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.cli.report import File, Format, Output, emit, format_name
-from mlrec.utils.errors import printable
 from mlrec.utils.files import check_ending, write_json
 
 
@@ -60,4 +59,4 @@ def stats(
         console.result_json(statistics.to_dict())
     else:
         write_json(out, statistics.to_dict())
-        terminal.say(f"wrote {printable(out)} (json)")
+        terminal.say(f"wrote {out} (json)")

@@ -128,12 +128,12 @@ def run_and_show(
             console.result_json({"folder": str(folder), "tables": console.tables_as_data(tables)})
         else:
             console.result_tables(tables, full=full)
-            console.result(f"runs in {folder}; to print this table again: mlrec report --study {folder}")
+            console.result_line(f"runs in {folder}; to print this table again: mlrec report --study {folder}")
     failed = failures(states)
     if failed:
         hint = "(the same command retries what failed once; --retry-failed also what failed twice)"
         heading = f"{len(failed)} of {counted(len(states), 'run')} failed:"
-        raise RunError("\n".join([heading, *(f"  {line}" for line in failed), hint]))
+        raise RunError(heading, *(f"  {line}" for line in failed), hint)
 
 
 def _shown(

@@ -93,4 +93,4 @@ def _print_run(run: Run, json: bool, full: bool) -> None:
         console.result_json({"run": str(run.path), "metrics": run.metrics().to_dict()})
     else:
         console.result_tables([runs_table([result_of(run)], title=run.record.name)], full=full)
-        console.result(f"written to {run.path}; next: mlrec eval {run.path} --top3")
+        console.result_line(f"written to {run.path}; next: mlrec eval {run.path} --top3")

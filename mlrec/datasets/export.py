@@ -18,7 +18,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.columns import SPLIT_COLUMN
 from mlrec.datasets.readers.csv_labels import NAME_COLUMN
-from mlrec.utils.errors import DataError, counted, printable
+from mlrec.utils.errors import DataError, counted
 
 METADATA_COLUMN = "file_name"  # of a Hugging Face imagefolder
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's reference to a file below its document root
@@ -57,7 +57,7 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
     _refuse_boxes(manifest)
     for name in (name_column, SPLIT_COLUMN):
         if name in manifest.labels:
-            raise DataError(f"{printable(manifest.name)}: the label '{name}' has the name of a column; export as coco")
+            raise DataError(f"{manifest.name}: the label '{name}' has the name of a column; export as coco")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([name_column, *manifest.labels])
@@ -152,8 +152,8 @@ def _without_endings(manifest: Manifest) -> list[str]:
     names = [without_ending(image) for image in manifest.images]
     same = duplicates_in(names)
     if same:
-        what = f"several images are '{printable(same[0])}' apart from their ending, which FiftyOne leaves out"
-        raise DataError(f"{printable(manifest.name)}: {what}; rename one")
+        what = f"several images are '{same[0]}' apart from their ending, which FiftyOne leaves out"
+        raise DataError(f"{manifest.name}: {what}; rename one")
     return names
 
 
@@ -192,8 +192,8 @@ def with_unknown_as_negative(manifest: Manifest) -> Manifest:
 def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
-            f"{printable(manifest.name)}: its samples are boxes in images, which this format cannot express; "
-            f"use {printable(manifest.split)}.jsonl itself, one JSON object per line"
+            f"{manifest.name}: its samples are boxes in images, which this format cannot express; "
+            f"use {manifest.split}.jsonl itself, one JSON object per line"
         )
 
 
@@ -204,7 +204,7 @@ def _refuse_unknown(manifest: Manifest, tool: str) -> None:
     unknown = int(np.count_nonzero(targets == UNKNOWN))
     if unknown:
         raise DataError(
-            f"{printable(manifest.name)}: split '{printable(manifest.split)}' has "
+            f"{manifest.name}: split '{manifest.split}' has "
             f"{counted(unknown, 'unknown label')}, which {tool} cannot express; "
             "export as csv, or write them as negative with --unknown negative"
         )

@@ -15,7 +15,7 @@ from mlrec.datasets.image_paths import name_below
 from mlrec.datasets.images.decode import Pixels, decode, decode_box
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import clean_label, duplicates_in, image_name
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -84,7 +84,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
         columns |= {name: manifest.boxes[:, k] for k, name in enumerate(BOX_COLUMNS)}
     for label in manifest.labels:
         if label in columns:
-            raise DataError(f"the label '{printable(label)}' has the name of another column; use labels_only=True")
+            raise DataError(f"the label '{label}' has the name of another column; use labels_only=True")
     known = targets.astype("Int8").mask(targets == UNKNOWN)
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
@@ -98,14 +98,14 @@ def from_frame(
     columns = _label_columns(rows, labels)
     names = [clean_label(str(column), "the frame", findings) for column in columns]
     for repeated in duplicates_in(names):
-        findings.error("the frame", f"two columns are the label '{printable(repeated)}'; keep one")
+        findings.error("the frame", f"two columns are the label '{repeated}'; keep one")
     root = Path(root).absolute()
     images = _images(rows, root, findings)
     targets = [_targets(rows[column], findings) for column in columns]
     boxes = rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64) if _has_boxes(rows) else None
     ids = _ids(rows, images, boxes is not None)
     for repeated in duplicates_in(ids):
-        findings.error("the frame", f"sample '{printable(repeated)}' is repeated; keep one row")
+        findings.error("the frame", f"sample '{repeated}' is repeated; keep one row")
     findings.raise_errors("the frame cannot be used", "")
     chosen = split or (str(rows["split"].iloc[0]) if "split" in rows and len(rows) else "all")
     table = np.stack(targets, axis=1) if targets else np.empty((len(rows), 0), np.int8)
@@ -116,15 +116,15 @@ def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
     """Return the rows of one split."""
     repeated = duplicates_in(map(str, frame.columns))
     if repeated:
-        raise DataError(f"the frame has two columns '{printable(repeated[0])}'; keep one")
+        raise DataError(f"the frame has two columns '{repeated[0]}'; keep one")
     if "split" not in frame:
         return frame
     splits = list(dict.fromkeys(frame["split"].astype(str)))
-    shown = ", ".join(map(printable, splits))
+    shown = ", ".join(splits)
     if split is None and len(splits) > 1:
         raise DataError(f"the frame has the splits {shown}; choose one with split=")
     if split is not None and split not in splits:
-        raise DataError(f"the frame has no split '{printable(split)}'; choose one of {shown}")
+        raise DataError(f"the frame has no split '{split}'; choose one of {shown}")
     return frame if split is None else frame[frame["split"].astype(str) == split]
 
 
@@ -138,7 +138,7 @@ def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
     if labels is not None:
         for label in labels:
             if label not in by_name:
-                raise DataError(f"the frame has no column '{printable(label)}'{nearest(label, by_name)}")
+                raise DataError(f"the frame has no column '{label}'{nearest(label, by_name)}")
         return [by_name[label] for label in labels]
     others = {*IMAGE_COLUMNS, *OTHER_COLUMNS}
     if _has_boxes(frame):
@@ -153,11 +153,11 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
     images = []
     for value in frame.index if column is None else frame[column]:
         if not isinstance(value, str | Path):
-            findings.error(where, f"{printable(repr(value))} is not the path of an image; needs a column 'image'")
+            findings.error(where, f"{value!r} is not the path of an image; needs a column 'image'")
             continue
         inside = name_below(root, Path(value)) if Path(value).is_absolute() else str(value)
         if inside is None:
-            findings.error(where, f"'{printable(value)}' is not below {printable(root)}; give its folder as root")
+            findings.error(where, f"'{value}' is not below {root}; give its folder as root")
             continue
         images.append(image_name(inside, where, findings))
     return images
@@ -167,7 +167,7 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
     """Return 1, 0 and -1 (also for an empty cell) of a column of 1, 0, -1, True, False and empty cells."""
     import pandas as pd
 
-    where = f"column '{printable(column.name)}'"
+    where = f"column '{column.name}'"
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
     if not numeric:  # also the text "1": it may be a number of something else
         findings.error(where, "is not 1, 0, -1 or empty; name the columns of labels with labels=[...]")
@@ -274,7 +274,7 @@ def _stored_image(image: dict[str, Any], row: int, root: Path) -> str:
     if not target.exists():
         write_bytes(target, content)
     elif target.read_bytes() != content:
-        raise DataError(f"{printable(target)}: exists with other content; give an empty folder as root")
+        raise DataError(f"{target}: exists with other content; give an empty folder as root")
     return name
 
 

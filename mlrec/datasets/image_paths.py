@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.names import normal
-from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.errors import ValidationReport
 
 KINDS_SHOWN = 5
 
@@ -45,11 +45,11 @@ class Omitted:
         parts = []
         if self.files:
             kinds = Counter(file.suffix.lower() or "without extension" for file in self.files).most_common()
-            shown = [f"{count} {printable(kind)}" for kind, count in kinds[:KINDS_SHOWN]]
+            shown = [f"{count} {kind}" for kind, count in kinds[:KINDS_SHOWN]]
             if len(kinds) > KINDS_SHOWN:
                 shown.append("...")
             has = "file has" if len(self.files) == 1 else "files have"
-            first = printable(self.files[0])
+            first = self.files[0]
             parts.append(f"{len(self.files):,} {has} no image extension ({', '.join(shown)}), first {first}")
         return "; ".join([*parts, *self.folders])
 
@@ -94,13 +94,13 @@ def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
         # A link to a folder that contains the link is circular, also if that folder is above `folder`.
         inside = os.path.realpath(path.parent) + os.sep
         if real in listed or inside.startswith(real.rstrip(os.sep) + os.sep):
-            omitted.folders.append(f"{printable(path)} leads to a folder that is listed already")
+            omitted.folders.append(f"{path} leads to a folder that is listed already")
             return False
         listed.add(real)
         return True
 
     def note(error: OSError) -> None:
-        omitted.folders.append(f"{printable(error.filename)} cannot be read ({error.strerror})")
+        omitted.folders.append(f"{error.filename} cannot be read ({error.strerror})")
 
     for place, folders, files in os.walk(folder, followlinks=True, onerror=note):
         folders[:] = [name for name in sorted(folders) if name[0] != "." and enters(Path(place, name))]
@@ -132,7 +132,7 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
         matches = _matches_at_any_depth(Path(pattern), omitted)
     for path in matches:
         if path.is_dir():
-            omitted.folders.append(f"{printable(path)} is a folder; give the folder itself to use its images")
+            omitted.folders.append(f"{path} is a folder; give the folder itself to use its images")
         elif is_image(path.name):
             yield path
         else:
@@ -247,7 +247,7 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
             renamed[name] = files[0]
             findings.warn("names were matched to files that are spelled differently", f"{name} is {files[0]}")
         elif files:
-            some = ", ".join(map(printable, files[:3]))
+            some = ", ".join(files[:3])
             findings.error(f"{root / name}", f"no such file; it could be any of {some}; write the whole path")
     return renamed
 

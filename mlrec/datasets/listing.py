@@ -18,7 +18,7 @@ from mlrec.datasets.images.decode import SUFFIXES, Decoder, Stored, decode_bytes
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import alike
 from mlrec.datasets.readers.csv_file import TextTable, read_csv
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 
 Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")
@@ -114,7 +114,7 @@ def boxes_of(file: Path) -> list[Item]:
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
-        raise DataError(f"{printable(file)}: no column {', '.join(missing)}; needs filename,x,y,width,height")
+        raise DataError(f"{file}: no column {', '.join(missing)}; needs filename,x,y,width,height")
     count: dict[str, int] = {}
     items = []
     for row, cells in enumerate(table.rows):
@@ -124,7 +124,7 @@ def boxes_of(file: Path) -> list[Item]:
         box = _box(table, row, findings)
         if box is not None:
             items.append(Item(values.get("id") or f"{name}#{count[name]}", file.parent / name, box))
-    findings.raise_errors(f"{printable(file)}: boxes cannot be read", "")
+    findings.raise_errors(f"{file}: boxes cannot be read", "")
     return items
 
 
@@ -136,7 +136,7 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
         try:
             numbers.append(float(text))
         except ValueError:
-            findings.error(table.where(row, column), f"'{printable(text)}' is not a number")
+            findings.error(table.where(row, column), f"'{text}' is not a number")
             return None
     x, y, width, height = numbers
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
@@ -159,10 +159,10 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         images = matching_images(path, omitted)
     else:
         if place.exists():
-            raise UsageError(f"{printable(path)}: is not a regular file; give images or folders")
+            raise UsageError(f"{path}: is not a regular file; give images or folders")
         near = alike(place)
-        hint = f"; did you mean {printable(near)}?" if near else "; check the path"
-        raise UsageError(f"{printable(path)}: no such file or folder{hint}")
+        hint = f"; did you mean {near}?" if near else "; check the path"
+        raise UsageError(f"{path}: no such file or folder{hint}")
     first = next(images, None)
     if first is None and place.is_dir():
         shards = (str(file) for file in files_below(place, Omitted()) if is_packed(file.name))
@@ -172,7 +172,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
     if first is None:
         skipped = omitted.describe()
         reason = f" ({skipped})" if skipped else ""
-        raise UsageError(f"{printable(path)}: no image here{reason}; image extensions are {' '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: no image here{reason}; image extensions are {' '.join(SUFFIXES)}")
     return iter([Source(_chained(path, first, images, omitted, report))])
 
 
@@ -198,8 +198,8 @@ def _packed_matches(pattern: str) -> list[str]:
     packed = [str(file) for file in others.files if is_packed(file.name)]
     if packed and images:
         raise UsageError(
-            f"{printable(pattern)}: matches images and packed files, such as {printable(images[0])} and "
-            f"{printable(packed[0])}; give one pattern for each"
+            f"{pattern}: matches images and packed files, such as {images[0]} and "
+            f"{packed[0]}; give one pattern for each"
         )
     return packed
 
@@ -227,9 +227,7 @@ def _listed(file: Path) -> Iterator[Item]:
                 if name:
                     yield Item(str(file.parent / name), file.parent / name)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{printable(file)}: is not a readable list of paths, one per line ({printable(error)})"
-        ) from error
+        raise DataError(f"{file}: is not a readable list of paths, one per line ({error})") from error
 
 
 def _chained(
@@ -240,7 +238,7 @@ def _chained(
         yield Item(str(file), file)
     skipped = omitted.describe()
     if report and skipped:
-        report(f"{printable(path)}: skipped: {skipped}")
+        report(f"{path}: skipped: {skipped}")
 
 
 def _samples(manifest: Manifest) -> list[Item]:

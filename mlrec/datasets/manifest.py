@@ -315,7 +315,7 @@ class Manifest:
         try:
             first = msgspec.json.encode(header)
         except UnicodeEncodeError as error:
-            raise DataError(f"{printable(self.root)}: a path that is not UTF-8 cannot be stored; rename it") from error
+            raise DataError(f"{self.root}: a path that is not UTF-8 cannot be stored; rename it") from error
         # One pass over the samples gives the file, its key and the digest of the manifest.
         key, digest, size = hashlib.sha256(first + b"\n"), hashlib.sha256(msgspec.json.encode(self.labels)), 0
         with atomic_write(path) as stream:
@@ -419,7 +419,7 @@ def _load_copy(path: Path, key: str) -> Manifest:
         return manifest
     if path.is_file() and sha256(path) == key:  # only the copy was deleted
         return Manifest.load(path)
-    raise DataError(f"{printable(path)}: was changed while a program that uses it was starting; start it again")
+    raise DataError(f"{path}: was changed while a program that uses it was starting; start it again")
 
 
 def label_columns(
@@ -443,7 +443,7 @@ def label_columns(
     column = {name: k for k, name in enumerate(labels)}
     for name in chosen:
         if name not in column:
-            raise error(f"{printable(where)}: no label '{printable(name)}'{nearest(name, labels)}")
+            raise error(f"{where}: no label '{name}'{nearest(name, labels)}")
     return [column[name] for name in chosen]
 
 
@@ -482,7 +482,7 @@ def image_of(sample_id: str) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{printable(name)}'" for name in names[:5])
+    shown = ", ".join(f"'{name}'" for name in names[:5])
     if len(names) > 5:
         shown += f" and {len(names) - 5} more"
     return shown

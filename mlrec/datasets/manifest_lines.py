@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.names import image_name
 from mlrec.datasets.sparse_targets import SparseTargets, code_type
 from mlrec.utils import ragged
-from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import open_bytes
 from mlrec.utils.texts import BLOCK, Texts, TextsBuilder, repeated
 
@@ -138,11 +138,11 @@ class _Samples:
         findings = self._findings
         findings.errors += self._label_findings.errors
         for name in repeated(ids):
-            findings.error(f"{self._path}", f"sample id '{printable(name)}' is repeated; keep one")
+            findings.error(f"{self._path}", f"sample id '{name}' is repeated; keep one")
         boxed = sum(map(len, self._boxes))
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not")
-        findings.raise_errors(f"{printable(self._path)}: not a valid manifest", "prepare the dataset again")
+        findings.raise_errors(f"{self._path}: not a valid manifest", "prepare the dataset again")
         codes = np.frombuffer(self._codes, np.int32) if self._codes else np.zeros(0, np.int32)
         lengths = np.frombuffer(self._lengths, np.int32) if self._lengths else np.zeros(0, np.int32)
         labels = len(header.labels)
@@ -173,23 +173,21 @@ class _Samples:
         for names in (sample.positive, sample.unknown):
             for name in names:
                 if name not in self._column:
-                    what = f"'{printable(name)}' is not one of the {known}{nearest(name, self._labels)}"
+                    what = f"'{name}' is not one of the {known}{nearest(name, self._labels)}"
                     self._label_findings.error(where, what)
                 elif names is sample.unknown and name in positive:
-                    self._label_findings.error(where, f"'{printable(name)}' is both positive and unknown")
+                    self._label_findings.error(where, f"'{name}' is both positive and unknown")
 
 
 def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Header:
     if first is None:
-        raise DataError(f"{printable(path)}: empty; prepare the dataset again")
+        raise DataError(f"{path}: empty; prepare the dataset again")
     header: Header = _decode(msgspec.json.Decoder(Header), first[1], path, 1)
     if header.format != expected:
-        raise DataError(
-            f"{printable(path)}: format is {printable(header.format)}, expected {expected}; prepare the dataset again"
-        )
+        raise DataError(f"{path}: format is {header.format}, expected {expected}; prepare the dataset again")
     twice = repeated(header.labels)
     if twice:
-        raise DataError(f"{printable(path)}: line 1: label '{printable(twice[0])}' is repeated; keep one")
+        raise DataError(f"{path}: line 1: label '{twice[0]}' is repeated; keep one")
     return header
 
 
@@ -208,7 +206,7 @@ def _decode(decoder: Any, line: bytes, path: Path, number: int) -> Any:
     try:
         return decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{printable(path)}: line {number}: {printable(error)}; prepare the dataset again") from error
+        raise DataError(f"{path}: line {number}: {error}; prepare the dataset again") from error
 
 
 def _names(labels: Sequence[str], rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> list[list[str]]:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.errors import ValidationReport
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
@@ -35,7 +35,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
     if is_usual(name):
         return name
     if fault := _fault(name):
-        findings.error(where, f"'{printable(name)}' {fault}")
+        findings.error(where, f"'{name}' {fault}")
     return posixpath.normpath(name) if name else name
 
 
@@ -111,7 +111,7 @@ def clean_label(name: str, where: str, findings: ValidationReport) -> str:
     if not normal:
         findings.error(where, "a label has an empty name; give it one")
     if holds_control(normal):
-        findings.error(where, f"the label name '{printable(normal)}' holds a control character; rename it")
+        findings.error(where, f"the label name '{normal}' holds a control character; rename it")
     return normal
 
 

@@ -21,7 +21,7 @@ from mlrec.datasets.readers.coco import Category, Id, Image, annotated_path, cat
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.voc import annotation_of
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Objects:
         try:
             return _decoded(segmentation, width, height)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-            raise DataError(f"annotation {self.ids[k]}: invalid segmentation ({printable(error)})") from error
+            raise DataError(f"annotation {self.ids[k]}: invalid segmentation ({error})") from error
 
 
 class _ObjectAnnotation(msgspec.Struct, gc=False):
@@ -104,12 +104,12 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
         as_annotated = replace(manifest, images=tuple(annotated))
         objects = _coco(as_annotated, Path(source["annotations"][split]), source["folders"][split], findings)
     else:
-        kind = printable(source.get("kind", "this source"))
+        kind = source.get("kind", "this source")
         raise DataError(
-            f"{printable(dataset.path)}: {kind} has no annotated objects; use a COCO dataset, or VOC with Annotations "
+            f"{dataset.path}: {kind} has no annotated objects; use a COCO dataset, or VOC with Annotations "
             "and JPEGImages"
         )
-    findings.raise_errors(f"{printable(dataset.path)}: objects cannot be read", "prepare the dataset again")
+    findings.raise_errors(f"{dataset.path}: objects cannot be read", "prepare the dataset again")
     return objects
 
 
@@ -155,7 +155,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
     objects = []
     for name in manifest.images:
         if name not in images:
-            findings.error(f"{path}", f"{printable(name)} is not in this file any more; prepare the dataset again")
+            findings.error(f"{path}", f"{name} is not in this file any more; prepare the dataset again")
             continue
         image = images[name]
         size = (int(image.width), int(image.height)) if image.width and image.height else None

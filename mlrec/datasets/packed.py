@@ -10,7 +10,7 @@ from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.listing import Item
 from mlrec.datasets.readers.table_parquet import ParquetTable
 from mlrec.datasets.readers.webdataset import MAX_IMAGE, read_member, tar_members
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 
 
 def packed_items(file: Path) -> Iterator[Item]:
@@ -29,16 +29,14 @@ def packed_items(file: Path) -> Iterator[Item]:
         sample = f"{stem}/{name}"
         yield Item(sample, Path(sample), None, content)
     if not found:
-        raise DataError(f"{printable(file)}: holds no image; leave it out")
+        raise DataError(f"{file}: holds no image; leave it out")
 
 
 def _images_in(file: Path) -> Iterator[tuple[str, bytes]]:
     if file.suffix.casefold() == ".parquet":
         table = ParquetTable(file)
         if table.image_column is None:
-            raise DataError(
-                f"{printable(file)}: no column holds the bytes of images; for paths of images, write a list (.txt)"
-            )
+            raise DataError(f"{file}: no column holds the bytes of images; for paths of images, write a list (.txt)")
         for name, content in table.images():
             yield name, content or b""  # reported as an empty image
         return

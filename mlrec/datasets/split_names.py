@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlrec.datasets.names import SPLIT_NAME
-from mlrec.utils.errors import UsageError, ValidationReport, printable
+from mlrec.utils.errors import UsageError, ValidationReport
 
 USUAL = ("train", "val", "trainval", "test")
 WHOLE = "all"  # the one split of a source that names none
@@ -70,9 +70,9 @@ def parse_names(text: str) -> dict[str, str]:
         own, equals, split = (part.strip() for part in pair.partition("="))
         split = known_split(split) or split
         if not equals or not own or not SPLIT_NAME.fullmatch(split):
-            raise UsageError(f"--splits {printable(text)}: '{printable(pair)}' is not OWN=train, OWN=val or OWN=test")
+            raise UsageError(f"--splits {text}: '{pair}' is not OWN=train, OWN=val or OWN=test")
         if own.casefold() in names:
-            raise UsageError(f"--splits {printable(text)}: names '{printable(own)}' twice; name it once")
+            raise UsageError(f"--splits {text}: names '{own}' twice; name it once")
         names[own.casefold()] = split
     return names
 
@@ -100,7 +100,7 @@ def resolve_names(
         key = own.strip().casefold()
         split = given.get(key) or known_split(own) or own.strip()
         if not SPLIT_NAME.fullmatch(split):
-            findings.error(place, f"'{printable(split)}' is not a valid split name; write train, val or test")
+            findings.error(place, f"'{split}' is not a valid split name; write train, val or test")
         elif key not in given and known_split(own) is None:
             findings.warn(
                 "split names that are not train, val, trainval or test were kept; --splits OWN=val,... renames them",
@@ -112,8 +112,8 @@ def resolve_names(
             _check_joined(own, other, split, given, place, findings, one_column)
         resolved[own] = split
     for own in sorted(given.keys() - {name.strip().casefold() for name in places}):
-        there = ", ".join(printable(name) for name in places) or "no split names"
-        findings.error("--splits", f"the source has no split '{printable(own)}'; it has {there}")
+        there = ", ".join(places) or "no split names"
+        findings.error("--splits", f"the source has no split '{own}'; it has {there}")
     return resolved
 
 
@@ -128,9 +128,8 @@ def _check_joined(
         if own.strip() != other.strip():
             findings.warn("split names that differ only in case were joined", f"{other} and {own} ({place})")
         return
-    both = ",".join(f"{printable(name.strip())}={split}" for name in (other, own))
+    both = ",".join(f"{name.strip()}={split}" for name in (other, own))
     findings.error(
         place,
-        f"'{printable(own)}' and '{printable(other)}' are both split '{split}'; --splits {both} joins them, "
-        "or rename one",
+        f"'{own}' and '{other}' are both split '{split}'; --splits {both} joins them, or rename one",
     )

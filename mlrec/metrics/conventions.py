@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from mlrec.utils.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest
 
 TOP_K = 3
 ScoreKind = Literal["logits", "probabilities"]
@@ -112,7 +112,7 @@ def conventions_named(name: str | Conventions) -> Conventions:
         return name
     if name not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
-        raise UsageError(f"no conventions '{printable(name)}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
+        raise UsageError(f"no conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
     return CONVENTIONS[name]
 
 

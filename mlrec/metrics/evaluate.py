@@ -28,7 +28,7 @@ from mlrec.metrics.precision_recall import (
     row_blocks,
 )
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
-from mlrec.utils.errors import PredictionsError, UsageError, counted, printable
+from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import read_own_json, write_json
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def evaluate(
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
     """Kind of scores as stated, or as their values prove it."""
     if stated is not None and stated not in THRESHOLDS:
-        raise UsageError(f"scores='{printable(stated)}': must be 'logits' or 'probabilities'")
+        raise UsageError(f"scores='{stated}': must be 'logits' or 'probabilities'")
     if dtype == "b" and stated == "logits":
         raise PredictionsError("scores are booleans, which are decisions, not logits; state scores='probabilities'")
     if stated is not None:
@@ -384,7 +384,7 @@ def checked(
                 f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'column')} of logits"
             )
         if twice := duplicates_in(labels):
-            raise PredictionsError(f"label '{printable(twice[0])}' is named twice")
+            raise PredictionsError(f"label '{twice[0]}' is named twice")
     if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     blocks = row_blocks(truth.shape)
@@ -412,7 +412,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
     }
     return [
         f"no AP for {int(flags.sum())} of {counted(len(labels), 'label')}, {reason}: "
-        + ", ".join(printable(label) for label, flag in zip(labels, flags, strict=True) if flag)
+        + ", ".join(label for label, flag in zip(labels, flags, strict=True) if flag)
         for reason, flags in reasons.items()
         if flags.any()
     ]
@@ -436,14 +436,14 @@ def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
         return as_array(values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
-        raise PredictionsError(f"{what} are not an array of numbers ({printable(error)})") from error
+        raise PredictionsError(f"{what} are not an array of numbers ({error})") from error
 
 
 def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
     bad = np.argwhere(~np.isfinite(scores))
     row, column = bad[0].tolist()
-    sample = f"sample '{printable(sample_ids[row])}'" if sample_ids is not None else f"sample {row}"
-    label = f"label '{printable(labels[column])}'" if labels is not None else f"label {column}"
+    sample = f"sample '{sample_ids[row]}'" if sample_ids is not None else f"sample {row}"
+    label = f"label '{labels[column]}'" if labels is not None else f"label {column}"
     kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
     if len(bad) == 1:
         return f"1 {kind} score: {sample}, {label}; a score must be a finite number"

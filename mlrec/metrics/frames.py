@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.names import duplicates_in
-from mlrec.utils.errors import PredictionsError, printable
+from mlrec.utils.errors import PredictionsError
 
 SHOWN = 3  # names listed in a message
 _FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
@@ -83,7 +83,7 @@ def _is_table(table: Any, what: str) -> bool:
 def _check_unique(frame: Any, what: str) -> None:
     for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
         if twice := duplicates_in(map(str, names)):
-            raise PredictionsError(f"the {where} of {what} hold '{printable(twice[0])}' more than once; keep one")
+            raise PredictionsError(f"the {where} of {what} hold '{twice[0]}' more than once; keep one")
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
@@ -116,7 +116,7 @@ def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArra
     for column, array in zip(columns, values, strict=True):
         if array.dtype.kind not in "biuf":
             raise PredictionsError(
-                f"column '{printable(column)}' of {what} is not numeric or has empty cells; "
+                f"column '{column}' of {what} is not numeric or has empty cells; "
                 "names of samples belong in the index: frame.set_index(...)"
             )
     return np.column_stack(values) if values else np.empty((len(rows), 0))
@@ -126,4 +126,4 @@ def _named(names: Sequence[Hashable]) -> str:
     if not names:
         return "none"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(printable(repr(name)) for name in names[:SHOWN]) + more
+    return ", ".join(map(repr, names[:SHOWN])) + more

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.utils.errors import PredictionsError, printable
+from mlrec.utils.errors import PredictionsError
 from mlrec.utils.texts import first_places, joined
 
 
@@ -41,28 +41,25 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     for row, name in enumerate(predicted):
         matches = index.matches(name)
         if len(matches) > 1:
-            several = " or ".join(f"'{printable(sample)}'" for sample in matches[:2])
-            raise PredictionsError(f"{shown}: '{printable(name)}' could be {several}; give more of its path")
+            several = " or ".join(f"'{sample}'" for sample in matches[:2])
+            raise PredictionsError(f"{shown}: '{name}' could be {several}; give more of its path")
         if not matches:
             unknown.append(name)
         elif matches[0] in row_of:
             other = predicted[row_of[matches[0]]]
-            raise PredictionsError(
-                f"{shown}: '{printable(matches[0])}' is scored twice, as '{printable(other)}' and '{printable(name)}'; "
-                "keep one"
-            )
+            raise PredictionsError(f"{shown}: '{matches[0]}' is scored twice, as '{other}' and '{name}'; keep one")
         else:
             row_of[matches[0]] = row
     if unknown:
         raise PredictionsError(
             f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample, "
-            f"first: '{printable(unknown[0])}'; score them against the split that was predicted"
+            f"first: '{unknown[0]}'; score them against the split that was predicted"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:
         raise PredictionsError(
             f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction, "
-            f"first: '{printable(missing[0])}'; predict the whole split"
+            f"first: '{missing[0]}'; predict the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
 

@@ -12,7 +12,7 @@ from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics, checked, evaluate
 from mlrec.metrics.frames import aligned, as_array
 from mlrec.metrics.precision_recall import Threshold
-from mlrec.utils.errors import PredictionsError, counted, printable
+from mlrec.utils.errors import PredictionsError, counted
 
 
 class Metric:
@@ -157,7 +157,7 @@ class Metric:
             self._known[key] = targets
             return True
         if self._known[key] != targets:
-            raise PredictionsError(f"sample '{printable(key)}' has other targets than before; ids must be unique")
+            raise PredictionsError(f"sample '{key}' has other targets than before; ids must be unique")
         return False
 
     def _check_alike(self, other: Metric) -> None:

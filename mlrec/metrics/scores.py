@@ -19,7 +19,7 @@ from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.metrics.id_matching import rows_of
 from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
-from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest, printable
+from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_text
 from mlrec.utils.texts import Texts, repeated
 
@@ -84,8 +84,8 @@ class Scores:
         try:
             columns = label_order(self.labels, truth.labels)
         except DataError as error:
-            raise PredictionsError(f"{printable(self.path)}: {error}; or choose some with --labels") from error
-        rows = rows_of(truth.sample_ids, self.sample_ids, printable(self.path))
+            raise PredictionsError(f"{self.path}: {error}; or choose some with --labels") from error
+        rows = rows_of(truth.sample_ids, self.sample_ids, str(self.path))
         values = self.values
         if not np.array_equal(rows, np.arange(len(values))):
             values = values[rows]
@@ -106,14 +106,14 @@ class Scores:
             PredictionsError: There are no targets, or a score is NaN or infinite.
         """
         if self.targets is None:
-            raise PredictionsError(f"{printable(self.path)}: has no targets; give the truth as a second argument")
+            raise PredictionsError(f"{self.path}: has no targets; give the truth as a second argument")
         try:
             return evaluate(
                 self.values, self.targets, labels=self.labels, conventions=conventions, scores=self.kind,
                 sample_ids=self.sample_ids, top=top,
             )  # fmt: skip
         except PredictionsError as error:
-            raise PredictionsError(f"{printable(self.path)}: {error}") from error
+            raise PredictionsError(f"{self.path}: {error}") from error
 
 
 def read_scores(
@@ -137,7 +137,7 @@ def read_scores(
     suffix = path.suffix.lower()
     if suffix == ".npz":
         if kind == "probabilities":
-            raise PredictionsError(f"{printable(path)}: an .npz holds logits; write probabilities as a .csv")
+            raise PredictionsError(f"{path}: an .npz holds logits; write probabilities as a .csv")
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores if labels is None else scores.of_labels(labels)
@@ -149,10 +149,10 @@ def read_scores(
         return _of_kind(scores, kind, findings)
     if suffix == ".jsonl":
         if kind == "logits":
-            raise PredictionsError(f"{printable(path)}: a .jsonl of mlrec predict holds probabilities, not logits")
+            raise PredictionsError(f"{path}: a .jsonl of mlrec predict holds probabilities, not logits")
         scores = _read_jsonl_scores(path, findings)
         return _of_kind(scores if labels is None else scores.of_labels(labels), "probabilities", findings)
-    raise PredictionsError(f"{printable(path)}: scores must be an .npz, a .csv or a .jsonl file")
+    raise PredictionsError(f"{path}: scores must be an .npz, a .csv or a .jsonl file")
 
 
 def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
@@ -165,10 +165,10 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
             return replace(scores, kind="logits")
         values, moved = clipped(scores.values)
     except PredictionsError as error:
-        raise PredictionsError(f"{printable(scores.path)}: {error}") from error
+        raise PredictionsError(f"{scores.path}: {error}") from error
     if moved:
         findings.warn(CLIPPED, f"{moved} in {scores.path}")
-    note = f"{printable(scores.path)}: {DECIDED}" if stated is None else ""
+    note = f"{scores.path}: {DECIDED}" if stated is None else ""
     return replace(scores, values=values, kind="probabilities", note=note)
 
 
@@ -181,14 +181,14 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
             findings.error(file.where(row, 0), "is empty; give the id of a sample")
     for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
-        findings.error(f"{path}", f"'{printable(name)}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
+        findings.error(f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
     # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.
     first = len(PREDICT_COLUMNS) if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS else 1
     known = file.columns[first:]
     names = known if labels is None else labels
     for name in names:
         if name not in known:
-            findings.error(f"{path}", f"no label '{printable(name)}'{nearest(name, known)}")
+            findings.error(f"{path}", f"no label '{name}'{nearest(name, known)}")
     columns = [first + known.index(name) for name in names if name in known]
     values = _numbers(file, columns, findings)
     one_line(findings, PredictionsError)
@@ -202,7 +202,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
     rows: list[list[float]] = []
     names: list[str] = []
     for k, line in lines:
-        where = f"{printable(path)}: line {k}"
+        where = f"{path}: line {k}"
         identity, scores = _json_line(line, where)
         names = names or list(scores)
         if list(scores) != names:
@@ -212,18 +212,18 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
         ids.append(identity)
         rows.append(list(scores.values()))
     if not rows:
-        raise PredictionsError(f"{printable(path)}: empty; needs one line per sample")
+        raise PredictionsError(f"{path}: empty; needs one line per sample")
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
     if twice := duplicates_in(ids):
-        raise PredictionsError(f"{printable(path)}: '{printable(twice[0])}' is scored twice; keep one")
+        raise PredictionsError(f"{path}: '{twice[0]}' is scored twice; keep one")
     return Scores(path, labels, tuple(ids), np.array(rows, dtype=np.float64), "probabilities")
 
 
 def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := duplicates_in(key for key, _ in pairs):
-            raise PredictionsError(f"{where}: '{printable(twice[0])}' is given twice; keep one")
+            raise PredictionsError(f"{where}: '{twice[0]}' is given twice; keep one")
         return dict(pairs)
 
     try:
@@ -231,13 +231,13 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, PredictionsError):
             raise
-        raise PredictionsError(f"{where}: not JSON ({printable(error)})") from error
+        raise PredictionsError(f"{where}: not JSON ({error})") from error
     scores = record.get("scores") if isinstance(record, dict) else None
     if not isinstance(scores, dict) or not scores or not isinstance(record.get("id"), str):
         raise PredictionsError(f'{where}: expected {{"id": ..., "scores": {{label: probability, ...}}}}')
     for label, score in scores.items():
         if not isinstance(score, float):
-            raise PredictionsError(f"{where}: the score of '{printable(label)}' is not a number")
+            raise PredictionsError(f"{where}: the score of '{label}' is not a number")
     return record["id"], scores
 
 
@@ -260,5 +260,5 @@ def _numbers(file: TextTable, columns: Sequence[int], findings: ValidationReport
             texts = [text if is_number(text) else "" for text in texts]
         for column, text in zip(columns, texts, strict=True):
             if not text or "_" in text:
-                findings.error(file.where(row, column), f"'{printable(cells[column])}' is not a number")
+                findings.error(file.where(row, column), f"'{cells[column]}' is not a number")
     return values

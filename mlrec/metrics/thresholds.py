@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlrec.metrics.conventions import CONVENTIONS
 from mlrec.metrics.precision_recall import Counts, rates
-from mlrec.utils.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest
 
 Target = Literal["CF1", "OF1", "F1", "precision"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -112,7 +112,7 @@ def target_named(name: str) -> Target:
     for known in TARGETS:
         if known.casefold() == name.casefold():
             return known
-    raise UsageError(f"no target '{printable(name)}'{nearest(name, TARGETS)}; choose one of {', '.join(TARGETS)}")
+    raise UsageError(f"no target '{name}'{nearest(name, TARGETS)}; choose one of {', '.join(TARGETS)}")
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mlrec.lineage import PAPER_TAGS
 from mlrec.models.hub import WITHOUT_HUB, load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.utils.errors import ModelError, nearest, printable
+from mlrec.utils.errors import ModelError, nearest
 
 
 class Backbone(nn.Module):
@@ -90,7 +90,7 @@ class Backbone(nn.Module):
         try:
             self.timm_model.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError, NotImplementedError) as error:  # timm raises each, by model family
-            raise ModelError(f"backbone '{printable(self.name)}' has no gradient checkpointing in timm") from error
+            raise ModelError(f"backbone '{self.name}' has no gradient checkpointing in timm") from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
         """Convert the output of the timm model, in any layout, to (B, d, h, w)."""
@@ -143,14 +143,12 @@ def pretrained_settings(name: str) -> Any:
         ModelError: There is no such model, or it has no weights of that tag.
     """
     if not timm.is_model(name):
-        raise ModelError(
-            f"no backbone '{printable(name)}' in timm {timm.__version__}{nearest(name, timm.list_models())}"
-        )
+        raise ModelError(f"no backbone '{name}' in timm {timm.__version__}{nearest(name, timm.list_models())}")
     try:
         settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
-        raise ModelError(f"no weights '{printable(name)}' in timm {timm.__version__}; there are {tags}") from error
+        raise ModelError(f"no weights '{name}' in timm {timm.__version__}; there are {tags}") from error
     settings.architecture = settings.architecture or name.partition(".")[0]
     return settings
 
@@ -167,7 +165,7 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
         with quiet():
             return timm.create_model(name, pretrained=False, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{printable(name)}: timm cannot build it with {options} ({printable(error)})") from error
+        raise ModelError(f"{name}: timm cannot build it with {options} ({error})") from error
 
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
@@ -181,7 +179,7 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         # timm's backbones raise all of these for a size they do not support, or without a map.
-        why = printable(error) or type(error).__name__
+        why = str(error) or type(error).__name__
         raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({why})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
         parameter.requires_grad_(seen.grad is not None)
@@ -195,6 +193,4 @@ def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
 
 
 def _no_map(name: str) -> ModelError:
-    return ModelError(
-        f"{printable(name)}: gives no map of features over locations, which CSRA needs; choose another backbone"
-    )
+    return ModelError(f"{name}: gives no map of features over locations, which CSRA needs; choose another backbone")

@@ -22,7 +22,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.safe_loading import model_file, read_safetensors
 from mlrec.models.weights import digest, fit
 from mlrec.renamed import current_keys
-from mlrec.utils.errors import ModelError, counted, printable
+from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.files import write_bytes
 
 LARGEST_SIDE = 8192  # pixels; as of `img_size` in a configuration
@@ -107,7 +107,7 @@ def load_model(path: Path | str) -> Classifier:
     state = read_safetensors(file)
     fit(model, state, str(file))
     if digest(state) != metadata.sha256:
-        raise ModelError(f"{printable(file)}: its weights are not those it was written with (SHA-256); fetch it again")
+        raise ModelError(f"{file}: its weights are not those it was written with (SHA-256); fetch it again")
     return model.eval()
 
 
@@ -118,17 +118,16 @@ def read_metadata(path: Path | str) -> Metadata:
         ModelError: It is not a model file of mlrec.
     """
     file = model_file(path)
-    shown = printable(file)
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
             raw = (opened.metadata() or {}).get(KEY, "{}")
     except (safetensors.SafetensorError, OSError) as error:
-        reason = f"not a safetensors file ({printable(error)}); other checkpoints go through mlrec import"
-        raise ModelError(f"{shown}: {reason}") from error
+        reason = f"not a safetensors file ({error}); other checkpoints go through mlrec import"
+        raise ModelError(f"{file}: {reason}") from error
     try:
         description = json.loads(raw)
         if description.get("format") != FORMAT:
-            raise ModelError(f"{shown}: not a model file of mlrec ({FORMAT}); bring it in with mlrec import {shown}")
+            raise ModelError(f"{file}: not a model file of mlrec ({FORMAT}); bring it in with mlrec import {file}")
         built = description["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
         metadata = Metadata(
@@ -143,11 +142,11 @@ def read_metadata(path: Path | str) -> Metadata:
     except ModelError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{shown}: its description is damaged ({printable(error)}); fetch it again") from error
+        raise ModelError(f"{file}: its description is damaged ({error}); fetch it again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(
-            f"{shown}: a head for {counted(count, 'label')}, but {counted(named, 'label name')}; the file is damaged"
+            f"{file}: a head for {counted(count, 'label')}, but {counted(named, 'label name')}; the file is damaged"
         )
     return metadata
 

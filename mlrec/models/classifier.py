@@ -18,7 +18,7 @@ from mlrec.models.heads import Head, create_head
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.models.weights import load_backbone_weights
 from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ModelError, counted, printable
+from mlrec.utils.errors import ModelError, counted
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Architecture:
         logit_scale: Factor of the logits.
         pooling: Pooling of the gcn head.
         word_dim: Dimension of the gcn head's word vectors.
-        decoder_dim: Width of the decoder of ml-decoder and q2l.
+        decoder_dim: Width of attention-pool, ml-decoder and q2l.
         decoder_layers: Number of decoder layers of q2l.
         query_groups: Number of queries of ml-decoder.
     """
@@ -161,7 +161,7 @@ def create_model(
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling of the gcn head, "max" or "average".
         graph: Label graph of the gcn head, from `gcn.label_graph` of the training split.
-        decoder_dim: Width of the decoder of ml-decoder [default: 768] and q2l [default: 512].
+        decoder_dim: Width of attention-pool [default: d], ml-decoder [default: 768] and q2l [default: 512].
         decoder_layers: Number of decoder layers of q2l.
         query_groups: Number of queries of ml-decoder.
 
@@ -178,7 +178,7 @@ def create_model(
         raise ModelError(f"{counted(len(names), 'label name')} for num_labels = {num_labels}; give as many")
     repeated = duplicates_in(names)
     if repeated:
-        raise ModelError(f"label '{printable(repeated[0])}' is named twice")
+        raise ModelError(f"label '{repeated[0]}' is named twice")
     temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:

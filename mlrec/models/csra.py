@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
 from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ModelError, nearest, printable
+from mlrec.utils.errors import ModelError, nearest
 
 LAYOUTS = ("nchw", "nhwc", "tokens")
 
@@ -220,9 +220,7 @@ class FeatureLayout:
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             known = ", ".join(LAYOUTS)
-            raise ModelError(
-                f"layout = '{printable(self.layout)}': expected one of {known}{nearest(self.layout, LAYOUTS)}"
-            )
+            raise ModelError(f"layout = '{self.layout}': expected one of {known}{nearest(self.layout, LAYOUTS)}")
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
             raise ModelError(f"prefix_tokens = {self.prefix_tokens}: a number of tokens, with layout='tokens' only")
 

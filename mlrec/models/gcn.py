@@ -15,7 +15,7 @@ from torch.nn.functional import leaky_relu
 
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
-from mlrec.utils.errors import ModelError, nearest, printable
+from mlrec.utils.errors import ModelError, nearest
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
 POOLINGS = ("max", "average")
@@ -67,9 +67,7 @@ class GraphConvolution(nn.Module):
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS:
-            raise ModelError(
-                f"pooling = '{printable(pooling)}': there are {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}"
-            )
+            raise ModelError(f"pooling = '{pooling}': there are {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}")
         self.pooling = pooling
         self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.dropout = channel_dropout(dropout)

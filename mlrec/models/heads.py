@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mlrec.models.csra import CSRA, FeatureLayout, SpatialAttention, at_least_float32, channel_dropout
 from mlrec.models.gcn import GraphConvolution
 from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.plugins import find_part
 
 
@@ -92,10 +92,10 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
         logits = head.eval()(torch.zeros(2, in_features, 3, 4))
         head.train()
     except Exception as error:
-        raise ModelError(f"head '{printable(name)}': {type(error).__name__}: {printable(error)}") from error
+        raise ModelError(f"head '{name}': {type(error).__name__}: {error}") from error
     if tuple(logits.shape) != (2, num_labels):
         returned = f"returns {tuple(logits.shape)} for 2 images and {num_labels} labels"
-        raise ModelError(f"head '{printable(name)}' {returned}; a head returns logits (B, C)")
+        raise ModelError(f"head '{name}' {returned}; a head returns logits (B, C)")
     return cast(Head, head)
 
 

@@ -17,7 +17,7 @@ from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from
 from torch import nn
 
 from mlrec.models.safe_loading import read_tensors
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.hub_answers import answers as _answers
 
@@ -74,11 +74,11 @@ def find_weights(name: str, settings: Any) -> str:
 
 def _check_published(name: str, settings: Any, advice: str) -> None:
     if not settings.has_weights:
-        raise ModelError(f"{printable(name)}: timm has no weights of this name; {advice}")
+        raise ModelError(f"{name}: timm has no weights of this name; {advice}")
 
 
 def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
-    return ModelError(f"{printable(name)}: pretrained weights are out of reach (the model hub {reason}); {advice}")
+    return ModelError(f"{name}: pretrained weights are out of reach (the model hub {reason}); {advice}")
 
 
 def _files(settings: Any) -> list[str]:
@@ -150,9 +150,7 @@ def fetch_model(address: Path | str) -> Path:
     """
     parts = ADDRESS.fullmatch(str(address))
     if parts is None:
-        raise ModelError(
-            f"{printable(address)}: not an address of the hub; write hf://user/name or hf://user/name@revision"
-        )
+        raise ModelError(f"{address}: not an address of the hub; write hf://user/name or hf://user/name@revision")
     with hub_errors(f"hf://{parts[1]}"), quiet():
         return Path(hf_hub_download(parts[1], MODEL_FILE, revision=parts[2]))
 
@@ -164,26 +162,26 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         reason = "access is restricted; request it on the hub"
-        raise ModelError(f"{printable(what)}: {reason}") from error
+        raise ModelError(f"{what}: {reason}") from error
     except errors.RepositoryNotFoundError as error:
         reason = "no such repository, or it is private; check the name, or log in (hf auth login, or HF_TOKEN)"
-        raise ModelError(f"{printable(what)}: {reason}") from error
+        raise ModelError(f"{what}: {reason}") from error
     except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{printable(what)}: the repository has no such revision") from error
+        raise ModelError(f"{what}: the repository has no such revision") from error
     except errors.LocalEntryNotFoundError as error:  # before its base class
         reason = f"the model hub {constants.ENDPOINT} did not answer, and the local cache does not have it; try again"
-        raise ModelError(f"{printable(what)}: {reason}") from error
+        raise ModelError(f"{what}: {reason}") from error
     except errors.EntryNotFoundError as error:
         reason = f"the repository has no {MODEL_FILE}; mlrec loads what mlrec export --format hf wrote"
-        raise ModelError(f"{printable(what)}: {reason}") from error
+        raise ModelError(f"{what}: {reason}") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         advice = "try again later"
         if status in (401, 403):
             advice = "log in with a token that may write (hf auth login, or HF_TOKEN)"
-        raise ModelError(f"{printable(what)}: the model hub refused this ({status}); {advice}") from error
+        raise ModelError(f"{what}: the model hub refused this ({status}); {advice}") from error
     except errors.LocalTokenNotFoundError as error:
-        raise ModelError(f"{printable(what)}: no token of the hub; log in (hf auth login, or HF_TOKEN)") from error
+        raise ModelError(f"{what}: no token of the hub; log in (hf auth login, or HF_TOKEN)") from error
     except Exception as error:  # as above: its HTTP library has errors of its own
         reason = f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__})"
-        raise ModelError(f"{printable(what)}: {reason}") from error
+        raise ModelError(f"{what}: {reason}") from error

@@ -14,7 +14,7 @@ from mlrec.models import package_weights
 from mlrec.models.backbones import build, paper_weights, pretrained_settings
 from mlrec.models.safe_loading import read_tensors, unwrapped
 from mlrec.models.weights import fit
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.weight_packages import PACKAGES
 
 TOLERANCE = 1e-4  # of logits, relative to the largest: float32 sums in another order
@@ -77,7 +77,7 @@ class ImageNetClassifier:
         if not self.class_token and not difference <= TOLERANCE:
             between = ", ".join(self._between(images)) or "its pooling is no mean"
             raise ModelError(
-                f"{printable(self.name)}: the mean of its classifier over locations is not its published logit (they "
+                f"{self.name}: the mean of its classifier over locations is not its published logit (they "
                 f"differ by {difference:.2g} of the largest): there is more than a mean before the classifier "
                 f"({between}), so λ has nothing to add to; choose a classifier on plain average pooling"
             )
@@ -110,7 +110,7 @@ def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrai
     settings = pretrained_settings(name)
     model: Any = build(name, settings, {}, pretrained and weights is None, WITHOUT_HUB)
     if not getattr(model, "num_classes", 0) or not hasattr(model, "forward_head"):
-        raise ModelError(f"{printable(name)}: is published without a classifier")
+        raise ModelError(f"{name}: is published without a classifier")
     called = str(settings.architecture)
     if weights is None and settings.tag:  # a file's weights are not those of the tag
         called = f"{called}.{settings.tag}"

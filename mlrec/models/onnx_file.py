@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.files import MODEL_FILE, write_bytes
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class OnnxModel:
         Raises:
             ModelError: no such file, not ours, or ONNX Runtime is not installed.
         """
-        shown, runtime = printable(path), _needed("onnxruntime")
+        shown, runtime = path, _needed("onnxruntime")
         if not path.is_file():
             raise ModelError(f"{shown}: no such file; export one with mlrec export")
         options = runtime.SessionOptions()
@@ -68,7 +68,7 @@ class OnnxModel:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])
             return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{shown}: its description is damaged ({printable(error)}); export it again") from error
+            raise ModelError(f"{shown}: its description is damaged ({error}); export it again") from error
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (B, C) of normalised images (B, 3, S, S)."""
@@ -96,7 +96,7 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
             )  # fmt: skip
     except Exception as error:  # the exporter raises of every kind
-        reason = printable(str(error).partition("\n")[0])
+        reason = str(error).partition("\n")[0]
         raise ModelError(f"{model.architecture.backbone}: cannot be exported to ONNX ({reason})") from error
     assert program is not None
     proto = program.model_proto

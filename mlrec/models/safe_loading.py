@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.files import MODEL_FILE
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
@@ -33,11 +33,10 @@ def read_tensors(path: Path) -> Any:
         ModelError: The file is missing, is not a weights file, is damaged, or contains more than plain data.
     """
     path = Path(path)
-    shown = printable(path)
     head = _first_bytes(path)
     kind = _not_weights(path, head)
     if kind is not None:
-        raise ModelError(f"{shown}: {kind}")
+        raise ModelError(f"{path}: {kind}")
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return read_safetensors(path)
     try:
@@ -45,9 +44,9 @@ def read_tensors(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(f"{shown}: {_why_refused(path)}") from error
+        raise ModelError(f"{path}: {_why_refused(path)}") from error
     except Exception as error:  # torch raises nearly anything on damaged files
-        raise ModelError(f"{shown}: broken or truncated, no readable checkpoint; fetch it again") from error
+        raise ModelError(f"{path}: broken or truncated, no readable checkpoint; fetch it again") from error
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -55,7 +54,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # as above
-        raise ModelError(f"{printable(path)}: broken safetensors file ({printable(error)}); fetch it again") from error
+        raise ModelError(f"{path}: broken safetensors file ({error}); fetch it again") from error
 
 
 def model_file(path: Path | str) -> Path:
@@ -71,9 +70,9 @@ def model_file(path: Path | str) -> Path:
 
         if onnx_file(path) is not None:
             raise ModelError(
-                f"{printable(path)}: an exported ONNX model, which mlrec predict alone runs; give what it was made of"
+                f"{path}: an exported ONNX model, which mlrec predict alone runs; give what it was made of"
             )
-        raise ModelError(f"{printable(path)}: no model here; give a run, an imported folder or a .safetensors file")
+        raise ModelError(f"{path}: no model here; give a run, an imported folder or a .safetensors file")
     return file
 
 
@@ -83,25 +82,24 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     Raises:
         ModelError: It contains no named tensors, or a tensor claims more bytes than it has.
     """
-    shown = printable(source)
     for _ in range(2):
         inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
         content = content if inner is None else inner
     if not _is_dict(content):
         raise ModelError(
-            f"{shown}: holds a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
+            f"{source}: holds a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
         )
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
         what = "its keys are no names" if tensors else "it holds no tensors"
-        raise ModelError(f"{shown}: {what}; save model.state_dict()")
+        raise ModelError(f"{source}: {what}; save model.state_dict()")
     for key, tensor in tensors.items():
-        _check_storage(shown, key, tensor)
+        _check_storage(source, key, tensor)
     claimed = sum(tensor.nbytes for tensor in tensors.values())
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
     held = sum(storage.nbytes() for storage in storages.values())
     if claimed > MAX_EXPANSION * held:
-        raise ModelError(f"{shown}: its tensors claim {claimed:,} bytes but share {held:,}; refused")
+        raise ModelError(f"{source}: its tensors claim {claimed:,} bytes but share {held:,}; refused")
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
@@ -114,23 +112,23 @@ def _is_dict(content: Any) -> bool:
 
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise ModelError(f"{shown}: '{printable(key)}' is sparse, nested or quantised; only dense weights can be read")
+        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantised; only dense weights can be read")
     if tensor.is_meta:
-        raise ModelError(f"{shown}: '{printable(key)}' has a shape but no values; save the weights themselves")
+        raise ModelError(f"{shown}: '{key}' has a shape but no values; save the weights themselves")
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()
-        raise ModelError(f"{shown}: '{printable(key)}' claims {needed:,} bytes but holds {held:,}; refused")
+        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but holds {held:,}; refused")
 
 
 def _first_bytes(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            raise ModelError(f"{printable(path)}: is a folder or no regular file; give the path of a checkpoint file")
+            raise ModelError(f"{path}: is a folder or no regular file; give the path of a checkpoint file")
         with path.open("rb") as stream:
             return stream.read(512)
     except OSError as error:
-        raise ModelError(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
 
 def _not_weights(path: Path, head: bytes) -> str | None:
@@ -168,7 +166,7 @@ def _why_refused(path: Path) -> str:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception:  # noqa: BLE001 - names in a message are worth no failure
             names = []
-    held = f" ({', '.join(printable(name) for name in names[:3])})" if names else ""
+    held = f" ({', '.join(names[:3])})" if names else ""
     return (
         f"is no plain checkpoint: it is broken or holds Python objects{held} that could run code when loaded; "
         "refused. Ask its author for model.state_dict()"

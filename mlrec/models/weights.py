@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlrec.models.backbones import Backbone
 from mlrec.models.safe_loading import model_file, read_tensors, unwrapped
-from mlrec.utils.errors import ModelError, counted, printable
+from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.weight_packages import PACKAGES, check_weights_name
 
 BACKBONE_PREFIX = "backbone.timm_model."
@@ -41,7 +41,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
         state = backbone_state(unwrapped(read_tensors(file), str(file)), backbone)
     fit(backbone.timm_model, state, str(source))
     return (
-        f"{printable(source)}: {len(state)} of {counted(len(backbone.timm_model.state_dict()), 'tensor')} of "
+        f"{source}: {len(state)} of {counted(len(backbone.timm_model.state_dict()), 'tensor')} of "
         f"{backbone.name} matched"
     )
 
@@ -89,20 +89,19 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     expected = module.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
     unexpected = [key for key in state if key not in expected]
-    shown = printable(source)
     if missing or unexpected:
-        first = f"first missing '{missing[0]}'" if missing else f"first unexpected '{printable(unexpected[0])}'"
+        first = f"first missing '{missing[0]}'" if missing else f"first unexpected '{unexpected[0]}'"
         raise ModelError(
-            f"{shown}: {len(expected) - len(missing)} of {counted(len(expected), 'tensor')} matched, "
+            f"{source}: {len(expected) - len(missing)} of {counted(len(expected), 'tensor')} matched, "
             f"{len(missing)} missing, "
             f"{len(unexpected)} unexpected ({first}); it is of another architecture"
         )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             wanted = tuple(expected[key].shape)
-            raise ModelError(f"{shown}: '{printable(key)}' has shape {tuple(tensor.shape)}, the model needs {wanted}")
+            raise ModelError(f"{source}: '{key}' has shape {tuple(tensor.shape)}, the model needs {wanted}")
         if tensor.is_floating_point() != expected[key].is_floating_point():
-            raise ModelError(f"{shown}: '{printable(key)}' holds {tensor.dtype}, the model needs {expected[key].dtype}")
+            raise ModelError(f"{source}: '{key}' holds {tensor.dtype}, the model needs {expected[key].dtype}")
     check_finite(state, source)
     module.load_state_dict(dict(state), strict=False)
 
@@ -114,13 +113,11 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
             finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
         except RuntimeError as error:  # types of 8 bits or less, and shapes too large for torch
             raise ModelError(
-                f"{printable(source)}: '{printable(key)}' holds {tensor.dtype} in the shape "
-                f"{printable(tuple(tensor.shape))}, which cannot be read; save the weights as float32"
+                f"{source}: '{key}' holds {tensor.dtype} in the shape "
+                f"{tuple(tensor.shape)}, which cannot be read; save the weights as float32"
             ) from error
         if not finite:
-            raise ModelError(
-                f"{printable(source)}: '{printable(key)}' holds NaN or infinite weights; the file is of no use"
-            )
+            raise ModelError(f"{source}: '{key}' holds NaN or infinite weights; the file is of no use")
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.files import check_regular
 
 
@@ -24,12 +24,12 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}
     if len(lengths) > 1:
-        raise ModelError(f"{printable(path)}: vectors of {sorted(lengths)} numbers; all must be as long")
+        raise ModelError(f"{path}: vectors of {sorted(lengths)} numbers; all must be as long")
     vectors = {label: _vector(label, found) for label in labels}
-    absent = [printable(label) for label, vector in vectors.items() if vector is None]
+    absent = [label for label, vector in vectors.items() if vector is None]
     if absent:
         names = ", ".join(absent[:10])
-        raise ModelError(f"{printable(path)}: no vector for {names}; leave --word-vectors out for one-hot")
+        raise ModelError(f"{path}: no vector for {names}; leave --word-vectors out for one-hot")
     return np.array(list(vectors.values()), dtype=np.float32)
 
 
@@ -46,9 +46,9 @@ def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
                 if name.casefold() in names:
                     found[name.casefold()] = _floats(path, name, numbers)
     except OSError as error:
-        raise ModelError(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
-        raise ModelError(f"{printable(path)}: not UTF-8; save it as UTF-8") from error
+        raise ModelError(f"{path}: not UTF-8; save it as UTF-8") from error
     return found
 
 
@@ -56,9 +56,9 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
     try:
         numbers = [float(text) for text in texts]
     except ValueError as error:
-        raise ModelError(f"{printable(path)}: '{printable(name)}': not all of its vector are numbers") from error
+        raise ModelError(f"{path}: '{name}': not all of its vector are numbers") from error
     if not np.isfinite(numbers).all():
-        raise ModelError(f"{printable(path)}: '{printable(name)}': its vector holds NaN or infinity")
+        raise ModelError(f"{path}: '{name}': its vector holds NaN or infinity")
     return numbers
 
 

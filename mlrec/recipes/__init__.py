@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import config_layers
-from mlrec.utils.errors import ConfigError, UsageError, nearest, printable
+from mlrec.utils.errors import ConfigError, UsageError, nearest
 from mlrec.utils.files import write_text
 
 BASE = "base"
@@ -32,7 +32,7 @@ def text(name: str) -> str:
         ConfigError: There is no recipe of that name.
     """
     if name not in names():
-        raise ConfigError(f"no recipe '{printable(name)}'{nearest(name, names())}; see mlrec recipes list")
+        raise ConfigError(f"no recipe '{name}'{nearest(name, names())}; see mlrec recipes list")
     return (_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -55,7 +55,7 @@ def copy(name: str, path: Path | None = None) -> Path:
     path = path or Path(f"{name}.toml")
     content = text(name)
     if path.exists():
-        raise UsageError(f"{printable(path)}: exists already; give another file")
+        raise UsageError(f"{path}: exists already; give another file")
     write_text(path, content)
     return path
 
@@ -70,7 +70,7 @@ def chain(name: str) -> list[tuple[str, Tables]]:
     following: Any = name
     while following is not None:
         if following in [known for known, _ in layers]:
-            raise ConfigError(f"recipe {printable(name)}: its bases form a cycle")
+            raise ConfigError(f"recipe {name}: its bases form a cycle")
         tables = config_layers.parse_toml(text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)

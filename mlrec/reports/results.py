@@ -22,7 +22,7 @@ from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
 from mlrec.run_folders.ancestry import lineage_of, training_of
 from mlrec.run_folders.record import Run, RunRecord, SplitRecord
-from mlrec.utils.errors import PredictionsError, counted, printable
+from mlrec.utils.errors import PredictionsError, counted
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -194,7 +194,7 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
     """
     predictions = run.predictions()
     if predictions.targets is None:
-        raise PredictionsError(f"{printable(run.path)}: its predictions have no targets; score them with mlrec score")
+        raise PredictionsError(f"{run.path}: its predictions have no targets; score them with mlrec score")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
     columns = label_columns(predictions.labels, labels, run.path, PredictionsError)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.utils.files import MODEL_FILE, remove_stale, writing
 
 CONFIG = "config.toml"
@@ -63,7 +63,7 @@ def check_free(path: Path) -> None:
         RunError: The path exists.
     """
     if os.path.lexists(path) and not only_begun(path):
-        raise RunError(f"{printable(path)}: exists already; choose another --name, or --resume it")
+        raise RunError(f"{path}: exists already; choose another --name, or --resume it")
 
 
 def only_begun(path: Path) -> bool:
@@ -88,8 +88,8 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            holder = printable(stream.read().strip())
-            raise RunError(f"{printable(path)}: is in use by {holder}; choose another --out or --name") from error
+            holder = stream.read().strip()
+            raise RunError(f"{path}: is in use by {holder}; choose another --out or --name") from error
         except OSError:
             pass  # the file system has no locks
         stream.truncate(0)

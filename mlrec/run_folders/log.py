@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mlrec.run_folders import directory
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_bytes, write_text, writing
 
 
@@ -72,7 +72,7 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
         entry = msgspec.json.decode(line, type=dict[str, Any])
         msgspec.convert(entry, _StepsEntry | _EpochEntry | _ScoredEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{printable(path)}: {printable(error)}; not written by mlrec train") from error
+        raise RunError(f"{path}: {error}; not written by mlrec train") from error
     return entry
 
 

@@ -16,7 +16,7 @@ from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         """
         file = Path(path) / directory.RECORD
         if not file.is_file():
-            raise RunError(f"{printable(path)}: no run here (no {directory.RECORD}); name the folder of a run")
+            raise RunError(f"{path}: no run here (no {directory.RECORD}); name the folder of a run")
         record = read_own_json(file, cls, RunError, "not written by this version")
         return msgspec.structs.replace(
             record, config=current_keys(record.config), sources=current_names(record.sources)
@@ -207,7 +207,7 @@ class Run:
             DataError: The dataset was moved or has no such split.
         """
         if self.record.scored is None:
-            raise RunError(f"{printable(self.path)}: the run does not name its dataset")
+            raise RunError(f"{self.path}: the run does not name its dataset")
         return Dataset.load(self.record.scored.path).manifest(split or self.record.scored.split)
 
     def load_model(self) -> Classifier:
@@ -241,5 +241,5 @@ def latest_run(root: Path | str = "runs") -> Run:
     """
     runs = finished_runs(root)
     if not runs:
-        raise RunError(f"no finished run under {printable(root)}; run mlrec train, or name a run")
+        raise RunError(f"no finished run under {root}; run mlrec train, or name a run")
     return max(runs, key=lambda run: (run.record.finished or "", run.path))

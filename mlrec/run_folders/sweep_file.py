@@ -11,7 +11,7 @@ import msgspec
 from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 FILE = "sweep.json"
@@ -72,7 +72,7 @@ class SweepFile(msgspec.Struct, frozen=True):
             RunError: The file is missing or has another format.
         """
         if not (folder / FILE).is_file():
-            raise RunError(f"{printable(folder)}: no sweep here (no {FILE}); name the folder of a sweep")
+            raise RunError(f"{folder}: no sweep here (no {FILE}); name the folder of a sweep")
         sweep = read_own_json(folder / FILE, cls, RunError, "start the sweep again")
         runs = [msgspec.structs.replace(entry, settings=current_keys(entry.settings)) for entry in sweep.runs]
         return msgspec.structs.replace(sweep, runs=runs, tuned=list(current_names(dict.fromkeys(sweep.tuned))))

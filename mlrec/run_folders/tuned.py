@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import label_order
 from mlrec.predictions import probabilities_of
-from mlrec.utils.errors import DataError, RunError, counted, printable
+from mlrec.utils.errors import DataError, RunError, counted
 from mlrec.utils.files import MODEL_FILE, read_own_json, write_json
 
 THRESHOLDS = "thresholds.json"
@@ -71,10 +71,10 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         """
         path, file = Path(model), tuned_file(model)
         if not file.is_file():
-            raise RunError(f"{printable(path)}: has no tuned thresholds; run mlrec tune {printable(path)}")
+            raise RunError(f"{path}: has no tuned thresholds; run mlrec tune {path}")
         tuned = read_own_json(file, cls, RunError, "tune again")
         if tuned.format != FORMAT or not all(label.slope > 0 for label in tuned.labels.values()):
-            raise RunError(f"{printable(file)}: not written by this version ({FORMAT}); run mlrec tune again")
+            raise RunError(f"{file}: not written by this version ({FORMAT}); run mlrec tune again")
         return tuned
 
     def ordered(self, labels: Sequence[str]) -> Tuned:

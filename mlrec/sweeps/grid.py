@@ -13,7 +13,7 @@ from typing import Any
 from mlrec.config import TYPES, nearest_key, value_kind
 from mlrec.config_layers import check_values, parse_names, parse_numbers, parse_value
 from mlrec.renamed import current_keys
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 
 LONGEST_NAME = 100
 
@@ -88,7 +88,7 @@ def axis_values(key: str, text: str) -> list[Any]:
     else:
         values = [parse_value(key, part) for part in parse_names(text)]
     if len({repr(value) for value in values}) < len(values):
-        raise UsageError(f"{printable(key)} = {printable(text)}: duplicate value")
+        raise UsageError(f"{key} = {text}: duplicate value")
     return values
 
 
@@ -109,7 +109,7 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
     texts = current_keys(texts)
     for key in texts:
         if key not in TYPES:
-            raise UsageError(f"unknown key '{printable(key)}'{nearest_key(key)}")
+            raise UsageError(f"unknown key '{key}'{nearest_key(key)}")
     values = {key: axis_values(key, text) if isinstance(text, str) else [text] for key, text in texts.items()}
     fixed = {key: options[0] for key, options in values.items() if len(options) == 1}
     return fixed, {key: options for key, options in values.items() if len(options) > 1}

@@ -13,7 +13,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.renamed import first_keys
 from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.files import check_name
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.split import split
@@ -214,7 +214,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={printable(value)}: give several values to choose from")
+        raise UsageError(f"--tune {key}={value}: give several values to choose from")
     return axes
 
 
@@ -269,7 +269,7 @@ def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[lis
     pairs = [(f"{prefix}fold{k}-train", f"{prefix}fold{k}-val") for k in range(max(folds, 0))]
     if not pairs or not {name for pair in pairs for name in pair} <= set(base.dataset.info.splits):
         parts = split(base.dataset.path, folds=folds, pool=pool, prefix=prefix, progress=progress)
-        progress.say(f"folds: {', '.join(parts.sizes)} added to {printable(base.dataset.path)}")
+        progress.say(f"folds: {', '.join(parts.sizes)} added to {base.dataset.path}")
     return pairs, pool
 
 
@@ -287,5 +287,5 @@ def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
         return "train", "val"
     if "tune-val" not in available:
         parts = split(base.dataset.path, val=HELD_OUT, pool=pool, prefix="tune-", progress=progress)
-        progress.say(f"tuning: {', '.join(parts.sizes)} added to {printable(base.dataset.path)}")
+        progress.say(f"tuning: {', '.join(parts.sizes)} added to {base.dataset.path}")
     return "tune-train", "tune-val"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlrec.config import Config
-from mlrec.utils.errors import UsageError, nearest, printable
+from mlrec.utils.errors import UsageError, nearest
 
 SEEDS = (0, 1, 2)
 HEADS = (1, 2, 4, 6, 8)
@@ -52,7 +52,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "table8": {"head": "csra", "lam": 0.5, "eval_every": 1},
     "figure5": {"head": "csra", "heads": 1},
     "compare": {},
-    # one recipe on cached features; the decoders are narrow, so that a CPU can train them
+    # one recipe on cached features; the heads with queries are narrow, so that a CPU can train them
     "heads": {
         "freeze_backbone": True,
         "opt": "adamw",
@@ -71,7 +71,7 @@ NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of thei
 def check(name: str | None, *, paper_only: bool = False) -> None:
     """Raise UsageError unless `name` is a study, and one of the paper if only its runs are wanted."""
     if name is not None and name not in DEFAULTS:
-        raise UsageError(f"--study {printable(name)}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
+        raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
     if paper_only and name not in of_paper:
         raise UsageError(f"--paper-only goes with --study {', '.join(of_paper)}")

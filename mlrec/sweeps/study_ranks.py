@@ -9,7 +9,7 @@ from typing import Any
 
 from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.sweeps.study_tables import study_report
-from mlrec.utils.errors import UsageError, counted, printable
+from mlrec.utils.errors import UsageError, counted
 
 COLUMNS = (
     Column("variant", "Variant", identity=True),
@@ -49,7 +49,7 @@ def study_reports(
         for folder in folders
     ]
     if several:
-        tables.append(overall_table(tables, [printable(folder) for folder in folders]))
+        tables.append(overall_table(tables, [str(folder) for folder in folders]))
     return tables
 
 
@@ -78,12 +78,12 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     notes = [
         f"rank: place by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have, 1 is best; "
         "equal values share their mean place",
-        f"Δ: mAP minus that of '{printable(first)}'; win or loss: the paired 95 % interval of Δ over images and seeds "
+        f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % interval of Δ over images and seeds "
         "is above or below 0, not corrected for the number of comparisons",
     ]
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
     if left_out:
-        notes.append(f"not in all sweeps, left out: {', '.join(map(printable, left_out))}")
+        notes.append(f"not in all sweeps, left out: {', '.join(left_out)}")
     drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
     return Table(f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}", COLUMNS, drawn, tuple(notes), name="all")
 

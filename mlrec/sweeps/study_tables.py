@@ -21,7 +21,7 @@ from mlrec.run_folders.record import Run
 from mlrec.run_folders.sweep_file import Entry, SweepFile, finished_run
 from mlrec.sweeps.grid import shown
 from mlrec.sweeps.studies import CSRA, STEPS
-from mlrec.utils.errors import RunError, counted, printable
+from mlrec.utils.errors import RunError, counted
 from mlrec.workflows.report.compare import compare_runs
 
 NEAR = 0.95  # of its own final mAP: a run counts as converged
@@ -94,10 +94,10 @@ def study_report(
     edges = {key: _edges(sweep, key) for key in sweep.tuned}
     rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in sweep.settings()]
     if not any(row.trials for row in rows):
-        raise RunError(f"{printable(folder)}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
-        notes.append(f"operations and time of the heads: mlrec bench head {printable(folder)}")
+        notes.append(f"operations and time of the heads: mlrec bench head {folder}")
     return study_table(sweep.title, rows, intervals=intervals, notes=notes, tuned=sweep.tuned, costs=costs)
 
 

@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlrec.run_folders import directory
 from mlrec.sweeps.grid import Trial
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 
 HEARTBEAT = 10  # seconds
 GRACE = 60  # seconds without a heartbeat after which a worker counts as dead
@@ -86,7 +86,7 @@ class TrialQueue:
         except Exception as error:  # each database driver raises its own
             cause = str(error).partition("\n")[0].rstrip(".")
             hint = "use a journal file or the URL of a database"
-            raise RunError(f"--storage {printable(storage)}: {printable(cause)}; {hint}") from error
+            raise RunError(f"--storage {storage}: {cause}; {hint}") from error
 
     def attempts(self) -> dict[str, Attempts]:
         """Return what is known of each trial, by its name."""

@@ -23,7 +23,7 @@ from mlrec.sweeps.grid import Trial
 from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.trial_queue import TrialFailed, TrialQueue, claimed
 from mlrec.utils import processes
-from mlrec.utils.errors import MlrecError, RunError, printable
+from mlrec.utils.errors import LONGEST_LINE, MlrecError, RunError, printable
 from mlrec.utils.progress import Silent
 from mlrec.workflows.train.interrupt import Interrupted
 
@@ -115,7 +115,7 @@ class Worker:
                 return None
             except MlrecError as error:
                 sys.stderr.write(f"error: {error}\n")
-                raise TrialFailed(printable(str(error).splitlines()[0])) from error
+                raise TrialFailed(str(error).splitlines()[0]) from error
             except Exception as error:
                 traceback.print_exc()
                 self.exit_code = 0  # the state of this process is unknown after such an error: another one continues
@@ -187,11 +187,11 @@ class LogProgress(Silent):
 
     def say(self, text: str) -> None:
         """Write a note."""
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{printable(text, LONGEST_LINE)}\n")
 
     def warn(self, text: str) -> None:
         """Write a warning."""
-        sys.stderr.write(f"warning: {text}\n")
+        self.say(f"warning: {text}")
 
 
 def log_of(folder: Path, name: str) -> Path:

@@ -28,7 +28,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.sampler import BatchKey
 from mlrec.training.transforms import VIEWS, Decode, draw_view
 from mlrec.utils import signals
-from mlrec.utils.errors import DataError, MlrecError, counted, printable
+from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.processes import own_cores
 from mlrec.utils.progress import Progress
 from mlrec.utils.threads import thread_map
@@ -127,7 +127,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
     def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Path) -> Tensor:
         height, width = pixels.shape[:2]
         if not height or not width:
-            raise DataError(f"{printable(path)}: the box of '{printable(self.manifest.sample_ids[sample])}' is empty")
+            raise DataError(f"{path}: the box of '{self.manifest.sample_ids[sample]}' is empty")
         size = self.preprocessing.size
         view = draw_view(self.config, epoch, sample, height, width, size) if self.config and epoch is not None else None
         return VIEWS[self.decode](pixels, view, size, self.preprocessing.interpolation)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.processes import keep_freed_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -36,17 +36,17 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"'{printable(name)}' is not a device; use auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(f"'{name}' is not a device; use auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UsageError(f"device {printable(name)}: no CUDA on this machine or in this torch; use --device cpu")
+            raise UsageError(f"device {name}: no CUDA on this machine or in this torch; use --device cpu")
         device = torch.device("cuda", _own_index() if device.index is None else _named_index(device.index))
         _check_kernels(device)
         return device
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device mps: not on this machine; use --device cpu")
     if device.type not in ("cpu", "mps"):
-        raise UsageError(f"device '{printable(name)}' is not supported; use auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"device '{name}' is not supported; use auto, cpu, cuda, cuda:N or mps")
     return device
 
 
@@ -60,7 +60,7 @@ def _own_index() -> int:
     if count == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    cause = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={printable(visible)})"
+    cause = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
     raise UsageError(
         f"{local_world()} processes on this machine, but only {count} GPU{'s' * (count != 1)} visible{cause}; "
         f"use torchrun --nproc-per-node {count}"
@@ -96,7 +96,7 @@ def _check_kernels(device: torch.device) -> None:
     compiles = [kind == "compute" and (first, second) <= (major, minor) for kind, first, second in versions]
     if not any(runs + compiles):
         raise UsageError(
-            f"{printable(torch.cuda.get_device_name(device))} has compute capability {major}.{minor}; this torch "
+            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}; this torch "
             f"({torch.__version__}) has kernels for {', '.join(f'{x}.{y}' for _, x, y in versions)}; install a torch "
             "build for this GPU (see pytorch.org), or use --device cpu"
         )
@@ -116,7 +116,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
             return "bf16"
         return "fp16" if major == 7 else "fp32"
     if name not in ("fp32", "tf32", "bf16", "fp16"):
-        raise UsageError(f"'{printable(name)}' is not a precision; use auto, fp32, tf32, bf16 or fp16")
+        raise UsageError(f"'{name}' is not a precision; use auto, fp32, tf32, bf16 or fp16")
     if name in ("tf32", "fp16") and device.type != "cuda":
         raise UsageError(f"precision {name} needs CUDA; use bf16 or fp32 on {device.type}")
     return name  # type: ignore[return-value]

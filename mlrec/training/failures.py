@@ -10,7 +10,7 @@ import torch
 from mlrec.config import Config
 from mlrec.training.devices import Precision, resolve_precision
 from mlrec.utils import processes
-from mlrec.utils.errors import RunError, counted, is_out_of_memory, printable
+from mlrec.utils.errors import RunError, counted, is_out_of_memory
 
 
 @contextmanager
@@ -32,12 +32,12 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
     except (RuntimeError, MemoryError) as error:
         text = str(error)
         if config.compile and type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
-            reason = printable(text.splitlines()[0]) if text else type(error).__name__
+            reason = text.splitlines()[0] if text else type(error).__name__
             raise RunError(
                 f"torch.compile failed ({reason}); check its C++ compiler, or train without --compile"
             ) from error
         if "does not have a deterministic implementation" in text:
-            operation = printable(text.partition(" does not have")[0])
+            operation = text.partition(" does not have")[0]
             raise RunError(
                 f"--deterministic: {operation} of this backbone has no deterministic implementation on {device.type}; "
                 "train without --deterministic, or with another backbone"

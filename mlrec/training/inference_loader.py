@@ -14,7 +14,7 @@ from mlrec.datasets.images.decode import crop, upright
 from mlrec.datasets.listing import Item, load_item
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.transforms import VIEWS, Decode, filled
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 from mlrec.utils.processes import own_cores
 from mlrec.utils.threads import AHEAD, thread_map
 
@@ -82,7 +82,7 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
         pixels = stored.pixels if item.box is None else crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:
             raise DataError(
-                f"{printable(item.path)}: the box of '{printable(item.id)}' has no pixel of the image, which is "
+                f"{item.path}: the box of '{item.id}' has no pixel of the image, which is "
                 f"{width} x {height}; x, y, width, height are pixels, from 0"
             )
         pixels = upright(pixels, stored.orientation)

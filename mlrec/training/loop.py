@@ -23,7 +23,7 @@ from mlrec.training.losses import Loss
 from mlrec.training.optim import lr_at, set_lr, trainable
 from mlrec.training.state import State
 from mlrec.utils import processes
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 
 SYNC_EVERY = 20  # steps between two fetches of losses from a GPU; a fetch waits for the GPU
 MAX_SKIPPED = 50  # steps in a row that an fp16 scaler may skip
@@ -134,7 +134,7 @@ def fit(
     """
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
-        network.module.train()
+        _set_train_mode(network.module, config)
         if state.ema is not None:
             state.ema.forget_tensors()  # evaluation may have replaced the model's tensors
         window = _Window()
@@ -162,6 +162,15 @@ def fit(
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
+
+
+def _set_train_mode(module: nn.Module, config: Config) -> None:
+    """Set the module to training; with `freeze_bn` its BatchNorm layers keep their running mean and variance."""
+    module.train()
+    if config.freeze_bn:
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm):
+                norm.eval()
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
@@ -265,7 +274,7 @@ def _named(samples: Tensor, sample_ids: Sequence[str]) -> str:
     """Name the first samples of a batch, if they have ids."""
     if not sample_ids:
         return ""
-    shown = ", ".join(printable(sample_ids[k]) for k in samples[:NAMED_SAMPLES].tolist())
+    shown = ", ".join(sample_ids[k] for k in samples[:NAMED_SAMPLES].tolist())
     if len(samples) > NAMED_SAMPLES:
         shown += f" and {len(samples) - NAMED_SAMPLES} more"
     return f"; samples {shown}"

@@ -23,7 +23,7 @@ from torch.nn import functional
 from mlrec.config import Config
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
 from mlrec.training import long_tail, missing_labels
-from mlrec.utils.errors import ConfigError, DataError, printable
+from mlrec.utils.errors import ConfigError, DataError
 from mlrec.utils.files import read_text
 from mlrec.utils.plugins import find_part
 
@@ -144,9 +144,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
             values = loss_per_target(logits, is_positive.to(torch.float32), context)
             if values.shape != logits.shape:  # a mean would take part in the sums below without an error
                 shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
-                raise ConfigError(
-                    f"loss '{printable(config.loss)}' returns {shapes}; a loss returns one value per logit"
-                )
+                raise ConfigError(f"loss '{config.loss}' returns {shapes}; a loss returns one value per logit")
             if factor is not None:
                 values = values * torch.where(is_positive, factor, 1.0)
             if config.unknown == "negative":
@@ -177,7 +175,7 @@ def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int]
 
 
 def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    shown, labels, weights = printable(path), [], []
+    labels, weights = [], []
     for number, row in enumerate(csv.reader(read_text(path, ConfigError).splitlines()), 1):
         if not row or [cell.strip().lower() for cell in row] == ["label", "weight"]:
             continue
@@ -186,15 +184,15 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
             if len(row) != 2 or not (math.isfinite(weight) and weight > 0):
                 raise ValueError(row)
         except (ValueError, IndexError) as error:
-            raise ConfigError(f"{shown}: line {number}: expected label,weight with a weight above 0") from error
+            raise ConfigError(f"{path}: line {number}: expected label,weight with a weight above 0") from error
         if label in labels:
-            raise ConfigError(f"{shown}: line {number}: label '{printable(label)}' is listed twice; keep one line")
+            raise ConfigError(f"{path}: line {number}: label '{label}' is listed twice; keep one line")
         labels.append(label)
         weights.append(weight)
     try:
         return np.array(weights, dtype=np.float32)[label_order(labels, manifest.labels)]
     except DataError as error:
-        raise ConfigError(f"{shown}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

@@ -18,7 +18,7 @@ from mlrec.training.batches import eval_batches
 from mlrec.training.devices import memory_format, repeatable_kernels
 from mlrec.training.inference import open_on
 from mlrec.training.transforms import Decode, filled
-from mlrec.utils.errors import MlrecError, printable
+from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
     if len(broken):
         sample, label = (int(k) for k in broken[0])
         raise MlrecError(
-            f"logit of '{printable(manifest.sample_ids[sample])}', label '{printable(manifest.labels[label])}' is "
+            f"logit of '{manifest.sample_ids[sample]}', label '{manifest.labels[label]}' is "
             f"{float(values[sample, label])}, as are {len(broken) - 1} more; the weights are damaged or diverged"
         )
     return Predictions(manifest.labels, manifest.sample_ids, values.numpy(), manifest.targets, manifest.digest)

@@ -31,7 +31,7 @@ from mlrec.training.optim import make_optimizer
 from mlrec.training.state import State
 from mlrec.training.transforms import normalize
 from mlrec.utils import processes
-from mlrec.utils.errors import ModelError, UsageError, printable
+from mlrec.utils.errors import ModelError, UsageError
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
@@ -100,14 +100,14 @@ def _load_head(model: Classifier, source: Path) -> None:
     """
     other = load_model(source)
     if set(other.labels) != set(model.labels):
-        raise ModelError(f"{printable(source)}: has other labels, so its head does not fit; leave --init-head out")
+        raise ModelError(f"{source}: has other labels, so its head does not fit; leave --init-head out")
     if other.labels != model.labels:
-        raise ModelError(f"{printable(source)}: has its labels in another order; leave --init-head out")
+        raise ModelError(f"{source}: has its labels in another order; leave --init-head out")
     try:
         model.head.load_state_dict(other.head.state_dict())
     except RuntimeError as error:
         own, theirs = model.architecture.head, other.architecture.head
-        raise ModelError(f"{printable(source)}: its head ({theirs}) does not fit this one ({own})") from error
+        raise ModelError(f"{source}: its head ({theirs}) does not fit this one ({own})") from error
 
 
 def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:

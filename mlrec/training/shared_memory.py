@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mlrec.training import distributed
-from mlrec.utils.errors import MlrecError, printable
+from mlrec.utils.errors import MlrecError
 from mlrec.utils.processes import local_world
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's folder for it; small in containers
@@ -67,6 +67,6 @@ def _file_of(size: int) -> Path:
             os.close(number)
     raise MlrecError(
         f"{size / 1e9:.1f} GB to be shared by {local_world()} processes fit neither into "
-        f"{' nor into '.join(printable(folder) for folder in folders)}; free some space, set TMPDIR, or in a container "
+        f"{' nor into '.join(map(str, folders))}; free some space, set TMPDIR, or in a container "
         "raise --shm-size"
     )

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from mlrec.models.classifier import Classifier
 from mlrec.run_folders import directory
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.utils.files import atomic_write
 from mlrec.utils.progress import Progress
 
@@ -110,7 +110,7 @@ class State:
         expected = {"model", "ema", "optimizer", "scaler", "history", *_COUNTERS}
         different = sorted(expected.symmetric_difference(content))
         if different:
-            raise RunError(f"checkpoint: {', '.join(map(printable, different))} missing or unknown; start a new run")
+            raise RunError(f"checkpoint: {', '.join(different)} missing or unknown; start a new run")
         try:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -119,7 +119,7 @@ class State:
                 self.ema.module.load_state_dict(content["ema"])
                 self.ema.forget_tensors()
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = printable(str(error).splitlines()[0])
+            reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit the model ({reason}); start a new run") from error
         for name in _COUNTERS:
             setattr(self, name, content[name])
@@ -197,12 +197,12 @@ def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, An
             continue
         content = _read(path)
         if content is None:
-            faults.append(f"{printable(path)}: incomplete or damaged (SHA-256 differs)")
+            faults.append(f"{path}: incomplete or damaged (SHA-256 differs)")
             continue
         for fault in faults:
             progress.warn(f"{fault}; using {name} (step {content['state']['step']})")
         return content["identity"], content["state"]
-    raise RunError("; ".join(faults) or f"{printable(folder)}: no checkpoint to resume from; start a new run")
+    raise RunError("; ".join(faults) or f"{folder}: no checkpoint to resume from; start a new run")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.metric import Metric
 from mlrec.metrics.precision_recall import Threshold
 from mlrec.metrics.summary import FLAT_NAMES
-from mlrec.utils.errors import MlrecError, UsageError, nearest, printable
+from mlrec.utils.errors import MlrecError, UsageError, nearest
 
 if TYPE_CHECKING:
     from mlrec.training.torch_metric import TorchMetric
@@ -104,7 +104,7 @@ def torch_metric(
         (1.0, 1.0)
     """
     if value not in FLAT_NAMES:
-        raise UsageError(f"value='{printable(value)}'{nearest(value, FLAT_NAMES)}; use one of {', '.join(FLAT_NAMES)}")
+        raise UsageError(f"value='{value}'{nearest(value, FLAT_NAMES)}; use one of {', '.join(FLAT_NAMES)}")
     try:
         from mlrec.training.torch_metric import TorchMetric
     except ImportError as error:

@@ -12,7 +12,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.predictions import Predictions
 from mlrec.training.prediction import predict
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 
 STRIDE = 32  # pixels; sizes are multiples of it, as most backbones need
 SMALLEST, LARGEST = 0.25, 4.0  # scales
@@ -51,9 +51,9 @@ class Views:
             except ValueError:
                 scales.append(math.nan)
             if not SMALLEST <= scales[-1] <= LARGEST:
-                raise UsageError(f"--tta {printable(text)}: '{printable(part)}' is not flip or a scale from 0.25 to 4")
+                raise UsageError(f"--tta {text}: '{part}' is not flip or a scale from 0.25 to 4")
         if len(set(parts)) < len(parts) or len(set(scales)) < len(scales):
-            raise UsageError(f"--tta {printable(text)}: a view is given twice")
+            raise UsageError(f"--tta {text}: a view is given twice")
         return cls("flip" in parts, tuple(scales) or (1.0,))
 
     def sizes(self, size: int) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 
 BLOCK = 1 << 20
 
@@ -43,11 +43,11 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
                 while block := content.read(BLOCK):
                     written += len(block)
                     if written > limit:
-                        raise DataError(f"{printable(archive)}: unpacks to more than {limit:,} bytes; not unpacked")
+                        raise DataError(f"{archive}: unpacks to more than {limit:,} bytes; not unpacked")
                     stream.write(block)
     # zipfile raises NotImplementedError for an unknown compression, and RuntimeError for an encrypted file.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{printable(archive)}: is damaged ({printable(error)}); download it again") from error
+        raise DataError(f"{archive}: is damaged ({error}); download it again") from error
     return written
 
 
@@ -76,7 +76,7 @@ def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
 
 
 def _refused(archive: Path, name: str, why: str) -> DataError:
-    return DataError(f"{printable(archive)}: the member {printable(name)} {why}; the archive is not unpacked")
+    return DataError(f"{archive}: the member {name} {why}; the archive is not unpacked")
 
 
 def free_bytes(folder: Path) -> int:

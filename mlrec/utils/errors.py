@@ -21,10 +21,14 @@ from dataclasses import dataclass, field
 
 LINES_SHOWN = 10
 LONGEST_NAME = 200
+LONGEST_LINE = 1000
 
 
 class MlrecError(ValueError):
     """Base class of all errors that mlrec raises on purpose: the message says what is wrong, where, and how to fix it.
+
+    The message is one line. Each further argument adds a line, for an error that lists several faults. Names in a
+    message may come from third-party files: as a string, an error has no control characters, and long lines are cut.
 
     Attributes:
         exit_code: Exit code of the command line.
@@ -38,6 +42,9 @@ class MlrecError(ValueError):
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(printable(line, LONGEST_LINE) for line in self.args)
 
 
 class DataError(MlrecError):
@@ -82,22 +89,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     return library and any(sign in str(error).casefold() for sign in _OUT_OF_MEMORY)
 
 
-def printable(text: object) -> str:
-    r"""Make `text` safe to print on one line: control characters are escaped, a long text is cut in its middle.
+def escaped(text: str) -> str:
+    r"""Escape what is not printable: control characters, newlines, marks of the writing direction, half surrogates.
 
-    Names come from third-party files; a raw ESC or newline could change the message that shows them. A text of more
-    than 200 characters keeps both ends, because the end of a path is the most informative part.
+    Names come from third-party files; a raw ESC or newline could change the text that shows them. What is escaped
+    already stays as it is. Text is escaped where it leaves: in `MlrecError`, in the terminal, in tables and figures.
 
     Example:
-        >>> print(printable("a\x1b[31m\n.jpg"))
+        >>> print(escaped("a\x1b[31m\n.jpg"))
         a\x1b[31m\n.jpg
     """
-    return _both_ends(
-        "".join(
-            char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-            for char in _both_ends(str(text))
-        )
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )
+
+
+def printable(text: object, longest: int = LONGEST_NAME) -> str:
+    """Escape `text` as `escaped` does, and cut it in its middle if it has more than `longest` characters.
+
+    Both ends are kept: a line ends with the fix, and the end of a path is its most informative part.
+    """
+    return _both_ends(escaped(_both_ends(str(text), longest)), longest)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -110,9 +124,9 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _both_ends(text: str) -> str:
-    half = LONGEST_NAME // 2
-    return text if len(text) <= LONGEST_NAME else f"{text[:half]}…{text[-half:]}"
+def _both_ends(text: str, longest: int) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -146,7 +160,7 @@ class ValidationReport:
 
     def error(self, where: str, what: str) -> None:
         """Add an error: `where` is the file and the record, `what` states what is wrong and how to fix it."""
-        self.errors.append(f"{printable(where)}: {what}")
+        self.errors.append(printable(f"{where}: {what}", LONGEST_LINE))
 
     def warn(self, kind: str, record: str) -> None:
         """Add a warning of `kind` (a fixed sentence) about `record`; one line per kind is printed."""
@@ -171,7 +185,7 @@ class ValidationReport:
         if not self.errors:
             return
         if len(self.errors) == 1:
-            raise kind(self.errors[0])
+            raise kind(*self.errors[0].split("\n"))
         shown = [f"  {line}" for line in self.errors[:LINES_SHOWN]]
         hidden = len(self.errors) - len(shown)
         last = []
@@ -181,4 +195,4 @@ class ValidationReport:
             last.append(f"(full list: {log})" if hidden else f"(list: {log})")
         if last:
             shown.append(f"  {' '.join(last)}")
-        raise kind("\n".join([f"{heading}: {len(self.errors)} errors", *shown]))
+        raise kind(f"{heading}: {len(self.errors)} errors", *shown)

@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
-from mlrec.utils.errors import DataError, MlrecError, UsageError, printable
+from mlrec.utils.errors import DataError, MlrecError, UsageError
 
 MODEL_FILE = "model.safetensors"  # in runs, imported models and exported bundles
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def check_ending(path: Path, endings: Collection[str], flag: str) -> str:
     """
     ending = path.suffix.lower()
     if ending not in endings:
-        raise UsageError(f"{flag} {printable(path)}: unknown extension; use {', '.join(endings)}")
+        raise UsageError(f"{flag} {path}: unknown extension; use {', '.join(endings)}")
     return ending
 
 
@@ -187,7 +187,7 @@ def check_name(name: str) -> None:
         UsageError: The name is empty or hidden, is a path, or holds unprintable characters.
     """
     if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
-        raise UsageError(f"'{printable(name)}' is not a valid folder name; set one with --name, such as voc2007")
+        raise UsageError(f"'{name}' is not a valid folder name; set one with --name, such as voc2007")
 
 
 def is_temporary(path: Path) -> bool:
@@ -226,7 +226,7 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise kind(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+        raise kind(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
 
 @contextlib.contextmanager
@@ -238,7 +238,7 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise kind(f"{printable(path)}: cannot be read ({error.strerror or error}); check the path") from error
+        raise kind(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
@@ -246,9 +246,9 @@ def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
-        raise kind(f"{printable(path)}: cannot be read ({printable(error)}); check the path") from error
+        raise kind(f"{path}: cannot be read ({error}); check the path") from error
     if other:
-        raise kind(f"{printable(path)}: is not a regular file; give the path of a file")
+        raise kind(f"{path}: is not a regular file; give the path of a file")
 
 
 def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
@@ -259,8 +259,7 @@ def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise kind(
-            f"{printable(path)}: not UTF-8 (byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}); "
-            "save it as UTF-8"
+            f"{path}: not UTF-8 (byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}); save it as UTF-8"
         ) from error
 
 
@@ -279,7 +278,7 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
     try:
         return msgspec.json.decode(read_bytes(path, kind), type=form)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise kind(f"{printable(path)}: {printable(error)}; {remedy}") from error
+        raise kind(f"{path}: {error}; {remedy}") from error
 
 
 def sha256(path: Path) -> str:
@@ -324,4 +323,4 @@ def _cannot_write(path: Path, error: OSError, needed: int) -> str:
         space = f", {needed:,} bytes needed, {shutil.disk_usage(parent).free:,} bytes free"
     except OSError:
         space = ""
-    return f"cannot write {printable(path)}: {reason}{space}; the previous file, if any, is intact"
+    return f"cannot write {path}: {reason}{space}; the previous file, if any, is intact"

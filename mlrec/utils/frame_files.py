@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError, escaped
 from mlrec.utils.files import atomic_write, check_ending, write_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_package(path: Path) -> None:
     """
     kind, package = _PACKAGES.get(path.suffix.lower(), ("", ""))
     if package and find_spec(package) is None:
-        raise UsageError(f"{printable(path)}: writing {kind} files needs {package}; install it with {EXTRA}")
+        raise UsageError(f"{path}: writing {kind} files needs {package}; install it with {EXTRA}")
 
 
 def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = False) -> None:
@@ -106,6 +106,4 @@ def _without_formula(cell: Any) -> Any:
 
 def _without_controls(cell: Any) -> Any:
     """Escape control characters, which an Excel file cannot hold."""
-    if isinstance(cell, str) and not cell.isprintable():
-        return "".join(char if char.isprintable() else printable(char) for char in cell)
-    return cell
+    return escaped(cell) if isinstance(cell, str) else cell

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from mlrec.utils.errors import MlrecError, nearest, printable
+from mlrec.utils.errors import MlrecError, nearest
 
 GROUPS = {"reader": "mlrec.readers", "head": "mlrec.heads", "loss": "mlrec.losses", "tracker": "mlrec.trackers"}
 
@@ -64,8 +64,8 @@ def load_part(place: str) -> Any:
     except Exception as error:
         if module.startswith("mlrec."):
             raise  # mlrec's own module: a missing dependency, or a bug
-        reason = f"{type(error).__name__}: {printable(error)}"
-        raise MlrecError(f"{printable(place)}: cannot be imported ({reason}); fix or update its package") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise MlrecError(f"{place}: cannot be imported ({reason}); fix or update its package") from error
 
 
 def find_part(kind: str, name: str, own: Mapping[str, Any], error: type[MlrecError] = MlrecError) -> Any:
@@ -89,5 +89,5 @@ def find_part(kind: str, name: str, own: Mapping[str, Any], error: type[MlrecErr
     added = added_by_packages(GROUPS[kind])
     if name not in added:
         known = part_names(kind, own)
-        raise error(f"no {kind} '{printable(name)}'; there are {', '.join(known)}{nearest(name, known)}")
+        raise error(f"no {kind} '{name}'; there are {', '.join(known)}{nearest(name, known)}")
     return load_part(added[name])

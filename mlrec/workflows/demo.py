@@ -16,7 +16,7 @@ from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils import weight_packages
-from mlrec.utils.errors import UsageError, counted, printable
+from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import remove_folder, remove_stale
 from mlrec.utils.progress import SILENT, Progress, RunProgress
 from mlrec.workflows.data.prepare import prepare
@@ -115,7 +115,7 @@ def _remove_earlier_runs(folder: Path) -> None:
         else:
             own = directory.only_begun(entry)
         if not own:
-            raise UsageError(f"{printable(entry)}: is not from an earlier demo; choose another --out")
+            raise UsageError(f"{entry}: is not from an earlier demo; choose another --out")
     for entry in earlier:
         remove_folder(entry)
 

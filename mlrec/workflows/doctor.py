@@ -26,7 +26,7 @@ from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, MlrecError, counted, printable
+from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared
 from mlrec.workflows.train.interrupt import Interrupted, stopped_says
@@ -157,7 +157,7 @@ def doctor(
                     Check(
                         name,
                         "error",
-                        f"{type(error).__name__}: {printable(error)}",
+                        f"{type(error).__name__}: {error}",
                         "run mlrec --debug doctor",
                     )
                 )
@@ -245,9 +245,9 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
 def _disk(out: Path) -> Check:
     folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
     if not os.access(folder, os.W_OK):
-        return Check("disk", "error", f"{printable(folder)} is not writable", "choose another --out")
+        return Check("disk", "error", f"{folder} is not writable", "choose another --out")
     free = shutil.disk_usage(folder).free
-    text = f"{free / 1e9:.1f} GB free at {printable(folder)}"
+    text = f"{free / 1e9:.1f} GB free at {folder}"
     if free >= SMALL_DISK:
         return Check("disk", "ok", text)
     advice = "a run needs space for weights and two checkpoints, about 1 GB for a ResNet-101"
@@ -260,11 +260,11 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
     except DataError as error:
         if path is not None or any(root.glob(f"*/{folders.DATASET_FILE}")):
             raise
-        yield Check("data", "warning", NO_DATA, f"{printable(error)}; synthetic images are used instead")
+        yield Check("data", "warning", NO_DATA, f"{error}; synthetic images are used instead")
         return
     manifests = {name: dataset.manifest(name) for name in dataset.info.splits}
     sizes = ", ".join(f"{name} {len(manifest):,}" for name, manifest in manifests.items())
-    yield Check("data", "ok", f"{printable(dataset.path)}: {counted(len(dataset.info.labels), 'label')}; {sizes}")
+    yield Check("data", "ok", f"{dataset.path}: {counted(len(dataset.info.labels), 'label')}; {sizes}")
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
     for overlap in _overlaps(list(manifests.values())):
@@ -301,7 +301,7 @@ def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:
         both = shared(first.images, second.images)
         if both:
             count = counted(len(both), "image")
-            yield f"{first.split} and {second.split} share {count}, such as {printable(min(both))}"
+            yield f"{first.split} and {second.split} share {count}, such as {min(both)}"
 
 
 def _settings(
@@ -315,7 +315,7 @@ def _settings(
     plan = resolve_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
     resolve_runtime(plan.config, plan.train)
     plans.append(plan)
-    name = printable(plan.resolved.recipe)
+    name = plan.resolved.recipe
     yield Check("settings", "ok", f"recipe {name}: train on {plan.train.split}, score {plan.scored.split}")
 
 
@@ -375,7 +375,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
         seconds = time.perf_counter() - start
         losses = [entry["loss"] for entry in entries(run.path) if entry["event"] == "epoch"]
         load_model(run.path)
-        source = printable(found[0].info.name) if found else "synthetic images"
+        source = found[0].info.name if found else "synthetic images"
     if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
         yield Check("training", "error", "the loss is NaN or infinite", "report this with the output of doctor --json")
     else:

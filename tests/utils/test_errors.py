@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from mlrec.utils import errors
@@ -41,6 +43,20 @@ def test_names_are_printed_on_one_safe_line(text: str, shown: str) -> None:
     assert printable(text).isprintable()
 
 
+def test_an_error_is_one_safe_line_and_each_further_argument_another_line() -> None:
+    error = DataError("a\x1b[31m\nb.jpg: '\u202egpj' \ud800", "  c\r.jpg")
+    assert str(error) == "a\\x1b[31m\\nb.jpg: '\\u202egpj' \\ud800\n  c\\r.jpg"
+    assert str(DataError(f"d.csv: {error}")).isprintable()
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_long_name_hides_neither_the_place_nor_the_fix() -> None:
+    line = str(DataError(f"train.csv: line 3: '{'x' * 100_000}' is not 1, 0 or -1; correct the cell"))
+    assert len(line) == errors.LONGEST_LINE + 1
+    assert line.startswith("train.csv: line 3: 'xxx")
+    assert line.endswith("xxx' is not 1, 0 or -1; correct the cell")
+
+
 @pytest.mark.parametrize(
     ("name", "hint"), [("Dog", "; did you mean 'dog'?"), (" cat ", "; did you mean 'cat'?"), ("zebra", "")]
 )
@@ -51,10 +67,10 @@ def test_the_nearest_known_name_is_offered(name: str, hint: str) -> None:
 def test_one_error_is_one_line() -> None:
     findings = ValidationReport()
     findings.raise_errors("nothing wrong", "log")
-    findings.error("a.xml: object 1", "class 'Dog' is unknown")
+    findings.error("a\n.xml: object 1", "class 'Dog\x07' is unknown")
     with pytest.raises(DataError) as caught:
         findings.raise_errors("heading", "log")
-    assert str(caught.value) == "a.xml: object 1: class 'Dog' is unknown"
+    assert str(caught.value) == "a\\n.xml: object 1: class 'Dog\\x07' is unknown"
 
 
 @pytest.mark.parametrize(("count", "last"), [(3, "  (list: X.log)"), (14, "  ... and 4 more (full list: X.log)")])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
 from mlrec.utils import ragged
-from mlrec.utils.errors import counted, printable
+from mlrec.utils.errors import counted
 from mlrec.utils.texts import distinct, first_places
 from mlrec.utils.texts import joined as joined_texts
 
@@ -94,7 +94,7 @@ class LabelGaps:
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
         """`messages` as lines to print."""
-        return [f"{sentence}: {printable(labels)}" for sentence, labels in self.messages(consequence).items()]
+        return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.integrity import check_whole
 from mlrec.datasets.names import alike
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -194,7 +194,7 @@ def read_image_file(path: Path | str) -> bytes:
     except FileNotFoundError as error:
         near = alike(Path(path))
         if near:
-            remedy = f", but there is {printable(near)}; use that name"
+            remedy = f", but there is {near}; use that name"
         else:
             remedy = "; check the path and that the archive is unpacked"
         raise _refused(path, f"no such image file{remedy}") from error
@@ -202,7 +202,7 @@ def read_image_file(path: Path | str) -> bytes:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise _refused(path, f"cannot be read ({printable(reason)}); check the path") from error
+        raise _refused(path, f"cannot be read ({reason}); check the path") from error
 
 
 def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored:
@@ -360,11 +360,11 @@ def _no_image(data: bytes, error: Exception) -> str:
 
 
 def _damage(error: Exception) -> str:
-    text = printable(error)
+    text = str(error)
     if "truncated" in text.lower() or "premature end" in text.lower():
         return "truncated (the file ends before the image does)"
     return f"damaged ({text})"
 
 
 def _refused(path: Path | str, what: str) -> DataError:
-    return DataError(f"{printable(path)}: {what}")
+    return DataError(f"{path}: {what}")

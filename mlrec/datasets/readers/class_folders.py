@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import POSITIVE, Manifest
 from mlrec.datasets.names import clean_label, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_bytes
 
 # Endings of files that can hold labels, and folders that other layouts keep images or annotations in.
@@ -50,7 +50,7 @@ def recognizes(path: Path) -> str | None:
     named = [folder for folder in classes if folder.name.casefold() not in NO_CLASSES and not known_split(folder.name)]
     if len(named) < len(classes) or not any(_images_directly_in(folder) for folder in classes):
         return None
-    return f"images are in folders that can be classes, such as {printable(classes[0].name)}"
+    return f"images are in folders that can be classes, such as {classes[0].name}"
 
 
 def _files(place: Path) -> list[Path]:
@@ -69,14 +69,14 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     """
     root = path.absolute()
     if not root.is_dir():
-        raise DataError(f"{printable(root)}: no such folder; give the folder of the class folders")
+        raise DataError(f"{root}: no such folder; give the folder of the class folders")
     omitted = Omitted()
     folders_by_split = _folders_by_split(root, options.split_names, omitted, findings)
     found = {split: _images_by_class(folders, omitted, findings) for split, folders in folders_by_split.items()}
     omitted.warn(findings)
     labels = tuple(sorted({label for images in found.values() for label in images}))
     if not labels:
-        raise DataError(f"{printable(root)}: no image in a class folder; expected {printable(root)}/<class>/<image>")
+        raise DataError(f"{root}: no image in a class folder; expected {root}/<class>/<image>")
     _check_spelling(labels, root, findings)
     manifests = []
     for split, images in found.items():
@@ -102,19 +102,19 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
         DataError: no class folders, one that is none of the classes, or no image.
     """
     if not root.is_dir():
-        raise DataError(f"{printable(root)}: no such folder; give a folder with one folder a class")
+        raise DataError(f"{root}: no such folder; give a folder with one folder a class")
     findings = ValidationReport()
     folders: dict[int, Path] = {}
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
     for folder in _visible_folders(root):
         if folder.name not in place:
             known = f"none of the {counted(len(classes), 'class', 'classes')} ({classes[0]} ... {classes[-1]})"
-            findings.error(printable(folder), f"{known}, nor a number of one{nearest(folder.name, classes)}")
+            findings.error(str(folder), f"{known}, nor a number of one{nearest(folder.name, classes)}")
         elif place[folder.name] in folders:
-            findings.error(printable(folder), f"the same class as {printable(folders[place[folder.name]].name)}")
+            findings.error(str(folder), f"the same class as {folders[place[folder.name]].name}")
         else:
             folders[place[folder.name]] = folder
-    findings.raise_errors(f"{printable(root)}: not a folder of class folders", "rename the folders")
+    findings.raise_errors(f"{root}: not a folder of class folders", "rename the folders")
     root = root.absolute()
     found = [
         (image.relative_to(root).as_posix(), label)
@@ -122,7 +122,7 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
         for image in image_files(root / folder.name, Omitted())
     ]
     if not found:
-        raise DataError(f"{printable(root)}: no images in class folders; expected {printable(root)}/<class>/<image>")
+        raise DataError(f"{root}: no images in class folders; expected {root}/<class>/<image>")
     targets = np.zeros((len(found), len(classes)), dtype=np.int8)
     targets[np.arange(len(found)), [label for _, label in found]] = 1
     return Manifest(root.name, "all", root, tuple(classes), tuple(name for name, _ in found), targets)
@@ -148,7 +148,7 @@ def _folders_by_split(
     if not splits:
         if named and len(named) == len(others):
             raise DataError(
-                f"{printable(root)}: {', '.join(folder.name for folder in named)} are names of splits and hold images "
+                f"{root}: {', '.join(folder.name for folder in named)} are names of splits and hold images "
                 "directly, so no folder names a class; expected <split>/<class>/<image>"
             )
         _warn_outside(root, _images_directly_in(root), findings)
@@ -156,7 +156,7 @@ def _folders_by_split(
     if len(splits) == 1 and any(folder not in named for folder in others):
         other = next(folder for folder in others if folder not in named)
         raise DataError(
-            f"{printable(root)}: '{splits[0].name}' is the name of a split, but '{printable(other.name)}' next to it "
+            f"{root}: '{splits[0].name}' is the name of a split, but '{other.name}' next to it "
             "is not, so nobody can tell whether these are classes; put the splits into a folder of their own"
         )
     found: dict[str, list[Path]] = {}
@@ -199,9 +199,7 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
-            findings.error(
-                str(root), f"folders '{printable(other)}' and '{printable(label)}' differ in case alone; rename one"
-            )
+            findings.error(str(root), f"folders '{other}' and '{label}' differ in case alone; rename one")
 
 
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:

@@ -24,7 +24,7 @@ from mlrec.datasets.readers.coco_layout import Part, find_parts
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder
-from mlrec.utils.errors import DataError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted
 
 EMPTY = "images without any annotation"
 STORAGE = ("images/v1/", "images/v2/")  # of Objects365
@@ -164,7 +164,7 @@ def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
-        findings.error(f"{part.file}", f"{printable(path)} has two image ids, which splits its labels")
+        findings.error(f"{part.file}", f"{path} has two image ids, which splits its labels")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
@@ -259,7 +259,7 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
     if not labels:
         findings.error(f"{file}", '"categories" is empty; it must name the labels')
     for label in duplicates_in(labels):
-        findings.error(f"{file}: categories", f"'{printable(label)}' is the name of two categories; rename one")
+        findings.error(f"{file}: categories", f"'{label}' is the name of two categories; rename one")
     return labels, ids
 
 

@@ -13,7 +13,7 @@ from mlrec.datasets.names import SPLIT_NAME, duplicates_in
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport
 
 EXPECTED = ("train", "val")
 LONGEST_LINK = 4096  # bytes of a path
@@ -78,10 +78,10 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     if not years:
         return _parts_of_tools(path, options, findings)
     if len(years) > 1 and options.year is None:
-        raise DataError(f"{printable(folder)}: holds the years {', '.join(sorted(years))}; choose one with --year")
+        raise DataError(f"{folder}: holds the years {', '.join(sorted(years))}; choose one with --year")
     year = options.year or next(iter(years))
     if year not in years:
-        raise DataError(f"{printable(folder)}: no year '{printable(year)}', only {', '.join(sorted(years))}")
+        raise DataError(f"{folder}: no year '{year}', only {', '.join(sorted(years))}")
     _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
     named_like_official = any(OFFICIAL.fullmatch(file.stem) for file in years[year].values())
     for split in EXPECTED if named_like_official else ():
@@ -124,16 +124,16 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         return path.absolute().name, [Part(WHOLE, files[0].absolute(), root, _image_folder(root, WHOLE, "", findings))]
     unnamed = by_split.pop(None, [])
     if not by_split:
-        several = f" ({', '.join(printable(file.name) for file in unnamed[:3])} are of no split)" if unnamed else ""
+        several = f" ({', '.join(file.name for file in unnamed[:3])} are of no split)" if unnamed else ""
         raise DataError(
-            f"{printable(path / 'annotations')}: no instances_train<year>.json or instances_val<year>.json here"
+            f"{path / 'annotations'}: no instances_train<year>.json or instances_val<year>.json here"
             f"{several}; give the folder above annotations, or one own file with --annotations"
         )
     for file in unnamed:
         findings.warn("annotation files that are no split's were not used", str(file))
     for split, same in by_split.items():
         if len(same) > 1:
-            findings.error(f"{same[1]}", f"is of split '{split}', as {printable(same[0].name)} is; keep one")
+            findings.error(f"{same[1]}", f"is of split '{split}', as {same[0].name} is; keep one")
     found = [(split, same[0]) for split, same in by_split.items() if split is not None]
     parts = [Part(split, file, root, _folder_of_tools(root, split)) for split, file in found]
     return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
@@ -160,7 +160,7 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     files = options.annotations
     root = (options.images or path).absolute()
     if not root.is_dir():
-        raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
+        raise DataError(f"{root}: no such folder; give the folder of the images with --images")
     splits = tuple(known_split(split) or split for split in options.splits)
     given = options.split_names
     splits = splits or tuple(_split_of(file, given) or _last_word(file, given) or WHOLE for file in files)
@@ -170,9 +170,9 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
         )
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
-            raise UsageError(f"--split '{printable(split)}' is no name of a split; write train, val or test")
+            raise UsageError(f"--split '{split}' is no name of a split; write train, val or test")
     if twice := duplicates_in(splits):
-        raise UsageError(f"two --annotations are of split '{printable(twice[0])}'; give a --split for each, in order")
+        raise UsageError(f"two --annotations are of split '{twice[0]}'; give a --split for each, in order")
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
     return files[0].stem if len(files) == 1 else root.name, parts
 
@@ -185,15 +185,15 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         split, year = str(_split_of(file, given)), _named(file)[1]
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
-            findings.error(f"{file}", f"is of split '{split}', as {printable(other.name)} is; keep one")
-    _check_names(files, given, printable(folder), findings)
+            findings.error(f"{file}", f"is of split '{split}', as {other.name} is; keep one")
+    _check_names(files, given, str(folder), findings)
     return years
 
 
 def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
     """Report names of `--splits` that are in the name of no annotation file."""
     for own in sorted(given.keys() - {_named(file)[0] for file in files}):
-        findings.error("--splits", f"{where}: no annotation file of split '{printable(own)}'")
+        findings.error("--splits", f"{where}: no annotation file of split '{own}'")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:

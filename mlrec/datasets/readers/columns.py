@@ -11,7 +11,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
 from mlrec.datasets.readers.csv_file import TextTable, is_number
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.split_names import known_split
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest
 
 SPLIT_COLUMN = "split"
 METADATA = ("fold", "split", "id", "index", "width", "height", "imageid", "imgid")
@@ -82,16 +82,16 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
             continue
         key = cell_key(text)
         if key in flags:
-            raise UsageError(f"--{flags[key]} and --{flag} are both '{printable(text)}'; a value has one meaning")
+            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; a value has one meaning")
         if value != POSITIVE and MEANINGS.get(key) == POSITIVE:
-            raise UsageError(f"--{flag} {printable(text)}: this value means positive in every table")
+            raise UsageError(f"--{flag} {text}: this value means positive in every table")
         if value == POSITIVE and MEANINGS.get(key) == NEGATIVE:
-            raise UsageError(f"--{flag} {printable(text)}: this value means negative in every table")
+            raise UsageError(f"--{flag} {text}: this value means negative in every table")
         meanings[key] = value
         flags[key] = flag
     if options.empty is not None:
         if options.empty not in EMPTY:
-            raise UsageError(f"--empty {printable(options.empty)}: not negative or unknown")
+            raise UsageError(f"--empty {options.empty}: not negative or unknown")
         meanings[""] = EMPTY[options.empty]
     return meanings
 
@@ -178,9 +178,9 @@ class RoleFinder:
         for fitting in (there, [k for k in look if k in named], look, named):
             if len(fitting) == 1:
                 return fitting[0]
-        shown = ", ".join(f"'{printable(table.columns[k])}'" for k in there or candidates or range(len(table.columns)))
+        shown = ", ".join(f"'{table.columns[k]}'" for k in there or candidates or range(len(table.columns)))
         what = "several columns may hold the images" if candidates else "no column of image names"
-        raise DataError(f"{printable(table.path)}: {what}; give --image-column; there is {shown}")
+        raise DataError(f"{table.path}: {what}; give --image-column; there is {shown}")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
         """Report a column among labels that has no value of a label: one error, not one per cell."""
@@ -188,11 +188,11 @@ class RoleFinder:
         values = any(cell_key(cell) in self._meanings or cell.casefold() in ANSWERS for cell in cells)
         if chosen is not None or not cells or (values and not self._is_text(column)):
             return False
-        name = printable(self._table.columns[column])
+        name = self._table.columns[column]
         row = next(row for row, cell in enumerate(self._table.column(column)) if cell.strip())
         self._findings.error(
             self._table.where(row, column),
-            f"'{printable(self._table.rows[row][column].strip())}' is not 0, 1 or -1 (unknown); if the column is not a "
+            f"'{self._table.rows[row][column].strip()}' is not 0, 1 or -1 (unknown); if the column is not a "
             f"label, give --ignore-columns '{name}'; if it holds names of labels, --label-column '{name}'",
         )
         return True
@@ -210,9 +210,9 @@ class RoleFinder:
             return texts[0]
         if not texts or wide:
             return None
-        shown = ", ".join(f"'{printable(self._table.columns[k])}'" for k in texts)
+        shown = ", ".join(f"'{self._table.columns[k]}'" for k in texts)
         raise DataError(
-            f"{printable(self._table.path)}: which column holds the labels is not clear ({shown}); give "
+            f"{self._table.path}: which column holds the labels is not clear ({shown}); give "
             f"--label-column, or --labels for columns that are one label each"
         )
 
@@ -280,8 +280,8 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
     same = [k for k, column in enumerate(table.columns) if column.casefold() == name.strip().casefold()]
     if len(same) == 1:
         return same[0]
-    there = nearest(name, table.columns) or f"; there is {', '.join(map(printable, table.columns[:10]))}"
-    raise DataError(f"{printable(table.path)}: {flag}: no column '{printable(name)}'{there}")
+    there = nearest(name, table.columns) or f"; there is {', '.join(table.columns[:10])}"
+    raise DataError(f"{table.path}: {flag}: no column '{name}'{there}")
 
 
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
@@ -294,7 +294,7 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
     called = [k for k in free if table.columns[k].casefold() == SPLIT_COLUMN]
     if len(called) > 1:
-        raise DataError(f"{printable(table.path)}: two columns are called '{SPLIT_COLUMN}'; rename one")
+        raise DataError(f"{table.path}: two columns are called '{SPLIT_COLUMN}'; rename one")
     if not called:
         called = [k for k in free if letters(table.columns[k]) in SPLIT_NAMES]
         called = [k for k in called if _all_known(table.column(k).first_rows(), options.split_names)]
@@ -304,8 +304,8 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     named = {cell.strip().casefold() for cell in cells} & set(options.split_names)
     if named or not all(is_number(cell) or cell_key(cell) in MEANINGS for cell in cells):
         return column
-    values = ", ".join(sorted(printable(cell.strip()) for cell in cells)[:3])
-    example = printable(min(cells).strip())
+    values = ", ".join(sorted(cell.strip() for cell in cells)[:3])
+    example = min(cells).strip()
     findings.warn(
         "a column 'split' that holds numbers was not used; --splits says which split each value is",
         f"{table.path} ({values}; --splits {example}=train,...)",
@@ -332,15 +332,15 @@ def label_columns(
         names = [table.columns[k] for k in rest]
         for name in chosen:
             if name not in names:
-                raise DataError(f"{printable(table.path)}: no column '{printable(name)}'{nearest(name, names)}")
+                raise DataError(f"{table.path}: no column '{name}'{nearest(name, names)}")
         return [table.columns.index(name) for name in chosen]
     labels = [k for k in rest if not _is_metadata(table.columns[k])]
     if any(not _is_flag(table.columns[k]) for k in labels):
         labels = [k for k in labels if not _is_flag(table.columns[k])]
     left_out = [table.columns[k] for k in rest if k not in labels and table.columns[k].casefold() != SPLIT_COLUMN]
     if not labels:
-        taken = f"; --labels takes columns named like metadata ({printable(', '.join(left_out))})" if left_out else ""
-        raise DataError(f"{printable(table.path)}: no column of a label; expected filename,label,...{taken}")
+        taken = f"; --labels takes columns named like metadata ({', '.join(left_out)})" if left_out else ""
+        raise DataError(f"{table.path}: no column of a label; expected filename,label,...{taken}")
     if left_out:
         findings.warn("columns named like metadata are not labels; --labels takes them", ", ".join(left_out))
     return labels

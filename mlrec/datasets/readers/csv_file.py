@@ -17,7 +17,7 @@ from typing import IO
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.table_store import Column, Rows, stored
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, printable
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport
 from mlrec.utils.files import open_bytes, read_text
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
@@ -54,7 +54,7 @@ class TextTable:
     def where(self, row: int, column: int | None = None) -> str:
         """`labels.csv: line 4, column 'cat'`: how a message names a record or a cell."""
         record = f"{self.path}: {self.unit} {self.lines[row]}"
-        return record if column is None else f"{record}, column '{printable(self.columns[column])}'"
+        return record if column is None else f"{record}, column '{self.columns[column]}'"
 
 
 def read_csv(
@@ -82,9 +82,7 @@ def read_csv(
         if len(header) == 1:
             for sign, name in DELIMITERS.items():
                 if sign in header[0]:
-                    raise kind(
-                        f"{printable(path)}: the delimiter seems to be {name}, expected a comma; save it with commas"
-                    )
+                    raise kind(f"{path}: the delimiter seems to be {name}, expected a comma; save it with commas")
         check_header(header, path, kind)
         return checked_table(first, records, path, findings, kind, drop_index=drop_index, leading=leading)
 
@@ -114,7 +112,7 @@ def _refuse_nul(path: Path, kind: type[MlrecError]) -> None:
     text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise kind(f"{printable(path)}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
+        raise kind(f"{path}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
 
 
 def split_records(
@@ -138,7 +136,7 @@ def split_records(
                 yield begun, cells
             begun = reader.line_num + first_line
     except csv.Error as error:
-        raise kind(f"{printable(path)}: line {begun}: {error}; check the quotation marks") from error
+        raise kind(f"{path}: line {begun}: {error}; check the quotation marks") from error
 
 
 def checked_table(
@@ -191,13 +189,13 @@ def checked_table(
     )
     own = len(leading) if columns[: len(leading)] == leading else 0
     for name in duplicates_in(columns[own:]):
-        findings.error(f"{path}", f"column '{printable(name)}' occurs twice; keep one")
+        findings.error(f"{path}", f"column '{name}' occurs twice; keep one")
     for line, cells in others:
         findings.error(
             f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
         )
     if not lines and not findings.errors:
-        raise kind(f"{printable(path)}: a header and no records; it needs one line for each sample")
+        raise kind(f"{path}: a header and no records; it needs one line for each sample")
     return TextTable(Path(path), columns, Rows(held), lines, unit)
 
 
@@ -275,14 +273,13 @@ def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = Dat
     Raises:
         MlrecError: (of `kind`) an empty file, a single column, or a first line that holds data.
     """
-    shown = printable(path)
     if not header:
-        raise kind(f"{shown}: empty; the first line must name the columns: filename,label,...")
+        raise kind(f"{path}: empty; the first line must name the columns: filename,label,...")
     if len(header) == 1:
-        raise kind(f"{shown}: one column, '{printable(header[0])}'; expected filename,label,... separated by commas")
+        raise kind(f"{path}: one column, '{header[0]}'; expected filename,label,... separated by commas")
     numbers = header[0].strip().casefold() not in KEY_NAMES and all(is_number(cell) for cell in header[1:])
     if numbers or any(is_image(cell.strip()) for cell in header):
-        raise kind(f"{shown}: the first line holds data; put a header line before it: filename,label,...")
+        raise kind(f"{path}: the first line holds data; put a header line before it: filename,label,...")
 
 
 def _comma_hint(cells: Sequence[str], columns: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from mlrec.datasets.readers.table_parquet import ParquetTable
 from mlrec.datasets.readers.table_store import Column, constant
 from mlrec.datasets.sparse_targets import joined as joined_targets
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest
 from mlrec.utils.texts import Texts, repeated
 from mlrec.utils.texts import joined as joined_texts
 
@@ -75,7 +75,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     _check_ignored(tables, options)
     root = (options.images or (path if path.is_dir() else path.parent)).absolute()
     if not root.is_dir():
-        raise DataError(f"{printable(root)}: no such folder; give the folder of the images with --images")
+        raise DataError(f"{root}: no such folder; give the folder of the images with --images")
     by_file = path.is_dir() and (len(tables) > 1 or tables[0].source.split is not None)
     images = TableImages(root, findings)
     rows = _all_rows(tables, images, options, meanings, findings)
@@ -122,10 +122,7 @@ def _check_ignored(tables: Sequence[_Table], options: ReadOptions) -> None:
     there = [column for table in tables for column in table.texts.columns]
     for name in options.ignore_columns:
         if name not in there:
-            raise DataError(
-                f"{printable(tables[0].source.path)}: --ignore-columns: no column '{printable(name)}'"
-                f"{nearest(name, there)}"
-            )
+            raise DataError(f"{tables[0].source.path}: --ignore-columns: no column '{name}'{nearest(name, there)}")
 
 
 def _all_rows(
@@ -172,8 +169,8 @@ def _splits_of_files(
         if read.roles.split is not None:
             name = read.table.columns[read.roles.split]
             raise DataError(
-                f"{printable(read.table.path)}: has a column '{printable(name)}', but here each file is a split; "
-                f"give the file, or --ignore-columns '{printable(name)}'"
+                f"{read.table.path}: has a column '{name}', but here each file is a split; "
+                f"give the file, or --ignore-columns '{name}'"
             )
     own = [table.source.split or table.source.path.stem for table in tables]
     places = {name: str(table.source.path) for name, table in zip(own, tables, strict=True)}
@@ -206,7 +203,7 @@ def _samples(
     cells = dict(zip(named, parsed, strict=True))
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
-        raise DataError(f"{printable(rows[0].table.path)}: no cell of the column of labels has a label")
+        raise DataError(f"{rows[0].table.path}: no cell of the column of labels has a label")
     _warn_spelling(labels, findings)
     samples = []
     for k, read in enumerate(rows):
@@ -279,7 +276,7 @@ def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[M
         labels = parts[0].labels
         images = joined_texts([part.images for part in parts])
         for image in repeated(images):
-            findings.error(f"split '{split}'", f"{printable(image)} is in two tables; keep one")
+            findings.error(f"split '{split}'", f"{image} is in two tables; keep one")
         targets = joined_targets([part.reordered(labels).sparse_targets for part in parts])
         joined.append(Manifest.of_sparse(parts[0].name, split, parts[0].root, labels, images, targets))
     return joined
@@ -293,7 +290,7 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
     named = []
     for read, table in zip(rows, tables, strict=True):
         if table.image_column is None:
-            raise DataError(f"{printable(table.source.path)}: has no images, but other tables of the folder have")
+            raise DataError(f"{table.source.path}: has no images, but other tables of the folder have")
         folder = _image_folder(read.splits[0], table.source.path, counts[read.splits[0]])
         named.append(replace(read, images=[f"{folder}/{name}" for name in read.images]))
     return named

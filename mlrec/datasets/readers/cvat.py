@@ -15,7 +15,7 @@ from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest
 
 FILE, IMAGES = "annotations.xml", "images"
 MAX_BYTES = 2_000_000_000
@@ -58,7 +58,7 @@ class _CvatTarget:
             self.images.append(_Image(attrs["name"], attrs.get("subset", ""), _size(attrs)))
         elif inside_image and tag in SHAPES:
             if "label" not in attrs:
-                raise DataError(f"image '{printable(self.images[-1].name)}': <{tag}> has no label; export it again")
+                raise DataError(f"image '{self.images[-1].name}': <{tag}> has no label; export it again")
             self.images[-1].labels.append(attrs["label"])
 
     def end(self, tag: str, /) -> None:  # noqa: ARG002 - as the parser calls it
@@ -92,15 +92,15 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     """
     file = path.absolute() / FILE if path.is_dir() else path.absolute()
     if not file.exists():
-        raise DataError(f"{printable(file)}: no such file; give the folder of CVAT's export, or its XML file")
+        raise DataError(f"{file}: no such file; give the folder of CVAT's export, or its XML file")
     root = (options.images or file.parent).absolute()
     target = _CvatTarget()
     parse_xml(file, str(file), target, MAX_BYTES)
     labels = clean_labels(list(dict.fromkeys(target.labels)), f"{file}: labels", findings)
     if not labels:
-        raise DataError(f"{printable(file)}: <meta> lists no label; export the task again")
+        raise DataError(f"{file}: <meta> lists no label; export the task again")
     if not target.images:
-        raise DataError(f"{printable(file)}: holds no <image>; export the task again")
+        raise DataError(f"{file}: holds no <image>; export the task again")
     splits = _splits(target.images, file, options, findings)
     finder = ImageFinder(root, findings)
     targets: dict[str, dict[str, dict[str, int]]] = {}
@@ -111,7 +111,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         name = finder.find(image.name, where, folders)
         known = targets.setdefault(splits[image.subset], {})
         if name in known:
-            findings.error(where, f"'{printable(image.name)}' is there twice; keep one")
+            findings.error(where, f"'{image.name}' is there twice; keep one")
         known[name] = dict.fromkeys(_known(image.labels, labels, where, findings), POSITIVE)
         if image.size:
             sizes[name] = image.size
@@ -135,7 +135,7 @@ def _known(names: Iterable[str], labels: tuple[str, ...], where: str, findings: 
         if label in labels:
             known.append(label)
         else:
-            findings.error(where, f"'{printable(label)}' is not a label of the task{nearest(label, labels)}")
+            findings.error(where, f"'{label}' is not a label of the task{nearest(label, labels)}")
     return known
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlrec.datasets.image_paths import Omitted, files_below, is_image
 from mlrec.datasets.names import alike
 from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
-from mlrec.utils.errors import DataError, UsageError, counted, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, counted, nearest
 
 # Tables and folders of images are part of many other layouts. They are looked for, in this order, if nothing else fits.
 GENERAL = ("csv", "folders")
@@ -38,8 +38,8 @@ def detect(path: Path) -> Detection:
     """
     if not path.exists():
         near = alike(path)
-        hint = f"; there is {printable(near)}" if near else nearest(str(path), known_readers())
-        raise UsageError(f"{printable(path)}: no such file or folder{hint}")
+        hint = f"; there is {near}" if near else nearest(str(path), known_readers())
+        raise UsageError(f"{path}: no such file or folder{hint}")
     special = [kind for kind in known_recognizers() if kind not in GENERAL]
     for kinds in (special, *([kind] for kind in GENERAL)):
         fitting = _recognized(path, kinds)
@@ -47,7 +47,7 @@ def detect(path: Path) -> Detection:
             raise UsageError(_several(path, fitting))
         for kind, reason in fitting.items():
             return Detection(kind, reason)
-    raise DataError(f"{printable(path)}: {describe(path)}; give the kind, as in mlrec prepare KIND {printable(path)}: "
+    raise DataError(f"{path}: {describe(path)}; give the kind, as in mlrec prepare KIND {path}: "
                     f"{', '.join(known_readers())}")  # fmt: skip
 
 
@@ -58,8 +58,8 @@ def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
 
 
 def _several(path: Path, fitting: Mapping[str, str]) -> str:
-    commands = " or ".join(f"mlrec prepare {kind} {printable(path)} ({reason})" for kind, reason in fitting.items())
-    return f"{printable(path)}: may be of several kinds; give one: {commands}"
+    commands = " or ".join(f"mlrec prepare {kind} {path} ({reason})" for kind, reason in fitting.items())
+    return f"{path}: may be of several kinds; give one: {commands}"
 
 
 def describe(path: Path) -> str:
@@ -145,7 +145,7 @@ def _xml(text: str) -> str:
 
 
 def _ending(path: Path) -> str:
-    return f" ({printable(path.suffix)})" if path.suffix else ""
+    return f" ({path.suffix})" if path.suffix else ""
 
 
 def _folder(path: Path) -> str:
@@ -157,7 +157,7 @@ def _folder(path: Path) -> str:
         kinds[file.suffix.lower() or "without ending"] += 1
     if not kinds:
         return "an empty folder"
-    shown = [f"{count:,} {printable(kind)}" for kind, count in kinds.most_common(KINDS_SHOWN)]
+    shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS_SHOWN)]
     more = ", ..." if len(kinds) > KINDS_SHOWN else ""
     at_least = "at least " if kinds.total() == MOST_FILES else ""
     files = "file" if kinds.total() == 1 else "files"

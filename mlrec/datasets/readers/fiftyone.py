@@ -18,7 +18,7 @@ from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted
 
 FILE, IMAGES = "labels.json", "data"
 _START = re.compile(rb'\s*\{\s*"(classes|labels)"\s*:\s*(\[|null|\{)')
@@ -51,11 +51,11 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
-        raise DataError(f"{printable(home)}: no {FILE} here; give the folder of FiftyOne's export, or that file")
+        raise DataError(f"{home}: no {FILE} here; give the folder of FiftyOne's export, or that file")
     contents = {file: read_json(file, _LabelsFile, findings) for file in files}
     labels = _labels(contents, findings)
     if not labels:
-        raise DataError(f"{printable(files[0])}: names no label in 'classes', and no image has one")
+        raise DataError(f"{files[0]}: names no label in 'classes', and no image has one")
     own = {file: file.parent.name for file in files if file.parent != home}
     names = resolve_names({name: str(file) for file, name in own.items()}, options.split_names, findings)
     finder = ImageFinder(root, findings)
@@ -122,5 +122,5 @@ def _targets(
         elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
             known[clean_label(entry, where, findings)] = POSITIVE
         else:
-            findings.error(where, f"'{printable(entry)}' is not a label of 'classes'; add it there, or correct it")
+            findings.error(where, f"'{entry}' is not a label of 'classes'; add it there, or correct it")
     return known

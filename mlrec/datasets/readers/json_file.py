@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mlrec.datasets.names import duplicates_in
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import read_bytes
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
         if len(data) > SMALL and not _repeats_a_key(data, kind):
             return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
+        raise DataError(f"{path}: {_told(str(error))}; correct the record") from error
     except msgspec.DecodeError as error:
         if (place := _place_of(str(error), data)) is not None:
             raise _broken(path, data, *place) from error
@@ -57,7 +57,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=kind)
     except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeEncodeError) as error:
-        raise DataError(f"{printable(path)}: {_told(str(error))}; correct the record") from error
+        raise DataError(f"{path}: {_told(str(error))}; correct the record") from error
 
 
 def _repeats_a_key(data: bytes, kind: type[Any]) -> bool:
@@ -78,8 +78,7 @@ def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
 
 def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
     return DataError(
-        f"{printable(path)}: invalid JSON at line {line}, column {column}: {fault}; "
-        f"download it again ({len(data):,} bytes)"
+        f"{path}: invalid JSON at line {line}, column {column}: {fault}; download it again ({len(data):,} bytes)"
     )
 
 
@@ -91,24 +90,23 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{printable(path)}: not UTF-8 (byte 0x{data[error.start]:02X} at offset {error.start}, line {line}); "
-            "save it as UTF-8"
+            f"{path}: not UTF-8 (byte 0x{data[error.start]:02X} at offset {error.start}, line {line}); save it as UTF-8"
         ) from error
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         if len(record) < len(pairs):
             twice = duplicates_in(key for key, _ in pairs)[0]
-            raise DataError(f"{printable(path)}: key '{printable(twice)}' occurs twice in one object; keep one")
+            raise DataError(f"{path}: key '{twice}' occurs twice in one object; keep one")
         for key, value in pairs:
             text = isinstance(value, str) and not _encodable(value)
             if not text and not _undefined(value):
                 continue
             where = f"{path}: {_named(record)}{key}"
             if text:
-                raise DataError(f"{printable(where)} holds half a surrogate pair, which is no text; correct it")
+                raise DataError(f"{where} holds half a surrogate pair, which is no text; correct it")
             if key not in forgiven:
-                raise DataError(f"{printable(where)} holds NaN or an infinite number; write a number")
+                raise DataError(f"{where} holds NaN or an infinite number; write a number")
             findings.warn(f"{key} holds NaN or an infinite number and was ignored", where)
             del record[key]
         return record
@@ -119,23 +117,23 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
         ends = " (the file ends too early)" if error.pos >= len(text.rstrip()) else ""
         raise _broken(path, data, error.lineno, error.colno, error.msg + ends) from error
     except RecursionError as error:
-        raise DataError(f"{printable(path)}: nested too deeply; no annotation file is") from error
+        raise DataError(f"{path}: nested too deeply; no annotation file is") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{printable(path)}: holds a number of absurd length; correct it") from error
+        raise DataError(f"{path}: holds a number of absurd length; correct it") from error
 
 
 def _refuse_other_files(path: Path, data: bytes) -> None:
     head = data[:512].lstrip().lower()
     if not head:
-        raise DataError(f"{printable(path)}: is empty ({len(data)} bytes); download it again")
+        raise DataError(f"{path}: is empty ({len(data)} bytes); download it again")
     if head.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{printable(path)}: is an HTML page (a login or error page?), not JSON; download it again")
+        raise DataError(f"{path}: is an HTML page (a login or error page?), not JSON; download it again")
     if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{printable(path)}: is a Git LFS pointer, not the file; run 'git lfs pull'")
+        raise DataError(f"{path}: is a Git LFS pointer, not the file; run 'git lfs pull'")
     if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise DataError(f"{printable(path)}: is a compressed archive, not JSON; unpack it")
+        raise DataError(f"{path}: is a compressed archive, not JSON; unpack it")
 
 
 def _undefined(value: Any) -> bool:
@@ -159,4 +157,4 @@ def _named(record: dict[str, Any]) -> str:
 def _told(text: str) -> str:
     """Msgspec's "Expected `int`, got `bool` - at `$.annotations[3].category_id`" with the place in front."""
     place = _PLACE.match(text)
-    return printable(f"{place[2]}: {place[1]}" if place and place[2] else text)
+    return f"{place[2]}: {place[1]}" if place and place[2] else text

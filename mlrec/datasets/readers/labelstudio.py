@@ -24,7 +24,7 @@ from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, first_bytes, manifest_of
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 FOLDERS = ("", "images")
 MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
@@ -96,11 +96,11 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
     for file in files:
         tasks[splits[file]] = list(_tasks(read_json(file, list[dict[str, Any]], findings), file, findings))
         if not tasks[splits[file]]:
-            raise DataError(f"{printable(file)}: no task has an image; export it as JSON or JSON-MIN")
+            raise DataError(f"{file}: no task has an image; export it as JSON or JSON-MIN")
     names = _label_names([task for part in tasks.values() for task in part], findings)
     labels = _labels(folder, set(names.values()), findings)
     if not labels:
-        raise DataError(f"{printable(files[0])}: no task has a label; label some first")
+        raise DataError(f"{files[0]}: no task has a label; label some first")
     finder = ImageFinder(root, findings)
     name = path.absolute().name if path.is_dir() else files[0].stem
     manifests = []
@@ -110,7 +110,7 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
             image = finder.find(_spellings(task.image), task.where, FOLDERS)
             known = _targets(task, names, labels, findings)
             if image in targets and targets[image] != known:
-                findings.error(task.where, f"{printable(image)} is in two tasks with other labels; keep one")
+                findings.error(task.where, f"{image} is in two tasks with other labels; keep one")
             elif image in targets:
                 findings.warn("identical records were taken once", f"{task.where}: {image}")
             targets[image] = known
@@ -131,7 +131,7 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
         return {file: names[file.stem] for file in files}
     if len(files) != 1:
         what = "no JSON export of Label Studio here" if not files else f"{len(files)} exports of Label Studio here"
-        raise DataError(f"{printable(path)}: {what}; give the path of the file, or name the files like splits")
+        raise DataError(f"{path}: {what}; give the path of the file, or name the files like splits")
     return {files[0]: WHOLE}
 
 
@@ -176,7 +176,7 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
     if len(keys) == 1:
         return found[keys[0]]
     if keys:
-        findings.error(where, f"has several images ({', '.join(map(printable, keys))}); mlrec reads tasks of one")
+        findings.error(where, f"has several images ({', '.join(keys)}); mlrec reads tasks of one")
     else:
         findings.error(where, "has no image; mlrec reads tasks of images")
     return None
@@ -232,8 +232,8 @@ def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
     sure = {key for key, value in fields if isinstance(value, dict | list)}
     texts = {key for key, value in fields if isinstance(value, str) and not is_image(_spellings(value)[0])}
     if not sure and len(texts) > 1:
-        keys = ", ".join(map(printable, sorted(texts)))
-        raise DataError(f"{printable(file)}: any of the keys {keys} can be the choices; export the project as JSON")
+        keys = ", ".join(sorted(texts))
+        raise DataError(f"{file}: any of the keys {keys} can be the choices; export the project as JSON")
     return sorted(sure or texts)
 
 

@@ -8,7 +8,7 @@ from mlrec.datasets.image_paths import Omitted, files_below
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, lines_of, manifest_of
-from mlrec.utils.errors import DataError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted
 
 CONCEPTS = "Concepts81.txt"
 LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
@@ -39,7 +39,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
     text_files = {file.name: file for file in files_below(base, Omitted()) if file.suffix.lower() == ".txt"}
     concepts = _concepts(text_files, findings)
     if not concepts:
-        raise DataError(f"{printable(base)}: neither {CONCEPTS} nor Labels_<concept>_Train.txt here; check the folder")
+        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt here; check the folder")
     finder = ImageFinder(root, findings)
     manifests = []
     for split, list_name in LISTS.items():
@@ -51,7 +51,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
         targets: dict[str, dict[str, int]] = {}
         for image in images:
             if image in targets:
-                findings.error(str(file), f"{printable(image)} is listed twice; the lines of labels would not fit")
+                findings.error(str(file), f"{image} is listed twice; the lines of labels would not fit")
             targets[image] = {}
         for concept, label in concepts.items():
             name = f"Labels_{concept}_{SUFFIXES[split]}.txt"
@@ -62,7 +62,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
                 targets[image][label] = POSITIVE
         manifests.append(manifest_of(split, root, tuple(concepts.values()), targets, name="nuswide"))
     if not manifests:
-        raise DataError(f"{printable(base)}: no {' or '.join(LISTS.values())} here; check the folder")
+        raise DataError(f"{base}: no {' or '.join(LISTS.values())} here; check the folder")
     return Reading("nuswide", manifests, {"kind": "nuswide", "path": str(base)})
 
 
@@ -90,5 +90,5 @@ def _positives(file: Path, images: list[str], image_list: Path, findings: Valida
         return []
     for number, value in values:
         if value not in ("0", "1"):
-            findings.error(f"{file}: line {number}", f"'{printable(value)}' is not 0 or 1")
+            findings.error(f"{file}: line {number}", f"'{value}' is not 0 or 1")
     return [image for image, (_, value) in zip(images, values, strict=True) if value == "1"]

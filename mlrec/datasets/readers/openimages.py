@@ -12,7 +12,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, manifest_of
 from mlrec.datasets.split_names import known_split, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular
 
 NOT_THERE = "images of the annotation that are not there"
@@ -46,7 +46,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     files = [file for file in files_below(base, Omitted()) if file.suffix.lower() == ".csv"]
     tables = _tables(files, options, findings)
     if not tables:
-        raise DataError(f"{printable(base)}: no <split>-annotations-human-imagelabels.csv here; check the folder")
+        raise DataError(f"{base}: no <split>-annotations-human-imagelabels.csv here; check the folder")
     names = _descriptions([file for file in files if _NAMES.fullmatch(file.stem)], findings)
     finder = ImageFinder(root, findings)
     skipped = 0
@@ -110,7 +110,7 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
         rows = _rows(file)
         _, header = next(rows, (1, []))
         if missing := [name for name in COLUMNS if name not in header]:
-            raise DataError(f"{printable(file)}: line 1: no column {', '.join(missing)}; check that it is Open Images'")
+            raise DataError(f"{file}: line 1: no column {', '.join(missing)}; check that it is Open Images'")
         image, code, confidence = (header.index(name) for name in COLUMNS)
         for number, row in rows:
             if len(row) != len(header):
@@ -128,7 +128,7 @@ def _value(text: str, where: str, findings: ValidationReport) -> int:
     try:
         confidence = float(text)
     except ValueError:
-        findings.error(where, f"Confidence '{printable(text)}' is not a number")
+        findings.error(where, f"Confidence '{text}' is not a number")
         return UNKNOWN
     if confidence not in (0, 1):
         findings.warn("labels with a confidence between 0 and 1 were not verified and are unknown", where)
@@ -151,4 +151,4 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
                 if row:
                     yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"{printable(file)}: cannot be read as CSV ({printable(error)}); download it again") from error
+        raise DataError(f"{file}: cannot be read as CSV ({error}); download it again") from error

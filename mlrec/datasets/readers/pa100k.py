@@ -10,7 +10,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.mat_file import load_mat, texts_of
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 FILE = "annotation.mat"
 SPLITS = ("train", "val", "test")
@@ -36,7 +36,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     content = load_mat(file)
     for key in ("attributes", *(f"{split}_{part}" for split in SPLITS for part in ("images_name", "label"))):
         if key not in content:
-            raise DataError(f"{printable(file)}: has no variable {key}; this is not the annotation of PA-100K")
+            raise DataError(f"{file}: has no variable {key}; this is not the annotation of PA-100K")
     labels = clean_labels(texts_of(content["attributes"], f"{file}: attributes"), f"{file}: attributes", findings)
     finder = ImageFinder(root, findings)
     manifests = []
@@ -46,7 +46,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
         targets = np.asarray(content[f"{split}_label"])
         if targets.shape != (len(names), len(labels)) or not np.isin(targets, (0, 1)).all():
             shape = f"({len(names)}, {len(labels)})"
-            raise DataError(f"{printable(file)}: {split}_label is not an array of 0 and 1 of shape {shape}")
+            raise DataError(f"{file}: {split}_label is not an array of 0 and 1 of shape {shape}")
         images = tuple(finder.find(name, where, FOLDERS) for name in names)
         manifests.append(Manifest("pa100k", split, root, labels, images, targets.astype(np.int8)))
     return Reading("pa100k", manifests, {"kind": "pa100k", "path": str(file)})

@@ -11,7 +11,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.mat_file import load_mat, texts_of
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 FILE, VARIABLE = "PETA.mat", "peta"
 FIRST_LABEL = 4  # columns in front of the attributes: number, and where the image is from
@@ -41,13 +41,13 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     labels = clean_labels(names, f"{file}: attributes", findings)
     targets = table[:, FIRST_LABEL:]
     if targets.shape[1] != len(labels) or not np.isin(targets, (0, 1)).all():
-        raise DataError(f"{printable(file)}: has no column of 0 and 1 for each of {len(labels)} attributes")
+        raise DataError(f"{file}: has no column of 0 and 1 for each of {len(labels)} attributes")
     finder = ImageFinder(root, findings)
     manifests = []
     for split in SPLITS:
         rows = division[split].astype(np.int64) - 1  # MATLAB counts from 1
         if rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
-            raise DataError(f"{printable(file)}: split '{split}' names an image that is not one of {len(table):,}")
+            raise DataError(f"{file}: split '{split}' names an image that is not one of {len(table):,}")
         images = tuple(finder.find(f"{row + 1:05}.png", f"{file}: image {row + 1}", FOLDERS) for row in rows.tolist())
         manifests.append(Manifest("peta", split, root, labels, images, targets[rows].astype(np.int8)))
     return Reading("peta", manifests, {"kind": "peta", "path": str(file)}, footnotes=[PART])
@@ -69,7 +69,7 @@ def _parts(
     except DataError:
         raise
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{printable(file)}: is not laid out like the annotation of PETA ({error!r})") from error
+        raise DataError(f"{file}: is not laid out like the annotation of PETA ({error!r})") from error
     if table.ndim != 2 or table.dtype.kind not in "uif" or any(p.dtype.kind not in "uif" for p in places.values()):
-        raise DataError(f"{printable(file)}: is not laid out like the annotation of PETA (no table of numbers)")
+        raise DataError(f"{file}: is not laid out like the annotation of PETA (no table of numbers)")
     return table, names, places

@@ -13,7 +13,7 @@ import numpy as np
 from mlrec.datasets.image_paths import ImageIndex, is_image, without_ending
 from mlrec.datasets.manifest import NEGATIVE, Manifest
 from mlrec.datasets.names import clean_label, duplicates_in, image_name, normal
-from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.errors import ValidationReport
 from mlrec.utils.files import read_text
 
 FIRST_BYTES = 4096  # that a recognizer reads of a file
@@ -56,7 +56,7 @@ def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -
     """Label names as manifests have them; two equal names are an error."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
-        findings.error(where, f"label '{printable(label)}' is named twice; keep one")
+        findings.error(where, f"label '{label}' is named twice; keep one")
     return labels
 
 
@@ -114,12 +114,12 @@ class ImageFinder:
                     self._findings.warn(RENAMED, f"{spellings[0]} is {files[0]}")
                 return files[0]
             if files:
-                some = ", ".join(map(printable, files[:3]))
-                what = f"'{printable(spellings[0])}' can be any of {len(files)} images ({some}); write the whole path"
+                some = ", ".join(files[:3])
+                what = f"'{spellings[0]}' can be any of {len(files)} images ({some}); write the whole path"
                 self._findings.error(where, what)
                 return files[0]
         if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
-            what = f"'{printable(spellings[0])}' is absolute, and no image below {printable(self._root)} ends so"
+            what = f"'{spellings[0]}' is absolute, and no image below {self._root} ends so"
             self._findings.error(where, f"{what}; names must be relative to the folder of the images (--images)")
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)

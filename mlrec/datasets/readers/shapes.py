@@ -15,7 +15,7 @@ import numpy as np
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.scenes import CLASSES, SHAPES, TEXTURES, Scene, draw_scene
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import read_own_json, replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 
@@ -81,7 +81,7 @@ def _mark_of(path: Path) -> dict[str, Any]:
         except DataError:
             return {}  # ours, and damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{printable(path)}: holds something else than {NAME}; give a new or empty folder")
+        raise DataError(f"{path}: holds something else than {NAME}; give a new or empty folder")
     return {}
 
 

@@ -17,7 +17,7 @@ from mlrec.datasets.readers.columns import cell_key
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.table_store import Column
 from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
-from mlrec.utils.errors import DataError, ValidationReport, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, nearest
 
 MEANINGLESS, BLANK_CELL = 100, 101  # in place of a target
 SEPARATORS = ("|", ";", ",")
@@ -105,7 +105,7 @@ def _meaning(text: str, meanings: Mapping[float | str, int]) -> int:
 
 
 def _report_value(table: TextTable, row: int, column: int, findings: ValidationReport) -> None:
-    text, name = printable(table.rows[row][column].strip()), printable(table.columns[column])
+    text, name = table.rows[row][column].strip(), table.columns[column]
     quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
@@ -201,7 +201,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return BLANK
     if not alone and len(parts) > len(texts):
         return ""
-    example = printable(next(text for text in sorted(texts) if BLANK in text))
+    example = next(text for text in sorted(texts) if BLANK in text)
     raise DataError(
         f"{column}: '{example}' may be one label or several; give --separator ' ' (several) or --separator '' (one)"
     )
@@ -223,7 +223,7 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
     if is_list(text):
         names = _listed(text)
         if names is None:
-            findings.error(where, f"'{printable(text)}' is not a list of names")
+            findings.error(where, f"'{text}' is not a list of names")
             return []
     elif separator == BLANK:
         names = text.split()
@@ -280,9 +280,7 @@ def _check_no_label(
     if no_label_value is not None:
         texts = {cell.strip() for cell in places}
         if not any(no_label_value.strip() in text for text in texts):
-            findings.error(
-                column, f"no cell is '{printable(no_label_value)}' (--no-label-value){nearest(no_label_value, texts)}"
-            )
+            findings.error(column, f"no cell is '{no_label_value}' (--no-label-value){nearest(no_label_value, texts)}")
         return
     for names in parsed.values():
         if len(names) == 1 and names[0].casefold() in NO_LABEL_NAMES:
@@ -291,4 +289,4 @@ def _check_no_label(
 
 def sign_name(separator: str) -> str:
     """A separator as it is named in messages."""
-    return "blanks" if separator == BLANK else f"'{printable(separator)}'"
+    return "blanks" if separator == BLANK else f"'{separator}'"

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlrec.datasets.readers.csv_file import TextTable, check_header, checked_table
 from mlrec.datasets.readers.table_dialect import read_delimited
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular, read_text
 
 EXCEL = (".xlsx", ".xlsm")
@@ -71,11 +71,9 @@ def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
         try:
             value = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{printable(path)}: line {number}: {printable(error)}; expected one JSON object"
-            ) from error
+            raise DataError(f"{path}: line {number}: {error}; expected one JSON object") from error
         if not isinstance(value, dict):
-            raise DataError(f'{printable(path)}: line {number}: not a JSON object; expected {{"file_name": ...}}')
+            raise DataError(f'{path}: line {number}: not a JSON object; expected {{"file_name": ...}}')
         objects.append((number, value))
     columns = list(dict.fromkeys(key for _, value in objects for key in value))
     check_header(columns, path)
@@ -102,7 +100,7 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     except ImportError as error:
         raise needs_extra(path, "Excel files", error) from error
     except Exception as error:  # openpyxl, zipfile and XML errors of a damaged file
-        raise DataError(f"{printable(path)}: cannot be read as an Excel file ({printable(error)})") from error
+        raise DataError(f"{path}: cannot be read as an Excel file ({error})") from error
     first, *others = sheets
     for name in others:
         if not sheets[name].empty:
@@ -112,7 +110,7 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     ]
     records = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
     if not records:
-        raise DataError(f"{printable(path)}: the first sheet is empty")
+        raise DataError(f"{path}: the first sheet is empty")
     check_header(records[0][1], path)
     return checked_table(records[0], records[1:], path, findings, drop_index=True, unit="row")
 
@@ -135,4 +133,4 @@ def table_of_texts(
 def needs_extra(path: Path, what: str, error: ImportError) -> DataError:
     """The error of a package that is not installed."""
     package = error.name or "a package"
-    return DataError(f"{printable(path)}: reading {what} needs {package}; install it with {EXTRA}")
+    return DataError(f"{path}: reading {what} needs {package}; install it with {EXTRA}")

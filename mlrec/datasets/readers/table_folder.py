@@ -12,7 +12,7 @@ from mlrec.datasets.readers.columns import letters
 from mlrec.datasets.readers.table_dialect import holds_images
 from mlrec.datasets.readers.table_file import DELIMITED, ENDINGS, EXCEL, JSON_LINES, PARQUET
 from mlrec.datasets.split_names import known_split, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 OTHER_TABLES = (".txt", ".xls", ".json")
 FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # the first of which a folder has files is read
@@ -137,6 +137,5 @@ def check_sources(folder: Path, sources: Sequence[Source]) -> None:
     """
     if not sources:
         raise DataError(
-            f"{printable(folder)}: no table in this folder; it needs one <split>.csv per split "
-            f"({', '.join(ENDINGS)} are read)"
+            f"{folder}: no table in this folder; it needs one <split>.csv per split ({', '.join(ENDINGS)} are read)"
         )

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from mlrec.datasets.image_paths import ImageIndex
 from mlrec.datasets.names import image_name, is_usual, normal
 from mlrec.datasets.readers.csv_file import TextTable
-from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.errors import ValidationReport
 from mlrec.utils.texts import Texts
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
@@ -82,23 +82,15 @@ class TableImages:
             upload = _UPLOAD.fullmatch(base)
             files = self._index.find(f"/{folder}/{upload[1]}") if upload else []
         if len(files) != 1:
-            what = (
-                f"several images below {printable(self.root)} end so"
-                if files
-                else (f"no image below {printable(self.root)} ends so")
-            )
-            self._findings.error(where, f"'{printable(cell)}' is absolute, and {what}; give the folder with --images")
+            what = f"several images below {self.root} end so" if files else (f"no image below {self.root} ends so")
+            self._findings.error(where, f"'{cell}' is absolute, and {what}; give the folder with --images")
             return name
         other = self._meant.setdefault(files[0], cell)
         if other != cell:
-            self._findings.error(
-                where, f"'{printable(cell)}' and '{printable(other)}' both mean the file {printable(files[0])}"
-            )
+            self._findings.error(where, f"'{cell}' and '{other}' both mean the file {files[0]}")
         self._matched[cell] = files[0]
         if not inside:
-            self._findings.warn(
-                "absolute paths were matched to images by their last parts", f"{printable(cell)} is {files[0]}"
-            )
+            self._findings.warn("absolute paths were matched to images by their last parts", f"{cell} is {files[0]}")
         return files[0]
 
 

@@ -24,7 +24,7 @@ from mlrec.datasets.readers.table_cells import (
 from mlrec.datasets.readers.table_store import Column
 from mlrec.datasets.sparse_targets import SparseTargets, code_type
 from mlrec.utils import ragged
-from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.errors import ValidationReport
 from mlrec.utils.texts import first_places, taken
 
 
@@ -80,7 +80,7 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
         assert column is not None
         first_rows = read.table.column(column).first_rows()
         places.append({cell: read.table.where(row, column) for cell, row in first_rows.items()})
-        names.append(f"{printable(read.table.path)}: column '{printable(read.table.columns[column])}'")
+        names.append(f"{read.table.path}: column '{read.table.columns[column]}'")
     separator = options.separator
     if separator is None:
         plain = [k for k, cells in enumerate(places) if not any(map(is_list, cells))]
@@ -166,8 +166,7 @@ def long_samples(
                 lines = f"{read.table.lines[earlier]} and {read.table.lines[row]}"
                 findings.error(
                     f"{read.table.path}",
-                    f"{printable(key[0])}: '{printable(name)}' has different values on {read.table.unit}s {lines}; "
-                    "keep one",
+                    f"{key[0]}: '{name}' has different values on {read.table.unit}s {lines}; keep one",
                 )
     absent = UNKNOWN if value is not None and bool(np.any(values == NEGATIVE)) else NEGATIVE
     targets = np.full((len(sample_of), len(labels)), absent, dtype=np.int8)
@@ -180,10 +179,10 @@ def long_samples(
 def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
     """One line on how a column of names was read."""
     assert read.roles.names is not None
-    column = f"column '{printable(read.table.columns[read.roles.names])}'"
+    column = f"column '{read.table.columns[read.roles.names]}'"
     if long:
         value = read.roles.value
-        stated = "" if value is None else f", present or not by column '{printable(read.table.columns[value])}'"
+        stated = "" if value is None else f", present or not by column '{read.table.columns[value]}'"
         return f"one row per image and label: {column}{stated}"
     if cells.separator is None:
         return f"labels: {column}, one label per cell"
@@ -212,7 +211,7 @@ def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
     seen: set[tuple[int, str]] = set()
     for k, row in enumerate(again.tolist()):
         earlier, split = int(first[row]), splits[row]
-        image = printable(samples.images[row])
+        image = samples.images[row]
         if not np.array_equal(own[k], earliest[k]):
             lines = f"{table.lines[earlier]} and {table.lines[row]}"
             findings.error(f"{table.path}", f"{image} has different labels on {table.unit}s {lines}; keep one")

@@ -11,7 +11,7 @@ from typing import Any
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.table_file import cell_text, needs_extra
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 BATCH_ROWS = 256  # rows read at once where they hold images
 # First bytes of image files, for images without a name.
@@ -45,7 +45,7 @@ class ParquetTable:
         self.class_names = _class_names(self._schema.metadata or {}, path)
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
-            raise DataError(f"{printable(path)}: several columns hold bytes ({', '.join(map(printable, images))})")
+            raise DataError(f"{path}: several columns hold bytes ({', '.join(images)})")
         self.image_column = images[0] if images else None
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:
@@ -79,8 +79,7 @@ class ParquetTable:
         if isinstance(value, int) and 0 <= value < len(names):
             return names[value]
         raise DataError(
-            f"{printable(self.path)}: column '{printable(column)}': class {printable(value)} is not one of the "
-            f"{len(names)} classes of the schema"
+            f"{self.path}: column '{column}': class {value} is not one of the {len(names)} classes of the schema"
         )
 
     def _image_names(self) -> list[str]:
@@ -136,10 +135,10 @@ class ParquetTable:
             image_name(name, where, findings)
             content = _bytes_of(value)
             if not content:
-                findings.error(where, f"'{printable(name)}' has no bytes")
+                findings.error(where, f"'{name}' has no bytes")
             elif not findings.errors:
                 (folder / name).write_bytes(content)
-        findings.raise_errors(f"{printable(self.path)}: images cannot be written", "")
+        findings.raise_errors(f"{self.path}: images cannot be written", "")
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -148,7 +147,7 @@ class ParquetTable:
         try:
             yield
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{printable(self.path)}: cannot be read as Parquet ({printable(error)})") from error
+            raise DataError(f"{self.path}: cannot be read as Parquet ({error})") from error
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -175,7 +174,7 @@ def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[
     try:
         features = json.loads(text)["info"]["features"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{printable(path)}: the description of the columns in the schema cannot be read") from error
+        raise DataError(f"{path}: the description of the columns in the schema cannot be read") from error
     names: dict[str, list[str]] = {}
     for column, feature in features.items():
         # A list of classes is written as {"feature": ...} or as [...], by version.

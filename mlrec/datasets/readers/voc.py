@@ -21,7 +21,7 @@ from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, counted, nearest, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_text
 
 LABELS = (
@@ -99,9 +99,7 @@ def year_folder(path: Path, year: str) -> Path:
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
             return folder.absolute()
-    raise DataError(
-        f"{printable(path)}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder"
-    )
+    raise DataError(f"{path}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder")
 
 
 def _is_other_year(name: str, year: str) -> bool:
@@ -186,7 +184,7 @@ def read_lists(
             kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
             findings.warn(kind, str(file))
     if not files:
-        raise DataError(f"{printable(folder)}: holds none of {', '.join(f'{split}.txt' for split in USUAL)}")
+        raise DataError(f"{folder}: holds none of {', '.join(f'{split}.txt' for split in USUAL)}")
     names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
     for file in files:
@@ -251,7 +249,7 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             known = counted(len(labels), "class", "classes")
-            what = f"class '{printable(thing.label)}' is not one of the {known}{hint}"
+            what = f"class '{thing.label}' is not one of the {known}{hint}"
             findings.error(f"{annotation.where}: object {number}", what)
         elif not thing.difficult:
             targets[thing.label] = POSITIVE

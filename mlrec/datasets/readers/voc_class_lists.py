@@ -9,7 +9,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, lines_of, manifest_of
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
-from mlrec.utils.errors import ValidationReport, printable
+from mlrec.utils.errors import ValidationReport
 
 LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
@@ -52,7 +52,7 @@ def read_class_lists(
         targets: dict[str, dict[str, int]] = {}
         for label in classes:
             if label not in lists[own]:
-                what = f"split '{own}' has no list of class '{printable(label)}', but of others; unpack them again"
+                what = f"split '{own}' has no list of class '{label}', but of others; unpack them again"
                 findings.error(str(root / LISTS), what)
                 continue
             for image, value in _class_list(lists[own][label], findings).items():
@@ -60,7 +60,7 @@ def read_class_lists(
         for image, known in targets.items():
             if len(known) < len(classes) and not findings.errors:
                 missing = next(label for label in classes if label not in known)
-                findings.error(str(lists[own][missing]), f"has no line of {printable(image)}, but other lists have")
+                findings.error(str(lists[own][missing]), f"has no line of {image}, but other lists have")
         files = {finder.find(image, f"{root / LISTS}: {image}", (IMAGES, "")): image for image in targets}
         by_file = {file: targets[image] for file, image in files.items()}
         clean = clean_labels(classes, str(root / LISTS), findings)
@@ -79,8 +79,8 @@ def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
         image, _, value = line.rpartition(" ")
         where = f"{file}: line {number}"
         if value not in values or not image.strip():
-            findings.error(where, f"'{printable(line)}' is not an image and 1, -1 or 0")
+            findings.error(where, f"'{line}' is not an image and 1, -1 or 0")
             continue
         if targets.setdefault(image.strip(), values[value]) != values[value]:
-            findings.error(where, f"{printable(image.strip())} is there twice with other values; keep one")
+            findings.error(where, f"{image.strip()} is there twice with other values; keep one")
     return targets

@@ -24,7 +24,7 @@ from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, h
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation
 from mlrec.datasets.readers.voc_years import read_years
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
@@ -85,7 +85,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     if len(nested) == 1 and not known_split(nested[0].parent.name):
         return read_own_voc(nested[0].parent, options, findings)
     if nested and not all(known_split(place.parent.name) for place in nested):
-        raise DataError(f"{printable(root)}: no {ANNOTATIONS} here; give the folder {printable(nested[0].parent)}")
+        raise DataError(f"{root}: no {ANNOTATIONS} here; give the folder {nested[0].parent}")
     files = _annotation_files(folder, findings)
     listed = bool(split_lists(root / LISTS, options.split_names))
     if listed:
@@ -104,7 +104,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
             annotations[stem] = annotation
     labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
     if not labels and not findings.errors:
-        raise DataError(f"{printable(folder)}: no annotation holds an object, so there are no labels; give --labels")
+        raise DataError(f"{folder}: no annotation holds an object, so there are no labels; give --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:
@@ -155,9 +155,9 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
         if file.suffix.lower() == ".xml":
             stem = normal(file.relative_to(folder).with_suffix("").as_posix())
             if files.setdefault(stem, file) is not file:
-                findings.error(str(file), f"has the name of {printable(files[stem].name)}; keep one of them")
+                findings.error(str(file), f"has the name of {files[stem].name}; keep one of them")
     if not files:
-        raise DataError(f"{printable(folder)}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
+        raise DataError(f"{folder}: no .xml annotation here; give the folder that holds {ANNOTATIONS}")
     omitted.warn(findings)
     return files
 
@@ -189,7 +189,7 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
     for name in sorted(places):
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            findings.error(places[name], f"class '{printable(name)}' is '{printable(other)}' elsewhere; give --labels")
+            findings.error(places[name], f"class '{name}' is '{other}' elsewhere; give --labels")
     return tuple(sorted(places))
 
 
@@ -227,7 +227,7 @@ def _images_of(
             )
             continue
         if len({without_ending(name) for name in found}) > 1:
-            some = ", ".join(map(printable, found[:3]))
+            some = ", ".join(found[:3])
             findings.error(
                 annotation.where, f"several images have this name ({some}); put the XML file into its folder"
             )
@@ -255,5 +255,5 @@ def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:
     """`"; there is A.JPG"` for an image whose name differs from `stem` in capitals alone."""
     for name in names:
         if normal(without_ending(name)).casefold() == normal(stem).casefold():
-            return f"; there is {printable(place / name)}"
+            return f"; there is {place / name}"
     return ""

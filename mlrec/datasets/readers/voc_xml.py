@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlrec.datasets.names import alike, clean_label, normal
 from mlrec.datasets.readers.xml_file import parse_xml
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 MAX_BYTES = 10_000_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -56,18 +56,18 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
 def _parse(path: Path, where: str) -> ET.Element:
     if not path.exists():
         near = alike(path)
-        remedy = f"there is {printable(near)}" if near else "unpack the archive again"
-        raise DataError(f"{printable(where)}: no such annotation, but the image is listed; {remedy}")
+        remedy = f"there is {near}" if near else "unpack the archive again"
+        raise DataError(f"{where}: no such annotation, but the image is listed; {remedy}")
     tree = parse_xml(path, where, ET.TreeBuilder(), MAX_BYTES)
     if not isinstance(tree, ET.Element) or tree.tag != "annotation":
-        raise DataError(f"{printable(where)}: root element is not <annotation>; this is no VOC annotation")
+        raise DataError(f"{where}: root element is not <annotation>; this is no VOC annotation")
     return tree
 
 
 def _check_filename(tree: ET.Element, stem: str, where: str, findings: ValidationReport) -> None:
     name = (tree.findtext("filename") or "").strip()
     if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
-        findings.error(where, f"<filename> '{printable(name)}' leaves the image folder; correct it")
+        findings.error(where, f"<filename> '{name}' leaves the image folder; correct it")
     elif name and normal(stem) not in _last_part(name):
         findings.warn("<filename> names another image; the name of the XML file is used", f"{where} ('{name}')")
 
@@ -94,7 +94,7 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     if difficult.casefold() == "unspecified":
         findings.warn("<difficult> is Unspecified; the object counts as not difficult", where)
     elif difficult not in ("0", "1"):
-        findings.error(where, f"<difficult> is '{printable(difficult)}', expected 0 or 1")
+        findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     if not all(map(math.isfinite, numbers)):
         findings.warn("an object has no box of four numbers; the label is kept", where)

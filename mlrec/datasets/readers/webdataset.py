@@ -22,7 +22,7 @@ from mlrec.datasets.names import clean_label, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.samples import manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular, write_bytes
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -67,13 +67,11 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
     place = path.absolute()
     shards = _shards(place)
     if not shards:
-        raise DataError(f"{printable(place)}: no .tar file here; give a shard of WebDataset or the folder of them")
+        raise DataError(f"{place}: no .tar file here; give a shard of WebDataset or the folder of them")
     splits = {shard: _split_of(shard, place, options) for shard in shards}
     if None in splits.values() and any(splits.values()):
         unnamed = next(shard for shard, split in splits.items() if split is None)
-        raise DataError(
-            f"{printable(unnamed)}: is not named like a split, but other shards are; --splits OWN=train,... names it"
-        )
+        raise DataError(f"{unnamed}: is not named like a split, but other shards are; --splits OWN=train,... names it")
     chosen: dict[str, dict[str, list[str]]] = {}
     members: dict[Path, dict[str, str]] = {}
     for shard in shards:
@@ -90,12 +88,12 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
         sorted({label for known in chosen.values() for found in known.values() for label in found})
     )
     if not labels and not findings.errors:
-        raise DataError(f"{printable(place)}: no sample has a label in .json, .cls or .txt")
+        raise DataError(f"{place}: no sample has a label in .json, .cls or .txt")
     manifests = []
     for split in sorted(chosen, key=usual_order):
         for name, found in chosen[split].items():
             for label in sorted(set(found) - set(labels)):
-                findings.error(name, f"label '{printable(label)}' is not one of --labels")
+                findings.error(name, f"label '{label}' is not one of --labels")
         if not findings.errors:
             targets = {image: dict.fromkeys(found, POSITIVE) for image, found in chosen[split].items()}
             manifests.append(manifest_of(split, place, labels, targets))
@@ -165,9 +163,7 @@ def _complete(shard: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{printable(shard)}: is not a complete tar file ({printable(error)}); copy it again"
-        ) from error
+        raise DataError(f"{shard}: is not a complete tar file ({error}); copy it again") from error
 
 
 def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
@@ -179,7 +175,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
         if is_image(member.name):
             image_name(member.name, where, findings)  # '..' and absolute names are errors
             if sample.image:
-                findings.error(where, f"is a second image of its sample, next to {printable(sample.image)}; keep one")
+                findings.error(where, f"is a second image of its sample, next to {sample.image}; keep one")
             if member.size > MAX_IMAGE:
                 findings.error(where, f"has {member.size:,} bytes; images may have {MAX_IMAGE:,}")
             sample.image = member.name
@@ -246,7 +242,7 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
     if isinstance(value, str):
         return clean_label(value, where, findings)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        findings.error(where, f"'{printable(value)}' is not the name or number of a label")
+        findings.error(where, f"'{value}' is not the name or number of a label")
         return ""
     if names is None:
         findings.warn("labels are numbers; --labels a,b,... names them, in order from 0", where)

@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 
 LABELS = (
     "male", "longHair", "sunglass", "hat", "tShirt", "longSleeve", "formal",
@@ -84,9 +84,7 @@ def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> 
             manifests += _parts(persons, root)
         manifests.append(_manifest(split, persons, root))
     if not manifests:
-        raise DataError(
-            f"{printable(path)}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; check the folder"
-        )
+        raise DataError(f"{path}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; check the folder")
     published = {m.split: PERSONS[m.split] for m in manifests if m.split in PERSONS}
     return Reading("wider", manifests, {"kind": "wider", "path": str(root)}, published=published)
 
@@ -102,7 +100,7 @@ def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) 
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
         have, want = named.get(key), expected.get(key)
         if have is None or want is None or _folded(have) != _folded(want):
-            shown = "missing" if have is None else f"'{printable(have)}'"
+            shown = "missing" if have is None else f"'{have}'"
             told = f"expected '{want}'" if want else f"expected {len(LABELS)} attributes"
             findings.error(f"{file}: attribute_id_map[{key}]", f"is {shown}, {told}; the columns would be mixed up")
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 from mlrec.utils.files import read_bytes
 
 MAX_DEPTH = 100
@@ -64,24 +64,22 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
             it.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
-        raise DataError(f"{printable(where)}: larger than {max_bytes:,} bytes; no annotation is")
+        raise DataError(f"{where}: larger than {max_bytes:,} bytes; no annotation is")
     content = read_bytes(path)
     if not content.strip():
-        raise DataError(f"{printable(where)}: is empty; unpack the archive again")
+        raise DataError(f"{where}: is empty; unpack the archive again")
     parser = DefusedXMLParser(target=_Shallow(target), forbid_dtd=True)
     try:
         parser.feed(content)
         return parser.close()
     except DefusedXmlException as error:
-        raise DataError(
-            f"{printable(where)}: contains a DOCTYPE, which is refused (entity attacks); remove it"
-        ) from error
+        raise DataError(f"{where}: contains a DOCTYPE, which is refused (entity attacks); remove it") from error
     except ET.ParseError as error:
         line, column = error.position
         raise DataError(
-            f"{printable(where)}: not well-formed XML at line {line}, column {column}; unpack the archive again"
+            f"{where}: not well-formed XML at line {line}, column {column}; unpack the archive again"
         ) from error
     except DataError as error:
-        raise DataError(f"{printable(where)}: {error}") from error
+        raise DataError(f"{where}: {error}") from error
     except (LookupError, ValueError) as error:
-        raise DataError(f"{printable(where)}: its text encoding is unknown or broken; save it as UTF-8") from error
+        raise DataError(f"{where}: its text encoding is unknown or broken; save it as UTF-8") from error

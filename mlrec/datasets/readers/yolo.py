@@ -30,7 +30,7 @@ from mlrec.datasets.names import alike, clean_label, duplicates_in, image_name, 
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.yolo_layout import DARKNET_PREFIX, FILE, YAML, find_description, load_description
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import read_text
 
 SPLITS = ("train", "val", "test")
@@ -56,9 +56,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     described = load_description(file)
     labels = _names(described.get("names"), file, findings)
     if described.get("nc", len(labels)) != len(labels):
-        findings.error(
-            f"{file}", f"nc is {printable(described['nc'])}, but names has {len(labels)}; correct one of them"
-        )
+        findings.error(f"{file}", f"nc is {described['nc']}, but names has {len(labels)}; correct one of them")
     splits = _splits(described, file, options.split_names, findings)
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
@@ -84,13 +82,13 @@ def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...
     if isinstance(value, dict) and set(value) == set(range(len(value))):
         value = [value[k] for k in range(len(value))]
     if not isinstance(value, list) or not value:
-        raise DataError(f"{printable(file)}: names must list the classes, or number them 0, 1, 2, ... without gaps")
+        raise DataError(f"{file}: names must list the classes, or number them 0, 1, 2, ... without gaps")
     for name in value:
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise DataError(f"{printable(file)}: names: {printable(name)} is no text to YAML; put the name in quotes")
+            raise DataError(f"{file}: names: {name} is no text to YAML; put the name in quotes")
     labels = tuple(clean_label(str(name), f"{file}: names[{k}]", findings) for k, name in enumerate(value))
     for name in duplicates_in(labels):
-        findings.error(f"{file}: names", f"'{printable(name)}' occurs twice; keep one")
+        findings.error(f"{file}: names", f"'{name}' occurs twice; keep one")
     return labels
 
 
@@ -105,7 +103,7 @@ def _splits(
     keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
     keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
     if not any(described[key] for key in keys):
-        raise DataError(f"{printable(file)}: names none of {', '.join(SPLITS)}; say where the images are")
+        raise DataError(f"{file}: names none of {', '.join(SPLITS)}; say where the images are")
     for key in described:
         if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
             findings.warn("keys that are no split were not used", f"{file}: {key}")
@@ -175,10 +173,8 @@ class _Listing:
             if name is not None:
                 return self._root / name
         near = alike(self._root / entry)
-        there = f"; there is {printable(near)}" if near else ""
-        self._findings.error(
-            where, f"'{printable(entry)}' is neither a folder nor a list below {printable(self._root)}{there}"
-        )
+        there = f"; there is {near}" if near else ""
+        self._findings.error(where, f"'{entry}' is neither a folder nor a list below {self._root}{there}")
         return None
 
     def _listed(self, file: Path) -> Iterator[str]:
@@ -224,7 +220,7 @@ class _LabelFiles:
         if file is None:
             wanted = self._candidates(image)[0]
             if near := alike(wanted):
-                self._findings.error(image, f"its label file is called {printable(near)}; rename it to {wanted.name}")
+                self._findings.error(image, f"its label file is called {near}; rename it to {wanted.name}")
             else:
                 self._findings.warn("images without a label file are negative for every class", image)
             return row
@@ -262,7 +258,7 @@ class _LabelFiles:
 
     def _none_found(self, images: Sequence[str]) -> str:
         """The message on a split without any label file: where was looked, and what is there instead."""
-        looked = " or ".join(printable(file) for file in self._candidates(images[0]))
+        looked = " or ".join(map(str, self._candidates(images[0])))
         stems = {normal(Path(image).stem).casefold() for image in images}
         others = (
             file
@@ -270,7 +266,7 @@ class _LabelFiles:
             if file.suffix.lower() == ".txt" and normal(file.stem).casefold() in stems
         )
         other = next(others, None)
-        there = f"there is {printable(other)}; rename or move" if other else "no file of such a name is there; add"
+        there = f"there is {other}; rename or move" if other else "no file of such a name is there; add"
         return (
             f"no image has a label file ({counted(len(images), 'image')}), looked for {looked}, but {there} the label "
             f"files, or remove this split: its line in {FILE}, or its folder"

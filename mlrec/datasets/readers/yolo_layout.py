@@ -9,7 +9,7 @@ from typing import Any
 from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
 from mlrec.datasets.split_names import WHOLE, known_split
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 from mlrec.utils.files import read_text
 
 FILE, YAML = "data.yaml", (".yaml", ".yml")
@@ -51,7 +51,7 @@ def find_description(path: Path) -> Path:
     other = first_existing(others)
     if other is None or yaml_files:
         raise DataError(
-            f"{printable(path)}: {len(yaml_files)} YAML files and no {FILE}, and no {DARKNET} or {CLASSES}; "
+            f"{path}: {len(yaml_files)} YAML files and no {FILE}, and no {DARKNET} or {CLASSES}; "
             "give the path of the right one"
         )
     return other
@@ -82,13 +82,13 @@ def _load_darknet(file: Path) -> dict[str, Any]:
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or key in values:
-            raise DataError(f"{printable(file)}: line {number}: '{printable(line)}' is not a new 'key = value'")
+            raise DataError(f"{file}: line {number}: '{line}' is not a new 'key = value'")
         values[key] = value
     listed = values.pop("names", NAMES)
     places = [file.parent / listed, file.parent / listed.removeprefix(DARKNET_PREFIX), file.parent / Path(listed).name]
     names_file = first_existing(places)
     if names_file is None:
-        raise DataError(f"{printable(file)}: names is '{printable(listed)}', but there is no such file")
+        raise DataError(f"{file}: names is '{listed}', but there is no such file")
     described: dict[str, Any] = {key: value for key, value in values.items() if known_split(key) and value}
     count = values.get("classes", "")
     return (
@@ -121,9 +121,9 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise DataError(f"{printable(file)}: invalid YAML{where}; correct it") from error
+        raise DataError(f"{file}: invalid YAML{where}; correct it") from error
     if not isinstance(described, dict):
-        raise DataError(f"{printable(file)}: no YAML mapping; it needs names, train and val")
+        raise DataError(f"{file}: no YAML mapping; it needs names, train and val")
     return described
 
 
@@ -134,12 +134,12 @@ def _refuse_tricks(text: str, file: Path) -> None:
     depth = 0
     for token in yaml.scan(text):
         if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
-            raise DataError(f"{printable(file)}: uses YAML aliases; write the values out")
+            raise DataError(f"{file}: uses YAML aliases; write the values out")
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes
         if depth > MAX_DEPTH:
-            raise DataError(f"{printable(file)}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
+            raise DataError(f"{file}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
         if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
-            raise DataError(f"{printable(file)}: key '{printable(twice[0])}' occurs twice; keep one")
+            raise DataError(f"{file}: key '{twice[0]}' occurs twice; keep one")

@@ -12,7 +12,7 @@ from mlrec.reports.paper.published import paper_rows
 from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, table1_cells, table1_group
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.reports.settings import PAPER_WEIGHTS
-from mlrec.utils.errors import RunError, counted, printable
+from mlrec.utils.errors import RunError, counted
 from mlrec.utils.files import read_bytes
 
 FILE = "accuracy.json"
@@ -68,7 +68,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         """Name of the backbone, with the file of its weights if there is one."""
         if not self.weights:
             return self.backbone
-        return f"{self.backbone} of {printable(PurePath(self.weights).name)}"
+        return f"{self.backbone} of {PurePath(self.weights).name}"
 
     @classmethod
     def load(cls, path: Path) -> AccuracySweep:
@@ -80,7 +80,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
         except msgspec.MsgspecError as error:
-            raise RunError(f"{printable(path)}: {printable(error)}; not written by mlrec imagenet") from error
+            raise RunError(f"{path}: {error}; not written by mlrec imagenet") from error
 
     def at(self, lam: float) -> tuple[float, float]:
         """Return top-1 and top-5 accuracy at a λ of the grid."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.files import read_text
 
 SCORES = (*METRICS, *(f"{key}_3" for key in TOP3), "top1")
@@ -129,7 +129,7 @@ def literature(dataset: str) -> Table:
     rows = list(_csv(shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
     if dataset not in known:
-        raise UsageError(f"no literature on '{printable(dataset)}'; choose one of {', '.join(known)}")
+        raise UsageError(f"no literature on '{dataset}'; choose one of {', '.join(known)}")
     columns = (
         Column("method", "Method", identity=True),
         Column("backbone", "Backbone", absent=""),
@@ -161,13 +161,12 @@ def extra_rows(path: Path) -> list[PublishedRow]:
         UsageError: A column is missing, or a number is not a percentage.
     """
     rows = list(_csv(read_text(path, UsageError)))
-    shown = printable(path)
     if not rows:
-        raise UsageError(f"{shown}: no rows; write a line of column names with method and mAP, then one line per row")
+        raise UsageError(f"{path}: no rows; write a line of column names with method and mAP, then one line per row")
     missing = [name for name in ("method", "mAP") if name not in rows[0]]
     if missing:
-        raise UsageError(f"{shown}: no column '{missing[0]}'; the columns method and mAP are required")
-    return [_published(row, f"{shown}, line {k}") for k, row in enumerate(rows, start=2)]
+        raise UsageError(f"{path}: no column '{missing[0]}'; the columns method and mAP are required")
+    return [_published(row, f"{path}, line {k}") for k, row in enumerate(rows, start=2)]
 
 
 def _csv(text: str) -> Iterable[dict[str, str]]:
@@ -211,4 +210,4 @@ def _number(row: dict[str, str], key: str, where: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{where}: {key} = {printable(text)}: is not a number") from error
+        raise UsageError(f"{where}: {key} = {text}: is not a number") from error

@@ -16,7 +16,7 @@ from mlrec.reports.render.markdown import markdown
 from mlrec.reports.render.table import Table
 from mlrec.reports.render.terminal import render_text
 from mlrec.utils import frame_files
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.files import check_ending
 
 
@@ -85,7 +85,7 @@ def format_of(asked: str | None, out: Path | None) -> str:
     """
     names = (*FORMATS, *OTHER_FORMATS)
     if asked is not None and asked not in names:
-        raise UsageError(f"--format {printable(asked)}: choose one of {', '.join(names)}")
+        raise UsageError(f"--format {asked}: choose one of {', '.join(names)}")
     if out is None and asked in ("xlsx", "parquet"):
         raise UsageError(f"--format {asked}: is not text; write it to a file with --out NAME.{asked}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
@@ -93,7 +93,5 @@ def format_of(asked: str | None, out: Path | None) -> str:
     frame_files.check_package(out)
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
-        raise UsageError(
-            f"--format {asked} --out {printable(out)}: this ending means {ending_format}; change one of the two"
-        )
+        raise UsageError(f"--format {asked} --out {out}: this ending means {ending_format}; change one of the two")
     return ending_format

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlrec import __version__
-from mlrec.reports.render.table import Table, one_line
+from mlrec.reports.render.table import Table
+from mlrec.utils.errors import escaped
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -148,6 +149,6 @@ def _template() -> Template:
         return escape(text).replace("_", Markup("_<wbr>"))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["line"] = one_line
+    environment.filters["line"] = escaped
     environment.filters["breakable"] = breakable
     return environment.from_string(importlib.resources.files("mlrec.reports").joinpath("page.html").read_text("utf-8"))

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlrec.reports.render.table import Column, Row, Table, one_line
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.utils.errors import escaped
 
 _SIGNS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -100,7 +101,7 @@ def escape(text: str) -> str:
         >>> escape("50 %")
         '50 \\%'
     """
-    return one_line(text).translate(_TABLE)
+    return escaped(text).translate(_TABLE)
 
 
 def _environment(table: Table, document_columns: int, notes: bool) -> str:
@@ -130,7 +131,7 @@ def _environment(table: Table, document_columns: int, notes: bool) -> str:
         if notes:
             lines.append(rf"\par\smallskip{{\footnotesize\raggedright {escape(note)}\par}}")
         else:
-            lines.append(f"% {one_line(note)}")
+            lines.append(f"% {escaped(note)}")
     return "\n".join([*lines, rf"\end{{{name}}}"])
 
 
@@ -195,7 +196,7 @@ def _group_heading(table: Table, title: str) -> list[str]:
     if not title:
         return []
     room = max(20, sum(_widths(table)) + len(table.columns) - 4)
-    lines = textwrap.wrap(one_line(title), room) or [""]
+    lines = textwrap.wrap(escaped(title), room) or [""]
     return [rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escape(line)}}}}} \\" for line in lines]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from mlrec.reports.render.table import Column, Row, Table, one_line
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.utils.errors import escaped
 
 # What Markdown of GitHub reads as more than text. An underscore inside of a word is text, and so is "<" before a
 # digit or a space; the rest of its punctuation has a meaning only next to these signs or at the start of a line.
@@ -28,19 +29,19 @@ def escape(text: str) -> str:
         >>> escape("traffic_light <b> *")
         'traffic_light &lt;b> \\*'
     """
-    plain = _TAG.sub("&lt;", _ENTITY.sub("&amp;", one_line(text)))
+    plain = _TAG.sub("&lt;", _ENTITY.sub("&amp;", escaped(text)))
     return _SPECIAL.sub(r"\\\g<0>", plain)
 
 
 def _paragraph(text: str) -> str:
     """Escape a text that begins a line, where it could be a heading, a list or a quotation."""
-    escaped = escape(text)
-    numbered = _NUMBERED.match(escaped)
+    line = escape(text)
+    numbered = _NUMBERED.match(line)
     if numbered:
-        return rf"{numbered.group()}\{escaped[numbered.end() :]}"
-    if _START.match(escaped):
-        return "\\" + escaped
-    return escaped
+        return rf"{numbered.group()}\{line[numbered.end() :]}"
+    if _START.match(line):
+        return "\\" + line
+    return line
 
 
 def _table(table: Table) -> str:

@@ -64,16 +64,6 @@ def percent(fraction: float | None) -> str:
     return f"{100 * fraction:.1f}".replace("-", MINUS)
 
 
-def one_line(text: str) -> str:
-    r"""Escape control characters, which names from third-party files may contain.
-
-    Example:
-        >>> one_line("cat\n")
-        'cat\\n'
-    """
-    return "".join(char if char.isprintable() else printable(char) for char in text)
-
-
 def _signed(points: float) -> str:
     text = f"{points:+.1f}"
     if text in ("+0.0", "-0.0"):

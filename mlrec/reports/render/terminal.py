@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlrec.reports.render.table import Column, Row, Table, one_line
+from mlrec.reports.render.table import Column, Row, Table
+from mlrec.utils.errors import escaped
 
 GAP = "  "
 BEST = "*"
@@ -99,11 +100,11 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
     bodies, tails = _sizes(table, cells)
     size = sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1)
     rule = "─" * (size if columns is None else min(size, columns))
-    lines = [*_wrapped(one_line(table.title), columns), rule, *_headings(table, bodies, tails), rule]
+    lines = [*_wrapped(escaped(table.title), columns), rule, *_headings(table, bodies, tails), rule]
     drawn = iter(zip(table.rows, cells, strict=True))
     for title, rows in table.groups():
         if title:
-            lines += ([] if lines[-1] == rule else [""]) + _wrapped(one_line(title), columns)
+            lines += ([] if lines[-1] == rule else [""]) + _wrapped(escaped(title), columns)
         for row, parts in (next(drawn) for _ in rows):
             lines += _lines_of(table.columns, row, parts, bodies, tails, styled)
     notes = list(table.footnotes)
@@ -111,7 +112,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
         notes.insert(0, f"{BEST} best of its {table.best_of}")
     lines.append(rule)
     for note in notes:
-        lines += _wrapped(one_line(note), columns)
+        lines += _wrapped(escaped(note), columns)
     return "\n".join(line.rstrip() for line in lines)
 
 

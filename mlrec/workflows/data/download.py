@@ -14,7 +14,7 @@ from typing import IO
 
 from mlrec.datasets.official_files import OFFICIAL, OfficialDataset, OfficialFile
 from mlrec.utils.archives import free_bytes, unpack
-from mlrec.utils.errors import DataError, MlrecError, UsageError, nearest, printable
+from mlrec.utils.errors import DataError, MlrecError, UsageError, nearest
 from mlrec.utils.files import remove_stale, replace_folder
 from mlrec.utils.progress import SILENT, Progress, Step
 
@@ -54,14 +54,14 @@ def download(
     """
     dataset = OFFICIAL.get(name)
     if dataset is None:
-        raise UsageError(f"'{printable(name)}' is not one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
+        raise UsageError(f"'{name}' is not one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
     progress.say(f"source: {dataset.page}")
     progress.say(f"licence: {dataset.licence}")
     if not dataset.files:
         raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
     target = out / name
     if target.exists():
-        progress.say(f"{printable(target)} exists already; remove it to download again")
+        progress.say(f"{target} exists already; remove it to download again")
         return target
     archives = out / ARCHIVES
     _check_space(dataset, archives, url_base)
@@ -105,7 +105,7 @@ def _check_space(dataset: OfficialDataset, archives: Path, url_base: str | None)
     needed = packed - there + 2 * packed  # images hardly shrink, annotations do
     free = free_bytes(archives)
     if free < needed:
-        raise MlrecError(f"{printable(archives)}: about {needed:,} bytes are needed, and {free:,} are free; free some")
+        raise MlrecError(f"{archives}: about {needed:,} bytes are needed, and {free:,} are free; free some")
 
 
 def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
@@ -120,7 +120,7 @@ def _checked(
     if url_base is not None and _is_local(url_base):
         path = Path(url_base) / file.name
         if not path.is_file():
-            raise UsageError(f"{printable(path)}: no such file; --url-base is a URL, or a folder with the archives")
+            raise UsageError(f"{path}: no such file; --url-base is a URL, or a folder with the archives")
         _check_digest(path, file, progress)
         return path
     path, part = _own_files(file, archives)
@@ -130,12 +130,12 @@ def _checked(
     remove_stale(archives)
     base = url_base or file.folder
     if not base.startswith(("http://", "https://")):
-        raise UsageError(f"--url-base {printable(base)}: only http and https URLs, and folders")
+        raise UsageError(f"--url-base {base}: only http and https URLs, and folders")
     with part.open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise MlrecError(f"{printable(part)}: another process downloads this file; wait for it") from error
+            raise MlrecError(f"{part}: another process downloads this file; wait for it") from error
         with progress.task(file.name, file.size) as step:
             step(min(stream.tell(), file.size))
             _fetch_all(f"{base.rstrip('/')}/{file.name}", file, stream, step, wait)
@@ -159,7 +159,7 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
             _fetch_rest(url, file, stream, step)
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
-                raise MlrecError(f"{printable(url)}: HTTP status {error.code}; use a mirror with --url-base") from error
+                raise MlrecError(f"{url}: HTTP status {error.code}; use a mirror with --url-base") from error
             if error.code == 416:
                 _restart(stream, step)
             reason = f"HTTP status {error.code}"
@@ -168,7 +168,7 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
         failures = 0 if stream.tell() > before else failures + 1
         if failures == ATTEMPTS:
             raise MlrecError(
-                f"{printable(url)}: {printable(reason)}, {ATTEMPTS} times; run the command again to resume at "
+                f"{url}: {reason}, {ATTEMPTS} times; run the command again to resume at "
                 f"{stream.tell():,} of {file.size:,} bytes, or use a mirror with --url-base"
             )
         if stream.tell() < file.size:
@@ -185,13 +185,11 @@ def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> 
         if start and response.status != 206:  # a server without ranges sends the whole file
             _restart(stream, step)
         elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise MlrecError(f"{printable(url)}: the server sent another range than asked for; use a mirror")
+            raise MlrecError(f"{url}: the server sent another range than asked for; use a mirror")
         while block := response.read(BLOCK):
             if stream.tell() + len(block) > file.size:
                 _restart(stream, step)
-                raise MlrecError(
-                    f"{printable(url)}: is larger than {file.size:,} bytes, so it is not the official file"
-                )
+                raise MlrecError(f"{url}: is larger than {file.size:,} bytes, so it is not the official file")
             stream.write(block)
             step(len(block))
 
@@ -210,6 +208,6 @@ def _check_digest(path: Path, file: OfficialFile, progress: Progress) -> None:
             step(len(block))
     if digest.hexdigest() != file.sha256:
         raise DataError(
-            f"{printable(path)}: its SHA-256 is {digest.hexdigest()}, but that of the official file is {file.sha256}; "
+            f"{path}: its SHA-256 is {digest.hexdigest()}, but that of the official file is {file.sha256}; "
             "download it again, or use another --url-base"
         )

@@ -35,7 +35,7 @@ from mlrec.datasets.readers.labelstudio import read_labelstudio
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.predictions import Predictions, probabilities_of
 from mlrec.run_folders.directory import PREDICTIONS
-from mlrec.utils.errors import DataError, MlrecError, PredictionsError, UsageError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, MlrecError, PredictionsError, UsageError, ValidationReport, counted
 from mlrec.utils.files import link_or_copy, read_text, replace_folder, write_json, write_text
 
 Format = Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
@@ -79,7 +79,7 @@ def export_data(
     dataset = Dataset.load(data) if data is not None else Dataset.latest()
     target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{printable(target)}: exists already; remove it or choose another --out")
+        raise DataError(f"{target}: exists already; remove it or choose another --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
     scores: dict[str, Scores] = {}
     if predictions is not None:
@@ -91,7 +91,7 @@ def export_data(
         for manifest in manifests:
             if WRITERS[format_](folder, manifest, scores.get(manifest.split)).digest != manifest.digest:
                 raise MlrecError(
-                    f"{printable(dataset.path)}: split '{printable(manifest.split)}' changes when it is read from "
+                    f"{dataset.path}: split '{manifest.split}' changes when it is read from "
                     f"{format_}; remove blanks at the ends of names"
                 )
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
@@ -111,18 +111,18 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
     for manifest in manifests:
         missing = [sample for sample in manifest.sample_ids if sample not in rows]
         if missing and every_split:
-            what = f"no prediction for {counted(len(missing), 'image')} of split '{printable(manifest.split)}'"
-            raise PredictionsError(f"{printable(path)}: {what}, such as '{printable(missing[0])}'; leave the split out")
+            what = f"no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
+            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; leave the split out")
         if not missing:
             try:
                 columns = label_order(predictions.labels, manifest.labels)
             except DataError as error:
-                raise PredictionsError(f"{printable(path)}: {error}") from error
+                raise PredictionsError(f"{path}: {error}") from error
             chosen = [rows[sample] for sample in manifest.sample_ids]
             scores[manifest.split] = Scores(name, probabilities[chosen][:, columns])
     if not scores:
-        names = ", ".join(printable(manifest.split) for manifest in manifests)
-        raise PredictionsError(f"{printable(path)}: has no predictions for all images of a split ({names})")
+        names = ", ".join(manifest.split for manifest in manifests)
+        raise PredictionsError(f"{path}: has no predictions for all images of a split ({names})")
     return scores
 
 
@@ -151,7 +151,7 @@ def _write_imagefolder(folder: Path, manifest: Manifest, _: Scores | None) -> Ma
         try:
             link_or_copy(path.resolve(), target)
         except OSError as error:
-            raise DataError(f"{printable(path)}: cannot be copied ({error.strerror}); imagefolder needs it") from error
+            raise DataError(f"{path}: cannot be copied ({error.strerror}); imagefolder needs it") from error
     write_text(place / METADATA, text)
     rows = list(csv.reader(io.StringIO(read_text(place / METADATA))))
     labels, cells = tuple(rows[0][1:]), rows[1:]

@@ -16,7 +16,7 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.table_file import read_table
 from mlrec.datasets.readers.table_folder import table_sources
 from mlrec.datasets.readers.table_images import TableImages
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.progress import Progress
 from mlrec.workflows.data.duplicates import fingerprints
 
@@ -52,7 +52,7 @@ def sample_groups(
     if values is not None:
         missing = next((image for image in manifest.images if image not in values), None)
         if missing is not None:
-            raise DataError(f"{printable(missing)}: has no value in the column of --group; add a line for it")
+            raise DataError(f"{missing}: has no value in the column of --group; add a line for it")
         groupings.append(numbered([values[image] for image in manifest.images]))
     if near_duplicates:
         groupings.append(_same_photographs(dataset, manifest, progress))
@@ -79,7 +79,7 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
     """Value of the group column for each image below `root`."""
     if column is None:
         if file is not None:
-            raise UsageError(f"--groups {printable(file)}: set its column with --group")
+            raise UsageError(f"--groups {file}: set its column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
         raise UsageError("--group: the dataset is not from a table; name a table of images and groups with --groups")
@@ -96,5 +96,5 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
         image = RoleFinder(table, options, cell_meanings(options), images.exists, findings).image()
         for name, cell in zip(images.names(table, image), table.column(group), strict=True):
             values[name] = cell.strip()
-    findings.raise_errors(f"{printable(place)} cannot be used", "correct the file")
+    findings.raise_errors(f"{place} cannot be used", "correct the file")
     return values

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.workflows.data.split import MADE, add_splits, pool_of
 
 Targets = NDArray[np.int8]
@@ -79,7 +79,7 @@ def hide_labels(
     for name, targets in made.items():
         taken = name in dataset.info.splits and name not in dataset.info.source.get(MADE, {})
         if taken:
-            raise UsageError(f"{printable(dataset.path)}: has a split '{name}' of its own; rename it")
+            raise UsageError(f"{dataset.path}: has a split '{name}' of its own; rename it")
         parts.append(replace(manifest, split=name, targets=targets))
     return HiddenLabels(
         dataset=add_splits(dataset, manifest, parts, outdated=None),

@@ -21,7 +21,7 @@ from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.datasets.readers.split_files import SplitFile, divide
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest
 from mlrec.utils.files import check_name, replace_folder, temporary_folder, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import distinct
@@ -94,7 +94,7 @@ def prepare(
                 "as the paper does"
             )
     elif kind not in known:
-        raise UsageError(f"'{printable(kind)}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
+        raise UsageError(f"'{kind}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options, findings)
     place = without_dots(Path(path))
@@ -226,10 +226,10 @@ def _sample_rows(splits: Sequence[Manifest]) -> Table:
     for manifest, row in picked[:SAMPLES_SHOWN]:
         targets = manifest.target_rows(np.array([row]))[0]
         names = {
-            value: ", ".join(printable(manifest.labels[k]) for k in np.flatnonzero(targets == value))
+            value: ", ".join(manifest.labels[k] for k in np.flatnonzero(targets == value))
             for value in (POSITIVE, UNKNOWN)
         }
-        image = printable(manifest.sample_ids[row])
+        image = manifest.sample_ids[row]
         rows.append(Row((manifest.split, image, names[POSITIVE] or "none", names[UNKNOWN] or "none")))
     keys = ("split", "sample", "positive", "unknown")
     return Table("samples", tuple(Column(key, key) for key in keys), tuple(rows), ())
@@ -244,7 +244,7 @@ def _label_lines(dataset: Dataset) -> list[str]:
     never = [label for label, count in zip(labels, counts, strict=True) if not count]
     lines = [f"labels: {_listed(labels)}"]
     if len(labels) > len(rarest) and rarest:
-        lines.append(f"rarest: {', '.join(f'{printable(label)} ({positives[label]:,})' for label in rarest)}")
+        lines.append(f"rarest: {', '.join(f'{label} ({positives[label]:,})' for label in rarest)}")
     if never:
         lines.append(f"never positive: {_listed(never)}")
     return lines
@@ -253,8 +253,8 @@ def _label_lines(dataset: Dataset) -> list[str]:
 def _listed(labels: Sequence[str]) -> str:
     """Up to 20 names, otherwise their number and the first ten."""
     if len(labels) <= ALL_LISTED:
-        return ", ".join(map(printable, labels))
-    return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(map(printable, labels[:FIRST_LISTED]))}"
+        return ", ".join(labels)
+    return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(labels[:FIRST_LISTED])}"
 
 
 def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport) -> ReadOptions:
@@ -271,7 +271,7 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
     if twice := duplicates_in(labels):
-        raise UsageError(f"--labels: '{printable(twice[0])}' is repeated; name it once")
+        raise UsageError(f"--labels: '{twice[0]}' is repeated; name it once")
     return replace(options, labels=labels)
 
 
@@ -297,7 +297,7 @@ def _error_log(log: Path | None, findings: ValidationReport, path: Path | str) -
         write_text(log, "".join(f"{line}\n" for line in findings.errors))
     elif log is not None and findings.errors:
         log.unlink(missing_ok=True)  # of an earlier attempt
-    findings.raise_errors(f"{printable(path)} cannot be used", str(log or ""))
+    findings.raise_errors(f"{path} cannot be used", str(log or ""))
 
 
 def _plain(options: ReadOptions) -> dict[str, object]:
@@ -373,10 +373,10 @@ def _located(
     there = set(names)
     for name, file in renamed.items():
         if file in there:
-            findings.error(printable(name), f"is the file {printable(file)}, which is also annotated; keep one of them")
+            findings.error(name, f"is the file {file}, which is also annotated; keep one of them")
     for file in duplicates_in(renamed.values()):
-        both = ", ".join(printable(name) for name in renamed if renamed[name] == file)
-        findings.error(printable(file), f"has several names ({both}); keep one of them")
+        both = ", ".join(name for name in renamed if renamed[name] == file)
+        findings.error(file, f"has several names ({both}); keep one of them")
     changed = [
         manifest.changed(
             images=tuple(renamed.get(image, image) for image in manifest.images),

@@ -19,7 +19,7 @@ from mlrec.datasets.manifest_cache import cache_path
 from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.datasets.split_names import usual_order
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.files import changed_folder
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared_with
@@ -159,7 +159,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
         raise UsageError("test is never divided, because tuning on a part of it would invalidate the test")
     name = name or next((pool for pool in POOLS if pool in own), None)
     if name is None:
-        raise UsageError(f"{printable(dataset.path)}: no split {', '.join(POOLS)} to divide; set one with --from")
+        raise UsageError(f"{dataset.path}: no split {', '.join(POOLS)} to divide; set one with --from")
     manifest = dataset.manifest(name)
     if "test" not in dataset.info.splits:
         return manifest
@@ -174,10 +174,10 @@ def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[
     written = dataset.info.source.get(MADE, {})
     for name in (name for pair in pairs for name in pair):
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"--prefix '{printable(prefix)}': use letters, digits, - and _")
+            raise UsageError(f"--prefix '{prefix}': use letters, digits, - and _")
         if name in dataset.info.splits and name not in written and not name == pool == "train":
             raise UsageError(
-                f"{printable(dataset.path)}: has a split '{name}' of its own, which is kept; "
+                f"{dataset.path}: has a split '{name}' of its own, which is kept; "
                 "set --prefix for the new ones, or use --folds"
             )
     return pairs

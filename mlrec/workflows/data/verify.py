@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.images import decode
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
-from mlrec.utils.errors import DataError, ValidationReport, printable
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.progress import Progress
 from mlrec.utils.texts import first_places, shared_with, taken
 from mlrec.utils.threads import thread_map
@@ -54,7 +54,8 @@ def verify_image(root: Path, name: str) -> Verified:
     """Read and decode one image file below `root`."""
     path = root / name
     if _leaves(path, root):
-        return Verified(None, fault=f"{printable(path)}: links to a file outside of the dataset; copy the file")
+        fault = DataError(f"{path}: links to a file outside of the dataset; copy the file")
+        return Verified(None, fault=str(fault))
     try:
         data = decode.read_image_file(path)
         stored = decode.decode_bytes(data, path)
@@ -122,16 +123,16 @@ def check_overlap(
             if in_both:
                 twin = "is in both"
             elif digests.get(image) in content:
-                twin = f"has the same pixels as {printable(content[digests[image]])}"
+                twin = f"has the same pixels as {content[digests[image]]}"
             else:
                 continue
             if allowed:
                 findings.warn(f"splits '{held_out}' and '{other}' share images, as allowed", image)
             elif {held_out, other} == {"train", "val"} and "trainval" in by_split:
-                findings.warn("splits 'val' and 'train' share images", f"{printable(image)} {twin}")
+                findings.warn("splits 'val' and 'train' share images", f"{image} {twin}")
             else:
                 remedy = "remove it from one or use --allow-overlap"
-                findings.error(f"splits '{held_out}' and '{other}'", f"{printable(image)} {twin}; {remedy}")
+                findings.error(f"splits '{held_out}' and '{other}'", f"{image} {twin}; {remedy}")
 
 
 def _each_once(images: Sequence[str]) -> Sequence[str]:

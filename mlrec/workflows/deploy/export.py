@@ -19,7 +19,7 @@ from mlrec.reports.model_card import Card, model_card
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.run_folders.tuned import Tuned, tuned_file
-from mlrec.utils.errors import DataError, ModelError, RunError, UsageError, counted, printable
+from mlrec.utils.errors import DataError, ModelError, RunError, UsageError, counted
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import resolve_eval_target
@@ -129,7 +129,7 @@ def export(
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
-        raise RunError(f"{printable(target)}: exists and is not a bundle; choose another --out")
+        raise RunError(f"{target}: exists and is not a bundle; choose another --out")
     tuned = None
     if tuned_file(path).is_file():
         tuned = Tuned.load(path).ordered(loaded.labels)
@@ -184,7 +184,7 @@ def _model_and_data(
         from mlrec.run_folders.record import latest_run
 
         model = latest_run(runs_root).path
-        progress.say(f"run: {printable(model)} (finished last)")
+        progress.say(f"run: {model} (finished last)")
     try:
         target = resolve_eval_target(
             model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress

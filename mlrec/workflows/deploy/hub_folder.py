@@ -12,7 +12,7 @@ from mlrec.models.checkpoint import FORMAT
 from mlrec.models.classifier import Classifier
 from mlrec.models.hub import REPOSITORY, hub_errors, quiet
 from mlrec.run_folders.record import RunRecord
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 
 CONFIG = "config.json"
 TASK = "image-classification"
@@ -124,4 +124,4 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 def check_repository(repository: str) -> None:
     """Raise ModelError if this is not a name `user/name` of a repository."""
     if not re.fullmatch(REPOSITORY, repository):
-        raise ModelError(f"--push {printable(repository)}: not a repository of the hub; give USER/NAME")
+        raise ModelError(f"--push {repository}: not a repository of the hub; give USER/NAME")

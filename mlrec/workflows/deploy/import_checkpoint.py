@@ -94,11 +94,10 @@ def import_checkpoint(
 
     if normalization is not None and normalization not in ("weights", *NORMALIZATIONS):
         choices = ", ".join(("weights", *NORMALIZATIONS))
-        raise UsageError(f"--normalization {printable(normalization)}: choose one of {choices}")
+        raise UsageError(f"--normalization {normalization}: choose one of {choices}")
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{printable(out)}: exists already; choose another --out")
-    shown = printable(checkpoint)
+        raise ModelError(f"{out}: exists already; choose another --out")
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))
@@ -107,9 +106,9 @@ def import_checkpoint(
         labels, known = _labels(external, dataset, progress)
         lam = _lam(external, known, lam, progress)
     except ModelError as error:
-        if str(error).startswith(shown):
+        if str(error).startswith(str(checkpoint)):
             raise
-        raise ModelError(f"{shown}: {error}") from error
+        raise ModelError(f"{checkpoint}: {error}") from error
     size = img_size or external.img_size or (TRAINED_AT if external.heads else None)
     model, unused = assemble(external, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
     normalization = normalization or _normalization(external, known, progress)
@@ -140,7 +139,7 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
         raise ModelError("has a backbone without a classifier; start training from it with mlrec train --weights FILE")
     name = asked or external.backbone
     if name is None or external.weight is None:
-        first = printable(next(iter(external.backbone_tensors), ""))
+        first = next(iter(external.backbone_tensors), "")
         raise ModelError(
             f"{counted(len(external.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
             "if it is a timm model, name it with --backbone NAME"
@@ -161,8 +160,7 @@ def _labels(
     labels, known = _labels_of_dataset(dataset, bool(external.heads), progress)
     if len(labels) != count:
         raise ModelError(
-            f"its head has {counted(count, 'label')}, but {printable(dataset)} has {len(labels)}; choose another "
-            "--dataset"
+            f"its head has {counted(count, 'label')}, but {dataset} has {len(labels)}; choose another --dataset"
         )
     return labels, known
 
@@ -183,15 +181,13 @@ def _labels_of_dataset(dataset: str, is_csra: bool, progress: Progress) -> tuple
     if dataset in KNOWN_LABELS:
         return KNOWN_LABELS[dataset], dataset
     if not (Path(dataset) / DATASET_FILE).is_file():
-        raise UsageError(
-            f"--dataset {printable(dataset)}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset"
-        )
+        raise UsageError(f"--dataset {dataset}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset")
     labels = tuple(Dataset.load(dataset).info.labels)
     known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
     if known is None or not is_csra or labels == KNOWN_LABELS[known]:
         return labels, known
     # published CSRA models have the published order of labels
-    progress.say(f"labels in the published order of {known}, not in that of {printable(dataset)}")
+    progress.say(f"labels in the published order of {known}, not in that of {dataset}")
     return KNOWN_LABELS[known], known
 
 
@@ -255,7 +251,7 @@ def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
     """Return the facts to print about an import, as pairs of name and value."""
     unused = f"{len(imported.unused)} unused"
     if imported.unused:
-        unused += f" (first {printable(imported.unused[0])})"
+        unused += f" (first {imported.unused[0]})"
     head = imported.head
     if head == "csra":
         head = f"{head}, H={imported.heads}, λ={imported.lam:g}"
@@ -263,9 +259,9 @@ def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
         ("naming", imported.naming),
         ("backbone", imported.backbone.partition(".")[0]),  # its weights are the file's, not those of timm's tag
         ("head", head),
-        ("labels", f"{len(imported.labels)}: {', '.join(map(printable, imported.labels[:3]))}, ..."),
+        ("labels", f"{len(imported.labels)}: {', '.join(imported.labels[:3])}, ..."),
         ("image size", str(imported.img_size)),
         ("tensors", f"{imported.matched} matched, 0 missing, {unused}"),
         ("licence", LICENCES.get(imported.naming, "see its source; the file does not contain one")),
-        ("written", f"{printable(imported.path / MODEL_FILE)} and config.toml"),
+        ("written", f"{imported.path / MODEL_FILE} and config.toml"),
     ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.images.decode import MAX_FILE_BYTES, Decoder, Pixels, picture_pixels
 from mlrec.datasets.listing import Item, items_of
 from mlrec.utils import web
-from mlrec.utils.errors import DataError, UsageError, printable
+from mlrec.utils.errors import DataError, UsageError
 from mlrec.utils.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class _Converter:
                 yield from self.items(image)
         else:
             raise DataError(
-                f"an object of type {printable(type(images).__name__)} is not an image; give paths, bytes, open files, "
+                f"an object of type {type(images).__name__} is not an image; give paths, bytes, open files, "
                 "Pillow images, numpy arrays (H, W, 3) or tensors (3, H, W)"
             )
 
@@ -125,11 +125,11 @@ class _Converter:
         try:
             content = stream.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:
-            return _broken(name, DataError(f"{printable(name)}: cannot be read ({type(error).__name__})"))
+            return _broken(name, DataError(f"{name}: cannot be read ({type(error).__name__})"))
         if not isinstance(content, bytes):
-            raise DataError(f"{printable(name)}: is a text file; open it in binary mode, open(path, 'rb')")
+            raise DataError(f"{name}: is a text file; open it in binary mode, open(path, 'rb')")
         if len(content) > MAX_FILE_BYTES:
-            return _broken(name, DataError(f"{printable(name)}: has more than {MAX_FILE_BYTES:,} bytes"))
+            return _broken(name, DataError(f"{name}: has more than {MAX_FILE_BYTES:,} bytes"))
         return self._item(content, name)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from mlrec.datasets.listing import Item, Source
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, MlrecError, RunError, UsageError, printable
+from mlrec.utils.errors import DataError, MlrecError, RunError, UsageError
 from mlrec.utils.files import atomic_write, read_own_json, remove_shared_temporary
 from mlrec.utils.progress import SILENT, Progress, Step
 from mlrec.workflows.deploy.predict import Scorer, open_scorer, predictions_of, with_tuned
@@ -149,7 +149,7 @@ def output_form(out: Path, form: Form | None) -> Form:
     """
     own = ENDINGS.get(out.suffix.casefold())
     if own is not None and form not in (None, own):
-        raise UsageError(f"--out {printable(out)} and --format {form} differ; leave --format out")
+        raise UsageError(f"--out {out} and --format {form} differ; leave --format out")
     return own or form or "csv"
 
 
@@ -291,7 +291,7 @@ def is_finished(job: PredictJob, unit: Unit) -> bool:
         return False
     if _read_record(file).digest != unit.digest:
         raise RunError(
-            f"{printable(job.part(unit.number))}: was written for other images, because files were added, removed or "
+            f"{job.part(unit.number)}: was written for other images, because files were added, removed or "
             "changed since; use another --out"
         )
     return True
@@ -347,7 +347,7 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
     changed = [key for key in {**earlier, **current} if earlier.get(key) != current.get(key)]
     if changed:
         raise RunError(
-            f"{printable(job.folder)}: was begun with other settings ({', '.join(map(printable, changed))}); repeat "
+            f"{job.folder}: was begun with other settings ({', '.join(changed)}); repeat "
             "them to resume, or use another --out"
         )
 
@@ -355,14 +355,14 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
 def _check_output(job: PredictJob) -> None:
     """Refuse to write over files that are not an output of this command."""
     if job.is_file and job.out.exists():
-        raise UsageError(f"{printable(job.out)}: exists already; remove it, or use another --out")
+        raise UsageError(f"{job.out}: exists already; remove it, or use another --out")
     folder = job.folder
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{printable(folder)}: is not a folder; use another --out")
+        raise UsageError(f"{folder}: is not a folder; use another --out")
     if folder.is_dir() and not (folder / SETTINGS).is_file():
         others = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{SETTINGS}.")]
         if others:
-            raise UsageError(f"{printable(folder)}: has files that are not of mlrec predict; use another --out")
+            raise UsageError(f"{folder}: has files that are not of mlrec predict; use another --out")
 
 
 def _completed(job: PredictJob, total: int, resumed: int) -> Summary:

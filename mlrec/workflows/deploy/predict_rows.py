@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, Protocol
 
 from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.table_file import EXTRA
-from mlrec.utils.errors import DataError, printable
+from mlrec.utils.errors import DataError
 from mlrec.workflows.deploy.predict import Prediction
 
 Form = Literal["csv", "jsonl", "parquet"]
@@ -102,7 +102,7 @@ class ParquetWriter:
         self._names = ["id", "labels", *labels]
         taken = duplicates_in(self._names)
         if taken:
-            raise DataError(f"the label '{printable(taken[0])}' has the name of another column; write --format jsonl")
+            raise DataError(f"the label '{taken[0]}' has the name of another column; write --format jsonl")
         kinds = [pyarrow.string(), pyarrow.list_(pyarrow.string()), *[pyarrow.float64()] * len(labels)]
         self._schema = pyarrow.schema(list(zip(self._names, kinds, strict=True)))
         self._writer = pyarrow.parquet.ParquetWriter(stream, self._schema)

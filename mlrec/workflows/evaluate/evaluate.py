@@ -23,7 +23,7 @@ from mlrec.run_folders.evaluations import FILE
 from mlrec.run_folders.record import RunRecord, SplitRecord, latest_run
 from mlrec.run_folders.tuned import Tuned
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, ModelError, PredictionsError, printable
+from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared_with
@@ -124,7 +124,7 @@ def evaluate_run(
         write_json(temporary / FILE, facts)
     if voc_server is not None:
         write_server_archive(predictions, voc_server, kind=kind, split=split)
-        progress.say(f"written and checked: {printable(voc_server)}")
+        progress.say(f"written and checked: {voc_server}")
     return evaluation
 
 
@@ -182,7 +182,7 @@ def resolve_eval_target(
     """
     if model is None:
         model = latest_run(runs_root).path
-        progress.say(f"run: {printable(model)} (finished last)")
+        progress.say(f"run: {model} (finished last)")
     path = Path(model)
     record = record_at(path)
     dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
@@ -243,7 +243,7 @@ def _manifest(
         dataset = Dataset.latest(data_root)
     if split is None:
         split = _default_split(dataset, scored)
-    progress.say(f"data: {printable(dataset.path)}, split {printable(split)}")
+    progress.say(f"data: {dataset.path}, split {split}")
     return dataset, dataset.manifest(split)
 
 
@@ -256,7 +256,7 @@ def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
         if name in dataset.info.splits:
             return name
     if len(dataset.info.splits) > 1:
-        raise DataError(f"{printable(dataset.path)}: choose a split with --split: {', '.join(dataset.info.splits)}")
+        raise DataError(f"{dataset.path}: choose a split with --split: {', '.join(dataset.info.splits)}")
     return next(iter(dataset.info.splits))
 
 
@@ -336,7 +336,7 @@ def run_model(
     try:
         manifest = manifest.reordered(model.labels)
     except DataError as error:
-        raise ModelError(f"{printable(path)}: was trained on other labels: {error}") from error
+        raise ModelError(f"{path}: was trained on other labels: {error}") from error
     size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):
         result = one_pass(

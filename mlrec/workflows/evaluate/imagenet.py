@@ -16,7 +16,7 @@ from mlrec.metrics.intervals import Interval
 from mlrec.reports.paper.imagenet import FILE, AccuracySweep, accuracy_table
 from mlrec.reports.paper.table1 import Gain
 from mlrec.reports.render.table import Table
-from mlrec.utils.errors import UsageError, counted, printable
+from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.weight_packages import check_weights_name
@@ -76,7 +76,7 @@ def evaluate_published(
         MlrecError: The weights cannot be loaded, the folders are not classes, or the model does not pool by averaging.
     """
     if not pretrained and weights is None:
-        raise UsageError(f"--backbone {printable(backbone)}: give --pretrained, or --weights FILE")
+        raise UsageError(f"--backbone {backbone}: give --pretrained, or --weights FILE")
     check_backbone_name(backbone)
     if weights is not None:
         check_weights_name(str(weights))
@@ -92,7 +92,7 @@ def evaluate_published(
     manifest = read_class_folders(data, classifier.classes)
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})
-    progress.say(f"data: {printable(data)}, {counted(len(manifest), 'image')}")
+    progress.say(f"data: {data}, {counted(len(manifest), 'image')}")
     device = resolve_device(machine.device)
     hits = count_hits(
         classifier, manifest, grid, batch_size=machine.batch_size_for({}, device), workers=machine.workers,

@@ -21,7 +21,7 @@ from mlrec.predictions import Predictions
 from mlrec.reports.figures.contact_sheet import SheetRow, Tile, write_sheet
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.run_folders import directory
-from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, printable
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.split import MADE, split
@@ -116,7 +116,7 @@ def _warn_missing_classes(errors: LabelErrors, progress: Progress) -> None:
     """Warn of labels without a known positive or negative, whose errors cannot be estimated."""
     names = [name for name, enough in zip(errors.manifest.labels, errors.review.enough, strict=True) if not enough]
     if names:
-        named = ", ".join(map(printable, names))
+        named = ", ".join(names)
         progress.warn(
             f"nothing to review in {counted(len(names), 'label')} without a known positive or negative: {named}"
         )
@@ -148,9 +148,7 @@ def _out_of_fold(
         logits[[row[sample] for sample in held_out_scores.sample_ids]] = held_out_scores.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
     if missing:
-        raise DataError(
-            f"{printable(dataset.path)}: {counted(missing, 'sample')} in no fold; create new folds with --folds"
-        )
+        raise DataError(f"{dataset.path}: {counted(missing, 'sample')} in no fold; create new folds with --folds")
     Predictions(pool.labels, pool.sample_ids, logits, pool.targets, pool.digest).save(out / directory.PREDICTIONS)
     return pool, logits
 

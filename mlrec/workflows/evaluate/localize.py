@@ -28,7 +28,7 @@ from mlrec.metrics.localization import (
 )
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, UsageError, printable
+from mlrec.utils.errors import DataError, UsageError
 from mlrec.utils.files import write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import Evaluation
@@ -150,8 +150,7 @@ def localize(
                 spread.append(effective_locations(attention[:, k]))
     if not pairs:
         raise DataError(
-            f"{printable(evaluation.dataset.path)}: {evaluation.split} has no object of a scored label; "
-            "choose another split"
+            f"{evaluation.dataset.path}: {evaluation.split} has no object of a scored label; choose another split"
         )
     result = Localization(
         name=evaluation.model.name,
@@ -268,7 +267,7 @@ def _table(result: Localization) -> Table:
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the terms of the logit",
         "±: half width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
     )
-    return Table(f"{printable(result.name)}: localization", columns, rows, notes)
+    return Table(f"{result.name}: localization", columns, rows, notes)
 
 
 def _cells(group: PairGroup) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
-from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, printable
+from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.write_scores import warn_undefined
 
@@ -100,13 +100,13 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
 
 def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Manifest] | dict[str, int]) -> str:
     names = list(splits)
-    shown = ", ".join(map(printable, names))
+    shown = ", ".join(names)
     if split is None:
         if len(names) > 1:
-            raise UsageError(f"{printable(path)}: has the splits {shown}; choose one with --split")
+            raise UsageError(f"{path}: has the splits {shown}; choose one with --split")
         return names[0]
     if split not in names:
-        raise DataError(f"{printable(path)}: no split '{printable(split)}'; choose one of {shown}")
+        raise DataError(f"{path}: no split '{split}'; choose one of {shown}")
     return split
 
 

@@ -21,7 +21,7 @@ from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.run_folders.tuned import Tuned, TunedLabel
-from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted, printable
+from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import EvalTarget, evaluate_run, record_at, resolve_eval_target, seen_in_training
@@ -167,14 +167,14 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progr
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
         progress.warn(
-            f"{printable(name)}/{printable(split)} is the split whose metrics this run reports: do not report it with "
+            f"{name}/{split} is the split whose metrics this run reports: do not report it with "
             "thresholds chosen on it. The metrics below are cross-fitted; better, hold a split out (mlrec split)"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:
         progress.warn(
             f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} of "
-            f"{printable(split)}: its probabilities are more confident there than on new samples, and so are "
+            f"{split}: its probabilities are more confident there than on new samples, and so are "
             "thresholds and calibration; hold a split out (mlrec split)"
         )
     return seen
@@ -188,7 +188,7 @@ def _predictions(
     if record is not None and record.scored is not None and record.scored.digest == manifest.digest:
         file = target.model / directory.PREDICTIONS
         if file.is_file():
-            progress.say(f"predictions: {printable(file)}")
+            progress.say(f"predictions: {file}")
             return Predictions.load(file)
     else:
         model = target.model / MODEL_FILE if target.model.is_dir() else target.model
@@ -197,9 +197,9 @@ def _predictions(
         if file.is_file() and (not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime):
             stored = Predictions.load(file)
             if stored.digest == manifest.digest:
-                progress.say(f"predictions: {printable(file)}")
+                progress.say(f"predictions: {file}")
                 return stored
-    progress.say(f"predictions: computed now and written to {printable(folder)}")
+    progress.say(f"predictions: computed now and written to {folder}")
     return evaluate_run(
         target.model, data=target.dataset.path, split=manifest.split, machine=machine, progress=progress
     ).predictions

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.predictions import Floats, Predictions
-from mlrec.utils.errors import PredictionsError, UsageError, printable
+from mlrec.utils.errors import PredictionsError, UsageError
 from mlrec.utils.files import atomic_write
 
 SUFFIXES = (".tgz", ".tar.gz")
@@ -29,7 +29,7 @@ def member(year: str, split: str, label: str) -> str:
 def check_name(out: Path) -> None:
     """Raise UsageError if the server does not accept the archive's ending."""
     if not out.name.endswith(SUFFIXES):
-        raise UsageError(f"--voc-server {printable(out)}: the server takes a {' or '.join(SUFFIXES)}")
+        raise UsageError(f"--voc-server {out}: the server takes a {' or '.join(SUFFIXES)}")
 
 
 def check_data(kind: str, labels: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
     from mlrec.datasets.readers.voc import LABELS  # an evaluation without an archive needs no reader
 
     if kind not in KINDS or set(labels) != set(LABELS):
-        raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {printable(kind)}; leave it out")
+        raise UsageError(f"--voc-server: the server takes the 20 classes of VOC, not {kind}; leave it out")
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
@@ -83,6 +83,6 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
             pairs = [line.split(" ") for line in lines]
             same = [name for name, _ in pairs] == names
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
-                raise PredictionsError(f"{printable(out)}: class {label} differs from the predictions; check the disk")
+                raise PredictionsError(f"{out}: class {label} differs from the predictions; check the disk")
         if len(archive.getnames()) != len(labels):
-            raise PredictionsError(f"{printable(out)}: does not have one file per class; check the disk")
+            raise PredictionsError(f"{out}: does not have one file per class; check the disk")

@@ -9,7 +9,7 @@ import numpy as np
 from mlrec.datasets.analysis.split import stratified
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.utils.errors import UsageError, printable
+from mlrec.utils.errors import UsageError
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.groupings import sample_groups
 from mlrec.workflows.data.split import MADE, add_splits
@@ -55,8 +55,8 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
         raise UsageError(
-            f"{printable(dataset.path)}: no split to train on: one of {', '.join(POOLS)} is needed, and there is "
-            f"{', '.join(map(printable, dataset.info.splits))}"
+            f"{dataset.path}: no split to train on: one of {', '.join(POOLS)} is needed, and there is "
+            f"{', '.join(dataset.info.splits)}"
         )
     needed = ["train", "val"] if test is not None else list(SHARES)
     names = [PREFIX + part for part in needed]
@@ -95,9 +95,7 @@ def _divided(
     parts = [pool.subset(np.flatnonzero(part == k), name) for k, name in enumerate(names)]
     for manifest in parts:
         if not has_labels(manifest):
-            raise UsageError(
-                f"{printable(dataset.path)}: {pool.split} has too few samples to divide; add images, or a test split"
-            )
+            raise UsageError(f"{dataset.path}: {pool.split} has too few samples to divide; add images, or a test split")
     sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
     progress.say(f"splits: {pool.split} is divided into {sizes}")
     return add_splits(dataset, pool, parts, outdated=None)

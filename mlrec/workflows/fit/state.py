@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.utils.errors import RunError, UsageError, printable
+from mlrec.utils.errors import RunError, UsageError
 
 FILE = "fit.json"
 
@@ -68,14 +68,14 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     """
     if not (folder / FILE).is_file():
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{printable(folder)}: exists and is not a fit; choose another --name")
+            raise UsageError(f"{folder}: exists and is not a fit; choose another --name")
         return FitState(minutes=minutes, data=str(dataset.path))
     try:
         state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)
     except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{printable(folder / FILE)}: damaged; remove the folder and start again") from error
+        raise RunError(f"{folder / FILE}: damaged; remove the folder and start again") from error
     if state.best is not None:
-        raise UsageError(f"{printable(folder)}: this fit is finished; choose another --name, or remove the folder")
+        raise UsageError(f"{folder}: this fit is finished; choose another --name, or remove the folder")
     if Path(state.data).resolve() != dataset.path.resolve():
-        raise UsageError(f"{printable(folder)}: is a fit of {printable(state.data)}; choose another --name")
+        raise UsageError(f"{folder}: is a fit of {state.data}; choose another --name")
     return msgspec.structs.replace(state, minutes=minutes)

@@ -14,7 +14,7 @@ from mlrec.reports.by_label import distinct_names
 from mlrec.reports.paper.figure1 import size_table
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import over_seeds, result_of, scores_and_truth
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.workflows.report.report import runs_at
 
 
@@ -41,18 +41,16 @@ def size_report(
     runs = runs_at(paths, root)
     first, scored = runs[0], runs[0].record.scored
     if scored is None:
-        raise RunError(f"{printable(first.path)}: its record has no scored split; train or evaluate it again")
+        raise RunError(f"{first.path}: its record has no scored split; train or evaluate it again")
     for run in runs:
         if run.record.scored is None or run.record.scored.digest != scored.digest:
             raise RunError(
-                f"{printable(run.path)}: was scored on other data than {printable(first.path.name)}; name runs that "
+                f"{run.path}: was scored on other data than {first.path.name}; name runs that "
                 "were scored on the same split"
             )
     dataset = Dataset.load(scored.path)
     if dataset.manifest(scored.split).digest != scored.digest:
-        raise RunError(
-            f"{printable(dataset.path)}: has changed since {printable(first.path.name)} was scored; evaluate it again"
-        )
+        raise RunError(f"{dataset.path}: has changed since {first.path.name} was scored; evaluate it again")
     _, targets, names = scores_and_truth(first, labels)
     object_extents = extents(load_objects(dataset, scored.split), dataset.info.labels).columns(names)
     by_path = {run.path: run for run in runs}

@@ -20,7 +20,7 @@ from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord, SplitRecord, training_positives
-from mlrec.utils.errors import PredictionsError, ValidationReport, counted, printable
+from mlrec.utils.errors import PredictionsError, ValidationReport, counted
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import read_truth, report_findings
 from mlrec.workflows.evaluate.write_scores import warn_undefined
@@ -82,7 +82,7 @@ def compare_runs(
         duplicates = duplicates_in([str(path.resolve()) for path in side])
         if duplicates:
             raise PredictionsError(
-                f"{printable(duplicates[0])}: is named twice for one method and would count as two seeds; name it once"
+                f"{duplicates[0]}: is named twice for one method and would count as two seeds; name it once"
             )
     a = [_read(path, findings, labels, kind) for path in ours]
     b = [_read(path, findings, labels, kind) for path in theirs]
@@ -136,7 +136,7 @@ def _truth_of(run: _ScoredRun) -> Manifest:
     """Return the samples and targets of a run as the truth for all runs."""
     scores = run.scores
     if scores.targets is None:
-        raise PredictionsError(f"{printable(run.name)}: has no targets; name the true labels with --truth")
+        raise PredictionsError(f"{run.name}: has no targets; name the true labels with --truth")
     return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 
@@ -151,15 +151,13 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
     joined = [run.scores.against(truth) for run in runs]
     for run in runs:
         if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
-            raise PredictionsError(
-                f"{printable(run.name)}: its targets differ from those of {printable(source)}; score both on one split"
-            )
+            raise PredictionsError(f"{run.name}: its targets differ from those of {source}; score both on one split")
     if len({scores.kind for scores in joined}) > 1:
         raise PredictionsError("some runs of a method have logits and others probabilities; name runs of one kind")
     return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold)
 
 
 def _same_truth(scores: Scores, truth: Manifest) -> bool:
-    rows = rows_of(truth.sample_ids, scores.sample_ids, printable(scores.path))
+    rows = rows_of(truth.sample_ids, scores.sample_ids, str(scores.path))
     columns = label_order(scores.labels, truth.labels)
     return scores.targets is not None and np.array_equal(scores.targets[rows][:, columns], truth.targets)

@@ -14,7 +14,7 @@ from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_of
 from mlrec.run_folders.record import Run, all_runs
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.workflows.data import stats as data_stats
 from mlrec.workflows.report import compare as run_comparison
 from mlrec.workflows.report import report as run_report
@@ -53,7 +53,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
 
     known = all_runs(root)
     if not known:
-        raise RunError(f"no run under {printable(root)}; run mlrec train, or name another folder")
+        raise RunError(f"no run under {root}; run mlrec train, or name another folder")
     index = pd.Index([run.path.relative_to(root).as_posix() for run in known], name="run")
     return pd.DataFrame([_run_row(run) for run in known], index=index)
 

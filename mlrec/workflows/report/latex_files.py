@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlrec.reports.paper.citations import BIB_HEADER, bibliography
 from mlrec.reports.render.latex import document
-from mlrec.utils.errors import RunError, UsageError, printable
+from mlrec.utils.errors import RunError, UsageError
 from mlrec.utils.files import write_bytes, write_text
 
 SECONDS = 300  # for one run of pdflatex; the first one may make fonts
@@ -36,7 +36,7 @@ def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
     entries = bibliography(tables)
     bib = out.with_suffix(".bib")
     if entries and bib.exists() and not bib.read_text("utf-8", "replace").startswith(BIB_HEADER):
-        raise UsageError(f"{printable(bib)} exists and is not of mlrec: choose another name for {printable(out)}")
+        raise UsageError(f"{bib} exists and is not of mlrec: choose another name for {out}")
     text = tables + figure
     if tables and figure:
         text = document(tables, figure, bibliography=out.stem)
@@ -61,7 +61,7 @@ def write_pdf(tables: str, figure: str, out: Path) -> None:
     """
     compiler, bibtex = shutil.which("pdflatex"), shutil.which("bibtex")
     if compiler is None:
-        raise UsageError(f"{printable(out)}: no pdflatex on PATH; install it ({INSTALL}), or write a .tex file instead")
+        raise UsageError(f"{out}: no pdflatex on PATH; install it ({INSTALL}), or write a .tex file instead")
     entries = bibliography(tables)
     cited = ""
     if entries:
@@ -85,7 +85,7 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
             command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RunError(f"{printable(out)}: {Path(command[0]).name} did not end within {SECONDS} s") from error
+        raise RunError(f"{out}: {Path(command[0]).name} did not end within {SECONDS} s") from error
     if done.returncode == 0:
         return
     log = done.stdout.decode("utf-8", "replace")
@@ -94,6 +94,6 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
     if reason:
         text = reason.group(1)
     raise RunError(
-        f"{printable(out)}: {Path(command[0]).name} failed: {printable(text)}; write a .tex file instead and compile "
+        f"{out}: {Path(command[0]).name} failed: {text}; write a .tex file instead and compile "
         "it with lualatex if names have letters that pdflatex lacks"
     )

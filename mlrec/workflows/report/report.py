@@ -28,7 +28,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.evaluations import evaluations
 from mlrec.run_folders.record import Run, finished_runs
 from mlrec.run_folders.sweep_file import without_tuning
-from mlrec.utils.errors import PredictionsError, RunError, UsageError, printable
+from mlrec.utils.errors import PredictionsError, RunError, UsageError
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
@@ -50,15 +50,13 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
         if (path / directory.RECORD).is_file():
             run = Run.load(path)
             if run.record.status != "finished":
-                raise RunError(
-                    f"{printable(path)}: {run.record.status}, not finished; resume it with mlrec train --resume"
-                )
+                raise RunError(f"{path}: {run.record.status}, not finished; resume it with mlrec train --resume")
             below = [run]
         else:
             below = [*without_tuning(finished_runs(path)), *evaluations(path, lam_at_test=lam_at_test)]
         if not below:
             raise RunError(
-                f"no finished run under {printable(path)}; run mlrec train, or name the folder of a run, or of an "
+                f"no finished run under {path}; run mlrec train, or name the folder of a run, or of an "
                 "imported model that mlrec eval has scored"
             )
         runs |= {run.path.resolve(): run for run in below}
@@ -164,7 +162,7 @@ def _figure5_table(series: Sequence[Series]) -> Table:
 
 def _check_layout(table: int | None, layout: str | None, intervals: bool) -> None:
     if layout not in (None, "full", "paper"):
-        raise UsageError(f"--layout {printable(layout)}: use full or paper")
+        raise UsageError(f"--layout {layout}: use full or paper")
     if layout is not None and table is None:
         raise UsageError("--layout goes with --table: the other tables have one layout")
     if layout == "paper" and intervals:

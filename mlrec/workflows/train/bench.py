@@ -13,7 +13,7 @@ from mlrec.reports.render.table import Column, Row, Table
 from mlrec.run_folders.head_costs import HeadCost, HeadCosts, Ratio
 from mlrec.run_folders.record import Run
 from mlrec.run_folders.sweep_file import SweepFile, finished_run
-from mlrec.utils.errors import RunError, UsageError, counted, printable
+from mlrec.utils.errors import RunError, UsageError, counted
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.runtime import RuntimeOptions
 
@@ -94,7 +94,7 @@ def bench_sweep(
     bodies = {(model.backbone.name, model.preprocessing.size, len(model.labels)) for model in models}
     if len(bodies) > 1:
         raise RunError(
-            f"{printable(folder)}: its rows differ in backbone, input size or labels, so their heads cannot be compared"
+            f"{folder}: its rows differ in backbone, input size or labels, so their heads cannot be compared"
         )
     first = models[0]
     named = [(name, run.path.name) for name, run in runs]
@@ -116,7 +116,7 @@ def _first_runs(folder: Path) -> list[tuple[str, Run]]:
             name = entries[0].label or ", ".join(f"{key} = {value}" for key, value in values.items())
             runs.append((name, finished[0]))
     if not runs:
-        raise RunError(f"{printable(folder)}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
     return runs
 
 

@@ -8,7 +8,6 @@ from mlrec.config import PATHS, Config
 from mlrec.lineage import Lineage
 from mlrec.run_folders.ancestry import lineage_at, lineage_of, training_of
 from mlrec.run_folders.record import RunRecord
-from mlrec.utils.errors import printable
 from mlrec.utils.files import sha256
 
 # The first eight hex digits of the SHA-256 of published files that timm's own addresses do not name: torchvision's
@@ -54,7 +53,7 @@ def unknown_origin(record: RunRecord) -> str | None:
     if lineage.origin != "unknown":
         return None
     return (
-        f"{printable(lineage.weights)}: weights of unknown origin; tables show them as extra data and set the run "
+        f"{lineage.weights}: weights of unknown origin; tables show them as extra data and set the run "
         "apart. State what they were trained on with --weights-origin, if you know it"
     )
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from mlrec.config import Config
-from mlrec.utils.errors import ModelError, printable
+from mlrec.utils.errors import ModelError
 from mlrec.utils.weight_packages import check_weights_name
 
 _REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
@@ -24,7 +24,7 @@ def check_model_names(config: Config) -> None:
     if config.weights is not None:
         check_weights_name(config.weights)
     if config.init_from is not None and not Path(config.init_from).exists():
-        raise ModelError(f"--init-from {printable(config.init_from)}: no such run or file")
+        raise ModelError(f"--init-from {config.init_from}: no such run or file")
 
 
 def check_backbone_name(name: str) -> None:

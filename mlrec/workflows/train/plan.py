@@ -15,7 +15,7 @@ from mlrec.config_layers import Resolved, read_toml, resolve
 from mlrec.datasets.analysis.statistics import NOT_LEARNED, label_gaps
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
-from mlrec.utils.errors import ConfigError, DataError, UsageError, counted, printable
+from mlrec.utils.errors import ConfigError, DataError, UsageError, counted
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared
 from mlrec.workflows.train.model_names import check_model_names
@@ -88,10 +88,10 @@ def resolve_plan(
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
-        progress.say(f"data: {printable(dataset.path)} (prepared last; --data names another)")
+        progress.say(f"data: {dataset.path} (prepared last; --data names another)")
     if recipe is None:
         recipe = dataset.info.recipe
-        progress.say(f"recipe: {printable(recipe)} (the dataset's; --recipe names another)")
+        progress.say(f"recipe: {recipe} (the dataset's; --recipe names another)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     for warning in () if resumed else resolved.warnings:
@@ -135,7 +135,7 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progre
             count = counted(len(both), "image")
             progress.warn(
                 f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
-                f"are too high: {printable(min(both))}"
+                f"are too high: {min(both)}"
             )
 
 
@@ -159,7 +159,7 @@ def _named_layers(
     tables = read_toml(file)
     base = tables.pop(recipes.BASE, None)
     if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{printable(file)}: {recipes.BASE} = {printable(base)}: name a recipe")
+        raise ConfigError(f"{file}: {recipes.BASE} = {base}: name a recipe")
     return [*layers, (str(file), tables)], recipe or base
 
 
@@ -180,9 +180,7 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
     """Return the splits to train on and to evaluate; reports those that were chosen here."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
-        raise UsageError(
-            f"--select-split {printable(config.select_split)} is trained on or scored; hold another one out"
-        )
+        raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold another one out")
     there = [name for name in dataset.info.splits if name != config.select_split]
     pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
     if config.train_split or config.split:
@@ -201,17 +199,15 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
 
 def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
     """Explain the lack of splits: there is only one, none has a usual name, or the one to evaluate has no positive."""
-    shown, names = printable(dataset.path), dataset.info.splits
+    shown, names = dataset.path, dataset.info.splits
     empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
     if len(names) == 1:
-        return (
-            f"{shown}: no split to evaluate, there is only {printable(next(iter(names)))}; divide it with mlrec split"
-        )
+        return f"{shown}: no split to evaluate, there is only {next(iter(names))}; divide it with mlrec split"
     if empty:
-        why = "; ".join(f"{printable(name)} {_unlabelled(dataset.manifest(name))}" for name in empty)
+        why = "; ".join(f"{name} {_unlabelled(dataset.manifest(name))}" for name in empty)
         return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
     return (
-        f"{shown}: cannot choose splits to train on and to evaluate from {', '.join(map(printable, names))}; name "
+        f"{shown}: cannot choose splits to train on and to evaluate from {', '.join(names)}; name "
         "both with --train-split and --split, or divide one with mlrec split"
     )
 
@@ -237,7 +233,7 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
 def _trained_on(dataset: Dataset, split: str) -> Manifest:
     manifest = dataset.manifest(split)
     if not len(manifest):
-        raise DataError(f"{printable(dataset.path)}: split '{printable(split)}' has no sample; nothing to train on")
+        raise DataError(f"{dataset.path}: split '{split}' has no sample; nothing to train on")
     return manifest
 
 

@@ -19,7 +19,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.environment import environment
 from mlrec.run_folders.record import RunRecord, Status
 from mlrec.utils import processes
-from mlrec.utils.errors import ConfigError, UsageError, printable
+from mlrec.utils.errors import ConfigError, UsageError
 from mlrec.utils.files import read_text, write_text
 from mlrec.workflows.evaluate.write_scores import scored_facts
 from mlrec.workflows.train.lineage import starting_lineage
@@ -189,12 +189,10 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     pairs = {name: (was[key], now.get(key)) for key, name in names.items() if key in was}
     for key in sorted({*config, *now["config"]} - set(FREE)):
         pairs[key] = (_as_json(config.get(key)), _as_json(now["config"].get(key)))
-    changed = [f"{key}: was {printable(old)}, now {printable(new)}" for key, (old, new) in pairs.items() if old != new]
+    changed = [f"{key}: was {old}, now {new}" for key, (old, new) in pairs.items() if old != new]
     if changed:
         raise UsageError(
-            "\n".join(
-                ["these settings or data differ from those of the run; change them back, or start a new run", *changed]
-            )
+            "these settings or data differ from those of the run; change them back, or start a new run", *changed
         )
 
 
@@ -208,7 +206,7 @@ def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     changed = [f"{key} was {was.get(key)}, is {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
     if not changed:
         return None
-    return f"resumed, but the result will not be bit-exact: {printable('; '.join(changed))}"
+    return f"resumed, but the result will not be bit-exact: {'; '.join(changed)}"
 
 
 def little_room(folder: Path, checkpoint: int) -> str | None:
@@ -216,7 +214,7 @@ def little_room(folder: Path, checkpoint: int) -> str | None:
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
         return None
-    return f"{printable(folder)}: {free / 1e6:,.0f} MB free; a run keeps two checkpoints of {checkpoint / 1e6:,.0f} MB"
+    return f"{folder}: {free / 1e6:,.0f} MB free; a run keeps two checkpoints of {checkpoint / 1e6:,.0f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run
 from mlrec.utils import processes
-from mlrec.utils.errors import RunError, printable
+from mlrec.utils.errors import RunError
 from mlrec.utils.files import check_name
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.train.callbacks import Callbacks
@@ -101,7 +101,7 @@ def resume(
     called = Callbacks(callbacks)
     unfinished = Run.load(folder)
     if unfinished.record.status == "finished":
-        raise RunError(f"{printable(folder)}: is finished; nothing to resume")
+        raise RunError(f"{folder}: is finished; nothing to resume")
     plan = resolve_plan(
         dict(flags or {}),
         progress,

@@ -241,6 +241,13 @@ class Trainer:
     def train(self) -> Predictions:
         """Run all epochs that are left; returns the predictions of the scored split after the last one."""
         steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
+        if self.config.head_epochs and self.state.step == 0:  # a run that was interrupted in this phase repeats it
+            from mlrec.training.head_phase import train_head
+
+            with self.timed("head"), self.stop.at_once():
+                train_head(
+                    self.state, self.plan.train, self.config, self.loss, self.device, self.precision, self.progress
+                )
         self.logged_seconds = self.state.seconds.get("train", 0.0)
         with closing(cast(Generator[Batch], self.batches())) as batches:
             events = fit(

@@ -114,7 +114,7 @@ def test_all_places_that_are_not_there_are_reported_at_once_with_what_looks_like
     assert [error.partition(": ")[2].partition(" below ")[0] for error in findings.errors] == [
         "train: 'images/none' is neither a folder nor a list",
         "val: '../..' is neither a folder nor a list",
-        f"val: '{'t' * 100}…{'t' * 100}' is neither a folder nor a list",
+        f"val: '{long}' is neither a folder nor a list",
         "test: 'image' is neither a folder nor a list",
     ]
 
