@@ -70,4 +70,4 @@ def bench(
         return
     console.result_tables([cost_table(one) for one in costs])
     if sweeps:
-        console.result(f"next: mlrec report --study {' '.join(map(str, sweeps))}")
+        console.result_line(f"next: mlrec report --study {' '.join(map(str, sweeps))}")
