@@ -17,7 +17,7 @@ from mlrec.metrics.intervals import bias_corrected
 from mlrec.reports.render.formats import FORMATS
 from mlrec.run_folders.record import SplitRecord
 from mlrec.workflows.report.compare import compare_runs
-from mlrec.workflows.report.frames import compare
+from mlrec.workflows.report.frames import compare, report
 from mlrec.workflows.report.report import label_report
 from tests.reports.builders import write_run
 
@@ -98,6 +98,9 @@ def test_by_label_has_groups_and_positives_in_training(tmp_path: Path) -> None:
     for k in range(2):
         precision = of_labels[f"ap{k}"]
         assert shown[f"ap{k}"] == pytest.approx([np.mean(precision[:2]), precision[2], np.mean(precision[3:])])
+    frame = report(tmp_path / "runs", by_label=True)
+    assert sorted(frame.index) == sorted(LABELS)
+    assert frame["training_positives"].to_dict() == dict(zip(LABELS, TRAINED, strict=True))
     (some, *_) = label_report(root=tmp_path / "runs", labels=["rare"])
     assert columns_of(some)["frequency"] == ["tail"]
 
