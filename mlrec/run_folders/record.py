@@ -16,7 +16,7 @@ from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
-from mlrec.utils.errors import RunError
+from mlrec.utils.errors import DataError, RunError
 from mlrec.utils.files import read_own_json, write_json
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
     def manifest(self) -> Manifest | None:
         """Read the split; None if it is not there any more, or has changed."""
-        if not Path(self.path or "/missing").is_dir():
+        if not self.path:
             return None
-        dataset = Dataset.load(self.path)
-        if self.split not in dataset.info.splits:
+        try:
+            manifest = Dataset.load(self.path).manifest(self.split)
+        except DataError:
             return None
-        manifest = dataset.manifest(self.split)
         if manifest.digest != self.digest:
             return None
         return manifest

@@ -110,5 +110,8 @@ def test_without_a_common_training_split_nothing_is_said_about_frequency(tmp_pat
     a, b = runs(tmp_path / "elsewhere", train=SplitRecord("toy", "csv", "train", 200, split.digest, "/missing"))
     assert [table.name for table in compare_runs([a], [b])] == ["metrics", "labels"]
     assert len(label_report([a, b])) == 1
+    (tmp_path / "no dataset").mkdir()
+    gone = SplitRecord("toy", "csv", "train", 200, split.digest, str(tmp_path / "no dataset"))
+    assert len(label_report([runs(tmp_path / "gone", train=gone)[0]])) == 1
     (other,) = runs(tmp_path / "other", train=SplitRecord("toy", "csv", "train", 200, "changed", str(path)))[:1]
     assert [table.name for table in compare_runs([other], [b])] == ["metrics", "labels"]
