@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ def study_reports(
         study_report(folder, labels=labels, conventions=conventions, intervals=intervals or several)
         for folder in folders
     ]
-    if several:
+    if several:  # titles differ, because LaTeX makes labels of them
+        tables = [
+            replace(table, title=f"{table.title}: {folder.name}", name=folder.name)
+            for table, folder in zip(tables, folders, strict=True)
+        ]
         tables.append(overall_table(tables, [str(folder) for folder in folders]))
     return tables
 
@@ -85,7 +90,8 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     if left_out:
         notes.append(f"not in all sweeps, left out: {', '.join(left_out)}")
     drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
-    return Table(f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}", COLUMNS, drawn, tuple(notes), name="all")
+    title = f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}"
+    return Table(title, COLUMNS, drawn, tuple(notes), label="over-all-sweeps", name="over all sweeps")
 
 
 def _rows_by_name(table: Table, study: str) -> dict[str, Cells]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,8 @@ def test_ranks_are_those_of_scipy_and_wins_are_intervals_above_zero(tmp_path: Pa
         assert decisions == [signs[name].count(sign) for sign in (1, 0, -1)]
     assert [found["CSRA"][key] for key in ("wins", "undecided", "losses")] == [1, 0, 1]
     assert found["average pooling"]["wins"] is None
+    labels = re.findall(r"\\label{.*}", FORMATS["latex"]([*studies, overall]))
+    assert len(set(labels)) == 3
     for text in FORMATS.values():
         assert "Over 2 sweeps" in text([*studies, overall]) or text is FORMATS["csv"]
 
