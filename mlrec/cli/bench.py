@@ -60,10 +60,15 @@ def bench(
         numbers = options.whole_numbers(heads or "1,2,4,6,8", "--heads", 1)
         costs = [
             bench_head(
-                backbone or "resnet101", numbers, num_labels=num_labels or 80, img_size=img_size or 448, steps=steps,
-                machine=machine, progress=terminal,
+                backbone or "resnet101",
+                numbers,
+                num_labels=num_labels or 80,
+                img_size=img_size or 448,
+                steps=steps,
+                machine=machine,
+                progress=terminal,
             )
-        ]  # fmt: skip
+        ]
     if json:
         contents = [one.to_dict() for one in costs]
         console.result_json(contents[0] if len(contents) == 1 else contents)

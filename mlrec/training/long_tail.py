@@ -1,11 +1,4 @@
-"""Training on labels of very different frequency: distribution-balanced loss and logit adjustment.
-
-Sources:
-
-- Wu et al., Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets, ECCV 2020, arXiv
-  2007.09654; wutong16/DistributionBalancedLoss.
-- Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314.
-"""
+"""Distribution-balanced loss, for labels of very different frequency."""
 
 from __future__ import annotations
 
@@ -26,6 +19,9 @@ DB_KAPPA, DB_LAMBDA = 0.05, 2.0  # bias of the logits, and tolerance of negative
 def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Distribution-balanced loss (Wu et al., ECCV 2020), without resampling and without the focal factor.
 
+    Source: Wu et al., Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets, arXiv
+    2007.09654, and the code of its authors, wutong16/DistributionBalancedLoss.
+
     A sample that is drawn for a frequent label has rare labels too; r = (1/n_k) / Σ_{j positive} (1/n_j) is the ratio
     of the frequency that label k should have and has, n_k being the positives of label k. The weight is the smoothed
     α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1), so that the loss of negatives is low below it::
@@ -44,13 +40,3 @@ def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext
     shift = DB_KAPPA * torch.log((context.samples / counts - 1).clamp(min=1e-6))
     shifted = logits - shift
     return weight * (positive * softplus(-shifted) + (1 - positive) * softplus(DB_LAMBDA * shifted) / DB_LAMBDA)
-
-
-def prior_log_odds(context: LossContext) -> Tensor:
-    """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
-
-    Logit adjustment in the loss (Menon et al., ICLR 2021, there for softmax and class priors) adds τ times it to the
-    logits in the loss only: the model then learns the score without the prior, which rare labels gain from.
-    """
-    positives = context.positives + 0.5
-    return torch.log(positives / (context.samples - context.positives + 0.5))

@@ -99,9 +99,14 @@ def bench_sweep(
     first = models[0]
     named = [(name, run.path.name) for name, run in runs]
     costs = _measure(
-        first.backbone, [model.head for model in models], named, len(first.labels),
-        steps=steps, machine=machine, progress=progress,
-    )  # fmt: skip
+        first.backbone,
+        [model.head for model in models],
+        named,
+        len(first.labels),
+        steps=steps,
+        machine=machine,
+        progress=progress,
+    )
     costs.save(folder)
     return costs
 
@@ -131,7 +136,7 @@ def _measure(
     progress: Progress,
 ) -> HeadCosts:
     """Return the costs of heads, whose `names` are those of the table and of their runs."""
-    from mlrec.run_folders.environment import environment
+    from mlrec.run_folders.record import environment
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.timing import head_flops, time_heads
 
@@ -141,9 +146,15 @@ def _measure(
     batch_size = options.batch_size or BATCH
     backbone_flops, flops = head_flops(backbone, heads)
     measured = time_heads(
-        backbone, heads, num_labels=num_labels, batch_size=batch_size, steps=steps, device=device, precision=precision,
+        backbone,
+        heads,
+        num_labels=num_labels,
+        batch_size=batch_size,
+        steps=steps,
+        device=device,
+        precision=precision,
         progress=progress,
-    )  # fmt: skip
+    )
     first, costs = measured[0], []
     for k, ((name, run), head, seconds) in enumerate(zip(names, heads, measured, strict=True)):
         costs.append(
