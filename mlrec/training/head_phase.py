@@ -18,7 +18,7 @@ import torch
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
-from mlrec.training.batches import steps_per_epoch
+from mlrec.training.dataloader import steps_per_epoch
 from mlrec.training.devices import Precision
 from mlrec.training.features import compute_features, feature_batches, on_device_if_it_fits
 from mlrec.training.loop import Epoch, fit
