@@ -137,8 +137,7 @@ class FeatureCache:
         key = (
             _digest(model),
             repr(model.preprocessing),
-            manifest.digest,
-            manifest.root,
+            _pictures(manifest),
             config.image_backend,
             device,
             precision,
@@ -146,7 +145,7 @@ class FeatureCache:
         )
         if key not in self._features:
             self._features[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]
-        return self._features[key]
+        return replace(self._features[key], manifest=manifest)  # which may have other targets of the same pictures
 
 
 def feature_batches(
@@ -177,6 +176,12 @@ def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
 def _holds(whole: Manifest, part: Manifest) -> bool:
     """Return whether `whole` contains every sample of `part`, with the same files."""
     return whole.root == part.root and set(whole.sample_ids).issuperset(part.sample_ids)
+
+
+def _pictures(manifest: Manifest) -> tuple[object, ...]:
+    """What a manifest shows, without its labels: image files and boxes."""
+    boxes = None if manifest.boxes is None else manifest.boxes.tobytes()
+    return manifest.root, manifest.images, boxes
 
 
 def _digest(model: Classifier) -> str:
