@@ -84,7 +84,7 @@ def _notes(metrics: Metrics) -> list[str]:
     ]
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:
-        notes.append(f"{counted(few, 'label')} with fewer than {FEW_POSITIVES} positives: see metrics.to_frame()")
+        notes.append(f"{counted(few, 'label')} with fewer than {FEW_POSITIVES} positives: see to_frame() or per_label.csv")
     return notes
 
 
