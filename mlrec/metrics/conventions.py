@@ -132,7 +132,7 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
 def implied_kind(values: Floats) -> ScoreKind | None:
     """Return "logits" if a value is negative, or None if all values are in [0, 1] and could be of either kind.
 
-    Both ends of [0, 1] allow for `TOLERANCE`. NaN and infinite values are ignored.
+    `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite values are ignored.
 
     Raises:
         PredictionsError: No value is negative and one is above 1, as in percentages.
@@ -167,8 +167,10 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
     """
     low, high = _range(probabilities)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
+        hint = "negative values are logits"
+        if low >= -TOLERANCE:
+            hint = "divide percentages by 100"
         value = high if high > 1 + TOLERANCE else low
-        hint = "divide percentages by 100" if low >= -TOLERANCE else "negative values are logits"
         raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
     if low >= 0 and high <= 1:
         return probabilities, 0
@@ -177,6 +179,8 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """The lowest and highest finite value; 0 and 0 without finite values."""
+    """Return the lowest and the highest finite value; 0 and 0 without finite values."""
     finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if finite.size == 0:
+        return 0.0, 0.0
+    return float(finite.min()), float(finite.max())

@@ -378,7 +378,7 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def check_whole(data: bytes, format_: str | None) -> None:
-    """Raise OSError for a JPEG, PNG or GIF with a missing end, a wrong checksum, or too many scans."""
+    """Raise OSError for a JPEG, PNG or GIF that is truncated, or has a wrong checksum or too many scans."""
     if format_ == "JPEG":
         _check_jpeg(data)
     elif format_ == "PNG":
@@ -395,7 +395,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """The markers of the first image in a JPEG file, without those inside of segments, such as a preview."""
+    """Iterate over the markers of the first image in a JPEG file, without markers inside segments (previews)."""
     marker = _MARKER.search(data, 2)
     while marker is not None:
         kind = data[marker.start() + 1]
@@ -438,6 +438,6 @@ def _check_gif(data: bytes) -> None:
 
 
 def _palette(flags: int) -> int:
-    """Number of bytes of the colour table that a GIF block announces in its flags."""
+    """Return the size of the colour table in bytes, from the flags of a GIF block."""
     has_palette = flags & 0x80
     return 3 << (flags & 7) + 1 if has_palette else 0
