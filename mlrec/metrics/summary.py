@@ -90,7 +90,8 @@ def _notes(metrics: Metrics) -> list[str]:
         notes.append(f"F1@{k} {_percent(top.F1)}: the {k} highest labels whatever their scores, all labels together")
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:
-        notes.append(f"{counted(few, 'label')} with fewer than {FEW_POSITIVES} positives: see to_frame() or per_label.csv")
+        labels = counted(few, "label")
+        notes.append(f"{labels} with fewer than {FEW_POSITIVES} positives: see to_frame() or per_label.csv")
     return notes
 
 
