@@ -205,6 +205,26 @@ PARTS = {
     "head": ("csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"),
     "loss": ("bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"),
 }
+# Kinds of datasets, for the tables `[data.KIND]` of a recipe; their readers are in `datasets.readers.registry`.
+KINDS = (
+    "voc2007",
+    "voc2012",
+    "voc",
+    "coco",
+    "shapes",
+    "wider",
+    "yolo",
+    "csv",
+    "folders",
+    "labelstudio",
+    "cvat",
+    "openimages",
+    "nuswide",
+    "fiftyone",
+    "webdataset",
+    "pa100k",
+    "peta",
+)
 PATHS = {  # keys that name files, and their values that do not
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),

@@ -23,6 +23,7 @@ def evaluate(
         str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
     ] = None,
     top3: options.Top3 = False,
+    top: options.Top = None,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     tuned: options.Tuned = False,
@@ -56,29 +57,42 @@ def evaluate(
     from mlrec.reports.runs_table import scored_tables
     from mlrec.run_folders import directory
     from mlrec.workflows.evaluate.evaluate import evaluate_run
-    from mlrec.workflows.evaluate.localize import localize as run_localize
-    from mlrec.workflows.evaluate.voc_server import check_name
     from mlrec.workflows.runtime import RuntimeOptions
 
     if voc_server is not None:
+        from mlrec.workflows.evaluate.voc_server import check_name
+
         check_name(voc_server)
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision, tta)
     first = processes.rank() == 0  # of several processes only the first prints
     evaluation = evaluate_run(
         options.model_or_last(model, runs_root, terminal if first else SILENT),
-        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
-        machine=machine, voc_server=voc_server, progress=terminal,
-    )  # fmt: skip
+        data=data,
+        split=split,
+        labels=options.names(labels),
+        conventions=conventions,
+        tuned=tuned,
+        top=top,
+        machine=machine,
+        voc_server=voc_server,
+        progress=terminal,
+    )
     if not first:
         return
     localization = None
     if localize:
+        from mlrec.workflows.evaluate.localize import localize as run_localize
+
         localization = run_localize(evaluation, tolerance=tolerance, machine=machine, progress=terminal)
     if json:
-        maps = {} if localization is None else {"localization": localization.to_dict()}
+        maps = {}
+        if localization is not None:
+            maps = {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
-    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)
+    tables = scored_tables(
+        evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full, training=evaluation.training
+    )
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and tta is None and not (evaluation.model / directory.RECORD).is_file():

@@ -32,9 +32,10 @@ DocumentColumns = Annotated[
     typer.Option(
         "--columns",
         help="Columns of the document that LaTeX tables are for, 1 or 2 [default: 2, where wide tables span both].",
-        min=1, max=2,
+        min=1,
+        max=2,
     ),
-]  # fmt: skip
+]
 Notes = Annotated[bool, typer.Option("--notes", help="Footnotes in LaTeX and PDF, otherwise comments of the source.")]
 PerRun = Annotated[bool, typer.Option("--per-run", help="One row per run instead of means over seeds.")]
 
@@ -64,7 +65,11 @@ def report(
         int | None, typer.Option(help="Number of a figure of the paper: 5 (mAP against λ).", metavar="N")
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="Folder of a sweep: one row per setting, with differences to the first.")
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a sweep: one row per setting, with differences to the first. Of several folders also mean "
+            "rank, wins and losses over all."
+        ),
     ] = None,
     literature: Annotated[
         str | None, typer.Option(help="Dataset whose published results are printed.", metavar="DATASET")
@@ -95,10 +100,15 @@ def report(
     Example: mlrec report --format latex --out table.tex
     """
     output = Output(format_name(format_, out, json), out, full, columns, notes)
-    view = _only_one({
-        "--table": table is not None, "--figure": figure is not None, "--study": study is not None,
-        "--literature": literature is not None, "--paper": paper,
-    })  # fmt: skip
+    view = _only_one(
+        {
+            "--table": table is not None,
+            "--figure": figure is not None,
+            "--study": bool(study),
+            "--literature": literature is not None,
+            "--paper": paper,
+        }
+    )
     views = ("", "--table", "--figure", "--study")
     goes_with(view, views, {"--plots": plots, "--intervals": intervals or None, "--conventions": conventions})
     goes_with(view, ("", "--table", "--figure"), {"--per-run": per_run or None})
@@ -117,17 +127,26 @@ def report(
 
         emit([published(literature)], output)
         return
-    if study is not None:
-        from mlrec.sweeps.study_tables import study_report
+    if study:
+        from mlrec.sweeps.study_ranks import study_reports
 
-        emit([study_report(study, labels=chosen, conventions=conventions, intervals=intervals)], output)
+        folders = [*study, *(runs or ())]  # the shell expands --study runs/heads-* to one option and arguments
+        emit(study_reports(folders, labels=chosen, conventions=conventions, intervals=intervals), output)
         if plots is not None:
-            _plot(workflow.report([study], conventions=conventions, labels=chosen), chosen, plots)
+            _plot(workflow.report(folders, conventions=conventions, labels=chosen), chosen, plots)
         return
     made = workflow.report(
-        runs or (), root=runs_root, table=table, figure=figure, extra=extra_rows, conventions=conventions,
-        labels=chosen, each=per_run, intervals=intervals, layout=layout,
-    )  # fmt: skip
+        runs or (),
+        root=runs_root,
+        table=table,
+        figure=figure,
+        extra=extra_rows,
+        conventions=conventions,
+        labels=chosen,
+        each=per_run,
+        intervals=intervals,
+        layout=layout,
+    )
     if output.name == "html":
         _write(_page(made, chosen), output)
     elif figure is not None and output.is_latex:
@@ -213,7 +232,9 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
         write_tables(tables, output.out)
         _wrote(output.out, output.name)
     elif output.name == "html":
-        title = tables[0].title if len(tables) == 1 else "mlrec report"
+        title = "mlrec report"
+        if len(tables) == 1:
+            title = tables[0].title
         _write(page(title, tables), output)
     else:
         _write(FORMATS[output.name](tables), output)
@@ -248,7 +269,9 @@ def _only_one(views: Mapping[str, bool]) -> str:
     given = [flag for flag, is_given in views.items() if is_given]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: one at a time")
-    return given[0] if given else ""
+    if given:
+        return given[0]
+    return ""
 
 
 def _page(made: Report, labels: Sequence[str] | None) -> str:

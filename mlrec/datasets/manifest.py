@@ -209,6 +209,10 @@ class Manifest:
 
         return from_hf(dataset, root, name=name, split=split, labels=labels)
 
+    def positives(self) -> dict[str, int]:
+        """Count the positives of each label."""
+        return dict(zip(self.labels, self.sparse_targets.counts(POSITIVE).tolist(), strict=True))
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Send only the path of a large manifest to another process, which maps the same file."""
         if "_file" in self.__dict__:

@@ -18,7 +18,7 @@ from mlrec.metrics.conventions import Conventions
 from mlrec.metrics.evaluate import Metrics, evaluate_scores
 from mlrec.metrics.intervals import Interval, bias_corrected, percentiles
 from mlrec.metrics.precision_recall import RATES
-from mlrec.metrics.resamples import BLOCK, RESAMPLES, Replicates, Units, replicates
+from mlrec.metrics.resamples import BLOCK, RESAMPLES, Replicates, Units, mean_of_defined, replicates
 
 METRICS = ("mAP", *RATES)
 Runs = ArrayLike | Sequence[ArrayLike]
@@ -102,6 +102,11 @@ class Estimate:
     def label(self, column: int) -> Interval | None:
         """Interval of the AP of a label; None for a label without positives or without negatives."""
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
+
+    def labels_mean(self, columns: Sequence[int]) -> Interval | None:
+        """Interval of the mean AP of some labels, as in mAP over those that are defined; None if none is."""
+        whole, drawn = (each.average_precision[:, list(columns)] for each in (self.whole, self.resampled))
+        return self._between(mean_of_defined(whole), mean_of_defined(drawn))
 
     def _between(self, whole: NDArray[np.float64], drawn: NDArray[np.float64]) -> Interval | None:
         value, defined = float(whole[0]), drawn[~np.isnan(drawn)]

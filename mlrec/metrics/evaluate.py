@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
-from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
+from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, conventions_named, implied_kind
 from mlrec.metrics.frames import aligned, as_array
 from mlrec.metrics.frequency import FrequencyGroup
 from mlrec.metrics.precision_recall import (
@@ -22,11 +22,11 @@ from mlrec.metrics.precision_recall import (
     Counts,
     Threshold,
     count_decisions,
+    count_top_k,
     label_rates,
     rates,
     row_blocks,
 )
-from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import read_own_json, write_json
 
@@ -72,6 +72,17 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class TopRates(Rates):
+    """Rates of the K highest labels of each sample.
+
+    Attributes:
+        F1: F1@K as in work on NUS-WIDE: of the K highest labels whatever their scores, all labels together.
+    """
+
+    F1: float | None
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, None where undefined.
 
@@ -85,6 +96,7 @@ class Metrics:
         conventions: Rules that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
+        top: The rates and F1@K of the K highest-scoring labels, by K; only of the K that was asked for.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -105,6 +117,7 @@ class Metrics:
     conventions: Conventions
     per_label: dict[str, LabelMetrics] = field(default_factory=dict)
     by_frequency: dict[str, FrequencyGroup] = field(default_factory=dict)
+    top: dict[int, TopRates] = field(default_factory=dict)
 
     @property
     def undefined(self) -> list[str]:
@@ -179,6 +192,7 @@ def evaluate(
     scores: ScoreKind | None = None,
     threshold: Threshold | None = None,
     sample_ids: Sequence[str] | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
 
@@ -193,6 +207,7 @@ def evaluate(
         threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
             in the order of the labels. None: logit 0, probability 0.5.
         sample_ids: N names of the rows for error messages. None: the index of a data frame.
+        top: Number K of highest-scoring labels of a sample whose rates are computed as well, at most C.
 
     Returns:
         Metrics as fractions, None where undefined.
@@ -201,11 +216,13 @@ def evaluate(
         PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
             target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
             1e-4 (smaller differences are rounding errors and are clipped).
-        UsageError: There are no conventions of that name.
+        UsageError: There are no conventions of that name, or `top` is not 1 to C.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
         1.0
+        >>> evaluate([[2.0, 1.0], [3.0, 0.5]], [[1, 0], [0, 1]], scores="logits", top=1).top[1].F1
+        0.5
         >>> evaluate([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], scores="probabilities", threshold=0.7).OR
         0.5
     """
@@ -221,7 +238,9 @@ def evaluate(
     if threshold is not None:
         cut = _threshold(threshold, kind, ranked.shape[1])
         rules = replace(rules, threshold=_threshold_in_words(cut, kind))
-    return evaluate_scores(ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=sample_ids)
+    return evaluate_scores(
+        ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=sample_ids, top=top
+    )
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
@@ -266,6 +285,7 @@ def evaluate_scores(
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
     sample_ids: Sequence[str] | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Evaluate arrays of scores of any scale, see `evaluate`.
 
@@ -276,12 +296,14 @@ def evaluate_scores(
         labels: C unique names. None: "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         sample_ids: N names of the rows for error messages.
+        top: See `evaluate`.
 
     Raises:
         PredictionsError: See `evaluate`.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)
+    check_top(top, truth.shape[1])
     if labels is None:
         labels = [str(k) for k in range(truth.shape[1])]
     names = list(labels)
@@ -292,11 +314,11 @@ def evaluate_scores(
         mAP = math.fsum(defined) / len(defined)
     counts, of_top = count_decisions(ranked, truth, threshold, rules)
     above: dict[str, Any] = {name: _number(value) for name, value in rates(counts, rules).items()}
-    top = rates(of_top, rules)
+    top3 = rates(of_top, rules)
     return Metrics(
         mAP=mAP,
         **above,
-        top3=Rates(**{name: _number(value) for name, value in top.items()}),
+        top3=Rates(**{name: _number(value) for name, value in top3.items()}),
         average_precision=dict(zip(names, precisions, strict=True)),
         counts={
             "samples": truth.shape[0],
@@ -308,7 +330,28 @@ def evaluate_scores(
         },
         conventions=rules,
         per_label=dict(zip(names, _label_metrics(counts, truth, threshold), strict=True)),
+        top={} if top is None else {top: _top_rates(ranked, truth, threshold, rules, top)},
     )
+
+
+def check_top(top: int | None, labels: int) -> None:
+    """Check the number K of highest-scoring labels.
+
+    Raises:
+        UsageError: K is not 1 to the number of labels.
+    """
+    if top is not None and not 1 <= top <= labels:
+        raise UsageError(f"top {top}: must be 1 to {labels}, the number of scored labels")
+
+
+def _top_rates(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.int8], threshold: Threshold, rules: Conventions, k: int
+) -> TopRates:
+    """Return the rates of the K highest labels by the conventions, and F1@K, which has no threshold."""
+    values = rates(count_top_k(scores, truth, threshold, rules, k), rules)
+    every = replace(rules, top_k="all", phantom=False)
+    F1 = rates(count_top_k(scores, truth, threshold, every, k), every)["OF1"]
+    return TopRates(**{name: _number(value) for name, value in values.items()}, F1=_number(F1))
 
 
 def _label_metrics(counts: Counts, truth: NDArray[np.int8], threshold: Threshold) -> list[LabelMetrics]:

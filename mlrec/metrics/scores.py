@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import Manifest, label_columns, label_order
 from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
-from mlrec.metrics.conventions import Conventions, ScoreKind
+from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, implied_kind
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.metrics.id_matching import rows_of
-from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_text
@@ -99,8 +98,8 @@ class Scores:
             values = values[:, columns]
         return replace(self, labels=truth.labels, sample_ids=truth.sample_ids, values=values, targets=truth.targets)
 
-    def evaluate(self, conventions: str | Conventions = "mlrec") -> Metrics:
-        """Compute metrics against the targets.
+    def evaluate(self, conventions: str | Conventions = "mlrec", top: int | None = None) -> Metrics:
+        """Compute metrics against the targets; `top` as in `evaluate`.
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
@@ -115,6 +114,7 @@ class Scores:
                 conventions=conventions,
                 scores=self.kind,
                 sample_ids=self.sample_ids,
+                top=top,
             )
         except PredictionsError as error:
             raise PredictionsError(f"{self.path}: {error}") from error

@@ -18,7 +18,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import CUTMIX_TAG
 from mlrec.models.backbones import paper_weights
 from mlrec.training import setup
-from mlrec.training.batches import Batch
+from mlrec.training.dataloader import Batch
 from mlrec.training.loop import Steps, fit
 from mlrec.training.losses import loss_function
 

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.evaluate import Metrics, check_top
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_at
-from mlrec.run_folders.environment import environment
 from mlrec.run_folders.evaluations import FILE
-from mlrec.run_folders.record import RunRecord, SplitRecord, latest_run
-from mlrec.run_folders.tuned import Tuned
+from mlrec.run_folders.record import RunRecord, SplitRecord, environment, latest_run
+from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared_with
-from mlrec.workflows.evaluate import write_scores
-from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
+
+if TYPE_CHECKING:
+    from mlrec.run_folders.tuned import Tuned
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Evaluation:
         metrics: Metrics of the scored labels.
         model: Folder or file of the model.
         dataset, split: Scored data.
+        training: Number of positives of each scored label in the training split; None if the split is not known.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Evaluation:
     model: Path
     dataset: Dataset
     split: str
+    training: Mapping[str, int] | None = None
 
 
 def evaluate_run(
@@ -62,6 +64,7 @@ def evaluate_run(
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
     tuned: bool = False,
+    top: int | None = None,
     machine: RuntimeOptions | None = None,
     voc_server: Path | None = None,
     data_root: Path | str = "data",
@@ -78,6 +81,7 @@ def evaluate_run(
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
         tuned: Predict labels by the tuned thresholds of the model.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
         machine: Runtime options.
         voc_server: Archive for the PASCAL VOC evaluation server to write as well.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -90,8 +94,11 @@ def evaluate_run(
         progress = SILENT
     target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root, progress=progress)
     conventions_named(conventions)
+    check_top(top, len(labels or target.manifest.labels))
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
+        from mlrec.workflows.evaluate.voc_server import check_data, check_name
+
         check_name(voc_server)
         check_data(kind, target.manifest.labels)
     machine = machine or RuntimeOptions()
@@ -101,21 +108,25 @@ def evaluate_run(
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
-    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
+    trained_on = _trained_on(target.model)
+    metrics = metrics_of(predictions, conventions, labels, thresholds, trained_on, top)
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
-    write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
+    warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
     split = target.manifest.split
-    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
+    training = _positives(trained_on, metrics)
+    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split, training)
     if processes.rank() != 0:
         return evaluation
     with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
-        write_scores.write_scores(temporary, predictions, metrics)
+        write_scores(temporary, predictions, metrics)
         facts = target.facts(list(metrics.average_precision), conditions)
         if not tuned and machine.tta is None:
             facts |= _origin(target.model)
         write_json(temporary / FILE, facts)
     if voc_server is not None:
+        from mlrec.workflows.evaluate.voc_server import write_server_archive
+
         write_server_archive(predictions, voc_server, kind=kind, split=split)
         progress.say(f"written and checked: {voc_server}")
     return evaluation
@@ -152,7 +163,7 @@ class EvalTarget:
         """Return the content of `eval.json`."""
         return {
             "model": str(self.model.absolute()),
-            "scored": msgspec.to_builtins(write_scores.scored_facts(self.dataset, self.manifest)),
+            "scored": msgspec.to_builtins(SplitRecord.of(self.dataset, self.manifest)),
             "labels": labels,
             "environment": environment,
             "warnings": self.changes,
@@ -201,32 +212,28 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
         record: Record of the run.
         manifest: Split.
     """
-    train = _training_split(record)
-    if train is None or train.dataset != manifest.name:
+    if record is None or record.train is None:
+        return 0
+    train = record.train
+    if train.dataset != manifest.name or not Path(train.path).is_dir():
         return 0
     seen = Dataset.load(train.path).manifest(train.split).sample_ids
     return int(shared_with(manifest.sample_ids, seen).sum())
 
 
-def _training_split(record: RunRecord | None) -> SplitRecord | None:
-    """Return where a run was trained, None if its dataset is not there any more."""
-    if record is None or record.train is None or not Path(record.train.path).is_dir():
-        return None
-    return record.train
-
-
 def _trained_on(model: Path) -> Manifest | None:
     """Return the training split of a run, None if it is not there any more or has changed."""
-    train = _training_split(record_at(model))
-    if train is None:
+    record = record_at(model)
+    if record is None or record.train is None:
         return None
-    dataset = Dataset.load(train.path)
-    if train.split not in dataset.info.splits:
+    return record.train.manifest()
+
+
+def _positives(trained_on: Manifest | None, metrics: Metrics) -> dict[str, int] | None:
+    """Count the positives in training; None unless the training split has all scored labels."""
+    if trained_on is None or not metrics.by_frequency:
         return None
-    manifest = dataset.manifest(train.split)
-    if manifest.digest != train.digest:
-        return None
-    return manifest
+    return trained_on.positives()
 
 
 def _manifest(
@@ -286,6 +293,8 @@ def _origin(model: Path) -> dict[str, Any]:
 
 def _thresholds(target: EvalTarget, progress: Progress) -> Tuned:
     """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
+    from mlrec.run_folders.tuned import Tuned
+
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
         warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
@@ -298,11 +307,12 @@ def _predict(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of a split, columns in the model's order, and the environment."""
-    from mlrec.training.prediction import predict
+    if machine.tta is None:
+        from mlrec.training.prediction import predict
+
+        return run_model(path, manifest, machine, progress, predict)
     from mlrec.training.tta import Views, predict_views
 
-    if machine.tta is None:
-        return run_model(path, manifest, machine, progress, predict)
     one_pass = partial(predict_views, views=Views.parse(machine.tta))
     predictions, conditions = run_model(path, manifest, machine, progress, one_pass)
     return predictions, {**conditions, "tta": machine.tta}

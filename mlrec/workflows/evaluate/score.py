@@ -12,9 +12,9 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
+from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.write_scores import warn_undefined
 
 
 def score(
@@ -25,6 +25,7 @@ def score(
     kind: ScoreKind | None = None,
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
+    top: int | None = None,
     progress: Progress = SILENT,
 ) -> Metrics:
     """Score a file of predictions.
@@ -39,6 +40,7 @@ def score(
             probabilities if all are in [0, 1]; both decisions are reported.
         labels: Labels to score; all others are removed before anything is counted or ranked.
         conventions: Name in `CONVENTIONS`.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
         progress: Receives notes and warnings.
 
     Raises:
@@ -54,7 +56,7 @@ def score(
     scores = read_scores(predictions, findings, kind=kind, labels=labels)
     if manifest is not None:
         scores = scores.against(manifest)
-    metrics = scores.evaluate(rules)
+    metrics = scores.evaluate(rules, top=top)
     report_findings([scores], findings, progress)
     if scores.targets is not None:
         warn_undefined(scores.targets, scores.labels, progress)

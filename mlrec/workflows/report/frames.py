@@ -123,7 +123,8 @@ def report(
         made = run_report.label_report(
             paths, root=Path(root), conventions=conventions, labels=labels, each=per_run, intervals=intervals
         )
-        return pd.concat([_frame(table).assign(data=table.name) for table in made])
+        by_name = [table for table in made if table.columns[0].key == "label"]  # the others are by frequency
+        return pd.concat([_frame(table).assign(data=table.name) for table in by_name])
     table = run_report.report(
         paths, root=Path(root), conventions=conventions, labels=labels, each=per_run, intervals=intervals
     ).table
@@ -154,7 +155,8 @@ def compare(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Two frames: `metrics`, one row per metric, and `labels`, one row per label with its p value.
+        Frames by name: `metrics`, one row per metric, and `labels`, one row per label with its p value; and
+        `frequency`, mAP of head, medium and tail labels, if the training split is known and has rare labels.
 
     Raises:
         MlrecError: Files cannot be read, or the two do not have the same samples, labels and truth.

@@ -1,4 +1,4 @@
-"""Predictions and metrics in the folder of a run or an evaluation."""
+"""Metrics of predictions, and the files of both in the folder of a run or an evaluation."""
 
 from __future__ import annotations
 
@@ -10,41 +10,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.analysis.statistics import positive_counts
-from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.metrics.frequency import by_frequency
+from mlrec.metrics.summary import label_rows
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
-from mlrec.run_folders.record import SplitRecord
 from mlrec.utils.errors import PredictionsError
-from mlrec.utils.frame_files import write_frames
+from mlrec.utils.frame_files import write_csv
 from mlrec.utils.progress import Progress
 
 if TYPE_CHECKING:
     from mlrec.run_folders.tuned import Tuned
 
 
-def scored_facts(dataset: Dataset, manifest: Manifest) -> SplitRecord:
-    """Return the entry of a record for a split that was used."""
-    return SplitRecord(
-        dataset=dataset.info.name,
-        kind=str(dataset.info.source.get("kind", "")),
-        split=manifest.split,
-        samples=len(manifest),
-        digest=manifest.digest,
-        path=str(dataset.path.absolute()),
-    )
-
-
-def score(
+def metrics_of(
     predictions: Predictions,
     conventions: str = "mlrec",
     labels: Sequence[str] | None = None,
     tuned: Tuned | None = None,
     trained_on: Manifest | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Compute the metrics of predictions.
 
@@ -54,6 +41,7 @@ def score(
         labels: Labels to score; all others are removed before anything is counted. By default all.
         tuned: Tuned thresholds; by default a label is predicted at p >= 0.5.
         trained_on: Training split of the model, for the mAP of frequent and rare labels.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.
@@ -66,15 +54,14 @@ def score(
     columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:
-        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
+        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits", top=top)
     else:
         rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
         thresholds = tuned.ordered(predictions.labels).thresholds[columns]
-        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules, top=top)
     if trained_on is None or not set(names) <= set(trained_on.labels):
         return metrics
-    positives = dict(zip(trained_on.labels, positive_counts([trained_on]).tolist(), strict=True))
-    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, positives))
+    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, trained_on.positives()))
 
 
 def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: Progress) -> None:
@@ -87,4 +74,4 @@ def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> No
     """Write `predictions.npz`, `metrics.json` and `per_label.csv` (`Metrics.to_frame`) into `folder`."""
     predictions.save(folder / directory.PREDICTIONS)
     metrics.save(folder / directory.METRICS)
-    write_frames({"labels": metrics.to_frame()}, folder / directory.PER_LABEL, index=True)
+    write_csv(label_rows(metrics), folder / directory.PER_LABEL)
