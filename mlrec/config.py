@@ -184,7 +184,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     grad_checkpointing: Annotated[
         bool, _key("System", "Recompute backbone activations in the backward pass, to save memory.")
     ] = False
-    sync_bn: Annotated[bool, _key("System", "Synchronized BatchNorm over all processes.")] = False
+    sync_bn: Annotated[bool, _key("System", "Synchronize BatchNorm over all processes.")] = False
     trackers: Annotated[
         list[str] | None, _key("Output", "Experiment trackers: tensorboard, wandb, mlflow, trackio [default: none].")
     ] = None

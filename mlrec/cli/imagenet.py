@@ -11,7 +11,9 @@ from mlrec.cli import console, options
 from mlrec.config_layers import parse_numbers
 
 ImageFolder = Annotated[Path | None, typer.Argument(help="Folder with one folder of images per class.", metavar="DATA")]
-FolderFlag = Annotated[Path | None, typer.Option("--data", help="Folder of class folders; the same as DATA.")]
+FolderFlag = Annotated[
+    Path | None, typer.Option("--data", help="Folder with one folder of images per class; the same as DATA.")
+]
 
 
 def imagenet(

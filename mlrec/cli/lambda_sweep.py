@@ -35,7 +35,8 @@ def lambda_sweep(
         bool, typer.Option("--normalize-logits", help="Divide the stored logits by 1 + λ; both forms are evaluated.")
     ] = False,
     by_size: Annotated[
-        bool, typer.Option("--by-size", help="AP by size and number of objects: average, λ, and attention only.")
+        bool,
+        typer.Option("--by-size", help="AP by size and number of objects, for average pooling, λ, and attention only."),
     ] = False,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",

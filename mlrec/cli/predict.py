@@ -33,7 +33,9 @@ def predict(
         float | None, typer.Option(help="Minimum probability of a predicted label [default: 0.5].", min=0, max=1)
     ] = None,
     tuned: options.Tuned = False,
-    top: Annotated[int | None, typer.Option(help="Number of most probable labels to predict instead.", min=1)] = None,
+    top: Annotated[
+        int | None, typer.Option(help="Number of most probable labels to predict, instead of a threshold.", min=1)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Resumable output folder or file (.csv, .jsonl, .parquet) [default: stdout]."),

@@ -71,7 +71,7 @@ class InferenceModel:
         """Compute features (B, d, h, w), in the dtype the backbone computes in, of uint8 images (B, 3, S, S).
 
         Raises:
-            RunError: memory runs out.
+            RunError: Out of memory.
         """
         with self._memory(images), torch.no_grad(), repeatable_kernels(), autocast(self.device, self.precision):
             inputs = normalize(images.to(self.device, non_blocking=True), self.model.preprocessing)
@@ -81,7 +81,7 @@ class InferenceModel:
         """Apply `read`, the head for example, to the float32 features of uint8 images (B, 3, S, S), without gradients.
 
         Raises:
-            RunError: memory runs out.
+            RunError: Out of memory.
         """
         with self._memory(images), torch.inference_mode(), repeatable_kernels():
             return read(self.features(images).to(torch.float32))

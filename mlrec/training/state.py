@@ -250,8 +250,8 @@ class _Hashing:
 class CheckpointWriter:
     """Writes one checkpoint at a time in a background thread; training waits only for the copy.
 
-    A checkpoint appears under its name only when it is complete, see `save`. If a run is killed while a checkpoint is
-    written, it is resumed from the previous checkpoint.
+    A checkpoint appears under its name only when it is complete, see `save`. If a run is killed while a checkpoint
+    is written, it is resumed from the previous checkpoint.
     """
 
     def __init__(self) -> None:

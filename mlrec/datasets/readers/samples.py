@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,13 @@ def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -
     return labels
 
 
+def as_list(value: Any) -> list[Any]:
+    """A list as it is; anything else as a list of one."""
+    if isinstance(value, list):
+        return value
+    return [value]
+
+
 def lines_of(file: Path) -> list[tuple[int, str]]:
     """Return the non-blank lines of a text file, stripped, and their numbers from 1."""
     return [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
@@ -105,7 +113,8 @@ class ImageFinder:
         """
         spellings = [names] if isinstance(names, str) else list(names)
         for name in spellings:
-            if (found := self._as_given(name, folders)) is not None:
+            found = self._as_given(name, folders)
+            if found is not None:
                 return found
         for name in spellings:
             files = self._matches(name, folders)
@@ -115,7 +124,7 @@ class ImageFinder:
                 return files[0]
             if files:
                 some = ", ".join(files[:3])
-                what = f"'{spellings[0]}' can be any of {len(files)} images ({some}); write the whole path"
+                what = f"'{spellings[0]}' can be any of {len(files)} images ({some}); write the full path"
                 self._findings.error(where, what)
                 return files[0]
         if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
@@ -123,7 +132,7 @@ class ImageFinder:
             self._findings.error(where, f"{what}; names must be relative to the folder of the images (--images)")
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
-        return f"{folders[0]}/{name}" if folders[0] else name
+        return posixpath.join(folders[0], name)
 
     def exists(self, name: str) -> bool:
         """Whether a file of this name exists below the root."""

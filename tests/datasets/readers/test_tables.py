@@ -128,7 +128,9 @@ def test_example_answers_of_a_competition_are_not_labels(tmp_path: Path) -> None
     write(tmp_path, "image_name,tags\nd,haze\n", "sample_submission_v2.csv")
     reading, findings = read(tmp_path)
     assert [(manifest.split, len(manifest)) for manifest in reading.manifests] == [("all", 3)]
-    assert any("sample submissions" in warning and "sample_submission_v2.csv" in warning for warning in findings.warnings)
+    assert any(
+        "sample submissions" in warning and "sample_submission_v2.csv" in warning for warning in findings.warnings
+    )
 
 
 def test_a_value_that_means_no_label(tmp_path: Path) -> None:
