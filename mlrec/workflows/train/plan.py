@@ -139,7 +139,8 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progre
         if both:
             count = counted(len(both), "image")
             progress.warn(
-                f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics are too high: {min(both)}"
+                f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
+                f"are too high: {min(both)}"
             )
 
 
