@@ -81,12 +81,12 @@ def predict(
         if save_images is not None:
             raise UsageError("--save-images draws what is written to stdout; leave --out out")
         form = output_form(out, form)
-        model = options.model_or_last(run, runs_root, terminal)
+        model = options.model_or_last(run, runs_root)
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
         raise UsageError("several processes, --engine ray and Parquet write files; set --out")
-    model = options.model_or_last(run, runs_root, terminal)
+    model = options.model_or_last(run, runs_root)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 
 
@@ -98,7 +98,7 @@ def _sources(paths: list[str], boxes: Path | None, allow_urls: bool, terminal: c
     if boxes is not None:
         return iter([Source(iter(boxes_of(boxes)))])
     if any(map(is_url, paths)):
-        return iter([Source(items_from(paths, allow_urls=allow_urls, progress=terminal))])
+        return iter([Source(items_from(paths, allow_urls=allow_urls))])
     return sources_of(paths, terminal.warn)
 
 

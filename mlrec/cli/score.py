@@ -50,7 +50,6 @@ def score(
         kind=options.score_kind(logits, probabilities),
         labels=options.names(labels),
         conventions=conventions,
-        progress=console.Terminal(),
     )
     if json:
         console.result_json(metrics.to_dict())

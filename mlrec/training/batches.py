@@ -13,7 +13,6 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.training.dataloader import CPU, Batch, ImageBatches, run
 from mlrec.training.sampler import eval_keys, steps_per_epoch, train_keys
 from mlrec.training.transforms import Decode
-from mlrec.utils.progress import SILENT, Progress
 
 __all__ = ["Batch", "eval_batches", "steps_per_epoch", "train_batches"]
 
@@ -28,7 +27,6 @@ def train_batches(
     epochs: int = 1,
     rank: int = 0,
     world: int = 1,
-    progress: Progress = SILENT,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Yield augmented batches from batch `start` of `epoch` to the end of the last of `epochs` epochs.
@@ -45,7 +43,7 @@ def train_batches(
     total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
     images = ImageBatches(manifest, preprocessing, config.image_backend, config)
     largest = math.ceil(config.batch_size / world) + 2
-    return run(images, keys, largest=largest, workers=config.workers, total=total, progress=progress, device=device)
+    return run(images, keys, largest=largest, workers=config.workers, total=total, device=device)
 
 
 def eval_batches(
@@ -57,7 +55,6 @@ def eval_batches(
     decode: Decode = "fast",
     rank: int = 0,
     world: int = 1,
-    progress: Progress = SILENT,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Yield every sample once without augmentation, in batches of `batch_size`, distributed over processes in turn.
@@ -72,4 +69,4 @@ def eval_batches(
     images = ImageBatches(manifest, preprocessing, decode, None)
     total = math.ceil(math.ceil(len(manifest) / batch_size) / world)
     largest = min(batch_size, len(manifest))
-    return run(images, keys, largest=largest, workers=workers, total=total, progress=progress, device=device)
+    return run(images, keys, largest=largest, workers=workers, total=total, device=device)

@@ -5,6 +5,7 @@ An error in a worker is reported in one line: it names the file, or a setting to
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -30,9 +31,9 @@ from mlrec.training.transforms import VIEWS, Decode, draw_view
 from mlrec.utils import signals
 from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.processes import own_cores
-from mlrec.utils.progress import Progress
 from mlrec.utils.threads import thread_map
 
+logger = logging.getLogger(__name__)
 try:
     import resource
 except ModuleNotFoundError:  # Windows
@@ -140,7 +141,6 @@ def run(
     largest: int,
     workers: int | None,
     total: int,
-    progress: Progress,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Yield the batch of each key, in order, prefetched by dataloader workers.
@@ -152,7 +152,6 @@ def run(
         workers: Worker processes; 0 = this process makes the batches and decodes with all its cores; None =
             `default_workers`.
         total: Number of batches; no more workers than that are started.
-        progress: Receiver of a warning if shared memory or open files allow fewer workers.
         device: Device of the model. Memory is pinned for CUDA; next to a model on the CPU workers have low priority.
 
     Raises:
@@ -160,7 +159,7 @@ def run(
     """
     size = batches.preprocessing.size
     processes = min(default_workers(device) if workers is None else workers, total)
-    processes = fitting_files(fitting(processes, largest * 3 * size**2, progress), progress)
+    processes = fitting_files(fitting(processes, largest * 3 * size**2))
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -195,14 +194,14 @@ def default_workers(device: torch.device) -> int:
     return min(own_cores(), MAX_WORKERS)
 
 
-def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
+def fitting(workers: int, batch_bytes: int) -> int:
     """Return `workers`, or with a warning the smaller number for which shared memory has room."""
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
     free, each = shutil.disk_usage(SHARED_MEMORY).free, (PREFETCH + 1) * batch_bytes
     fit = min(workers, free // each)
     if fit < workers:
-        progress.warn(
+        logger.warning(
             f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
             f"{counted(workers, 'loader process', 'loader processes')} need "
             f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
@@ -210,7 +209,7 @@ def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
     return fit
 
 
-def fitting_files(workers: int, progress: Progress) -> int:
+def fitting_files(workers: int) -> int:
     """Return `workers`, or with a warning the smaller number that the limit of open files allows.
 
     The limit is raised if the system permits it. torch passes each tensor of a batch between processes as an open
@@ -228,7 +227,7 @@ def fitting_files(workers: int, progress: Progress) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
         return workers
     fit = max(0, hard - used) // FILES_PER_WORKER
-    progress.warn(
+    logger.warning(
         f"open files are limited to {hard} (ulimit -n), {counted(workers, 'dataloader worker')} may need {needed}: "
         f"using {fit}; raise the limit"
     )

@@ -53,7 +53,7 @@ def predict(
         device: Device, see `resolve_device`.
         precision: Precision of the backbone, see `resolve_precision`.
         decode: Image decoder.
-        progress: Receiver of the bar and of warnings.
+        progress: Receiver of bars.
         rank: Number of this process.
         world: Number of processes.
         batch_flag: Flag that sets the batch size, named when memory runs out.
@@ -117,7 +117,7 @@ def read_features(
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
         manifest, model.preprocessing, batch_size=batch_size, workers=workers, decode=decode, rank=rank, world=world,
-        progress=progress, device=opened.device,
+        device=opened.device,
     )  # fmt: skip
     # Row N receives the copies that fill up the last batch (sample -1). Every other row is written by one process and
     # is 0 in the others, so a sum over processes collects the whole result.

@@ -8,6 +8,7 @@ so that an incomplete or damaged one is detected.
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,11 +23,12 @@ from mlrec.models.classifier import Classifier
 from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import atomic_write
-from mlrec.utils.progress import Progress
 
 if TYPE_CHECKING:
     from mlrec.training.ema import WeightAverage
 
+
+logger = logging.getLogger(__name__)
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
 _COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "seconds")
@@ -184,7 +186,7 @@ def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> 
     state.saved = state.step
 
 
-def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read identity and content of the newest intact checkpoint in a run folder.
 
     Raises:
@@ -200,7 +202,7 @@ def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, An
             faults.append(f"{path}: incomplete or damaged (SHA-256 differs)")
             continue
         for fault in faults:
-            progress.warn(f"{fault}; using {name} (step {content['state']['step']})")
+            logger.warning(f"{fault}; using {name} (step {content['state']['step']})")
         return content["identity"], content["state"]
     raise RunError("; ".join(faults) or f"{folder}: no checkpoint to resume from; start a new run")
 

@@ -21,7 +21,6 @@ from mlrec.metrics.intervals import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.reports.dataset_statistics import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
 from mlrec.utils.errors import DataError, UsageError, ValidationReport
-from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import first_places, joined
 from mlrec.workflows.evaluate.score import report_findings
 
@@ -36,7 +35,6 @@ def stats(
     predictions: Path | None = None,
     kind: ScoreKind | None = None,
     objects: bool = False,
-    progress: Progress = SILENT,
 ) -> DataStatistics:
     """Compute statistics of a prepared dataset.
 
@@ -46,7 +44,6 @@ def stats(
         predictions: Scores of the tested split; their bootstrap interval replaces the assumed AP.
         kind: Kind of these scores; None decides by the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always known.
-        progress: Receiver of warnings.
 
     Raises:
         MlrecError: There is no such dataset, or the predictions do not fit it.
@@ -65,7 +62,7 @@ def stats(
     widths, heights = _image_sizes(compared)
     power = None
     if tested is not None:
-        power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind, progress)
+        power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind)
     return DataStatistics(
         name=dataset.info.name,
         labels=tuple(dataset.info.labels),
@@ -111,7 +108,6 @@ def _power(
     assumed: float,
     predictions: Path | None,
     kind: ScoreKind | None,
-    progress: Progress,
 ) -> Power | None:
     images = described.images
     if predictions is None:
@@ -123,7 +119,7 @@ def _power(
         findings = ValidationReport()
         scores = read_scores(predictions, findings, kind=kind).against(manifest)
         one_line(findings, DataError)
-        report_findings([scores], findings, progress)
+        report_findings([scores], findings)
         interval = mAP_interval(scores.values, manifest.targets, groups=manifest.images, threshold=scores.threshold)
         if interval is None:
             return None

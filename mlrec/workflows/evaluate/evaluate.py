@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,12 +26,13 @@ from mlrec.run_folders.tuned import Tuned
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.utils.texts import shared_with
 from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -54,6 +56,7 @@ class Evaluation:
     split: str
 
 
+@first_process_logs()
 def evaluate_run(
     model: Path | str,
     *,
@@ -81,14 +84,14 @@ def evaluate_run(
         machine: Runtime options.
         voc_server: Archive for the PASCAL VOC evaluation server to write as well.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receives progress bars, notes and warnings.
+        progress: Receiver of bars.
 
     Raises:
         MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
     """
     if processes.rank() != 0:
         progress = SILENT
-    target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root, progress=progress)
+    target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root)
     conventions_named(conventions)
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
@@ -97,14 +100,14 @@ def evaluate_run(
     machine = machine or RuntimeOptions()
     thresholds, name = None, "eval"
     if tuned:
-        thresholds, name = _thresholds(target, progress), "eval-tuned"
+        thresholds, name = _thresholds(target), "eval-tuned"
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
     metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
-    write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
+    write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision))
     split = target.manifest.split
     evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
     if processes.rank() != 0:
@@ -117,7 +120,7 @@ def evaluate_run(
         write_json(temporary / FILE, facts)
     if voc_server is not None:
         write_server_archive(predictions, voc_server, kind=kind, split=split)
-        progress.say(f"written and checked: {voc_server}")
+        logger.info(f"written and checked: {voc_server}")
     return evaluation
 
 
@@ -167,7 +170,6 @@ def resolve_eval_target(
     labels: Sequence[str] | None,
     runs_root: Path | str = "runs",
     data_root: Path | str,
-    progress: Progress,
 ) -> EvalTarget:
     """Return model and split of an evaluation; logs defaults, and warns of changes since the training.
 
@@ -175,15 +177,15 @@ def resolve_eval_target(
     """
     if model is None:
         model = latest_run(runs_root).path
-        progress.say(f"run: {model} (finished last)")
+        logger.info(f"run: {model} (finished last)")
     path = Path(model)
     record = record_at(path)
-    dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
+    dataset, manifest = _manifest(record, data, split, Path(data_root))
     label_columns(manifest.labels, labels or (), f"{manifest.name}/{manifest.split}", PredictionsError)
     scored = manifest.with_labels(labels) if labels else manifest
     changes = [*_changes(record, manifest), *label_gaps(scored).lines()]
     for change in changes:
-        progress.warn(change)
+        logger.warning(change)
     return EvalTarget(path, dataset, manifest, changes)
 
 
@@ -224,7 +226,7 @@ def _trained_on(model: Path) -> Manifest | None:
 
 
 def _manifest(
-    record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path, progress: Progress
+    record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path
 ) -> tuple[Dataset, Manifest]:
     """Return the dataset and the split to score, and log them."""
     scored = record.scored if record else None
@@ -236,7 +238,7 @@ def _manifest(
         dataset = Dataset.latest(data_root)
     if split is None:
         split = _default_split(dataset, scored)
-    progress.say(f"data: {dataset.path}, split {split}")
+    logger.info(f"data: {dataset.path}, split {split}")
     return dataset, dataset.manifest(split)
 
 
@@ -276,13 +278,13 @@ def _origin(model: Path) -> dict[str, Any]:
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
-def _thresholds(target: EvalTarget, progress: Progress) -> Tuned:
+def _thresholds(target: EvalTarget) -> Tuned:
     """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
         warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
         target.changes.append(warning)
-        progress.warn(warning)
+        logger.warning(warning)
     return tuned
 
 
@@ -309,7 +311,7 @@ def run_model(
         path: Folder or file of the model.
         manifest: Split; its labels are put in the model's order.
         machine: Runtime options.
-        progress: Receives progress bars.
+        progress: Receiver of bars.
         one_pass: Function with the arguments of `training.prediction.predict`.
 
     Returns:

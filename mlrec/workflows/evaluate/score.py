@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
-from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.write_scores import warn_undefined
+
+logger = logging.getLogger(__name__)
 
 
 def score(
@@ -25,7 +27,6 @@ def score(
     kind: ScoreKind | None = None,
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
-    progress: Progress = SILENT,
 ) -> Metrics:
     """Score a file of predictions.
 
@@ -39,7 +40,6 @@ def score(
             probabilities if all are in [0, 1]; both decisions are reported.
         labels: Labels to score; all others are removed before anything is counted or ranked.
         conventions: Name in `CONVENTIONS`.
-        progress: Receives notes and warnings.
 
     Raises:
         MlrecError: The files cannot be read, or do not fit each other.
@@ -53,18 +53,18 @@ def score(
     if manifest is not None:
         scores = scores.against(manifest)
     metrics = scores.evaluate(rules)
-    report_findings([scores], findings, progress)
+    report_findings([scores], findings)
     if scores.targets is not None:
-        warn_undefined(scores.targets, scores.labels, progress)
+        warn_undefined(scores.targets, scores.labels)
     return metrics
 
 
-def report_findings(read: Sequence[Scores], findings: ValidationReport, progress: Progress) -> None:
+def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
     """Log how the kind of scores was decided, and the warnings about their files."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
-        progress.say(note)
+        logger.info(note)
     for line in findings.warnings:
-        progress.warn(line)
+        logger.warning(line)
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:

@@ -21,7 +21,6 @@ from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted
-from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import read_truth, report_findings
 from mlrec.workflows.evaluate.write_scores import warn_undefined
 
@@ -54,7 +53,6 @@ def compare_runs(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = SILENT,
 ) -> list[Table]:
     """Compare two methods, A − B, with paired bootstrap intervals.
 
@@ -70,7 +68,6 @@ def compare_runs(
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples of images (and seeds).
         seed: Random seed of the resamples.
-        progress: Receives notes and warnings.
 
     Raises:
         PredictionsError: The methods do not have the same samples, labels and true labels.
@@ -87,8 +84,8 @@ def compare_runs(
     manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
     source = a[0].name if truth is None else None
     side_a, side_b = _side(a, manifest, source), _side(b, manifest, source)
-    report_findings([one.scores for one in (*a, *b)], findings, progress)
-    warn_undefined(manifest.targets, manifest.labels, progress)
+    report_findings([one.scores for one in (*a, *b)], findings)
+    warn_undefined(manifest.targets, manifest.labels)
     bootstrap = Bootstrap(
         manifest.targets,
         groups=[image_of(sample) for sample in manifest.sample_ids],

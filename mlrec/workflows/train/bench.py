@@ -66,7 +66,7 @@ def bench_head(
         img_size: side of the input in pixels.
         steps: measurements of each.
         machine: batch size (16), device and precision.
-        progress: where bars and notes go.
+        progress: Receiver of bars.
 
     Raises:
         MlrecError: unknown backbone, or H without temperatures in the paper.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from mlrec.datasets.analysis.statistics import NOT_LEARNED, label_gaps
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import ConfigError, DataError, UsageError, counted
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import NOTHING, logged_from
 from mlrec.utils.texts import shared
 from mlrec.workflows.train.model_names import check_model_names
 
+logger = logging.getLogger(__name__)
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
 
@@ -51,7 +53,6 @@ class TrainPlan:
 
 def resolve_plan(
     flags: Mapping[str, Any],
-    progress: Progress,
     *,
     file: Path | None = None,
     recipe: str | None = None,
@@ -63,7 +64,6 @@ def resolve_plan(
 
     Args:
         flags: Keys of `Config` from the command line.
-        progress: Receiver of notes about what was filled in.
         file: TOML file with further keys; its `base` names a recipe.
         recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
         data_root: Folder in which the dataset prepared last is found.
@@ -88,19 +88,19 @@ def resolve_plan(
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
-        progress.say(f"data: {dataset.path} (prepared last; --data names another)")
+        logger.info(f"data: {dataset.path} (prepared last; --data names another)")
     if recipe is None:
         recipe = dataset.info.recipe
-        progress.say(f"recipe: {recipe} (the dataset's; --recipe names another)")
+        logger.info(f"recipe: {recipe} (the dataset's; --recipe names another)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     for warning in () if resumed else resolved.warnings:
-        progress.warn(warning)
-    train, scored = _splits(dataset, resolved.config, progress)
+        logger.warning(warning)
+    train, scored = _splits(dataset, resolved.config)
     select = None if resolved.config.select_split is None else dataset.manifest(resolved.config.select_split)
     held_out = [scored, *([select] if select else [])]
-    _warn_of_gaps(train, held_out, progress)
-    _warn_of_shared_images(train, held_out, progress)
+    _warn_of_gaps(train, held_out)
+    _warn_of_shared_images(train, held_out)
     config = msgspec.structs.replace(
         resolved.config,
         data=str(dataset.path),
@@ -118,22 +118,22 @@ def resolve_plan(
     )
 
 
-def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progress) -> None:
+def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest]) -> None:
     """Warn about labels that cannot be learned, and about labels without an AP."""
     lines = label_gaps(train).lines(NOT_LEARNED)
     for manifest in scored:
         lines += label_gaps(manifest).lines()
     for line in lines:
-        progress.warn(line)
+        logger.warning(line)
 
 
-def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progress: Progress) -> None:
+def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> None:
     """Warn if a split that is scored or chooses the epoch holds images that are trained on."""
     for manifest in held_out:
         both = shared(manifest.images, train.images)
         if both:
             count = counted(len(both), "image")
-            progress.warn(
+            logger.warning(
                 f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
                 f"are too high: {min(both)}"
             )
@@ -177,7 +177,7 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
     return [] if name is None else [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
 
 
-def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
+def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
     """Return the splits to train on and to evaluate; reports those that were chosen here."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
         raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold another one out")
@@ -189,7 +189,7 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
         return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
         if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
-            progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
+            logger.info(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
@@ -226,7 +226,8 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
     Raises:
         DataError: There are no two such splits.
     """
-    train, scored = _splits(dataset, Config(), SILENT)
+    with logged_from(NOTHING):
+        train, scored = _splits(dataset, Config())
     return train.split, scored.split
 
 

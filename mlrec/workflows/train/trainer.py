@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache, Features
     from mlrec.training.trackers import TrackerGroup
 
+
+logger = logging.getLogger(__name__)
 HEAD_SAVE_INTERVAL = 5.0  # seconds between checkpoints after epochs with a frozen backbone; an epoch may take less
 LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives the estimate
 
@@ -56,7 +59,7 @@ class Trainer:
 
     Args:
         plan: Config, dataset and splits.
-        progress: Receiver of bars, notes and warnings.
+        progress: Receiver of bars.
         out: Folder of runs, in which a new run makes its folder.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, for the record.
@@ -149,10 +152,10 @@ class Trainer:
         Args:
             folder_lock: Stack that holds the lock of the folder until the run ends.
         """
-        config, device, precision, progress = self.config, self.device, self.precision, self.progress
+        config, device, precision = self.config, self.device, self.precision
         samples, world = setup.per_process(config), processes.world_size()
         share = f", {samples} samples in each of {world} processes" if world > 1 else ""
-        progress.say(f"device: {device}, precision {precision}{share}")
+        logger.info(f"device: {device}, precision {precision}{share}")
 
         # 1. The model. A resumed run fills it from its checkpoint, so its starting weights need not exist any more.
         with distributed.first_on_machine():  # one process downloads weights, the others find them in the cache
@@ -160,7 +163,7 @@ class Trainer:
         if self.resumed is not None:
             model.preprocessing = Preprocessing.from_dict(self.resumed.record.model["preprocessing"])
         if model.backbone.origin:
-            progress.say(f"weights: {model.backbone.origin}")
+            logger.info(f"weights: {model.backbone.origin}")
 
         # 2. Optimizer, gradient scaler and averaged weights.
         self.state = setup.make_state(model, config, device, precision)
@@ -197,7 +200,7 @@ class Trainer:
 
     def restore(self, folder: Path, record: RunRecord) -> None:
         """Restore the newest checkpoint of a run, and warn if the resumed run will not be bit-exact."""
-        saved_identity, content = state.load(folder, self.progress)
+        saved_identity, content = state.load(folder)
         run_record.check_same(saved_identity, self.identity)
         self.state.restore(content)
         now = environment(self.device, self.precision)
@@ -216,7 +219,7 @@ class Trainer:
         if seconds >= LONG_TRAINING:
             from mlrec.workflows.next_steps import long_training
 
-            self.progress.warn(long_training(plan, seconds, per_image))
+            logger.warning(long_training(plan, seconds, per_image))
 
     def start(self) -> None:
         """Write the files that exist before the first step, and rewind the log of a resumed run."""
@@ -234,7 +237,7 @@ class Trainer:
             from mlrec.training.trackers import TrackedRun, TrackerGroup, tracker_names
 
             run = TrackedRun(self.folder, self.record.config, self.state.step)
-            self.trackers = TrackerGroup(tracker_names(self.config), run, self.progress.warn)
+            self.trackers = TrackerGroup(tracker_names(self.config), run, logger.warning)
 
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
 
@@ -286,7 +289,6 @@ class Trainer:
             epochs=epochs,
             rank=rank,
             world=world,
-            progress=self.progress,
             device=self.device,
         )
 
@@ -412,7 +414,7 @@ class Trainer:
         self.state.history = [*others, entry]
         self.log("scored", step=self.state.step, **asdict(entry))
         shown = "undefined" if mAP is None else f"{100 * mAP:.1f} %"
-        self.progress.say(f"epoch {epoch}: mAP {shown} on {split}")
+        logger.info(f"epoch {epoch}: mAP {shown} on {split}")
         return all((mAP or 0.0) > (score.mAP or 0.0) for score in others if score.split == split)
 
     # Files of the run folder. Only the first process has one.
@@ -461,7 +463,7 @@ class Trainer:
         if self.folder is not None:
             write_scores.write_scores(self.folder, predictions, metrics)
             if predictions.targets is not None:
-                write_scores.warn_undefined(predictions.targets, predictions.labels, self.progress)
+                write_scores.warn_undefined(predictions.targets, predictions.labels)
             self.save_model(directory.MODEL)
             draw_curves(log.entries(self.folder), self.folder / directory.CURVES)
             if self.trackers is not None:
@@ -483,7 +485,7 @@ class Trainer:
     def warn(self, warning: str | None) -> None:
         """Show a warning if there is one."""
         if warning is not None:
-            self.progress.warn(warning)
+            logger.warning(warning)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -32,28 +32,17 @@ from mlrec.training import state
 from mlrec.training.prediction import predict
 from mlrec.training.throughput import seconds_per_image
 from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
-from mlrec.utils.progress import SILENT, Silent, Step
+from mlrec.utils.progress import Silent, Step
 from mlrec.workflows.train.interrupt import Interrupted
 from mlrec.workflows.train.plan import resolve_plan
 from mlrec.workflows.train.train import resume, train
+from tests.conftest import Notes
 from tests.tiny import FAST, LABELS, make_tiny
 
 FILES = {
     "config.toml", "run.json", "log.jsonl", "metrics.json", "predictions.npz", "per_label.csv", "model.safetensors",
     "curves.png",
 }  # fmt: skip
-
-
-class Told(Silent):
-    """A progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    warn = say
 
 
 @pytest.fixture(scope="module")
@@ -172,22 +161,23 @@ def test_frozen_features_are_the_same_code_path_and_are_noted(data: Path, tmp_pa
     assert train({**flags, "feature_copies": 2}, out=tmp_path).record.notes == ["frozen, 2 augmented copies"]
 
 
-def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(data: Path, tmp_path: Path) -> None:
+def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(
+    data: Path, tmp_path: Path, notes: Notes
+) -> None:
     flags = {**FAST, "data": str(data), "freeze_backbone": True, "epochs": 1, "precision": "bf16"}
-    run, progress = train(flags, out=tmp_path, progress=(told := Told())), told
-    assert any(line.startswith("features: 1 x 13 x") and " bfloat16," in line for line in progress.lines)
+    run = train(flags, out=tmp_path)
+    assert any(line.startswith("features: 1 x 13 x") and " bfloat16," in line for line in notes.lines)
     again = predict(load_model(run.path), Dataset.load(data).manifest("val"), batch_size=4, workers=0, precision="bf16")
     np.testing.assert_array_equal(again.logits, run.predictions().logits)
 
 
-def test_what_was_left_unsaid_is_filled_in_and_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_left_unsaid_is_filled_in_and_told(data: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes) -> None:
     monkeypatch.chdir(data.parents[1])
-    told = Told()
-    plan = resolve_plan({}, told)
+    plan = resolve_plan({})
     assert (plan.config.data, plan.config.train_split, plan.config.split) == ("data/tiny", "train", "val")
     assert plan.resolved.recipe == "paper"
     assert plan.paper
-    assert [line.partition(":")[0] for line in told.lines] == ["data", "recipe", "splits"]
+    assert [line.partition(":")[0] for line in notes.lines] == ["data", "recipe", "splits"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +195,7 @@ def test_what_was_left_unsaid_is_filled_in_and_told(data: Path, monkeypatch: pyt
 )
 def test_splits(splits: tuple[str, ...], flags: dict[str, Any], expected: tuple[str, str], tmp_path: Path) -> None:
     dataset(tmp_path, splits)
-    plan = resolve_plan({"data": str(tmp_path), **flags}, SILENT)
+    plan = resolve_plan({"data": str(tmp_path), **flags})
     assert (plan.train.split, plan.scored.split) == expected
 
 
@@ -225,7 +215,7 @@ def dataset(path: Path, splits: tuple[str, ...], source: str = "csv") -> None:
     folder.write(path, Info("d", {"kind": source}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
 
 
-def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> None:
+def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path, notes: Notes) -> None:
     """Each column is one kind of gap, or none."""
     parts = {
         "train": [[0, 1, 1, 1], [0, 1, -1, 0]],
@@ -238,10 +228,9 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> No
         for name, rows in parts.items()
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", list(labels), dict.fromkeys(parts, 2)), made)
-    told = Told()
-    resolve_plan({"data": str(tmp_path), "select_split": "select"}, told)
+    resolve_plan({"data": str(tmp_path), "select_split": "select"})
     unlearned, unscored = "so a model trained on it cannot learn them", "so their AP is undefined there"
-    assert [line for line in told.lines if line.startswith("split '")] == [
+    assert [line for line in notes.lines if line.startswith("split '")] == [
         f"split 'train' has no positive for 1 of 4 labels, {unlearned}: none",
         f"split 'train' has no known negative for 2 of 4 labels, {unlearned}: always, known; "
         "positive in every sample: always",
@@ -253,9 +242,9 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> No
 def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
     dataset(tmp_path, ("all",))
     with pytest.raises(DataError, match="mlrec split"):
-        resolve_plan({"data": str(tmp_path)}, SILENT)
+        resolve_plan({"data": str(tmp_path)})
     with pytest.raises(DataError, match="no split 'tset'"):
-        resolve_plan({"data": str(tmp_path), "split": "tset"}, SILENT)
+        resolve_plan({"data": str(tmp_path), "split": "tset"})
 
 
 @pytest.mark.parametrize(
@@ -276,16 +265,16 @@ def test_why_no_two_splits_do_is_named(splits: tuple[str, ...], told: str, tmp_p
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
     with pytest.raises(DataError, match=told):
-        resolve_plan({"data": str(tmp_path)}, SILENT)
+        resolve_plan({"data": str(tmp_path)})
 
 
 def test_the_recipe_follows_the_data_set_and_flags_and_files_win(tmp_path: Path) -> None:
     dataset(tmp_path, ("trainval", "test"), source="wider")
-    plan = resolve_plan({"data": str(tmp_path)}, SILENT)
+    plan = resolve_plan({"data": str(tmp_path)})
     assert (plan.config.batch_size, plan.config.img_size, plan.config.head_lr_mult) == (64, 224, 10)
     file = tmp_path / "my.toml"
     file.write_text('base = "paper-code"\nimg_size = 96\nbatch_size = 8\n')
-    plan = resolve_plan({"data": str(tmp_path), "batch_size": 4}, SILENT, file=file)
+    plan = resolve_plan({"data": str(tmp_path), "batch_size": 4}, file=file)
     assert (plan.config.batch_size, plan.config.img_size, plan.config.normalization) == (4, 96, "half")
     assert plan.resolved.sources["img_size"] == str(file)
     assert plan.resolved.recipe == "paper-code"
@@ -362,16 +351,15 @@ def test_an_image_that_cannot_be_read_names_it_and_the_run_resumes_once_it_can(t
     assert resume(tmp_path / "run").record.status == "finished"
 
 
-def test_a_run_starts_from_the_backbone_of_another_with_a_new_head(data: Path, tmp_path: Path) -> None:
-    told = Told()
+def test_a_run_starts_from_the_backbone_of_another_with_a_new_head(data: Path, tmp_path: Path, notes: Notes) -> None:
     first = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
     flags = {**FAST, "data": str(data), "init_from": str(first.path), "epochs": 1, "lr": 1e-30, "freeze_backbone": True}
-    second = train(flags, out=tmp_path, progress=told)
+    second = train(flags, out=tmp_path)
     ours, theirs = load_model(second.path).state_dict(), load_model(first.path).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours if key.startswith("backbone."))
     assert not torch.equal(ours["head.weight"], theirs["head.weight"])
     count = len([key for key in ours if key.startswith("backbone.")])
-    assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in told.lines)
+    assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in notes.lines)
 
 
 def test_a_backbone_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_path: Path) -> None:
@@ -419,22 +407,21 @@ class Signalling(Silent):
 
 
 def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
 ) -> None:
     monkeypatch.setattr("mlrec.utils.weight_packages.installed", lambda _: True)
     monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 100.0)
-    told = Told()
-    train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
+    train({**FAST, "data": str(data)}, out=tmp_path)
     # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
-    (line,) = [line for line in told.lines if "on this CPU" in line]
+    (line,) = [line for line in notes.lines if "on this CPU" in line]
     assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
     assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
     for other in ({"freeze_backbone": True}, {"img_size": 33}):
         if "img_size" in other:
             monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 0.01)
-        told = Told()
-        train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path, progress=told)
-        assert not any("on this CPU" in line for line in told.lines)
+        notes.lines.clear()
+        train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path)
+        assert not any("on this CPU" in line for line in notes.lines)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -532,9 +519,10 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(
     assert resume(tmp_path / "run").record.status == "finished"
 
 
-def test_little_room_on_the_disk_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told()
+def test_little_room_on_the_disk_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
+) -> None:
     room = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr("mlrec.workflows.train.run_record.shutil.disk_usage", lambda _: room)
-    train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path, progress=told)
-    assert any("1 MB free; a run keeps two checkpoints of 1 MB" in line for line in told.lines)
+    train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
+    assert any("1 MB free; a run keeps two checkpoints of 1 MB" in line for line in notes.lines)
