@@ -112,10 +112,10 @@ def prepare(
     from mlrec.config import Config
     from mlrec.datasets.manifest import Manifest
     from mlrec.training import setup
-    from mlrec.training.batches import Batch
-    from mlrec.training.inference import open_on
+    from mlrec.training.dataloader import Batch
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
+    from mlrec.training.prediction import open_on
 
     precision = args.precision or precision
     config = Config(

@@ -16,12 +16,12 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.training import setup
-from mlrec.training.batches import Batch
+from mlrec.training.dataloader import Batch
 from mlrec.training.devices import Precision, autocast
 from mlrec.training.distributed import parallel, synchronized_batch_norm
-from mlrec.training.inference import open_on
 from mlrec.training.loop import Network, train_step
 from mlrec.training.losses import Loss, loss_function
+from mlrec.training.prediction import open_on
 from mlrec.training.state import State
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.models.checkpoint import save_model
-from mlrec.training import inference, setup
+from mlrec.training import prediction, setup
 from mlrec.training.dataloader import default_workers, fitting
 from mlrec.training.devices import Precision, default_eval_batch
-from mlrec.training.inference import open_on
 from mlrec.training.loop import train_step
+from mlrec.training.prediction import open_on
 from mlrec.training.throughput import peak_flops, training_flops
 from mlrec.utils.errors import counted
 
@@ -145,7 +145,7 @@ def kernels(bench: Bench) -> Iterator[Finding]:
     def by_time() -> Iterator[None]:
         while True:
             torch.backends.cudnn.benchmark = True
-            with mock.patch.object(inference, "repeatable_kernels", contextlib.nullcontext):
+            with mock.patch.object(prediction, "repeatable_kernels", contextlib.nullcontext):
                 opened.run(images, opened.model.head)
             torch.backends.cudnn.benchmark = False
             yield

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+Usage = dict[str, list[str]]
 LABELS = ("blue", "green", "red")
 SIZES = {"train": 12, "val": 8}
 SMALL = ["--backbone", "test_efficientnet", "--no-pretrained", "--img-size", "32", "--batch-size", "4"]
@@ -62,7 +63,9 @@ finally:
     modules = sorted(name for name in sys.modules if name == "mlrec" or name.startswith("mlrec."))
     folders = [name for name in modules if hasattr(sys.modules[name], "__path__") and name != "mlrec.recipes"]
     names = sorted(str(Path(name).relative_to(root)) for name in files)
-    Path(report).write_text(json.dumps({"modules": modules, "folders": folders, "files": names}))
+    packages = sorted({name.partition(".")[0] for name in sys.modules})
+    usage = {"modules": modules, "folders": folders, "files": names, "packages": packages}
+    Path(report).write_text(json.dumps(usage))
 """
 
 
@@ -71,32 +74,41 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="Folder of a prepared dataset [default: synthetic images].")
     parser.add_argument("--list", action="store_true", help="Print the names of modules and files.")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        data = make_dataset(folder) if args.data is None else args.data.absolute()
-        commands = {
-            "train": ["train", "--data", str(data), "--name", "run", *SMALL],
-            "eval": ["eval", "runs/run", "--workers", "0", "--device", "cpu"],
-        }
-        usages = {name: trace(folder, arguments) for name, arguments in commands.items()}
-    for name, usage in usages.items():
-        content = [module for module in usage["modules"] if not module.startswith("mlrec.utils.")]
-        content = [module for module in content if module not in usage["folders"]]
-        story = [file for file in usage["files"] if not file.startswith("utils/")]
+    for name, usage in measure(args.data).items():
         print(
-            f"mlrec {name}: {len(usage['modules'])} modules imported, {len(content)} of them with content outside of "
-            f"utils; functions called in {len(story)} files outside of utils"
+            f"mlrec {name}: {len(usage['modules'])} modules imported, {len(with_content(usage))} of them with content "
+            f"outside of utils; functions called in {len(story(usage))} files outside of utils"
         )
         if args.list:
             print("  modules:", *usage["modules"], sep="\n    ")
             print("  files:", *usage["files"], sep="\n    ")
 
 
-def trace(folder: Path, arguments: list[str]) -> dict[str, list[str]]:
+def measure(data: Path | None = None) -> dict[str, Usage]:
+    """Train and evaluate once on a prepared dataset [default: synthetic images]; returns what each command used."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data = make_dataset(folder) if data is None else data.absolute()
+        train = trace(folder, ["train", "--data", str(data), "--name", "run", *SMALL])
+        return {"train": train, "eval": trace(folder, ["eval", "runs/run", "--workers", "0", "--device", "cpu"])}
+
+
+def with_content(usage: Usage) -> list[str]:
+    """Return the imported modules outside of utils that are not the empty `__init__` of a folder."""
+    empty = set(usage["folders"])
+    return [name for name in usage["modules"] if not name.startswith("mlrec.utils.") and name not in empty]
+
+
+def story(usage: Usage) -> list[str]:
+    """Return the files outside of utils in which functions ran."""
+    return [file for file in usage["files"] if not file.startswith("utils/")]
+
+
+def trace(folder: Path, arguments: list[str]) -> Usage:
     """Run a command in `folder` and return the modules it imported and the files it called functions in."""
     report = folder / "usage.json"
     subprocess.run([sys.executable, "-c", TRACED, str(report), *arguments], cwd=folder, check=True, capture_output=True)
-    usage: dict[str, list[str]] = json.loads(report.read_text())
+    usage: Usage = json.loads(report.read_text())
     return usage
 
 

@@ -25,7 +25,7 @@ from torchvision import transforms
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.batches import train_batches
+from mlrec.training.dataloader import train_batches
 
 SIZE, BATCH = 448, 16
 

@@ -19,7 +19,7 @@ from PIL import Image
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.batches import train_batches
+from mlrec.training.dataloader import train_batches
 from mlrec.training.sampler import epoch_order
 
 BATCH, WORKERS, SMALL, AHEAD = 16, 2, 1000, 20

@@ -24,7 +24,7 @@ from plain import plain_model
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
-from mlrec.training.batches import Batch
+from mlrec.training.dataloader import Batch
 from mlrec.training.devices import Precision, autocast
 from mlrec.training.loop import Network, train_step
 from mlrec.training.losses import loss_function

@@ -61,7 +61,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
-        Count | None, _key("Model", "Width of the decoder [default: 768 for ml-decoder, 512 for q2l].")
+        Count | None, _key("Model", "Width of ml-decoder [default: 768], q2l [512], attention-pool [features].")
     ] = None
     decoder_layers: Annotated[int, _key("Model", "Number of decoder layers of q2l.", ge=1)] = 2
     query_groups: Annotated[int, _key("Model", "Number of queries of ml-decoder.", ge=1)] = 100
@@ -120,6 +120,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
+    head_epochs: Annotated[
+        int,
+        _key("Schedule", "Epochs in which the head alone is trained first, on features computed once.", ge=0),
+    ] = 0
+    head_phase_lr: Annotated[
+        float, _key("Optimizer", "Learning rate of the head in these first epochs (AdamW, cosine).", gt=0)
+    ] = 0.003
     batch_size: Annotated[int, _key("Optimizer", "Samples per step, over all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
@@ -129,6 +136,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
     lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
     head_lr_mult: Annotated[float, _key("Optimizer", "Head learning-rate multiplier.", gt=0)] = 1.0
+    layer_decay: Annotated[
+        float,
+        _key("Optimizer", "Factor of the learning rate from a backbone layer to the one before it.", gt=0, le=1),
+    ] = 1.0
+    freeze_bn: Annotated[
+        bool, _key("Optimizer", "BatchNorm statistics of the starting weights, not those of the batches.")
+    ] = False
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
     decay_norm_bias: Annotated[bool, _key("Optimizer", "Weight decay also on norms, biases and embeddings.")] = True
@@ -191,6 +205,26 @@ PARTS = {
     "head": ("csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"),
     "loss": ("bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"),
 }
+# Kinds of datasets, for the tables `[data.KIND]` of a recipe; their readers are in `datasets.readers.registry`.
+KINDS = (
+    "voc2007",
+    "voc2012",
+    "voc",
+    "coco",
+    "shapes",
+    "wider",
+    "yolo",
+    "csv",
+    "folders",
+    "labelstudio",
+    "cvat",
+    "openimages",
+    "nuswide",
+    "fiftyone",
+    "webdataset",
+    "pa100k",
+    "peta",
+)
 PATHS = {  # keys that name files, and their values that do not
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),

@@ -18,6 +18,7 @@ import msgspec
 
 from mlrec.config import (
     FIELDS,
+    KINDS,
     NAME_LISTS,
     PARTS,
     TRACKERS,
@@ -28,7 +29,6 @@ from mlrec.config import (
     nearest_key,
     value_kind,
 )
-from mlrec.datasets.readers.registry import READERS
 from mlrec.renamed import current_keys, key_warning, old_keys
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ConfigError, ModelError, nearest
@@ -38,7 +38,7 @@ from mlrec.utils.plugins import is_part, part_names
 LARGEST = 2**32 - 1  # of integers
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
 LINES_SHOWN = 10
-OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", tuple(READERS))}  # kind of part, and mlrec's own ones
+OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", KINDS)}  # kind of part, and mlrec's own ones
 
 
 @dataclass(frozen=True)
@@ -291,6 +291,8 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.init_head and config.init_from is None:
         yield "init_head", "init_head needs init_from: the run or model file whose head to start from"
+    if config.head_epochs and config.freeze_backbone:
+        yield "head_epochs", "head_epochs is for a backbone that is trained afterwards; with freeze_backbone use epochs"
     if config.feature_copies and not config.freeze_backbone:
         yield (
             "feature_copies",

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 import mlrec
 from mlrec.cli import options
 from mlrec.cli.app import app
-from mlrec.config import PARTS, Config, choices
+from mlrec.config import KINDS, PARTS, Config, choices
 from mlrec.config_layers import check_values, resolve
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.readers.registry import ReadOptions
+from mlrec.datasets.readers.registry import READERS, ReadOptions
 from mlrec.models.heads import HEADS, create_head
 from mlrec.models.residual import residual_parts
 from mlrec.reports.paper.method_names import method_name
@@ -219,3 +219,4 @@ def test_runs_of_an_added_head_with_different_options_are_different_methods() ->
 
 def test_the_config_names_mlrecs_own_parts() -> None:
     assert PARTS == {"head": tuple(HEADS), "loss": tuple(LOSSES)}
+    assert tuple(READERS) == KINDS

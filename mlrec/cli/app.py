@@ -90,7 +90,9 @@ app = typer.Typer(
 
 def _report_usage(problem: Any) -> int:
     """Report wrong usage in one line; returns the exit code."""
-    command = problem.ctx.command_path if problem.ctx else "mlrec"
+    command = "mlrec"
+    if problem.ctx:
+        command = problem.ctx.command_path
     if problem.__class__.__name__ == "NoArgsIsHelpError":
         sys.stderr.write(problem.ctx.get_help() + "\n")
     else:
@@ -167,13 +169,17 @@ def _reported(problem: Exception) -> int:
         return problem.exit_code
     if isinstance(problem, _Unreported):
         cause = problem.args[0]
-        return 1 if isinstance(cause, BrokenPipeError) and _reader_left() else _crashed(cause)
+        if isinstance(cause, BrokenPipeError) and _reader_left():
+            return 1
+        return _crashed(cause)
     if is_out_of_memory(problem):
         console.error("out of memory; use a smaller --batch-size, fewer --workers, or a machine with more memory")
         return 1
     if isinstance(problem, ModuleNotFoundError):
         return _not_installed(problem)
-    return _no_access(problem) if isinstance(problem, OSError) and problem.strerror else _crashed(problem)
+    if isinstance(problem, OSError) and problem.strerror:
+        return _no_access(problem)
+    return _crashed(problem)
 
 
 def _restore(before: Mapping[signal.Signals, Any]) -> None:
@@ -199,7 +205,9 @@ def _reader_left() -> bool:
 def _no_access(problem: OSError) -> int:
     if os.environ.get("MLREC_DEBUG"):
         traceback.print_exception(problem)
-    where = f"{problem.filename}: " if problem.filename is not None else ""
+    where = ""
+    if problem.filename is not None:
+        where = f"{problem.filename}: "
     console.error(f"{where}{problem.strerror}; check path, permissions and disk space")
     return 1
 
@@ -232,7 +240,9 @@ def _flushed(code: int | str | None) -> int | str | None:
         sys.stdout.flush()
     except OSError as problem:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if isinstance(problem, BrokenPipeError) or code else _no_access(problem)
+        if isinstance(problem, BrokenPipeError) or code:
+            return 1
+        return _no_access(problem)
     return code
 
 

@@ -40,9 +40,14 @@ def bench(
 
     machine = RuntimeOptions(batch_size, None, device, precision)
     result = bench_head(
-        backbone, numbers, num_labels=num_labels, img_size=img_size, steps=steps, machine=machine,
+        backbone,
+        numbers,
+        num_labels=num_labels,
+        img_size=img_size,
+        steps=steps,
+        machine=machine,
         progress=console.Terminal(),
-    )  # fmt: skip
+    )
     if json:
         console.result_json(result.to_dict())
     else:

@@ -57,8 +57,11 @@ def compare(
     """
     if by_size and by_label:
         raise UsageError("--by-size and --by-label: one at a time")
-    view = "--by-size" if by_size else ""
-    view = "--by-label" if by_label else view
+    view = ""
+    if by_size:
+        view = "--by-size"
+    if by_label:
+        view = "--by-label"
     goes_with(view, ("",), {"--truth": truth, "--split": split})
     goes_with(view, ("",), {"--logits": logits or None, "--probabilities": probabilities or None})
     goes_with(view, ("", "--by-label"), {"--conventions": conventions})
@@ -80,9 +83,15 @@ def compare(
 
         ours, theirs = _two(sides)
         tables = compare_runs(
-            ours, theirs, truth=truth, split=split, kind=options.score_kind(logits, probabilities),
-            conventions=conventions, labels=chosen, resamples=resamples,
-        )  # fmt: skip
+            ours,
+            theirs,
+            truth=truth,
+            split=split,
+            kind=options.score_kind(logits, probabilities),
+            conventions=conventions,
+            labels=chosen,
+            resamples=resamples,
+        )
     emit(tables, Output(name, out, full))
 
 

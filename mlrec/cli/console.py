@@ -62,7 +62,9 @@ def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
     from mlrec.reports.render.terminal import render_text
 
     terminal = sys.stdout.isatty()
-    columns = shutil.get_terminal_size().columns if terminal else None
+    columns = None
+    if terminal:
+        columns = shutil.get_terminal_size().columns
     result(render_text(tables, styled=terminal, columns=columns, full=full))
 
 
@@ -118,7 +120,9 @@ class Terminal:
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
         """Show the progress of one task; a step raises a signal that Python lost."""
-        drawn = self._bar if _console(stderr=True).is_terminal else self._lines
+        drawn = self._lines
+        if _console(stderr=True).is_terminal:
+            drawn = self._bar
         with drawn(name, total) as advance:
 
             def step(done: int = 1, facts: str = "") -> None:
@@ -174,11 +178,15 @@ class Terminal:
             count += done
             now = time.monotonic()
             # 5 % of a short task takes no time: at most one line every two seconds
-            share = (count - printed_count) / total if total else 0.0
+            share = 0.0
+            if total:
+                share = (count - printed_count) / total
             if now - printed < PLAIN_SECONDS and not (share >= PLAIN_SHARE and now - printed >= 2.0):
                 return
             printed, printed_count = now, count
-            left = f", {(now - begun) / count * (total - count):.0f} s left" if total and count else ""
+            left = ""
+            if total and count:
+                left = f", {(now - begun) / count * (total - count):.0f} s left"
             _line(f"{name}: {count}{f'/{total}' if total else ''}{left}{'; ' + facts if facts else ''}", "")
 
         yield step

@@ -56,27 +56,37 @@ def evaluate(
     from mlrec.reports.runs_table import scored_tables
     from mlrec.run_folders import directory
     from mlrec.workflows.evaluate.evaluate import evaluate_run
-    from mlrec.workflows.evaluate.localize import localize as run_localize
-    from mlrec.workflows.evaluate.voc_server import check_name
     from mlrec.workflows.runtime import RuntimeOptions
 
     if voc_server is not None:
+        from mlrec.workflows.evaluate.voc_server import check_name
+
         check_name(voc_server)
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision, tta)
     with first_process_logs():
         model = options.model_or_last(model, runs_root)
     evaluation = evaluate_run(
         model,
-        data=data, split=split, labels=options.names(labels), conventions=conventions, tuned=tuned,
-        machine=machine, voc_server=voc_server, progress=terminal,
-    )  # fmt: skip
+        data=data,
+        split=split,
+        labels=options.names(labels),
+        conventions=conventions,
+        tuned=tuned,
+        machine=machine,
+        voc_server=voc_server,
+        progress=terminal,
+    )
     if processes.rank() != 0:  # of several processes only the first prints
         return
     localization = None
     if localize:
+        from mlrec.workflows.evaluate.localize import localize as run_localize
+
         localization = run_localize(evaluation, tolerance=tolerance, machine=machine, progress=terminal)
     if json:
-        maps = {} if localization is None else {"localization": localization.to_dict()}
+        maps = {}
+        if localization is not None:
+            maps = {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
     tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)

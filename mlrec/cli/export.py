@@ -44,9 +44,17 @@ def export(
 
     terminal = console.Terminal()
     found = workflow.export(
-        model, form=form, out=to, data=data, split=split, images=images, push_to=push, public=public,
-        runs_root=runs_root, progress=terminal,
-    )  # fmt: skip
+        model,
+        form=form,
+        out=to,
+        data=data,
+        split=split,
+        images=images,
+        push_to=push,
+        public=public,
+        runs_root=runs_root,
+        progress=terminal,
+    )
     if json:
         console.result_json(found.to_dict())
         return

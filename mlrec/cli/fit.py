@@ -45,13 +45,24 @@ def fit(
     from mlrec.workflows.fit import fit as workflow
 
     flags: dict[str, Any] = {
-        "img_size": img_size, "workers": workers, "device": device, "precision": precision, "threads": threads,
+        "img_size": img_size,
+        "workers": workers,
+        "device": device,
+        "precision": precision,
+        "threads": threads,
         "seed": seed,
-    }  # fmt: skip
+    }
     result = workflow.fit(
-        path, images=images, minutes=minutes, out=out, name=name, backbone=backbone, weights=weights,
-        flags={key: value for key, value in flags.items() if value is not None}, progress=console.Terminal(),
-    )  # fmt: skip
+        path,
+        images=images,
+        minutes=minutes,
+        out=out,
+        name=name,
+        backbone=backbone,
+        weights=weights,
+        flags={key: value for key, value in flags.items() if value is not None},
+        progress=console.Terminal(),
+    )
     if json:
         console.result_json(result.to_dict())
         return

@@ -67,7 +67,9 @@ def _metavar(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "|".join(typing.get_args(kind))
     inner = [part for part in typing.get_args(kind) if part is not type(None)]
-    return _metavar(inner[0]) if inner else METAVARS.get(kind, "TEXT")
+    if inner:
+        return _metavar(inner[0])
+    return METAVARS.get(kind, "TEXT")
 
 
 def _drawn(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
@@ -103,14 +105,20 @@ def _parts_of(text: str) -> tuple[list[str], str]:
 
 def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict[str, Rows]:
     """The rows of each panel; panels of config keys are in the order of `PANELS`."""
-    order = () if commands else PANELS
+    order: tuple[str, ...] = PANELS
+    if commands:
+        order = ()
     panels: dict[str, Rows] = {title: [] for title in ("Arguments", "Options", *order)}
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
         if record is None:
             continue
-        usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-        label = parameter.metavar if usual == "Arguments" else record[0]
+        usual = "Options"
+        if parameter.param_type_name == "argument":
+            usual = "Arguments"
+        label = record[0]
+        if usual == "Arguments":
+            label = parameter.metavar
         panels.setdefault(parameter.rich_help_panel or usual, []).append((label, _without_range(record[1])))
     for name, subcommand in commands:
         summary = _parts_of(subcommand.help or "")[0][0]
@@ -124,7 +132,9 @@ def _without_range(text: str) -> str:
     if not bracket:
         return text
     facts = [fact for fact in extra.rstrip("]").split("; ") if not RANGE.fullmatch(fact)]
-    return f"{body} [{'; '.join(facts)}]" if facts else body
+    if facts:
+        return f"{body} [{'; '.join(facts)}]"
+    return body
 
 
 def _draw_panel(console: Console, title: str, rows: Rows) -> None:

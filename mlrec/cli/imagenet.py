@@ -48,10 +48,15 @@ def imagenet(
 
     terminal = console.Terminal()
     published = evaluate_published(
-        backbone, options.one_dataset(folder, data), lams=parse_numbers(lam, "--lam"), weights=weights,
-        pretrained=pretrained, machine=RuntimeOptions(batch_size, workers, device, "auto"), out=runs_root,
+        backbone,
+        options.one_dataset(folder, data),
+        lams=parse_numbers(lam, "--lam"),
+        weights=weights,
+        pretrained=pretrained,
+        machine=RuntimeOptions(batch_size, workers, device, "auto"),
+        out=runs_root,
         progress=terminal,
-    )  # fmt: skip
+    )
     if json:
         console.result_json(published.content)
     else:

@@ -59,16 +59,25 @@ def lambda_sweep(
     from mlrec.workflows.runtime import RuntimeOptions
 
     if lam is None:
-        lam = "0" if by_size else "0:1:0.01"
+        lam = "0:1:0.01"
+        if by_size:
+            lam = "0"
     degrees = parse_numbers(temperatures, "--temperatures") if temperatures else ()
     question = workflow.LambdaSweepConfig(
         parse_numbers(lam, "--lam"), degrees, select_on, normalize_logits, resamples, by_size
     )
     terminal = console.Terminal()
     result = workflow.lambda_sweep(
-        model, question, data=data, split=split, labels=options.names(labels), conventions=conventions,
-        machine=RuntimeOptions(batch_size, workers, device, precision), runs_root=runs_root, progress=terminal,
-    )  # fmt: skip
+        model,
+        question,
+        data=data,
+        split=split,
+        labels=options.names(labels),
+        conventions=conventions,
+        machine=RuntimeOptions(batch_size, workers, device, precision),
+        runs_root=runs_root,
+        progress=terminal,
+    )
     if processes.rank():
         return
     if json:

@@ -102,7 +102,9 @@ def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
     """
     if argument is not None and flag is not None and argument != flag:
         raise UsageError(f"DATA {argument} and --data {flag}: give one of them")
-    return flag if argument is None else argument
+    if argument is None:
+        return flag
+    return argument
 
 
 def model_or_last(model: Path | None, runs: Path) -> Path:
@@ -133,7 +135,9 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
         raise UsageError("--logits and --probabilities exclude each other; give one")
     if logits:
         return "logits"
-    return "probabilities" if probabilities else None
+    if probabilities:
+        return "probabilities"
+    return None
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
@@ -201,7 +205,9 @@ def pairs(settings: list[str], flag: str) -> dict[str, str]:
 
 
 def _value(key: str, value: Any) -> Any:
-    return config_layers.parse_value(key, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return config_layers.parse_value(key, value)
+    return value
 
 
 def _flag(key: str) -> inspect.Parameter:

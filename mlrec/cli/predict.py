@@ -110,7 +110,9 @@ def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None)
 
     terminal, unreadable = console.Terminal(), 0
     scorer, least = with_tuned(open_scorer(job.model, job.machine), job.model if job.tuned else None, job.threshold)
-    gallery = Gallery(save_images, scorer.decode) if save_images else None
+    gallery = None
+    if save_images:
+        gallery = Gallery(save_images, scorer.decode)
 
     def report_error(_: object, error: DataError) -> None:
         nonlocal unreadable

@@ -32,9 +32,10 @@ DocumentColumns = Annotated[
     typer.Option(
         "--columns",
         help="Columns of the document that LaTeX tables are for, 1 or 2 [default: 2, where wide tables span both].",
-        min=1, max=2,
+        min=1,
+        max=2,
     ),
-]  # fmt: skip
+]
 Notes = Annotated[bool, typer.Option("--notes", help="Footnotes in LaTeX and PDF, otherwise comments of the source.")]
 PerRun = Annotated[bool, typer.Option("--per-run", help="One row per run instead of means over seeds.")]
 
@@ -95,10 +96,15 @@ def report(
     Example: mlrec report --format latex --out table.tex
     """
     output = Output(format_name(format_, out, json), out, full, columns, notes)
-    view = _only_one({
-        "--table": table is not None, "--figure": figure is not None, "--study": study is not None,
-        "--literature": literature is not None, "--paper": paper,
-    })  # fmt: skip
+    view = _only_one(
+        {
+            "--table": table is not None,
+            "--figure": figure is not None,
+            "--study": study is not None,
+            "--literature": literature is not None,
+            "--paper": paper,
+        }
+    )
     views = ("", "--table", "--figure", "--study")
     goes_with(view, views, {"--plots": plots, "--intervals": intervals or None, "--conventions": conventions})
     goes_with(view, ("", "--table", "--figure"), {"--per-run": per_run or None})
@@ -125,9 +131,17 @@ def report(
             _plot(workflow.report([study], conventions=conventions, labels=chosen), chosen, plots)
         return
     made = workflow.report(
-        runs or (), root=runs_root, table=table, figure=figure, extra=extra_rows, conventions=conventions,
-        labels=chosen, each=per_run, intervals=intervals, layout=layout,
-    )  # fmt: skip
+        runs or (),
+        root=runs_root,
+        table=table,
+        figure=figure,
+        extra=extra_rows,
+        conventions=conventions,
+        labels=chosen,
+        each=per_run,
+        intervals=intervals,
+        layout=layout,
+    )
     if output.name == "html":
         _write(_page(made, chosen), output)
     elif figure is not None and output.is_latex:
@@ -213,7 +227,9 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
         write_tables(tables, output.out)
         _wrote(output.out, output.name)
     elif output.name == "html":
-        title = tables[0].title if len(tables) == 1 else "mlrec report"
+        title = "mlrec report"
+        if len(tables) == 1:
+            title = tables[0].title
         _write(page(title, tables), output)
     else:
         _write(FORMATS[output.name](tables), output)
@@ -248,7 +264,9 @@ def _only_one(views: Mapping[str, bool]) -> str:
     given = [flag for flag, is_given in views.items() if is_given]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: one at a time")
-    return given[0] if given else ""
+    if given:
+        return given[0]
+    return ""
 
 
 def _page(made: Report, labels: Sequence[str] | None) -> str:

@@ -85,10 +85,19 @@ def sweep(
     set_texts = options.pairs(settings or [], "--set")
     check_texts(set_texts, "--set")
     plan = plan_sweep(
-        set_texts | flags, study=study, paper_only=paper_only, tune=options.pairs(tune or [], "--tune"),
-        seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"), folds=folds, trials=trials,
-        file=config, recipe=recipe, out=out, name=name, progress=terminal,
-    )  # fmt: skip
+        set_texts | flags,
+        study=study,
+        paper_only=paper_only,
+        tune=options.pairs(tune or [], "--tune"),
+        seeds=None if seeds is None else options.whole_numbers(seeds, "--seeds"),
+        folds=folds,
+        trials=trials,
+        file=config,
+        recipe=recipe,
+        out=out,
+        name=name,
+        progress=terminal,
+    )
     executor = SweepExecutor(plan, jobs, storage, retry_failed, options.names(labels))
     if dry_run:
         table = dry_run_table(plan, executor.current_states(), jobs=jobs or 1)
@@ -169,7 +178,11 @@ def _shown(
 def _news(state: TrialState, scored: str) -> str:
     """The line to print if no table is drawn; "" for none."""
     if state.status == "finished":
-        return "finished" if state.mAP is None else f"mAP {100 * state.mAP:.1f} %{scored}"
+        if state.mAP is None:
+            return "finished"
+        return f"mAP {100 * state.mAP:.1f} %{scored}"
     if state.status == "failed":
         return "failed"
-    return f"{state.error}; retrying" if state.error else ""
+    if state.error:
+        return f"{state.error}; retrying"
+    return ""

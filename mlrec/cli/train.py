@@ -81,16 +81,15 @@ def train(
             terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
     if processes.rank() == 0:  # of several processes only the first prints
-        _print_run(run, json, full)
+        _print_run(run, json)
 
 
-def _print_run(run: Run, json: bool, full: bool) -> None:
-    """Print a run as a report does."""
-    from mlrec.reports.results import result_of
-    from mlrec.reports.runs_table import runs_table
-
+def _print_run(run: Run, json: bool) -> None:
+    """Print the metrics of a run, and the next command."""
+    metrics = run.metrics()
     if json:
-        console.result_json({"run": str(run.path), "metrics": run.metrics().to_dict()})
-    else:
-        console.result_tables([runs_table([result_of(run)], title=run.record.name)], full=full)
-        console.result_line(f"written to {run.path}; next: mlrec eval {run.path} --top3")
+        console.result_json({"run": str(run.path), "metrics": metrics.to_dict()})
+        return
+    console.result_line(run.name)
+    console.result(str(metrics))
+    console.result_line(f"written to {run.path}; next: mlrec eval {run.path} --top3")

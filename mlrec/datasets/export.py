@@ -26,7 +26,7 @@ PREDICTED = 0.5  # probability at or above which a label is predicted
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class SplitScores:
     """Probabilities (N, C) of a model for the samples and labels of a manifest, in their order.
 
     Attributes:
@@ -74,7 +74,7 @@ def as_metadata(manifest: Manifest) -> str:
     return as_csv(manifest, METADATA_COLUMN)
 
 
-def as_labelstudio(manifest: Manifest, scores: Scores | None = None) -> list[dict[str, Any]]:
+def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> list[dict[str, Any]]:
     """Tasks of Label Studio with one annotation each. Images are references to local files below the root.
 
     A task whose labels are all unknown has no annotation. With `scores` each task has a prediction: the labels at
@@ -139,7 +139,7 @@ def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
     return {"classes": list(manifest.labels), "labels": dict(zip(_without_endings(manifest), rows, strict=True))}
 
 
-def as_fiftyone_predictions(manifest: Manifest, scores: Scores) -> dict[str, Any]:
+def as_fiftyone_predictions(manifest: Manifest, scores: SplitScores) -> dict[str, Any]:
     """The predicted labels (p >= 0.5) with their confidence, in the same form, for a second field of the dataset."""
     rows = [
         [{"label": int(k), "confidence": round(float(p[k]), 6)} for k in np.flatnonzero(p >= PREDICTED)]
@@ -176,7 +176,7 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def as_coco_results(scores: Scores) -> list[dict[str, Any]]:
+def as_coco_results(scores: SplitScores) -> list[dict[str, Any]]:
     """Results of COCO for the dataset of `as_coco`: the probability of each image and category, without boxes."""
     return [
         {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}

@@ -1,18 +1,25 @@
 """Conventions of scoring: all rules by which the numbers of two papers for one model can differ.
 
 Each rule is a field of `Conventions`; `CONVENTIONS` holds named sets of rules. Two numbers are only comparable if they
-were scored under the same conventions, so every `Metrics` stores its own.
+were scored under the same conventions, so every `Metrics` stores its own. The kind of the scores is stated, or
+decided from their values.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from mlrec.utils.errors import UsageError, nearest
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.utils.errors import PredictionsError, UsageError, nearest
 
 TOP_K = 3
 ScoreKind = Literal["logits", "probabilities"]
+TOLERANCE = 1e-4  # rounding: probabilities may be outside of [0, 1] by this much, and are clipped
+THRESHOLDS: dict[ScoreKind, float] = {"logits": 0.0, "probabilities": 0.5}
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -120,3 +127,56 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
     """Return the names of the rules in which two sets of conventions differ, except `name`."""
     ours, theirs = asdict(one), asdict(other)
     return [rule for rule in ours if rule != "name" and ours[rule] != theirs[rule]]
+
+
+def implied_kind(values: Floats) -> ScoreKind | None:
+    """Return "logits" if a value is negative, or None if all values are in [0, 1] and could be of either kind.
+
+    Both ends of [0, 1] allow for `TOLERANCE`. NaN and infinite values are ignored.
+
+    Raises:
+        PredictionsError: No value is negative and one is above 1, as in percentages.
+
+    Example:
+        >>> implied_kind(np.array([-2.0, 0.5])), implied_kind(np.array([0.1, 0.5]))
+        ('logits', None)
+    """
+    low, high = _range(values)
+    if low < -TOLERANCE:
+        return "logits"
+    if high > 1 + TOLERANCE:
+        raise PredictionsError(
+            f"scores are in {low:g} to {high:g}, none of them negative: percentages? rounding? Divide percentages by "
+            "100; if these are logits, state it (--logits, or scores='logits' in Python)"
+        )
+    return None
+
+
+def clipped(probabilities: Floats) -> tuple[Floats, int]:
+    """Clip rounding errors of probabilities to [0, 1].
+
+    Returns:
+        Probabilities in their own dtype, and the number of clipped values.
+
+    Raises:
+        PredictionsError: A value is outside by more than `TOLERANCE`.
+
+    Example:
+        >>> clipped(np.array([0.5, 1.00001]))
+        (array([0.5, 1. ]), 1)
+    """
+    low, high = _range(probabilities)
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        value = high if high > 1 + TOLERANCE else low
+        hint = "divide percentages by 100" if low >= -TOLERANCE else "negative values are logits"
+        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
+    if low >= 0 and high <= 1:
+        return probabilities, 0
+    outside = int(np.count_nonzero((probabilities < 0) | (probabilities > 1)))
+    return np.clip(probabilities, 0, 1), outside
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    """The lowest and highest finite value; 0 and 0 without finite values."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

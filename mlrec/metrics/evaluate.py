@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
-from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
+from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, conventions_named, implied_kind
 from mlrec.metrics.frames import aligned, as_array
 from mlrec.metrics.frequency import FrequencyGroup
 from mlrec.metrics.precision_recall import (
@@ -26,7 +26,6 @@ from mlrec.metrics.precision_recall import (
     rates,
     row_blocks,
 )
-from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import read_own_json, write_json
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import Manifest, label_columns, label_order
 from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
-from mlrec.metrics.conventions import Conventions, ScoreKind
+from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, implied_kind
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.metrics.id_matching import rows_of
-from mlrec.metrics.score_kinds import THRESHOLDS, clipped, implied_kind
 from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_text

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlrec.metrics.evaluate import LabelMetrics, Metrics
 from mlrec.metrics.precision_recall import FEW_POSITIVES, RATES
@@ -19,16 +18,23 @@ FLAT_NAMES = (*COLUMNS, *(f"top3/{name}" for name in RATES))
 COUNTS = ("support", "negatives", "unknown", "predicted")
 
 
+def label_rows(metrics: Metrics) -> list[list[Any]]:
+    """Return the heading and one row per label, as in `per_label.csv`; undefined values are None."""
+    names = list(LabelMetrics.__dataclass_fields__)
+    rows: list[list[Any]] = [["label", "AP", *names]]
+    for label, precision in metrics.average_precision.items():
+        rates = metrics.per_label.get(label)  # absent in a file of an earlier version
+        rows.append([label, precision, *(getattr(rates, name, None) for name in names)])
+    return rows
+
+
 def label_frame(metrics: Metrics) -> DataFrame:
     """Return one row per label, see `Metrics.to_frame`."""
     import pandas as pd
 
-    columns = ["AP", *LabelMetrics.__dataclass_fields__]
-    rows = []
-    for label, precision in metrics.average_precision.items():
-        rates = metrics.per_label.get(label)  # absent in a file of an earlier version
-        rows.append({"AP": precision} | (asdict(rates) if rates is not None else {}))
-    frame = pd.DataFrame(rows, columns=columns, index=pd.Index(metrics.average_precision, name="label"))
+    (_, *columns), *rows = label_rows(metrics)
+    index = pd.Index(metrics.average_precision, name="label")
+    frame = pd.DataFrame([row[1:] for row in rows], columns=columns, index=index)
     counts: dict[str, str] = dict.fromkeys(COUNTS, "int64" if metrics.per_label else "Int64")
     counts["few_positives"] = "bool" if metrics.per_label else "boolean"
     return frame.astype(dict.fromkeys(set(columns) - set(counts), "float64") | counts)

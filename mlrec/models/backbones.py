@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -11,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.lineage import PAPER_TAGS
-from mlrec.models.hub import WITHOUT_HUB, load_from_hub, quiet
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.utils.errors import ModelError, nearest
+
+_CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
+WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
 
 
 class Backbone(nn.Module):
@@ -45,7 +51,9 @@ class Backbone(nn.Module):
     def __init__(self, name: str, img_size: int | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
         settings = pretrained_settings(name)
-        size = settings.input_size[-1] if img_size is None else img_size
+        size: int = settings.input_size[-1]
+        if img_size is not None:
+            size = img_size
         options = {"num_classes": 0} | ({"img_size": size} if settings.fixed_input_size else {})
         self.origin = ""
         self.name = f"{settings.architecture}.{settings.tag}" if settings.tag else str(settings.architecture)
@@ -97,7 +105,9 @@ class Backbone(nn.Module):
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             raise _no_map(self.name)
         if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if getattr(self.timm_model, "output_fmt", "NCHW") == "NHWC" else output
+            if getattr(self.timm_model, "output_fmt", "NCHW") == "NHWC":
+                return output.permute(0, 3, 1, 2)
+            return output
         tokens = output[:, self._prefix_tokens :]
         height, width = _grid(tokens.shape[1], size)
         if height * width != tokens.shape[1] or height < size[0] // self._reduction:
@@ -108,7 +118,9 @@ class Backbone(nn.Module):
     def _prefix_tokens(self) -> int:
         known = getattr(self.timm_model, "num_prefix_tokens", None)
         own = (name for name, _ in self.timm_model.named_parameters(recurse=False))
-        return int(any(name.startswith("cls_token") for name in own)) if known is None else int(known)
+        if known is None:
+            return int(any(name.startswith("cls_token") for name in own))
+        return int(known)
 
     @property
     def _reduction(self) -> int:
@@ -124,7 +136,10 @@ class Backbone(nn.Module):
         if any(parameter.numel() != features.shape[1] for parameter in norm.parameters()):
             return features  # the norm of a hidden layer of the classifier (InceptionNeXt)
         first = type(norm).__name__.endswith("2d")  # timm's name for a norm over dimension 1
-        normed: Tensor = norm(features) if first else norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if first:
+            normed: Tensor = norm(features)
+        else:
+            normed = norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return normed
 
 
@@ -160,12 +175,30 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
         ModelError: timm cannot build it with these options, or weights cannot be loaded.
     """
     if pretrained:
+        from mlrec.models.hub import load_from_hub
+
         return load_from_hub(name, settings, options, advice)
     try:
         with quiet():
             return timm.create_model(name, pretrained=False, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: timm cannot build it with {options} ({error})") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress notes and warnings of the libraries; errors report what matters."""
+    loggers = [logging.getLogger(name) for name in _CHATTER]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:

@@ -31,16 +31,23 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
         pairs, expected = _pairs(made, image)
         for convolution, norm in pairs:
             convolution.weight, convolution.bias = fuse_conv_bn_weights(
-                convolution.weight, convolution.bias,
-                norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
-            )  # fmt: skip
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
             _replace(
                 made,
                 norm,
                 nn.Sequential(*((norm.drop, norm.act) if isinstance(norm, BatchNormAct2d | SyncBatchNormAct) else ())),
             )
         same = (made(image) - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
-    return made if same else copy.deepcopy(backbone).eval()
+    if same:
+        return made
+    return copy.deepcopy(backbone).eval()
 
 
 def _pairs(backbone: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from typing import Any
 import msgspec
 import safetensors
 import safetensors.torch
+import torch
+from torch import Tensor
 
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.names import duplicates_in
@@ -19,8 +22,6 @@ from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.models.safe_loading import model_file, read_safetensors
-from mlrec.models.weights import digest, fit
 from mlrec.renamed import current_keys
 from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.files import write_bytes
@@ -38,7 +39,7 @@ class Metadata:
         labels: Label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
         config: Config of the run that trained the model, or of its import.
-        sha256: Digest of the tensors, see `weights.digest`.
+        sha256: Digest of the tensors, see `digest`.
         lineage: Where the weights come from, the model's own training included; None in files of earlier versions.
     """
 
@@ -52,7 +53,9 @@ class Metadata:
     @property
     def decode(self) -> Decoder:
         """Image decoder that the model was trained with."""
-        return "pil" if self.config.get("image_backend") == "pil" else "fast"
+        if self.config.get("image_backend") == "pil":
+            return "pil"
+        return "fast"
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
@@ -80,6 +83,16 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
     write_bytes(Path(path), safetensors.torch.save(state, metadata))
 
 
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of names, types, shapes and bytes, in the order of names."""
+    content = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        content.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
 def load_model(path: Path | str) -> Classifier:
     """Load the model of a run folder, an exported folder, a `.safetensors` file or the hub, on the CPU in eval mode.
 
@@ -101,6 +114,9 @@ def load_model(path: Path | str) -> Classifier:
         >>> model.labels, model.preprocessing.size
         (('cat', 'dog'), 64)
     """
+    from mlrec.models.safe_loading import model_file, read_safetensors
+    from mlrec.models.weights import fit
+
     file = model_file(path)
     metadata = read_metadata(file)
     model = _build(metadata)
@@ -117,6 +133,8 @@ def read_metadata(path: Path | str) -> Metadata:
     Raises:
         ModelError: It is not a model file of mlrec.
     """
+    from mlrec.models.safe_loading import model_file
+
     file = model_file(path)
     try:
         with safetensors.safe_open(file, framework="pt") as opened:

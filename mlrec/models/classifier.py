@@ -6,19 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlrec.datasets.names import duplicates_in
 from mlrec.models.backbones import Backbone
-from mlrec.models.gcn import GraphConvolution, LabelGraph
-from mlrec.models.heads import Head, create_head
+from mlrec.models.heads import create_head
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.models.weights import load_backbone_weights
 from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import ModelError, counted
+
+if TYPE_CHECKING:
+    from mlrec.models.gcn import GraphConvolution, LabelGraph
+    from mlrec.models.heads import Head
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Architecture:
         logit_scale: Factor of the logits.
         pooling: Pooling of the gcn head.
         word_dim: Dimension of the gcn head's word vectors.
-        decoder_dim: Width of the decoder of ml-decoder and q2l.
+        decoder_dim: Width of attention-pool, ml-decoder and q2l.
         decoder_layers: Number of decoder layers of q2l.
         query_groups: Number of queries of ml-decoder.
     """
@@ -161,7 +163,7 @@ def create_model(
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling of the gcn head, "max" or "average".
         graph: Label graph of the gcn head, from `gcn.label_graph` of the training split.
-        decoder_dim: Width of the decoder of ml-decoder [default: 768] and q2l [default: 512].
+        decoder_dim: Width of attention-pool [default: d], ml-decoder [default: 768] and q2l [default: 512].
         decoder_layers: Number of decoder layers of q2l.
         query_groups: Number of queries of ml-decoder.
 
@@ -182,6 +184,8 @@ def create_model(
     temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
+        from mlrec.models.weights import load_backbone_weights
+
         backbone_module.origin = load_backbone_weights(backbone_module, weights)
     architecture = Architecture(
         backbone=backbone_module.name,
@@ -201,10 +205,10 @@ def create_model(
         query_groups=query_groups,
     )
     head_module = architecture.build_head(backbone_module.num_features)
-    if isinstance(head_module, GraphConvolution):
+    if head == "gcn":
         if graph is None:
             raise ModelError(
                 "the gcn head needs the graph of the labels; make it with label_graph from training targets"
             )
-        head_module.set_graph(graph)
+        cast("GraphConvolution", head_module).set_graph(graph)
     return Classifier(backbone_module, head_module, names, backbone_module.preprocessing, architecture)

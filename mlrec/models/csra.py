@@ -116,7 +116,9 @@ class CSRA(nn.Module):
     def scores(self, features: Tensor) -> Tensor:
         """Compute the scores s = m·x, (B, H, C, N): of each head and label at each location."""
         features = self.layout.to_nchw(features)
-        classifiers = normalize(self.weight, dim=-1) if self.normalize else self.weight
+        classifiers: Tensor = self.weight
+        if self.normalize:
+            classifiers = normalize(self.weight, dim=-1)
         # A 1×1 convolution is the product with all heads' classifiers, and reads any memory format without a copy.
         scores = conv2d(self.dropout(features), classifiers.flatten(0, 1)[..., None, None])
         return at_least_float32(scores.reshape(-1, *self.weight.shape[:2], math.prod(features.shape[-2:])))
@@ -136,7 +138,9 @@ class CSRA(nn.Module):
                 parts.append(scores[:, heads].max(-1).values)  # p is one-hot, Eq. 9
             else:
                 parts.append((self._softmax(scores, heads) * scores[:, heads]).sum(-1))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts, dim=1)
 
     def attention(self, features: Tensor) -> Tensor:
         """Compute the attention p, (B, H, C, h, w), Eq. 2: it sums to 1 over locations.
@@ -250,7 +254,9 @@ class FeatureLayout:
         if not _fits(features, self.layout, d):  # others are compared only then: an exported model has dynamic sizes
             expected = {"nchw": f"(B, {d}, h, w)", "nhwc": f"(B, h, w, {d})", "tokens": f"(B, N, {d})"}[self.layout]
             fitting = [layout for layout in LAYOUTS if _fits(features, layout, d)]
-            other = f"; they fit layout='{fitting[0]}'" if fitting else ""
+            other = ""
+            if fitting:
+                other = f"; they fit layout='{fitting[0]}'"
             raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
         if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
             raise ModelError(f"features have shape {shape}: no token is left after prefix_tokens={self.prefix_tokens}")

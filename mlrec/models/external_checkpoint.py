@@ -27,9 +27,12 @@ _HEADS = {
     MMPRETRAIN: re.compile(r"head\.csra_heads\.(\d+)\.head\.weight"),
 }
 _RESNETS = {
-    ((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50, ((3, 4, 23, 3), True): 101,
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
     ((3, 8, 36, 3), True): 152,
-}  # fmt: skip
+}
 _VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
 
 
@@ -58,7 +61,9 @@ class ExternalCheckpoint:
     @property
     def heads(self) -> int:
         """H of CSRA, 0 for a linear classifier."""
-        return 0 if self.weight is None or self.weight.ndim == 2 else self.weight.shape[0]
+        if self.weight is None or self.weight.ndim == 2:
+            return 0
+        return self.weight.shape[0]
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
@@ -134,7 +139,9 @@ def _resnet(backbone_tensors: Mapping[str, Tensor]) -> str | None:
     ]
     counts = (len(blocks[0]), len(blocks[1]), len(blocks[2]), len(blocks[3]))
     depth = _RESNETS.get((counts, "layer1.0.conv3.weight" in backbone_tensors))
-    return None if depth is None else paper_weights(f"resnet{depth}")
+    if depth is not None:
+        return paper_weights(f"resnet{depth}")
+    return None
 
 
 def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
@@ -145,7 +152,9 @@ def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
     depth = len({key.split(".")[1] for key in backbone_tensors if key.startswith("blocks.")})
     size = _VITS.get((width, depth))
     name = f"vit_{size}_patch{patch}_224"
-    return paper_weights(name) if timm.is_model(name) else None
+    if timm.is_model(name):
+        return paper_weights(name)
+    return None
 
 
 def _vit_size(backbone_tensors: Mapping[str, Tensor]) -> int | None:

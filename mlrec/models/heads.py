@@ -9,16 +9,19 @@ is their sum; and `OPTIONS`, the names of its constructor's options. A head whos
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mlrec.models.csra import CSRA, FeatureLayout, SpatialAttention, at_least_float32, channel_dropout
-from mlrec.models.gcn import GraphConvolution
-from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
+from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
 from mlrec.utils.errors import ModelError
 from mlrec.utils.plugins import find_part
+
+if TYPE_CHECKING:
+    from mlrec.models.csra import CSRA, SpatialAttention
+    from mlrec.models.gcn import GraphConvolution
+    from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
 
 
 class AveragePooling(nn.Module):
@@ -64,16 +67,18 @@ class AveragePooling(nn.Module):
         return scores / scores.shape[-1]
 
 
-Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution | AttentionPooling | MLDecoder | Query2Label
+if TYPE_CHECKING:
+    Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution | AttentionPooling | MLDecoder | Query2Label
 
-HEADS: dict[str, type[Head]] = {
-    "csra": CSRA,
-    "spatial": SpatialAttention,
-    "average": AveragePooling,
-    "gcn": GraphConvolution,
-    "attention-pool": AttentionPooling,
-    "ml-decoder": MLDecoder,
-    "q2l": Query2Label,
+# By name, as in `mlrec.config.PARTS`: module and class, which is imported when it is used.
+HEADS = {
+    "csra": "mlrec.models.csra:CSRA",
+    "spatial": "mlrec.models.csra:SpatialAttention",
+    "average": "mlrec.models.heads:AveragePooling",
+    "gcn": "mlrec.models.gcn:GraphConvolution",
+    "attention-pool": "mlrec.models.query_heads:AttentionPooling",
+    "ml-decoder": "mlrec.models.query_heads:MLDecoder",
+    "q2l": "mlrec.models.query_heads:Query2Label",
 }
 
 
@@ -86,7 +91,8 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
     kind = find_part("head", name, HEADS, ModelError)
     own = {key: value for key, value in options.items() if key in getattr(kind, "OPTIONS", ())}
     if name in HEADS:
-        return cast(Head, kind(in_features, num_labels, **own))
+        head: Head = kind(in_features, num_labels, **own)
+        return head
     try:
         head = kind(in_features, num_labels, **own)
         logits = head.eval()(torch.zeros(2, in_features, 3, 4))
@@ -96,7 +102,7 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
     if tuple(logits.shape) != (2, num_labels):
         returned = f"returns {tuple(logits.shape)} for 2 images and {num_labels} labels"
         raise ModelError(f"head '{name}' {returned}; a head returns logits (B, C)")
-    return cast(Head, head)
+    return head
 
 
 def check_has_maps(head: nn.Module) -> None:

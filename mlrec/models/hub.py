@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +14,11 @@ import torch
 from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 from torch import nn
 
+from mlrec.models.backbones import WITHOUT_HUB, quiet
 from mlrec.models.safe_loading import read_tensors
 from mlrec.utils.errors import ModelError
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.hub_answers import answers as _answers
-
-_CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
-
-
-WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
 
 
 def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str = WITHOUT_HUB) -> nn.Module:
@@ -83,7 +77,9 @@ def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
 
 def _files(settings: Any) -> list[str]:
     """Return the file names under which the hub may have the weights."""
-    return [settings.hf_hub_filename] if settings.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    if settings.hf_hub_filename:
+        return [settings.hf_hub_filename]
+    return ["model.safetensors", "pytorch_model.bin"]
 
 
 def _cached(settings: Any) -> bool:
@@ -109,33 +105,12 @@ def _addresses(settings: Any) -> list[str]:
     return [f"{constants.ENDPOINT}/{settings.hf_hub_id}/resolve/main/{file}" for file in _files(settings)]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress notes and warnings of the libraries; errors report what matters."""
-    loggers = [logging.getLogger(name) for name in _CHATTER]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def _cached_url(url: str) -> bool:
     return (Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(url)).is_file()  # noqa: PTH119 - a URL
 
 
 REPOSITORY = r"[\w.-]+/[\w.-]+"
 ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # a `Path` makes one slash of two
-
-
-def is_address(model: Path | str) -> bool:
-    """Whether this is the address of a model on the hub, `hf://user/name` or `hf://user/name@revision`."""
-    return str(model).startswith("hf:/")
 
 
 def fetch_model(address: Path | str) -> Path:

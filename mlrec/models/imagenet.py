@@ -59,10 +59,13 @@ class ImageNetClassifier:
             batch, number = tokens.shape[:2]
         else:
             last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-            spread = features if last else features.permute(0, 2, 3, 1)
+            spread = features
+            if not last:
+                spread = features.permute(0, 2, 3, 1)
             batch, number = features.shape[0], spread.shape[1] * spread.shape[2]
             alone = spread.reshape(batch * number, 1, 1, -1)
-            alone = alone if last else alone.permute(0, 3, 1, 2)
+            if not last:
+                alone = alone.permute(0, 3, 1, 2)
         scores: Tensor = self.model.forward_head(alone)
         return scores.reshape(batch, number, -1)
 

@@ -82,7 +82,7 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
     Raises:
         ModelError: the model cannot be expressed, or the packages of `mlrec[onnx]` are not installed.
     """
-    from mlrec.models.hub import quiet
+    from mlrec.models.backbones import quiet
 
     onnx = _needed("onnx")
     _needed("onnxscript")
@@ -91,19 +91,27 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                model.float().cpu().eval(), (example,), dynamo=True, opset_version=OPSET, external_data=False,
-                input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+                model.float().cpu().eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                verbose=False,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
-            )  # fmt: skip
+            )
     except Exception as error:  # the exporter raises of every kind
         reason = str(error).partition("\n")[0]
         raise ModelError(f"{model.architecture.backbone}: cannot be exported to ONNX ({reason})") from error
     assert program is not None
     proto = program.model_proto
     told = {
-        "format": FORMAT, "labels": model.labels, "preprocessing": model.preprocessing.to_dict(),
+        "format": FORMAT,
+        "labels": model.labels,
+        "preprocessing": model.preprocessing.to_dict(),
         "decode": config.get("image_backend", "fast"),
-    }  # fmt: skip
+    }
     onnx.helper.set_model_props(proto, {KEY: json.dumps(told, ensure_ascii=False)})
     write_bytes(path, proto.SerializeToString())
 
@@ -126,4 +134,6 @@ def onnx_file(model: Path | str) -> Path | None:
     if path.suffix == ".onnx":
         return path
     file = path / ONNX
-    return file if file.is_file() and not (path / MODEL_FILE).is_file() else None
+    if file.is_file() and not (path / MODEL_FILE).is_file():
+        return file
+    return None

@@ -61,4 +61,6 @@ def fixed_lam(backbone: str, head: str) -> float:
         backbone: timm's name, with or without a tag.
         head: a key of `HEADS`.
     """
-    return 0.02 if re.match(r"resnet\d+", backbone) and head != "gcn" else 0.2
+    if re.match(r"resnet\d+", backbone) and head != "gcn":
+        return 0.02
+    return 0.2

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mlrec.models.csra import CSRA, SpatialAttention
-from mlrec.models.heads import Head, check_has_maps
+from mlrec.models.heads import check_has_maps
 from mlrec.utils.errors import ModelError
+
+if TYPE_CHECKING:
+    from mlrec.models.heads import Head
 
 
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:

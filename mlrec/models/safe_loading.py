@@ -59,12 +59,14 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def model_file(path: Path | str) -> Path:
     """Return the weights file of a run folder, an imported folder or a model on the hub, or the file itself."""
-    from mlrec.models.hub import fetch_model, is_address
+    if str(path).startswith("hf:/"):  # an address on the hub: hf://user/name or hf://user/name@revision
+        from mlrec.models.hub import fetch_model
 
-    if is_address(path):
         return fetch_model(path)
     path = Path(path)
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        file = path / MODEL_FILE
     if not file.is_file():
         from mlrec.models.onnx_file import onnx_file
 
@@ -84,14 +86,17 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     """
     for _ in range(2):
         inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
-        content = content if inner is None else inner
+        if inner is not None:
+            content = inner
     if not _is_dict(content):
         raise ModelError(
             f"{source}: holds a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
         )
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
-        what = "its keys are no names" if tensors else "it holds no tensors"
+        what = "it holds no tensors"
+        if tensors:
+            what = "its keys are no names"
         raise ModelError(f"{source}: {what}; save model.state_dict()")
     for key, tensor in tensors.items():
         _check_storage(source, key, tensor)
@@ -166,7 +171,9 @@ def _why_refused(path: Path) -> str:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception:  # noqa: BLE001 - names in a message are worth no failure
             names = []
-    held = f" ({', '.join(names[:3])})" if names else ""
+    held = ""
+    if names:
+        held = f" ({', '.join(names[:3])})"
     return (
         f"is no plain checkpoint: it is broken or holds Python objects{held} that could run code when loaded; "
         "refused. Ask its author for model.state_dict()"

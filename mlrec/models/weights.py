@@ -1,21 +1,34 @@
-"""Loading of weights into modules: all or none, with shapes compared before anything is copied."""
+"""Loading of weights into modules: all or none, with shapes compared before anything is copied; lineage of files."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import timm
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from mlrec.lineage import Lineage
 from mlrec.models.backbones import Backbone
 from mlrec.models.safe_loading import model_file, read_tensors, unwrapped
 from mlrec.utils.errors import ModelError, counted
+from mlrec.utils.files import sha256
 from mlrec.utils.weight_packages import PACKAGES, check_weights_name
 
+# The first eight hex digits of the SHA-256 of published files that timm's own addresses do not name: torchvision's
+# first files, whose weights are those of the tag tv_in1k. Their names carry these digits, but a name proves nothing.
+PUBLISHED = {
+    "resnet18": {"5c106cde": "tv_in1k"},
+    "resnet34": {"333f7ec4": "tv_in1k"},
+    "resnet50": {"19c8e357": "tv_in1k"},
+    "resnet101": {"5d3b4d8f": "tv_in1k"},
+    "resnet152": {"b121ed2d": "tv_in1k"},
+    "vit_large_patch16_224": {"4ee7a4dc": "orig_in21k_ft_in1k"},  # timm has dropped this tag
+}
+DIGITS = 8
 BACKBONE_PREFIX = "backbone.timm_model."
 _COUNTERS = "num_batches_tracked"  # not a weight, and missing in old files
 
@@ -120,11 +133,35 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
             raise ModelError(f"{source}: '{key}' holds NaN or infinite weights; the file is of no use")
 
 
-def digest(state: Mapping[str, Tensor]) -> str:
-    """Compute the SHA-256 of names, types, shapes and bytes, in the order of names."""
-    content = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        content.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return content.hexdigest()
+def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
+    """The lineage of a third-party weights file: by its SHA-256 if it is a published one, else as declared, if it is.
+
+    Args:
+        file: The file; a folder has no SHA-256 and is of unknown origin.
+        backbone: timm name of the model that it holds.
+        declared: Origin that the user or a recipe states; ignored for a file that is known.
+    """
+    digest = ""
+    if file.is_file():
+        digest = sha256(file)
+    architecture = backbone.partition(".")[0]
+    tag = None
+    if digest:
+        tag = _published(architecture).get(digest[:DIGITS])
+    if tag is not None:
+        return Lineage(weights=f"{architecture}.{tag}", origin="timm", sha256=digest)
+    if declared:
+        return Lineage(weights=file.name, origin="declared", declared=declared, sha256=digest)
+    return Lineage(weights=file.name, origin="unknown", sha256=digest)
+
+
+def _published(architecture: str) -> dict[str, str]:
+    """Tags of an architecture by the digits of SHA-256 in the names of their published files ("NAME-0676ba61.pth")."""
+    tags = dict(PUBLISHED.get(architecture, {}))
+    for name in timm.list_pretrained(f"{architecture}.*"):
+        settings = timm.get_pretrained_cfg(name)
+        stem = PurePath(getattr(settings, "url", "") or "").stem
+        digits = stem.rpartition("-")[2]
+        if len(digits) == DIGITS and all(digit in "0123456789abcdef" for digit in digits):
+            tags[digits] = name.partition(".")[2]
+    return tags

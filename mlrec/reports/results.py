@@ -20,7 +20,7 @@ from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Floats
 from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
-from mlrec.run_folders.ancestry import lineage_of, training_of
+from mlrec.run_folders.ancestry import lineage_of
 from mlrec.run_folders.record import Run, RunRecord, SplitRecord
 from mlrec.utils.errors import PredictionsError, counted
 
@@ -291,7 +291,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
         backbone=backbone_name(config, cutmix=lineage.is_cutmix),
         timm_name=str(record.model.get("backbone") or record.config.get("backbone", "")),
         resolution=_resolution(record),
-        extra=lineage.extra_data(training_of(record.train) if record.train else None),
+        extra=lineage.extra_data(record.train.training() if record.train else None),
         values=values,
         average_precision=metrics.average_precision,
         label_rates={name: (label.precision, label.recall, label.F1) for name, label in metrics.per_label.items()},

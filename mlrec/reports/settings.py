@@ -14,7 +14,6 @@ from mlrec.config import FIELDS, PATHS
 from mlrec.config_layers import resolve
 from mlrec.lineage import CUTMIX_TAG, Lineage
 from mlrec.reports.render.table import UNDEFINED
-from mlrec.run_folders.ancestry import training_of
 from mlrec.run_folders.record import SplitRecord
 
 Settings = Mapping[str, Any]
@@ -71,7 +70,7 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord 
     if train is None:
         return {WEIGHTS: lineage.label, TRAINING: "unknown"}
     settings = {key: _plain(config.get(key)) for key in KEYS if not _is_without_effect(key, config)}
-    earlier = lineage.on_same_data(training_of(train))
+    earlier = lineage.on_same_data(train.training())
     before = ", ".join(f"{training.dataset} {training.split}" for training in earlier) or None
     return settings | {WEIGHTS: lineage.label, BEFORE: before, SPLIT: train.split, DATA: train.digest[:8]}
 

@@ -9,22 +9,12 @@ import msgspec
 import safetensors
 
 from mlrec.config import PATHS
-from mlrec.lineage import Lineage, Training, lineage_from, unknown_lineage
+from mlrec.lineage import Lineage, lineage_from, unknown_lineage
 from mlrec.run_folders import directory
-from mlrec.run_folders.record import RunRecord, SplitRecord
+from mlrec.run_folders.record import RunRecord
 from mlrec.utils.errors import RunError
 
 METADATA_KEY = "mlrec"  # of a model file; see `models.checkpoint`
-
-
-def training_of(train: SplitRecord, run: str = "") -> Training:
-    """Return the lineage entry of a training.
-
-    Args:
-        train: Training split.
-        run: Name of the run.
-    """
-    return Training(train.dataset, train.kind, train.split, train.samples, train.digest, run)
 
 
 def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineage:
@@ -77,7 +67,7 @@ def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | N
     before = lineage_of(record, seen | {resolved})
     if record.train is None:
         return before
-    return before.followed_by(training_of(record.train, folder.name))
+    return before.followed_by(record.train.training(folder.name))
 
 
 def _with_run_name(lineage: Lineage, run: str) -> Lineage:

@@ -1,10 +1,11 @@
-"""`log.jsonl`: events of a run, one JSON object per line.
+"""`log.jsonl`: events of a run, one JSON object per line, and their curves.
 
 Lines are removed only when a run is resumed.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 
 from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError
-from mlrec.utils.files import read_bytes, write_text, writing
+from mlrec.utils.files import read_bytes, write_bytes, write_text, writing
 
 
 class _StepsEntry(msgspec.Struct, tag_field="event", tag="steps"):
@@ -80,3 +81,31 @@ def rewind(folder: Path, step: int) -> None:
     """Remove what a resumed run will do again: events after `step`, and the end of an epoch at `step`."""
     kept = [e for e in entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / directory.LOG, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw loss, mAP and learning rate of a run against the step, as `curves.png` in its folder."""
+    from matplotlib.figure import Figure
+
+    events: dict[str, list[dict[str, Any]]] = {"steps": [], "epoch": [], "scored": []}
+    for entry in entries(folder):
+        events[entry["event"]].append(entry)
+    steps, epochs = events["steps"], events["epoch"]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([e["step"] for e in steps], [e["loss"] for e in steps], lw=0.6, alpha=0.4, label="loss")
+    upper.plot([e["step"] for e in epochs], [e["loss"] for e in epochs], marker=".", label="loss, mean over the epoch")
+    upper.set_ylabel("loss")
+    scored = upper.twinx()
+    for split in dict.fromkeys(e["split"] for e in events["scored"]):
+        points = [e for e in events["scored"] if e["split"] == split and e["mAP"] is not None]
+        label = f"mAP on {split}"
+        scored.plot([e["step"] for e in points], [100 * e["mAP"] for e in points], "o--", c="tab:green", label=label)
+    scored.set_ylabel("mAP, %")
+    lines = [*upper.get_lines(), *scored.get_lines()]
+    upper.legend(lines, [str(line.get_label()) for line in lines], loc="best", fontsize="small")
+    lower.plot([e["step"] for e in steps], [e["lr"] for e in steps], lw=1)
+    lower.set(xlabel="step", ylabel="learning rate")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_bytes(folder / directory.CURVES, picture.getvalue())

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from mlrec import __version__
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.lineage import Lineage
+from mlrec.lineage import Lineage, Training
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
+from mlrec.utils import processes
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 if TYPE_CHECKING:
+    import torch
+
     from mlrec.models.classifier import Classifier
 
+
 FORMAT = "mlrec-run/1"
+PACKAGES = ("torch", "torchvision", "timm", "numpy")
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -42,6 +50,22 @@ class SplitRecord(msgspec.Struct, frozen=True):
     samples: int
     digest: str
     path: str = ""
+
+    @classmethod
+    def of(cls, dataset: Dataset, manifest: Manifest) -> SplitRecord:
+        """Describe a split of a dataset."""
+        return cls(
+            dataset=dataset.info.name,
+            kind=str(dataset.info.source.get("kind", "")),
+            split=manifest.split,
+            samples=len(manifest),
+            digest=manifest.digest,
+            path=str(dataset.path.absolute()),
+        )
+
+    def training(self, run: str = "") -> Training:
+        """Return the lineage entry of a training on this split, in the run of this name."""
+        return Training(self.dataset, self.kind, self.split, self.samples, self.digest, run)
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,3 +227,31 @@ def latest_run(root: Path | str = "runs") -> Run:
     if not runs:
         raise RunError(f"no finished run under {root}; run mlrec train, or name a run")
     return max(runs, key=lambda run: (run.record.finished or "", run.path))
+
+
+def environment(device: torch.device, precision: str) -> dict[str, Any]:
+    """Return versions, machine, device, precision, threads and processes, as `run.json` stores them.
+
+    Args:
+        device: Device of the model; for CUDA the name of the GPU and the CUDA version are added.
+        precision: Precision of the backbone.
+
+    Returns:
+        JSON values by name.
+    """
+    import torch  # run records are also read without it
+
+    gpu = {}
+    if device.type == "cuda":
+        gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return {
+        "mlrec": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "machine": platform.machine(),
+        "device": device.type,
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "processes": processes.world_size(),
+        **gpu,
+    }

@@ -245,14 +245,23 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
 def _settings(
     study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: TrainPlan
 ) -> list[Setting]:
-    """Cross the study's variants with the axes; of settings with equal flags the first is kept."""
+    """Cross the study's variants with the axes; of settings with equal flags the first is kept.
+
+    Raises:
+        UsageError: `--head` excludes all variants.
+    """
     common = {**study.defaults, **fixed, "data": base.config.data}
+    heads = axes.get("head", [fixed["head"]] if "head" in fixed else None)
     settings: dict[str, Setting] = {}
     for label, variant in study.variants.items():
+        if heads is not None and variant.get("head", heads[0]) not in heads:
+            continue  # --head chooses rows of the study
         own = {key: values for key, values in axes.items() if key not in variant}
         for values in combinations(own):
             flags = {**common, **values, **variant}
             settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
+    if not settings:
+        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row of the study has this head")
     return list(settings.values())
 
 

@@ -52,7 +52,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "table8": {"head": "csra", "lam": 0.5, "eval_every": 1},
     "figure5": {"head": "csra", "heads": 1},
     "compare": {},
-    # one recipe on cached features; the decoders are narrow, so that a CPU can train them
+    # one recipe on cached features; the heads with queries are narrow, so that a CPU can train them
     "heads": {
         "freeze_backbone": True,
         "opt": "adamw",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlrec.models.csra import CSRA
-from mlrec.models.heads import Head, check_has_maps
+from mlrec.models.heads import check_has_maps
 from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
+
+if TYPE_CHECKING:
+    from mlrec.models.heads import Head
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
-"""`ImageBatches`, which makes a batch from its key, and `run`, which makes batches in dataloader workers.
+"""Batches of images for training and evaluation, made in dataloader workers.
 
-An error in a worker is reported in one line: it names the file, or a setting to change.
+A batch does not depend on the number of workers. An error in a worker is reported in one line: it names the file, or a
+setting to change.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -26,7 +28,7 @@ from mlrec.config import Config
 from mlrec.datasets.images.decode import Pixels, Stored, crop, load, upright
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.sampler import BatchKey
+from mlrec.training.sampler import BatchKey, eval_keys, steps_per_epoch, train_keys
 from mlrec.training.transforms import VIEWS, Decode, draw_view
 from mlrec.utils import signals
 from mlrec.utils.errors import DataError, MlrecError, counted
@@ -122,7 +124,9 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         """Write the views of all samples of one image to their rows of the batch."""
         for place in places:
             sample = int(key.samples[place])
-            pixels = stored.pixels if self.manifest.boxes is None else crop(stored.pixels, self.manifest.boxes[sample])
+            pixels = stored.pixels
+            if self.manifest.boxes is not None:
+                pixels = crop(stored.pixels, self.manifest.boxes[sample])
             images[place] = self._view(upright(pixels, stored.orientation), key.epoch, sample, path)
 
     def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Path) -> Tensor:
@@ -130,8 +134,65 @@ class ImageBatches(Dataset[Batch | MlrecError]):
         if not height or not width:
             raise DataError(f"{path}: the box of '{self.manifest.sample_ids[sample]}' is empty")
         size = self.preprocessing.size
-        view = draw_view(self.config, epoch, sample, height, width, size) if self.config and epoch is not None else None
+        view = None
+        if self.config and epoch is not None:
+            view = draw_view(self.config, epoch, sample, height, width, size)
         return VIEWS[self.decode](pixels, view, size, self.preprocessing.interpolation)
+
+
+def train_batches(
+    manifest: Manifest,
+    config: Config,
+    preprocessing: Preprocessing,
+    *,
+    epoch: int,
+    start: int = 0,
+    epochs: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device = CPU,
+) -> Iterator[Batch]:
+    """Yield augmented batches from batch `start` of `epoch` to the end of the last of `epochs` epochs.
+
+    A batch depends only on seed, epoch and position in the epoch: neither the number of workers nor the start changes
+    order or augmentation. `config.batch_size` is that of all processes together; process `rank` of `world` gets its
+    part. Workers stay for all `epochs`; close the iterator to end them earlier.
+
+    Raises:
+        DataError: An image cannot be read; or there are fewer samples than processes.
+        MlrecError: A worker was killed or hangs.
+    """
+    keys = train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world)
+    total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
+    images = ImageBatches(manifest, preprocessing, config.image_backend, config)
+    largest = math.ceil(config.batch_size / world) + 2
+    return run(images, keys, largest=largest, workers=config.workers, total=total, device=device)
+
+
+def eval_batches(
+    manifest: Manifest,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    decode: Decode = "fast",
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device = CPU,
+) -> Iterator[Batch]:
+    """Yield every sample once without augmentation, in batches of `batch_size`, distributed over processes in turn.
+
+    All batches have one size: the last one is filled with copies, marked -1 in `samples`.
+
+    Raises:
+        DataError: An image cannot be read; names it.
+        MlrecError: A worker was killed or hangs.
+    """
+    keys = eval_keys(len(manifest), batch_size, rank=rank, world=world)
+    images = ImageBatches(manifest, preprocessing, decode, None)
+    total = math.ceil(math.ceil(len(manifest) / batch_size) / world)
+    largest = min(batch_size, len(manifest))
+    return run(images, keys, largest=largest, workers=workers, total=total, device=device)
 
 
 def run(

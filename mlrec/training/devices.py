@@ -60,7 +60,9 @@ def _own_index() -> int:
     if count == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    cause = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
+    cause = ""
+    if visible is not None:
+        cause = f" (CUDA_VISIBLE_DEVICES={visible})"
     raise UsageError(
         f"{local_world()} processes on this machine, but only {count} GPU{'s' * (count != 1)} visible{cause}; "
         f"use torchrun --nproc-per-node {count}"
@@ -111,10 +113,14 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         UsageError: The device does not support the precision.
     """
     if name == "auto":
-        major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+        major = 0
+        if device.type == "cuda":
+            major = torch.cuda.get_device_capability(device)[0]
         if major >= 8:
             return "bf16"
-        return "fp16" if major == 7 else "fp32"
+        if major == 7:
+            return "fp16"
+        return "fp32"
     if name not in ("fp32", "tf32", "bf16", "fp16"):
         raise UsageError(f"'{name}' is not a precision; use auto, fp32, tf32, bf16 or fp16")
     if name in ("tf32", "fp16") and device.type != "cuda":
@@ -197,7 +203,9 @@ def default_eval_batch(batch_size: int, device: torch.device) -> int:
         >>> default_eval_batch(16, torch.device("cpu"))
         16
     """
-    return min(EVAL_BATCH, EVAL_OVER_TRAINING * batch_size) if device.type == "cuda" else batch_size
+    if device.type == "cuda":
+        return min(EVAL_BATCH, EVAL_OVER_TRAINING * batch_size)
+    return batch_size
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -25,8 +25,13 @@ TIMEOUT = timedelta(minutes=30)  # of a collective: a process may still be decod
 DOWNLOAD_TIMEOUT = timedelta(hours=6)  # of the first process of a machine, in `first_on_machine`
 FLAG_DELAY = 2  # steps after which the value of a `SharedFlag` is known
 BATCH_NORMS = (
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct
-)  # converted to SyncBatchNorm without changing the function  # fmt: skip
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    BatchNormAct2d,
+    nn.SyncBatchNorm,
+    SyncBatchNormAct,
+)  # converted to SyncBatchNorm without changing the function
 # The option of DistributedDataParallel that newer versions of PyTorch have renamed, and warn about.
 _RENAMED = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if _RENAMED else "broadcast_buffers"
@@ -50,14 +55,20 @@ def joined(device: torch.device) -> Iterator[None]:
     # A process may join again for its next run.
     own = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
     _stores.append(own)
-    gpu = device if device.type == "cuda" else None
+    gpu = None
+    if device.type == "cuda":
+        gpu = device
     try:
         if gpu is not None:
             check_own_gpu(own, gpu)
         distributed.init_process_group(
             "gloo" if gpu is None else "nccl",
-            store=own, rank=number, world_size=processes, timeout=TIMEOUT, device_id=gpu,
-        )  # fmt: skip
+            store=own,
+            rank=number,
+            world_size=processes,
+            timeout=TIMEOUT,
+            device_id=gpu,
+        )
         yield
     except BaseException as error:
         error.speaks = _is_first(own)  # type: ignore[attr-defined]

@@ -32,9 +32,11 @@ class WeightAverage(ModelEmaV3):
             floats = [pair for pair in pairs if pair[0].is_floating_point()]
             others = [pair for pair in pairs if not pair[0].is_floating_point()]
             self._lists = (
-                [own for own, _ in floats], [given for _, given in floats],
-                [own for own, _ in others], [given for _, given in others],
-            )  # fmt: skip
+                [own for own, _ in floats],
+                [given for _, given in floats],
+                [own for own, _ in others],
+                [given for _, given in others],
+            )
         averages, values, own_counts, counts = self._lists
         torch._foreach_lerp_(averages, values, weight=1.0 - decay)
         if counts:

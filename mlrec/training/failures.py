@@ -78,14 +78,18 @@ def memory_explained(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        where = f" at {batch_size} images of {size} px per batch" if batch_size else " before the first batch"
+        where = " before the first batch"
+        if batch_size:
+            where = f" at {batch_size} images of {size} px per batch"
         ways = []
         if batch_size and batch_size > 1:
             ways.append(f"{batch_flag} {batch_size // 2}")
         if precision is not None:
             ways += _half(device, precision)
         if not ways:
-            ways = ["--device cpu"] if device.type != "cpu" else ["a machine with more memory"]
+            ways = ["--device cpu"]
+            if device.type == "cpu":
+                ways = ["a machine with more memory"]
         raise RunError(f"out of {_memory(device)}{where}; try {' or '.join(ways)}") from error
 
 
@@ -125,5 +129,9 @@ def _half(device: torch.device, precision: Precision) -> list[str]:
     """Return the flag for half precision on the device, unless half precision is in use."""
     if precision in ("bf16", "fp16"):
         return []
-    half = resolve_precision("auto", device) if device.type == "cuda" else "bf16"
-    return [f"--precision {half}"] if half in ("bf16", "fp16") else []
+    half = "bf16"
+    if device.type == "cuda":
+        half = resolve_precision("auto", device)
+    if half in ("bf16", "fp16"):
+        return [f"--precision {half}"]
+    return []

@@ -24,7 +24,7 @@ from mlrec.models.classifier import Classifier
 from mlrec.training import distributed
 from mlrec.training.dataloader import Batch, ImageBatches, run
 from mlrec.training.devices import Precision, default_eval_batch
-from mlrec.training.inference import open_on
+from mlrec.training.prediction import open_on
 from mlrec.training.sampler import eval_keys, train_keys
 from mlrec.training.shared_memory import shared_empty
 from mlrec.utils import processes
@@ -34,8 +34,16 @@ from mlrec.utils.progress import SILENT, Progress
 logger = logging.getLogger(__name__)
 # Keys of the config on which augmented copies depend.
 VIEWS = (
-    "feature_copies", "seed", "hflip", "crop", "scale", "ratio", "randaugment", "randaugment_magnitude", "cutout",
-)  # fmt: skip
+    "feature_copies",
+    "seed",
+    "hflip",
+    "crop",
+    "scale",
+    "ratio",
+    "randaugment",
+    "randaugment_magnitude",
+    "cutout",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +137,17 @@ class FeatureCache:
             return Features(manifest, self.get_or_compute(model, whole, config, **how).values[:, rows])  # type: ignore[arg-type]
         views = [getattr(config, name) for name in VIEWS] if config.feature_copies else []
         key = (
-            _digest(model), repr(model.preprocessing), manifest.digest, manifest.root, config.image_backend, device,
-            precision, repr(views),
-        )  # fmt: skip
+            _digest(model),
+            repr(model.preprocessing),
+            _pictures(manifest),
+            config.image_backend,
+            device,
+            precision,
+            repr(views),
+        )
         if key not in self._features:
             self._features[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]
-        return self._features[key]
+        return replace(self._features[key], manifest=manifest)  # which may have other targets of the same pictures
 
 
 def feature_batches(
@@ -165,6 +178,12 @@ def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
 def _holds(whole: Manifest, part: Manifest) -> bool:
     """Return whether `whole` contains every sample of `part`, with the same files."""
     return whole.root == part.root and set(whole.sample_ids).issuperset(part.sample_ids)
+
+
+def _pictures(manifest: Manifest) -> tuple[object, ...]:
+    """What a manifest shows, without its labels: image files and boxes."""
+    boxes = None if manifest.boxes is None else manifest.boxes.tobytes()
+    return manifest.root, manifest.images, boxes
 
 
 def _digest(model: Classifier) -> str:
@@ -205,4 +224,6 @@ def _free_memory_of_macos(report: str) -> int | None:
     """Return the bytes of pages that `vm_stat` reports as free, inactive, speculative or purgeable."""
     size = re.search(r"page size of (\d+) bytes", report)
     pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)\.$", report, re.MULTILINE)
-    return int(size[1]) * sum(map(int, pages)) if size and pages else None
+    if size and pages:
+        return int(size[1]) * sum(map(int, pages))
+    return None

@@ -85,9 +85,7 @@ def count_hits(
         Generator[Batch],
         run(views, keys, largest=largest, workers=workers, total=total, device=where),
     )
-    with (
-        closing(batches), torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step
-    ):  # fmt: skip
+    with closing(batches), torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step:
         for batch in batches:
             real = batch.samples >= 0
             size = batch.images.shape[-1]

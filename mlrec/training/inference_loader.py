@@ -52,13 +52,14 @@ def load_stream(
         threads: Decoding threads; None = one per core, 0 = decode in the calling thread.
         decode: Image decoder.
     """
-    number = own_cores() if threads is None else threads
+    if threads is None:
+        threads = own_cores()
     size = preprocessing.size
 
     def load_view(item: Item) -> tuple[Item, Tensor | DataError]:
         return item, view_of(item, preprocessing, decode)
 
-    with thread_map(load_view, items, threads=max(number, 1), ahead=number * AHEAD + batch_size) as views:
+    with thread_map(load_view, items, threads=max(threads, 1), ahead=threads * AHEAD + batch_size) as views:
         full = 0  # size of the first batch
         for batch in _batched(views, batch_size):
             full = full or len(batch)
@@ -79,7 +80,9 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
     try:
         stored = load_item(item, decode)
         height, width = stored.pixels.shape[:2]
-        pixels = stored.pixels if item.box is None else crop(stored.pixels, inside(item.box, width, height))
+        pixels = stored.pixels
+        if item.box is not None:
+            pixels = crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:
             raise DataError(
                 f"{item.path}: the box of '{item.id}' has no pixel of the image, which is "

@@ -1,4 +1,4 @@
-"""Training on labels of very different frequency: distribution-balanced loss and logit adjustment."""
+"""Distribution-balanced loss, for labels of very different frequency."""
 
 from __future__ import annotations
 
@@ -35,13 +35,3 @@ def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext
     shift = DB_KAPPA * torch.log((context.samples / counts - 1).clamp(min=1e-6))
     shifted = logits - shift
     return weight * (positive * softplus(-shifted) + (1 - positive) * softplus(DB_LAMBDA * shifted) / DB_LAMBDA)
-
-
-def prior_log_odds(context: LossContext) -> Tensor:
-    """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
-
-    Logit adjustment (Menon et al., ICLR 2021) adds τ times it to the logits in the loss only: the model then
-    learns the score without the prior, which rare labels gain from.
-    """
-    positives = context.positives + 0.5
-    return torch.log(positives / (context.samples - context.positives + 0.5))

@@ -134,7 +134,7 @@ def fit(
     """
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
-        network.module.train()
+        _set_train_mode(network.module, config)
         if state.ema is not None:
             state.ema.forget_tensors()  # evaluation may have replaced the model's tensors
         window = _Window()
@@ -162,6 +162,15 @@ def fit(
                 window = _Window()
         yield Epoch(epoch, state.step, state.loss_sum / steps_per_epoch)
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
+
+
+def _set_train_mode(module: nn.Module, config: Config) -> None:
+    """Set the module to training; with `freeze_bn` its BatchNorm layers keep their running mean and variance."""
+    module.train()
+    if config.freeze_bn:
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm):
+                norm.eval()
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
@@ -230,7 +239,9 @@ def _batch_norm_kept(module: nn.Module, config: Config) -> Iterator[None]:
 
 
 def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_epoch: int) -> bool:
-    every = 1 if device.type == "cpu" else SYNC_EVERY
+    every = SYNC_EVERY
+    if device.type == "cpu":
+        every = 1
     saving = config.save_every and state.step % config.save_every == 0
     return bool(state.step % every == 0 or state.batch == steps_per_epoch or saving)
 
@@ -246,7 +257,9 @@ def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids
         if not finite and (precision != "fp16" or state.skipped > MAX_SKIPPED):
             named = _named(window.samples[k], sample_ids)
             where = f"at step {first + k + 1} (lr {window.lrs[k]:g}, grad norm {norm:g}{named})"
-            kept = f"last good checkpoint: step {state.saved}" if state.saved is not None else "nothing was saved yet"
+            kept = "nothing was saved yet"
+            if state.saved is not None:
+                kept = f"last good checkpoint: step {state.saved}"
             raise RunError(f"loss is {value} {where}; {kept}; try a lower lr or --precision fp32")
         state.loss_sum += value if finite else 0.0
     return Steps(

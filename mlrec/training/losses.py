@@ -22,7 +22,6 @@ from torch.nn import functional
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, label_order
-from mlrec.training import long_tail, missing_labels
 from mlrec.utils.errors import ConfigError, DataError
 from mlrec.utils.files import read_text
 from mlrec.utils.plugins import find_part
@@ -85,16 +84,17 @@ def focal(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 # Each returns the loss of each target, (B, C), of float32 logits (B, C) and `positive` (B, C): 1 for positives, 0 for
 # negatives and unknown targets.
 TargetLoss = Callable[[Tensor, Tensor, LossContext], Tensor]
-LOSSES: dict[str, TargetLoss] = {
-    "bce": bce,
-    "asl": asl,
-    "focal": focal,
-    "hill": missing_labels.hill,
-    "splc": missing_labels.splc,
-    "ll-r": missing_labels.large_loss_rejection,
-    "ll-ct": missing_labels.large_loss_correction,
-    "em": missing_labels.entropy_maximization,
-    "db": long_tail.distribution_balanced,
+# By name, as in `mlrec.config.PARTS`: module and function, which is imported when it is used.
+LOSSES = {
+    "bce": "mlrec.training.losses:bce",
+    "asl": "mlrec.training.losses:asl",
+    "focal": "mlrec.training.losses:focal",
+    "hill": "mlrec.training.missing_labels:hill",
+    "splc": "mlrec.training.missing_labels:splc",
+    "ll-r": "mlrec.training.missing_labels:large_loss_rejection",
+    "ll-ct": "mlrec.training.missing_labels:large_loss_correction",
+    "em": "mlrec.training.missing_labels:entropy_maximization",
+    "db": "mlrec.training.long_tail:distribution_balanced",
 }
 
 
@@ -108,7 +108,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     With `config.unknown`, -1 is either a negative or left out of the mean (0 for a batch without known targets).
     `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training split.
 
-    `config.logit_adjust` adds τ times the prior log odds to the logits, see `long_tail.prior_log_odds`.
+    `config.logit_adjust` adds τ times the prior log odds to the logits, see `prior_log_odds`.
 
     Raises:
         ConfigError: The loss is unknown, the file of weights does not match the labels, or the loss and
@@ -140,7 +140,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
             context = LossContext(config, unlabelled, epoch, counts, len(manifest))
             logits = logits.to(torch.float32)
             if config.logit_adjust:
-                logits = logits + config.logit_adjust * long_tail.prior_log_odds(context)
+                logits = logits + config.logit_adjust * prior_log_odds(context)
             values = loss_per_target(logits, is_positive.to(torch.float32), context)
             if values.shape != logits.shape:  # a mean would take part in the sums below without an error
                 shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
@@ -153,6 +153,16 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
             return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
 
     return loss
+
+
+def prior_log_odds(context: LossContext) -> Tensor:
+    """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
+
+    Logit adjustment (Menon et al., ICLR 2021) adds τ times it to the logits in the loss only: the model then
+    learns the score without the prior, which rare labels gain from.
+    """
+    positives = context.positives + 0.5
+    return torch.log(positives / (context.samples - context.positives + 0.5))
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from mlrec.config import Config
+from mlrec.utils.errors import ConfigError
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
@@ -54,20 +55,35 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
     """Parameter groups with their `lr_mult` and `weight_decay`; empty ones are left out.
 
     With `decay_norm_bias` every parameter is decayed, as in the paper. Otherwise vectors (norms, biases) and embeddings
-    are not.
+    are not. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020) the last layer of the backbone has factor 1,
+    each layer before it δ times the factor of the next.
+
+    Raises:
+        ConfigError: `layer_decay` is used with a backbone whose layers timm does not number.
     """
-    split: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    depth = _layer_depths(model) if config.layer_decay < 1 else {}
+    split: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            split.setdefault((_in_head(name), _is_decayed(name, parameter, config)), []).append(parameter)
+            head = _in_head(name)
+            factor = config.head_lr_mult if head else config.layer_decay ** depth.get(name, 0)
+            split.setdefault((head, factor, _is_decayed(name, parameter, config)), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr_mult": config.head_lr_mult if head else 1.0,
-            "weight_decay": config.weight_decay if decayed else 0.0,
-        }
-        for (head, decayed), parameters in sorted(split.items(), key=lambda item: item[0])
+        {"params": parameters, "lr_mult": factor, "weight_decay": config.weight_decay if decayed else 0.0}
+        for (_, factor, decayed), parameters in sorted(split.items(), key=lambda item: item[0])
     ]
+
+
+def _layer_depths(model: nn.Module) -> dict[str, int]:
+    """Number of layers between each backbone parameter and the output, 0 for the last layer, in timm's numbering."""
+    from timm.models import group_parameters
+
+    backbone: Any = model.get_submodule("backbone.timm_model")
+    if not hasattr(backbone, "group_matcher"):
+        raise ConfigError(f"layer_decay: timm does not number the layers of {type(backbone).__name__}; set it to 1")
+    layer: dict[str, int] = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
+    last = max(layer.values())
+    return {f"backbone.timm_model.{name}": last - number for name, number in layer.items()}
 
 
 def trainable(optimizer: Optimizer) -> Iterable[nn.Parameter]:

@@ -14,8 +14,17 @@ import torch
 
 BINS = 31  # magnitudes 0 to 30
 # Value at the largest magnitude. Signed operations are applied in either direction.
-_SIGNED = {"ShearX": 0.3, "ShearY": 0.3, "TranslateX": 150 / 331, "TranslateY": 150 / 331, "Rotate": 30.0,
-           "Brightness": 0.9, "Color": 0.9, "Contrast": 0.9, "Sharpness": 0.9}  # fmt: skip
+_SIGNED = {
+    "ShearX": 0.3,
+    "ShearY": 0.3,
+    "TranslateX": 150 / 331,
+    "TranslateY": 150 / 331,
+    "Rotate": 30.0,
+    "Brightness": 0.9,
+    "Color": 0.9,
+    "Contrast": 0.9,
+    "Sharpness": 0.9,
+}
 OPERATIONS = ("Identity", *_SIGNED, "Posterize", "Solarize", "AutoContrast", "Equalize")
 
 Operation = tuple[str, float]
@@ -66,7 +75,9 @@ def _apply(image: Any, name: str, value: float) -> Any:
 
     if name in ("ShearX", "ShearY"):
         degrees = math.degrees(math.atan(value))
-        shear = [degrees, 0.0] if name == "ShearX" else [0.0, degrees]
+        shear = [0.0, degrees]
+        if name == "ShearX":
+            shear = [degrees, 0.0]
         return v2.affine(image, 0.0, [0, 0], 1.0, shear, center=[0, 0])
     if name in ("TranslateX", "TranslateY"):
         offset = [int(value), 0] if name == "TranslateX" else [0, int(value)]

@@ -15,7 +15,6 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.backbones import paper_weights
 from mlrec.models.checkpoint import load_model, stored_preprocessing
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.models.gcn import label_graph
 from mlrec.training import distributed
 from mlrec.training.devices import (
     Precision,
@@ -60,6 +59,11 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights
+    graph = None
+    if config.head == "gcn":
+        from mlrec.models.gcn import label_graph
+
+        graph = label_graph(manifest.targets, manifest.labels, config.word_vectors)
     model = create_model(
         paper_weights(config.backbone) if paper else config.backbone,
         len(manifest.labels),
@@ -78,7 +82,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
         decoder_dim=config.decoder_dim,
         decoder_layers=config.decoder_layers,
         query_groups=config.query_groups,
-        graph=label_graph(manifest.targets, manifest.labels, config.word_vectors) if config.head == "gcn" else None,
+        graph=graph,
     )
     if config.init_head and config.init_from is not None and not empty:
         _load_head(model, Path(config.init_from))
@@ -156,7 +160,9 @@ def lay_out(model: Classifier, config: Config) -> None:
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
     """Create the network that `fit` trains: the model, or only its head if the backbone is frozen."""
     model = state.model
-    module: nn.Module = model.head if config.freeze_backbone else model
+    module: nn.Module = model
+    if config.freeze_backbone:
+        module = model.head
     if processes.world_size() > 1:
         module = distributed.parallel(module, device, sync_bn=config.sync_bn)
     if config.compile:
@@ -192,7 +198,9 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
     """Images per batch of an evaluation; on CUDA the same for any number of processes, and as `eval` chooses it."""
     if config.eval_batch_size is not None:
         return config.eval_batch_size
-    trained = config.batch_size if device.type == "cuda" else per_process(config)
+    trained = config.batch_size
+    if device.type != "cuda":
+        trained = per_process(config)
     return default_eval_batch(trained, device)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,8 +28,9 @@ from mlrec.utils.files import atomic_write
 if TYPE_CHECKING:
     from mlrec.training.ema import WeightAverage
 
-
 logger = logging.getLogger(__name__)
+
+
 FORMAT = "mlrec-resume/1"
 _TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
 _COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "seconds")
@@ -84,7 +86,9 @@ class State:
     def nbytes(self) -> int:
         """Approximate bytes of a checkpoint, with the moments that the optimizer allocates in its first step."""
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
-        moments = 2 if type(self.optimizer).__name__ == "AdamW" else 1
+        moments = 1
+        if type(self.optimizer).__name__ == "AdamW":
+            moments = 2
         trained = sum(p.nbytes for group in self.optimizer.param_groups for p in group["params"])
         return int(weights * (1 if self.ema is None else 2) + moments * trained)
 
@@ -220,7 +224,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError):
         return None
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return content
+    return None
 
 
 class _Hashing:
@@ -241,3 +247,47 @@ class _Hashing:
 
     def flush(self) -> None:
         self.stream.flush()
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time in a background thread; training waits only for the copy.
+
+    A checkpoint appears under its name only when it is complete, see `save`. A run that is killed while one is
+    written is resumed from the previous one.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self, folder: Path, current: State, identity: Mapping[str, Any]) -> None:
+        """Copy the state and start to write it, after the previous checkpoint is written.
+
+        Raises:
+            MlrecError: The previous checkpoint could not be written.
+        """
+        self.wait()
+        copy = current.snapshot()
+
+        def write() -> None:
+            try:
+                save(folder, copy, identity)
+                current.saved = copy.step
+            except Exception as error:  # noqa: BLE001 - `wait` raises it in the training thread
+                self._error = error
+
+        self._thread = threading.Thread(target=write, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the newest checkpoint is on the disk.
+
+        Raises:
+            MlrecError: It could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

@@ -87,7 +87,9 @@ class Meter:
             `images_per_second`, `data_seconds`, `mfu` (a fraction; None = unknown) and `peak_memory` (maximum of the
             bytes that PyTorch allocated on the GPU; None = no GPU).
         """
-        mfu = self.flops * images_per_second / self.peak if self.flops and self.peak else None
+        mfu = None
+        if self.flops and self.peak:
+            mfu = self.flops * images_per_second / self.peak
         return {
             "images_per_second": round(images_per_second, 2),
             "data_seconds": round(waited, 4),
@@ -200,7 +202,9 @@ class Speed:
     def in_words(self) -> str:
         """Return both rates, and which one limits training."""
         source = counted(self.workers, "dataloader worker") if self.workers else counted(self.cores, "core")
-        limit = "the data path" if self.data_limits else "the device"
+        limit = "the device"
+        if self.data_limits:
+            limit = "the data path"
         data, device = _rate(self._data_rate), _rate(1 / self.computing)
         return f"data: {data} images/s with {source}; {self.device}: {device} images/s; {limit} limits training"
 
@@ -255,12 +259,14 @@ def computing_seconds(
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch
     from mlrec.training.failures import explained
-    from mlrec.training.inference import open_on
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
+    from mlrec.training.prediction import open_on
 
     if device.type == "cpu":
-        factor = 1.0 if config.freeze_backbone else TRAINING_FACTOR
+        factor = TRAINING_FACTOR
+        if config.freeze_backbone:
+            factor = 1.0
         return factor * seconds_per_image(model.to(memory_format=torch.channels_last), device, precision)
     size = model.preprocessing.size
     images = torch.zeros(config.batch_size, 3, size, size, dtype=torch.uint8)
@@ -289,4 +295,6 @@ def computing_seconds(
 
 
 def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    if value >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.1f}"

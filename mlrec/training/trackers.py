@@ -148,7 +148,10 @@ class MlflowTracker:
             return run.id
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = self._client.get_experiment_by_name(name)
-        experiment = self._client.create_experiment(name) if known is None else known.experiment_id
+        if known is None:
+            experiment = self._client.create_experiment(name)
+        else:
+            experiment = known.experiment_id
         self._id = str(self._client.create_run(experiment, run_name=run.name).info.run_id)
         values = [Param(key, str(value)[:MLFLOW_LONGEST]) for key, value in run.config.items() if value is not None]
         self._client.log_batch(self._id, params=values)
@@ -208,19 +211,21 @@ class TrackioTracker:
         self._trackio.finish()
 
 
-# By name, as in `mlrec.config.TRACKERS`; the name is also that of the package that the class needs.
-TRACKERS: dict[str, Callable[[], Tracker]] = {
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
-    "mlflow": MlflowTracker,
-    "trackio": TrackioTracker,
+# Module and class by name, as in `mlrec.config.TRACKERS`; the name is also that of the package that the class needs.
+TRACKERS = {
+    "tensorboard": "mlrec.training.trackers:TensorBoardTracker",
+    "wandb": "mlrec.training.trackers:WandbTracker",
+    "mlflow": "mlrec.training.trackers:MlflowTracker",
+    "trackio": "mlrec.training.trackers:TrackioTracker",
 }
 
 
 def tracker_names(config: Config) -> list[str]:
     """Names of the trackers of a run, each once; `tensorboard = true` is short for one of them."""
-    short = ["tensorboard"] if config.tensorboard else []
-    return list(dict.fromkeys([*(config.trackers or ()), *short]))
+    names = list(config.trackers or ())
+    if config.tensorboard:
+        names.append("tensorboard")
+    return list(dict.fromkeys(names))
 
 
 def check_trackers(names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from torch import Tensor
 from mlrec.config import Config
 from mlrec.datasets.images.decode import Pixels
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.randaugment import Operation, apply_operations, draw_operations
+
+if TYPE_CHECKING:
+    from mlrec.training.randaugment import Operation
 
 Decode = Literal["fast", "pil"]
 _ATTEMPTS = 10  # attempts to draw a crop that fits before the largest central one is used, as in torchvision
@@ -51,8 +53,14 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
     """Draw the augmentation of a sample of `height` x `width` pixels in an epoch, to a square of `size` pixels."""
     rng = np.random.default_rng([config.seed, epoch, sample])
     flip = bool(rng.random() < config.hflip)
-    box = _draw_crop(rng, config, height, width) if config.crop else (0, 0, height, width)
-    operations = draw_operations(rng, config.randaugment, config.randaugment_magnitude, size)
+    box = (0, 0, height, width)
+    if config.crop:
+        box = _draw_crop(rng, config, height, width)
+    operations: tuple[Operation, ...] = ()
+    if config.randaugment:
+        from mlrec.training.randaugment import draw_operations
+
+        operations = draw_operations(rng, config.randaugment, config.randaugment_magnitude, size)
     return View(*box, flip, operations, _draw_hole(rng, config.cutout, size))
 
 
@@ -68,7 +76,7 @@ def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) ->
         return image[0]
     if view.flip:
         image = image.flip(-1)
-    return _cut(apply_operations(image[0], view.operations), view.hole)
+    return _cut(_with_operations(image[0], view), view.hole)
 
 
 def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
@@ -81,8 +89,9 @@ def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -
     if view is None:
         return v1.pil_to_tensor(v1.resize(picture, [size, size], how))  # type: ignore[no-any-return]
     picture = v1.resized_crop(picture, view.top, view.left, view.height, view.width, [size, size], how)
-    picture = v1.hflip(picture) if view.flip else picture
-    return _cut(v1.pil_to_tensor(apply_operations(picture, view.operations)), view.hole)
+    if view.flip:
+        picture = v1.hflip(picture)
+    return _cut(v1.pil_to_tensor(_with_operations(picture, view)), view.hole)
 
 
 VIEWS: dict[Decode, Callable[[Pixels, View | None, int, str], Tensor]] = {"fast": tensors, "pil": pictures}
@@ -130,6 +139,15 @@ def _draw_hole(rng: np.random.Generator, share: float, size: int) -> tuple[int, 
     low = [max(0, round(centre - half)) for centre in (row, column)]
     high = [min(size, round(centre + half)) for centre in (row, column)]
     return low[0], low[1], high[0], high[1]
+
+
+def _with_operations(image: Any, view: View) -> Any:
+    """Apply the operations of RandAugment to a (3, S, S) tensor or a PIL image."""
+    if not view.operations:
+        return image
+    from mlrec.training.randaugment import apply_operations
+
+    return apply_operations(image, view.operations)
 
 
 def _cut(image: Tensor, hole: tuple[int, int, int, int] | None) -> Tensor:

@@ -81,7 +81,9 @@ def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how:
     """
     own = model.preprocessing
     total = np.zeros((len(manifest), len(manifest.labels)))
-    mirrored = (False, True) if views.flip else (False,)
+    mirrored: tuple[bool, ...] = (False,)
+    if views.flip:
+        mirrored = (False, True)
     try:
         for size in views.sizes(own.size):
             model.preprocessing = replace(own, size=size)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,13 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
         _joined(frames).to_parquet(stream, engine="pyarrow", index=index)
     with atomic_write(path, stream.getbuffer().nbytes) as file:
         file.write(stream.getvalue())
+
+
+def write_csv(rows: Iterable[Sequence[Any]], path: Path) -> None:
+    """Write rows to a CSV file without pandas, in the format of `csv_text`; None is an empty cell."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([_without_formula(cell) for cell in row] for row in rows)
+    write_text(path, stream.getvalue())
 
 
 def csv_text(frame: DataFrame, *, index: bool = False) -> str:

@@ -68,24 +68,24 @@ def load_part(place: str) -> Any:
         raise MlrecError(f"{place}: cannot be imported ({reason}); fix or update its package") from error
 
 
-def find_part(kind: str, name: str, own: Mapping[str, Any], error: type[MlrecError] = MlrecError) -> Any:
+def find_part(kind: str, name: str, own: Mapping[str, str], error: type[MlrecError] = MlrecError) -> Any:
     """Return the part of this name: mlrec's own, otherwise the one that another package adds.
 
     Args:
         kind: Kind of the part, a key of `GROUPS`.
         name: Name of the part.
-        own: mlrec's own parts.
+        own: Places of mlrec's own parts, as `module:attribute`, by name.
         error: Error for an unknown name.
 
     Raises:
         MlrecError: The part cannot be imported, or (`error`) the name is unknown; the message lists what exists.
 
     Example:
-        >>> find_part("head", "average", {"average": "AveragePooling"})
-        'AveragePooling'
+        >>> find_part("loss", "root", {"root": "math:sqrt"})(4.0)
+        2.0
     """
     if name in own:
-        return own[name]
+        return load_part(own[name])
     added = added_by_packages(GROUPS[kind])
     if name not in added:
         known = part_names(kind, own)

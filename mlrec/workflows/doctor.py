@@ -21,8 +21,8 @@ import numpy as np
 
 from mlrec import __version__
 from mlrec.datasets import dataset as folders
-from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset, Info
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from mlrec.datasets import sparse_targets
 from mlrec.datasets.analysis import statistics, stratification
 from mlrec.datasets.analysis.split import prevalence_error, stratified
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.sparse_targets import SparseTargets, joined
 from mlrec.utils import ragged
@@ -74,7 +75,7 @@ def test_nothing_of_the_size_samples_times_labels_is_made(monkeypatch: pytest.Mo
     monkeypatch.setattr(statistics.SparseRows, "dense", refused)
     assert repr(manifest) == "<Manifest many/all: 400 samples, 1,200 labels>"
     statistics.describe(manifest)
-    statistics.label_gaps(manifest)
+    label_gaps(manifest)
     together, _ = statistics.cooccurrence([manifest, manifest.subset(np.arange(9), "part")])
     assert together.sum() == 400 * 25
     part = stratified(manifest.sparse_targets, np.arange(400), [0.8, 0.2], 0)

@@ -13,7 +13,7 @@ from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.frequency import FrequencyGroup, by_frequency
 from mlrec.predictions import Predictions
 from mlrec.reports.runs_table import scored_tables
-from mlrec.workflows.evaluate.write_scores import score
+from mlrec.run_folders.scores import metrics_of
 
 
 def test_groups_against_a_loop_over_labels() -> None:
@@ -44,11 +44,11 @@ def test_scores_of_a_run_have_the_groups_of_its_training_split(tmp_path: Path) -
     predictions = Predictions(
         labels, ("a", "b"), np.array([[1.0, -1.0], [-1.0, 2.0]]), np.array([[1, 0], [0, 1]], np.int8)
     )
-    metrics = score(predictions, trained_on=train)
+    metrics = metrics_of(predictions, trained_on=train)
     assert metrics.by_frequency == {"head": FrequencyGroup(1, 1.0), "tail": FrequencyGroup(1, 1.0)}
     metrics.save(tmp_path / "metrics.json")
     assert Metrics.load(tmp_path / "metrics.json") == metrics
     assert [table.name for table in scored_tables(metrics, title="t")] == ["metrics", "frequency", "labels"]
-    assert score(predictions).by_frequency == {}
+    assert metrics_of(predictions).by_frequency == {}
     reordered = Manifest("m", "train", Path("/"), labels[::-1], train.images, targets[:, ::-1].copy())
-    assert score(predictions, trained_on=reordered).by_frequency == metrics.by_frequency
+    assert metrics_of(predictions, trained_on=reordered).by_frequency == metrics.by_frequency

@@ -116,7 +116,7 @@ def test_norms_of_a_run_with_sync_bn_are_folded_too(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_copy_in_half_on_a_gpu_gives_what_autocast_gives(name: str, dtype: torch.dtype) -> None:
-    from mlrec.training.inference import in_half
+    from mlrec.training.prediction import in_half
 
     device = torch.device("cuda", 0)
     plain, images = stirred(Backbone(name, 64)).to(device), torch.randn(4, 3, 64, 64, device=device)

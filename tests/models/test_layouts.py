@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import timm
 import torch
@@ -10,8 +12,12 @@ from torch import Tensor
 import mlrec
 from mlrec.models.backbones import Backbone
 from mlrec.models.csra import LAYOUTS
-from mlrec.models.heads import HEADS, Head, create_head
+from mlrec.models.heads import HEADS, create_head
 from mlrec.utils.errors import ModelError
+from mlrec.utils.plugins import load_part
+
+if TYPE_CHECKING:
+    from mlrec.models.heads import Head
 
 PREFIX = 2
 NAMES = ("csra", "spatial", "average", "gcn")
@@ -32,8 +38,8 @@ def heads(name: str, layout: str) -> tuple[Head, Head]:
     torch.manual_seed(0)
     options = {"heads": 4, "lam": 0.5} if name == "csra" else {}
     first = create_head(name, 5, 3, **options)
-    arguments = {key: value for key, value in options.items() if key in HEADS[name].OPTIONS}
-    second = HEADS[name](5, 3, layout=layout, prefix_tokens=PREFIX if layout == "tokens" else 0, **arguments)
+    arguments = {key: value for key, value in options.items() if key in load_part(HEADS[name]).OPTIONS}
+    second = load_part(HEADS[name])(5, 3, layout=layout, prefix_tokens=PREFIX if layout == "tokens" else 0, **arguments)
     second.load_state_dict(first.state_dict())
     return first, second
 

@@ -74,6 +74,8 @@ def gelu(x: np.ndarray) -> np.ndarray:
 def slow_attention_pool(head) -> tuple[np.ndarray, np.ndarray]:
     pool, logits, maps = head.pool, [], []
     for tokens in TOKENS:
+        if isinstance(head.project, torch.nn.Linear):
+            tokens = linear(tokens, head.project)
         query = linear(array(pool.latent)[0], pool.q)
         keys, values = np.split(linear(tokens, pool.kv), 2, axis=1)
         pooled, attention = attend(query, keys, values, 8)
@@ -127,6 +129,7 @@ def slow_q2l(head) -> tuple[np.ndarray, np.ndarray]:
     ("name", "options", "slow"),
     [
         ("attention-pool", {}, slow_attention_pool),
+        ("attention-pool", {"decoder_dim": 16}, slow_attention_pool),
         ("ml-decoder", {"decoder_dim": 16}, slow_ml_decoder),
         ("ml-decoder", {"decoder_dim": 16, "groups": 2}, slow_ml_decoder),  # groups of three labels, the last of two
         ("q2l", {"decoder_dim": 16, "layers": 1}, slow_q2l),

@@ -57,6 +57,20 @@ def test_invalid_sweeps_are_refused_before_anything_is_written(data: Path, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_head_chooses_rows_of_a_study(data: Path, tmp_path: Path) -> None:
+    flags = {**FAST, "data": str(data), "freeze_backbone": True}
+
+    def labels(heads: str | None) -> list[str]:
+        chosen = {} if heads is None else {"head": heads}
+        return list({one.label: 0 for one in plan_sweep({**flags, **chosen}, study="heads", out=tmp_path).settings})
+
+    assert len(labels(None)) == 9
+    assert labels("average,q2l") == ["average pooling", "Query2Label"]
+    assert labels("csra") == ["CSRA, λ = 0", "CSRA, H = 1", "CSRA, H = 6"]
+    with pytest.raises(UsageError, match="no row of the study has this head"):
+        plan_sweep({**flags, "head": "spatial"}, study="compare", out=tmp_path)
+
+
 def test_a_study_is_crossed_with_seeds_and_flags_win_over_its_defaults(data: Path, tmp_path: Path) -> None:
     flags = {**FAST, "data": str(data), "lam": "0.2"}
     trials = plan_sweep(flags, study="table6", out=tmp_path).trials({})
@@ -67,7 +81,7 @@ def test_a_study_is_crossed_with_seeds_and_flags_win_over_its_defaults(data: Pat
 
 
 def test_settings_with_equal_flags_are_trained_once(data: Path, tmp_path: Path) -> None:
-    flags = {**FAST, "data": str(data), "head": "csra,average", "lam": "0,0.5"}
+    flags = {**FAST, "data": str(data), "head": "csra,spatial", "lam": "0,0.5"}
     trials = plan_sweep(flags, study="table6", seeds=[0], out=tmp_path).trials({})
     assert [(trial.label, trial.flags["head"], trial.flags["lam"]) for trial in trials] == [
         ("average only", "csra", 0.0),

@@ -20,8 +20,8 @@ from mlrec.datasets.images import decode as decoding
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.training import dataloader
-from mlrec.training.batches import Batch, eval_batches, steps_per_epoch, train_batches
-from mlrec.training.sampler import batch_starts, epoch_order
+from mlrec.training.dataloader import Batch, eval_batches, train_batches
+from mlrec.training.sampler import batch_starts, epoch_order, steps_per_epoch
 from mlrec.training.transforms import tensors
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError
@@ -217,7 +217,7 @@ def test_a_dead_or_hanging_worker_ends_with_a_remedy(
 ) -> None:
     monkeypatch.setattr(dataloader, "TIMEOUT", 1.0)
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # else the hanging one has 5 s to end
-    monkeypatch.setattr("mlrec.training.batches.ImageBatches", kind)
+    monkeypatch.setattr("mlrec.training.dataloader.ImageBatches", kind)
     with pytest.raises(MlrecError, match=message):
         list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
 
@@ -230,7 +230,7 @@ class _Asked(dataloader.ImageBatches):
 
 
 def test_loader_processes_make_way_for_a_model_on_the_cpu(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlrec.training.batches.ImageBatches", _Asked)
+    monkeypatch.setattr("mlrec.training.dataloader.ImageBatches", _Asked)
     here = os.nice(0)
     for device, more in ((torch.device("cpu"), dataloader.NICE), (torch.device("mps"), 0)):
         with pytest.raises(MlrecError, match=f"niceness {min(19, here + more)}$"):
@@ -284,7 +284,7 @@ from pathlib import Path
 import torch
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.batches import eval_batches
+from mlrec.training.dataloader import eval_batches
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])

@@ -119,13 +119,14 @@ from mlrec.utils import processes
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import create_model
-from mlrec.training import distributed, features, inference
+from mlrec.training import distributed, features
+from mlrec.training import prediction
 
-seen, real = [], inference.InferenceModel.features
+seen, real = [], prediction.InferenceModel.features
 def counting(self, images):
     seen.append(len(images))
     return real(self, images)
-inference.InferenceModel.features = counting
+prediction.InferenceModel.features = counting
 device, manifest = torch.device("cpu"), Manifest.load(Path(sys.argv[1]))
 torch.manual_seed(0)
 model = create_model("test_resnet", 3, img_size=32)

@@ -146,13 +146,13 @@ def test_before_the_first_step_too(place: str, data: Path, tmp_path: Path, monke
 def test_scoring_within_training_names_its_own_flag(
     frozen: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlrec.training.inference.normalize", full)
+    monkeypatch.setattr("mlrec.training.prediction.normalize", full)
     with pytest.raises(RunError, match=r"at 4 images of 32 px per batch; try --eval-batch-size 2 or --precision bf16"):
         train({**FAST, "data": str(data), "epochs": 1, "freeze_backbone": frozen}, out=tmp_path)
 
 
 def test_scoring_commands_name_their_flag(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlrec.training.inference.normalize", full)
+    monkeypatch.setattr("mlrec.training.prediction.normalize", full)
     here, images = RuntimeOptions(workers=0, device="cpu"), data / "val.jsonl"
     for command in (
         lambda: evaluate_run(run, machine=here),

@@ -10,7 +10,7 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier, create_model
 from mlrec.training import features as caching
-from mlrec.training.batches import eval_batches, train_batches
+from mlrec.training.dataloader import eval_batches, train_batches
 from mlrec.training.features import compute_features, feature_batches
 from mlrec.training.transforms import normalize
 from mlrec.utils.errors import MlrecError
@@ -126,14 +126,21 @@ def test_a_store_computes_once_what_only_the_head_tells_apart(
 
     store = caching.FeatureCache()
     first = store.get_or_compute(backbone(0, "csra"), pictures, config(), device=CPU)
-    assert store.get_or_compute(backbone(0, "average"), pictures, config(seed=6), device=CPU) is first
+    other_labels = pictures.changed(targets=1 - abs(pictures.targets))
+    for manifest in (pictures, other_labels):
+        again = store.get_or_compute(backbone(0, "average"), manifest, config(seed=6), device=CPU)
+        assert again.values is first.values
+        assert again.manifest is manifest
     assert len(computed) == 1
     store.get_or_compute(backbone(1, "csra"), pictures, config(), device=CPU)
     store.get_or_compute(backbone(0, "csra"), pictures.subset([0, 1, 2]), config(), device=CPU)
     store.get_or_compute(backbone(0, "csra"), pictures, config(image_backend="pil"), device=CPU)
     assert len(computed) == 4
     augmented = store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1, seed=6), device=CPU)
-    assert store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1), device=CPU) is not augmented
+    assert (
+        store.get_or_compute(backbone(0, "csra"), pictures, config(feature_copies=1), device=CPU).values
+        is not augmented.values
+    )
 
 
 def test_parts_of_a_whole_are_cut_out_of_it(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:

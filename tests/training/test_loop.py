@@ -87,6 +87,19 @@ def test_two_epochs_are_those_of_a_loop_written_out_by_hand() -> None:
     assert epochs[0].loss == pytest.approx(sum(losses[:3]) / 3, rel=1e-5)
 
 
+def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_factors() -> None:
+    untrained = setup.build_model(PLAIN, DATA, paper=False)
+    norms = [name for name, part in untrained.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    for kept in (True, False):
+        model = run(changed(freeze_bn=kept), batches(6), 3)[0].model
+        for name in norms:
+            before, after = untrained.get_submodule(name), model.get_submodule(name)
+            assert bool((before.running_mean == after.running_mean).all()) is kept
+            assert bool((before.running_var == after.running_var).all()) is kept
+            assert (before.weight != after.weight).any()
+    assert norms
+
+
 def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where losses are fetched rarely too, as on a GPU: here once per epoch."""
     monkeypatch.setattr(loop, "_sync_is_due", lambda state, device, config, steps: state.batch == steps)

@@ -12,7 +12,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.training.losses import LOSSES, LossContext, loss_function, positive_weight
+from mlrec.training.losses import LOSSES, LossContext, asl, loss_function, positive_weight
 from mlrec.utils.errors import ConfigError
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.5], [0.3, 4.0, -2.0], [1.0, -0.5, 0.1]])
@@ -89,7 +89,7 @@ def test_asl_without_focus_and_margin_is_bce() -> None:
 
 def test_asls_gradient_is_that_of_the_formula() -> None:
     logits = LOGITS.double().requires_grad_()
-    loss = LOSSES["asl"](logits, (TARGETS == 1).double(), context(Config())).mean()
+    loss = asl(logits, (TARGETS == 1).double(), context(Config())).mean()
     loss.backward()
     step = torch.zeros_like(LOGITS, dtype=torch.float64)
     step[1, 2] = 1e-6

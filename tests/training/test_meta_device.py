@@ -25,11 +25,11 @@ from mlrec.models.classifier import Classifier, create_model
 from mlrec.models.heads import HEADS
 from mlrec.models.residual import residual_parts
 from mlrec.training import devices, loop, setup
-from mlrec.training.batches import Batch
+from mlrec.training.dataloader import Batch
 from mlrec.training.features import Features, feature_batches
-from mlrec.training.inference import InferenceModel
 from mlrec.training.loop import Network, train_step
 from mlrec.training.losses import LOSSES, Loss, loss_function
+from mlrec.training.prediction import InferenceModel
 from mlrec.training.state import State
 
 META, CPU = torch.device("meta"), torch.device("cpu")

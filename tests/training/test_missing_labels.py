@@ -15,6 +15,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.training.losses import LOSSES, LossContext, loss_function
 from mlrec.training.sampler import class_aware_order
 from mlrec.utils.errors import ConfigError, DataError
+from mlrec.utils.plugins import load_part
 
 GENERATOR = np.random.default_rng(3)
 LOGITS = torch.tensor(GENERATOR.normal(0, 3, (6, 5)))
@@ -27,7 +28,7 @@ def context(epoch: int = 0, **keys: object) -> LossContext:
 
 
 def values(name: str, epoch: int = 0, **keys: object) -> np.ndarray:
-    return LOSSES[name](LOGITS, (TARGETS == 1).double(), context(epoch, **keys)).numpy()
+    return load_part(LOSSES[name])(LOGITS, (TARGETS == 1).double(), context(epoch, **keys)).numpy()
 
 
 def sigmoid(x: float) -> float:

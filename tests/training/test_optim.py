@@ -6,12 +6,15 @@ import math
 
 import pytest
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from mlrec import recipes
 from mlrec.config import Config
 from mlrec.config_layers import resolve
+from mlrec.models.classifier import create_model
 from mlrec.training.optim import lr_at, make_optimizer, parameter_groups, set_lr
+from mlrec.utils.errors import ConfigError
 
 # steps an epoch at batch 16 and the lr of epochs 3, 4, 5, ... (two epochs of warm-up come before)
 VOC = (314, [1e-2] * 2 + [1e-3] * 4 + [1e-4] * 4 + [1e-5] * 4 + [1e-6] * 4 + [1e-7] * 4 + [1e-8] * 4 + [1e-9] * 2)
@@ -91,3 +94,26 @@ def test_a_step_moves_the_head_by_its_own_lr(opt: str) -> None:
     moves = [(b - p.detach()).abs().max().item() for b, p in zip(before, model.parameters(), strict=True)]
     assert moves[:4] == pytest.approx([0.01] * 4, rel=1e-3)
     assert moves[4:] == pytest.approx([0.1] * 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"])
+def test_layer_decay_is_that_of_timm(name: str) -> None:
+    model = create_model(name, 3, "csra", 1, 0.5, False, img_size=64)
+    ours = parameter_groups(model, Config(layer_decay=0.75, decay_norm_bias=False, weight_decay=0.1, head_lr_mult=7))
+    theirs = param_groups_layer_decay(model.backbone.timm_model, weight_decay=0.1, layer_decay=0.75)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    factors = {names[id(p)]: group["lr_mult"] for group in ours for p in group["params"]}
+    expected = {names[id(p)]: group["lr_scale"] for group in theirs for p in group["params"]}
+    # timm counts a classifier as one layer more, if the model had one
+    last = max(expected.values())
+    trained = {name: factor / last for name, factor in expected.items()}
+    assert {name: factors[name] for name in trained} == pytest.approx(trained)
+    assert {factors[name] for name in factors.keys() - trained.keys()} == {7}
+
+
+def test_layer_decay_needs_numbered_layers() -> None:
+    model = create_model("test_resnet", 3, "average", 1, 0.0, False, img_size=64)
+    model.backbone.timm_model = nn.Sequential(nn.Conv2d(3, 8, 1))
+    with pytest.raises(ConfigError, match="does not number the layers of Sequential"):
+        parameter_groups(model, Config(layer_decay=0.5))
+    assert len(parameter_groups(model, Config())) == 2

@@ -12,7 +12,7 @@ import torch
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import create_model
-from mlrec.training import inference, loop, setup, throughput
+from mlrec.training import loop, prediction, setup, throughput
 from mlrec.training.throughput import Meter, Speed, peak_flops, training_flops
 from tests.tiny import make_tiny
 
@@ -147,11 +147,11 @@ def test_the_rate_of_a_gpu_is_that_of_whole_steps(
         monkeypatch.setattr(
             setup, place, lambda *given, real=real_function: real(*(cpu if isinstance(g, Gpu) else g for g in given))
         )
-    real_open = inference.open_on
-    monkeypatch.setattr(inference, "open_on", lambda model, _, precision: real_open(model, cpu, precision))
-    real_step, real_features = loop.train_step, inference.InferenceModel.features
+    real_open = prediction.open_on
+    monkeypatch.setattr(prediction, "open_on", lambda model, _, precision: real_open(model, cpu, precision))
+    real_step, real_features = loop.train_step, prediction.InferenceModel.features
     monkeypatch.setattr(loop, "train_step", lambda *given: steps.append(1) or real_step(*given))
-    monkeypatch.setattr(inference.InferenceModel, "features", lambda *given: steps.append(1) or real_features(*given))
+    monkeypatch.setattr(prediction.InferenceModel, "features", lambda *given: steps.append(1) or real_features(*given))
     seconds = throughput.computing_seconds(model, manifest, config, Gpu(), "fp32")  # type: ignore[arg-type]
     assert len(steps) == throughput.STEPS_BEFORE + throughput.STEPS_TIMED
     assert len(waits) == 2

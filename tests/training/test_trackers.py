@@ -19,6 +19,7 @@ from mlrec.training import trackers
 from mlrec.training.trackers import TrackedRun, Tracker
 from mlrec.utils import plugins
 from mlrec.utils.errors import ConfigError, UsageError
+from mlrec.utils.plugins import load_part
 from tests.tiny import FAST, make_tiny
 
 
@@ -156,7 +157,7 @@ def test_tensorboard_gets_the_same_numbers_before_and_after_a_resume(data: Path,
 
 def test_the_names_in_the_configuration_are_those_that_exist() -> None:
     assert tuple(trackers.TRACKERS) == config.TRACKERS
-    kinds: list[Tracker] = [kind() for kind in trackers.TRACKERS.values()]
+    kinds: list[Tracker] = [load_part(place)() for place in trackers.TRACKERS.values()]
     assert len(kinds) == 4
 
 

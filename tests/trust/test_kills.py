@@ -26,9 +26,9 @@ from mlrec.models.onnx_file import OnnxModel
 from mlrec.predictions import Predictions
 from mlrec.run_folders import log
 from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.scores import metrics_of
 from mlrec.run_folders.tuned import Tuned
 from mlrec.training import dataloader, state
-from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.train.train import train
 from tests.processes import family
 from tests.tiny import FAST, make_tiny
@@ -279,7 +279,7 @@ def check_whole(path: Path) -> None:
         if read := READERS.get(file.name) or READERS.get(file.suffix):
             read(file)
         if file.name == "eval.json":
-            scored = write_scores.score(Predictions.load(file.with_name("predictions.npz")))
+            scored = metrics_of(Predictions.load(file.with_name("predictions.npz")))
             assert scored == replace(Metrics.load(file.with_name("metrics.json")), by_frequency={})
         if file.name == "run.json" and RunRecord.load(file.parent).status == "finished":
             for part in ("model.safetensors", "predictions.npz", "metrics.json", "per_label.csv", "config.toml"):

@@ -16,7 +16,7 @@ from typing import IO
 
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.names import clean_label, duplicates_in
-from mlrec.datasets.readers.table_store import Column, Rows, stored
+from mlrec.datasets.readers.table_store import Rows, TextColumn, stored
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport
 from mlrec.utils.files import open_bytes, read_text
 
@@ -47,7 +47,7 @@ class TextTable:
     lines: Sequence[int]
     unit: str = "line"
 
-    def column(self, column: int) -> Column:
+    def column(self, column: int) -> TextColumn:
         """The cells of a column."""
         return self.rows.columns[column]
 
@@ -216,7 +216,7 @@ def is_number(text: str) -> bool:
 class _Cells:
     """The cells of each column, of all records."""
 
-    def __init__(self, held: Sequence[Column], lines: Sequence[int], others: Sequence[Record]) -> None:
+    def __init__(self, held: Sequence[TextColumn], lines: Sequence[int], others: Sequence[Record]) -> None:
         self._held, self._lines, self._others = held, lines, others
 
     def column(self, k: int) -> Sequence[str]:

@@ -13,7 +13,7 @@ from mlrec.datasets.readers.columns import RoleFinder, cell_key, cell_meanings
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.table_file import PARQUET, read_table
-from mlrec.datasets.readers.table_folder import Source, check_sources, table_sources
+from mlrec.datasets.readers.table_folder import TableSource, check_sources, table_sources
 from mlrec.datasets.readers.table_images import TableImages
 from mlrec.datasets.readers.table_labels import (
     Samples,
@@ -27,7 +27,7 @@ from mlrec.datasets.readers.table_labels import (
     wide_samples,
 )
 from mlrec.datasets.readers.table_parquet import ParquetTable
-from mlrec.datasets.readers.table_store import Column, constant
+from mlrec.datasets.readers.table_store import TextColumn, constant
 from mlrec.datasets.sparse_targets import joined as joined_targets
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest
@@ -41,7 +41,7 @@ NAME_COLUMN = "filename"  # of the tables that mlrec writes
 class _Table:
     """One table as it was read, and the Parquet file if it is one."""
 
-    source: Source
+    source: TableSource
     texts: TextTable
     parquet: ParquetTable | None
 
@@ -65,7 +65,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     """
     path = path.absolute()
     meanings = cell_meanings(options)
-    sources = [Source(path, None)]
+    sources = [TableSource(path, None)]
     if path.is_dir():
         sources = table_sources(path, options.split_names, findings)
         check_sources(path, sources)
@@ -101,7 +101,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     )
 
 
-def _readable(sources: Sequence[Source], findings: ValidationReport) -> list[_Table]:
+def _readable(sources: Sequence[TableSource], findings: ValidationReport) -> list[_Table]:
     """The tables, read; of several, each one that cannot be read is an error of its own."""
     tables = []
     for source in sources:
@@ -163,7 +163,7 @@ def _rows(
 
 def _splits_of_files(
     rows: Sequence[TableRows], tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport
-) -> list[Column]:
+) -> list[TextColumn]:
     """The split of each row of each file: one split per file, named after it or its folder."""
     for read in rows:
         if read.roles.split is not None:
@@ -178,7 +178,7 @@ def _splits_of_files(
     return [constant(names[name], len(read.images)) for name, read in zip(own, rows, strict=True)]
 
 
-def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[Column]:
+def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[TextColumn]:
     """The split of each row of the one file, by its column of splits."""
     column = read.roles.split
     if column is None:

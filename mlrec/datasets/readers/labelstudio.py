@@ -50,7 +50,7 @@ _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
 _START = re.compile(rb"\s*\[\s*\{")
 
 
-class _Annotation(msgspec.Struct):
+class _TaskAnnotation(msgspec.Struct):
     result: list[dict[str, Any]] = []
     was_cancelled: bool = False
     ground_truth: bool = False
@@ -198,7 +198,7 @@ def _spellings(reference: str) -> list[str]:
 def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
     """What each annotator chose. If one annotation is marked as ground truth, it alone counts."""
     try:
-        decoded = msgspec.convert(annotations, list[_Annotation])
+        decoded = msgspec.convert(annotations, list[_TaskAnnotation])
     except msgspec.ValidationError as error:
         findings.error(where, f"annotations cannot be read ({error}); export the project again")
         return []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.columns import cell_key
 from mlrec.datasets.readers.csv_file import TextTable
-from mlrec.datasets.readers.table_store import Column
+from mlrec.datasets.readers.table_store import TextColumn
 from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
 from mlrec.utils.errors import DataError, ValidationReport, nearest
 
@@ -67,14 +67,14 @@ def value_targets(
 class _Values:
     """A column of values: what each of its different texts means."""
 
-    column: Column
+    column: TextColumn
     meaning: NDArray[np.int8]
     keys: frozenset[float | str]
     first_blank: list[int]
     blanks: int
 
     @classmethod
-    def of(cls, column: Column, meanings: Mapping[float | str, int]) -> _Values:
+    def of(cls, column: TextColumn, meanings: Mapping[float | str, int]) -> _Values:
         """Look up the texts of a column."""
         if column.codes is None:  # hundreds of different texts, which are no values
             meaning = np.array([_meaning(text, meanings) for text in column], dtype=np.int8)
@@ -85,7 +85,7 @@ class _Values:
 
     @classmethod
     def _counted(
-        cls, column: Column, meaning: NDArray[np.int8], cells: NDArray[np.int8], keys: frozenset[float | str]
+        cls, column: TextColumn, meaning: NDArray[np.int8], cells: NDArray[np.int8], keys: frozenset[float | str]
     ) -> _Values:
         blank = np.flatnonzero(cells == BLANK_CELL)
         return cls(column, meaning, keys, blank[:1].tolist(), len(blank))

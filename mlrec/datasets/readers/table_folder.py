@@ -25,7 +25,7 @@ MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """One table: its file, and the name of its split if the file or its folder has one."""
 
     path: Path
@@ -68,7 +68,7 @@ def _recognizes_file(path: Path) -> str | None:
     return None
 
 
-def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[Source]:
+def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
     """The tables of a folder, in the usual order of their splits.
 
     They are in the folder itself, or in folders below it that are named like a split (`train/metadata.csv`) or whose
@@ -98,7 +98,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
                 findings.warn("tables in other formats than the first were not used", str(file))
-    sources = [Source(file, _split_of(file, folder, given)) for file in used]
+    sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 
 
@@ -129,7 +129,7 @@ def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
     return None
 
 
-def check_sources(folder: Path, sources: Sequence[Source]) -> None:
+def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """Check that a folder has tables.
 
     Raises:

@@ -21,7 +21,7 @@ from mlrec.datasets.readers.table_cells import (
     sign_name,
     value_targets,
 )
-from mlrec.datasets.readers.table_store import Column
+from mlrec.datasets.readers.table_store import TextColumn
 from mlrec.datasets.sparse_targets import SparseTargets, code_type
 from mlrec.utils import ragged
 from mlrec.utils.errors import ValidationReport
@@ -35,7 +35,7 @@ class TableRows:
     table: TextTable
     roles: Roles
     images: Sequence[str]
-    splits: Column
+    splits: TextColumn
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Samples:
     table: TextTable
     labels: tuple[str, ...]
     images: Sequence[str]
-    splits: Column
+    splits: TextColumn
     targets: SparseTargets
     values: frozenset[float | str] = frozenset()
 
@@ -172,7 +172,7 @@ def long_samples(
     targets = np.full((len(sample_of), len(labels)), absent, dtype=np.int8)
     for (sample, label), row in stated.items():
         targets[sample, label] = values[row]
-    images, splits = [image for image, _ in sample_of], Column(tuple(split for _, split in sample_of))
+    images, splits = [image for image, _ in sample_of], TextColumn(tuple(split for _, split in sample_of))
     return Samples(read.table, tuple(labels), images, splits, SparseTargets.of(targets), held)
 
 

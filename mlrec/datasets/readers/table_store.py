@@ -15,7 +15,7 @@ BLOCK = 8192  # records that exist as Python objects at once
 MOST_CODED = 256  # different texts of a column of one byte per cell
 
 
-class Column(Sequence[str]):
+class TextColumn(Sequence[str]):
     """The cells of one column.
 
     Attributes:
@@ -47,17 +47,17 @@ class Column(Sequence[str]):
         for begin in range(0, len(self.codes), BLOCK):
             yield from map(self.texts.__getitem__, self.codes[begin : begin + BLOCK].tolist())
 
-    def take(self, rows: NDArray[np.intp]) -> Column:
+    def take(self, rows: NDArray[np.intp]) -> TextColumn:
         """The cells of some rows, in their order."""
         if self.codes is None:
-            return Column(taken(self.texts, rows))
-        return Column(self.texts, self.codes[rows])
+            return TextColumn(taken(self.texts, rows))
+        return TextColumn(self.texts, self.codes[rows])
 
-    def renamed(self, names: Mapping[str, str]) -> Column:
+    def renamed(self, names: Mapping[str, str]) -> TextColumn:
         """The column with each text replaced by its name."""
         if self.codes is None:
-            return Column(tuple(names[text] for text in self.texts))
-        return Column([names[text] for text in self.texts], self.codes)
+            return TextColumn(tuple(names[text] for text in self.texts))
+        return TextColumn([names[text] for text in self.texts], self.codes)
 
     def first_rows(self) -> dict[str, int]:
         """The row of the first cell of each text, in order of these rows."""
@@ -78,7 +78,7 @@ class Rows(Sequence[tuple[str, ...]]):
 
     __slots__ = ("columns",)
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[TextColumn]) -> None:
         self.columns = columns
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ class Rows(Sequence[tuple[str, ...]]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def stored(records: Iterable[Sequence[str]], width: int) -> list[Column]:
+def stored(records: Iterable[Sequence[str]], width: int) -> list[TextColumn]:
     """The columns of records that have `width` cells each."""
     builders = [_ColumnBuilder() for _ in range(width)]
     rest = iter(records)
@@ -137,13 +137,13 @@ class _ColumnBuilder:
             self._codes = []
         self._texts.extend(cells)
 
-    def column(self) -> Column:
+    def column(self) -> TextColumn:
         if self._texts is not None:
-            return Column(self._texts.texts())
+            return TextColumn(self._texts.texts())
         codes, self._codes = np.concatenate([np.zeros(0, np.uint8), *self._codes]), []
-        return Column(list(self._code), codes)
+        return TextColumn(list(self._code), codes)
 
 
-def constant(text: str, count: int) -> Column:
+def constant(text: str, count: int) -> TextColumn:
     """A column of one text."""
-    return Column([text], np.zeros(count, dtype=np.uint8))
+    return TextColumn([text], np.zeros(count, dtype=np.uint8))

@@ -33,13 +33,13 @@ class _Target(msgspec.Struct, gc=False):
     bbox: list[float]
 
 
-class _Image(msgspec.Struct, gc=False):
+class _WiderImage(msgspec.Struct, gc=False):
     file_name: str
     targets: list[_Target]
 
 
 class _WiderFile(msgspec.Struct):
-    images: list[_Image]
+    images: list[_WiderImage]
     attribute_id_map: dict[str, str]
 
 
@@ -110,8 +110,8 @@ def _folded(name: str) -> str:
     return _SPELLINGS.get(plain, plain)
 
 
-def _persons(images: list[_Image], file: Path, findings: ValidationReport) -> Iterator[_Person]:
-    first: dict[str, _Image] = {}
+def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) -> Iterator[_Person]:
+    first: dict[str, _WiderImage] = {}
     for number, image in enumerate(images):
         where = f"{file}: images[{number}] ({image.file_name})"
         name = f"{IMAGES}/{image_name(image.file_name, f'{file}: images[{number}]: file_name', findings)}"

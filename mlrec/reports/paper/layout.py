@@ -24,7 +24,7 @@ LAM = Column("lam", "λ", "number", absent="")
 
 
 @dataclass(frozen=True)
-class Line:
+class PaperLine:
     """A row in the paper's form.
 
     Attributes:
@@ -110,7 +110,7 @@ def _best_scores(row: Row, position: Mapping[str, int]) -> list[str]:
     return [key for key, score in scores.items() if score == highest]
 
 
-def _line(number: int, row: PaperRow) -> Line:
+def _line(number: int, row: PaperRow) -> PaperLine:
     """Return a row of the paper, or an own one, as it is in the paper's form."""
     block = row.block[:1].upper() + row.block[1:]
     if row.source != "paper":
@@ -130,7 +130,7 @@ def _line(number: int, row: PaperRow) -> Line:
         cells |= {"normalized": "without", f"H{row.heads}": row.mAP}
         if row.normalize:
             cells["normalized"] = "with"
-    return Line(block, cells, row.cite, _notes(row))
+    return PaperLine(block, cells, row.cite, _notes(row))
 
 
 def _method(row: PaperRow) -> str:
@@ -175,9 +175,9 @@ def _notes(row: PaperRow) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _joined(lines: Iterable[Line]) -> list[Line]:
+def _joined(lines: Iterable[PaperLine]) -> list[PaperLine]:
     """Join lines that have the same names, such as those of one model with several H, and no number in common."""
-    joined: list[Line] = []
+    joined: list[PaperLine] = []
     for line in lines:
         for k, other in enumerate(joined):
             common = set(other.cells) & set(line.cells) - set(NAMES)
@@ -191,7 +191,7 @@ def _joined(lines: Iterable[Line]) -> list[Line]:
     return sorted(joined, key=lambda line: blocks.index(line.block))
 
 
-def _columns(number: int, lines: Sequence[Line]) -> tuple[Column, ...]:
+def _columns(number: int, lines: Sequence[PaperLine]) -> tuple[Column, ...]:
     if number in (2, 3):
         plain = Column("plain", "no extra data", "percent", block="mAP", ranked=True)
         return (METHOD, plain, Column("extra", "extra data", "percent", block="mAP", ranked=True))

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.export import (
-    Scores,
+    SplitScores,
     as_coco,
     as_coco_results,
     as_csv,
@@ -81,7 +81,7 @@ def export_data(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: exists already; remove it or choose another --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
-    scores: dict[str, Scores] = {}
+    scores: dict[str, SplitScores] = {}
     if predictions is not None:
         scores = _scores(predictions, manifests, every_split=splits is not None)
         manifests = [manifest for manifest in manifests if manifest.split in scores]
@@ -97,7 +97,7 @@ def export_data(
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 
 
-def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, Scores]:
+def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, SplitScores]:
     """The probabilities of the splits whose images have all been predicted, by split.
 
     Raises:
@@ -119,20 +119,20 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
             except DataError as error:
                 raise PredictionsError(f"{path}: {error}") from error
             chosen = [rows[sample] for sample in manifest.sample_ids]
-            scores[manifest.split] = Scores(name, probabilities[chosen][:, columns])
+            scores[manifest.split] = SplitScores(name, probabilities[chosen][:, columns])
     if not scores:
         names = ", ".join(manifest.split for manifest in manifests)
         raise PredictionsError(f"{path}: has no predictions for all images of a split ({names})")
     return scores
 
 
-def _write_csv(folder: Path, manifest: Manifest, _: Scores | None) -> Manifest:
+def _write_csv(folder: Path, manifest: Manifest, _: SplitScores | None) -> Manifest:
     write_text(folder / f"{manifest.split}.csv", as_csv(manifest))
     reading = read_csv_labels(folder / f"{manifest.split}.csv", ReadOptions(), ValidationReport())
     return reading.manifests[0]
 
 
-def _write_coco(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
+def _write_coco(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
     file = folder / f"{manifest.split}.json"
     write_json(file, as_coco(manifest))
     if scores is not None:
@@ -141,7 +141,7 @@ def _write_coco(folder: Path, manifest: Manifest, scores: Scores | None) -> Mani
     return read_coco(folder, options, ValidationReport()).manifests[0]
 
 
-def _write_imagefolder(folder: Path, manifest: Manifest, _: Scores | None) -> Manifest:
+def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) -> Manifest:
     """Images are linked, or copied where that is not possible: Hugging Face reads those next to `metadata.csv`."""
     place = folder / manifest.split
     text = as_metadata(manifest)
@@ -159,14 +159,14 @@ def _write_imagefolder(folder: Path, manifest: Manifest, _: Scores | None) -> Ma
     return replace(manifest, labels=labels, images=tuple(row[0] for row in cells), targets=targets, sample_ids=())
 
 
-def _write_labelstudio(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
+def _write_labelstudio(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
     write_text(folder / CONFIG, labeling_config(manifest.labels))
     file = folder / f"{manifest.split}.json"
     write_json(file, as_labelstudio(manifest, scores))
     return read_labelstudio(file, ReadOptions(images=manifest.root), ValidationReport()).manifests[0]
 
 
-def _write_fiftyone(folder: Path, manifest: Manifest, scores: Scores | None) -> Manifest:
+def _write_fiftyone(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
     """What is read back has the names of the files that are there; without them, names lack their endings."""
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))
@@ -179,7 +179,7 @@ def _write_fiftyone(folder: Path, manifest: Manifest, scores: Scores | None) -> 
 
 
 # Writes one split into a folder, with the scores of a model, and returns the split as it is read back.
-Writer = Callable[[Path, Manifest, Scores | None], Manifest]
+Writer = Callable[[Path, Manifest, SplitScores | None], Manifest]
 WRITERS: dict[Format, Writer] = {
     "csv": _write_csv,
     "coco": _write_coco,

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets import dataset as folder
-from mlrec.datasets.analysis.statistics import label_gaps, positive_counts
+from mlrec.datasets.analysis.statistics import positive_counts
 from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, image_of, label_order
 from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.detect import detect

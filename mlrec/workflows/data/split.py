@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
-from mlrec.datasets.analysis.statistics import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.datasets.dataset import Dataset, write
+from mlrec.datasets.label_gaps import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.manifest_cache import cache_path
 from mlrec.datasets.sparse_targets import SparseTargets

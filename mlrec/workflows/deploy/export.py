@@ -246,7 +246,7 @@ def _images(
         size = model.preprocessing.size
         drawn = torch.randint(0, 256, (RANDOM, 3, size, size), generator=torch.Generator().manual_seed(0))
         return [drawn[:-1].to(torch.uint8), drawn[-1:].to(torch.uint8)], None
-    from mlrec.training.batches import eval_batches
+    from mlrec.training.dataloader import eval_batches
 
     places = np.unique(np.linspace(0, len(manifest) - 1, min(number, len(manifest))).round().astype(np.intp))
     part = manifest.reordered(model.labels).subset(places)

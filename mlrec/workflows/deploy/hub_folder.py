@@ -8,9 +8,10 @@ from typing import Any
 
 from mlrec import __version__
 from mlrec.metrics.evaluate import Metrics
+from mlrec.models.backbones import quiet
 from mlrec.models.checkpoint import FORMAT
 from mlrec.models.classifier import Classifier
-from mlrec.models.hub import REPOSITORY, hub_errors, quiet
+from mlrec.models.hub import REPOSITORY, hub_errors
 from mlrec.run_folders.record import RunRecord
 from mlrec.utils.errors import ModelError
 

@@ -15,7 +15,6 @@ from mlrec.datasets.readers import coco_layout, voc, wider
 from mlrec.models.preprocessing import NORMALIZATIONS
 from mlrec.utils.errors import ModelError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_text
-from mlrec.workflows.train.lineage import file_lineage
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -229,6 +228,7 @@ def _preprocess(model: Classifier, external: ExternalCheckpoint, normalization: 
 
 def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normalization: str) -> None:
     from mlrec.models.checkpoint import save_model
+    from mlrec.models.weights import file_lineage
 
     built = model.architecture
     config: dict[str, Any] = {

@@ -155,7 +155,7 @@ def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOpti
 def _torch_scorer(
     model: Classifier, machine: RuntimeOptions, device: str, decode: Decoder, config: Mapping[str, Any]
 ) -> Scorer:
-    from mlrec.training.inference import open_on
+    from mlrec.training.prediction import open_on
 
     opened = open_on(model, device, machine.precision)
 

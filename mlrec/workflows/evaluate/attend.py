@@ -194,8 +194,8 @@ def compute_maps(
     `findings` receives the errors of images that cannot be read, which are skipped; without it the first one is raised.
     """
     from mlrec.training.attention_maps import read_shown_maps
-    from mlrec.training.inference import open_on
     from mlrec.training.inference_loader import load_stream
+    from mlrec.training.prediction import open_on
 
     machine = machine or RuntimeOptions()
     loaded, device, config, decode = _loaded(model, machine.device)

@@ -7,32 +7,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.analysis.statistics import label_gaps
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_at
-from mlrec.run_folders.environment import environment
 from mlrec.run_folders.evaluations import FILE
-from mlrec.run_folders.record import RunRecord, SplitRecord, latest_run
-from mlrec.run_folders.tuned import Tuned
+from mlrec.run_folders.record import RunRecord, SplitRecord, environment, latest_run
+from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.utils.texts import shared_with
-from mlrec.workflows.evaluate import write_scores
-from mlrec.workflows.evaluate.voc_server import check_data, check_name, write_server_archive
 from mlrec.workflows.runtime import RuntimeOptions
 
+if TYPE_CHECKING:
+    from mlrec.run_folders.tuned import Tuned
+
 logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -95,6 +96,8 @@ def evaluate_run(
     conventions_named(conventions)
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
+        from mlrec.workflows.evaluate.voc_server import check_data, check_name
+
         check_name(voc_server)
         check_data(kind, target.manifest.labels)
     machine = machine or RuntimeOptions()
@@ -104,21 +107,23 @@ def evaluate_run(
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
-    metrics = write_scores.score(predictions, conventions, labels, thresholds, _trained_on(target.model))
+    metrics = metrics_of(predictions, conventions, labels, thresholds, _trained_on(target.model))
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
-    write_scores.warn_undefined(predictions.targets[:, columns], list(metrics.average_precision))
+    warn_undefined(predictions.targets[:, columns], list(metrics.average_precision))
     split = target.manifest.split
     evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
     if processes.rank() != 0:
         return evaluation
     with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
-        write_scores.write_scores(temporary, predictions, metrics)
+        write_scores(temporary, predictions, metrics)
         facts = target.facts(list(metrics.average_precision), conditions)
         if not tuned and machine.tta is None:
             facts |= _origin(target.model)
         write_json(temporary / FILE, facts)
     if voc_server is not None:
+        from mlrec.workflows.evaluate.voc_server import write_server_archive
+
         write_server_archive(predictions, voc_server, kind=kind, split=split)
         logger.info(f"written and checked: {voc_server}")
     return evaluation
@@ -155,7 +160,7 @@ class EvalTarget:
         """Return the content of `eval.json`."""
         return {
             "model": str(self.model.absolute()),
-            "scored": msgspec.to_builtins(write_scores.scored_facts(self.dataset, self.manifest)),
+            "scored": msgspec.to_builtins(SplitRecord.of(self.dataset, self.manifest)),
             "labels": labels,
             "environment": environment,
             "warnings": self.changes,
@@ -280,6 +285,8 @@ def _origin(model: Path) -> dict[str, Any]:
 
 def _thresholds(target: EvalTarget) -> Tuned:
     """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
+    from mlrec.run_folders.tuned import Tuned
+
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
         warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
@@ -292,11 +299,12 @@ def _predict(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of a split, columns in the model's order, and the environment."""
-    from mlrec.training.prediction import predict
+    if machine.tta is None:
+        from mlrec.training.prediction import predict
+
+        return run_model(path, manifest, machine, progress, predict)
     from mlrec.training.tta import Views, predict_views
 
-    if machine.tta is None:
-        return run_model(path, manifest, machine, progress, predict)
     one_pass = partial(predict_views, views=Views.parse(machine.tta))
     predictions, conditions = run_model(path, manifest, machine, progress, one_pass)
     return predictions, {**conditions, "tta": machine.tta}

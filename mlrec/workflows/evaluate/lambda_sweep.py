@@ -25,11 +25,12 @@ from mlrec.reports.paper.table1 import FILE, Gain, LambdaSweep
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import METRICS
 from mlrec.run_folders import evaluations
+from mlrec.run_folders.record import SplitRecord
+from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.utils import processes
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import replace_folder, write_json
 from mlrec.utils.progress import SILENT, Progress, first_process_logs
-from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.evaluate.evaluate import (
     EvalTarget,
     config_of,
@@ -155,7 +156,7 @@ def lambda_sweep(
     predictions, parts, facts = _run(target, config, machine, progress)
     names = list(labels or predictions.labels)
     scored = parts.columns(label_columns(predictions.labels, names, "predictions", PredictionsError))
-    write_scores.warn_undefined(scored.targets, names)
+    warn_undefined(scored.targets, names)
     settings = config.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
@@ -186,7 +187,7 @@ def lambda_sweep(
         logits = parts.logits(fixed.setting, divided=config.divide)
         final = Predictions(predictions.labels, predictions.sample_ids, logits, parts.targets, predictions.digest)
         with replace_folder(result.path) as temporary:
-            write_scores.write_scores(temporary, final, write_scores.score(final, conventions, labels))
+            write_scores(temporary, final, metrics_of(final, conventions, labels))
             write_json(temporary / FILE, result.content)
             own = {"config": config_of(target.model), "lam_at_test": True}
             write_json(temporary / evaluations.FILE, target.facts(names, facts["environment"]) | own)
@@ -273,7 +274,7 @@ def _sweep(
         key: {form: _metrics(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()
     }
     best_temperature = temperatures[best.setting.temperature] if temperatures else None
-    scored = write_scores.scored_facts(target.dataset, target.manifest)
+    scored = SplitRecord.of(target.dataset, target.manifest)
     return LambdaSweep(
         conventions=conventions,
         lams=lams,

@@ -173,8 +173,8 @@ def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Pro
     """Yield row, scores, contributions and attention of each sample."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
-    from mlrec.training.batches import eval_batches
-    from mlrec.training.inference import open_on
+    from mlrec.training.dataloader import eval_batches
+    from mlrec.training.prediction import open_on
 
     metadata, model = read_metadata(path), load_model(path)
     opened = open_on(model, machine.device, machine.precision)

@@ -13,8 +13,8 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
+from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
-from mlrec.workflows.evaluate.write_scores import warn_undefined
 
 logger = logging.getLogger(__name__)
 

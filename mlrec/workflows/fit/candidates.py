@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlrec import recipes
 from mlrec.datasets.images.decode import read_size
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import ModelError
@@ -29,16 +30,7 @@ HEADS: dict[str, Flags] = {
 }
 FROZEN: Flags = {"freeze_backbone": True, "opt": "adamw", "lr_schedule": "cosine", "epochs": 20, "batch_size": 32}
 FROZEN_LR, OTHER_FROZEN_LRS = 3e-3, (1e-3, 1e-2)
-FINE_TUNED: Flags = {
-    "freeze_backbone": False,
-    "opt": "adamw",
-    "lr_schedule": "cosine",
-    "warmup_epochs": 0.5,
-    "head_lr_mult": 3.0,
-    "batch_size": 32,
-    "scale": [0.5, 1.0],
-}
-FINE_TUNED_LRS = (3e-4, 1e-4, 1e-3)  # of the backbone; the first is tried first
+FINE_TUNED_LRS = (1e-3, 3e-4)  # of the last layer of the backbone; that of recipe mlrec is tried first
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,14 @@ class Pretrained:
 
     name: str
     flags: Flags
+
+
+def fine_tuned() -> Flags:
+    """Return the settings of recipe mlrec for all heads, without its epochs: the time decides how many there are."""
+    _, keys = recipes.chain("mlrec")[0]
+    own = ("epochs", "head_epochs", "head_phase_lr")  # the head was trained on the frozen backbone before
+    plain = {key: value for key, value in keys.items() if key not in own and not isinstance(value, Mapping)}
+    return {**plain, "freeze_backbone": False, "head_lr_mult": 1.0}
 
 
 def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:

@@ -248,7 +248,7 @@ class _Fit:
                 share = 1.0  # what this one leaves would be of no use
             # Linear probing, then fine-tuning (Kumar et al., ICLR 2022): a trained head does not distort the features.
             start = {"init_from": str(self.folder / CANDIDATES / frozen.name), "init_head": True}
-            flags = {**frozen.flags, **candidates.FINE_TUNED, **start, "lr": lr}
+            flags = {**frozen.flags, **candidates.fine_tuned(), **start, "lr": lr}
             if self._is_known(name):
                 continue
             if not self._fine_tuned(name, frozen.pair, flags, share * (self.left() - self._reserve())):

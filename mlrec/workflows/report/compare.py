@@ -20,9 +20,9 @@ from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted
 from mlrec.workflows.evaluate.score import read_truth, report_findings
-from mlrec.workflows.evaluate.write_scores import warn_undefined
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def bench_head(
     Raises:
         MlrecError: unknown backbone, or H without temperatures in the paper.
     """
-    from mlrec.run_folders.environment import environment
+    from mlrec.run_folders.record import environment
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.timing import time_heads
 
@@ -82,9 +82,16 @@ def bench_head(
     precision = resolve_precision(how.precision, device)
     kinds: list[dict[str, Any]] = [{"name": "average"}, *({"name": "csra", "heads": h, "lam": 0.5} for h in heads)]
     size, found = time_heads(
-        backbone, kinds, num_labels=num_labels, img_size=img_size, batch_size=how.batch_size or 16, steps=steps,
-        device=device, precision=precision, progress=progress,
-    )  # fmt: skip
+        backbone,
+        kinds,
+        num_labels=num_labels,
+        img_size=img_size,
+        batch_size=how.batch_size or 16,
+        steps=steps,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
     costs = []
     for kind, seconds in zip(kinds, found, strict=True):
         first = kind is kinds[0]
@@ -92,14 +99,20 @@ def bench_head(
             None if first else median_interval([a / b for a, b in zip(own, base, strict=True)])
             for own, base in ((seconds.forward, found[0].forward), (seconds.training, found[0].training))
         ]
-        name = "average pooling" if first else f"CSRA, H = {kind['heads']}"
+        name = "average pooling"
+        if not first:
+            name = f"CSRA, H = {kind['heads']}"
         forward, training = (1000 * statistics.median(values) for values in (seconds.forward, seconds.training))
         costs.append(Cost(name, forward, training, *ratios))
     where = environment(device, precision)
     conditions = {
-        "backbone": backbone, "img_size": size, "num_labels": num_labels, "batch_size": how.batch_size or 16,
-        "steps": steps, **where,
-    }  # fmt: skip
+        "backbone": backbone,
+        "img_size": size,
+        "num_labels": num_labels,
+        "batch_size": how.batch_size or 16,
+        "steps": steps,
+        **where,
+    }
     facts = (
         f"{backbone}, {size} px, {counted(num_labels, 'label')}, batches of {conditions['batch_size']}, "
         f"{counted(steps, 'step')} of each in "
@@ -116,7 +129,9 @@ def _row(cost: Cost) -> Row:
 
 
 def _shown(ratio: tuple[float, float, float] | None) -> str | None:
-    return None if ratio is None else "{:.3f} ({:.3f} to {:.3f})".format(*ratio)
+    if ratio is not None:
+        return "{:.3f} ({:.3f} to {:.3f})".format(*ratio)
+    return None
 
 
 def _printed() -> str:

@@ -71,7 +71,9 @@ class Callbacks:
         for one in objects:
             if not any(callable(getattr(one, method, None)) for method in METHODS):
                 close = [name for name in dir(one) if difflib.get_close_matches(name, METHODS, n=1)]
-                found = f"; it has {close[0]}" if close else ""
+                found = ""
+                if close:
+                    found = f"; it has {close[0]}"
                 name = getattr(one, "__name__", type(one).__name__)
                 raise UsageError(f"callback {name}: has no method {', '.join(METHODS)}{found}")
         self._objects = tuple(objects)

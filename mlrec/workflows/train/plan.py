@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,17 @@ import msgspec
 from mlrec import recipes
 from mlrec.config import PATHS, Config
 from mlrec.config_layers import Resolved, read_toml, resolve
-from mlrec.datasets.analysis.statistics import NOT_LEARNED, label_gaps
 from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.label_gaps import NOT_LEARNED, label_gaps
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
-from mlrec.utils.errors import ConfigError, DataError, UsageError, counted
+from mlrec.utils.errors import ConfigError, DataError, ModelError, UsageError, counted
 from mlrec.utils.progress import NOTHING, logged_from
 from mlrec.utils.texts import shared
-from mlrec.workflows.train.model_names import check_model_names
+from mlrec.utils.weight_packages import check_weights_name
 
 logger = logging.getLogger(__name__)
+
+_REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
 
@@ -174,7 +179,9 @@ def _absolute_paths(config: Config) -> dict[str, str]:
 
 
 def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
-    return [] if name is None else [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
+    if name is None:
+        return []
+    return [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
 
 
 def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
@@ -217,7 +224,9 @@ def _unlabelled(manifest: Manifest) -> str:
         return "has no sample"
     unknown = bool((manifest.sparse_targets.counts(UNKNOWN) == len(manifest)).all())
     samples = counted(len(manifest), "sample")
-    return f"has {samples}, all labels unknown" if unknown else f"has {samples} and no positive label"
+    if unknown:
+        return f"has {samples}, all labels unknown"
+    return f"has {samples} and no positive label"
 
 
 def default_splits(dataset: Dataset) -> tuple[str, str]:
@@ -241,3 +250,40 @@ def _trained_on(dataset: Dataset, split: str) -> Manifest:
 def has_labels(manifest: Manifest) -> bool:
     """Return whether any sample has a positive label."""
     return bool(manifest.sparse_targets.counts(POSITIVE).any())
+
+
+def check_model_names(config: Config) -> None:
+    """Check the backbone, and that weights and the model to start from exist.
+
+    Raises:
+        ModelError: an unknown backbone, weights package or file.
+    """
+    check_backbone_name(config.backbone)
+    if config.weights is not None:
+        check_weights_name(config.weights)
+    if config.init_from is not None and not Path(config.init_from).exists():
+        raise ModelError(f"--init-from {config.init_from}: no such run or file")
+
+
+def check_backbone_name(name: str) -> None:
+    """Check the name of a backbone, without its tag.
+
+    Raises:
+        ModelError: timm has no such model.
+    """
+    if name.partition(".")[0] in _names_in_source():
+        return
+    # timm itself takes seconds to import, but knows the models of other packages, too.
+    from mlrec.models.backbones import pretrained_settings
+
+    pretrained_settings(name)
+
+
+@cache
+def _names_in_source() -> frozenset[str]:
+    """Model names that timm's source registers, read as text; models of other packages are not among them."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    files = (Path(spec.origin).parent / "models").rglob("*.py")
+    return frozenset(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8")))

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlrec.config import PATHS, Config
+from mlrec.lineage import Lineage
 from mlrec.renamed import current_keys
 from mlrec.run_folders import directory
-from mlrec.run_folders.environment import environment
-from mlrec.run_folders.record import RunRecord, Status
+from mlrec.run_folders.record import RunRecord, SplitRecord, Status, environment
 from mlrec.utils import processes
 from mlrec.utils.errors import ConfigError, UsageError
 from mlrec.utils.files import read_text, write_text
-from mlrec.workflows.evaluate.write_scores import scored_facts
-from mlrec.workflows.train.lineage import starting_lineage
 from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
@@ -74,14 +72,63 @@ def started(
         recipe=plan.resolved.recipe,
         command=list(command),
         started=_now(),
-        train=scored_facts(plan.dataset, plan.train),
-        scored=scored_facts(plan.dataset, plan.scored),
+        train=SplitRecord.of(plan.dataset, plan.train),
+        scored=SplitRecord.of(plan.dataset, plan.scored),
         model=facts(model, plan.config),
         lineage=starting_lineage(plan.config, model.backbone.name),
         environment=environment(device, precision),
         notes=_notes(plan.config),
         warnings=list(plan.dataset.info.warnings),
     )
+
+
+def starting_lineage(config: Config, backbone: str) -> Lineage:
+    """Return the lineage of the weights that a run starts from.
+
+    Args:
+        config: Config of the run.
+        backbone: timm name of its backbone, with the tag of the pretrained weights.
+    """
+    source = config.init_from or config.weights
+    if source is None and not config.pretrained:
+        return Lineage(weights="random", origin="random")
+    if source is None:
+        return Lineage(weights=backbone, origin="timm")
+    if source in PATHS["weights"]:
+        return Lineage(weights=source, origin="package")
+    # Imported for weights of a file or a run only.
+    from mlrec.models.weights import file_lineage
+    from mlrec.run_folders.ancestry import lineage_at
+
+    return lineage_at(Path(source)) or file_lineage(Path(source), backbone, config.weights_origin)
+
+
+def trained_lineage(record: RunRecord) -> Lineage:
+    """Return the lineage of the model that a run trains: its starting weights and its own training data."""
+    before = _lineage_of(record)
+    if record.train is None:
+        return before
+    return before.followed_by(record.train.training())
+
+
+def unknown_origin(record: RunRecord) -> str | None:
+    """Return a warning if a run starts from weights of unknown origin: tables list it separately."""
+    lineage = _lineage_of(record)
+    if lineage.origin != "unknown":
+        return None
+    return (
+        f"{lineage.weights}: weights of unknown origin; tables show them as extra data and set the run "
+        "apart. State what they were trained on with --weights-origin, if you know it"
+    )
+
+
+def _lineage_of(record: RunRecord) -> Lineage:
+    """Return the lineage of the starting weights; a record of an earlier version has none, so it is inferred."""
+    if record.lineage is not None:
+        return record.lineage
+    from mlrec.run_folders.ancestry import lineage_of
+
+    return lineage_of(record)
 
 
 def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) -> RunRecord:
@@ -103,7 +150,9 @@ def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | N
     """
     if plan.select is None and not plan.config.eval_every:
         return None
-    split = plan.scored.split if plan.select is None else plan.select.split
+    split = plan.scored.split
+    if plan.select is not None:
+        split = plan.select.split
     candidates = [score for score in history if score.split == split and score.mAP is not None]
     if not candidates:
         return None
@@ -182,9 +231,12 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     """
     now: dict[str, Any] = msgspec.to_builtins(identity)
     names = {
-        "train": "train data", "scored": "scored data", "labels": "labels", "processes": "processes",
+        "train": "train data",
+        "scored": "scored data",
+        "labels": "labels",
+        "processes": "processes",
         "weights": "content of the pos_weight file",
-    }  # fmt: skip
+    }
     config = current_keys(was["config"])
     pairs = {name: (was[key], now.get(key)) for key, name in names.items() if key in was}
     for key in sorted({*config, *now["config"]} - set(FREE)):
@@ -197,7 +249,9 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
 
 
 def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return value
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -61,7 +61,8 @@ def train(
     out = Path(out)
     if name is not None:
         check_name(name)
-    progress = progress if processes.rank() == 0 else SILENT
+    if processes.rank() != 0:
+        progress = SILENT
     called = Callbacks(callbacks)
     plan = resolve_plan(flags or {}, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None:
@@ -99,7 +100,8 @@ def resume(
         UsageError: Config, data or processes differ from those of the run; names each difference.
     """
     folder = Path(run)
-    progress = progress if processes.rank() == 0 else SILENT
+    if processes.rank() != 0:
+        progress = SILENT
     called = Callbacks(callbacks)
     unfinished = Run.load(folder)
     if unfinished.record.status == "finished":

@@ -18,26 +18,23 @@ from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory, log
-from mlrec.run_folders.environment import environment
-from mlrec.run_folders.record import Run, RunRecord, Status
+from mlrec.run_folders.record import Run, RunRecord, Status, environment
+from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.training import distributed, setup, state
-from mlrec.training.batches import steps_per_epoch, train_batches
-from mlrec.training.checkpoint_writer import CheckpointWriter
-from mlrec.training.dataloader import Batch
+from mlrec.training.dataloader import Batch, train_batches
 from mlrec.training.failures import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
-from mlrec.training.state import EpochScore, State
+from mlrec.training.sampler import steps_per_epoch
+from mlrec.training.state import CheckpointWriter, EpochScore, State
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import Progress, Step
 from mlrec.utils.signals import SignalReceived
-from mlrec.workflows.evaluate import write_scores
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.callbacks import CallbackFailed, Callbacks
 from mlrec.workflows.train.interrupt import Stop, deferred_signals, interrupted
-from mlrec.workflows.train.lineage import trained_lineage, unknown_origin
 from mlrec.workflows.train.plan import TrainPlan
 
 if TYPE_CHECKING:
@@ -154,7 +151,9 @@ class Trainer:
         """
         config, device, precision = self.config, self.device, self.precision
         samples, world = setup.per_process(config), processes.world_size()
-        share = f", {samples} samples in each of {world} processes" if world > 1 else ""
+        share = ""
+        if world > 1:
+            share = f", {samples} samples in each of {world} processes"
         logger.info(f"device: {device}, precision {precision}{share}")
 
         # 1. The model. A resumed run fills it from its checkpoint, so its starting weights need not exist any more.
@@ -186,7 +185,7 @@ class Trainer:
             self.record = self.resumed.record
         else:
             self.record = run_record.started(self.plan, folder, model, device, precision, self.command)
-            self.warn(unknown_origin(self.record))
+            self.warn(run_record.unknown_origin(self.record))
         self.meter = Meter.of(model, device, precision, frozen=config.freeze_backbone)
 
     def open_folder(self) -> Path | None:
@@ -212,7 +211,9 @@ class Trainer:
         config, plan = self.config, self.plan
         if self.device.type != "cpu" or config.freeze_backbone:
             return
-        evaluations = config.epochs // config.eval_every if config.eval_every else 1
+        evaluations = 1
+        if config.eval_every:
+            evaluations = config.epochs // config.eval_every
         per_image = seconds_per_image(model, self.device, self.precision)
         seconds = training_seconds(per_image, len(plan.train), len(plan.scored), config.epochs, evaluations)
         seconds /= processes.world_size()
@@ -244,6 +245,13 @@ class Trainer:
     def train(self) -> Predictions:
         """Run all epochs that are left; returns the predictions of the scored split after the last one."""
         steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
+        if self.config.head_epochs and self.state.step == 0:  # a run that was interrupted in this phase repeats it
+            from mlrec.training.head_phase import train_head
+
+            with self.timed("head"), self.stop.at_once():
+                train_head(
+                    self.state, self.plan.train, self.config, self.loss, self.device, self.precision, self.progress
+                )
         self.logged_seconds = self.state.seconds.get("train", 0.0)
         with closing(cast(Generator[Batch], self.batches())) as batches:
             events = fit(
@@ -361,7 +369,9 @@ class Trainer:
             return None
         predictions = self.predict(plan.scored)
         self.add_score(epoch, plan.scored.split, predictions)
-        return predictions if last else None
+        if last:
+            return predictions
+        return None
 
     def predict(self, manifest: Manifest) -> Predictions:
         """Compute the logits of a split with the model that is scored: the trained or the averaged weights."""
@@ -408,12 +418,14 @@ class Trainer:
 
     def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
         """Add the mAP of an epoch to the history and the log; returns whether it is the best so far on that split."""
-        mAP = write_scores.score(predictions).mAP
+        mAP = metrics_of(predictions).mAP
         entry = EpochScore(epoch, split, mAP)
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
         self.state.history = [*others, entry]
         self.log("scored", step=self.state.step, **asdict(entry))
-        shown = "undefined" if mAP is None else f"{100 * mAP:.1f} %"
+        shown = "undefined"
+        if mAP is not None:
+            shown = f"{100 * mAP:.1f} %"
         logger.info(f"epoch {epoch}: mAP {shown} on {split}")
         return all((mAP or 0.0) > (score.mAP or 0.0) for score in others if score.split == split)
 
@@ -434,7 +446,7 @@ class Trainer:
         """Write the scored model as a weights file with its config and lineage."""
         if self.folder is not None:
             values = run_record.plain(self.config)
-            save_model(self.folder / name, self.state.scored, values, trained_lineage(self.record))
+            save_model(self.folder / name, self.state.scored, values, run_record.trained_lineage(self.record))
 
     def save_record(self, status: Status) -> None:
         """Write `run.json` with the current status, times and best epoch."""
@@ -456,16 +468,14 @@ class Trainer:
 
     def finish(self, predictions: Predictions) -> dict[str, float]:
         """Write scores, weights, learning curves and the final record; delete the checkpoints."""
-        from mlrec.reports.figures.plots import draw_curves  # imports matplotlib
-
-        metrics = write_scores.score(predictions, trained_on=self.plan.train)
+        metrics = metrics_of(predictions, trained_on=self.plan.train)
         means = run_record.means(metrics)
         if self.folder is not None:
-            write_scores.write_scores(self.folder, predictions, metrics)
+            write_scores(self.folder, predictions, metrics)
             if predictions.targets is not None:
-                write_scores.warn_undefined(predictions.targets, predictions.labels)
+                warn_undefined(predictions.targets, predictions.labels)
             self.save_model(directory.MODEL)
-            draw_curves(log.entries(self.folder), self.folder / directory.CURVES)
+            log.draw_curves(self.folder)
             if self.trackers is not None:
                 self.trackers.log("final", step=self.state.step, **means)
                 self.trackers.picture(self.state.step, "curves", self.folder / directory.CURVES)

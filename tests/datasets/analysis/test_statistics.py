@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlrec.datasets.analysis import statistics
+from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import undefined_labels
 
@@ -100,7 +101,7 @@ def test_rare_labels_and_sizes() -> None:
 
 @given(arrays(np.int8, st.tuples(st.integers(0, 4), st.just(3)), elements=st.integers(-1, 1)))
 def test_gaps_are_those_counted_by_hand(targets: np.ndarray) -> None:
-    gaps = statistics.label_gaps(manifest(targets))
+    gaps = label_gaps(manifest(targets))
     known = [{int(value) for value in column if value != -1} for column in targets.T]
     if not any(known):
         assert (gaps.no_positive, gaps.no_negative, gaps.always, gaps.lines()) == ((), (), (), [])
@@ -111,7 +112,7 @@ def test_gaps_are_those_counted_by_hand(targets: np.ndarray) -> None:
 
 
 def test_gaps_are_reported_with_count_and_names() -> None:
-    assert statistics.label_gaps(manifest([[1, 0, 1], [1, 0, -1]])).lines() == [
+    assert label_gaps(manifest([[1, 0, 1], [1, 0, -1]])).lines() == [
         "split 'train' has no positive for 1 of 3 labels, so their AP is undefined there: dog",
         "split 'train' has no known negative for 2 of 3 labels, so their AP is undefined there: "
         "cat, person; positive in every sample: cat",
@@ -125,7 +126,7 @@ def test_positives_of_a_sample_in_two_splits_count_once() -> None:
 
 def test_one_label_is_counted_in_the_singular() -> None:
     one = Manifest("x", "train", Path("/x"), ("cat",), ("a.jpg", "b.jpg"), np.ones((2, 1), np.int8))
-    (line,) = statistics.label_gaps(one).lines()
+    (line,) = label_gaps(one).lines()
     assert "for 1 of 1 label, so" in line
     (reason,) = undefined_labels(one.targets, one.labels)
     assert reason.startswith("no AP for 1 of 1 label, ")

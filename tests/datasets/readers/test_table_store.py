@@ -16,7 +16,7 @@ from mlrec.datasets.readers.csv_file import read_csv
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.table_dialect import read_delimited
-from mlrec.datasets.readers.table_store import Column, Rows, stored
+from mlrec.datasets.readers.table_store import Rows, TextColumn, stored
 from mlrec.utils.errors import DataError, ValidationReport
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=5) | st.sampled_from(["0", "1", "-1"])
@@ -132,4 +132,4 @@ def test_memory_per_record_is_that_of_a_byte_per_cell(tmp_path: Path) -> None:
 
 def test_a_column_of_one_text() -> None:
     assert list(table_store.constant("all", 3)) == ["all"] * 3
-    assert Column([]).first_rows() == {}
+    assert TextColumn([]).first_rows() == {}

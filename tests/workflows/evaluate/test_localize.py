@@ -20,8 +20,8 @@ from mlrec.datasets.objects import Objects, load_objects
 from mlrec.datasets.readers.shapes import draw_shapes
 from mlrec.models.checkpoint import load_model
 from mlrec.models.csra import CSRA
-from mlrec.training import inference
-from mlrec.training.inference import InferenceModel
+from mlrec.training import prediction
+from mlrec.training.prediction import InferenceModel
 from mlrec.training.transforms import normalize, tensors
 from mlrec.utils.errors import DataError
 from mlrec.workflows.data.prepare import prepare
@@ -81,7 +81,7 @@ def test_all_commands_run_the_same_batches_through_the_same_prepared_model(
 ) -> None:
     """Images, batch shapes, device, precision and memory layout: what the bits of scores depend on."""
     calls: list[tuple[object, ...]] = []
-    run, prepare_device = InferenceModel.run, inference.prepare_device
+    run, prepare_device = InferenceModel.run, prediction.prepare_device
 
     def recorded(model: InferenceModel, images: torch.Tensor, read: Callable[[torch.Tensor], object]) -> object:
         layouts = {p.is_contiguous(memory_format=torch.channels_last) for p in model.model.parameters() if p.ndim == 4}
@@ -93,7 +93,7 @@ def test_all_commands_run_the_same_batches_through_the_same_prepared_model(
         prepare_device(*how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(InferenceModel, "run", recorded)
-    monkeypatch.setattr(inference, "prepare_device", prepared)
+    monkeypatch.setattr(prediction, "prepare_device", prepared)
     manifest = found.dataset.path / "val.jsonl"
     runs = []
     for command in (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlrec.datasets.readers.shapes import draw_shapes
-from mlrec.training.inference import InferenceModel
+from mlrec.training.prediction import InferenceModel
 from mlrec.utils.errors import RunError
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.evaluate import RuntimeOptions, evaluate_run

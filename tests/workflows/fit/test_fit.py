@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlrec import recipes
+from mlrec.config_layers import resolve
 from mlrec.datasets.dataset import Dataset
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import UsageError
 from mlrec.utils.files import MODEL_FILE
 from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.fit import candidates
 from mlrec.workflows.fit import fit as workflow
 from mlrec.workflows.fit.fit import _OtherPace, _Pace, fit, summary
 from mlrec.workflows.fit.splits import fit_splits, limited
@@ -151,3 +154,11 @@ def test_an_interrupted_fit_does_not_train_again_what_it_has(tmp_path: Path, mon
     assert result.state.spent > first["spent"]
     with pytest.raises(UsageError, match="must be above 0"):
         fit(data, minutes=0)
+
+
+@pytest.mark.parametrize("head", ["average", "csra"])
+def test_fine_tuning_is_that_of_recipe_mlrec(head: str) -> None:
+    flags = candidates.fine_tuned()
+    recipe = resolve(("flag", {"head": head}), *recipes.chain("mlrec")).config
+    assert {key: getattr(recipe, key) for key in flags} == flags
+    assert recipe.lr == candidates.FINE_TUNED_LRS[0]

@@ -12,6 +12,7 @@ import torch
 
 from mlrec.config import Config
 from mlrec.lineage import Lineage
+from mlrec.models import weights
 from mlrec.models.checkpoint import read_metadata
 from mlrec.reports.results import result_of
 from mlrec.reports.runs_table import runs_table
@@ -20,7 +21,7 @@ from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 from mlrec.workflows.evaluate.evaluate import evaluate_run
-from mlrec.workflows.train import lineage
+from mlrec.workflows.train.run_record import starting_lineage
 from mlrec.workflows.train.train import train
 from tests import tiny
 from tests.conftest import Notes
@@ -108,7 +109,7 @@ def test_records_of_earlier_versions_load_and_are_unknown_only_where_it_matters(
     (runs / "second/run.json").write_text(json.dumps(record))
     first, second = (result_of(Run.load(runs / name)) for name in ("first", "second"))
     assert (first.extra, second.extra) == ("", "more")
-    assert [step.dataset for step in lineage.starting_lineage(config_with(runs / "second"), "x").trainings] == [
+    assert [step.dataset for step in starting_lineage(config_with(runs / "second"), "x").trainings] == [
         "more",
         "own",
     ]
@@ -140,21 +141,21 @@ def test_a_file_is_of_unknown_origin_unless_its_content_is_published_or_it_is_de
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = backbone_file(tmp_path / "resnet18-f37072fd.pth")  # the name of a published file, not its content
-    unknown = lineage.file_lineage(file, "resnet18.a1_in1k")
+    unknown = weights.file_lineage(file, "resnet18.a1_in1k")
     assert (unknown.origin, unknown.weights, unknown.label) == (
         "unknown", file.name, f"{file.name} (unknown origin)",
     )  # fmt: skip
-    declared = lineage.file_lineage(file, "resnet18", "cutmix_in1k")
+    declared = weights.file_lineage(file, "resnet18", "cutmix_in1k")
     assert (declared.origin, declared.tag, declared.is_cutmix) == ("declared", "cutmix_in1k", True)
-    monkeypatch.setitem(lineage.PUBLISHED, "resnet18", {unknown.sha256[:8]: "tv_in1k"})
-    known = lineage.file_lineage(file, "resnet18.a1_in1k", "cutmix_in1k")
+    monkeypatch.setitem(weights.PUBLISHED, "resnet18", {unknown.sha256[:8]: "tv_in1k"})
+    known = weights.file_lineage(file, "resnet18.a1_in1k", "cutmix_in1k")
     assert (known.origin, known.weights) == ("timm", "resnet18.tv_in1k")
 
 
 def test_timm_addresses_name_the_published_files() -> None:
-    assert lineage._published("resnet101")["63fe2227"] == "tv_in1k"
-    assert lineage._published("resnet101")["5d3b4d8f"] == "tv_in1k"
-    assert lineage._published("vit_base_patch16_224")["80ecf9dd"] == "orig_in21k_ft_in1k"
+    assert weights._published("resnet101")["63fe2227"] == "tv_in1k"
+    assert weights._published("resnet101")["5d3b4d8f"] == "tv_in1k"
+    assert weights._published("vit_base_patch16_224")["80ecf9dd"] == "orig_in21k_ft_in1k"
 
 
 def test_a_run_from_a_file_is_marked(home: Path, tmp_path: Path, notes: Notes) -> None:

@@ -1,4 +1,4 @@
-"""Predictions and metrics in the folder of a run or an evaluation."""
+"""Metrics of predictions, and the files of both in the folder of a run or an evaluation."""
 
 from __future__ import annotations
 
@@ -11,38 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.analysis.statistics import positive_counts
-from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.manifest import Manifest, label_columns
+from mlrec.datasets.manifest import POSITIVE, Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.metrics.frequency import by_frequency
+from mlrec.metrics.summary import label_rows
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
-from mlrec.run_folders.record import SplitRecord
 from mlrec.utils.errors import PredictionsError
-from mlrec.utils.frame_files import write_frames
+from mlrec.utils.frame_files import write_csv
 
 if TYPE_CHECKING:
     from mlrec.run_folders.tuned import Tuned
 
-
 logger = logging.getLogger(__name__)
 
 
-def scored_facts(dataset: Dataset, manifest: Manifest) -> SplitRecord:
-    """Return the entry of a record for a split that was used."""
-    return SplitRecord(
-        dataset=dataset.info.name,
-        kind=str(dataset.info.source.get("kind", "")),
-        split=manifest.split,
-        samples=len(manifest),
-        digest=manifest.digest,
-        path=str(dataset.path.absolute()),
-    )
-
-
-def score(
+def metrics_of(
     predictions: Predictions,
     conventions: str = "mlrec",
     labels: Sequence[str] | None = None,
@@ -74,7 +59,7 @@ def score(
         metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
     if trained_on is None or not set(names) <= set(trained_on.labels):
         return metrics
-    positives = dict(zip(trained_on.labels, positive_counts([trained_on]).tolist(), strict=True))
+    positives = dict(zip(trained_on.labels, trained_on.sparse_targets.counts(POSITIVE).tolist(), strict=True))
     return replace(metrics, by_frequency=by_frequency(metrics.average_precision, positives))
 
 
@@ -88,4 +73,4 @@ def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> No
     """Write `predictions.npz`, `metrics.json` and `per_label.csv` (`Metrics.to_frame`) into `folder`."""
     predictions.save(folder / directory.PREDICTIONS)
     metrics.save(folder / directory.METRICS)
-    write_frames({"labels": metrics.to_frame()}, folder / directory.PER_LABEL, index=True)
+    write_csv(label_rows(metrics), folder / directory.PER_LABEL)
