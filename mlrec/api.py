@@ -95,6 +95,7 @@ def evaluate_run(
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
     tuned: bool = False,
+    top: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -109,6 +110,7 @@ def evaluate_run(
         labels: Labels to score [default: all].
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and the calibration that `mlrec tune` wrote.
+        top: Number K of highest-scoring labels whose rates and F1@K are computed as well, in `Metrics.top`.
         batch_size: Samples per step [default: as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
@@ -133,6 +135,7 @@ def evaluate_run(
             labels=labels,
             conventions=conventions,
             tuned=tuned,
+            top=top,
             machine=RuntimeOptions(batch_size, None, device, precision),
             progress=bars,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,41 +15,64 @@ from mlrec.utils.errors import UsageError
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="What to measure: head, the cost of CSRA compared with average pooling.", metavar="WHAT"),
+        typer.Argument(help="What to measure: head, the cost of each head compared with the first.", metavar="WHAT"),
     ],
-    backbone: Annotated[str, typer.Option(help="timm model.", metavar="NAME")] = "resnet101",
-    heads: Annotated[str, typer.Option(help="Numbers of heads H.", metavar="A,B,...")] = "1,2,4,6,8",
-    num_labels: Annotated[int, typer.Option(help="Number of labels.", min=1)] = 80,
-    img_size: Annotated[int, typer.Option(help="Side of the input in pixels.", min=1, max=LARGEST_IMAGE)] = 448,
+    sweeps: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of sweeps whose heads are measured; their tables then have these costs.", metavar="SWEEPS..."
+        ),
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="timm model [default: resnet101].", metavar="NAME")] = None,
+    heads: Annotated[
+        str | None, typer.Option(help="Numbers of heads H of CSRA [default: 1,2,4,6,8].", metavar="A,B,...")
+    ] = None,
+    num_labels: Annotated[int | None, typer.Option(help="Number of labels [default: 80].", min=1)] = None,
+    img_size: Annotated[
+        int | None, typer.Option(help="Side of the input in pixels [default: 448].", min=1, max=LARGEST_IMAGE)
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.", min=2)] = 16,
     steps: Annotated[int, typer.Option(help="Number of measurements of each.", min=1)] = 10,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure the time per step of each head.
+    """Measure parameters, operations and the time per step of each head.
 
-    Steps of evaluation and of training are measured on the same backbone, in alternation.
+    Steps of evaluation and of training are measured on the same backbone, in alternation. Without SWEEPS, average
+    pooling and CSRA are compared, on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """
     if what != "head":
         raise UsageError(f"bench {what}: only head can be measured")
-    numbers = options.whole_numbers(heads, "--heads", 1)
     from mlrec.workflows.runtime import RuntimeOptions
-    from mlrec.workflows.train.bench import bench_head
+    from mlrec.workflows.train.bench import bench_head, bench_sweep, cost_table
 
-    machine = RuntimeOptions(batch_size, None, device, precision)
-    result = bench_head(
-        backbone,
-        numbers,
-        num_labels=num_labels,
-        img_size=img_size,
-        steps=steps,
-        machine=machine,
-        progress=console.Terminal(),
-    )
-    if json:
-        console.result_json(result.to_dict())
+    machine, terminal = RuntimeOptions(batch_size, None, device, precision), console.Terminal()
+    given = {"--backbone": backbone, "--heads": heads, "--num-labels": num_labels, "--img-size": img_size}
+    if sweeps:
+        for flag, value in given.items():
+            if value is not None:
+                raise UsageError(f"{flag} does not go with SWEEPS, whose runs define it; leave one of them out")
+        costs = [bench_sweep(folder, steps=steps, machine=machine, progress=terminal) for folder in sweeps]
     else:
-        console.result_tables([result.table])
+        numbers = options.whole_numbers(heads or "1,2,4,6,8", "--heads", 1)
+        costs = [
+            bench_head(
+                backbone or "resnet101",
+                numbers,
+                num_labels=num_labels or 80,
+                img_size=img_size or 448,
+                steps=steps,
+                machine=machine,
+                progress=terminal,
+            )
+        ]
+    if json:
+        contents = [one.to_dict() for one in costs]
+        console.result_json(contents[0] if len(contents) == 1 else contents)
+        return
+    console.result_tables([cost_table(one) for one in costs])
+    if sweeps:
+        console.result_line(f"next: mlrec report --study {' '.join(map(str, sweeps))}")

@@ -23,6 +23,7 @@ def evaluate(
         str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
     ] = None,
     top3: options.Top3 = False,
+    top: options.Top = None,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     tuned: options.Tuned = False,
@@ -72,6 +73,7 @@ def evaluate(
         labels=options.names(labels),
         conventions=conventions,
         tuned=tuned,
+        top=top,
         machine=machine,
         voc_server=voc_server,
         progress=terminal,
@@ -89,7 +91,9 @@ def evaluate(
             maps = {"localization": localization.to_dict()}
         console.result_json(evaluation.metrics.to_dict() | maps)
         return
-    tables = scored_tables(evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full)
+    tables = scored_tables(
+        evaluation.metrics, title=evaluation.path.parent.name, top3=top3, all_labels=full, training=evaluation.training
+    )
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and tta is None and not (evaluation.model / directory.RECORD).is_file():

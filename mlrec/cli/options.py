@@ -24,6 +24,7 @@ LONGEST_METAVAR = 34  # characters; the columns of help at 80 characters have no
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
 Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels, however many.")]
 Top3 = Annotated[bool, typer.Option("--top3", help="Metrics of the three highest labels as well.")]
+Top = Annotated[int | None, typer.Option(help="Metrics of the K highest labels and F1@K as well.", metavar="K", min=1)]
 Labels = Annotated[
     str | None,
     typer.Option(help='Labels to score; a name with a comma is quoted: "a,b",c.', metavar="A,B,..."),

@@ -65,7 +65,11 @@ def report(
         int | None, typer.Option(help="Number of a figure of the paper: 5 (mAP against λ).", metavar="N")
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="Folder of a sweep: one row per setting, with differences to the first.")
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a sweep: one row per setting, with differences to the first. Of several folders also mean "
+            "rank, wins and losses over all."
+        ),
     ] = None,
     literature: Annotated[
         str | None, typer.Option(help="Dataset whose published results are printed.", metavar="DATASET")
@@ -100,7 +104,7 @@ def report(
         {
             "--table": table is not None,
             "--figure": figure is not None,
-            "--study": study is not None,
+            "--study": bool(study),
             "--literature": literature is not None,
             "--paper": paper,
         }
@@ -123,12 +127,13 @@ def report(
 
         emit([published(literature)], output)
         return
-    if study is not None:
-        from mlrec.sweeps.study_tables import study_report
+    if study:
+        from mlrec.sweeps.study_ranks import study_reports
 
-        emit([study_report(study, labels=chosen, conventions=conventions, intervals=intervals)], output)
+        folders = [*study, *(runs or ())]  # the shell expands --study runs/heads-* to one option and arguments
+        emit(study_reports(folders, labels=chosen, conventions=conventions, intervals=intervals), output)
         if plots is not None:
-            _plot(workflow.report([study], conventions=conventions, labels=chosen), chosen, plots)
+            _plot(workflow.report(folders, conventions=conventions, labels=chosen), chosen, plots)
         return
     made = workflow.report(
         runs or (),

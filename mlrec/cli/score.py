@@ -23,6 +23,7 @@ def score(
     probabilities: options.Probabilities = False,
     split: Annotated[str | None, typer.Option(help="Split of the truth, if it holds several.")] = None,
     top3: options.Top3 = False,
+    top: options.Top = None,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
     json: options.Json = False,
@@ -50,6 +51,7 @@ def score(
         kind=options.score_kind(logits, probabilities),
         labels=options.names(labels),
         conventions=conventions,
+        top=top,
     )
     if json:
         console.result_json(metrics.to_dict())

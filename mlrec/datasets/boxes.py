@@ -31,7 +31,7 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
     Returns:
         (N, 4) x, y, width, height in pixels.
     """
-    limits = np.array([size if size else (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
+    limits = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
     with np.errstate(over="ignore"):  # an overflow to infinity is clipped like any other end
         ends = boxes[:, :2] + boxes[:, 2:]
     near, far = np.minimum(boxes[:, :2], ends), np.maximum(boxes[:, :2], ends)

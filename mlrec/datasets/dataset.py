@@ -95,6 +95,17 @@ class Dataset:
         return self.path / f"{split}.jsonl"
 
 
+def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Dataset:
+    """Open the dataset in the folder `path`, or for None the dataset prepared last in the folder `root`.
+
+    Raises:
+        DataError: See `Dataset.load` and `Dataset.latest`.
+    """
+    if path is None:
+        return Dataset.latest(root)
+    return Dataset.load(path)
+
+
 def refuse_foreign(folder: Path) -> None:
     """Check that a folder is absent, empty, or a prepared dataset, so that it can be replaced.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import name_below
-from mlrec.datasets.images.decode import Pixels, decode, decode_box
+from mlrec.datasets.images.decode import Pixels, decode_box
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import clean_label, duplicates_in, image_name
 from mlrec.utils.errors import DataError, ValidationReport, nearest
@@ -51,7 +51,7 @@ class Sample:
         Raises:
             DataError: The file is missing or is not an image.
         """
-        return decode(self.path) if self.box is None else decode_box(self.path, self.box)
+        return decode_box(self.path, self.box)
 
 
 def sample_of(manifest: Manifest, position: int) -> Sample:
@@ -67,8 +67,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
     positive, unknown = (
         tuple(manifest.labels[column] for column in np.flatnonzero(target == value)) for value in (POSITIVE, UNKNOWN)
     )
-    box = None if manifest.boxes is None else tuple(manifest.boxes[k].tolist())
-    return Sample(manifest.sample_ids[k], manifest.path_of(k), positive, unknown, target, box)
+    return Sample(manifest.sample_ids[k], manifest.path_of(k), positive, unknown, target, manifest.box_of(k))
 
 
 def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
@@ -85,7 +84,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
     for label in manifest.labels:
         if label in columns:
             raise DataError(f"the label '{label}' has the name of another column; use labels_only=True")
-    known = targets.astype("Int8").mask(targets == UNKNOWN)
+    known = targets.astype("Int8").mask(targets == UNKNOWN)  # empty cells: -1 would change means and sums
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
 
@@ -101,15 +100,19 @@ def from_frame(
         findings.error("the frame", f"two columns are the label '{repeated}'; keep one")
     root = Path(root).absolute()
     images = _images(rows, root, findings)
-    targets = [_targets(rows[column], findings) for column in columns]
-    boxes = rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64) if _has_boxes(rows) else None
+    targets = np.empty((len(rows), len(columns)), np.int8)
+    for k, column in enumerate(columns):
+        targets[:, k] = _targets(rows[column], findings)
+    boxes = None
+    if _has_boxes(rows):
+        boxes = rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64)
     ids = _ids(rows, images, boxes is not None)
     for repeated in duplicates_in(ids):
         findings.error("the frame", f"sample '{repeated}' is repeated; keep one row")
     findings.raise_errors("the frame cannot be used", "")
-    chosen = split or (str(rows["split"].iloc[0]) if "split" in rows and len(rows) else "all")
-    table = np.stack(targets, axis=1) if targets else np.empty((len(rows), 0), np.int8)
-    return Manifest(name, chosen, root, tuple(names), tuple(images), table, boxes, tuple(ids))
+    if split is None and "split" in rows and len(rows):
+        split = str(rows["split"].iloc[0])
+    return Manifest(name, split or "all", root, tuple(names), tuple(images), targets, boxes, tuple(ids))
 
 
 def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
@@ -149,13 +152,18 @@ def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
 def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[str]:
     """Return the paths of the images below `root`."""
     column = next((name for name in IMAGE_COLUMNS if name in frame), None)
-    where = "the index" if column is None else f"column '{column}'"
+    if column is None:
+        where, values = "the index", frame.index.tolist()
+    else:
+        where, values = f"column '{column}'", frame[column].tolist()
     images = []
-    for value in frame.index if column is None else frame[column]:
+    for value in values:
         if not isinstance(value, str | Path):
             findings.error(where, f"{value!r} is not the path of an image; needs a column 'image'")
             continue
-        inside = name_below(root, Path(value)) if Path(value).is_absolute() else str(value)
+        inside: str | None = str(value)
+        if Path(value).is_absolute():
+            inside = name_below(root, Path(value))
         if inside is None:
             findings.error(where, f"'{value}' is not below {root}; give its folder as root")
             continue
@@ -238,8 +246,9 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
         columns["id"] = others["id"]
     if "box" in others:
         columns |= dict(zip(BOX_COLUMNS, np.reshape(others["box"], (-1, 4)).T, strict=True))
-    known_split = None if dataset.split is None else str(dataset.split)
-    return from_frame(pd.DataFrame(columns), root, name=name, split=split or known_split, labels=labels)
+    if not split and dataset.split is not None:
+        split = str(dataset.split)
+    return from_frame(pd.DataFrame(columns), root, name=name, split=split, labels=labels)
 
 
 def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str], list[NDArray[np.int8]]]:

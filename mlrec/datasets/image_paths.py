@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.names import normal
-from mlrec.utils.errors import ValidationReport
+from mlrec.utils.errors import ValidationReport, counted
 
 KINDS_SHOWN = 5
 
@@ -48,9 +48,9 @@ class Omitted:
             shown = [f"{count} {kind}" for kind, count in kinds[:KINDS_SHOWN]]
             if len(kinds) > KINDS_SHOWN:
                 shown.append("...")
-            has = "file has" if len(self.files) == 1 else "files have"
             first = self.files[0]
-            parts.append(f"{len(self.files):,} {has} no image extension ({', '.join(shown)}), first {first}")
+            have = counted(len(self.files), "file has", "files have")
+            parts.append(f"{have} no image extension ({', '.join(shown)}), first {first}")
         return "; ".join([*parts, *self.folders])
 
     def warn(self, findings: ValidationReport) -> None:
@@ -142,9 +142,13 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
 def _matches_at_any_depth(pattern: Path, omitted: Omitted) -> Iterator[Path]:
     depth = pattern.parts.index("**")
     start = str(Path(*pattern.parts[:depth]))
-    parts = pattern.parts[depth:] if pattern.parts[-1] != "**" else (*pattern.parts[depth:], "*")
+    parts = pattern.parts[depth:]
+    if parts[-1] == "**":
+        parts = (*parts, "*")
     below = re.compile("".join(map(_as_regex, parts)).removesuffix("/"))
-    folders = sorted(glob.glob(start)) if glob.has_magic(start) else [start]  # noqa: PTH207
+    folders = [start]
+    if glob.has_magic(start):
+        folders = sorted(glob.glob(start))  # noqa: PTH207
     for folder in folders:
         for file in files_below(Path(folder), omitted):
             if below.fullmatch(file.relative_to(folder).as_posix()):
@@ -212,7 +216,10 @@ class ImageIndex:
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
-        for start in range(len(parts) if absolute else min(1, len(parts))):
+        longest_ends = len(parts)
+        if not absolute:
+            longest_ends = min(1, len(parts))
+        for start in range(longest_ends):
             tail = "/".join(parts[start:])
             files = [file for file in self._by_base.get(parts[-1], []) if _ends_with(normal(file), tail)]
             same = [file for file in files if normal(file) == tail]

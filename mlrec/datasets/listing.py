@@ -163,7 +163,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         near = alike(place)
         hint = f"; did you mean {near}?" if near else "; check the path"
         raise UsageError(f"{path}: no such file or folder{hint}")
-    first = next(images, None)
+    first = next(images, None)  # read now, so that a folder without images is an error at once
     if first is None and place.is_dir():
         shards = (str(file) for file in files_below(place, Omitted()) if is_packed(file.name))
         first_shard = next(shards, None)
@@ -242,8 +242,4 @@ def _chained(
 
 
 def _samples(manifest: Manifest) -> list[Item]:
-    boxes = [None] * len(manifest) if manifest.boxes is None else [tuple(box) for box in manifest.boxes.tolist()]
-    return [
-        Item(sample, manifest.path_of(k), box)
-        for k, (sample, box) in enumerate(zip(manifest.sample_ids, boxes, strict=True))
-    ]
+    return [Item(sample, manifest.path_of(k), manifest.box_of(k)) for k, sample in enumerate(manifest.sample_ids)]

@@ -209,6 +209,10 @@ class Manifest:
 
         return from_hf(dataset, root, name=name, split=split, labels=labels)
 
+    def positives(self) -> dict[str, int]:
+        """Count the positives of each label."""
+        return dict(zip(self.labels, self.sparse_targets.counts(POSITIVE).tolist(), strict=True))
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Send only the path of a large manifest to another process, which maps the same file."""
         if "_file" in self.__dict__:
@@ -248,6 +252,13 @@ class Manifest:
         """Path of the image file of a sample."""
         return self.root / self.images[sample]
 
+    def box_of(self, sample: int) -> tuple[float, float, float, float] | None:
+        """Box of a sample: x, y, width, height in pixels of the stored image. None for a whole image."""
+        if self.boxes is None:
+            return None
+        x, y, width, height = self.boxes[sample].tolist()
+        return x, y, width, height
+
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
         """Return the dense targets of some samples, (len(samples), C), without making those of all."""
         sparse = self.__dict__.get("_sparse")
@@ -266,7 +277,8 @@ class Manifest:
         """
         own = self.__dict__
         kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
-        return Manifest(**{**kept, "targets": own["_sparse"] if "_sparse" in own else own["targets"], **changes})
+        targets = own.get("_sparse", own.get("targets"))
+        return Manifest(**{**kept, "targets": targets, **changes})
 
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
         """Return the samples at these positions, in this order, optionally as a split of another name."""
@@ -398,6 +410,9 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
         return None
     fields, arrays = copy
     labels = tuple(fields["labels"])
+    sample_ids: Sequence[str] = ()
+    if "ids" in arrays:
+        sample_ids = Texts(arrays["ids"], arrays["id_offsets"])
     manifest = Manifest.of_sparse(
         fields["name"],
         fields["split"],
@@ -406,7 +421,7 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
         Texts(arrays["images"], arrays["image_offsets"]),
         SparseTargets(arrays["codes"], arrays["code_offsets"], len(labels)),
         arrays.get("boxes"),
-        Texts(arrays["ids"], arrays["id_offsets"]) if "ids" in arrays else (),
+        sample_ids,
     )
     manifest.__dict__.update(digest=fields["digest"], _file=(path.absolute(), key))
     return manifest

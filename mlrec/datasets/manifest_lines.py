@@ -75,7 +75,7 @@ def encoded_lines(
             if unknown[k]:
                 line["unknown"] = unknown[k]
             if boxes is not None:
-                line["box"] = [int(v) if v.is_integer() else v for v in boxes[begin + k].tolist()]
+                line["box"] = [int(v) if v.is_integer() else v for v in boxes[begin + k].tolist()]  # 12, not 12.0
             if sample != image:
                 line["id"] = sample
             yield encode(line)
@@ -143,15 +143,17 @@ class _Samples:
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not")
         findings.raise_errors(f"{self._path}: not a valid manifest", "prepare the dataset again")
-        codes = np.frombuffer(self._codes, np.int32) if self._codes else np.zeros(0, np.int32)
-        lengths = np.frombuffer(self._lengths, np.int32) if self._lengths else np.zeros(0, np.int32)
+        codes, lengths = np.asarray(self._codes, np.int32), np.asarray(self._lengths, np.int32)
         labels = len(header.labels)
+        boxes = None
+        if boxed:
+            boxes = np.concatenate(self._boxes)
         return ManifestLines(
             header=header,
             images=images,
             sample_ids=ids if self._own_ids else (),
             targets=SparseTargets(codes.astype(code_type(labels)), ragged.offsets_of(lengths), labels),
-            boxes=np.concatenate(self._boxes) if boxed else None,
+            boxes=boxes,
             key=key,
         )
 
@@ -160,6 +162,7 @@ class _Samples:
         column = self._column
         positive = {column[name] for name in sample.positive if name in column}
         unknown = {column[name] for name in sample.unknown if name in column}
+        # Checked only if something can be wrong: most lines have known positive labels and nothing else.
         if len(positive) < len(sample.positive) or unknown or sample.unknown:
             self._check_names(sample, where)
         if not unknown:
@@ -196,8 +199,9 @@ def _numbered(stream: IO[bytes], content: Any) -> Iterator[tuple[int, bytes]]:
     number = 0
     for read in stream:
         content.update(read)
-        piece = read.removeprefix(BYTE_ORDER_MARK) if number == 0 else read
-        for line in piece.splitlines():
+        if number == 0:
+            read = read.removeprefix(BYTE_ORDER_MARK)
+        for line in read.splitlines():
             number += 1
             yield number, line
 

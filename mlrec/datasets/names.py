@@ -36,7 +36,9 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
         return name
     if fault := _fault(name):
         findings.error(where, f"'{name}' {fault}")
-    return posixpath.normpath(name) if name else name
+    if not name:  # would become "."
+        return name
+    return posixpath.normpath(name)
 
 
 def is_usual(name: str) -> bool:
@@ -64,7 +66,7 @@ def alike(path: Path) -> Path | None:
 
     The names may differ in upper and lower case, in the Unicode form (NFC, NFD), or in `\` for `/`.
     """
-    place = Path(path.anchor) if path.is_absolute() else Path()
+    place = Path(path.anchor)  # the current folder if `path` is relative
     for part in (part for piece in path.relative_to(path.anchor).parts for part in piece.split("\\") if part):
         try:
             names = [part] if os.path.lexists(place / part) else sorted(entry.name for entry in place.iterdir())

@@ -158,14 +158,16 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
             findings.error(f"{path}", f"{name} is not in this file any more; prepare the dataset again")
             continue
         image = images[name]
-        size = (int(image.width), int(image.height)) if image.width and image.height else None
+        size = None
+        if image.width and image.height:
+            size = int(image.width), int(image.height)
         objects.append(_of_coco(by_image.get(image.id, []), column, size))
     return objects
 
 
 def _of_coco(annotations: Sequence[_ObjectAnnotation], column: dict[int, int], size: tuple[int, int] | None) -> Objects:
     boxes = np.array([one.bbox for one in annotations], dtype=np.float64).reshape(-1, 4)
-    stated = np.array([np.nan if one.area is None else one.area for one in annotations], dtype=np.float64)
+    stated = np.array([one.area for one in annotations], dtype=np.float64)  # None becomes NaN
     return Objects(
         ids=np.array([-1 if one.id is None else one.id for one in annotations], dtype=np.int64),
         labels=np.array([column[one.category_id] for one in annotations], dtype=np.intp),
@@ -191,9 +193,9 @@ def _decoded(segmentation: Any, width: int, height: int) -> NDArray[np.bool_]:
 
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        encoded = mask.merge(mask.frPyObjects(polygons, height, width)) if polygons else None
-        if encoded is None:
+        if not polygons:
             raise ValueError("no polygon of three points")
+        encoded = mask.merge(mask.frPyObjects(polygons, height, width))
     else:
         if segmentation["size"] != [height, width]:
             raise ValueError(f"size {segmentation['size']}, but the image has [{height}, {width}]")

@@ -32,7 +32,9 @@ def usual_order(split: str) -> tuple[int, str]:
         >>> sorted(["test", "extra", "train"], key=usual_order)
         ['train', 'test', 'extra']
     """
-    return (USUAL.index(split) if split in USUAL else len(USUAL), split)
+    if split in USUAL:
+        return USUAL.index(split), split
+    return len(USUAL), split
 
 
 def known_split(name: str) -> str | None:

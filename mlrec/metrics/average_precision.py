@@ -54,6 +54,7 @@ def _average_precision(
     scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_], conventions: Conventions
 ) -> float:
     hits = np.sort(scores[positive])
+    # Equal scores share one step: each positive counts all samples that score at least as high.
     if hits.size in (0, scores.size):
         return np.nan
     hits_above = hits.size - np.searchsorted(hits, hits, side="left")

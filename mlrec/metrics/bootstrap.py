@@ -18,7 +18,7 @@ from mlrec.metrics.conventions import Conventions
 from mlrec.metrics.evaluate import Metrics, evaluate_scores
 from mlrec.metrics.intervals import Interval, bias_corrected, percentiles
 from mlrec.metrics.precision_recall import RATES
-from mlrec.metrics.resamples import BLOCK, RESAMPLES, Replicates, Units, replicates
+from mlrec.metrics.resamples import BLOCK, RESAMPLES, Replicates, Units, mean_of_defined, replicates
 
 METRICS = ("mAP", *RATES)
 Runs = ArrayLike | Sequence[ArrayLike]
@@ -69,6 +69,7 @@ class Bootstrap:
         """Metrics of a method over its runs; methods with different numbers `method` draw their seeds independently."""
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])
+        # (B, runs) weights: how often each seed is drawn in a resample, as a share.
         drawn = rng.multinomial(len(each), [1 / len(each)] * len(each), size=self.resamples) / len(each)
         even = np.full((1, len(each)), 1 / len(each))
         whole = _over_runs([_as_replicates(self.score(scores)) for scores in each], even)
@@ -101,6 +102,11 @@ class Estimate:
     def label(self, column: int) -> Interval | None:
         """Interval of the AP of a label; None for a label without positives or without negatives."""
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
+
+    def labels_mean(self, columns: Sequence[int]) -> Interval | None:
+        """Interval of the mean AP of some labels, as in mAP over those that are defined; None if none is."""
+        whole, drawn = (each.average_precision[:, list(columns)] for each in (self.whole, self.resampled))
+        return self._between(mean_of_defined(whole), mean_of_defined(drawn))
 
     def _between(self, whole: NDArray[np.float64], drawn: NDArray[np.float64]) -> Interval | None:
         value, defined = float(whole[0]), drawn[~np.isnan(drawn)]
@@ -187,10 +193,10 @@ def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, 
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
     likely = _contenders(candidates, baseline, bootstrap)
-    drawn = np.full((len(candidates), bootstrap.resamples), -np.inf)
+    drawn = np.full((len(candidates), bootstrap.resamples), -np.inf)  # an unlikely candidate never wins
     drawn[likely] = [bootstrap.resample(candidates[k]).values["mAP"] for k in likely]
     drawn = drawn[:, ~np.isnan(drawn).any(axis=0)]
-    low, high = percentiles(drawn.max(axis=0) - drawn[baseline])
+    low, high = percentiles(drawn.max(axis=0) - drawn[baseline])  # the best of each resample
     gain = float(whole.max() - whole[baseline])
     wins = np.bincount(drawn.argmax(axis=0), minlength=len(candidates))
     return Best(

@@ -59,15 +59,13 @@ class Conventions:
             >>> CONVENTIONS["voc2010"].in_words()[:71]
             'conventions voc2010: AP under the precision envelope (VOC 2010); equal '
         """
-        class_f1 = "the F1 of CP and CR" if self.class_f1 == "of-means" else "the mean of the labels' F1"
-        reached = " that reach the threshold" if self.top_k == "above-threshold" else ""
         rules = [
             _AVERAGE_PRECISION[self.average_precision],
             "equal scores share one step",
             _unknown(self.unknown_in_ranking, self.unknown_in_counts),
             f"scores are {self.scores}, threshold {self.threshold}",
-            f"CF1 is {class_f1}",
-            f"top-3: the three highest labels{reached}",
+            _CLASS_F1[self.class_f1],
+            _TOP_K[self.top_k],
         ]
         if self.phantom:
             rules.append("OP counts one prediction for each label never predicted, as the paper's code does")
@@ -85,8 +83,17 @@ _AVERAGE_PRECISION = {
 }
 
 
+_CLASS_F1 = {"of-means": "CF1 is the F1 of CP and CR", "mean": "CF1 is the mean of the labels' F1"}
+_TOP_K = {
+    "above-threshold": "top-3: the three highest labels that reach the threshold",
+    "all": "top-3: the three highest labels",
+}
+
+
 def _unknown(ranking: str, counts: str) -> str:
-    return f"unknown {ranking}" if ranking == counts else f"unknown {ranking} in AP, {counts} in P and R"
+    if ranking == counts:
+        return f"unknown {ranking}"
+    return f"unknown {ranking} in AP, {counts} in P and R"
 
 
 # Sources: the paper's own code for VOC and COCO and for WIDER-Attribute; the VOC development kits of 2007 and 2010;
@@ -132,7 +139,7 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
 def implied_kind(values: Floats) -> ScoreKind | None:
     """Return "logits" if a value is negative, or None if all values are in [0, 1] and could be of either kind.
 
-    Both ends of [0, 1] allow for `TOLERANCE`. NaN and infinite values are ignored.
+    `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite values are ignored.
 
     Raises:
         PredictionsError: No value is negative and one is above 1, as in percentages.
@@ -167,8 +174,10 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
     """
     low, high = _range(probabilities)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
+        hint = "negative values are logits"
+        if low >= -TOLERANCE:
+            hint = "divide percentages by 100"
         value = high if high > 1 + TOLERANCE else low
-        hint = "divide percentages by 100" if low >= -TOLERANCE else "negative values are logits"
         raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
     if low >= 0 and high <= 1:
         return probabilities, 0
@@ -177,6 +186,8 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """The lowest and highest finite value; 0 and 0 without finite values."""
+    """Return the lowest and the highest finite value; 0 and 0 without finite values."""
     finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if finite.size == 0:
+        return 0.0, 0.0
+    return float(finite.min()), float(finite.max())

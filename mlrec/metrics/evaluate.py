@@ -22,6 +22,7 @@ from mlrec.metrics.precision_recall import (
     Counts,
     Threshold,
     count_decisions,
+    count_top_k,
     label_rates,
     rates,
     row_blocks,
@@ -71,6 +72,17 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class TopRates(Rates):
+    """Rates of the K highest labels of each sample.
+
+    Attributes:
+        F1: F1@K as in work on NUS-WIDE: of the K highest labels whatever their scores, all labels together.
+    """
+
+    F1: float | None
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, None where undefined.
 
@@ -84,6 +96,7 @@ class Metrics:
         conventions: Rules that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
+        top: The rates and F1@K of the K highest-scoring labels, by K; only of the K that was asked for.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -104,6 +117,7 @@ class Metrics:
     conventions: Conventions
     per_label: dict[str, LabelMetrics] = field(default_factory=dict)
     by_frequency: dict[str, FrequencyGroup] = field(default_factory=dict)
+    top: dict[int, TopRates] = field(default_factory=dict)
 
     @property
     def undefined(self) -> list[str]:
@@ -178,6 +192,7 @@ def evaluate(
     scores: ScoreKind | None = None,
     threshold: Threshold | None = None,
     sample_ids: Sequence[str] | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Score logits or probabilities against the truth. Permuting the rows changes no bit of the result.
 
@@ -192,6 +207,7 @@ def evaluate(
         threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
             in the order of the labels. None: logit 0, probability 0.5.
         sample_ids: N names of the rows for error messages. None: the index of a data frame.
+        top: Number K of highest-scoring labels of a sample whose rates are computed as well, at most C.
 
     Returns:
         Metrics as fractions, None where undefined.
@@ -200,25 +216,31 @@ def evaluate(
         PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
             target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
             1e-4 (smaller differences are rounding errors and are clipped).
-        UsageError: There are no conventions of that name.
+        UsageError: There are no conventions of that name, or `top` is not 1 to C.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
         1.0
+        >>> evaluate([[2.0, 1.0], [3.0, 0.5]], [[1, 0], [0, 1]], scores="logits", top=1).top[1].F1
+        0.5
         >>> evaluate([[0.9, 0.2], [0.1, 0.6]], [[1, 0], [0, 1]], scores="probabilities", threshold=0.7).OR
         0.5
     """
     values, truth, names, index = aligned(logits, targets, labels)
-    ids = index if sample_ids is None else sample_ids
-    ranked, known = checked(values, truth, names, ids)
+    if sample_ids is None:
+        sample_ids = index
+    ranked, known = checked(values, truth, names, sample_ids)
     kind = _kind(as_array(values).dtype.kind, ranked, scores)
-    if kind == "probabilities":
+    if kind == "probabilities":  # rounding errors only; anything larger is an error
         ranked, _ = clipped(ranked)
-    cut = THRESHOLDS[kind] if threshold is None else _threshold(threshold, kind, ranked.shape[1])
     rules = replace(conventions_named(conventions), scores=kind)
+    cut: Threshold = THRESHOLDS[kind]
     if threshold is not None:
+        cut = _threshold(threshold, kind, ranked.shape[1])
         rules = replace(rules, threshold=_threshold_in_words(cut, kind))
-    return evaluate_scores(ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=ids)
+    return evaluate_scores(
+        ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=sample_ids, top=top
+    )
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
@@ -229,7 +251,9 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
         raise PredictionsError("scores are booleans, which are decisions, not logits; state scores='probabilities'")
     if stated is not None:
         return stated
-    kind = implied_kind(values) if values.size else "logits"
+    if values.size == 0:
+        return "logits"
+    kind = implied_kind(values)
     if kind is None:
         raise PredictionsError(
             "all scores are in [0, 1]: probabilities, or logits? State scores='probabilities' or scores='logits'"
@@ -247,8 +271,10 @@ def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
 
 
 def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
-    score = "p" if kind == "probabilities" else "logit"
-    return f"{score} >= {cut:g}" if isinstance(cut, float) else f"{score} >= each label's own"
+    score = {"probabilities": "p", "logits": "logit"}[kind]
+    if isinstance(cut, float):
+        return f"{score} >= {cut:g}"
+    return f"{score} >= each label's own"
 
 
 def evaluate_scores(
@@ -259,6 +285,7 @@ def evaluate_scores(
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
     sample_ids: Sequence[str] | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Evaluate arrays of scores of any scale, see `evaluate`.
 
@@ -269,22 +296,29 @@ def evaluate_scores(
         labels: C unique names. None: "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         sample_ids: N names of the rows for error messages.
+        top: See `evaluate`.
 
     Raises:
         PredictionsError: See `evaluate`.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)
-    names = [str(k) for k in range(truth.shape[1])] if labels is None else list(labels)
-    precisions = [None if math.isnan(value) else value for value in average_precisions(ranked, truth, rules).tolist()]
+    check_top(top, truth.shape[1])
+    if labels is None:
+        labels = [str(k) for k in range(truth.shape[1])]
+    names = list(labels)
+    precisions = [_number(value) for value in average_precisions(ranked, truth, rules)]
     defined = [value for value in precisions if value is not None]
+    mAP = None
+    if defined:
+        mAP = math.fsum(defined) / len(defined)
     counts, of_top = count_decisions(ranked, truth, threshold, rules)
     above: dict[str, Any] = {name: _number(value) for name, value in rates(counts, rules).items()}
-    top = rates(of_top, rules)
+    top3 = rates(of_top, rules)
     return Metrics(
-        mAP=math.fsum(defined) / len(defined) if defined else None,
+        mAP=mAP,
         **above,
-        top3=Rates(**{name: _number(value) for name, value in top.items()}),
+        top3=Rates(**{name: _number(value) for name, value in top3.items()}),
         average_precision=dict(zip(names, precisions, strict=True)),
         counts={
             "samples": truth.shape[0],
@@ -296,7 +330,28 @@ def evaluate_scores(
         },
         conventions=rules,
         per_label=dict(zip(names, _label_metrics(counts, truth, threshold), strict=True)),
+        top={} if top is None else {top: _top_rates(ranked, truth, threshold, rules, top)},
     )
+
+
+def check_top(top: int | None, labels: int) -> None:
+    """Check the number K of highest-scoring labels.
+
+    Raises:
+        UsageError: K is not 1 to the number of labels.
+    """
+    if top is not None and not 1 <= top <= labels:
+        raise UsageError(f"top {top}: must be 1 to {labels}, the number of scored labels")
+
+
+def _top_rates(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.int8], threshold: Threshold, rules: Conventions, k: int
+) -> TopRates:
+    """Return the rates of the K highest labels by the conventions, and F1@K, which has no threshold."""
+    values = rates(count_top_k(scores, truth, threshold, rules, k), rules)
+    every = replace(rules, top_k="all", phantom=False)
+    F1 = rates(count_top_k(scores, truth, threshold, every, k), every)["OF1"]
+    return TopRates(**{name: _number(value) for name, value in values.items()}, F1=_number(F1))
 
 
 def _label_metrics(counts: Counts, truth: NDArray[np.int8], threshold: Threshold) -> list[LabelMetrics]:
@@ -378,7 +433,9 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
     """Number of labels whose known samples are all positive, if there are any."""
     number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
-    return {"without_negative": number} if number else {}
+    if number == 0:
+        return {}
+    return {"without_negative": number}
 
 
 def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
@@ -408,4 +465,5 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
 
 
 def _number(value: NDArray[np.float64]) -> float | None:
+    """One number of an array; None for NaN, which stands for an undefined one."""
     return None if np.isnan(value) else float(value)

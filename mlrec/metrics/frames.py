@@ -43,7 +43,9 @@ def aligned(
     for what, frame in frames.items():
         _check_unique(frame, what)
     first = next(reversed(frames.values()))
-    columns = list(first.columns) if labels is None else _columns_of(first, labels, next(reversed(frames)))
+    columns = list(first.columns)
+    if labels is not None:
+        columns = _columns_of(first, labels, next(reversed(frames)))
     if len(frames) == 2:
         _check_equal("labels (columns)", list(frames["scores"].columns), list(first.columns))
         _check_equal("samples (index)", list(frames["scores"].index), list(first.index))
@@ -111,19 +113,24 @@ def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
 
 
 def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArray[Any]:
-    rows = frame if frame.index is index else frame.loc[list(index)]
-    values = [rows[column].to_numpy() for column in columns]
+    if frame.index is not index:
+        frame = frame.loc[list(index)]
+    values = [frame[column].to_numpy() for column in columns]
     for column, array in zip(columns, values, strict=True):
         if array.dtype.kind not in "biuf":
             raise PredictionsError(
                 f"column '{column}' of {what} is not numeric or has empty cells; "
                 "names of samples belong in the index: frame.set_index(...)"
             )
-    return np.column_stack(values) if values else np.empty((len(rows), 0))
+    if not values:
+        return np.empty((len(frame), 0))
+    return np.column_stack(values)
 
 
 def _named(names: Sequence[Hashable]) -> str:
     if not names:
         return "none"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(repr, names[:SHOWN])) + more
+    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    if len(names) > SHOWN:
+        shown += f" and {len(names) - SHOWN} more"
+    return shown

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 # Largest number of positives in training of each group, as in Wu et al., ECCV 2020 (COCO-MLT, VOC-MLT).
 GROUPS = {"tail": 19, "medium": 100, "head": math.inf}
+GROUPS_NOTE = "positives in training: head more than 100, medium 20 to 100, tail fewer than 20"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,29 @@ class FrequencyGroup:
 
     labels: int
     mAP: float | None
+
+
+def frequency_group(positives: int) -> str:
+    """Return the group of a label by its number of positives in training.
+
+    Example:
+        >>> [frequency_group(number) for number in (19, 20, 100, 101)]
+        ['tail', 'medium', 'medium', 'head']
+    """
+    return next(name for name, most in GROUPS.items() if positives <= most)
+
+
+def members_of_groups(labels: Iterable[str], positives: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the labels of each group that has any, head first.
+
+    Args:
+        labels: Labels to group.
+        positives: Number of positives of each label in the training split.
+    """
+    members: dict[str, list[str]] = {name: [] for name in reversed(GROUPS)}
+    for label in labels:
+        members[frequency_group(positives[label])].append(label)
+    return {name: some for name, some in members.items() if some}
 
 
 def by_frequency(
@@ -40,15 +64,10 @@ def by_frequency(
         >>> {name: (group.labels, group.mAP) for name, group in groups.items()}
         {'head': (1, 0.75), 'medium': (1, 0.5), 'tail': (1, None)}
     """
-    members: dict[str, list[str]] = {name: [] for name in reversed(GROUPS)}
-    for label in average_precision:
-        name = next(name for name, most in GROUPS.items() if positives[label] <= most)
-        members[name].append(label)
-    groups = {}
-    for name, labels in members.items():
-        if labels:
-            groups[name] = FrequencyGroup(len(labels), _mean([average_precision[label] for label in labels]))
-    return groups
+    return {
+        name: FrequencyGroup(len(labels), _mean([average_precision[label] for label in labels]))
+        for name, labels in members_of_groups(average_precision, positives).items()
+    }
 
 
 def _mean(values: list[float | None]) -> float | None:

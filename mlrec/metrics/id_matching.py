@@ -71,8 +71,9 @@ def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArr
     first = first_places(joined([predicted, sample_ids]))
     rows = first[len(predicted) :]
     every = np.arange(len(predicted))
-    same = bool((first[: len(predicted)] == every).all() and np.array_equal(np.sort(rows), every))
-    return rows if same else None
+    if (first[: len(predicted)] == every).all() and np.array_equal(np.sort(rows), every):
+        return rows
+    return None
 
 
 class _Index:

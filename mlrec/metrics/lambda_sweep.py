@@ -45,8 +45,12 @@ class Parts:
                 changes no ranking and no sign, so no metric at p >= 0.5, but it changes probabilities: raw logits count
                 the bias of the classifier 1 + λ times.
         """
-        raw = self.average + setting.lam * self.added[setting.temperature] if setting.lam else self.average
-        return raw / (1 + setting.lam) if divided else raw
+        raw = self.average
+        if setting.lam:
+            raw = raw + setting.lam * self.added[setting.temperature]
+        if divided:
+            raw = raw / (1 + setting.lam)
+        return raw
 
     def columns(self, columns: Sequence[int]) -> Parts:
         """Select the labels at these positions."""

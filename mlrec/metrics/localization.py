@@ -77,7 +77,7 @@ def judge(
     outside = ignored & ~inside
     hits = reached(inside, grid, tolerance)
     counted = np.ones_like(hits)  # cells whose hit is defined
-    if outside.any():
+    if outside.any():  # a miss near an ignored region does not count
         counted = hits | ~reached(outside, grid, tolerance)
     peak = np.unravel_index(int(contributions.argmax()), grid)
     cover, left_out = covered(inside, grid), covered(outside, grid)
@@ -120,7 +120,7 @@ def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
         np.minimum((np.arange(side) + 0.5) * cells / side, cells - 1).astype(np.intp)
         for side, cells in zip(mask.shape, grid, strict=True)
     )
-    cell = (row[:, None] * grid[1] + column).ravel()
+    cell = (row[:, None] * grid[1] + column).ravel()  # number of the cell of each pixel
     pixels = np.bincount(cell, minlength=grid[0] * grid[1])
     inside = np.bincount(cell, weights=mask.ravel(), minlength=grid[0] * grid[1])
     return (inside / np.maximum(pixels, 1)).reshape(grid)
@@ -161,7 +161,7 @@ def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[I
         if not number:
             intervals.append(None)
             continue
-        drawn = total[k][count[k] > 0] / count[k][count[k] > 0]
+        drawn = total[k][count[k] > 0] / count[k][count[k] > 0]  # without resamples that hold no known value
         mean = float(whole / number)
         intervals.append(Interval(mean, *bias_corrected(mean, drawn), units.number, len(drawn)))
     return intervals

@@ -30,6 +30,7 @@ class Metric:
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: "logits" or "probabilities". None is accepted only if a score is negative.
         threshold: Lowest score of a predicted label: one number, or one per label (C,). None: logit 0, probability 0.5.
+        top: Number K of highest-scoring labels whose rates are computed as well, see `evaluate`.
 
     Raises:
         UsageError: There are no conventions of that name.
@@ -49,11 +50,13 @@ class Metric:
         *,
         scores: ScoreKind | None = None,
         threshold: Threshold | None = None,
+        top: int | None = None,
     ) -> None:
         self.labels = None if labels is None else list(labels)
         self.conventions = conventions_named(conventions)
         self.scores = scores
         self.threshold = threshold
+        self.top = top
         self.reset()
 
     def reset(self) -> None:
@@ -111,6 +114,7 @@ class Metric:
             conventions=self.conventions,
             scores=self.scores,
             threshold=self.threshold,
+            top=self.top,
         )
 
     def merge(self, *others: Metric) -> Metric:
@@ -157,6 +161,6 @@ class Metric:
         return False
 
     def _check_alike(self, other: Metric) -> None:
-        for name in ("labels", "conventions", "scores", "threshold"):
+        for name in ("labels", "conventions", "scores", "threshold", "top"):
             if not np.array_equal(getattr(self, name), getattr(other, name)):
                 raise PredictionsError(f"the {name} of two metrics differ; merge metrics with the same settings")

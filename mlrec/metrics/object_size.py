@@ -84,12 +84,7 @@ class SizeBin:
 
 
 def ap_by_size(
-    methods: Sequence[Runs],
-    targets: NDArray[np.int8],
-    objects: Extents,
-    *,
-    resamples: int,
-    **options: Any,
+    methods: Sequence[Runs], targets: NDArray[np.int8], objects: Extents, *, resamples: int, **options: Any
 ) -> list[SizeBin]:
     """Compute the mAP of each method for each range of sizes and of numbers, without the positives of the others.
 
@@ -120,12 +115,7 @@ def _inside(targets: NDArray[np.int8], inside: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _size_bin(
-    kind: str,
-    name: str,
-    methods: Sequence[Runs],
-    targets: NDArray[np.int8],
-    resamples: int,
-    options: dict[str, Any],
+    kind: str, name: str, methods: Sequence[Runs], targets: NDArray[np.int8], resamples: int, options: dict[str, Any]
 ) -> SizeBin:
     positive = targets == POSITIVE
     gains = tuple(
@@ -145,4 +135,6 @@ def _size_bin(
 def _mean_mAP(runs: Runs, targets: NDArray[np.int8]) -> float | None:  # noqa: N802 - the metric's name
     values = [evaluate(logits, targets, scores="logits").mAP for logits in runs_of(runs)]
     defined = [value for value in values if value is not None]
-    return math.fsum(defined) / len(values) if len(defined) == len(values) else None
+    if len(defined) < len(values):
+        return None
+    return math.fsum(defined) / len(values)

@@ -13,6 +13,7 @@ from mlrec.metrics.conventions import TOP_K, Conventions
 
 FEW_POSITIVES = 30  # with fewer, the AP of a label depends mostly on which images were drawn
 CELLS = 2**22  # of a block
+FEW_SEARCHES = 8  # up to so many maxima, one search each is faster than sorting the labels of each sample
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 Threshold = float | NDArray[np.float64]
 
@@ -47,13 +48,15 @@ def decide_top_k(
     If `conventions.top_k` is `all`, the threshold is ignored. Of equal scores, the lowest label index comes first. An
     unknown label may be one of the `k`.
     """
-    left = scores.copy()
     chosen = np.zeros(scores.shape, dtype=np.bool_)
-    rows = np.arange(len(scores))
-    for _ in range(min(k, scores.shape[1])):
-        highest = left.argmax(axis=1)
-        chosen[rows, highest] = True
-        left[rows, highest] = -np.inf
+    if k <= FEW_SEARCHES:
+        left, rows = scores.copy(), np.arange(len(scores))
+        for _ in range(min(k, scores.shape[1])):
+            highest = left.argmax(axis=1)
+            chosen[rows, highest] = True
+            left[rows, highest] = -np.inf
+    else:
+        np.put_along_axis(chosen, np.argsort(-scores, axis=1, kind="stable")[:, :k], True, axis=1)
     return chosen if conventions.top_k == "all" else chosen & decide(scores, threshold)
 
 
@@ -62,7 +65,9 @@ def tally(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """(N, C) flags that `Counts` sums, in the order of its fields; unknown samples as the conventions define."""
     positive = targets == 1
-    known = targets >= 0 if conventions.unknown_in_counts == "ignored" else np.ones(targets.shape, dtype=np.bool_)
+    known = targets >= 0
+    if conventions.unknown_in_counts == "negative":
+        known = np.ones(targets.shape, dtype=np.bool_)
     return decisions & known, positive, decisions & positive, known
 
 
@@ -94,6 +99,22 @@ def count_decisions(
     return _sum(above), _sum(top)
 
 
+def count_top_k(
+    scores: NDArray[np.floating[Any]],
+    targets: NDArray[np.int8],
+    threshold: Threshold,
+    conventions: Conventions,
+    k: int,
+) -> Counts:
+    """Count the decisions of `decide_top_k`, block by block of samples."""
+    return _sum(
+        [
+            count(decide_top_k(scores[rows], threshold, conventions, k), targets[rows], conventions)
+            for rows in row_blocks(scores.shape)
+        ]
+    )
+
+
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Rows of an (N, C) array in blocks, so that intermediate results of all rows are never in memory together.
 
@@ -120,8 +141,12 @@ def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.floa
     has_positive, has_known = counts.positive > 0, counts.known > 0
     CP = _mean(precision, has_known)
     CR = _mean(recall, has_positive)
-    CF1 = _f1(CP, CR) if conventions.class_f1 == "of-means" else _mean(F1, has_positive)
-    predicted = np.maximum(counts.predicted, has_known) if conventions.phantom else counts.predicted
+    CF1 = _f1(CP, CR)
+    if conventions.class_f1 == "mean":
+        CF1 = _mean(F1, has_positive)
+    predicted = counts.predicted
+    if conventions.phantom:  # the paper's code counts one prediction for each label that is never predicted
+        predicted = np.maximum(predicted, has_known)
     made = predicted.sum(axis=-1)
     correct, positive = counts.correct.sum(axis=-1), counts.positive.sum(axis=-1)
     OP = _ratio(correct, np.where(has_known.any(axis=-1), np.maximum(made, 1), np.nan))

@@ -137,12 +137,16 @@ class _Ranking:
 
     @classmethod
     def of(cls, scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], rules: Conventions) -> _Ranking:
-        ranked = np.flatnonzero(targets >= 0) if rules.unknown_in_ranking == "ignored" else np.arange(len(targets))
+        ranked = np.arange(len(targets))
+        if rules.unknown_in_ranking == "ignored":
+            ranked = np.flatnonzero(targets >= 0)
         order = ranked[np.argsort(scores[ranked], kind="stable")]
         hits = order[targets[order] == 1]
         distinct, hit_starts = np.unique(scores[hits], return_index=True)
         starts = np.searchsorted(scores[order], distinct, side="left")
-        first = starts[0] if len(starts) else len(order)
+        first = len(order)
+        if starts.size:
+            first = starts[0]
         return cls(order[first:], starts - first, hits, hit_starts, order[targets[order] != 1])
 
     def average_precisions(self, weights: NDArray[np.int32], rules: Conventions) -> NDArray[np.float64]:
@@ -157,7 +161,9 @@ class _Ranking:
     def _has_negative(self, weights: NDArray[np.int32]) -> NDArray[np.bool_]:
         """(B,) whether a resample holds a negative. A few negatives nearly always decide; otherwise all are read."""
         drawn = weights[self.misses[:_FEW]].any(axis=0)
-        return np.asarray(drawn if drawn.all() else weights[self.misses].any(axis=0))
+        if not drawn.all():
+            drawn = weights[self.misses].any(axis=0)
+        return np.asarray(drawn)
 
 
 def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:

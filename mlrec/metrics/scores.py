@@ -59,16 +59,22 @@ class Scores:
     @property
     def logits(self) -> NDArray[np.float64]:
         """(N, C) logits; probabilities are clipped to [1e-7, 1 - 1e-7]."""
-        return self.values.astype(np.float64) if self.kind == "logits" else logits_of(self.values)
+        if self.kind == "logits":
+            return self.values.astype(np.float64)
+        return logits_of(self.values)
 
-    def of_labels(self, chosen: Sequence[str]) -> Scores:
-        """Select labels, in the order of `chosen`.
+    def of_labels(self, chosen: Sequence[str] | None) -> Scores:
+        """Select labels, in the order of `chosen`; None selects all.
 
         Raises:
             PredictionsError: A name is not among the labels; the message gives the nearest one.
         """
+        if chosen is None:
+            return self
         columns = label_columns(self.labels, chosen, self.path, PredictionsError)
-        targets = None if self.targets is None else self.targets[:, columns]
+        targets = self.targets
+        if targets is not None:
+            targets = targets[:, columns]
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 
     def against(self, truth: Manifest) -> Scores:
@@ -85,21 +91,15 @@ class Scores:
         except DataError as error:
             raise PredictionsError(f"{self.path}: {error}; or choose some with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, str(self.path))
-        values = self.values
+        values = self.values  # not copied if the order is the same, because it may be gigabytes
         if not np.array_equal(rows, np.arange(len(values))):
             values = values[rows]
         if not np.array_equal(columns, np.arange(values.shape[1])):
             values = values[:, columns]
-        return replace(
-            self,
-            labels=truth.labels,
-            sample_ids=truth.sample_ids,
-            values=values,
-            targets=truth.targets,
-        )
+        return replace(self, labels=truth.labels, sample_ids=truth.sample_ids, values=values, targets=truth.targets)
 
-    def evaluate(self, conventions: str | Conventions = "mlrec") -> Metrics:
-        """Compute metrics against the targets.
+    def evaluate(self, conventions: str | Conventions = "mlrec", top: int | None = None) -> Metrics:
+        """Compute metrics against the targets; `top` as in `evaluate`.
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
@@ -108,9 +108,14 @@ class Scores:
             raise PredictionsError(f"{self.path}: has no targets; give the truth as a second argument")
         try:
             return evaluate(
-                self.values, self.targets, labels=self.labels, conventions=conventions, scores=self.kind,
+                self.values,
+                self.targets,
+                labels=self.labels,
+                conventions=conventions,
+                scores=self.kind,
                 sample_ids=self.sample_ids,
-            )  # fmt: skip
+                top=top,
+            )
         except PredictionsError as error:
             raise PredictionsError(f"{self.path}: {error}") from error
 
@@ -139,8 +144,8 @@ def read_scores(
             raise PredictionsError(f"{path}: an .npz holds logits; write probabilities as a .csv")
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
-        scores = scores if labels is None else scores.of_labels(labels)
-        if kind is None and scores.values.size and scores.values.min() >= 0:
+        scores = scores.of_labels(labels)
+        if kind is None and scores.values.size and scores.values.min() >= 0:  # may be probabilities
             findings.warn(INSIDE, str(path))
         return scores
     if suffix == ".csv":
@@ -149,15 +154,15 @@ def read_scores(
     if suffix == ".jsonl":
         if kind == "logits":
             raise PredictionsError(f"{path}: a .jsonl of mlrec predict holds probabilities, not logits")
-        scores = _read_jsonl_scores(path, findings)
-        return _of_kind(scores if labels is None else scores.of_labels(labels), "probabilities", findings)
+        scores = _read_jsonl_scores(path, findings).of_labels(labels)
+        return _of_kind(scores, "probabilities", findings)
     raise PredictionsError(f"{path}: scores must be an .npz, a .csv or a .jsonl file")
 
 
 def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
     """Set the kind of the scores, and clip probabilities to [0, 1]."""
     try:
-        kind = implied_kind(scores.values) if stated is None else stated
+        kind = stated or implied_kind(scores.values)
         if kind == "logits":
             if stated is None:
                 findings.warn(OUTSIDE, str(scores.path))
@@ -182,7 +187,9 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
     # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.
-    first = len(PREDICT_COLUMNS) if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS else 1
+    first = 1
+    if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS:
+        first = len(PREDICT_COLUMNS)
     known = file.columns[first:]
     names = known if labels is None else labels
     for name in names:
@@ -244,9 +251,11 @@ def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError
     """Raise the first error, with the number of the others."""
     if not findings.errors:
         return
+    message = findings.errors[0]
     others = len(findings.errors) - 1
-    more = f" (and {counted(others, 'more such error')})" if others else ""
-    raise kind(findings.errors[0] + more)
+    if others:
+        message += f" (and {counted(others, 'more such error')})"
+    raise kind(message)
 
 
 def _numbers(file: TextTable, columns: Sequence[int], findings: ValidationReport) -> NDArray[np.float64]:

@@ -64,15 +64,14 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
     """Test each label of a difference whose resamples are drawn already."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
-    p = [
-        None if interval is None else normal_p(interval.value, difference.resampled.average_precision[:, c])
+    # Only labels with an interval are tested, so only they count in Holm's correction.
+    p = {
+        c: normal_p(interval.value, difference.resampled.average_precision[:, c])
         for c, interval in enumerate(intervals)
-    ]
-    corrected = iter(holm([value for value in p if value is not None]))
-    return [
-        LabelTest(label, positives[c], intervals[c], p[c], None if p[c] is None else next(corrected))
-        for c, label in enumerate(labels)
-    ]
+        if interval is not None
+    }
+    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    return [LabelTest(label, positives[c], intervals[c], p.get(c), corrected.get(c)) for c, label in enumerate(labels)]
 
 
 def normal_p(value: float, drawn: ArrayLike) -> float:
@@ -82,7 +81,7 @@ def normal_p(value: float, drawn: ArrayLike) -> float:
     """
     deviation = float(np.nanstd(np.asarray(drawn, dtype=np.float64)))
     if deviation == 0:
-        return 1.0 if value == 0 else 0.0
+        return float(value == 0)
     return math.erfc(abs(value) / deviation / math.sqrt(2))
 
 

@@ -44,15 +44,17 @@ def flat(metrics: Metrics, prefix: str = "", *, per_label: bool = False) -> dict
     """Return metrics as floats by name, see `Metrics.flat`."""
     numbers = [getattr(metrics, name) for name in COLUMNS] + [getattr(metrics.top3, name) for name in RATES]
     values = dict(zip(FLAT_NAMES, numbers, strict=True))
+    for k, top in metrics.top.items():
+        values |= {f"top{k}/{name}": getattr(top, name) for name in (*RATES, "F1")}
     if per_label:
         values |= {f"AP/{label}": value for label, value in metrics.average_precision.items()}
     return {f"{prefix}{name}": math.nan if value is None else float(value) for name, value in values.items()}
 
 
 def text(metrics: Metrics) -> str:
-    """Return two rows of percentages, all labels and top-3, and the number of samples and labels."""
-    lines = ["     " + "".join(f"{name:>7}" for name in COLUMNS)]
-    lines += [f"{title:<5}" + "".join(f"{cell:>7}" for cell in cells) for title, cells in _rows(metrics)]
+    """Return rows of percentages, all labels, top-3 and any top-K, and the number of samples and labels."""
+    lines = ["      " + "".join(f"{name:>7}" for name in COLUMNS)]
+    lines += [f"{title:<6}" + "".join(f"{cell:>7}" for cell in cells) for title, cells in _rows(metrics)]
     return "\n".join([*lines, *_notes(metrics)])
 
 
@@ -72,8 +74,10 @@ def html(metrics: Metrics) -> str:
 
 
 def _rows(metrics: Metrics) -> list[tuple[str, list[str]]]:
-    top3 = [""] + [_percent(getattr(metrics.top3, name)) for name in RATES]
-    return [("all", [_percent(getattr(metrics, name)) for name in COLUMNS]), ("top-3", top3)]
+    rows = [("all", [_percent(getattr(metrics, name)) for name in COLUMNS])]
+    for k, rates in {3: metrics.top3, **metrics.top}.items():
+        rows.append((f"top-{k}", ["", *(_percent(getattr(rates, name)) for name in RATES)]))
+    return rows
 
 
 def _notes(metrics: Metrics) -> list[str]:
@@ -82,9 +86,12 @@ def _notes(metrics: Metrics) -> list[str]:
         f"percent; {counted(counts['samples'], 'sample')}, {counted(counts['labels'], 'label')}, "
         f"conventions {metrics.conventions.name}"
     ]
+    for k, top in metrics.top.items():
+        notes.append(f"F1@{k} {_percent(top.F1)}: the {k} highest labels whatever their scores, all labels together")
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:
-        notes.append(f"{counted(few, 'label')} with fewer than {FEW_POSITIVES} positives: see metrics.to_frame()")
+        labels = counted(few, "label")
+        notes.append(f"{labels} with fewer than {FEW_POSITIVES} positives: see to_frame() or per_label.csv")
     return notes
 
 

@@ -99,10 +99,12 @@ def find_thresholds(
     positives = np.array([hits.size for _, hits in labels])
     common = _common_threshold(labels, target, precision)
     own = positives >= least
-    cuts = [
-        _cut(scores, hits, _candidates(scores, hits) if mine else np.array([common]))
-        for (scores, hits), mine in zip(labels, own, strict=True)
-    ]
+    cuts = []
+    for (scores, hits), has_own in zip(labels, own, strict=True):
+        candidates = np.array([common])
+        if has_own:
+            candidates = _candidates(scores, hits)
+        cuts.append(_cut(scores, hits, candidates))
     chosen = _CHOICES[target](cuts, prior if target == "CF1" else precision)
     return Thresholds(np.array([c.thresholds[k] for c, k in zip(cuts, chosen, strict=True)]), own, common)
 
@@ -123,7 +125,7 @@ def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tupl
 
 def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
     """Infinity, and the midpoint between each score of a positive and the next lower score."""
-    lowest = np.unique(hits)[::-1]
+    lowest = np.unique(hits)[::-1]  # only these: any other threshold predicts more samples, but no more positives
     below = np.searchsorted(scores, lowest, side="left") - 1
     next_lower = np.where(below >= 0, scores[np.maximum(below, 0)], lowest)
     return np.concatenate([[np.inf], (lowest + next_lower) / 2])
@@ -145,16 +147,17 @@ def _common_threshold(labels: Sequence[tuple[Numbers, Numbers]], target: Target,
         pooled = _cut(scores, hits, candidates)
         return float(candidates[_most_recall([pooled], precision)[0]])
     parts = [_cut(*label, candidates) for label in labels]
-    values = rates(
-        Counts(
-            np.stack([part.predicted for part in parts], axis=-1),
-            np.repeat([[part.positive for part in parts]], len(candidates), axis=0),
-            np.stack([part.correct for part in parts], axis=-1),
-            np.repeat([[part.known for part in parts]], len(candidates), axis=0),
-        ),
-        CONVENTIONS["macro-f1" if target == "F1" else "mlrec"],
-    )["OF1" if target == "OF1" else "CF1"]
-    return float(candidates[int(np.nanargmax(values))]) if not np.isnan(values).all() else 0.0
+    counts = Counts(
+        np.stack([part.predicted for part in parts], axis=-1),
+        np.repeat([[part.positive for part in parts]], len(candidates), axis=0),
+        np.stack([part.correct for part in parts], axis=-1),
+        np.repeat([[part.known for part in parts]], len(candidates), axis=0),
+    )
+    conventions, metric = _COMMON_METRIC[target]
+    values = rates(counts, CONVENTIONS[conventions])[metric]
+    if np.isnan(values).all():
+        return 0.0
+    return float(candidates[int(np.nanargmax(values))])
 
 
 def _best_f1(cuts: Sequence[_Cuts], _: float) -> list[int]:
@@ -195,12 +198,18 @@ def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
         ]
         CP = sum(precision[k] for precision, k in zip(precisions, chosen, strict=True)) / with_known
         CR = sum(c.recall[k] for c, k in zip(cuts, chosen, strict=True)) / with_positives
-        CF1 = 2 * CP * CR / (CP + CR) if CP + CR else 0.0
+        CF1 = 2 * CP * CR / ((CP + CR) or 1.0)
         if reached < CF1:
             best, reached = chosen, CF1
     return best
 
 
+# Conventions and metric that one threshold for all labels maximizes.
+_COMMON_METRIC: dict[Target, tuple[str, str]] = {
+    "CF1": ("mlrec", "CF1"),
+    "OF1": ("mlrec", "OF1"),
+    "F1": ("macro-f1", "CF1"),
+}
 _CHOICES: dict[Target, Callable[[Sequence[_Cuts], float], list[int]]] = {
     "CF1": _best_cf1,
     "OF1": _best_of1,

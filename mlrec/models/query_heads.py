@@ -47,8 +47,8 @@ class _QueryHead(nn.Module):
 class AttentionPooling(_QueryHead):
     """One learned query attends to the locations; a linear classifier with bias follows.
 
-    timm's `AttentionPoolLatent`, the pooling of SigLIP (Zhai et al., ICCV 2023): attention with several heads, a
-    projection, and an MLP. All labels share the attention.
+    timm's `AttentionPoolLatent`, the pooling of SigLIP (Zhai et al., ICCV 2023, arXiv 2303.15343): attention with
+    several heads, a projection, and an MLP. All labels share the attention.
 
     Args:
         in_features: Number of feature channels d.
@@ -84,11 +84,12 @@ class AttentionPooling(_QueryHead):
 
 
 class MLDecoder(_QueryHead):
-    """ML-Decoder (Ridnik et al., WACV 2023): fixed random queries attend to the locations, one per group of labels.
+    """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933): fixed random queries, one per group of labels.
 
-    The parameters are timm's `MLDecoder`: a projection to e channels, one decoder layer without self-attention, and a
-    classifier per label on the output of its group's query. Up to `groups` labels have a query each. The layer is
-    called here, because torch's `TransformerDecoder`, in which timm wraps it, expects a layer with self-attention.
+    Each query attends to the locations. The parameters are timm's `MLDecoder`: a projection to e channels, one decoder
+    layer without self-attention, and a classifier per label on the output of its group's query. Up to `groups` labels
+    have a query each. The layer is called here, because torch's `TransformerDecoder`, in which timm wraps it, expects a
+    layer with self-attention.
 
     Args:
         in_features: Number of feature channels d.

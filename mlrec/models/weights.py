@@ -134,12 +134,12 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
-    """The lineage of a third-party weights file: by its SHA-256 if it is a published one, else as declared, if it is.
+    """Return the lineage of a third-party weights file: by its SHA-256 if published, otherwise as declared, if at all.
 
     Args:
-        file: The file; a folder has no SHA-256 and is of unknown origin.
-        backbone: timm name of the model that it holds.
-        declared: Origin that the user or a recipe states; ignored for a file that is known.
+        file: File; a folder has no SHA-256 and is of unknown origin.
+        backbone: timm name of its model.
+        declared: Origin stated by the user or a recipe; ignored for known files.
     """
     digest = ""
     if file.is_file():
@@ -156,7 +156,7 @@ def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Line
 
 
 def _published(architecture: str) -> dict[str, str]:
-    """Tags of an architecture by the digits of SHA-256 in the names of their published files ("NAME-0676ba61.pth")."""
+    """Return the tags of an architecture by the SHA-256 digits in their published file names ("NAME-0676ba61.pth")."""
     tags = dict(PUBLISHED.get(architecture, {}))
     for name in timm.list_pretrained(f"{architecture}.*"):
         settings = timm.get_pretrained_cfg(name)

@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mlrec.metrics.frequency import GROUPS_NOTE, by_frequency, members_of_groups
 from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.metrics.significance import LabelInterval
 from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result
-from mlrec.reports.runs_table import BOOTSTRAP_NOTE, LABEL_RATES, support_group, with_few_last
+from mlrec.reports.runs_table import (
+    BOOTSTRAP_NOTE,
+    FREQUENCY_COLUMNS,
+    LABEL_RATES,
+    frequency_cells,
+    support_group,
+    with_few_last,
+)
+from mlrec.run_folders.record import training_positives
 
 FEW = "‡"
 FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval covers the true value less often than 95 %"
@@ -19,7 +28,7 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
-    """Return one table by label for each block of comparable results.
+    """Return one table by label for each block of comparable results, and one by frequency in training if known.
 
     Args:
         rows: Results, one column each.
@@ -28,13 +37,33 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
-    return [_block_table(members, intervals or {}) for members in blocks.values()]
+    tables = []
+    for members in blocks.values():
+        training = training_positives([member.train for member in members], members[0].labels)
+        tables.append(_block_table(members, intervals or {}, training))
+        if training and set(members_of_groups(members[0].labels, training)) - {"head"}:
+            tables.append(_frequency_table(members, training))
+    return tables
 
 
-def _block_table(results: Sequence[Result], intervals: LabelIntervals) -> Table:
+def _frequency_table(results: Sequence[Result], training: Mapping[str, int]) -> Table:
+    """Return the mAP of head, medium and tail labels, a column per result."""
+    columns = [Column("frequency", "Labels", identity=True), Column("labels", "number", "count")]
+    columns += [Column(f"ap{k}", "mAP", "percent", block=name) for k, name in enumerate(distinct_names(results))]
+    groups = [by_frequency(result.average_precision, training) for result in results]
+    rows = [
+        Row((name, group.labels, *(of_result[name].mAP for of_result in groups))) for name, group in groups[0].items()
+    ]
+    title = f"mAP by frequency in training: {results[0].dataset} {results[0].split}"
+    name = f"{results[0].dataset} {results[0].split} frequency"
+    return Table(title, tuple(columns), tuple(rows), (GROUPS_NOTE,), name=name)
+
+
+def _block_table(results: Sequence[Result], intervals: LabelIntervals, training: Mapping[str, int] | None) -> Table:
     columns = [
         Column("label", "Label", identity=True),
         Column("positives", "positives", "count", absent=""),
+        *FREQUENCY_COLUMNS,
     ]
     for k, name in enumerate(distinct_names(results)):
         columns.append(Column(f"ap{k}", "AP", "percent", block=name))
@@ -42,10 +71,12 @@ def _block_table(results: Sequence[Result], intervals: LabelIntervals) -> Table:
         columns.append(Column(f"ap{k}_high", "high", "percent", block=name, absent=""))
         columns += [replace(rate, key=f"{rate.key}{k}", block=name) for rate in LABEL_RATES]
     first = results[0]
-    rows = [_label_row(label, index, results, intervals) for index, label in enumerate(first.labels)]
+    rows = [_label_row(label, index, results, intervals, training) for index, label in enumerate(first.labels)]
     notes = [" · ".join(f"{result.called}: {result.run}" for result in results)]
     if intervals:
         notes.append(BOOTSTRAP_NOTE)
+    if training:
+        notes.append(GROUPS_NOTE)
     if any(row.marks for row in rows):
         notes.append(FEW_NOTE)
     title = f"AP by label: {first.dataset} {first.split}"
@@ -65,7 +96,13 @@ def distinct_names(results: Sequence[Result]) -> list[str]:
     return names
 
 
-def _label_row(label: str, index: int, results: Sequence[Result], intervals: LabelIntervals) -> Row:
+def _label_row(
+    label: str,
+    index: int,
+    results: Sequence[Result],
+    intervals: LabelIntervals,
+    training: Mapping[str, int] | None,
+) -> Row:
     """Return the row of a label, the `index`-th of the block."""
     cells: list[Cell] = []
     positives, few = results[0].support.get(label), False
@@ -80,4 +117,4 @@ def _label_row(label: str, index: int, results: Sequence[Result], intervals: Lab
         rates = result.label_rates.get(label, (None, None, None))
         cells += [result.average_precision[label], *bounds, *rates]
     marks = {1: FEW} if few else {}
-    return Row((label, positives, *cells), support_group(positives), marks=marks)
+    return Row((label, positives, *frequency_cells(label, training), *cells), support_group(positives), marks=marks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from mlrec.metrics.bootstrap import METRICS, Bootstrap, Estimate
 from mlrec.metrics.conventions import conventions_named
+from mlrec.metrics.frequency import GROUPS_NOTE, members_of_groups
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.significance import LabelTest, tests_of
 from mlrec.predictions import Floats
 from mlrec.reports.by_label import FEW, FEW_NOTE
 from mlrec.reports.render.table import UNDEFINED, Column, Row, Table, percent
+from mlrec.reports.runs_table import FREQUENCY_COLUMNS, frequency_cells
 from mlrec.utils.errors import counted
 
 ALPHA = 0.05
@@ -75,9 +77,15 @@ def compare(
 
 
 def comparison_tables(
-    ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstrap, *, what: str
+    ours: Side,
+    theirs: Side,
+    comparison: Comparison,
+    bootstrap: Bootstrap,
+    *,
+    what: str,
+    training: Mapping[str, int] | None = None,
 ) -> list[Table]:
-    """Return two tables of A − B: one row per metric, and one row per label.
+    """Return the tables of A − B: one row per metric, per label and, if known, per group of labels by frequency.
 
     Args:
         ours: Method A.
@@ -85,14 +93,44 @@ def comparison_tables(
         comparison: Their comparison.
         bootstrap: Resampling that it used.
         what: Samples and labels in words, for the title.
+        training: Number of positives of each label in the training split of A; None if not known.
     """
     names = (f"A {ours.name}", f"B {theirs.name}")
     notes = _notes(ours, theirs, comparison, bootstrap)
     title = f"A − B on {what}: {verdict(comparison)}"
-    return [
-        Table(title, _metric_columns(), _metric_rows(comparison), (*names, *notes), name="metrics"),
-        Table("A − B by label (AP)", _label_columns(), _label_rows(comparison), _label_notes(), name="labels"),
+    tables = [
+        Table(title, _metric_columns("Metric"), _metric_rows(comparison), (*names, *notes), name="metrics"),
+        _label_table(comparison, training),
     ]
+    if training is not None:
+        groups = members_of_groups([test.label for test in comparison.labels], training)
+        if set(groups) - {"head"}:
+            tables.insert(1, _frequency_table(comparison, groups))
+    return tables
+
+
+def _frequency_table(comparison: Comparison, groups: Mapping[str, Sequence[str]]) -> Table:
+    """Return the mean AP of head, medium and tail labels, with the interval of the difference."""
+    position = {test.label: column for column, test in enumerate(comparison.labels)}
+    rows = []
+    for name, labels in groups.items():
+        columns = [position[label] for label in labels]
+        sides = (comparison.ours, comparison.theirs, comparison.difference)
+        a, b, difference = (side.labels_mean(columns) for side in sides)
+        significant = difference is not None and difference.excludes_zero
+        rows.append(Row((name, len(labels), *_values(a, b, difference), _finding(difference, significant=significant))))
+    heading, *others = _metric_columns("Labels")
+    columns_shown = (replace(heading, key="frequency"), Column("labels", "number", "count"), *others)
+    return Table("A − B by frequency in training (mAP)", columns_shown, tuple(rows), (GROUPS_NOTE,), name="frequency")
+
+
+def _label_table(comparison: Comparison, training: Mapping[str, int] | None) -> Table:
+    notes = _label_notes()
+    if training is not None:
+        notes = (*notes, GROUPS_NOTE)
+    table = Table("A − B by label (AP)", _label_columns(), _label_rows(comparison, training), notes, name="labels")
+    empty = {column.key for column in FREQUENCY_COLUMNS if training is None}
+    return table.only([k for k, column in enumerate(table.columns) if column.key not in empty])
 
 
 def verdict(comparison: Comparison) -> str:
@@ -117,14 +155,15 @@ _VALUE_COLUMNS = (
 )
 
 
-def _metric_columns() -> tuple[Column, ...]:
-    return (Column("metric", "Metric", identity=True), *_VALUE_COLUMNS, Column("finding", "Finding"))
+def _metric_columns(title: str) -> tuple[Column, ...]:
+    return (Column("metric", title, identity=True), *_VALUE_COLUMNS, Column("finding", "Finding"))
 
 
 def _label_columns() -> tuple[Column, ...]:
     return (
         Column("label", "Label", identity=True),
         Column("positives", "positives", "count"),
+        *FREQUENCY_COLUMNS,
         *_VALUE_COLUMNS,
         Column("p", "p", "p"),
         Column("p_holm", "p Holm", "p"),
@@ -142,7 +181,7 @@ def _metric_rows(comparison: Comparison) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _label_rows(comparison: Comparison) -> tuple[Row, ...]:
+def _label_rows(comparison: Comparison, training: Mapping[str, int] | None) -> tuple[Row, ...]:
     rows = []
     for column, test in enumerate(comparison.labels):
         values = _values(comparison.ours.label(column), comparison.theirs.label(column), test.interval)
@@ -152,7 +191,8 @@ def _label_rows(comparison: Comparison) -> tuple[Row, ...]:
         elif test.p_holm is not None:
             finding = _finding(test.interval, significant=test.p_holm < ALPHA)
         marks = {1: FEW} if test.few else {}
-        rows.append(Row((test.label, test.positives, *values, test.p, test.p_holm, finding), marks=marks))
+        names = (test.label, test.positives, *frequency_cells(test.label, training))
+        rows.append(Row((*names, *values, test.p, test.p_holm, finding), marks=marks))
     return tuple(rows)
 
 

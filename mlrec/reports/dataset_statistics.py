@@ -96,7 +96,7 @@ def _splits(statistics: DataStatistics) -> Table:
     rows = []
     for split in statistics.splits:
         most = len(split.histogram) - 1
-        without_label = split.histogram[0] if split.histogram else 0
+        without_label = sum(split.histogram[:1])  # the histogram of an empty split is empty
         mean = round(split.labels_per_sample, 2)
         rows.append(Row((split.split, split.images, split.samples, mean, most, without_label, sum(split.unknown))))
     title = f"{statistics.name}: {counted(len(statistics.labels), 'label')}"

@@ -56,8 +56,9 @@ def model_card(card: Card) -> str:
     architecture, preprocessing = card.architecture, card.preprocessing
     backbone = backbone_of(architecture)
     size = preprocessing["size"]
-    options = "--tuned" if card.tuned else ""
-    command = f"mlrec predict photos --run FOLDER {options}".strip()
+    command = "mlrec predict photos --run FOLDER"
+    if card.tuned:
+        command += " --tuned"
     parts = [
         f"# {escape(card.name)}",
         f"Multi-label image classifier for {counted(len(card.labels), 'label')}: an image may have any number of them.",

@@ -129,10 +129,8 @@ class Result:
     @property
     def block(self) -> tuple[object, ...]:
         """Everything that must be equal for two results to be comparable."""
-        return (
-            self.dataset, self.split, self.samples, self.labels, self.digest, self.conventions,
-            self.resolution, self.extra,
-        )  # fmt: skip
+        scored_on = (self.dataset, self.split, self.samples, self.labels, self.digest)
+        return (*scored_on, self.conventions, self.resolution, self.extra)
 
 
 def heads_of(config: Mapping[str, Any]) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.frequency import GROUPS_NOTE, frequency_group
 from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.reports.paper.method_names import HEAD_ORDER
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, Cell, Column, Row, Table
@@ -23,16 +24,16 @@ BOOTSTRAP_NOTE = (
     "other seeds; AP on few images is biased upwards"
 )
 WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
-_PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "CP_3", "CF1_3", "OP_3", "OF1_3"})
+_PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "F1"})
 SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
-LABEL_RATES = (
-    Column("precision", "P", "percent"),
-    Column("recall", "R", "percent"),
-    Column("F1", "F1", "percent"),
-)
+LABEL_RATES = (Column("precision", "P", "percent"), Column("recall", "R", "percent"), Column("F1", "F1", "percent"))
 SUPPORT = Column("support", "positives", "count", absent="")
+FREQUENCY_COLUMNS = (
+    Column("training_positives", "in training", "count", absent=""),
+    Column("frequency", "group", absent=""),
+)
 BOUNDED = ("mAP", "CF1", "OF1")
 SCORES = (
     Column("mAP", "mAP", "percent", ranked=True, essential=True),
@@ -201,29 +202,44 @@ FEW_LABELS = 20  # that a short table shows all
 ENDS = 5  # labels at each end of a short table
 
 
-def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_labels: bool = True) -> list[Table]:
+def scored_tables(
+    metrics: Metrics,
+    *,
+    title: str,
+    top3: bool = False,
+    all_labels: bool = True,
+    training: Mapping[str, int] | None = None,
+) -> list[Table]:
     """Return a table of the metrics, one row, and a table of the labels; footnotes name the conventions.
+
+    The metrics of the K labels with the highest scores are added if `metrics.top` has them.
 
     Args:
         metrics: Metrics of one model on one split.
         title: Title of the first table.
         top3: Add the metrics of the three labels with the highest scores.
         all_labels: Show the AP of every label. Otherwise of more than 20 labels those with the lowest and the highest.
+        training: Number of positives of each label in the training split, if the split is known.
     """
-    cells = [getattr(metrics, name) for name in METRICS]
-    if top3:
+    cells, columns = [getattr(metrics, name) for name in METRICS], list(SCORES[: len(METRICS)])
+    if top3 and 3 not in metrics.top:
         cells += [getattr(metrics.top3, name) for name in TOP3]
+        columns += SCORES[len(METRICS) :]
+    for k, top in metrics.top.items():
+        cells += [getattr(top, name) for name in (*TOP3, "F1")]
+        columns += [Column(f"{key}_{k}", key, "percent", block=f"Top-{k}") for key in TOP3]
+        columns.append(Column(f"F1_{k}", f"F1@{k}", "percent", block=f"Top-{k}"))
     if _nothing_known(metrics.counts):
         cells = [None] * len(cells)
-    columns = SCORES[: len(cells)]
     marks = _precision_marks(metrics.counts, columns)
     notes = (
         _counts(metrics.counts),
         *(f"{WITHOUT_NEGATIVE} {note}" for note in without_negative_notes(metrics.counts)),
+        *(f"F1@{k}: the {k} highest labels whatever their scores, all labels together" for k in metrics.top),
     )
     tables = [
-        Table(title, columns, (Row(tuple(cells), marks=marks),), notes, name="metrics"),
-        _label_table(metrics, all_labels=all_labels),
+        Table(title, tuple(columns), (Row(tuple(cells), marks=marks),), notes, name="metrics"),
+        _label_table(metrics, training, all_labels=all_labels),
     ]
     if metrics.by_frequency.keys() - {"head"}:
         tables.insert(1, _frequency_table(metrics))
@@ -232,17 +248,25 @@ def scored_tables(metrics: Metrics, *, title: str, top3: bool = False, all_label
 
 def _frequency_table(metrics: Metrics) -> Table:
     """Return one row per group of labels of similar frequency in training."""
-    columns = (Column("group", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
+    columns = (Column("frequency", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
     rows = tuple(Row((name, group.labels, group.mAP)) for name, group in metrics.by_frequency.items())
-    note = "positives in training: head more than 100, medium 20 to 100, tail fewer than 20"
-    return Table("By frequency in training", columns, rows, (note,), name="frequency")
+    return Table("By frequency in training", columns, rows, (GROUPS_NOTE,), name="frequency")
 
 
-def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:
+def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cell, Cell]:
+    """Return the cells of `FREQUENCY_COLUMNS`, empty if the training split is not known."""
+    if training is None:
+        return (None, None)
+    return (training[label], frequency_group(training[label]))
+
+
+def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_labels: bool) -> Table:
     """Return one row per label, those with few positives last; or, of many labels, the ends of those with enough."""
-    columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT)
+    columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT, *FREQUENCY_COLUMNS)
     title, notes = "By label", _notes(metrics)
-    rows = with_few_last([_row_of_label(metrics, label) for label in metrics.average_precision])
+    if training is not None and not metrics.by_frequency.keys() - {"head"}:
+        notes = (*notes, GROUPS_NOTE)  # otherwise it is below the table of the groups
+    rows = with_few_last([_row_of_label(metrics, label, training) for label in metrics.average_precision])
     known = [row for row in rows if row.cells[1] is not None]
     if not all_labels and len(known) > FEW_LABELS:
         rows, shown = _ends(known)
@@ -251,14 +275,22 @@ def _label_table(metrics: Metrics, *, all_labels: bool) -> Table:
     return Table(title, columns, rows, notes, name="labels").without_empty_columns(["label", "AP"])
 
 
-def _row_of_label(metrics: Metrics, label: str) -> Row:
+def _row_of_label(metrics: Metrics, label: str, training: Mapping[str, int] | None) -> Row:
     precision, rates = metrics.average_precision[label], metrics.per_label.get(label)
     if rates is None:  # a file of an earlier version
-        return Row((label, precision, None, None, None, None))
+        return Row((label, precision, None, None, None, None, *frequency_cells(label, training)))
     marks = {}
     if rates.support and not rates.negatives:
         marks = {2: WITHOUT_NEGATIVE, 4: WITHOUT_NEGATIVE}
-    cells = (label, precision, rates.precision, rates.recall, rates.F1, rates.support)
+    cells = (
+        label,
+        precision,
+        rates.precision,
+        rates.recall,
+        rates.F1,
+        rates.support,
+        *frequency_cells(label, training),
+    )
     return Row(cells, support_group(rates.support), marks=marks)
 
 
@@ -291,7 +323,7 @@ def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> di
     """Return the marks, by column position, of precisions that count labels without a known negative."""
     if not counts.get("without_negative"):
         return {}
-    return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key in _PRECISIONS}
+    return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key.partition("_")[0] in _PRECISIONS}
 
 
 def _nothing_known(counts: dict[str, int]) -> bool:

@@ -17,15 +17,12 @@ from mlrec.reports.render.table import UNDEFINED
 from mlrec.run_folders.record import SplitRecord
 
 Settings = Mapping[str, Any]
+_MACHINE = {"device", "workers", "threads", "eval_batch_size", "compile", "deterministic", "channels_last"}
+_OUTPUT = {"save_every", "eval_every", "trackers", "tensorboard"}
 # Keys that do not change what is measured: runs that differ only in these are the same method.
-NOT_THE_METHOD = {
-    "seed", "data", "device", "workers", "threads", "eval_batch_size", "save_every", "eval_every", "compile",
-    "trackers", "tensorboard", "deterministic", "channels_last",
-}  # fmt: skip
+NOT_THE_METHOD = {"seed", "data"} | _MACHINE | _OUTPUT
 # Keys that define the method, or that have a column or a setting of another name.
-METHOD = {
-    "backbone", "head", "heads", "lam", "img_size", "normalize", "temperatures", "logit_scale", "pooling",
-}  # fmt: skip
+METHOD = {"backbone", "head", "heads", "lam", "img_size", "normalize", "temperatures", "logit_scale", "pooling"}
 _OTHERWISE_NAMED = {"split", "train_split", "select_split", "pretrained", "weights", "weights_origin", "init_from"}
 KEYS = tuple(sorted(set(FIELDS) - NOT_THE_METHOD - METHOD - _OTHERWISE_NAMED))
 WEIGHTS, BEFORE, SPLIT, DATA = "weights", "trained before on", "train_split", "train data"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from mlrec.predictions import Predictions
 from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
 from mlrec.utils import processes
-from mlrec.utils.errors import RunError
+from mlrec.utils.errors import DataError, RunError
 from mlrec.utils.files import read_own_json, write_json
 
 if TYPE_CHECKING:
@@ -66,6 +66,44 @@ class SplitRecord(msgspec.Struct, frozen=True):
     def training(self, run: str = "") -> Training:
         """Return the lineage entry of a training on this split, in the run of this name."""
         return Training(self.dataset, self.kind, self.split, self.samples, self.digest, run)
+
+    def manifest(self) -> Manifest | None:
+        """Read the split; None if it is not there any more, or has changed."""
+        if not self.path:
+            return None
+        try:
+            manifest = Dataset.load(self.path).manifest(self.split)
+        except DataError:
+            return None
+        if manifest.digest != self.digest:
+            return None
+        return manifest
+
+    def positives(self) -> dict[str, int] | None:
+        """Count the positives of each label; None if the split is not there any more, or has changed."""
+        manifest = self.manifest()
+        if manifest is None:
+            return None
+        return manifest.positives()
+
+
+def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[str]) -> dict[str, int] | None:
+    """Return the number of positives of each label in the training split that several runs have in common.
+
+    Args:
+        splits: Training split of each run.
+        labels: Labels that the split must have.
+
+    Returns:
+        None if a split is not known, is not there any more or has changed, lacks a label, or if the splits differ.
+    """
+    first = splits[0]
+    if first is None or any(split is None or split.digest != first.digest for split in splits):
+        return None
+    positives = first.positives()
+    if positives is None or not set(labels) <= set(positives):
+        return None
+    return positives
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

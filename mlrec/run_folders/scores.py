@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import POSITIVE, Manifest, label_columns
+from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.metrics.frequency import by_frequency
@@ -33,6 +33,7 @@ def metrics_of(
     labels: Sequence[str] | None = None,
     tuned: Tuned | None = None,
     trained_on: Manifest | None = None,
+    top: int | None = None,
 ) -> Metrics:
     """Compute the metrics of predictions.
 
@@ -42,25 +43,27 @@ def metrics_of(
         labels: Labels to score; all others are removed before anything is counted. By default all.
         tuned: Tuned thresholds; by default a label is predicted at p >= 0.5.
         trained_on: Training split of the model, for the mAP of frequent and rare labels.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.
     """
     if predictions.targets is None:
         raise PredictionsError("the predictions have no targets; there is nothing to score")
-    names = predictions.labels if labels is None else tuple(labels)
+    if labels is None:
+        labels = predictions.labels
+    names = tuple(labels)
     columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
     logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
     if tuned is None:
-        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
+        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits", top=top)
     else:
         rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
         thresholds = tuned.ordered(predictions.labels).thresholds[columns]
-        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules)
+        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules, top=top)
     if trained_on is None or not set(names) <= set(trained_on.labels):
         return metrics
-    positives = dict(zip(trained_on.labels, trained_on.sparse_targets.counts(POSITIVE).tolist(), strict=True))
-    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, positives))
+    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, trained_on.positives()))
 
 
 def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str]) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from mlrec.renamed import current_keys, current_names
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 FILE = "sweep.json"
+REPEATED = ("seed", "fold")  # keys that repeat a setting and do not make another one
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -31,6 +33,11 @@ class Entry(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     stage: str = "run"
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values of its setting, without seed and fold."""
+        return {key: value for key, value in self.settings.items() if key not in REPEATED}
+
 
 class SweepFile(msgspec.Struct, frozen=True):
     """The runs of a sweep in the order of its table, with title and footnotes.
@@ -44,6 +51,14 @@ class SweepFile(msgspec.Struct, frozen=True):
     notes: list[str] = []
     tuned: list[str] = []
     format: str = "mlrec-sweep/1"
+
+    def settings(self) -> list[list[Entry]]:
+        """Group the runs by setting: those of a group differ in seed and fold only."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.runs:
+            if entry.stage == "run":
+                groups.setdefault(repr((entry.label, entry.values)), []).append(entry)
+        return list(groups.values())
 
     def save(self, folder: Path) -> None:
         """Write `sweep.json` into the folder of a sweep."""
@@ -61,6 +76,16 @@ class SweepFile(msgspec.Struct, frozen=True):
         sweep = read_own_json(folder / FILE, cls, RunError, "start the sweep again")
         runs = [msgspec.structs.replace(entry, settings=current_keys(entry.settings)) for entry in sweep.runs]
         return msgspec.structs.replace(sweep, runs=runs, tuned=list(current_names(dict.fromkeys(sweep.tuned))))
+
+
+def finished_run(folder: Path) -> Run | None:
+    """Return the run in `folder`; None if there is none, or if it is not finished."""
+    if not (folder / directory.RECORD).is_file():
+        return None
+    run = Run.load(folder)
+    if run.record.status != "finished":
+        return None
+    return run
 
 
 def without_tuning(runs: Iterable[Run]) -> list[Run]:

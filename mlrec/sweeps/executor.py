@@ -84,9 +84,14 @@ class SweepExecutor:
         These are the tuning trials if values are tuned, and the trials made so far of a search.
         """
         plan = self.plan
-        trials = _searched(plan) if plan.max_trials is not None else plan.tuning or plan.trials({})
-        stored = self.storage is not None or (plan.folder / DATABASE).is_file()
-        attempts = TrialQueue(self._storage(), plan.folder).attempts() if stored else {}
+        trials: Sequence[Trial]
+        if plan.max_trials is not None:
+            trials = _searched(plan)
+        else:
+            trials = plan.tuning or plan.trials({})
+        attempts: dict[str, Attempts] = {}
+        if self.storage is not None or (plan.folder / DATABASE).is_file():
+            attempts = TrialQueue(self._storage(), plan.folder).attempts()
         return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
 
     def _prepare(self) -> None:

@@ -16,7 +16,6 @@ from mlrec.renamed import current_keys
 from mlrec.utils.errors import UsageError
 
 LONGEST_NAME = 100
-REPEATED = ("seed", "fold")  # keys that repeat a setting and do not make another one
 
 
 @dataclass(frozen=True)

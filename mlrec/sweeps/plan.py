@@ -106,8 +106,10 @@ class SweepPlan:
         identity = msgspec.to_builtins(run_record.identity(run))
         config = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
         identity["config"] = first_keys(config)  # a sweep that an earlier version began keeps its names
-        named = f"{label}-tune" if stage == "tune" else label
-        return Trial(run_name(named, values, identity), label, values, flags, stage)
+        name = run_name(label, values, identity)
+        if stage == "tune":
+            name = run_name(f"{label}-tune", values, identity)
+        return Trial(name, label, values, flags, stage)
 
 
 def plan_sweep(
@@ -165,6 +167,9 @@ def plan_sweep(
     base = resolve_plan({**definition.defaults, **fixed}, **layers)
     splits, pool = _splits(base, folds, progress)
     swept = [*axes, *tune_axes]
+    crossed = axes
+    if trials is not None:  # a search chooses the values itself
+        crossed = {}
     plan = SweepPlan(
         title=definition.title or f"Sweep over {', '.join(swept) or 'seeds'}",
         notes=tuple(definition.notes),
@@ -172,7 +177,7 @@ def plan_sweep(
         base=base,
         file=file,
         recipe=recipe,
-        settings=_settings(definition, fixed, axes if trials is None else {}, base),
+        settings=_settings(definition, fixed, crossed, base),
         axes=axes,
         tune=tune_axes,
         seeds=tuple(seeds),

@@ -60,8 +60,9 @@ def _distribution(values: Sequence[Any]) -> Any:
         return CategoricalDistribution(list(values))
     low, high = min(values), max(values)
     logarithmic = low > 0 and high / low >= WIDE
-    kind = IntDistribution if all(isinstance(value, int) for value in values) else FloatDistribution
-    return kind(low, high, log=logarithmic)
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(low, high, log=logarithmic)
+    return FloatDistribution(low, high, log=logarithmic)
 
 
 def _rounded(value: Any, values: Sequence[Any]) -> Any:

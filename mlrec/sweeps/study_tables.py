@@ -9,16 +9,17 @@ from typing import Any
 
 from mlrec.config import PATHS
 from mlrec.datasets.manifest import image_of
-from mlrec.metrics.bootstrap import metric_intervals, paired_difference
+from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.predictions import Floats
 from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result, deviation_of, mean_of, result_of, scores_and_truth
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text
-from mlrec.run_folders import directory, log
+from mlrec.run_folders import log
+from mlrec.run_folders.head_costs import HeadCosts
 from mlrec.run_folders.record import Run
-from mlrec.run_folders.sweep_file import Entry, SweepFile
-from mlrec.sweeps.grid import REPEATED, shown
+from mlrec.run_folders.sweep_file import Entry, SweepFile, finished_run
+from mlrec.sweeps.grid import shown
 from mlrec.sweeps.studies import CSRA, STEPS
 from mlrec.utils.errors import RunError, counted
 from mlrec.utils.progress import NOTHING, logged_from
@@ -40,6 +41,7 @@ class TrialResult:
         samples: N sample ids.
         history: Epoch and mAP over all labels of the epochs that were scored.
         losses: Mean training loss of each epoch.
+        head_parameters: Number of parameters of the head; None if the record lacks it.
     """
 
     result: Result
@@ -48,6 +50,7 @@ class TrialResult:
     samples: tuple[str, ...]
     history: Sequence[tuple[int, float]] = ()
     losses: Sequence[float] = ()
+    head_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,13 @@ def study_report(
     folder = Path(folder)
     sweep = SweepFile.load(folder)
     edges = {key: _edges(sweep, key) for key in sweep.tuned}
-    rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in _settings(sweep)]
+    rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in sweep.settings()]
     if not any(row.trials for row in rows):
         raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
-    return study_table(sweep.title, rows, intervals=intervals, notes=sweep.notes, tuned=sweep.tuned)
+    notes, costs = list(sweep.notes), HeadCosts.load(folder)
+    if costs is None and _heads_differ(rows):
+        notes.append(f"operations and time of the heads: mlrec bench head {folder}")
+    return study_table(sweep.title, rows, intervals=intervals, notes=notes, tuned=sweep.tuned, costs=costs)
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
@@ -104,12 +110,12 @@ def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -
         labels: Labels to score; by default all.
     """
     folder = Path(folder)
-    groups = _settings(SweepFile.load(folder))
+    groups = SweepFile.load(folder).settings()
     by_label = {entries[0].label: entries for entries in groups}
     if len(by_label) < len(groups) or any("fold" in entry.settings for entries in groups for entry in entries):
         return []  # with further axes or folds, the runs of a label are not repetitions of one setting
     finished = {
-        label: [folder / entry.name for entry in entries if _finished(folder / entry.name) is not None]
+        label: [folder / entry.name for entry in entries if finished_run(folder / entry.name) is not None]
         for label, entries in by_label.items()
     }
     tables = []
@@ -128,6 +134,7 @@ def study_table(
     intervals: bool = False,
     notes: Sequence[str] = (),
     tuned: Sequence[str] = (),
+    costs: HeadCosts | None = None,
 ) -> Table:
     """Return the rows of a sweep as a table, the best mAP marked.
 
@@ -137,20 +144,25 @@ def study_table(
         intervals: Add 95 % intervals of mAP and of the difference, by bootstrap over images and runs.
         notes: Further footnotes.
         tuned: Keys whose values were chosen for each row on held-out data.
+        costs: Operations and time of the heads.
     """
     columns = _columns(settings)
     finished = [setting for setting in settings if setting.trials]
+    bounds = _bounds(finished) if intervals else [{}] * len(finished)
+    show_costs = _heads_differ(finished)
     rows = []
-    for setting in finished:
-        cells = _cells(setting, finished[0])
-        if intervals:
-            cells |= _bounds(setting, finished[0])
+    for setting, ends in zip(finished, bounds, strict=True):
+        cells = _cells(setting, finished[0]) | ends
+        if show_costs:
+            cells |= _cost_cells(setting, costs)
         rows.append(Row(tuple(cells.get(column.key) for column in columns), _heading(setting)))
     footnotes = [
         *_result_notes(finished, notes),
         *_comparison_notes(finished, intervals, tuned),
         *_column_notes(finished, intervals),
     ]
+    if show_costs and costs is not None:
+        footnotes.append(_cost_note(costs))
     missing = sum(setting.missing for setting in settings)
     if missing:
         footnotes.append(f"not finished, left out: {counted(missing, 'run')}")
@@ -176,6 +188,10 @@ def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
         *(Column(key, key, "percent", ranked=True) for key in METRICS),
         Column("epochs", f"epochs to {NEAR:.0%}", "number", absent=""),
         Column("loss", "loss", "number", absent=""),
+        Column("head_parameters", "parameters", "count", block="head", absent=""),
+        Column("head_mflops", "MFLOPs", "mean", block="head", absent=""),
+        Column("ms_per_image", "ms", "mean", block="per image", absent=""),
+        Column("time_ratio", "ratio", "mean", block="per image", absent=""),
     )
 
 
@@ -216,22 +232,63 @@ def _cell(key: str, value: Any) -> Cell:
     return value
 
 
-def _bounds(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
-    """Return intervals if all trials were scored on the same samples; folds are not."""
-    one = setting.trials[0]
-    if any(run.samples != one.samples for run in (*setting.trials, *first.trials)):
-        return {}
-    options = {"groups": [image_of(sample) for sample in one.samples], "conventions": one.result.conventions}
-    logits = [trial.logits for trial in setting.trials]
-    cells: dict[str, Cell] = {}
-    interval = metric_intervals(logits, one.targets, **options)["mAP"]
-    if interval is not None:
-        cells |= {"mAP_low": interval.low, "mAP_high": interval.high}
-    if setting is not first:
-        difference = paired_difference(logits, [trial.logits for trial in first.trials], one.targets, **options)
+def _bounds(finished: Sequence[SettingResult]) -> list[dict[str, Cell]]:
+    """Return the intervals of each row, if its trials were scored on the samples of the first row; folds are not."""
+    first = finished[0]
+    bootstrap, base, bounds = _bootstrap(first.trials[0]), None, []
+    for setting in finished:
+        cells: dict[str, Cell] = {}
+        bounds.append(cells)
+        one = setting.trials[0]
+        if any(trial.samples != one.samples for trial in (*setting.trials, *first.trials)):
+            continue
+        estimate = bootstrap.estimate([trial.logits for trial in setting.trials], 0)
+        interval = estimate.metric("mAP")
+        if interval is not None:
+            cells |= {"mAP_low": interval.low, "mAP_high": interval.high}
+        if setting is first:
+            continue
+        if base is None:  # drawn once for all rows: resampling takes nearly all the time of this table
+            base = bootstrap.estimate([trial.logits for trial in first.trials], 1)
+        difference = estimate.minus(base).metric("mAP")
         if difference is not None:
             cells |= {"difference_low": difference.low, "difference_high": difference.high}
+    return bounds
+
+
+def _bootstrap(trial: TrialResult) -> Bootstrap:
+    groups = [image_of(sample) for sample in trial.samples]
+    return Bootstrap(trial.targets, groups=groups, conventions=trial.result.conventions)
+
+
+def _heads_differ(settings: Sequence[SettingResult]) -> bool:
+    """Return whether the rows have heads of different sizes, so that their costs are of interest."""
+    return len({trial.head_parameters for setting in settings for trial in setting.trials} - {None}) > 1
+
+
+def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Cell]:
+    """Return parameters of the head and, if they were measured, its operations and the time per image."""
+    cells: dict[str, Cell] = {"head_parameters": setting.trials[0].head_parameters}
+    if costs is None:
+        return cells
+    runs = {path.name for trial in setting.trials for path in trial.result.paths}
+    for cost in costs.heads:
+        if cost.run in runs:
+            cells |= {"head_mflops": cost.flops / 1e6, "ms_per_image": cost.forward_ms / costs.batch_size}
+            if cost.forward_ratio is not None:
+                cells["time_ratio"] = cost.forward_ratio[0]
     return cells
+
+
+def _cost_note(costs: HeadCosts) -> str:
+    where = costs.environment
+    return (
+        f"MFLOPs: of the head for one image, a multiplication and an addition are two; the backbone has "
+        f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
+        f"whole model without loading images, {costs.img_size} px, batches of {costs.batch_size}, "
+        f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}, median of "
+        f"{counted(costs.steps, 'step')} of each row in alternation; ratio: to the first row"
+    )
 
 
 def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
@@ -299,19 +356,6 @@ def _column_notes(finished: Sequence[SettingResult], intervals: bool) -> list[st
     return lines
 
 
-def _settings(sweep: SweepFile) -> list[list[Entry]]:
-    """Group the runs by setting: those of a group differ in seed and fold only."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in sweep.runs:
-        if entry.stage == "run":
-            groups.setdefault(repr((entry.label, _without_repeats(entry))), []).append(entry)
-    return list(groups.values())
-
-
-def _without_repeats(entry: Entry) -> dict[str, Any]:
-    return {key: value for key, value in entry.settings.items() if key not in REPEATED}
-
-
 def _edges(sweep: SweepFile, key: str) -> tuple[Any, ...]:
     """Return the smallest and the largest number tried for a tuned key, if more than two were."""
     tried = {entry.settings[key] for entry in sweep.runs if entry.stage == "tune" and key in entry.settings}
@@ -326,20 +370,11 @@ def _setting_result(
     conventions: str | None,
     edges: Mapping[str, tuple[Any, ...]],
 ) -> SettingResult:
-    runs = [_finished(folder / entry.name) for entry in entries]
+    runs = [finished_run(folder / entry.name) for entry in entries]
     trials = [_trial_result(run, labels, conventions) for run in runs if run is not None]
-    values = _without_repeats(entries[0])
+    values = entries[0].values
     at_edge = [key for key, extremes in edges.items() if values.get(key) in extremes]
     return SettingResult(entries[0].label, values, trials, len(entries) - len(trials), at_edge)
-
-
-def _finished(folder: Path) -> Run | None:
-    if not (folder / directory.RECORD).is_file():
-        return None
-    run = Run.load(folder)
-    if run.record.status != "finished":
-        return None
-    return run
 
 
 def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | None) -> TrialResult:
@@ -355,6 +390,7 @@ def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | Non
         samples=tuple(run.predictions().sample_ids),
         history=sorted((epoch, mAP) for epoch, mAP in history.items() if mAP is not None),
         losses=[losses[epoch] for epoch in sorted(losses)],
+        head_parameters=run.record.model.get("head_parameters"),
     )
 
 

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache
 
 # Trials that agree in these keys share the features of their frozen backbone; the store compares the other keys.
-BACKBONE = (
-    "backbone", "weights", "init_from", "pretrained", "img_size", "normalization", "image_backend", "data", "precision",
-)  # fmt: skip
+_INPUT = ("data", "img_size", "normalization", "image_backend")
+BACKBONE = ("backbone", "weights", "init_from", "pretrained", "precision", *_INPUT)
 
 
 @dataclass(frozen=True)
@@ -154,9 +153,14 @@ class Worker:
             return resume(run, machine, features=features)
         shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to resume
         return train(
-            {**trial.flags, **machine}, file=plan.file, recipe=plan.recipe, out=plan.folder, name=trial.name,
-            command=self._task.command, features=features,
-        )  # fmt: skip
+            {**trial.flags, **machine},
+            file=plan.file,
+            recipe=plan.recipe,
+            out=plan.folder,
+            name=trial.name,
+            command=self._task.command,
+            features=features,
+        )
 
     def _core_flags(self, trial: Trial) -> dict[str, Any]:
         """Return how many cores each part of this worker uses: its share, unless the user set a number."""

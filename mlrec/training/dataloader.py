@@ -156,7 +156,7 @@ def train_batches(
 
     A batch depends only on seed, epoch and position in the epoch: neither the number of workers nor the start changes
     order or augmentation. `config.batch_size` is that of all processes together; process `rank` of `world` gets its
-    part. Workers stay for all `epochs`; close the iterator to end them earlier.
+    share. Workers are kept for all `epochs`; close the iterator to stop them earlier.
 
     Raises:
         DataError: An image cannot be read; or there are fewer samples than processes.
@@ -185,7 +185,7 @@ def eval_batches(
     All batches have one size: the last one is filled with copies, marked -1 in `samples`.
 
     Raises:
-        DataError: An image cannot be read; names it.
+        DataError: An image cannot be read; the message names it.
         MlrecError: A worker was killed or hangs.
     """
     keys = eval_keys(len(manifest), batch_size, rank=rank, world=world)

@@ -19,11 +19,11 @@ import torch
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
-from mlrec.training.batches import steps_per_epoch
 from mlrec.training.devices import Precision
 from mlrec.training.features import compute_features, feature_batches, on_device_if_it_fits
 from mlrec.training.loop import Epoch, fit
 from mlrec.training.losses import Loss
+from mlrec.training.sampler import steps_per_epoch
 from mlrec.training.setup import lay_out, make_network, make_state
 from mlrec.training.state import State
 from mlrec.utils import processes
@@ -53,9 +53,19 @@ def train_head(
     """
     model, run = state.model, config
     config = msgspec.structs.replace(
-        run, freeze_backbone=True, feature_copies=0, epochs=run.head_epochs, lr=run.head_phase_lr, head_lr_mult=1.0,
-        opt="adamw", lr_schedule="cosine", warmup_epochs=0.0, layer_decay=1.0, ema=False, grad_accum_steps=1,
-    )  # fmt: skip
+        run,
+        freeze_backbone=True,
+        feature_copies=0,
+        epochs=run.head_epochs,
+        lr=run.head_phase_lr,
+        head_lr_mult=1.0,
+        opt="adamw",
+        lr_schedule="cosine",
+        warmup_epochs=0.0,
+        layer_decay=1.0,
+        ema=False,
+        grad_accum_steps=1,
+    )
     chosen = _that_fit(model, manifest, run.seed)
     if len(chosen) < len(manifest):
         logger.info(f"head phase: on {len(chosen):,} of {len(manifest):,} samples, drawn at random")

@@ -11,19 +11,24 @@ from torch.nn.functional import softplus
 if TYPE_CHECKING:
     from mlrec.training.losses import LossContext
 
-# Wu et al., ECCV 2020, with the values that the authors use for COCO-MLT
+# The authors' values for COCO-MLT (configs/coco/LT_resnet50_pfc_DB.py); for VOC-MLT they set μ = 0.3 and λ = 5.
 DB_ALPHA, DB_BETA, DB_MU = 0.1, 10.0, 0.2  # smoothing of the weights
 DB_KAPPA, DB_LAMBDA = 0.05, 2.0  # bias of the logits, and tolerance of negatives
 
 
 def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Distribution-balanced loss (Wu et al., ECCV 2020), without its resampling.
+    """Distribution-balanced loss (Wu et al., ECCV 2020), without resampling and without the focal factor.
+
+    Source: Wu et al., Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets, arXiv
+    2007.09654, and the code of its authors, wutong16/DistributionBalancedLoss.
 
     A sample that is drawn for a frequent label has rare labels too; r = (1/n_k) / Σ_{j positive} (1/n_j) is the ratio
     of the frequency that label k should have and has, n_k being the positives of label k. The weight is the smoothed
     α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1), so that the loss of negatives is low below it::
 
         z = x - ν        w [ y log(1 + exp(-z)) + (1 - y)/λ log(1 + exp(λ z)) ]
+
+    The authors train with a class-aware sampler (`sampler = "class-aware"`) and multiply by a focal factor with γ = 2.
 
     A sample without positives has r = 1/C / (1/n_k summed over all labels) as if it had all of them.
     """

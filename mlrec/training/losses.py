@@ -158,8 +158,9 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 def prior_log_odds(context: LossContext) -> Tensor:
     """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
 
-    Logit adjustment (Menon et al., ICLR 2021) adds τ times it to the logits in the loss only: the model then
-    learns the score without the prior, which rare labels gain from.
+    Logit adjustment in the loss (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314,
+    there for softmax and class priors) adds τ times it to the logits in the loss only: the model then learns the score
+    without the prior, which rare labels gain from.
     """
     positives = context.positives + 0.5
     return torch.log(positives / (context.samples - context.positives + 0.5))

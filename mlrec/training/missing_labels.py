@@ -3,6 +3,15 @@
 `context.unlabelled` marks the targets that may be missing positives: the unknown ones if the training split has any,
 otherwise all negatives, as in data whose annotators named only what they saw. Such targets count as negative in
 `positive`, and each loss states what it does about them.
+
+Sources, each a paper and the code of its authors, which the constants are taken from:
+
+- Hill, SPLC: Zhang et al., Simple and Robust Loss Design for Multi-Label Learning with Missing Labels, arXiv
+  2112.07368; xinyu1205/robust-loss-mlml.
+- LL-R, LL-Ct: Kim et al., Large Loss Matters in Weakly Supervised Multi-Label Classification, CVPR 2022, arXiv
+  2206.03740; snucml/LargeLossMatters.
+- EM: Zhou et al., Acknowledging the Unknown for Multi-label Learning with Single Positive Labels, ECCV 2022, arXiv
+  2203.16219; Correr-Zhou/SPML-AckTheUnknown.
 """
 
 from __future__ import annotations
@@ -17,20 +26,23 @@ from torch.nn.functional import logsigmoid
 if TYPE_CHECKING:
     from mlrec.training.losses import LossContext
 
-FOCAL_MARGIN, FOCAL_GAMMA = 1.0, 2.0  # m and γ of the focal margin loss, Zhang et al. 2021
+FOCAL_MARGIN, FOCAL_GAMMA = 1.0, 2.0  # m and γ of the focal margin loss
 HILL_LAMBDA = 1.5  # λ of the Hill loss
 SPLC_THRESHOLD, SPLC_START = 0.6, 1  # τ, and the epoch, counted from 0, from which labels are corrected
 ENTROPY_WEIGHT = 0.1  # α of entropy maximization
 
 
 def focal_margin(logits: Tensor) -> Tensor:
-    """Loss of a positive, -(1 - p)^γ log p with p = σ(x - m), which gives positives of middling p the most weight."""
+    """Focal margin loss of a positive (Zhang et al.), -(1 - p)^γ log p with p = σ(x - m).
+
+    It gives positives of middling p the most weight.
+    """
     shifted = logits - FOCAL_MARGIN
     return -(torch.sigmoid(-shifted) ** FOCAL_GAMMA) * logsigmoid(shifted)
 
 
 def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - one signature for all
-    """Hill loss (Zhang et al. 2021, arXiv 2112.07368): (λ - p) p² of a negative, the focal margin loss of a positive.
+    """Hill loss (Zhang et al., arXiv 2112.07368): (λ - p) p² of a negative, the focal margin loss of a positive.
 
     The gradient falls again where p of a negative is high, because such a negative may be a missing positive.
     """
@@ -39,10 +51,11 @@ def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # n
 
 
 def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Self-paced loss correction (Zhang et al. 2021): an unlabelled target with p > τ is a positive.
+    """Self-paced loss correction (Zhang et al., arXiv 2112.07368): an unlabelled target with p > τ is a positive.
 
     The loss of a positive is the focal margin loss, that of a negative the focal loss. The first epoch corrects
-    nothing, because p is not yet informative.
+    nothing, because p is not yet informative. The authors' code differs in one point: it shifts logits by the margin
+    before the correction, so that corrected targets have no margin. For 75 % of COCO's labels they set τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)
@@ -54,7 +67,8 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """LL-R (Kim et al., CVPR 2022): the unlabelled targets with the largest losses of the batch have no loss.
 
-    Their share is epoch · Δ, with Δ = `large_loss_rate` percent; of the first epoch none.
+    Their share of the unlabelled targets is epoch · Δ, with Δ = `large_loss_rate` percent; of the first epoch none. The
+    authors' code takes the share of all targets of the batch, which is nearly the same if few are labelled.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), 0.0, values)
@@ -67,9 +81,9 @@ def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext
 
 
 def entropy_maximization(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """EM loss (Zhou et al., ECCV 2022): an unlabelled target adds -α times the entropy of p.
+    """Entropy maximization, EM (Zhou et al., ECCV 2022): an unlabelled target adds -α times the entropy of p.
 
-    Known targets have the cross-entropy. The paper's pseudo-labels (its second part) are not used.
+    Known targets have the cross-entropy. Asymmetric pseudo-labeling, the paper's second part, is not used.
     """
     p = torch.sigmoid(logits)
     entropy = -(p * logsigmoid(logits) + (1 - p) * logsigmoid(-logits))

@@ -1,9 +1,9 @@
 """A model ready for inference, and the logits of every sample of a split.
 
 `eval`, `predict`, `attend` and `--localize` run every batch through `InferenceModel`. Kernels choose their blocks and
-their order of summation by the shape of a batch, most visibly in bf16. Equal scores therefore need equal batches: the
-same images in the same order, one shape for all batches (the last one is filled up, see `transforms.filled`), one
-memory layout, one preparation of the device.
+their order of summation by the batch shape, which matters most in bf16. Bit-exact scores therefore need equal batches:
+the same images in the same order, one batch shape (the last batch is padded, see `transforms.filled`), one memory
+layout, and the same device settings.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class InferenceModel:
     Attributes:
         model: Classifier in eval mode, in channels-last memory format except on MPS.
         device: Device of the model.
-        precision: Precision of the backbone. The head runs in float32: logits rounded to bf16 have 256 values per
-            octave, so many of them would be ties.
+        precision: Precision of the backbone. The head runs in float32, because logits rounded to bf16 have 256 values
+            per octave, which would cause many ties.
         backbone: Normalized images (B, 3, S, S) → features (B, d, h, w); in half precision a copy made when the model
             was opened, see `in_half`.
         batch_flag: Flag that sets the batch size, named when memory runs out.
@@ -71,7 +71,7 @@ class InferenceModel:
         """Compute features (B, d, h, w), in the dtype the backbone computes in, of uint8 images (B, 3, S, S).
 
         Raises:
-            RunError: memory runs out.
+            RunError: Out of memory.
         """
         with self._memory(images), torch.no_grad(), repeatable_kernels(), autocast(self.device, self.precision):
             inputs = normalize(images.to(self.device, non_blocking=True), self.model.preprocessing)
@@ -81,7 +81,7 @@ class InferenceModel:
         """Apply `read`, the head for example, to the float32 features of uint8 images (B, 3, S, S), without gradients.
 
         Raises:
-            RunError: memory runs out.
+            RunError: Out of memory.
         """
         with self._memory(images), torch.inference_mode(), repeatable_kernels():
             return read(self.features(images).to(torch.float32))

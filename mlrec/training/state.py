@@ -252,8 +252,8 @@ class _Hashing:
 class CheckpointWriter:
     """Writes one checkpoint at a time in a background thread; training waits only for the copy.
 
-    A checkpoint appears under its name only when it is complete, see `save`. A run that is killed while one is
-    written is resumed from the previous one.
+    A checkpoint appears under its name only when it is complete, see `save`. If a run is killed while a checkpoint
+    is written, it is resumed from the previous checkpoint.
     """
 
     def __init__(self) -> None:
@@ -261,7 +261,7 @@ class CheckpointWriter:
         self._error: Exception | None = None
 
     def start(self, folder: Path, current: State, identity: Mapping[str, Any]) -> None:
-        """Copy the state and start to write it, after the previous checkpoint is written.
+        """Copy the state and start to write it, after the previous checkpoint has been written.
 
         Raises:
             MlrecError: The previous checkpoint could not be written.

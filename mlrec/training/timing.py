@@ -1,17 +1,17 @@
-"""Time of a step with each head on one backbone, measured in turn so that other load affects all heads alike."""
+"""Operations and time of heads on one backbone; steps are timed in turn, so that other load affects all heads alike."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mlrec.models.backbones import Backbone
-from mlrec.models.heads import create_head
 from mlrec.training.devices import Precision, autocast, prepare_device
 from mlrec.training.failures import memory_explained
 from mlrec.utils.progress import SILENT, Progress
@@ -26,24 +26,22 @@ class Seconds:
 
 
 def time_heads(
-    backbone: str,
-    heads: Sequence[dict[str, Any]],
+    backbone: Backbone,
+    heads: Sequence[nn.Module],
     *,
     num_labels: int,
-    img_size: int,
     batch_size: int,
     steps: int,
     device: torch.device,
     precision: Precision,
     progress: Progress = SILENT,
-) -> tuple[int, list[Seconds]]:
-    """Time whole models that differ only in the head, on random images and with random weights.
+) -> list[Seconds]:
+    """Time whole models that differ only in the head, on random images.
 
     Args:
-        backbone: timm name.
-        heads: `name` and options of each head, see `create_head`.
+        backbone: Their backbone, at the input size in use.
+        heads: Their heads; backbone and heads are moved to the device.
         num_labels: Number of labels C.
-        img_size: Side of the input in pixels.
         batch_size: Images per step.
         steps: Number of measurements of each head, after two for warm-up.
         device: Device of the models.
@@ -51,30 +49,59 @@ def time_heads(
         progress: Receiver of the bar.
 
     Returns:
-        Input size in use, and the seconds of each head.
+        The seconds of each head.
     """
     prepare_device(device, precision)
     torch.manual_seed(0)
-    backbone_module = Backbone(backbone, img_size).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    head_modules = [
-        create_head(**kind, in_features=backbone_module.num_features, num_labels=num_labels).to(device)
-        for kind in heads
-    ]
-    images = torch.randn(batch_size, 3, img_size, img_size, device=device).to(memory_format=torch.channels_last)
+    size = backbone.preprocessing.size
+    backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head_modules = [head.to(device) for head in heads]
+    images = torch.randn(batch_size, 3, size, size, device=device).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (batch_size, num_labels), device=device).float()
     results = [Seconds([], []) for _ in head_modules]
     with progress.task("timing", (steps + 2) * len(head_modules)) as step:
         for k in range(steps + 2):
             for head, seconds in zip(head_modules, results, strict=True):
-                with memory_explained("--batch-size", device, precision, batch_size=batch_size, size=img_size):
+                with memory_explained("--batch-size", device, precision, batch_size=batch_size, size=size):
                     measured = [
-                        _seconds(backbone_module, head, images, wanted, device, precision) for wanted in (None, targets)
+                        _seconds(backbone, head, images, wanted, device, precision) for wanted in (None, targets)
                     ]
                 if k >= 2:
                     seconds.forward.append(measured[0])
                     seconds.training.append(measured[1])
                 step()
-    return backbone_module.preprocessing.size, results
+    return results
+
+
+def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, list[int]]:
+    """Count the floating-point operations of a backbone and of each head for one image, forward.
+
+    Args:
+        backbone: Backbone, at the input size in use.
+        heads: Heads on its features, on the same device.
+
+    Returns:
+        Operations of the backbone, and of each head; see `forward_flops`.
+    """
+    size, device = backbone.preprocessing.size, next(backbone.parameters()).device
+    of_backbone = forward_flops(backbone.eval(), torch.zeros(1, 3, size, size, device=device))
+    features = torch.zeros(1, backbone.num_features, *backbone.grid, device=device)
+    return of_backbone, [forward_flops(head.eval(), features) for head in heads]
+
+
+def forward_flops(module: nn.Module, inputs: Tensor) -> int:
+    """Count the floating-point operations of convolutions and matrix products in a forward pass.
+
+    A multiplication and an addition are two operations. Softmax, norms and activations are not counted.
+
+    Example:
+        >>> forward_flops(nn.Linear(10, 3), torch.zeros(2, 10))
+        120
+    """
+    # PyTorch replaces attention by fused operations that have no count: on a CPU, and without gradients.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        module(inputs.detach().requires_grad_())
+    return int(counter.get_total_flops())
 
 
 def _seconds(

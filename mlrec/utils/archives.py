@@ -59,13 +59,16 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 kind = entry.external_attr >> 28  # upper bits of the Unix mode: 8 is a regular file, 4 a folder
                 if kind not in (0, 4, 8):
                     raise _refused(archive, entry.filename, "is a link or a device")
-                yield entry.filename, None if entry.is_dir() else opened_zip.open(entry)
+                if entry.is_dir():
+                    yield entry.filename, None
+                else:
+                    yield entry.filename, opened_zip.open(entry)
         return
     with tarfile.open(archive) as opened_tar:
         for member in opened_tar:
             if not (member.isfile() or member.isdir()):
                 raise _refused(archive, member.name, "is a link or a device")
-            yield member.name, opened_tar.extractfile(member) if member.isfile() else None
+            yield member.name, opened_tar.extractfile(member)
 
 
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:

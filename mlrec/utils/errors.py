@@ -76,9 +76,9 @@ class ConfigError(UsageError):
 # Messages of libraries when memory runs out, in lower case: torch for CUDA and MPS, its CPU allocator on Linux and
 # Windows, cuBLAS and related libraries, cuDNN, the CUDA runtime.
 _OUT_OF_MEMORY = (
-    "out of memory", "out_of_memory", "allocate memory", "not enough memory", "status_alloc_failed",
-    "allocation_failed", "errormemoryallocation",
-)  # fmt: skip
+    *("out of memory", "out_of_memory", "allocate memory", "not enough memory"),
+    *("status_alloc_failed", "allocation_failed", "errormemoryallocation"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -121,12 +121,16 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
         ('1 image', '1,200 images', '2 classes')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    if number != 1:
+        noun = plural or f"{noun}s"
+    return f"{number:,} {noun}"
 
 
 def _both_ends(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
     half = longest // 2
-    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

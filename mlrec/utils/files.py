@@ -197,7 +197,9 @@ def is_temporary(path: Path) -> bool:
 
 def remove_stale(folder: Path) -> None:
     """Remove temporary files of killed processes. A folder that was moved away but never replaced is restored."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
         match = _TEMPORARY.match(entry.name)
         if match is None or _alive(int(match[1])):
             continue
@@ -217,6 +219,25 @@ def remove_shared_temporary(folder: Path) -> None:
     for entry in folder.iterdir():
         if _SHARED_TEMPORARY.match(entry.name):
             entry.unlink(missing_ok=True)
+
+
+def file_in(path: Path, name: str) -> Path:
+    """Path of the file `name` if `path` is a folder; any other path is returned as it is.
+
+    Example:
+        >>> file_in(Path("."), "labels.json").name, file_in(Path("own.json"), "labels.json").name
+        ('labels.json', 'own.json')
+    """
+    if path.is_dir():
+        return path / name
+    return path
+
+
+def folder_of(path: Path) -> Path:
+    """Return `path` if it is a folder, otherwise the folder of that file."""
+    if path.is_dir():
+        return path
+    return path.parent
 
 
 def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:

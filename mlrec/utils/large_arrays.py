@@ -37,11 +37,12 @@ def _pieces(array: NDArray[Any] | Sequence[str]) -> Iterator[bytes]:
     """The header of an array, and its rows."""
     if isinstance(array, np.ndarray):
         yield _npy_header(array.dtype, array.shape)
-        rows = max(PIECE // max(array[:1].nbytes, 1), 1) if array.ndim else 1
-        for begin in range(0, len(array), rows) if array.ndim else ():
-            yield np.ascontiguousarray(array[begin : begin + rows]).tobytes()
-        if not array.ndim:
+        if array.ndim == 0:
             yield array.tobytes()
+            return
+        rows = max(PIECE // max(array[:1].nbytes, 1), 1)
+        for begin in range(0, len(array), rows):
+            yield np.ascontiguousarray(array[begin : begin + rows]).tobytes()
         return
     dtype = np.dtype(f"<U{max(map(len, array), default=1)}")
     yield _npy_header(dtype, (len(array),))
@@ -110,8 +111,9 @@ def is_text(array: NDArray[Any]) -> bool:
 
 
 def _read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    first = np.lib.format.read_magic(stream) == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    read = np.lib.format.read_array_header_2_0
+    if np.lib.format.read_magic(stream) == (1, 0):
+        read = np.lib.format.read_array_header_1_0
     header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)
     return header
 

@@ -74,5 +74,6 @@ def launcher() -> str:
     if world_size() == 1:
         return "mlrec"
     here = local_world()
-    options = f"--nproc-per-node {here}" if here == world_size() else f"[as before, {world_size()} processes in all]"
-    return f"torchrun {options} -m mlrec"
+    if here == world_size():
+        return f"torchrun --nproc-per-node {here} -m mlrec"
+    return f"torchrun [as before, {world_size()} processes in all] -m mlrec"

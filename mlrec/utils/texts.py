@@ -72,8 +72,10 @@ class Texts(Sequence[str]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        shown = ", ".join(map(repr, self[:3]))
-        return f"Texts({len(self):,}: {shown}{', ...' if len(self) > 3 else ''})"
+        shown = [repr(text) for text in self[:3]]
+        if len(self) > 3:
+            shown.append("...")
+        return f"Texts({len(self):,}: {', '.join(shown)})"
 
     def take(self, places: NDArray[np.integer[Any]]) -> Texts:
         """Return the texts at these positions, in this order."""

@@ -35,9 +35,11 @@ def thread_map(
         [1, 2, 3]
     """
     number = threads or cores()
+    if ahead is None:
+        ahead = number * AHEAD
     pool = ThreadPoolExecutor(number)
     try:
-        yield _in_order(pool, function, items, number * AHEAD if ahead is None else ahead)
+        yield _in_order(pool, function, items, ahead)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -34,9 +34,13 @@ SHOWN = 12
 WEIGHTS = "efficientnet-lite0"
 # Without ImageNet weights a frozen backbone is useless: a tiny one is trained from scratch instead.
 FROM_SCRATCH = {
-    "backbone": "test_resnet", "weights": None, "pretrained": False, "freeze_backbone": False, "img_size": 128,
+    "backbone": "test_resnet",
+    "weights": None,
+    "pretrained": False,
+    "freeze_backbone": False,
+    "img_size": 128,
     "epochs": 5,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def demo(
         seeds: Random seeds of the weights of the heads and of the order of the samples.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
-        progress: Receiver of bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         UsageError: There are fewer than two seeds, or `out` holds runs that are not from a demo.
@@ -98,9 +102,13 @@ def demo(
                     stopped_says(f"stopped at {head}, seed {seed}; run mlrec demo again"),
                 ):
                     run = train(
-                        {**keys, "head": head, "seed": seed}, recipe=RECIPE, out=out / "runs", name=f"{head}-{seed}",
-                        features=store, progress=RunProgress(progress),
-                    )  # fmt: skip
+                        {**keys, "head": head, "seed": seed},
+                        recipe=RECIPE,
+                        out=out / "runs",
+                        name=f"{head}-{seed}",
+                        features=store,
+                        progress=RunProgress(progress),
+                    )
                 runs[head].append(run)
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
     logger.info("comparing both heads by bootstrap over images and seeds")
@@ -113,8 +121,10 @@ def demo(
 
 
 def _remove_earlier_runs(folder: Path) -> None:
+    if not folder.is_dir():
+        return
     remove_stale(folder)
-    earlier = list(folder.iterdir()) if folder.is_dir() else []
+    earlier = list(folder.iterdir())
     for entry in earlier:
         if (entry / directory.RECORD).is_file():
             own = RunRecord.load(entry).recipe == RECIPE

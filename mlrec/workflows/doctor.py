@@ -21,7 +21,7 @@ import numpy as np
 
 from mlrec import __version__
 from mlrec.datasets import dataset as folders
-from mlrec.datasets.dataset import Dataset, Info
+from mlrec.datasets.dataset import Dataset, Info, load_or_latest
 from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
@@ -44,8 +44,13 @@ NO_DISK = 1e8  # bytes; less is enough for the smallest backbones only
 IMAGES_TRIED, SAMPLES_TRAINED = 32, 16
 # settings of the short training: no download, a few seconds on any machine
 SHORT = {
-    "backbone": "resnet18", "pretrained": False, "img_size": 64, "batch_size": 4, "epochs": 1, "warmup_epochs": 0.0,
-}  # fmt: skip
+    "backbone": "resnet18",
+    "pretrained": False,
+    "img_size": 64,
+    "batch_size": 4,
+    "epochs": 1,
+    "warmup_epochs": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,13 @@ class Check:
     verdict: Verdict
     found: str
     advice: str = ""
+
+
+def _checked(name: str, found: str, advice: str) -> Check:
+    """A check that is a warning if there is any advice."""
+    if advice:
+        return Check(name, "warning", found, advice)
+    return Check(name, "ok", found)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ def doctor(
     Raises:
         ConfigError: A key or a value is invalid.
     """
-    own = {"data": None if data is None else str(data), "device": device, "workers": workers}
+    own = {"data": data and str(data), "device": device, "workers": workers}
     keys = {**(flags or {}), **{key: value for key, value in own.items() if value is not None}}
     config = named_config(keys, file, recipe)
     checks: list[Check] = []
@@ -192,10 +204,14 @@ def _device(name: str) -> Iterator[Check]:
         count = torch.cuda.device_count()
         name = torch.cuda.get_device_name(device)
         text = f"{counted(count, 'GPU')}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
-        advice = "" if free > total / 2 else "other programs use its memory; check nvidia-smi"
-        yield Check("device", "warning" if advice else "ok", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
+        advice = ""
+        if free <= total / 2:
+            advice = "other programs use its memory; check nvidia-smi"
+        yield _checked("device", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
     elif device.type == "cpu" and shutil.which("nvidia-smi"):
-        advice = "install a CUDA build of torch" if torch.version.cuda is None else "check the driver with nvidia-smi"
+        advice = "check the driver with nvidia-smi"
+        if torch.version.cuda is None:
+            advice = "install a CUDA build of torch"
         yield Check("device", "warning", "cpu, although there seems to be an NVIDIA GPU", advice)
     else:
         yield Check("device", "ok", f"{device.type}, {counted(torch.get_num_threads(), 'thread')}")
@@ -231,14 +247,18 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
     from mlrec.training.devices import resolve_device
 
     cores = processes.cores()
-    number = default_workers(resolve_device(device)) if workers is None else workers
-    few = f"{cores} core decodes slowly; use --freeze-backbone to cache features" if cores < 2 else ""
-    yield Check("workers", "warning" if few else "ok", f"{counted(number, 'dataloader worker')}, {cores} cores", few)
+    if workers is None:
+        workers = default_workers(resolve_device(device))
+    advice = ""
+    if cores < 2:
+        advice = f"{cores} core decodes slowly; use --freeze-backbone to cache features"
+    yield _checked("workers", f"{counted(workers, 'dataloader worker')}, {cores} cores", advice)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
-        small = number > 0 and free < SMALL_SHARED
-        advice = "in a container use --shm-size 8g or --ipc=host; otherwise fewer --workers" if small else ""
-        yield Check("shared memory", "warning" if small else "ok", f"{free / 1e9:.1f} GB free", advice)
+        advice = ""
+        if workers > 0 and free < SMALL_SHARED:
+            advice = "in a container use --shm-size 8g or --ipc=host; otherwise fewer --workers"
+        yield _checked("shared memory", f"{free / 1e9:.1f} GB free", advice)
     yield _disk(out)
 
 
@@ -256,7 +276,7 @@ def _disk(out: Path) -> Check:
 
 def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]:
     try:
-        dataset = Dataset.latest(root) if path is None else Dataset.load(path)
+        dataset = load_or_latest(path, root)
     except DataError as error:
         if path is not None or any(root.glob(f"*/{folders.DATASET_FILE}")):
             raise
@@ -330,11 +350,13 @@ def _weights(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check
 
     plan, config = plans[0], plans[0].config
     from_hub = config.pretrained and config.init_from is None and config.weights is None
-    without = msgspec.structs.replace(config, pretrained=False) if from_hub else config
-    model = build_model(without, plan.train, paper=plan.paper)
+    local = msgspec.structs.replace(config, pretrained=config.pretrained and not from_hub)
+    model = build_model(local, plan.train, paper=plan.paper)
     source = model.backbone.origin or f"{model.backbone.name}: random initialisation"
     if from_hub:
-        name = paper_weights(config.backbone) if plan.paper else config.backbone
+        name = config.backbone
+        if plan.paper:
+            name = paper_weights(name)
         source = f"{model.backbone.name}: {find_weights(name, pretrained_settings(name))}"
     models.append(model)
     yield Check("weights", "ok", f"{source}; {config.img_size} px, {counted(_parameters(model), 'parameter')}")
@@ -356,7 +378,9 @@ def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
     device, precision, _ = resolve_runtime(config, plan.train)
     decoding = decoding_seconds(plan.train, config, model.preprocessing)
     computing = computing_seconds(model, plan.train, config, device, precision)
-    workers = default_workers(device) if config.workers is None else config.workers
+    workers = config.workers
+    if workers is None:
+        workers = default_workers(device)
     speed = Speed(decoding, computing, workers, processes.cores(), str(device))
     yield Check("speed", "warning" if speed.data_limits else "ok", speed.in_words(), speed.advice())
 
@@ -368,15 +392,16 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
     from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
-        data = _small_dataset(found[0] if found else None, Path(scratch))
+        source = found[0].info.name if found else "synthetic images"
+        data = _small_dataset(found, Path(scratch))
         flags: dict[str, Any] = {**SHORT, "data": str(data), "device": device}
-        flags |= {} if workers is None else {"workers": workers}
+        if workers is not None:
+            flags["workers"] = workers
         start = time.perf_counter()
         run = train(flags, recipe="paper", out=Path(scratch) / "runs", command=["mlrec", "doctor"])
         seconds = time.perf_counter() - start
         losses = [entry["loss"] for entry in entries(run.path) if entry["event"] == "epoch"]
         load_model(run.path)
-        source = found[0].info.name if found else "synthetic images"
     if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
         yield Check("training", "error", "the loss is NaN or infinite", "report this with the output of doctor --json")
     else:
@@ -384,12 +409,12 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
         yield Check("training", "ok", f"{text}, loss {losses[-1]:.3f}")
 
 
-def _small_dataset(dataset: Dataset | None, scratch: Path) -> Path:
+def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
     """Write a dataset of a few samples: from the first split with positives, or synthetic."""
-    if dataset is None:
+    if not found:
         manifest = _synthetic(scratch / "images")
     else:
-        splits = [dataset.manifest(name) for name in dataset.info.splits]
+        splits = [found[0].manifest(name) for name in found[0].info.splits]
         manifest = next((m for m in splits if m.sparse_targets.counts(1).any()), splits[0])
     positive = np.flatnonzero(manifest.sparse_targets.per_sample(1))[:SAMPLES_TRAINED]
     parts = [manifest.subset(positive, "train"), manifest.subset(positive[: SAMPLES_TRAINED // 2], "val")]

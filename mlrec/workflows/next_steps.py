@@ -99,5 +99,9 @@ def _split_command(dataset: Dataset) -> str | None:
     command = f"mlrec split {shlex.quote(str(dataset.path))}"
     if pool != next((name for name in POOLS if name in dataset.info.splits), None):
         command += f" --from {shlex.quote(pool)}"
-    taken = {"train", "val"} & (set(dataset.info.splits) - ({"train"} if pool == "train" else set()))
-    return f"{command} --prefix new-" if taken else command
+    taken = {"train", "val"} & set(dataset.info.splits)
+    if pool == "train":  # is replaced by a part of it
+        taken.discard("train")
+    if taken:
+        command += " --prefix new-"
+    return command

@@ -23,7 +23,7 @@ def test_stored_object(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "metrics.json").read_text())
     assert list(stored) == [
         "mAP", "CP", "CR", "CF1", "OP", "OR", "OF1", "top3", "average_precision", "counts", "conventions",
-        "per_label", "by_frequency",
+        "per_label", "by_frequency", "top",
     ]  # fmt: skip
     assert list(stored["top3"]) == ["CP", "CR", "CF1", "OP", "OR", "OF1"]
     assert list(stored["average_precision"]) == ["a", "b", "c", "d"]
@@ -31,6 +31,18 @@ def test_stored_object(tmp_path: Path) -> None:
     assert stored["conventions"]["name"] == "csra"
     assert stored["mAP"] == metrics.mAP
     assert Metrics.load(tmp_path / "metrics.json") == metrics
+
+
+def test_the_rates_of_the_k_highest_are_stored_only_if_they_were_asked_for(tmp_path: Path) -> None:
+    metrics = evaluate(LOGITS, TARGETS, top=2)
+    metrics.save(tmp_path / "metrics.json")
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(stored["top"]) == ["2"]
+    assert list(stored["top"]["2"]) == ["CP", "CR", "CF1", "OP", "OR", "OF1", "F1"]
+    assert Metrics.load(tmp_path / "metrics.json") == metrics
+    assert metrics.flat()["top2/F1"] == metrics.top[2].F1
+    assert "top2/F1" not in evaluate(LOGITS, TARGETS).flat()
+    assert "top-2" in str(metrics)
 
 
 def test_undefined_is_null(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def test_scores_of_a_run_have_the_groups_of_its_training_split(tmp_path: Path) -
     metrics.save(tmp_path / "metrics.json")
     assert Metrics.load(tmp_path / "metrics.json") == metrics
     assert [table.name for table in scored_tables(metrics, title="t")] == ["metrics", "frequency", "labels"]
+    shown = scored_tables(metrics, title="t", training={"often": 120, "seldom": 3})[-1]
+    assert [row.cells[-2:] for row in shown.rows] == [(120, "head"), (3, "tail")]
+    assert "training_positives" not in [column.key for column in scored_tables(metrics, title="t")[-1].columns]
     assert metrics_of(predictions).by_frequency == {}
     reordered = Manifest("m", "train", Path("/"), labels[::-1], train.images, targets[:, ::-1].copy())
     assert metrics_of(predictions, trained_on=reordered).by_frequency == metrics.by_frequency

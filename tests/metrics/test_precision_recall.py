@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score, precision_score, recall_score
+from torchmetrics.functional.classification import multilabel_f1_score
 
 from mlrec import evaluate
 from mlrec.metrics.evaluate import evaluate_scores
+from mlrec.utils.errors import UsageError
 from tests.metrics.scoring_oracles import paper_code, random_case
 
 SCORES = np.array([[0.9, 0.6, 0.2, 0.1], [0.5, 0.7, 0.8, 0.3], [0.5, 0.2, 0.9, 0.6], [0.1, 0.55, 0.7, 0.65]])
@@ -102,3 +107,54 @@ def test_means_over_nothing_are_none_and_nothing_predicted_is_zero() -> None:
     assert [nothing.CP, nothing.OP] == [0.0, 0.0]
     never = evaluate(np.full((3, 2), -1.0), np.ones((3, 2)))
     assert [never.CP, never.CR, never.CF1, never.OP, never.OR, never.OF1] == [0.0] * 6
+
+
+@pytest.mark.parametrize("conventions", ["mlrec", "csra", "csra-wider", "macro-f1", "topk-pure"])
+def test_top_three_by_its_number_is_top_three(conventions: str) -> None:
+    for seed in range(20):
+        logits, targets = random_case(seed, unknown=True, ties=True, labels=5)
+        metrics = evaluate(logits, targets, conventions=conventions, top=3, scores="logits")
+        assert [getattr(metrics.top[3], name) for name in RATES] == [getattr(metrics.top3, name) for name in RATES]
+        assert replace(metrics, top={}) == evaluate(logits, targets, conventions=conventions, scores="logits")
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 9, 12])
+def test_top_k_and_f1_at_k_by_brute_force_and_scikit_learn(k: int) -> None:
+    for seed in range(10):
+        logits, targets = random_case(seed, ties=True, labels=12)
+        logits -= 0.5
+        highest = np.zeros(logits.shape, dtype=int)
+        for row, scores in enumerate(logits):
+            highest[row, sorted(range(12), key=lambda label: (-scores[label], label))[:k]] = 1
+        ours = evaluate(logits, targets, top=k, conventions="macro-f1").top[k]
+        said = highest * (logits >= 0)
+        assert ours.CF1 == pytest.approx(f1_score(targets, said, average="macro", zero_division=0), abs=1e-12)
+        assert ours.OP == pytest.approx(precision_score(targets, said, average="micro", zero_division=0), abs=1e-12)
+        assert ours.OR == pytest.approx(recall_score(targets, said, average="micro"), abs=1e-12)
+        assert ours.F1 == pytest.approx(f1_score(targets, highest, average="micro"), abs=1e-12)
+        pure = evaluate(logits, targets, top=k, conventions="topk-pure").top[k]
+        assert pure.F1 == pure.OF1 == ours.F1
+
+
+def test_f1_at_k_is_the_micro_f1_of_torchmetrics() -> None:
+    logits, targets = random_case(3, labels=9, samples=50)
+    for k in (3, 5):
+        highest = torch.zeros(logits.shape, dtype=torch.int64)
+        highest.scatter_(1, torch.from_numpy(logits).topk(k, dim=1).indices, 1)
+        expected = multilabel_f1_score(highest, torch.from_numpy(targets), num_labels=9, average="micro").item()
+        assert evaluate(logits, targets, top=k).top[k].F1 == pytest.approx(expected, abs=1e-6)
+
+
+def test_f1_at_k_has_no_threshold_and_no_phantom_and_ignores_unknown() -> None:
+    logits = np.array([[-1.0, -2.0, -3.0], [-1.0, -3.0, -2.0]])
+    targets = np.array([[1, 0, 0], [-1, 0, 1]])
+    for conventions in ("mlrec", "csra"):
+        top = evaluate(logits, targets, top=2, conventions=conventions).top[2]
+        assert [top.OR, top.OF1] == [0.0, 0.0]  # nothing reaches the threshold
+        assert top.F1 == pytest.approx(0.8)  # 2 of 3 known decisions are correct, 2 of 2 positives are found
+
+
+@pytest.mark.parametrize("k", [0, -1, 4])
+def test_k_is_at_most_the_number_of_labels(k: int) -> None:
+    with pytest.raises(UsageError, match=f"top {k}: must be 1 to 3, the number of scored labels"):
+        evaluate([[1.0, -1.0, 0.0]], [[1, 0, 0]], top=k)

@@ -86,7 +86,9 @@ def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tu
     for top in range(0, len(fine), BLOCK):
         for left in range(top, len(fine), BLOCK):
             near = coarse[top : top + BLOCK] @ coarse[left : left + BLOCK].T >= alike - SLACK
-            first, second = np.nonzero(np.triu(near, 1) if top == left else near)
+            if top == left:  # each pair once, and no image with itself
+                near = np.triu(near, 1)
+            first, second = np.nonzero(near)
             for i, j in zip((top + first).tolist(), (left + second).tolist(), strict=True):
                 correlation = float(fine[i] @ fine[j])
                 if correlation >= alike:

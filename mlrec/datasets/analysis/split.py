@@ -143,7 +143,9 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
     for _ in range(MOVES):
         gain = pull[everyone, part][:, None] - pull - square[:, None]
         best, goal = divmod(int(gain.argmax()), len(shares))
-        moves = [(best, goal)] if gain[best, goal] > LEAST_GAIN else _exchange(gain, part, counts, used)
+        moves = [(best, goal)]
+        if gain[best, goal] <= LEAST_GAIN:  # no single move helps, but two groups may change places
+            moves = _exchange(gain, part, counts, used)
         for moved, goal in moves:
             toward = product(counts.rows(np.array([moved]), used)[0])
             pull[:, part[moved]] -= toward

@@ -49,12 +49,14 @@ class SplitStatistics:
     @property
     def labels_per_sample(self) -> float:
         """Mean number of positive labels per sample; 0 for an empty split."""
-        return sum(self.positives) / self.samples if self.samples else 0.0
+        return sum(self.positives) / max(self.samples, 1)
 
     def prevalence(self, label: int) -> float | None:
         """Share of positives among the known samples; None if no sample is known."""
         known = self.positives[label] + self.negatives[label]
-        return self.positives[label] / known if known else None
+        if known == 0:
+            return None
+        return self.positives[label] / known
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,9 @@ def _targets_once(manifests: Sequence[Manifest]) -> SparseTargets:
     parts = []
     for manifest, fresh in zip(manifests, _not_earlier(manifests), strict=True):
         targets = manifest.sparse_targets
-        parts.append(targets if fresh.all() else targets.take(np.flatnonzero(fresh)))
+        if not fresh.all():
+            targets = targets.take(np.flatnonzero(fresh))
+        parts.append(targets)
     return parts[0] if len(parts) == 1 else joined(parts)
 
 

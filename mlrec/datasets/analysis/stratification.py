@@ -72,5 +72,7 @@ def _greatest(values: Sequence[float], among: Sequence[int]) -> list[int]:
 
 
 def _drawn(among: Sequence[int], random: np.random.RandomState) -> int:
-    """A random element of `among`. A single one is returned without a draw."""
-    return among[random.choice(len(among))] if len(among) > 1 else among[0]
+    """A random element of `among`. A single one is returned without a draw, so that `random` does not advance."""
+    if len(among) == 1:
+        return among[0]
+    return among[random.choice(len(among))]

@@ -37,9 +37,9 @@ MAX_PIXELS = 89_478_485
 MAX_FILE_BYTES = 1 << 30
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo",
-    ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
-)  # fmt: skip
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo"),
+    *(".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+)
 ORIENTATION_TAG = 0x0112
 # Warnings of libjpeg that leave every pixel right; all other warnings mean damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")
@@ -82,12 +82,16 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
     return upright(stored.pixels, stored.orientation)
 
 
-def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...], how: Decoder = "fast") -> Pixels:
+def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
     """Decode the part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
+
+    A box of None is the whole image.
 
     Raises:
         DataError: See `decode`.
     """
+    if box is None:
+        return decode(path, how)
     stored = load(path, how)
     return upright(crop(stored.pixels, box), stored.orientation)
 
@@ -303,7 +307,10 @@ def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
             _strictly(data, "CMYK")  # finds damage; the pixels are Pillow's, whose CMYK conversion differs
         pixels = _to_rgb(image)
     animated = not jpeg and bool(getattr(image, "is_animated", False))
-    return Stored(pixels, _orientation(image) if how == "fast" else 1, animated)
+    orientation = 1  # the paper's code, which "pil" repeats, does not rotate
+    if how == "fast":
+        orientation = _orientation(image)
+    return Stored(pixels, orientation, animated)
 
 
 def _jpeg(image: Image.Image, data: bytes) -> Pixels:
@@ -378,7 +385,7 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def check_whole(data: bytes, format_: str | None) -> None:
-    """Raise OSError for a JPEG, PNG or GIF with a missing end, a wrong checksum, or too many scans."""
+    """Raise OSError for a JPEG, PNG or GIF that is truncated, or has a wrong checksum or too many scans."""
     if format_ == "JPEG":
         _check_jpeg(data)
     elif format_ == "PNG":
@@ -395,7 +402,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """The markers of the first image in a JPEG file, without those inside of segments, such as a preview."""
+    """Iterate over the markers of the first image in a JPEG file, without markers inside segments (previews)."""
     marker = _MARKER.search(data, 2)
     while marker is not None:
         kind = data[marker.start() + 1]
@@ -438,6 +445,6 @@ def _check_gif(data: bytes) -> None:
 
 
 def _palette(flags: int) -> int:
-    """Number of bytes of the colour table that a GIF block announces in its flags."""
+    """Return the size of the colour table in bytes, from the flags of a GIF block."""
     has_palette = flags & 0x80
     return 3 << (flags & 7) + 1 if has_palette else 0

@@ -19,9 +19,9 @@ from mlrec.utils.files import read_bytes
 
 # Endings of files that can hold labels, and folders that other layouts keep images or annotations in.
 ANNOTATIONS = (
-    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".mat", ".xlsx", ".xls", ".parquet", ".tar",
-    ".tgz", ".data", ".names", ".arrow", ".npz", ".npy", ".pkl",
-)  # fmt: skip
+    *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".data", ".names"),
+    *(".xls", ".xlsx", ".parquet", ".arrow", ".mat", ".npy", ".npz", ".pkl", ".tar", ".tgz"),
+)
 NO_CLASSES = ("images", "labels", "annotations", "jpegimages", "imagesets", "data", "image", "img", "imgs", "masks")
 OUTSIDE = "images outside the class folders were not used"
 
@@ -40,8 +40,10 @@ def recognizes(path: Path) -> str | None:
         return None
     folders = _visible_folders(path)
     splits = [folder for folder in folders if known_split(folder.name) and not _images_directly_in(folder)]
-    splits = [folder for folder in splits if _visible_folders(folder)]
-    classes = [inner for folder in splits for inner in _visible_folders(folder)] if splits else folders
+    splits = [folder for folder in splits if _visible_folders(folder)]  # else it is a class that is called `test`
+    classes = folders
+    if splits:
+        classes = [inner for folder in splits for inner in _visible_folders(folder)]
     for place in (path, *splits, *classes):
         if any(
             file.suffix.lower() in ANNOTATIONS and not file.name.lower().startswith("readme") for file in _files(place)
@@ -86,10 +88,12 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
             targets[row, [labels.index(label) for label in photograph.classes]] = POSITIVE
         names = tuple(photograph.image for photograph in photographs)
         manifests.append(Manifest(root.name, split, root, labels, names, targets))
+    reading = Reading(root.name, manifests, {"kind": "folders", "path": str(root)})
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
-    images_of = counted(several, "image that is", "images that are")
-    footnotes = [f"{images_of} in several class folders became one sample each, with all those labels"]
-    return Reading(root.name, manifests, {"kind": "folders", "path": str(root)}, footnotes=footnotes if several else [])
+    if several:
+        merged = counted(several, "image that is", "images that are")
+        reading.footnotes.append(f"{merged} in several class folders became one sample each, with all those labels")
+    return reading
 
 
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
@@ -163,9 +167,9 @@ def _folders_by_split(
     names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)
     for folder in sorted(splits, key=lambda folder: usual_order(names[folder.name])):
         found.setdefault(names[folder.name], []).extend(_visible_folders(folder))
-    for place in [root, *others]:
-        unused = _images_directly_in(place) if place == root else list(image_files(place, omitted))
-        _warn_outside(root, unused, findings)
+    _warn_outside(root, _images_directly_in(root), findings)
+    for place in others:
+        _warn_outside(root, list(image_files(place, omitted)), findings)
     return found
 
 

@@ -127,7 +127,10 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         "annotated_names": {image: name for split in splits for image, name in split.annotated_names.items()},
     }
     sizes = {image: size for split in splits for image, size in split.sizes.items()}
-    return Reading(name, manifests, source, {EMPTY: left_out} if left_out else {}, sizes, footnotes=footnotes)
+    skipped = {}
+    if left_out:
+        skipped[EMPTY] = left_out
+    return Reading(name, manifests, source, skipped, sizes, footnotes=footnotes)
 
 
 def annotated_path(folder: str, image: Image) -> str:
@@ -143,7 +146,9 @@ def annotated_path(folder: str, image: Image) -> str:
         name = image.file_name
     else:
         name = "/".join(urlsplit(image.coco_url or "").path.split("/")[-2:])
-    return f"{folder}/{name}" if folder else name
+    if folder:
+        name = f"{folder}/{name}"
+    return name
 
 
 def _without_group(
@@ -192,9 +197,10 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
         name = annotated_path("", image)
         if not name:
             findings.error(where, "is missing, and so is coco_url; name the file of the image")
-        # Objects365 names folders of its storage that are not in its archives.
-        shorter = [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
-        path = finder.find([name, *shorter] if finder.exists(part.folder) else [name], where, (part.folder, ""))
+        names = [name]
+        if finder.exists(part.folder):  # Objects365 names folders of its storage that are not in its archives
+            names += [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
+        path = finder.find(names, where, (part.folder, ""))
         if path != annotated_path(part.folder, image):
             annotated_names[path] = annotated_path(part.folder, image)
         paths.append(path)
@@ -279,7 +285,9 @@ def _places(
     for known, key, home in ((known_image, "image_id", "images"), (known_category, "category_id", "categories")):
         for k in np.flatnonzero(~known).tolist():
             found = annotations[k]
-            where = f"{part.file}: annotations[{k}]" + (f" (id {found.id})" if found.id is not None else "")
+            where = f"{part.file}: annotations[{k}]"
+            if found.id is not None:
+                where += f" (id {found.id})"
             findings.error(
                 where, f'{key} {getattr(found, key)} is not in "{home}"; add it there or remove the annotation'
             )

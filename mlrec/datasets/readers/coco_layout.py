@@ -14,6 +14,7 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, UsageError, ValidationReport
+from mlrec.utils.files import folder_of
 
 EXPECTED = ("train", "val")
 LONGEST_LINK = 4096  # bytes of a path
@@ -40,11 +41,12 @@ class Part:
 
 def recognizes(path: Path) -> str | None:
     """The reason why this is COCO or annotated in its format, or None."""
-    files = [path] if path.is_file() else _annotation_files(path)
+    files = [path]
+    if path.is_dir():
+        files = _annotation_files(path)
     for file in files:
         if file.suffix.lower() == ".json" and _START.match(first_bytes(file)):
-            shown = file.relative_to(path) if path.is_dir() else file.name
-            return f"{shown} has the keys of COCO's annotations"
+            return f"{file.relative_to(folder_of(path))} has the keys of COCO's annotations"
     return None
 
 
@@ -73,7 +75,9 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
     if path.is_file():
         return _own_parts(_home(path.absolute()), replace(options, annotations=(path,)))
-    folder = path / "annotations" if (path / "annotations").is_dir() else path
+    folder = path / "annotations"
+    if not folder.is_dir():
+        folder = path
     years = _years(folder, options.split_names, findings)
     if not years:
         return _parts_of_tools(path, options, findings)
@@ -84,8 +88,8 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         raise DataError(f"{folder}: no year '{year}', only {', '.join(sorted(years))}")
     _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
     named_like_official = any(OFFICIAL.fullmatch(file.stem) for file in years[year].values())
-    for split in EXPECTED if named_like_official else ():
-        if split not in years[year]:
+    for split in EXPECTED:
+        if named_like_official and split not in years[year]:
             missing = f"{folder}/instances_{split}{year}.json"
             findings.warn(f"split '{split}' is absent, because its file is missing", missing)
     root = (options.images or path).absolute()
@@ -93,7 +97,9 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         Part(split, years[year][split], root, _image_folder(root, split, year, findings, years[year][split]))
         for split in sorted(years[year], key=usual_order)
     ]
-    return f"coco{year}" if year else path.absolute().name, parts
+    if year:
+        return f"coco{year}", parts
+    return path.absolute().name, parts
 
 
 def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
@@ -174,7 +180,9 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     if twice := duplicates_in(splits):
         raise UsageError(f"two --annotations are of split '{twice[0]}'; give a --split for each, in order")
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
-    return files[0].stem if len(files) == 1 else root.name, parts
+    if len(files) == 1:
+        return files[0].stem, parts
+    return root.name, parts
 
 
 def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -> dict[str, dict[str, Path]]:
@@ -212,7 +220,9 @@ def _split_of(file: Path, given: Mapping[str, str]) -> str | None:
 def _named(file: Path) -> tuple[str, str]:
     """The split, in lower case, and the year ("" for none) in the name of an annotation file."""
     match = _NAME.fullmatch(file.stem.removeprefix("instances_"))
-    return (match["split"].casefold(), match["year"] or "") if match else ("", "")
+    if match is None:
+        return "", ""
+    return match["split"].casefold(), match["year"] or ""
 
 
 def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
@@ -222,7 +232,8 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
     for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
         if (root / folder).is_dir():
             return folder
-        if target := _link_in_words(root, folder):
+        target = _link_in_words(root, folder)
+        if target:
             findings.warn("a folder of images is a file that names another folder, which was used", f"{root / folder}")
             return target
     common = root / "images"
@@ -260,9 +271,13 @@ def _link_in_words(root: Path, folder: str) -> str | None:
         named = file.read_bytes().decode("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(folder), named)) if named.isprintable() else ".."
+    if not named.isprintable():
+        return None
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(folder), named))
     inside = target.partition("/")[0] not in ("", ".", "..") and (root / target).is_dir()
-    return target if inside and (root / target).resolve().is_relative_to(root.resolve()) else None
+    if inside and (root / target).resolve().is_relative_to(root.resolve()):
+        return target
+    return None
 
 
 LABELS = (

@@ -25,14 +25,14 @@ _SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
 SAMPLED = 1000  # rows that roles are decided by; every cell is checked when it is read
 # Usual names, compared by their letters and digits alone: `File Name` and `file_name` are `filename`.
 IMAGE_NAMES = (
-    "filename", "file", "image", "imageid", "imagename", "imagepath", "imageindex", "imagefile", "imagefilename",
-    "img", "imgname", "imgpath", "imgid", "path", "filepath", "picture", "photo",
-)  # fmt: skip
+    *("filename", "file", "path", "filepath", "picture", "photo", "img", "imgname", "imgpath", "imgid"),
+    *("image", "imageid", "imagename", "imagepath", "imageindex", "imagefile", "imagefilename"),
+)
 KEY_NAMES = ("name", "id", "sampleid", "key", "url", "imageurl")  # of images, if no other name fits
 LABEL_NAMES = (
-    "labels", "label", "labelname", "labelnames", "class", "classes", "classname", "category", "categories", "tag",
-    "tags", "choice", "findinglabels", "attributes",
-)  # fmt: skip
+    *("label", "labels", "labelname", "labelnames", "findinglabels", "attributes", "tag", "tags", "choice"),
+    *("class", "classes", "classname", "category", "categories"),
+)
 # Cells of a column that is a label, if its values are words. They are not names of labels.
 ANSWERS = frozenset({"yes", "no", "y", "n", "t", "f", "positive", "negative", "present", "absent", "unknown"})
 SPLIT_NAMES = ("split", "set", "subset", "partition", "datasplit", "usage")
@@ -179,7 +179,9 @@ class RoleFinder:
             if len(fitting) == 1:
                 return fitting[0]
         shown = ", ".join(f"'{table.columns[k]}'" for k in there or candidates or range(len(table.columns)))
-        what = "several columns may hold the images" if candidates else "no column of image names"
+        what = "no column of image names"
+        if candidates:
+            what = "several columns may hold the images"
         raise DataError(f"{table.path}: {what}; give --image-column; there is {shown}")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
@@ -221,7 +223,9 @@ class RoleFinder:
         ignored = self._options.ignore_columns
         called = [k for k in rest if k != names and letters(self._table.columns[k]) in VALUE_NAMES]
         called = [k for k in called if self._table.columns[k] not in ignored]
-        return called[0] if len(called) == 1 else None
+        if len(called) == 1:
+            return called[0]
+        return None
 
     def _is_passive(self, column: int) -> bool:
         """Whether a column is named like metadata."""
@@ -298,7 +302,9 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     if not called:
         called = [k for k in free if letters(table.columns[k]) in SPLIT_NAMES]
         called = [k for k in called if _all_known(table.column(k).first_rows(), options.split_names)]
-        return called[0] if len(called) == 1 else None
+        if len(called) == 1:
+            return called[0]
+        return None
     column = called[0]
     cells = set(table.column(column).first_rows())
     named = {cell.strip().casefold() for cell in cells} & set(options.split_names)

@@ -31,6 +31,7 @@ from mlrec.datasets.readers.table_store import TextColumn, constant
 from mlrec.datasets.sparse_targets import joined as joined_targets
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest
+from mlrec.utils.files import folder_of
 from mlrec.utils.texts import Texts, repeated
 from mlrec.utils.texts import joined as joined_texts
 
@@ -73,21 +74,22 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     if not tables:
         return Reading(usual_name(path), [], {})
     _check_ignored(tables, options)
-    root = (options.images or (path if path.is_dir() else path.parent)).absolute()
+    root = (options.images or folder_of(path)).absolute()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give the folder of the images with --images")
-    by_file = path.is_dir() and (len(tables) > 1 or tables[0].source.split is not None)
     images = TableImages(root, findings)
     rows = _all_rows(tables, images, options, meanings, findings)
     if len(rows) < len(tables):
         return Reading(usual_name(path), [], {})
-    splits = (
-        _splits_of_files(rows, tables, options, findings) if by_file else _splits_of_rows(rows[0], options, findings)
-    )
+    if path.is_dir() and (len(tables) > 1 or tables[0].source.split is not None):
+        splits = _splits_of_files(rows, tables, options, findings)
+    else:
+        splits = _splits_of_rows(rows[0], options, findings)
     rows = [replace(read, splits=own) for read, own in zip(rows, splits, strict=True)]
-    packed = any(table.image_column is not None for table in tables)
-    if packed:
+    unpack = None
+    if any(table.image_column is not None for table in tables):
         rows = _packed_names(rows, tables)
+        unpack = _unpacker(rows, tables)
     footnotes: list[str] = []
     samples = _samples(rows, tables, options, meanings, footnotes, findings)
     _check_minus_one(samples, options, findings)
@@ -97,7 +99,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
         manifests=sorted(manifests, key=lambda manifest: usual_order(manifest.split)),
         source={"kind": "csv", "path": str(path), "images": str(root)},
         footnotes=list(dict.fromkeys(footnotes)),
-        unpack=_unpacker(rows, tables) if packed else None,
+        unpack=unpack,
     )
 
 
@@ -109,7 +111,9 @@ def _readable(sources: Sequence[TableSource], findings: ValidationReport) -> lis
             texts = read_table(source.path, findings)
             if not texts.rows:  # each of its records is an error already
                 continue
-            parquet = ParquetTable(source.path) if source.path.suffix.lower() in PARQUET else None
+            parquet = None
+            if source.path.suffix.lower() in PARQUET:
+                parquet = ParquetTable(source.path)
             tables.append(_Table(source, texts, parquet))
         except DataError as error:
             if len(sources) == 1:
@@ -153,11 +157,12 @@ def _rows(
 ) -> TableRows:
     """The roles of the columns of a table, and the image of each row."""
     texts = table.texts
-    embedded = table.image_column is not None
-    if embedded:
+    if table.image_column is not None:
         options = replace(options, image_column=table.image_column)
     roles = RoleFinder(texts, options, meanings, images.exists, findings).roles()
-    names: Sequence[str] = texts.column(roles.image) if embedded else images.names(texts, roles.image)
+    names: Sequence[str] = texts.column(roles.image)
+    if table.image_column is None:  # names of files, not of bytes inside the table
+        names = images.names(texts, roles.image)
     return TableRows(texts, roles, names, constant(WHOLE, len(names)))
 
 
@@ -298,7 +303,9 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
 
 def _image_folder(split: str, file: Path, files: int) -> str:
     """Several files of one split have a folder each, because their images may have equal names."""
-    return f"{split}/{file.stem}" if files > 1 else split
+    if files == 1:
+        return split
+    return f"{split}/{file.stem}"
 
 
 def _unpacker(rows: Sequence[TableRows], tables: Sequence[_Table]) -> Callable[[Path], None]:

@@ -16,6 +16,7 @@ from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_byte
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest
+from mlrec.utils.files import file_in
 
 FILE, IMAGES = "annotations.xml", "images"
 MAX_BYTES = 2_000_000_000
@@ -76,7 +77,7 @@ class _CvatTarget:
 
 def recognizes(path: Path) -> str | None:
     """The reason why this is an export of CVAT for images, or None."""
-    file = path / FILE if path.is_dir() else path
+    file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
         return f"{file.name} is CVAT's XML for images"
     return None
@@ -90,7 +91,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     Raises:
         DataError: no such file, or it cannot be read.
     """
-    file = path.absolute() / FILE if path.is_dir() else path.absolute()
+    file = file_in(path.absolute(), FILE)
     if not file.exists():
         raise DataError(f"{file}: no such file; give the folder of CVAT's export, or its XML file")
     root = (options.images or file.parent).absolute()
@@ -107,7 +108,9 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     sizes: dict[str, tuple[int, int]] = {}
     for number, image in enumerate(target.images, 1):
         where = f"{file}: image {number}"
-        folders = [f"{IMAGES}/{image.subset}", IMAGES, image.subset, ""] if image.subset else [IMAGES, ""]
+        folders = [IMAGES, ""]
+        if image.subset:
+            folders = [f"{IMAGES}/{image.subset}", IMAGES, image.subset, ""]
         name = finder.find(image.name, where, folders)
         known = targets.setdefault(splits[image.subset], {})
         if name in known:
@@ -141,4 +144,6 @@ def _known(names: Iterable[str], labels: tuple[str, ...], where: str, findings: 
 
 def _size(attrs: dict[str, str]) -> tuple[int, int] | None:
     width, height = attrs.get("width", ""), attrs.get("height", "")
-    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() and len(width + height) < 20 else None
+    if width.isdecimal() and height.isdecimal() and len(width + height) < 20:
+        return int(width), int(height)
+    return None

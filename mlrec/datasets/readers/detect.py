@@ -47,8 +47,9 @@ def detect(path: Path) -> Detection:
             raise UsageError(_several(path, fitting))
         for kind, reason in fitting.items():
             return Detection(kind, reason)
-    raise DataError(f"{path}: {describe(path)}; give the kind, as in mlrec prepare KIND {path}: "
-                    f"{', '.join(known_readers())}")  # fmt: skip
+    raise DataError(
+        f"{path}: {describe(path)}; give the kind, as in mlrec prepare KIND {path}: {', '.join(known_readers())}"
+    )
 
 
 def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
@@ -82,9 +83,11 @@ def _file(path: Path) -> str:
         return f"a file that cannot be read ({error.strerror})"
     if not head:
         return "an empty file"
+    if head.startswith(ZIP):
+        return _zip(path)
     for start, what in FIRST_BYTES.items():
         if head.startswith(start):
-            return _zip(path) if what == "a ZIP file" else what
+            return what
     if head[257:262] == b"ustar":
         return "a tar file"
     if is_image(path.name):
@@ -99,8 +102,8 @@ def _file(path: Path) -> str:
     return f"a text file{_ending(path)} that is no table"
 
 
+ZIP = b"PK\x03\x04"
 FIRST_BYTES = {
-    b"PK\x03\x04": "a ZIP file",
     b"PAR1": "Parquet",
     b"\xd0\xcf\x11\xe0": "an old Excel file (.xls); save it as .xlsx or CSV",
     b"\x1f\x8b": "a gzip file; unpack it first",
@@ -158,9 +161,13 @@ def _folder(path: Path) -> str:
     if not kinds:
         return "an empty folder"
     shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS_SHOWN)]
-    more = ", ..." if len(kinds) > KINDS_SHOWN else ""
-    at_least = "at least " if kinds.total() == MOST_FILES else ""
-    files = "file" if kinds.total() == 1 else "files"
+    if len(kinds) > KINDS_SHOWN:
+        shown.append("...")
+    at_least = ""
+    if kinds.total() == MOST_FILES:  # the rest was not counted
+        at_least = "at least "
+    if kinds.total() == 1:
+        return f"a folder of {shown[0]} file"
     if len(kinds) == 1:
-        return f"a folder of {at_least}{shown[0]} {files}"
-    return f"a folder of {at_least}{counted(kinds.total(), 'file')} ({', '.join(shown)}{more})"
+        return f"a folder of {at_least}{shown[0]} files"
+    return f"a folder of {at_least}{counted(kinds.total(), 'file')} ({', '.join(shown)})"

@@ -16,9 +16,10 @@ from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
+from mlrec.datasets.readers.samples import ImageFinder, as_list, clean_labels, first_bytes, manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted
+from mlrec.utils.files import folder_of
 
 FILE, IMAGES = "labels.json", "data"
 _START = re.compile(rb'\s*\{\s*"(classes|labels)"\s*:\s*(\[|null|\{)')
@@ -47,7 +48,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     Raises:
         DataError: no labels.json, or one that is not an image classification export.
     """
-    home = path.absolute() if path.is_dir() else path.absolute().parent
+    home = folder_of(path.absolute())
     root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
@@ -63,9 +64,9 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     for file, content in contents.items():
         split = names[own[file]] if file in own else WHOLE
         folder = file.parent.relative_to(home)
-        folders = (
-            ["", IMAGES] if options.images else [(folder / IMAGES).as_posix(), folder.as_posix().removeprefix(".")]
-        )
+        folders = [(folder / IMAGES).as_posix(), folder.as_posix().removeprefix(".")]
+        if options.images:
+            folders = ["", IMAGES]
         known = targets.setdefault(split, {})
         for name, value in content.labels.items():
             where = f"{file}: labels['{name}']"
@@ -78,8 +79,8 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
 
 def _files(path: Path) -> list[Path]:
     """`labels.json` of a folder, or those of its folders that are named like splits."""
-    if not path.is_dir():
-        return [path] if path.is_file() and path.suffix.lower() == ".json" else []
+    if path.is_file() and path.suffix.lower() == ".json":
+        return [path]
     if (path / FILE).is_file():
         return [path / FILE]
     return [file for file in sorted(path.glob(f"[!.]*/{FILE}")) if known_split(file.parent.name)]
@@ -100,8 +101,12 @@ def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tu
 
 def _entries(value: Any) -> list[Any]:
     """Numbers or texts of labels. With confidences and attributes an entry is an object that has a `label`."""
-    entries = value if isinstance(value, list) else [value]
-    return [entry["label"] if isinstance(entry, dict) and "label" in entry else entry for entry in entries]
+    entries = []
+    for entry in as_list(value):
+        if isinstance(entry, dict):
+            entry = entry.get("label", entry)
+        entries.append(entry)
+    return entries
 
 
 def _targets(

@@ -72,7 +72,9 @@ def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
     at = int(match[1]) if match else len(data)
     if data[at : at + 1] in (b"N", b"I"):
         return None
-    fault = "the file ends too early" if at >= len(data.rstrip()) else "unexpected character"
+    fault = "unexpected character"
+    if at >= len(data.rstrip()):
+        fault = "the file ends too early"
     return data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at), fault
 
 
@@ -114,8 +116,10 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
     try:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        ends = " (the file ends too early)" if error.pos >= len(text.rstrip()) else ""
-        raise _broken(path, data, error.lineno, error.colno, error.msg + ends) from error
+        fault = error.msg
+        if error.pos >= len(text.rstrip()):
+            fault += " (the file ends too early)"
+        raise _broken(path, data, error.lineno, error.colno, fault) from error
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply; no annotation file is") from error
     except ValueError as error:

@@ -20,8 +20,8 @@ from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.json_file import read_json
-from mlrec.datasets.readers.registry import Reading, ReadOptions
-from mlrec.datasets.readers.samples import ImageFinder, first_bytes, manifest_of
+from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
+from mlrec.datasets.readers.samples import ImageFinder, as_list, first_bytes, manifest_of
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
@@ -29,21 +29,11 @@ from mlrec.utils.errors import DataError, ValidationReport
 FOLDERS = ("", "images")
 MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
 IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has several images
-TYPES = (
-    "choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels",
-    "bitmasklabels", "vectorlabels",
-)  # fmt: skip
+SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "bitmask", "vector")
+TYPES = ("choices", "labels", *(f"{shape}labels" for shape in SHAPES))
 NO_LABELS = (
-    "textarea",
-    "rating",
-    "number",
-    "rectangle",
-    "polygon",
-    "ellipse",
-    "keypoint",
-    "brush",
-    "relation",
-    "datetime",
+    *("textarea", "rating", "number", "relation", "datetime"),
+    *("rectangle", "polygon", "ellipse", "keypoint", "brush"),
 )
 META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # keys of JSON-MIN
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
@@ -102,7 +92,7 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
     if not labels:
         raise DataError(f"{files[0]}: no task has a label; label some first")
     finder = ImageFinder(root, findings)
-    name = path.absolute().name if path.is_dir() else files[0].stem
+    name = usual_name(path)
     manifests = []
     for split in sorted(tasks, key=usual_order):
         targets: dict[str, dict[str, int]] = {}
@@ -130,7 +120,9 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
         names = resolve_names({file.stem: str(file) for file in files}, given, findings)
         return {file: names[file.stem] for file in files}
     if len(files) != 1:
-        what = "no JSON export of Label Studio here" if not files else f"{len(files)} exports of Label Studio here"
+        what = "no JSON export of Label Studio here"
+        if files:
+            what = f"{len(files)} exports of Label Studio here"
         raise DataError(f"{path}: {what}; give the path of the file, or name the files like splits")
     return {files[0]: WHOLE}
 
@@ -158,8 +150,12 @@ def _tasks(records: Sequence[Mapping[str, Any]], file: Path, findings: Validatio
     questions = _questions([record for record in records if "annotations" not in record], file)
     for number, record in enumerate(records):
         where = f"{file}: task {record.get('id', number)}"
-        data = record.get("data") if "annotations" in record else record
-        image = _image_of(data if isinstance(data, dict) else {}, where, findings)
+        data: Any = record
+        if "annotations" in record:
+            data = record.get("data")
+        if not isinstance(data, dict):
+            data = {}
+        image = _image_of(data, where, findings)
         if image is None:
             continue
         if "annotations" in record:
@@ -186,10 +182,12 @@ def _spellings(reference: str) -> list[str]:
     """Names that a reference can mean: below uploads, storage and web addresses, with and without the prefix."""
     parts = urlsplit(reference)
     local = parse_qs(parts.query).get("d")
-    name = local[0] if local else reference
-    if not local and parts.scheme and parts.netloc:
+    name = reference
+    if local:
+        name = local[0]
+    elif parts.scheme and parts.netloc:
         name = "/" + unquote(parts.path).lstrip("/")
-    elif not local and parts.query:
+    elif parts.query:
         name = unquote(parts.path)
     names = [name, unquote(name)]
     return list(dict.fromkeys([*names, *(_UPLOAD.sub(r"\1", each) for each in names)]))
@@ -241,8 +239,7 @@ def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[s
     """What one record of JSON-MIN chooses: a text, an object of choices, or a list of regions with labels."""
     chosen = set()
     for question in questions:
-        value = record.get(question, [])
-        for entry in value if isinstance(value, list) else [value]:
+        for entry in as_list(record.get(question, [])):
             if isinstance(entry, dict):
                 lists = [entry[key] for key in TYPES if isinstance(entry.get(key), list)]
                 chosen |= {(question, name) for names in lists for name in names if isinstance(name, str)}
@@ -257,12 +254,13 @@ def _label_names(tasks: Sequence[_Task], findings: ValidationReport) -> dict[tup
     questions: dict[str, set[str]] = {}
     for question, choice in pairs:
         questions.setdefault(choice, set()).add(question)
-    return {
-        (question, choice): clean_label(
-            choice if len(questions[choice]) == 1 else f"{question}={choice}", where, findings
-        )
-        for (question, choice), where in pairs.items()
-    }
+    names = {}
+    for (question, choice), where in pairs.items():
+        name = choice
+        if len(questions[choice]) > 1:
+            name = f"{question}={choice}"
+        names[question, choice] = clean_label(name, where, findings)
+    return names
 
 
 def _targets(
@@ -275,4 +273,4 @@ def _targets(
     agreed, chosen = set.intersection(*votes), set.union(*votes)
     for label in sorted(chosen - agreed):
         findings.warn("labels that annotators disagree about are unknown", f"{task.where} ('{label}')")
-    return {label: POSITIVE if label in agreed else UNKNOWN for label in chosen}
+    return dict.fromkeys(chosen, UNKNOWN) | dict.fromkeys(agreed, POSITIVE)

@@ -25,7 +25,7 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 def recognizes(path: Path) -> str | None:
     """The reason why this is Open Images, or None."""
     for place in (path, path / "annotations", path / "labels"):
-        for file in sorted(place.glob("*.csv")) if place.is_dir() else ():
+        for file in sorted(place.glob("*.csv")):
             if _LABELS.match(file.stem):
                 return f"it has {file.name}, as Open Images does"
     return None
@@ -67,17 +67,20 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     labels = clean_labels([names.get(code, code) for code in ordered], f"{base}: class descriptions", findings)
     label_of = dict(zip(ordered, labels, strict=True))
     manifests = [_manifest(split, root, verified[split], label_of) for split in sorted(verified, key=usual_order)]
-    source = {"kind": "openimages", "path": str(base)}
-    return Reading("openimages", manifests, source, {NOT_THERE: skipped} if skipped else {})
+    reading = Reading("openimages", manifests, {"kind": "openimages", "path": str(base)})
+    if skipped:
+        reading.skipped[NOT_THERE] = skipped
+    return reading
 
 
 def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport) -> dict[str, list[Path]]:
     """The files of verified labels, by split."""
     tables: dict[str, list[Path]] = {}
     for file in files:
-        match = _LABELS.fullmatch(file.stem)
-        own = match["split"].casefold() if match else ""
-        split = options.split_names.get(own) or known_split(own)
+        split, match = None, _LABELS.fullmatch(file.stem)
+        if match:
+            own = match["split"].casefold()
+            split = options.split_names.get(own) or known_split(own)
         if split:
             tables.setdefault(split, []).append(file)
         elif _MACHINE.match(file.stem):
@@ -109,7 +112,8 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
     for file in files:
         rows = _rows(file)
         _, header = next(rows, (1, []))
-        if missing := [name for name in COLUMNS if name not in header]:
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
             raise DataError(f"{file}: line 1: no column {', '.join(missing)}; check that it is Open Images'")
         image, code, confidence = (header.index(name) for name in COLUMNS)
         for number, row in rows:

@@ -11,6 +11,7 @@ from mlrec.datasets.readers.mat_file import load_mat, texts_of
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.files import file_in
 
 FILE = "annotation.mat"
 SPLITS = ("train", "val", "test")
@@ -31,7 +32,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
         DataError: the file is missing, or is not that of PA-100K.
         MlrecError: scipy is not installed.
     """
-    file = path.absolute() / FILE if path.is_dir() else path.absolute()
+    file = file_in(path.absolute(), FILE)
     root = (options.images or file.parent).absolute()
     content = load_mat(file)
     for key in ("attributes", *(f"{split}_{part}" for split in SPLITS for part in ("images_name", "label"))):

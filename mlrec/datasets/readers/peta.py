@@ -12,6 +12,7 @@ from mlrec.datasets.readers.mat_file import load_mat, texts_of
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.files import file_in
 
 FILE, VARIABLE = "PETA.mat", "peta"
 FIRST_LABEL = 4  # columns in front of the attributes: number, and where the image is from
@@ -35,7 +36,7 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         DataError: the file is missing, or is not laid out like that of PETA.
         MlrecError: scipy is not installed.
     """
-    file = path.absolute() / FILE if path.is_dir() else path.absolute()
+    file = file_in(path.absolute(), FILE)
     root = (options.images or file.parent).absolute()
     table, names, division = _parts(load_mat(file), file)
     labels = clean_labels(names, f"{file}: attributes", findings)

@@ -143,17 +143,8 @@ USED: dict[str, tuple[str, ...]] = {
     "peta": ("images",),
     "shapes": ("seed",),
     "csv": (
-        "images",
-        "split_names",
-        "positive",
-        "negative",
-        "unknown",
-        "empty",
-        "image_column",
-        "label_column",
-        "separator",
-        "no_label_value",
-        "ignore_columns",
+        *("images", "split_names", "image_column", "label_column", "ignore_columns"),
+        *("positive", "negative", "unknown", "empty", "separator", "no_label_value"),
     ),
 }
 

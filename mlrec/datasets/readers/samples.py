@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,13 @@ def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -
     return labels
 
 
+def as_list(value: Any) -> list[Any]:
+    """A list as it is; anything else as a list of one."""
+    if isinstance(value, list):
+        return value
+    return [value]
+
+
 def lines_of(file: Path) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, without blanks at their ends, and their numbers from 1."""
     return [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
@@ -105,7 +113,8 @@ class ImageFinder:
         """
         spellings = [names] if isinstance(names, str) else list(names)
         for name in spellings:
-            if (found := self._as_given(name, folders)) is not None:
+            found = self._as_given(name, folders)
+            if found is not None:
                 return found
         for name in spellings:
             files = self._matches(name, folders)
@@ -123,7 +132,7 @@ class ImageFinder:
             self._findings.error(where, f"{what}; names must be relative to the folder of the images (--images)")
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
-        return f"{folders[0]}/{name}" if folders[0] else name
+        return posixpath.join(folders[0], name)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name below the root."""

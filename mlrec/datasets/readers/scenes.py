@@ -102,7 +102,9 @@ def _place(objects: list[Object], label: int, patch: Patch, size: tuple[int, int
     seen[patch.window] = patch.alpha >= 0.5
     below = [Object(o.label, o.mask & ~seen, o.area) for o in objects]
     hidden = any(o.mask.sum() < max(LEAST_VISIBLE * o.area, LEAST_PIXELS) for o in below)
-    return None if hidden or seen.sum() < LEAST_PIXELS else [*below, Object(label, seen, int(seen.sum()))]
+    if hidden or seen.sum() < LEAST_PIXELS:
+        return None
+    return [*below, Object(label, seen, int(seen.sum()))]
 
 
 def _shape(rng: np.random.Generator, shape: str, width: int, height: int) -> Patch:
@@ -120,7 +122,9 @@ def _corners(shape: str) -> NDArray[np.float64]:
     """The corners of a shape in the unit circle."""
     count = {"disc": 40, "square": 4, "triangle": 3, "star": 10}[shape]
     angles = np.arange(count) * 2 * math.pi / count
-    radii = np.where(np.arange(count) % 2, 0.45, 1.0) if shape == "star" else np.ones(count)
+    radii = np.ones(count)
+    if shape == "star":  # every other corner points inward
+        radii[1::2] = 0.45
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 

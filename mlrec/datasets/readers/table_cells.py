@@ -49,11 +49,9 @@ def value_targets(
     parts = []
     step = max(CELLS // max(len(columns), 1), 1)
     for begin in range(0, len(table.rows), step):
-        block = (
-            np.stack([values.targets(begin, begin + step) for values in read], axis=1)
-            if read
-            else np.zeros((min(step, len(table.rows) - begin), 0), np.int8)
-        )
+        block = np.empty((min(step, len(table.rows) - begin), len(read)), np.int8)
+        for k, values in enumerate(read):
+            block[:, k] = values.targets(begin, begin + step)
         for row, k in np.argwhere(block == MEANINGLESS).tolist():
             _report_value(table, begin + row, columns[k], findings)
         parts.append(SparseTargets.of(block))
@@ -80,7 +78,9 @@ class _Values:
             meaning = np.array([_meaning(text, meanings) for text in column], dtype=np.int8)
             return cls._counted(column, meaning, meaning, frozenset(map(cell_key, column)))
         meaning = np.array([_meaning(text, meanings) for text in column.texts], dtype=np.int8)
-        cells = meaning[column.codes] if BLANK_CELL in meaning else meaning
+        cells = meaning
+        if BLANK_CELL in meaning:  # otherwise the cells need not be looked at one by one
+            cells = meaning[column.codes]
         return cls._counted(column, meaning, cells, frozenset(map(cell_key, column.texts)))
 
     @classmethod
@@ -116,11 +116,11 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
     """Report blank cells as one error; the first is given by row and column."""
-    more = f" (one of {amount:,} blank cells)" if amount > 1 else ""
-    findings.error(
-        table.where(*first),
-        f"is empty{more}; write 0, 1 or -1 (unknown), or give --empty negative or --empty unknown",
-    )
+    what = "is empty"
+    if amount > 1:
+        what += f" (one of {amount:,} blank cells)"
+    remedy = "write 0, 1 or -1 (unknown), or give --empty negative or --empty unknown"
+    findings.error(table.where(*first), f"{what}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,7 @@ class NameCells:
 
 
 def parse_name_cells(
-    places: Mapping[str, str],
-    column: str,
-    separator: str,
-    no_label_value: str | None,
-    findings: ValidationReport,
+    places: Mapping[str, str], column: str, separator: str, no_label_value: str | None, findings: ValidationReport
 ) -> NameCells:
     """Parse all distinct cells of a column that holds names of labels.
 
@@ -170,8 +166,9 @@ def parse_name_cells(
         findings.warn("cells that have --no-label-value and labels were taken with the labels", column)
     if lists:
         return NameCells(parsed, LIST)
-    occurs = bool(separator) and any(separator in cell for cell in places)
-    return NameCells(parsed, separator if occurs else None)
+    if separator and any(separator in cell for cell in places):
+        return NameCells(parsed, separator)
+    return NameCells(parsed, None)
 
 
 def detect_separator(cells: Iterable[str], column: str) -> str:
@@ -227,8 +224,10 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
             return []
     elif separator == BLANK:
         names = text.split()
+    elif separator:
+        names = text.split(separator)
     else:
-        names = text.split(separator) if separator else [text]
+        names = [text]
     return [name.strip() for name in names if name.strip()]
 
 
@@ -246,7 +245,9 @@ def _listed(text: str) -> list[str] | None:
         if item is None:
             return None
         token = item[1]
-        names.append(str(ast.literal_eval(token)) if token[0] in "'\"" else token)
+        if token[0] in "'\"":
+            token = str(ast.literal_eval(token))
+        names.append(token)
         place = item.end()
     return names
 
@@ -262,7 +263,9 @@ def _names_in(value: object) -> list[str] | None:
         return None
     names: list[str] = []
     for item in value:
-        inner = None if isinstance(item, list) else _names_in(item)
+        if isinstance(item, list):  # a list of lists is not one of names
+            return None
+        inner = _names_in(item)
         if inner is None:
             return None
         names += inner

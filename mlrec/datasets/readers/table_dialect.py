@@ -112,6 +112,8 @@ def holds_images(text: str) -> bool:
     if dialect is None:
         return False
     lines = [line.strip() for line in islice(io.StringIO(text), LINES_TRIED)]
-    delimiter = None if dialect.delimiter == ALIGNED else dialect.delimiter
+    delimiter: str | None = dialect.delimiter
+    if delimiter == ALIGNED:  # any number of blanks
+        delimiter = None
     cells = chain.from_iterable(line.split(delimiter) for line in lines)
     return any(is_image(cell.strip(' "')) for cell in cells)

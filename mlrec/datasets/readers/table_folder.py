@@ -41,9 +41,10 @@ def recognizes(path: Path) -> str | None:
     found = table_sources(path, {}, None)
     if not found:
         return None
-    name = found[0].path.relative_to(path).as_posix()
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"tables ({name}{more})"
+    shown = found[0].path.relative_to(path).as_posix()
+    if len(found) > 1:
+        shown += f" and {len(found) - 1} more"
+    return f"tables ({shown})"
 
 
 def _recognizes_file(path: Path) -> str | None:
@@ -53,18 +54,18 @@ def _recognizes_file(path: Path) -> str | None:
             head = stream.read(HEAD_BYTES)
     except OSError:
         return None
-    if ending in EXCEL:
-        return "an Excel table" if head.startswith(b"PK") else None
-    if ending in PARQUET:
-        return "a Parquet table" if head.startswith(b"PAR1") else None
-    if ending in JSON_LINES:
-        keys = any(b'"' + key in head for key in IMAGE_KEYS)
-        return "JSON lines with names of images" if keys and not head.startswith(MANIFEST_HEAD) else None
+    if ending in EXCEL and head.startswith(b"PK"):
+        return "an Excel table"
+    if ending in PARQUET and head.startswith(b"PAR1"):
+        return "a Parquet table"
+    if ending in JSON_LINES and not head.startswith(MANIFEST_HEAD) and any(b'"' + key in head for key in IMAGE_KEYS):
+        return "JSON lines with names of images"
     if ending in DELIMITED:
         return f"a table ({ending})"
     if ending in (".txt", ".dat", ""):
         text = head.decode("utf-8", errors="replace")
-        return "a table with names of images" if "\0" not in text and holds_images(text) else None
+        if "\0" not in text and holds_images(text):
+            return "a table with names of images"
     return None
 
 
@@ -86,15 +87,14 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
         for file in answers:
             findings.warn("example answers of a competition are not labels and were not used", str(file))
     tables = [file for file in tables if file not in answers]
-    below = False
+    others = visible
     if not tables:
-        tables, below = _tables_below(folder, given), True
+        tables = others = _tables_below(folder, given)
     if not tables:
         return []
     formats = [endings for endings in FORMATS if any(file.suffix.lower() in endings for file in tables)]
     used = [file for file in tables if file.suffix.lower() in formats[0]]
     if findings is not None:
-        others = visible if not below else tables
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
                 findings.warn("tables in other formats than the first were not used", str(file))
@@ -121,8 +121,9 @@ def _tables_below(folder: Path, given: Mapping[str, str]) -> list[Path]:
 
 def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
     """The name of the split that a file, or a folder above it, is called after."""
-    shard = _SHARD.fullmatch(file.stem)
-    stem = shard[1] if shard else file.stem
+    stem, shard = file.stem, _SHARD.fullmatch(file.stem)
+    if shard:
+        stem = shard[1]
     for name in (stem, *reversed(file.parent.relative_to(folder).parts)):
         if known_split(name) is not None or name.casefold() in given:
             return name

@@ -76,11 +76,15 @@ class TableImages:
         if cell in self._matched:
             return self._matched[cell]
         inside = _below(self.root, name)
-        files = [inside] if inside else self._index.find("/" + name)
+        if inside:
+            files = [inside]
+        else:
+            files = self._index.find("/" + name)
         if not files:
             folder, _, base = name.rpartition("/")
             upload = _UPLOAD.fullmatch(base)
-            files = self._index.find(f"/{folder}/{upload[1]}") if upload else []
+            if upload:
+                files = self._index.find(f"/{folder}/{upload[1]}")
         if len(files) != 1:
             what = f"several images below {self.root} end so" if files else (f"no image below {self.root} ends so")
             self._findings.error(where, f"'{cell}' is absolute, and {what}; give the folder with --images")

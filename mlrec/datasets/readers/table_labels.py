@@ -103,7 +103,7 @@ def is_long(read: TableRows, cells: NameCells) -> bool:
         return False
     if read.roles.value is not None:
         return True
-    names, first = read.table.column(column), first_places(read.images)
+    names, first = read.table.column(column), first_places(read.images)  # row in which each image occurs first
     again = np.flatnonzero(first != np.arange(len(first)))
     return any(names[row] != names[earlier] for row, earlier in zip(again.tolist(), first[again].tolist(), strict=True))
 
@@ -168,7 +168,9 @@ def long_samples(
                     f"{read.table.path}",
                     f"{key[0]}: '{name}' has different values on {read.table.unit}s {lines}; keep one",
                 )
-    absent = UNKNOWN if value is not None and bool(np.any(values == NEGATIVE)) else NEGATIVE
+    absent = NEGATIVE
+    if value is not None and np.any(values == NEGATIVE):  # negatives are stated, so the others are not known
+        absent = UNKNOWN
     targets = np.full((len(sample_of), len(labels)), absent, dtype=np.int8)
     for (sample, label), row in stated.items():
         targets[sample, label] = values[row]

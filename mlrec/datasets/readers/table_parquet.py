@@ -10,13 +10,14 @@ from typing import Any
 
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.names import image_name
+from mlrec.datasets.readers.samples import as_list
 from mlrec.datasets.readers.table_file import cell_text, needs_extra
 from mlrec.utils.errors import DataError, ValidationReport
 
 BATCH_ROWS = 256  # rows read at once where they hold images
 # First bytes of image files, for images without a name.
-SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp",
-              b"II*\0": ".tif", b"MM\0*": ".tif"}  # fmt: skip
+SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"}
+SIGNATURES |= {b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
 class ParquetTable:
@@ -46,7 +47,7 @@ class ParquetTable:
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
             raise DataError(f"{path}: several columns hold bytes ({', '.join(images)})")
-        self.image_column = images[0] if images else None
+        self.image_column = next(iter(images), None)
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:
         """Names of the columns, and the cells of each row as texts. Bytes of images are not read."""
@@ -60,20 +61,19 @@ class ParquetTable:
         with self._readable():
             for batch in self._file.iter_batches(columns=read):
                 values = {column: batch.column(column).to_pylist() for column in read}
+                if self.image_column:
+                    values[self.image_column] = names[number : number + batch.num_rows]
+                number += batch.num_rows
                 for row in range(batch.num_rows):
-                    cells = [
-                        names[number] if c == self.image_column else self._text(c, values[c][row]) for c in columns
-                    ]
-                    number += 1
-                    yield cells
+                    yield [self._text(column, values[column][row]) for column in columns]
 
     def _text(self, column: str, value: Any) -> str:
         names = self.class_names.get(column)
         if names is None:
             return cell_text(value)
-        if isinstance(value, list):
-            return cell_text([self._class(names, column, one) for one in value])
-        return cell_text([self._class(names, column, value)]) if value is not None else ""
+        if value is None:
+            return ""
+        return cell_text([self._class(names, column, one) for one in as_list(value)])
 
     def _class(self, names: list[str], column: str, value: Any) -> str:
         if isinstance(value, int) and 0 <= value < len(names):
@@ -119,7 +119,10 @@ class ParquetTable:
         """Iterate over the images with the names that `texts` has; a few are in memory at once."""
         names = self._path_names()
         for number, value in enumerate(self._images()):
-            name = self._numbered(number, value) if names is None else names[number]
+            if names is None:
+                name = self._numbered(number, value)
+            else:
+                name = names[number]
             yield name, _bytes_of(value)
 
     def write_images(self, folder: Path) -> None:
@@ -178,20 +181,22 @@ def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[
     names: dict[str, list[str]] = {}
     for column, feature in features.items():
         # A list of classes is written as {"feature": ...} or as [...], by version.
-        inner = feature[0] if isinstance(feature, list) and feature else feature
-        if isinstance(inner, dict) and isinstance(inner.get("feature"), dict):
-            inner = inner["feature"]
-        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
-            names[column] = [str(name) for name in inner.get("names", [])]
+        if isinstance(feature, list) and feature:
+            feature = feature[0]
+        if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+            feature = feature["feature"]
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+            names[column] = [str(name) for name in feature.get("names", [])]
     return names
 
 
 def _bytes_of(value: Any) -> bytes | None:
-    content: bytes | None = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    content: bytes | None = value
     return content
 
 
 def _ending(value: Any) -> str:
     content = _bytes_of(value) or b""
-    fitting = [ending for start, ending in SIGNATURES.items() if content.startswith(start)]
-    return fitting[0] if fitting else ".jpg"
+    return next((ending for start, ending in SIGNATURES.items() if content.startswith(start)), ".jpg")

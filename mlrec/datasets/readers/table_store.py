@@ -126,8 +126,9 @@ class _ColumnBuilder:
         if self._texts is None:
             new = set(cells).difference(self._code)
             if len(self._code) + len(new) <= MOST_CODED:
-                for cell in cells if new else ():
-                    self._code.setdefault(cell, len(self._code))
+                if new:
+                    for cell in cells:
+                        self._code.setdefault(cell, len(self._code))
                 self._codes.append(np.fromiter(map(self._code.__getitem__, cells), np.uint8, len(cells)))
                 return
             self._texts = TextsBuilder()

@@ -80,8 +80,9 @@ def year_folders(path: Path) -> list[Path]:
     """
     for folders in ([path], sorted(path.glob("VOC*")), sorted((path / "VOCdevkit").glob("VOC*"))):
         years = [folder for folder in folders if _YEAR.fullmatch(folder.absolute().name)]
-        if found := [folder for folder in years if (folder / LISTS).is_dir()]:
-            return found
+        listed = [folder for folder in years if (folder / LISTS).is_dir()]
+        if listed:
+            return listed
     return []
 
 
@@ -179,8 +180,8 @@ def read_lists(
     files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]
     if own and not files:
         files = found
-    for file in found if own else ():
-        if file not in files:
+    for file in found:
+        if own and file not in files:
             kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
             findings.warn(kind, str(file))
     if not files:
@@ -190,8 +191,8 @@ def read_lists(
     for file in files:
         split = names[file.stem]
         lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings, is_known)))
-    for split in () if own else USUAL:
-        if split not in lists:
+    for split in USUAL:
+        if not own and split not in lists:
             findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
     return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
 
@@ -245,7 +246,7 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):
         if not thing.label:
-            continue  # told where it was read
+            continue  # reported where it was read
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             known = counted(len(labels), "class", "classes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from mlrec.datasets.image_paths import ImageIndex, Omitted, files_below, unused_images, without_ending
@@ -52,8 +53,9 @@ def _first_xml(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
     for pattern in ("[!.]*.xml", "[!.]*/[!.]*.xml", "[!.]*/[!.]*/[!.]*.xml"):
-        if (file := next(place.glob(pattern), None)) is not None:
-            return [file]
+        files = list(islice(place.glob(pattern), 1))
+        if files:
+            return files
     return []
 
 
@@ -100,9 +102,10 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     annotations = {}
     for stem in dict.fromkeys(stem for stems in lists.values() for stem in stems):
         file = files.get(normal(stem), folder / f"{stem}.xml")
-        if annotation := read_annotation(file, root, findings):
+        annotation = read_annotation(file, root, findings)
+        if annotation:
             annotations[stem] = annotation
-    labels = tuple(options.labels) if options.labels else _collected(list(annotations.values()), findings)
+    labels = tuple(options.labels or _collected(list(annotations.values()), findings))
     if not labels and not findings.errors:
         raise DataError(f"{folder}: no annotation holds an object, so there are no labels; give --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
@@ -121,8 +124,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
         for split, stems in lists.items()
     ]
     if not listed:
-        place = options.images.absolute() if options.images else _image_folder(root, folder)
-        _warn_of_other_images(root, place, names, findings)
+        _warn_of_other_images(root, _image_folder(root, folder, options.images), names, findings)
     sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
     source = {"kind": "voc", "path": str(path.absolute()), "annotations": str(folder)}
     if root == path.absolute() and _is_laid_out_as_voc(root, files, names):
@@ -193,7 +195,10 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
     return tuple(sorted(places))
 
 
-def _image_folder(root: Path, folder: Path) -> Path:
+def _image_folder(root: Path, folder: Path, images: Path | None) -> Path:
+    """The folder of the images: the one given, else a usual one, else that of the annotations."""
+    if images:
+        return images.absolute()
     return next(place for place in (root / IMAGES, root / "images", folder) if place.is_dir())
 
 
@@ -209,10 +214,12 @@ def _images_of(
         annotations: by path below `folder`, without the ending.
         findings: where errors and warnings go.
     """
-    place = images.absolute() if images else _image_folder(root, folder)
+    place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place
     index = ImageIndex(place)
-    wider = index if images or place == root else None  # of all images below the root: listed when needed
+    wider = None  # of all images below the root: listed when needed
+    if images or place == root:
+        wider = index
     names: dict[str, str] = {}
     for stem, annotation in annotations.items():
         files = [place / name for name in _find_any(index, stem)]
@@ -246,7 +253,8 @@ def _find_any(index: ImageIndex, stem: str) -> list[str]:
     if ANNOTATIONS in parts[:-1]:
         stems += ["/".join(other if part == ANNOTATIONS else part for part in parts) for other in (IMAGES, "images")]
     for name in stems:
-        if files := index.find(name):
+        files = index.find(name)
+        if files:
             return files
     return []
 

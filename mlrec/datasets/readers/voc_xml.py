@@ -86,10 +86,11 @@ def _size(tree: ET.Element) -> tuple[int, int] | None:
 
 
 def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
-    name = node.findtext("name")
-    label = clean_label(name, where, findings) if name is not None else ""
+    name, label = node.findtext("name"), ""
     if name is None:
         findings.error(where, "has no <name>; name its class")
+    else:
+        label = clean_label(name, where, findings)
     difficult = (node.findtext("difficult") or "0").strip() or "0"
     if difficult.casefold() == "unspecified":
         findings.warn("<difficult> is Unspecified; the object counts as not difficult", where)

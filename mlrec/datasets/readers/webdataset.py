@@ -20,7 +20,7 @@ from mlrec.datasets.image_paths import Omitted, files_below, is_image
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.datasets.names import clean_label, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
-from mlrec.datasets.readers.samples import manifest_of
+from mlrec.datasets.readers.samples import as_list, manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular, write_bytes
@@ -121,7 +121,8 @@ def _split_of(shard: Path, place: Path, options: ReadOptions) -> str | None:
     """The split in the name of a shard or of its folders: `train-000000`, `pets_train_12`, `val/000000`."""
     parts = [part for piece in _stem(shard, place).split("/") for part in re.split(r"[-_.]", piece)]
     for part in parts:
-        if split := options.split_names.get(part.casefold()) or known_split(part):
+        split = options.split_names.get(part.casefold()) or known_split(part)
+        if split:
             return split
     return None
 
@@ -143,7 +144,9 @@ def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
     with _complete(shard), tarfile.open(shard) as archive:
         for member in archive:
             base = member.name.rpartition("/")[2]
-            content = archive.extractfile(member) if member.isreg() and base and base[0] != "." else None
+            if not member.isreg() or not base or base[0] == ".":
+                continue
+            content = archive.extractfile(member)
             if content is not None:
                 yield member, content
 
@@ -204,7 +207,9 @@ def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, finding
     if ending == "json":
         values = _of_json(text, where, findings)
     elif ending == "cls":
-        values = [int(text) if text.strip().isdecimal() else text]
+        values = [text]
+        if text.strip().isdecimal():
+            values = [int(text)]
     else:
         values = _of_text(text)
     numbers = [value for value in values if isinstance(value, int)]
@@ -226,7 +231,7 @@ def _of_json(text: str, where: str, findings: ValidationReport) -> list[Any]:
             findings.error(where, f"its .json has none of the keys {', '.join(KEYS)}")
             return []
         value = value[key]
-    return value if isinstance(value, list) else [value]
+    return as_list(value)
 
 
 def _of_text(text: str) -> list[str]:
@@ -235,7 +240,9 @@ def _of_text(text: str) -> list[str]:
     if len(lines) != 1:
         return lines
     separator = next((char for char in SEPARATORS if char in lines[0]), None)
-    return [part.strip() for part in lines[0].split(separator) if part.strip()] if separator else lines
+    if separator is None:
+        return lines
+    return [part.strip() for part in lines[0].split(separator) if part.strip()]
 
 
 def _label(value: Any, names: Sequence[str] | None, where: str, findings: ValidationReport) -> str:

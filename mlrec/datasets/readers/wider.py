@@ -137,13 +137,17 @@ def _values(target: _Target, where: str, findings: ValidationReport) -> list[int
     for label, value in zip(LABELS, target.attribute, strict=True):
         if value not in VALUES:
             findings.error(where, f"attribute '{label}' is {value}; expected 1, -1 or 0 (not told)")
-    return [VALUES.get(value, UNKNOWN) for value in target.attribute] if len(target.bbox) == 4 else []
+    if len(target.bbox) != 4:
+        return []
+    return [VALUES.get(value, UNKNOWN) for value in target.attribute]
 
 
 def _parts(persons: list[_Person], root: Path) -> list[Manifest]:
     """`train` and `val` out of trainval, by the first folder of the path, where both occur."""
     of = {split: [p for p in persons if p.image.startswith(f"{IMAGES}/{split}/")] for split in ("train", "val")}
-    return [_manifest(split, chosen, root) for split, chosen in of.items()] if all(of.values()) else []
+    if not all(of.values()):
+        return []
+    return [_manifest(split, chosen, root) for split, chosen in of.items()]
 
 
 def _manifest(split: str, persons: list[_Person], root: Path) -> Manifest:

@@ -28,6 +28,7 @@ from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.manifest import POSITIVE, Manifest
 from mlrec.datasets.names import alike, clean_label, duplicates_in, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
+from mlrec.datasets.readers.samples import as_list
 from mlrec.datasets.readers.yolo_layout import DARKNET_PREFIX, FILE, YAML, find_description, load_description
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted
@@ -61,10 +62,13 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
     images = {split: listing.images(entries, f"{file}: {split}") for split, entries in splits.items()}
-    for split in SPLITS if file.suffix.lower() in YAML else ():
-        if split not in splits:
-            findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
-    name = file.stem if file.name != FILE and file.suffix.lower() in YAML else file.parent.name
+    name = file.parent.name
+    if file.suffix.lower() in YAML:
+        if file.name != FILE:
+            name = file.stem
+        for split in SPLITS:
+            if split not in splits:
+                findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
     source = {"kind": "yolo", "path": str(file)}
     if findings.errors:
         return Reading(name, [], source)
@@ -110,19 +114,18 @@ def _splits(
     names = resolve_names({key: str(file) for key in keys}, given, findings)
     splits: dict[str, list[Any]] = {}
     for key in sorted(keys, key=lambda key: usual_order(names[key])):
-        value = described[key]
-        splits.setdefault(names[key], []).extend(value if isinstance(value, list) else [value])
+        splits.setdefault(names[key], []).extend(as_list(described[key]))
     return splits
 
 
 def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
     """`path:` if it exists, as given or below the file's folder; else that folder: configurations move with data."""
-    candidates = [file.parent / str(value), Path(str(value)).absolute()] if value else []
-    for folder in candidates:
+    if not value:
+        return file.parent
+    for folder in (file.parent / str(value), Path(str(value)).absolute()):
         if _exists(folder) and folder.is_dir():
             return without_dots(folder)
-    if value:
-        findings.warn(f"the folder that 'path' names is missing; the folder of {FILE} was used", f"{file}: {value}")
+    findings.warn(f"the folder that 'path' names is missing; the folder of {FILE} was used", f"{file}: {value}")
     return file.parent
 
 
@@ -145,7 +148,7 @@ class _Listing:
     def images(self, value: Any, where: str) -> list[str]:
         """Image names below the root, out of the folders and lists that one key gives."""
         names: list[str] = []
-        for entry in value if isinstance(value, list) else [value]:
+        for entry in as_list(value):
             place = self._place(str(entry), where)
             if place is None:
                 continue
@@ -169,13 +172,19 @@ class _Listing:
         """The folder or list that an entry means; `../images` of exported sets means `images`."""
         spellings = (entry, entry.removeprefix("../"), entry.removeprefix(DARKNET_PREFIX))
         for candidate in (self._root / spelling for spelling in spellings):
-            name = name_below(self._root, candidate) if _exists(candidate) else None
+            name = self._name_of(candidate)
             if name is not None:
                 return self._root / name
         near = alike(self._root / entry)
         there = f"; there is {near}" if near else ""
         self._findings.error(where, f"'{entry}' is neither a folder nor a list below {self._root}{there}")
         return None
+
+    def _name_of(self, place: Path) -> str | None:
+        """The name of a file or folder below the root; None if it is elsewhere or does not exist."""
+        if not _exists(place):
+            return None
+        return name_below(self._root, place)
 
     def _listed(self, file: Path) -> Iterator[str]:
         for number, line in enumerate(read_text(file).split("\n"), 1):
@@ -184,16 +193,21 @@ class _Listing:
 
     def _named(self, line: str, file: Path, where: str) -> str:
         """The image that a line of a list names: below the root, or below the folder of the list."""
-        column = None if is_image(line) else _FIRST_COLUMN.match(line)
-        written = column[1] if column else line
+        written = line
+        if not is_image(line):  # labels in further columns
+            column = _FIRST_COLUMN.match(line)
+            if column:
+                written = column[1]
         shorter = written.removeprefix(DARKNET_PREFIX)
         for place in (self._root / written, file.parent / written, self._root / shorter):
-            if _exists(place) and (name := name_below(self._root, place)) is not None:
+            name = self._name_of(place)
+            if name is not None:
                 return image_name(name, where, self._findings)
+        if ".." in written.split("/") or _exists(Path(written)):  # outside the root
+            return image_name(written, where, self._findings)
         if self._index is None:
             self._index = ImageIndex(self._root)
-        elsewhere = ".." in written.split("/") or _exists(Path(written))
-        files = [] if elsewhere else self._index.find(written)
+        files = self._index.find(written)
         if len(files) != 1:
             return image_name(written, where, self._findings)
         self._findings.warn("names were matched to files that are spelled differently", f"{where}: {files[0]}")
@@ -235,8 +249,7 @@ class _LabelFiles:
         """The label file of an image. Unicode forms do not count, capitals do."""
         for file in self._candidates(image):
             if file.parent not in self._folders:
-                names = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-                self._folders[file.parent] = {normal(name): name for name in names} | {name: name for name in names}
+                self._folders[file.parent] = _spellings_in(file.parent)
             names_there = self._folders[file.parent]
             name = names_there.get(file.name) or names_there.get(normal(file.name))
             if name:
@@ -254,7 +267,9 @@ class _LabelFiles:
         if inside:
             return [self._root / inside]
         above = _with_labels(self._root / file)
-        return [*([above] if above else []), self._root / file]
+        if above:
+            return [above, self._root / file]
+        return [self._root / file]
 
     def _none_found(self, images: Sequence[str]) -> str:
         """The message on a split without any label file: where was looked, and what is there instead."""
@@ -271,6 +286,14 @@ class _LabelFiles:
             f"no image has a label file ({counted(len(images), 'image')}), looked for {looked}, but {there} the label "
             f"files, or remove this split: its line in {FILE}, or its folder"
         )
+
+
+def _spellings_in(folder: Path) -> dict[str, str]:
+    """The names of the files in a folder, by themselves and by their usual Unicode form; none without the folder."""
+    if not folder.is_dir():
+        return {}
+    names = [entry.name for entry in folder.iterdir()]
+    return {normal(name): name for name in names} | {name: name for name in names}
 
 
 def _with_labels(file: Path) -> Path | None:

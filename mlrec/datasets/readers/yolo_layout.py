@@ -21,14 +21,14 @@ _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTI
 
 def recognizes(path: Path) -> str | None:
     """The reason why this is annotated for YOLO, or None."""
-    files = [path] if path.is_file() else [path / FILE, *_yaml_files(path)]
+    files = [path / FILE, *_yaml_files(path), *sorted(path.glob("[!.]*.data"))]
+    if path.is_file():
+        files = [path]
     for file in files:
-        keys = set(_KEYS.findall(first_bytes(file))) if file.suffix.lower() in YAML else set()
-        if len(keys) > 1:
+        if file.suffix.lower() in YAML and len(set(_KEYS.findall(first_bytes(file)))) > 1:
             return f"{file.name} names classes or splits as YOLO's data.yaml does"
-    darknet = [path] if path.suffix.lower() == ".data" else sorted(path.glob("[!.]*.data"))
-    for file in darknet:
-        if re.search(rb"^\s*(classes|names)\s*=", first_bytes(file), re.MULTILINE):
+    for file in files:
+        if file.suffix.lower() == ".data" and re.search(rb"^\s*(classes|names)\s*=", first_bytes(file), re.MULTILINE):
             return f"{file.name} describes a dataset of Darknet"
     for file in (path / CLASSES, path / "labels" / CLASSES):
         if file.is_file() and (path / "labels").is_dir():
@@ -44,7 +44,9 @@ def find_description(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    yaml_files = [path / FILE] if (path / FILE).exists() else _yaml_files(path)
+    if (path / FILE).exists():
+        return path / FILE
+    yaml_files = _yaml_files(path)
     if len(yaml_files) == 1:
         return yaml_files[0]
     others = (*sorted(path.glob("[!.]*.data")), path / CLASSES, path / "labels" / CLASSES, path / NAMES)
@@ -90,19 +92,21 @@ def _load_darknet(file: Path) -> dict[str, Any]:
     if names_file is None:
         raise DataError(f"{file}: names is '{listed}', but there is no such file")
     described: dict[str, Any] = {key: value for key, value in values.items() if known_split(key) and value}
+    described["names"] = [line for _, line in lines_of(names_file)]
     count = values.get("classes", "")
-    return (
-        described
-        | {"names": [line for _, line in lines_of(names_file)]}
-        | ({"nc": int(count)} if count.isdecimal() else {})
-    )
+    if count.isdecimal():
+        described["nc"] = int(count)
+    return described
 
 
 def _load_classes(file: Path) -> dict[str, Any]:
     """`classes.txt`: one class per line; images are in `images` or next to it, in folders of splits or in none."""
-    root = file.parent.parent if file.parent.name == "labels" else file.parent
-    images = root / "images" if (root / "images").is_dir() else root
-    prefix = "images/" if images != root else ""
+    root = file.parent
+    if root.name == "labels":
+        root = root.parent
+    images, prefix = root, ""
+    if (root / "images").is_dir():
+        images, prefix = root / "images", "images/"
     splits = {folder.name: f"{prefix}{folder.name}" for folder in sorted(images.glob("[!.]*")) if folder.is_dir()}
     splits = {name: folder for name, folder in splits.items() if known_split(name)}
     names = [line for _, line in lines_of(file)]
@@ -119,8 +123,9 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     except DataError:
         raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        where, place = "", getattr(error, "problem_mark", None)
+        if place:
+            where = f" at line {place.line + 1}, column {place.column + 1}"
         raise DataError(f"{file}: invalid YAML{where}; correct it") from error
     if not isinstance(described, dict):
         raise DataError(f"{file}: no YAML mapping; it needs names, train and val")
@@ -140,6 +145,8 @@ def _refuse_tricks(text: str, file: Path) -> None:
         if depth > MAX_DEPTH:
             raise DataError(f"{file}: nested deeper than {MAX_DEPTH}; no description of a dataset is")
     top = yaml.compose(text, Loader=yaml.SafeLoader)
-    for node in (top, *(value for _, value in top.value)) if isinstance(top, yaml.MappingNode) else ():
+    if not isinstance(top, yaml.MappingNode):
+        return
+    for node in (top, *(value for _, value in top.value)):
         if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
             raise DataError(f"{file}: key '{twice[0]}' occurs twice; keep one")

@@ -102,7 +102,7 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
 
     left, top = place
     try:
-        pixels = decode.decode(tile.image) if tile.box is None else decode.decode_box(tile.image, tile.box)
+        pixels = decode.decode_box(tile.image, tile.box)
         picture = Image.fromarray(pixels)
         picture.thumbnail((SIDE, SIDE))
         sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))

@@ -49,8 +49,9 @@ def figure_of(statistics: DataStatistics) -> Figure:
         figure = Figure(figsize=(5.2 + matrix + 2.2, height), layout="constrained")
         axes = figure.subplot_mosaic(
             [["labels", "histogram"], ["labels", "together"]],
-            width_ratios=[5.2, matrix + 2.2], height_ratios=[2.6, max(height - 3.8, 1.0)],
-        )  # fmt: skip
+            width_ratios=[5.2, matrix + 2.2],
+            height_ratios=[2.6, max(height - 3.8, 1.0)],
+        )
         _labels(axes["labels"], statistics, splits)
         _histogram(axes["histogram"], splits)
         _together(axes["together"], statistics)

@@ -42,10 +42,17 @@ def style() -> Iterator[None]:
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
-        "text.parse_math": False, "svg.hashsalt": "mlrec", "svg.fonttype": "path", "pdf.fonttype": 42,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9,
+        "text.parse_math": False,
+        "svg.hashsalt": "mlrec",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "font.size": 9,
         "legend.frameon": False,
-    }  # fmt: skip
+    }
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # matplotlib draws a box for a missing glyph
         yield
@@ -264,12 +271,13 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
     np.fill_diagonal(share, np.nan)
     annotated = len(labels) <= ANNOTATED
     with style():
-        cell = 0.36 if annotated else 0.17
+        cell, font = 0.17, 7  # inches, and points
+        if annotated:  # a number needs more room
+            cell, font = 0.36, 8
         size = max(2.0, cell * len(labels))
         figure, axes = _figure(size + 2.6, size + 1.6)
         draw_cooccurrence(axes, share, annotated=annotated)
         names = [_cut(label) for label in labels]
-        font = 8 if annotated else 7
         axes.set_xticks(range(len(labels)), names, rotation=90, fontsize=font)
         rows = [f"{name} ({count:,.0f})" for name, count in zip(names, each, strict=True)]
         axes.set_yticks(range(len(labels)), rows, fontsize=font)

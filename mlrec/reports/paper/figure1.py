@@ -41,7 +41,7 @@ def lambda_table(sweep: LambdaSweep, title: str) -> Table:
         at_zero = "as trained"
     if sweep.select_split:
         best = f"best on {sweep.select_split}"
-    first = sweep.temperatures[0] if sweep.temperatures else None
+    first = next(iter(sweep.temperatures), None)
     rows = [
         _lambda_row(sweep, "zero", at_zero, 0.0, first, None),
         _lambda_row(sweep, "fixed", "fixed", sweep.fixed_lam, first, sweep.fixed_gain),

@@ -60,7 +60,9 @@ def paper_layout(number: int, results: Sequence[Result], given: Sequence[Publish
     marks = note_marks(note for line in lines for note in line.notes)
     cells = []
     for line in lines:
-        mark = {0: ",".join(marks[note] for note in line.notes)} if line.notes else {}
+        mark = {}
+        if line.notes:
+            mark[0] = ",".join(marks[note] for note in line.notes)
         values = tuple(line.cells.get(column.key) for column in columns)
         cells.append(Row(values, line.block, marks=mark, cite=line.cite))
     notes = [f"{mark} {note}" for note, mark in marks.items()] + layout_notes(definition, rows)
@@ -86,7 +88,9 @@ def table1_layout(table: Table) -> Table:
     for row in sorted(table.rows, key=lambda row: row.cells[old["source"]] == "own"):
         dataset: Cell = datasets.get(row.group)
         group = _block(row, str(row.cells[old["source"]]), comparable=dataset is not None)
-        shown = None if (group, dataset) == above else dataset
+        shown = dataset
+        if (group, dataset) == above:  # the name is printed once
+            shown = None
         above = (group, dataset)
         cells = [row.cells[old[key]] for key in keys]
         marks = {keys.index(table.columns[k].key) + 1: mark for k, mark in row.marks.items()}
@@ -116,7 +120,7 @@ def _line(number: int, row: PaperRow) -> PaperLine:
     if row.source != "paper":
         block = BLOCKS[row.source] + row.apart
     cells: dict[str, Cell] = {"method": _model(row), "lam": None}
-    if row.heads is not None and "lam" not in row.inferred:
+    if row.heads is not None and "lam" not in row.inferred:  # the paper's own table has printed values only
         cells["lam"] = row.lam
     if number in (2, 3):
         cells = {"method": _method(row), "extra" if row.extra else "plain": row.mAP}

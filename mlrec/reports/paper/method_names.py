@@ -111,5 +111,4 @@ def temperature_text(value: float | str) -> str:
         >>> temperature_text(2.0), temperature_text("inf")
         ('2', '∞')
     """
-    text = value if isinstance(value, str) else f"{value:g}"
-    return text.replace("inf", "∞")
+    return f"{float(value):g}".replace("inf", "∞")

@@ -18,17 +18,8 @@ from mlrec.utils.files import read_text
 
 SCORES = (*METRICS, *(f"{key}_3" for key in TOP3), "top1")
 TEXTS = (
-    "method",
-    "dataset",
-    "block",
-    "backbone",
-    "extra_data",
-    "augmentation",
-    "head",
-    "temperature",
-    "baseline_of",
-    "convention",
-    "note",
+    *("method", "baseline_of", "dataset", "block", "backbone", "head", "temperature"),
+    *("extra_data", "augmentation", "convention", "note"),
 )
 
 
@@ -139,27 +130,30 @@ def literature(dataset: str) -> Table:
         Column("protocol", "Protocol", absent=""),
         Column("source", "Source"),
     )
-    cells = [
-        (
-            row["method"], row["backbone"] or None, int(row["resolution"]) if row["resolution"] else None,
-            row["extra_data"] or None, float(row["mAP"]) / 100, row["protocol"] or None, row["source"],
-        )
-        for row in rows
-        if row["dataset"] == dataset
-    ]  # fmt: skip
+    shown = []
+    for row in rows:
+        if row["dataset"] == dataset:
+            cells: dict[str, Any] = {column.key: row[column.key] or None for column in columns}
+            if row["resolution"]:
+                cells["resolution"] = int(row["resolution"])
+            cells["mAP"] = float(row["mAP"]) / 100
+            shown.append(Row(tuple(cells.values())))
     note = "copied from the sources, not reproduced; rows with another protocol or input are not comparable"
-    return Table(f"Literature: {dataset}", columns, tuple(Row(row) for row in cells), (note,))
+    return Table(f"Literature: {dataset}", columns, tuple(shown), (note,))
 
 
-def extra_rows(path: Path) -> list[PublishedRow]:
+def extra_rows(path: Path | None) -> list[PublishedRow]:
     """Read rows of the user, such as results of an evaluation server.
 
     Args:
-        path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables.
+        path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables;
+            None: no rows.
 
     Raises:
         UsageError: A column is missing, or a number is not a percentage.
     """
+    if path is None:
+        return []
     rows = list(_csv(read_text(path, UsageError)))
     if not rows:
         raise UsageError(f"{path}: no rows; write a line of column names with method and mAP, then one line per row")

@@ -191,10 +191,8 @@ def _own_row(own: MethodSweeps) -> Row:
     lam: Cell = best[0]
     if len(best) > 1:
         lam = f"{best[0]:g} to {best[-1]:g}"
-    cells = table1_cells(
-        result.method, "own", result.resolution, numbers, (lam, first.fixed_lam), result.run, own.gain,
-        seeds_cell(own.sweeps),
-    )  # fmt: skip
+    lams, seeds = (lam, first.fixed_lam), seeds_cell(own.sweeps)
+    cells = table1_cells(result.method, "own", result.resolution, numbers, lams, result.run, own.gain, seeds)
     marks = {}
     if not first.select_split:
         marks[4] = ON_SCORED

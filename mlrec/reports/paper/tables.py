@@ -153,7 +153,7 @@ def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
     table, head = TABLES[number], record.config.get("head")
     if number == 3 or (table.heads and head not in table.heads):
         return False
-    if number == 6 and head == "csra" and heads_of(record.config) != 1:
+    if number == 6 and head == "csra" and heads_of(record.config) != 1:  # Table 6 compares one head
         return False
     own = record.scored is not None and record.scored.kind == DATASETS[table.dataset].kind
     return named or table.ablation or own
@@ -263,6 +263,7 @@ def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Bas
     if same_settings:
         best = max(same_settings, key=lambda other: other.mAP or 0.0)
         return Baseline(best, other_head_lr=best.facts.get(HEAD_LR) != row.facts.get(HEAD_LR))
+    # A difference in several settings would not be the effect of the method: name them instead.
     closest, keys = min(differences, key=lambda pair: len(pair[1]))
     return Baseline(
         refused=f"no Δ for {row.run}: {closest.run} differs from it in more than the method ({', '.join(keys)})"
@@ -369,7 +370,9 @@ def layout_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
         table: Definition of the table.
         rows: Its rows.
     """
-    notes = [table.note] if table.note else []
+    notes = []
+    if table.note:
+        notes.append(table.note)
     if any(row.source == "own" for row in rows):
         notes.append(_scored_note(table))
     return notes

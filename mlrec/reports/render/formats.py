@@ -62,10 +62,8 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "json": json_text,
 }
 OTHER_FORMATS = ("html", "pdf", "xlsx", "parquet")  # html and pdf are made elsewhere; the others are not text
-SUFFIXES = {
-    ".txt": "table", ".md": "md", ".tex": "latex", ".json": "json", ".html": "html", ".pdf": "pdf",
-    **frame_files.ENDINGS,
-}  # fmt: skip
+SUFFIXES = {".txt": "table", ".md": "md", ".tex": "latex", ".json": "json", ".html": "html", ".pdf": "pdf"}
+SUFFIXES |= frame_files.ENDINGS
 
 
 def format_of(asked: str | None, out: Path | None) -> str:

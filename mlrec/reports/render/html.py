@@ -124,9 +124,14 @@ def page(
         summary: Numbers at the top.
     """
     return _template().render(
-        title=title, tables=[_map_second(table) for table in tables], figures=figures, galleries=galleries,
-        facts=facts, summary=summary, version=__version__,
-    )  # fmt: skip
+        title=title,
+        tables=[_map_second(table) for table in tables],
+        figures=figures,
+        galleries=galleries,
+        facts=facts,
+        summary=summary,
+        version=__version__,
+    )
 
 
 def _map_second(table: Table) -> Table:

@@ -150,7 +150,9 @@ def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
     characters = sum(_widths(table))
     gaps = 2 * _GAP * len(table.columns)
     for name, width, is_last in _ROOM[document_columns]:
-        sizes = (*_SIZES, _SMALLEST) if is_last else _SIZES
+        sizes = [*_SIZES]
+        if is_last:
+            sizes.append(_SMALLEST)
         for size, per_character in sizes:
             if characters * per_character + gaps <= width:
                 return name, size

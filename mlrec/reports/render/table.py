@@ -231,7 +231,7 @@ def _dtype(cells: Sequence[Cell]) -> str:
     if any(isinstance(cell, str) for cell in known):
         return "object"
     if known and all(isinstance(cell, int) for cell in known):
-        return "Int64"
+        return "Int64"  # with room for missing values, unlike int64
     return "float64"
 
 
@@ -241,7 +241,7 @@ def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]
         known = [number for number in numbers if number is not None]
-        if len(known) > 1 and _comparable(row.cells[k]) == max(known):
+        if len(known) > 1 and _comparable(row.cells[k]) == max(known):  # a single number is not the best of any
             best.add(k)
     return frozenset(best)
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import escaped
@@ -99,12 +100,16 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
         cells = _narrowed(table, cells, columns)
     bodies, tails = _sizes(table, cells)
     size = sum(bodies) + sum(tails) + len(GAP) * (len(bodies) - 1)
-    rule = "─" * (size if columns is None else min(size, columns))
+    if columns is not None:
+        size = min(size, columns)
+    rule = "─" * size
     lines = [*_wrapped(escaped(table.title), columns), rule, *_headings(table, bodies, tails), rule]
     drawn = iter(zip(table.rows, cells, strict=True))
     for title, rows in table.groups():
         if title:
-            lines += ([] if lines[-1] == rule else [""]) + _wrapped(escaped(title), columns)
+            if lines[-1] != rule:
+                lines.append("")
+            lines += _wrapped(escaped(title), columns)
         for row, parts in (next(drawn) for _ in rows):
             lines += _lines_of(table.columns, row, parts, bodies, tails, styled)
     notes = list(table.footnotes)
@@ -141,9 +146,13 @@ def _wrapped(text: str, columns: int | None, *, at_hyphens: bool = False) -> lis
         return [text]
     lines = [""]
     for word in text.split(" "):
-        pieces = re.findall(r"[^-]+-*|-+", word) if at_hyphens and width(word) > columns else [word]
+        pieces = [word]
+        if at_hyphens and width(word) > columns:
+            pieces = re.findall(r"[^-]+-*|-+", word)
         for k, piece in enumerate(pieces):
-            joined = piece if k or not lines[-1] else f" {piece}"
+            joined = piece
+            if k == 0 and lines[-1]:
+                joined = f" {piece}"
             if lines[-1] and width(lines[-1]) + width(joined) > columns:
                 lines.append(piece)
             else:
@@ -165,13 +174,16 @@ def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
     tails = [max([0, *(width(row[k][1]) for row in cells)]) for k in range(len(columns))]
     for block, start, end in table.blocks():
         span = sum(bodies[start:end]) + sum(tails[start:end]) + len(GAP) * (end - start - 1)
-        bodies[start] += max(0, width(block) + 2 - span) if block else 0
+        if block:
+            bodies[start] += max(0, width(block) + 2 - span)
     return bodies, tails
 
 
 def _body_and_tail(row: Row, k: int, column: Column, styled: bool) -> tuple[str, str]:
     """The aligned text of a cell, and the marks to the right of it: asterisk and footnote marks."""
-    tail = (BEST if k in row.best and not styled else "") + row.marks.get(k, "")
+    tail = row.marks.get(k, "")
+    if k in row.best and not styled:
+        tail = BEST + tail
     body = column.show(row.cells[k])
     return (f"{body} {tail}".rstrip(), "") if column.kind == "text" else (body, tail)
 
@@ -185,30 +197,29 @@ def _headings(table: Table, bodies: Sequence[int], tails: Sequence[int]) -> list
     line = ""
     for block, start, end in table.blocks():
         span = sum(bodies[start:end]) + sum(tails[start:end]) + len(GAP) * (end - start - 1)
-        line += (f" {block} ".center(span, "┄") if block else " " * span) + GAP
+        heading = " " * span
+        if block:
+            heading = f" {block} ".center(span, "┄")
+        line += heading + GAP
     return [line, titles]
 
 
 def _lines_of(
-    columns: Sequence[Column],
-    row: Row,
-    parts: Parts,
-    bodies: Sequence[int],
-    tails: Sequence[int],
-    styled: bool,
+    columns: Sequence[Column], row: Row, parts: Parts, bodies: Sequence[int], tails: Sequence[int], styled: bool
 ) -> list[str]:
     """The lines of a row: several if a cell is wrapped."""
     split = [body.split("\n") for body, _ in parts]
+    marks = [tail for _, tail in parts]  # next to the first line of a cell
     lines = []
-    for line in range(max(map(len, split))):
+    for texts in zip_longest(*split, fillvalue=""):
         drawn = []
         for k, column in enumerate(columns):
-            body = split[k][line] if line < len(split[k]) else ""
-            tail = parts[k][1] if line == 0 else ""
-            padded = _pad(body, bodies[k], column.kind == "text")
-            bold = styled and k in row.best
-            drawn.append((f"{BOLD}{padded}{PLAIN}" if bold else padded) + tail + " " * (tails[k] - width(tail)))
+            padded = _pad(texts[k], bodies[k], column.kind == "text")
+            if styled and k in row.best:
+                padded = f"{BOLD}{padded}{PLAIN}"
+            drawn.append(padded + _pad(marks[k], tails[k], True))
         lines.append(GAP.join(drawn))
+        marks = [""] * len(parts)
     return lines
 
 

@@ -167,7 +167,9 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
             reason = f"HTTP status {error.code}"
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-        failures = 0 if stream.tell() > before else failures + 1
+        failures += 1
+        if stream.tell() > before:
+            failures = 0
         if failures == ATTEMPTS:
             raise MlrecError(
                 f"{url}: {reason}, {ATTEMPTS} times; run the command again to resume at "

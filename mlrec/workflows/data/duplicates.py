@@ -14,7 +14,7 @@ from mlrec.datasets.analysis import near_duplicates
 from mlrec.datasets.analysis.fingerprints import FingerprintCache
 from mlrec.datasets.analysis.groups import connected
 from mlrec.datasets.analysis.near_duplicates import ALIKE, Fingerprint
-from mlrec.datasets.dataset import FINGERPRINTS_FILE, Dataset
+from mlrec.datasets.dataset import FINGERPRINTS_FILE, load_or_latest
 from mlrec.datasets.manifest import Manifest
 from mlrec.reports.figures.contact_sheet import SheetRow, Tile
 from mlrec.reports.render.table import Column, Row, Table
@@ -83,7 +83,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     Raises:
         DataError: There is no such dataset, or none of its images can be read.
     """
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
     root = manifests[0].root

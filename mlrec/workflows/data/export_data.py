@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import load_or_latest
 from mlrec.datasets.export import (
     SplitScores,
     as_coco,
@@ -36,7 +36,7 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.predictions import Predictions, probabilities_of
 from mlrec.run_folders.directory import PREDICTIONS
 from mlrec.utils.errors import DataError, MlrecError, PredictionsError, UsageError, ValidationReport, counted
-from mlrec.utils.files import link_or_copy, read_text, replace_folder, write_json, write_text
+from mlrec.utils.files import file_in, folder_of, link_or_copy, read_text, replace_folder, write_json, write_text
 
 Format = Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
 METADATA, CONFIG = "metadata.csv", "labeling_config.xml"
@@ -76,8 +76,8 @@ def export_data(
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
         raise UsageError(f"--predictions: {format_} has no predictions; use --format {', '.join(WITH_PREDICTIONS)}")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
-    target = out if out is not None else Path(f"{dataset.info.name}-{format_}")
+    dataset = load_or_latest(data)
+    target = out or Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target}: exists already; remove it or choose another --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
@@ -103,8 +103,8 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
     Raises:
         PredictionsError: There are none, labels are missing, or (`every_split`) a split is missing.
     """
-    predictions = Predictions.load(path / PREDICTIONS if path.is_dir() else path)
-    name = path.name if path.is_dir() else path.absolute().parent.name
+    predictions = Predictions.load(file_in(path, PREDICTIONS))
+    name = folder_of(path.absolute()).name
     probabilities = probabilities_of(predictions.logits)
     rows = {sample: row for row, sample in enumerate(predictions.sample_ids)}
     scores = {}

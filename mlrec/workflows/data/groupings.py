@@ -89,9 +89,12 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
     place = file or Path(dataset.info.source["path"])
     findings = ValidationReport()
     images = TableImages(root, findings)
-    stated = {} if file is not None else dataset.info.source.get("options", {})
-    options = ReadOptions(image_column=stated.get("image_column"))
-    paths = [source.path for source in table_sources(place, {}, None)] if place.is_dir() else [place]
+    options = ReadOptions()
+    if file is None:
+        options = ReadOptions(image_column=dataset.info.source.get("options", {}).get("image_column"))
+    paths = [place]
+    if place.is_dir():
+        paths = [source.path for source in table_sources(place, {}, None)]
     values: dict[str, str] = {}
     for path in paths:
         table = read_table(path, findings)

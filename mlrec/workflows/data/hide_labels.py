@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import Dataset, load_or_latest
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import UsageError
@@ -70,7 +70,7 @@ def hide_labels(
     for share in keep:
         if not 0 < share < 1:
             raise UsageError(f"--keep-labels {share:g}: must be a share between 0 and 1")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     manifest = pool_of(dataset, whole)
     made = {f"{manifest.split}-keep{100 * share:.6g}": kept(manifest.targets, share, seed) for share in keep}
     if single_positive:

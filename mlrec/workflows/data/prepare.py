@@ -217,7 +217,9 @@ def preview(dataset: Dataset) -> list[Table]:
     ]
     columns = (Column("label", "label"), *(Column(key, key, "count") for key in ("positive", "negative", "unknown")))
     rows = [Row((label, *of_label)) for label, *of_label in zip(labels, *counts, strict=True)]
-    notes = [f"{len(rows) - PREVIEWED:,} more labels"] if len(rows) > PREVIEWED else []
+    notes = []
+    if len(rows) > PREVIEWED:
+        notes.append(f"{len(rows) - PREVIEWED:,} more labels")
     per_label = Table("labels", columns, tuple(rows[:PREVIEWED]), tuple(notes))
     return [per_label, _sample_rows(splits)]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
-from mlrec.datasets.dataset import Dataset, write
+from mlrec.datasets.dataset import Dataset, load_or_latest, write
 from mlrec.datasets.label_gaps import NOT_LEARNED, NOT_SCORED, label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.manifest_cache import cache_path
@@ -103,14 +103,15 @@ def split(
         raise UsageError(f"--val {val}: must be a share between 0 and 1")
     if folds is not None and folds < 2:
         raise UsageError(f"--folds {folds}: must be at least 2")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     divided = pool_of(dataset, pool)
     names = _names(dataset, divided.split, folds, prefix)
     groups = sample_groups(
         dataset, divided, column=group, file=groups_file, near_duplicates=near_duplicates, progress=progress
     )
-    shares = [1 - val, val] if folds is None else [1 / folds] * folds
-    held_out = [1] if folds is None else list(range(folds))
+    shares, held_out, outdated = [1 - val, val], [1], None
+    if folds is not None:
+        shares, held_out, outdated = [1 / folds] * folds, list(range(folds)), f"{prefix}fold"
     targets = divided.sparse_targets
     part = stratified(targets, groups, shares, seed)
     parts = [
@@ -126,7 +127,7 @@ def split(
         for line in label_gaps(manifest).lines(consequence):
             logger.warning(line)
     errors = [_error(targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
-    updated = add_splits(dataset, divided, parts, outdated=f"{prefix}fold" if folds is not None else None)
+    updated = add_splits(dataset, divided, parts, outdated=outdated)
     return NewSplits(
         dataset=updated,
         pool=divided.split,
@@ -171,8 +172,10 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:
     """Names of the training part and the held-out part of each fold; names of the source's own splits are refused."""
-    pairs = [("train", "val")] if folds is None else [(f"fold{k}-train", f"fold{k}-val") for k in range(folds)]
-    pairs = [(prefix + train, prefix + val) for train, val in pairs]
+    prefixes = [prefix]
+    if folds is not None:
+        prefixes = [f"{prefix}fold{k}-" for k in range(folds)]
+    pairs = [(f"{start}train", f"{start}val") for start in prefixes]
     written = dataset.info.source.get(MADE, {})
     for name in (name for pair in pairs for name in pair):
         if not name.replace("-", "").replace("_", "").isalnum():
@@ -200,7 +203,7 @@ def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outd
     for name in removed:
         del sizes[name], origins[name]
     whole, written = pool.split, list(parts)
-    if whole in {manifest.split for manifest in parts}:
+    if whole in {manifest.split for manifest in parts}:  # its part takes its name, so the whole is kept under another
         whole = "trainval"
         written.append(pool.subset(np.arange(len(pool)), whole))
     sizes |= {manifest.split: len(manifest) for manifest in written}

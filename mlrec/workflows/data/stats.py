@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.analysis import statistics
 from mlrec.datasets.analysis.statistics import SplitStatistics
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import Dataset, load_or_latest
 from mlrec.datasets.images import decode
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.object_sizes import COCO_SIZES, count_sizes
@@ -29,7 +29,7 @@ ASSUMED = 0.8  # AP of every label in the power analysis
 
 
 def stats(
-    data: Path | None = None,
+    data: Path | str | None = None,
     *,
     assumed_ap: float = ASSUMED,
     predictions: Path | None = None,
@@ -52,7 +52,7 @@ def stats(
         raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
     if kind is not None and predictions is None:
         raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions as well")
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
     compared = statistics.independent(manifests)
@@ -60,8 +60,10 @@ def stats(
     tested = _tested([described[manifest.split] for manifest in compared])
     areas = _areas(dataset, compared, objects)
     widths, heights = _image_sizes(compared)
+    few = dict.fromkeys(described, FEW_TO_LEARN)
     power = None
     if tested is not None:
+        few[tested] = FEW_TO_TEST
         power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind)
     return DataStatistics(
         name=dataset.info.name,
@@ -75,9 +77,7 @@ def stats(
         cooccurrence=together,
         implications=statistics.implications(dataset.info.labels, together, apart),
         rare={
-            manifest.split: statistics.rare(
-                described[manifest.split], FEW_TO_TEST if manifest.split == tested else FEW_TO_LEARN
-            )
+            manifest.split: statistics.rare(described[manifest.split], few[manifest.split])
             for manifest in compared
             if any(described[manifest.split].positives)
         },
@@ -112,7 +112,7 @@ def _power(
     images = described.images
     if predictions is None:
         # Without a negative a label has no AP.
-        ranked = [p if n else 0 for p, n in zip(described.positives, described.negatives, strict=True)]
+        ranked = [p * (n > 0) for p, n in zip(described.positives, described.negatives, strict=True)]
         half = expected_half_width(ranked, assumed)
         basis = f"if every label has AP {100 * assumed:g}"
     else:

@@ -118,7 +118,7 @@ def check_overlap(
     pairs = [(later, earlier) for earlier, later in combinations(by_split, 2) if disjoint(earlier, later)]
     for held_out, other in pairs:
         images = _each_once(by_split[held_out])
-        content = {digests[image]: image for image in by_split[other] if digests.get(image)} if digests else {}
+        content = {digests[image]: image for image in by_split[other] if digests.get(image)}
         for image, in_both in zip(images, shared_with(images, by_split[other]).tolist(), strict=True):
             if in_both:
                 twin = "is in both"

@@ -23,7 +23,7 @@ from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import DataError, ModelError, RunError, UsageError, counted
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_bytes, write_json, write_text
 from mlrec.utils.progress import SILENT, Progress
-from mlrec.workflows.evaluate.evaluate import resolve_eval_target
+from mlrec.workflows.evaluate.evaluate import record_at, resolve_eval_target
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -140,21 +140,25 @@ def export(
     with replace_folder(target) as folder:
         logger.info(f"writing {form}")
         file = _write_model(loaded, path, folder, form, metadata.config)
-        agreement = _agreement(loaded, file, manifest, images, decode, progress)
+        agreement = _agreement(loaded, file, manifest, images, decode, progress)  # raises before the folder is replaced
         if tuned is not None:
             tuned.save(folder)
+        preprocessing, architecture = loaded.preprocessing.to_dict(), loaded.architecture.to_dict()
         facts = {
-            "format": FORMAT, "model": file.name, "sha256": sha256(file), "labels": list(loaded.labels),
-            "preprocessing": loaded.preprocessing.to_dict(), "decode": decode,
-            "architecture": loaded.architecture.to_dict(), "mlrec": __version__,
+            "format": FORMAT,
+            "model": file.name,
+            "sha256": sha256(file),
+            "labels": list(loaded.labels),
+            "preprocessing": preprocessing,
+            "decode": decode,
+            "architecture": architecture,
+            "mlrec": __version__,
             "check": asdict(agreement),
-        }  # fmt: skip
+        }
         write_json(folder / BUNDLE, facts)
-        record = RunRecord.load(path) if (path / directory.RECORD).is_file() else None
-        card = Card(
-            form, file.name, loaded.labels, loaded.preprocessing.to_dict(), loaded.architecture.to_dict(),
-            agreement.in_words(), record, _metrics(path, record), tuned, push_to,
-        )  # fmt: skip
+        record = record_at(path)
+        check, metrics = agreement.in_words(), _metrics(path, record)
+        card = Card(form, file.name, loaded.labels, preprocessing, architecture, check, record, metrics, tuned, push_to)
         text = model_card(card)
         if form == "hf":
             write_json(folder / hub_folder.CONFIG, hub_folder.timm_config(loaded))

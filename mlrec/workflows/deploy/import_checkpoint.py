@@ -108,13 +108,16 @@ def import_checkpoint(
         if str(error).startswith(str(checkpoint)):
             raise
         raise ModelError(f"{checkpoint}: {error}") from error
-    size = img_size or external.img_size or (TRAINED_AT if external.heads else None)
+    size = img_size or external.img_size
+    if size is None and external.heads:
+        size = TRAINED_AT
     model, unused = assemble(external, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
     normalization = normalization or _normalization(external, known)
     _preprocess(model, external, normalization)
     _write(out, model, checkpoint, external.naming, normalization)
     built = model.architecture
-    matched = len(external.backbone_tensors) - len(unused) + max(external.heads, 1 if external.bias is None else 2)
+    of_head = 1 + (external.bias is not None)  # a linear classifier: weight and perhaps bias
+    matched = len(external.backbone_tensors) - len(unused) + max(external.heads, of_head)
     return ImportResult(
         out,
         external.naming,
@@ -232,9 +235,14 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
 
     built = model.architecture
     config: dict[str, Any] = {
-        "backbone": built.backbone, "head": built.head, "heads": built.heads, "lam": built.lam,
-        "img_size": built.img_size, "normalization": normalization, "pretrained": False,
-    }  # fmt: skip
+        "backbone": built.backbone,
+        "head": built.head,
+        "heads": built.heads,
+        "lam": built.lam,
+        "img_size": built.img_size,
+        "normalization": normalization,
+        "pretrained": False,
+    }
     notes = [
         f"# imported from {printable(checkpoint.name)}, names of {naming}",
         f"# SHA-256 of that file: {sha256(checkpoint)}",

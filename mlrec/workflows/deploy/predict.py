@@ -119,9 +119,10 @@ def predict(
         [('photo.png', (2,))]
     """
     machine = machine or RuntimeOptions()
-    scorer = model if isinstance(model, Scorer) else open_scorer(model, machine)
-    items = items_from(images, how=scorer.decode, allow_urls=allow_urls)
-    return _with_progress(scorer, items, threshold, top, machine, on_error or _raise, progress)
+    if not isinstance(model, Scorer):
+        model = open_scorer(model, machine)
+    items = items_from(images, how=model.decode, allow_urls=allow_urls)
+    return _with_progress(model, items, threshold, top, machine, on_error or _raise, progress)
 
 
 def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOptions | None = None) -> Scorer:
@@ -295,9 +296,10 @@ class Gallery:
         pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)
-        shown = pixels if box is None else outlined(pixels, box)
+        if box is not None:
+            pixels = outlined(pixels, box)
         path = self._folder / self._names.of(found.item)
-        write_bytes(path, jpeg(draw_strip(Strip(found.id, (Panel(shown, lines),)))))
+        write_bytes(path, jpeg(draw_strip(Strip(found.id, (Panel(pixels, lines),)))))
         return path
 
 

@@ -155,8 +155,9 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
             f"an array of shape {array.shape} and dtype {array.dtype} is not an image; arrays are (H, W, 3) or "
             "(B, H, W, 3) uint8, RGB"
         )
-    single = array if array.ndim == 4 else array[None]
-    return (pixels.copy() for pixels in single)
+    if array.ndim == 3:
+        array = array[None]
+    return (pixels.copy() for pixels in array)
 
 
 def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
@@ -175,5 +176,6 @@ def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
         values = (values * 255).round().to(torch.uint8)
     elif values.dtype != torch.uint8:
         raise DataError(f"a tensor of dtype {values.dtype} is not an image; give uint8, or floats from 0 to 1")
-    batch = values if values.ndim == 4 else values[None]
-    return (pixels.permute(1, 2, 0).contiguous().numpy().copy() for pixels in batch)
+    if values.ndim == 3:
+        values = values[None]
+    return (pixels.permute(1, 2, 0).contiguous().numpy().copy() for pixels in values)

@@ -110,9 +110,15 @@ def attend(
     """
     findings = ValidationReport()
     maps = compute_maps(
-        model, items, labels=labels, top=top, temperature=temperature, machine=machine, findings=findings,
+        model,
+        items,
+        labels=labels,
+        top=top,
+        temperature=temperature,
+        machine=machine,
+        findings=findings,
         progress=progress,
-    )  # fmt: skip
+    )
     written = []
     if maps:
         shared = None
@@ -199,8 +205,10 @@ def compute_maps(
 
     machine = machine or RuntimeOptions()
     loaded, device, config, decode = _loaded(model, machine.device)
-    source = model if isinstance(model, str | Path) else "the model"
-    wanted = None if labels is None else label_columns(loaded.labels, labels, source, PredictionsError)
+    wanted = None
+    if labels is not None:
+        source = model if isinstance(model, str | Path) else "the model"
+        wanted = label_columns(loaded.labels, labels, source, PredictionsError)
     head = None
     if temperature is not None:
         head = _head_of(temperature, loaded.architecture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import Manifest, label_columns
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.evaluate import Metrics, check_top
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_at
@@ -47,6 +47,7 @@ class Evaluation:
         metrics: Metrics of the scored labels.
         model: Folder or file of the model.
         dataset, split: Scored data.
+        training: Number of positives of each scored label in the training split; None if the split is not known.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Evaluation:
     model: Path
     dataset: Dataset
     split: str
+    training: Mapping[str, int] | None = None
 
 
 @first_process_logs()
@@ -66,6 +68,7 @@ def evaluate_run(
     labels: Sequence[str] | None = None,
     conventions: str = "mlrec",
     tuned: bool = False,
+    top: int | None = None,
     machine: RuntimeOptions | None = None,
     voc_server: Path | None = None,
     data_root: Path | str = "data",
@@ -82,6 +85,7 @@ def evaluate_run(
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
         tuned: Predict labels by the tuned thresholds of the model.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
         machine: Runtime options.
         voc_server: Archive for the PASCAL VOC evaluation server to write as well.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -94,6 +98,7 @@ def evaluate_run(
         progress = SILENT
     target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root)
     conventions_named(conventions)
+    check_top(top, len(labels or target.manifest.labels))
     kind = str(target.dataset.info.source.get("kind"))
     if voc_server is not None:  # checked before predictions that may take hours
         from mlrec.workflows.evaluate.voc_server import check_data, check_name
@@ -107,12 +112,14 @@ def evaluate_run(
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
-    metrics = metrics_of(predictions, conventions, labels, thresholds, _trained_on(target.model))
+    trained_on = _trained_on(target.model)
+    metrics = metrics_of(predictions, conventions, labels, thresholds, trained_on, top)
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
     warn_undefined(predictions.targets[:, columns], list(metrics.average_precision))
     split = target.manifest.split
-    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split)
+    training = _positives(trained_on, metrics)
+    evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split, training)
     if processes.rank() != 0:
         return evaluation
     with replace_folder(evaluation.path) as temporary:  # replaces predictions and metrics together
@@ -208,8 +215,10 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
         record: Record of the run.
         manifest: Split.
     """
-    train = record.train if record else None
-    if train is None or train.dataset != manifest.name or not Path(train.path).is_dir():
+    if record is None or record.train is None:
+        return 0
+    train = record.train
+    if train.dataset != manifest.name or not Path(train.path).is_dir():
         return 0
     seen = Dataset.load(train.path).manifest(train.split).sample_ids
     return int(shared_with(manifest.sample_ids, seen).sum())
@@ -218,16 +227,16 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
 def _trained_on(model: Path) -> Manifest | None:
     """Return the training split of a run, None if it is not there any more or has changed."""
     record = record_at(model)
-    train = record.train if record else None
-    if train is None or not Path(train.path).is_dir():
+    if record is None or record.train is None:
         return None
-    dataset = Dataset.load(train.path)
-    if train.split not in dataset.info.splits:
+    return record.train.manifest()
+
+
+def _positives(trained_on: Manifest | None, metrics: Metrics) -> dict[str, int] | None:
+    """Count the positives in training; None unless the training split has all scored labels."""
+    if trained_on is None or not metrics.by_frequency:
         return None
-    manifest = dataset.manifest(train.split)
-    if manifest.digest != train.digest:
-        return None
-    return manifest
+    return trained_on.positives()
 
 
 def _manifest(
@@ -262,7 +271,9 @@ def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
 
 def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
     """Return a warning if the split has changed since the run."""
-    for used in (record.scored, record.train) if record else ():
+    if record is None:
+        return []
+    for used in (record.scored, record.train):
         if used and (used.dataset, used.split) == (manifest.name, manifest.split) and used.digest != manifest.digest:
             return [
                 f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]} and is "

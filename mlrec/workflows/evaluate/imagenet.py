@@ -98,9 +98,14 @@ def evaluate_published(
     logger.info(f"data: {data}, {counted(len(manifest), 'image')}")
     device = resolve_device(machine.device)
     hits = count_hits(
-        classifier, manifest, grid, batch_size=machine.batch_size_for({}, device), workers=machine.workers,
-        device=device, progress=progress,
-    )  # fmt: skip
+        classifier,
+        manifest,
+        grid,
+        batch_size=machine.batch_size_for({}, device),
+        workers=machine.workers,
+        device=device,
+        progress=progress,
+    )
     gains = accuracy_gains(hits.by_lam[0], grid.index(0.0), grid.index(fixed))
     accuracy = hits.by_lam.mean(axis=2)
     sweep = AccuracySweep(

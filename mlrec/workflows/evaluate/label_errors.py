@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.dataset import Dataset
+from mlrec.datasets.dataset import Dataset, load_or_latest
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.label_errors import LikelyError, Review, likely_errors, to_review
@@ -91,7 +91,7 @@ def label_errors(
     Raises:
         MlrecError: The dataset does not exist, the predictions do not fit, or training fails.
     """
-    dataset = Dataset.load(data) if data is not None else Dataset.latest()
+    dataset = load_or_latest(data)
     if predictions is None:
         if split_name is not None:
             raise UsageError("--split is the split of --predictions; without --predictions all folds are used")
@@ -99,7 +99,10 @@ def label_errors(
             raise UsageError(f"--{kind} states the kind of the scores in --predictions; give --predictions as well")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
-        manifest = dataset.manifest(split_name or ("test" if "test" in dataset.info.splits else "val"))
+        default = "val"
+        if "test" in dataset.info.splits:
+            default = "test"
+        manifest = dataset.manifest(split_name or default)
         findings = ValidationReport()
         scores = read_scores(predictions, findings, kind=kind).against(manifest)
         one_line(findings, DataError)
@@ -143,9 +146,12 @@ def _out_of_fold(
         train_split = val.removesuffix("val") + "train"
         with stopped_says(f"stopped before {val} was scored; the same command starts from the beginning"):
             run = train(
-                {**settings, "train_split": train_split, "split": val}, recipe=recipe, out=out / RUNS,
-                features=features, progress=progress,
-            )  # fmt: skip
+                {**settings, "train_split": train_split, "split": val},
+                recipe=recipe,
+                out=out / RUNS,
+                features=features,
+                progress=progress,
+            )
         held_out_scores = Predictions.load(run.path / directory.PREDICTIONS)
         logits[[row[sample] for sample in held_out_scores.sample_ids]] = held_out_scores.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
@@ -192,9 +198,8 @@ def _sheet_rows(errors: LabelErrors) -> list[SheetRow]:
 
 
 def _tile(manifest: Manifest, error: LikelyError) -> Tile:
-    box = None if manifest.boxes is None else tuple(manifest.boxes[error.sample].tolist())
     caption = f"{100 * error.probability:.1f} %  {manifest.sample_ids[error.sample]}"
-    return Tile(manifest.path_of(error.sample), caption, box)
+    return Tile(manifest.path_of(error.sample), caption, manifest.box_of(error.sample))
 
 
 def summary(errors: LabelErrors) -> Table:

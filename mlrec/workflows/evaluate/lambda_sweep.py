@@ -160,9 +160,10 @@ def lambda_sweep(
     settings = config.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
-        "groups": [image_of(sample) for sample in predictions.sample_ids], "conventions": conventions
-    }  # fmt: skip
-    if selection is None:
+        "groups": [image_of(sample) for sample in predictions.sample_ids],
+        "conventions": conventions,
+    }
+    if selection is None:  # the choice is optimistic, so it is repeated in each resample
         if config.resamples:
             times = counted(config.resamples, "resample")
             logger.info(f"repeating the choice of λ in {times}; --resamples 0 disables this")
@@ -183,7 +184,7 @@ def lambda_sweep(
         methods = ["average", f"λ = {fixed.setting.lam:g}", _added_name(facts["model"]["head"], config)]
         tables.append(size_table(size_bins, methods))
     result = LambdaSweepResult(target.folder("lambda"), sweep, size_bins, tables)
-    if processes.rank() == 0:
+    if processes.rank() == 0:  # the other processes have computed the same
         logits = parts.logits(fixed.setting, divided=config.divide)
         final = Predictions(predictions.labels, predictions.sample_ids, logits, parts.targets, predictions.digest)
         with replace_folder(result.path) as temporary:
@@ -266,9 +267,8 @@ def _sweep(
     mAP = dict(zip(settings, scores, strict=True))
     lams = sorted({setting.lam for setting in settings})
     at_zero = mAP[LambdaSetting(0.0)]  # does not depend on the temperature
-    by_temperature = [
-        [mAP.get(LambdaSetting(lam, k), at_zero) for lam in lams] for k in range(max(1, len(temperatures)))
-    ]
+    tried = range(max(1, len(temperatures)))
+    by_temperature = [[mAP.get(LambdaSetting(lam, k), at_zero) for lam in lams] for k in tried]
     three = {"zero": LambdaSetting(0.0), "fixed": fixed.setting, "best": best.setting}
     metrics = {
         key: {form: _metrics(parts, setting, form, conventions) for form in FORMS} for key, setting in three.items()

@@ -146,7 +146,7 @@ def localize(
             if column not in scored or manifest.targets[sample, column] != POSITIVE:
                 continue
             counting, ignored = masks(column)
-            if not counting:
+            if not counting:  # crowds and difficult objects only
                 continue
             pairs.append(judge(sample, column, scores[k], contributions[k], counting, ignored, tolerance))
             if attention is not None:
@@ -260,29 +260,28 @@ def _table(result: Localization) -> Table:
         Column("covered", "even map", "percent", "Mass inside"),
     )
     titles = ("", "by the largest object", "by label")
-    rows = tuple(
-        Row(_cells(group), title) for title, block in zip(titles, result.groups, strict=True) for group in block
-    )
+    rows = []
+    for title, block in zip(titles, result.groups, strict=True):
+        for group in block:
+            cells = _cells(group)
+            rows.append(Row(tuple(cells[column.key] for column in columns), title))
     notes = (
         f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
         f"within {result.tolerance:g} cells of an object",
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the terms of the logit",
         "±: half width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
     )
-    return Table(f"{result.name}: localization", columns, rows, notes)
+    return Table(f"{result.name}: localization", columns, tuple(rows), notes)
 
 
-def _cells(group: PairGroup) -> tuple[Any, ...]:
-    values: dict[str, float | None] = {}
-    margins: dict[str, float | None] = {}
+def _cells(group: PairGroup) -> dict[str, Any]:
+    """Return name, number of pairs, and each mean with its margin by `key` and `key_margin`."""
+    cells: dict[str, Any] = {"group": group.name, "pairs": group.pairs}
     for key, interval in group.means.items():
-        values[key] = margins[key] = None
+        cells[key] = cells[f"{key}_margin"] = None
         if interval is not None:
-            values[key], margins[key] = interval.value, interval.half_width
-    return (
-        group.name, group.pairs, values["hit"], margins["hit"], values["hit_by_chance"], values["hit_by_centre"],
-        values["attended"], values["contributed"], margins["contributed"], values["covered"],
-    )  # fmt: skip
+            cells[key], cells[f"{key}_margin"] = interval.value, interval.half_width
+    return cells
 
 
 def _sharpness_table(result: Localization) -> Table:

@@ -27,6 +27,7 @@ def score(
     kind: ScoreKind | None = None,
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
+    top: int | None = None,
 ) -> Metrics:
     """Score a file of predictions.
 
@@ -40,6 +41,7 @@ def score(
             probabilities if all are in [0, 1]; both decisions are reported.
         labels: Labels to score; all others are removed before anything is counted or ranked.
         conventions: Name in `CONVENTIONS`.
+        top: Number K of highest-scoring labels whose metrics are computed as well.
 
     Raises:
         MlrecError: The files cannot be read, or do not fit each other.
@@ -48,11 +50,13 @@ def score(
     findings = ValidationReport()
     if truth is None and split is not None:
         raise UsageError("--split chooses a split of TRUTH; give the truth as a second argument")
-    manifest = read_truth(truth, split, labels, findings) if truth is not None else None
+    manifest = None
+    if truth is not None:  # read first, so that its errors come first
+        manifest = read_truth(truth, split, labels, findings)
     scores = read_scores(predictions, findings, kind=kind, labels=labels)
     if manifest is not None:
         scores = scores.against(manifest)
-    metrics = scores.evaluate(rules)
+    metrics = scores.evaluate(rules, top=top)
     report_findings([scores], findings)
     if scores.targets is not None:
         warn_undefined(scores.targets, scores.labels)

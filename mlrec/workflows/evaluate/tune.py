@@ -23,7 +23,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.run_folders.tuned import Tuned, TunedLabel
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, counted
-from mlrec.utils.files import MODEL_FILE
+from mlrec.utils.files import MODEL_FILE, file_in
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import EvalTarget, evaluate_run, record_at, resolve_eval_target, seen_in_training
 from mlrec.workflows.runtime import RuntimeOptions
@@ -125,6 +125,7 @@ def tune(
         return _tuned(part, eval_target, metric, precision, least, trained_on)
 
     tuned = tuner(predictions)
+    # Metrics on the split itself would be optimistic, so each fifth is scored by the thresholds of the others.
     reports = _cross_fitted(predictions, tuner, f"{eval_target.manifest.name} {split}")
     _warn_no_gain(reports, metric)
     return TuneResult(tuned.save(eval_target.model), tuned, [*reports, *_reported_split(eval_target, record, tuned)])
@@ -140,8 +141,11 @@ def _tuned(
     positives = (predictions.targets == 1).sum(axis=0)
     labels = {}
     for k, label in enumerate(predictions.labels):
+        threshold = None
+        if np.isfinite(chosen.values[k]):
+            threshold = float(chosen.values[k])
         labels[label] = TunedLabel(
-            threshold=float(chosen.values[k]) if np.isfinite(chosen.values[k]) else None,
+            threshold=threshold,
             slope=float(calibration.slopes[k]),
             offset=float(calibration.offsets[k]),
             positives=int(positives[k]),
@@ -191,7 +195,7 @@ def _predictions(
             logger.info(f"predictions: {file}")
             return Predictions.load(file)
     else:
-        model = target.model / MODEL_FILE if target.model.is_dir() else target.model
+        model = file_in(target.model, MODEL_FILE)
         file = folder / directory.PREDICTIONS
         # an evaluation that is older than the model file is of another model
         if file.is_file() and (not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime):
@@ -270,7 +274,7 @@ def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
 
     Persons of one image are in one fold.
     """
-    image = numbered([image_of(sample) for sample in sample_ids])
+    image = numbered([image_of(sample) for sample in sample_ids])  # persons of one image are alike
     images = int(image.max()) + 1
     if images < 2:
         raise DataError("the split has one image only, and tuning needs at least two; choose another split")

@@ -79,8 +79,8 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
     with tarfile.open(out, "r:gz") as archive:
         for k, label in enumerate(labels):
             stream = archive.extractfile(member(year, split, label))
-            lines = stream.read().decode("ascii").splitlines() if stream is not None else []
-            pairs = [line.split(" ") for line in lines]
+            assert stream is not None  # None is for folders and links
+            pairs = [line.split(" ") for line in stream.read().decode("ascii").splitlines()]
             same = [name for name, _ in pairs] == names
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
                 raise PredictionsError(f"{out}: class {label} differs from the predictions; check the disk")

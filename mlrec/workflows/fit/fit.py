@@ -268,7 +268,9 @@ class _Fit:
                 self._note(f"{name} was not trained: less than {LEAST_EPOCHS} epochs fit into the time left")
                 return False
             pace = _Pace(epochs * steps, time_left, can_grow=epochs < MOST_EPOCHS)
-            watched = [pace] if attempt < MOST_FORECASTS - 1 else []
+            watched = [pace]
+            if attempt == MOST_FORECASTS - 1:  # the last attempt is not stopped, even if it is slower
+                watched = []
             try:
                 self._train(name, pair, "fine-tuned", {**flags, "epochs": epochs}, watched)
                 return True

@@ -60,7 +60,9 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
             f"{dataset.path}: no split to train on: one of {', '.join(POOLS)} is needed, and there is "
             f"{', '.join(dataset.info.splits)}"
         )
-    needed = ["train", "val"] if test is not None else list(SHARES)
+    needed = list(SHARES)
+    if test is not None:  # is scored as it is
+        needed = ["train", "val"]
     names = [PREFIX + part for part in needed]
     if not all(name in made and made[name] == pools[0] for name in names):
         dataset = _divided(

@@ -19,7 +19,7 @@ from mlrec.metrics.scores import Scores, read_scores
 from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
-from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.record import RunRecord, SplitRecord, training_positives
 from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted
 from mlrec.workflows.evaluate.score import read_truth, report_findings
@@ -34,12 +34,14 @@ class _ScoredRun:
         scores: Scores.
         conventions: Conventions that the run was scored in; None for a file.
         scored: Dataset and split in words, "" if unknown.
+        train: Training split; None for a file, or a model that was trained elsewhere.
     """
 
     name: str
     scores: Scores
     conventions: str | None
     scored: str
+    train: SplitRecord | None = None
 
 
 def compare_runs(
@@ -81,8 +83,10 @@ def compare_runs(
             )
     a = [_read(path, findings, labels, kind) for path in ours]
     b = [_read(path, findings, labels, kind) for path in theirs]
-    manifest = read_truth(truth, split, labels, findings) if truth else _truth_of(a[0])
-    source = a[0].name if truth is None else None
+    if truth is None:
+        manifest, source = _truth_of(a[0]), a[0].name
+    else:
+        manifest, source = read_truth(truth, split, labels, findings), None
     side_a, side_b = _side(a, manifest, source), _side(b, manifest, source)
     report_findings([one.scores for one in (*a, *b)], findings)
     warn_undefined(manifest.targets, manifest.labels)
@@ -97,7 +101,8 @@ def compare_runs(
     what = f"{counted(len(manifest), 'sample')}, {counted(len(manifest.labels), 'label')}"
     if a[0].scored:
         what = f"{a[0].scored}, {what}"
-    return comparison_tables(side_a, side_b, comparison, bootstrap, what=what)
+    training = training_positives([run.train for run in (*a, *b)], manifest.labels)
+    return comparison_tables(side_a, side_b, comparison, bootstrap, what=what, training=training)
 
 
 def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
@@ -110,17 +115,21 @@ def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
 
 def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None, kind: ScoreKind | None) -> _ScoredRun:
     if not path.is_dir():
-        stated = kind if path.suffix.lower() == ".csv" else None  # the kind of other files is known
-        return _ScoredRun(str(path), read_scores(path, findings, kind=stated, labels=labels), None, "")
-    conventions, scored = None, ""
+        if path.suffix.lower() != ".csv":  # the kind of other files is known
+            kind = None
+        return _ScoredRun(str(path), read_scores(path, findings, kind=kind, labels=labels), None, "")
+    conventions, scored, train = None, "", None
     if (path / directory.METRICS).is_file():
         conventions = Metrics.load(path / directory.METRICS).conventions.name
     if (path / directory.RECORD).is_file() or not (path / directory.PREDICTIONS).is_file():
-        split = RunRecord.load(path).scored
-        if split is not None:
-            scored = f"{split.dataset} {split.split}"
+        record = RunRecord.load(path)
+        train = record.train
+        if record.scored is not None:
+            scored = f"{record.scored.dataset} {record.scored.split}"
+    elif (path.parent / directory.RECORD).is_file():  # an evaluation in the folder of its run
+        train = RunRecord.load(path.parent).train
     scores = read_scores(path / directory.PREDICTIONS, findings, labels=labels)
-    return _ScoredRun(str(path), scores, conventions, scored)
+    return _ScoredRun(str(path), scores, conventions, scored, train)
 
 
 def _truth_of(run: _ScoredRun) -> Manifest:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.reports.dataset_statistics import tables
@@ -124,7 +123,8 @@ def report(
         made = run_report.label_report(
             paths, root=Path(root), conventions=conventions, labels=labels, each=per_run, intervals=intervals
         )
-        return pd.concat([_frame(table).assign(data=table.name) for table in made])
+        by_name = [table for table in made if table.columns[0].key == "label"]  # the others are by frequency
+        return pd.concat([_frame(table).assign(data=table.name) for table in by_name])
     table = run_report.report(
         paths, root=Path(root), conventions=conventions, labels=labels, each=per_run, intervals=intervals
     ).table
@@ -155,7 +155,8 @@ def compare(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Two frames: `metrics`, one row per metric, and `labels`, one row per label with its p value.
+        Frames by name: `metrics`, one row per metric, and `labels`, one row per label with its p value; and
+        `frequency`, mAP of head, medium and tail labels, if the training split is known and has rare labels.
 
     Raises:
         MlrecError: Files cannot be read, or the two do not have the same samples, labels and truth.
@@ -167,11 +168,17 @@ def compare(
         >>> float(compare("a.csv", "b.csv", truth="truth.csv")["metrics"].loc["mAP", "difference"].round(3))
         0.167
     """
-    made = run_comparison.compare_runs(
-        _paths(ours), _paths(theirs), truth=None if truth is None else Path(truth), split=split, kind=scores,
-        conventions=conventions, labels=labels, resamples=resamples,
-    )  # fmt: skip
-    return {table.name: _frame(table) for table in made}
+    compared = run_comparison.compare_runs(
+        _paths(ours),
+        _paths(theirs),
+        truth=None if truth is None else Path(truth),
+        split=split,
+        kind=scores,
+        conventions=conventions,
+        labels=labels,
+        resamples=resamples,
+    )
+    return {table.name: _frame(table) for table in compared}
 
 
 def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str, DataFrame]:
@@ -198,8 +205,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
         >>> int(stats("data/pets")["labels"].loc["cat", "val_positives"])
         1
     """
-    path = Dataset.latest().path if data is None else Path(data)
-    return {table.name: _frame(table) for table in tables(data_stats.stats(path, objects=objects))}
+    return {table.name: _frame(table) for table in tables(data_stats.stats(data, objects=objects))}
 
 
 def _frame(table: Table) -> DataFrame:
@@ -208,4 +214,6 @@ def _frame(table: Table) -> DataFrame:
 
 
 def _paths(paths: Paths) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
+    if isinstance(paths, Path | str):
+        paths = [paths]
+    return [Path(path) for path in paths]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.images.decode import Decoder, decode, decode_box
+from mlrec.datasets.images.decode import Decoder, decode_box
 from mlrec.datasets.listing import Item
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.label_errors import DOUBTFUL, LikelyError, Review, hardest, likely_errors, to_review
@@ -170,7 +170,7 @@ def _read_pictures(run: Run, names: tuple[str, ...], errors: Sequence[LikelyErro
     how: Decoder = "pil" if run.record.config.get("image_backend") == "pil" else "fast"
     for sample, item in items.items():
         try:
-            pixels = decode(item.path, how) if item.box is None else decode_box(item.path, item.box, how)
+            pixels = decode_box(item.path, item.box, how)
         except MlrecError:
             continue
         pictures[sample] = resized(pixels, SIDE)
@@ -184,8 +184,7 @@ def _items(manifest: Manifest, ids: Sequence[str], samples: set[int]) -> dict[in
     for sample in sorted(samples):
         name = ids[sample]
         if name in rows:
-            box = None if manifest.boxes is None else tuple(manifest.boxes[rows[name]].tolist())
-            items[sample] = Item(name, manifest.path_of(rows[name]), box)
+            items[sample] = Item(name, manifest.path_of(rows[name]), manifest.box_of(rows[name]))
     return items
 
 

@@ -104,6 +104,7 @@ def _command(record: RunRecord) -> str:
     words = []
     for word in record.command:
         before, equals, value = word.rpartition("=")
-        own = PurePath(value).is_absolute() and value in {record.config.get(key) for key in PATHS}
-        words.append(f"{before}{equals}{PurePath(value).name}" if own else word)
+        if PurePath(value).is_absolute() and value in {record.config.get(key) for key in PATHS}:
+            word = f"{before}{equals}{PurePath(value).name}"
+        words.append(word)
     return " ".join(words)

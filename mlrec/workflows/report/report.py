@@ -131,9 +131,9 @@ def report(
         if layout == "paper":
             shown = table1_layout(shown)
     elif table is not None and layout == "paper":
-        shown = paper_layout(table, rows, extra_rows(extra) if extra else ())
+        shown = paper_layout(table, rows, extra_rows(extra))
     elif table is not None:
-        shown = paper_table(table, rows, extra_rows(extra) if extra else (), intervals=bounds)
+        shown = paper_table(table, rows, extra_rows(extra), intervals=bounds)
     else:
         shown = runs_table(rows, intervals=bounds)
     return Report(shown, selected, rows, series)
@@ -266,8 +266,8 @@ def lambda_rows(result: Result) -> Iterator[MethodSweeps]:
     alike: dict[object, list[StoredSweep]] = {}
     for run in result.paths:
         for folder, sweep in sweeps_of(run).items():
-            key = (sweep.dataset, sweep.split, sweep.samples, sweep.conventions, *sweep.labels, sweep.select_split,
-                   sweep.fixed_lam, *sweep.lams, *sweep.temperatures)  # fmt: skip
+            scored = (sweep.dataset, sweep.split, sweep.samples, sweep.conventions, *sweep.labels, sweep.select_split)
+            key = (*scored, sweep.fixed_lam, *sweep.lams, *sweep.temperatures)
             alike.setdefault(key, []).append((run, folder, sweep))
     for stored in alike.values():
         runs = tuple(run for run, _, _ in stored)

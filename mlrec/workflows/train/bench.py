@@ -1,50 +1,37 @@
-"""`mlrec bench head`: what CSRA costs compared with average pooling, as the paper's timing comparison (§4.4)."""
+"""`mlrec bench head`: what heads cost, on the same backbone, as in the paper's timing comparison (§4.4)."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlrec.metrics.intervals import median_interval
 from mlrec.reports.paper.published import paper_settings
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.utils.errors import UsageError, counted
+from mlrec.run_folders.head_costs import HeadCost, HeadCosts, Ratio
+from mlrec.run_folders.record import Run
+from mlrec.run_folders.sweep_file import SweepFile, finished_run
+from mlrec.utils.errors import RunError, UsageError, counted
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.runtime import RuntimeOptions
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mlrec.models.backbones import Backbone
+
+BATCH = 16  # images per step, unless the user chooses
 COLUMNS = (
     Column("head", "Head", identity=True),
+    Column("parameters", "parameters", "count", block="head"),
+    Column("mflops", "MFLOPs", "mean", block="head"),
     Column("forward", "ms", "seconds", block="evaluation"),
     Column("forward_ratio", "ratio", block="evaluation", absent=""),
     Column("training", "ms", "seconds", block="training"),
     Column("training_ratio", "ratio", block="training", absent=""),
 )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Median milliseconds of one head, and medians of its paired ratios to average pooling with 95 % intervals."""
-
-    head: str
-    forward_ms: float
-    training_ms: float
-    forward_ratio: tuple[float, float, float] | None
-    training_ratio: tuple[float, float, float] | None
-
-
-@dataclass(frozen=True)
-class HeadCosts:
-    """What was timed under which conditions, the costs with average pooling first, and how they are shown."""
-
-    conditions: dict[str, Any]
-    costs: list[Cost]
-    table: Table
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `bench head --json` prints."""
-        return self.conditions | {"heads": [asdict(cost) for cost in self.costs]}
 
 
 def bench_head(
@@ -57,81 +44,182 @@ def bench_head(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
-    """Time whole models that differ in the head alone: average pooling, and CSRA with each H.
+    """Measure whole models that differ in the head only: average pooling, and CSRA with each H.
 
     Args:
-        backbone: a timm name; its weights do not matter and are drawn.
-        heads: the H to time.
-        num_labels: C.
-        img_size: side of the input in pixels.
-        steps: measurements of each.
-        machine: batch size (16), device and precision.
+        backbone: timm name; its weights do not matter and are random.
+        heads: Numbers of heads H.
+        num_labels: Number of labels C.
+        img_size: Side of the input in pixels.
+        steps: Number of measurements of each.
+        machine: Batch size [default: 16], device and precision.
         progress: Receiver of bars.
 
     Raises:
-        MlrecError: unknown backbone, or H without temperatures in the paper.
+        MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
     """
-    from mlrec.run_folders.record import environment
-    from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.timing import time_heads
-
     if steps < 1 or not heads:
         raise UsageError("bench head: at least one step and one H")
-    how = machine or RuntimeOptions()
-    device = resolve_device(how.device)
-    precision = resolve_precision(how.precision, device)
-    kinds: list[dict[str, Any]] = [{"name": "average"}, *({"name": "csra", "heads": h, "lam": 0.5} for h in heads)]
-    size, found = time_heads(
+    import torch
+
+    from mlrec.models.backbones import Backbone
+    from mlrec.models.heads import create_head
+
+    kinds: dict[str, dict[str, Any]] = {"average pooling": {"name": "average"}}
+    for number in heads:
+        kinds[f"CSRA, H = {number}"] = {"name": "csra", "heads": number, "lam": 0.5}
+    torch.manual_seed(0)
+    body = Backbone(backbone, img_size)
+    modules = [create_head(**kind, in_features=body.num_features, num_labels=num_labels) for kind in kinds.values()]
+    named = [(name, "") for name in kinds]
+    return _measure(body, modules, named, num_labels, steps=steps, machine=machine, progress=progress)
+
+
+def bench_sweep(
+    folder: Path, *, steps: int = 10, machine: RuntimeOptions | None = None, progress: Progress = SILENT
+) -> HeadCosts:
+    """Measure the head of each row of a sweep, and write the result into its folder for `mlrec report --study`.
+
+    Args:
+        folder: Folder of a sweep whose rows have one backbone, input size and set of labels.
+        steps: Number of measurements of each.
+        machine: Batch size [default: 16], device and precision.
+        progress: Receiver of bars.
+
+    Raises:
+        RunError: No sweep there, no row with a finished run, or rows that differ in more than the head.
+    """
+    runs = _first_runs(folder)
+    models = [run.load_model() for _, run in runs]
+    bodies = {(model.backbone.name, model.preprocessing.size, len(model.labels)) for model in models}
+    if len(bodies) > 1:
+        raise RunError(
+            f"{folder}: its rows differ in backbone, input size or labels, so their heads cannot be compared"
+        )
+    first = models[0]
+    named = [(name, run.path.name) for name, run in runs]
+    costs = _measure(
+        first.backbone,
+        [model.head for model in models],
+        named,
+        len(first.labels),
+        steps=steps,
+        machine=machine,
+        progress=progress,
+    )
+    costs.save(folder)
+    return costs
+
+
+def _first_runs(folder: Path) -> list[tuple[str, Run]]:
+    """Return name and first finished run of each row of a sweep; rows without one are left out."""
+    sweep, runs = SweepFile.load(folder), []
+    for entries in sweep.settings():
+        finished = [run for entry in entries if (run := finished_run(folder / entry.name)) is not None]
+        if finished:
+            values = {key: value for key, value in entries[0].values.items() if key not in sweep.tuned}
+            name = entries[0].label or ", ".join(f"{key} = {value}" for key, value in values.items())
+            runs.append((name, finished[0]))
+    if not runs:
+        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
+    return runs
+
+
+def _measure(
+    backbone: Backbone,
+    heads: Sequence[nn.Module],
+    names: Sequence[tuple[str, str]],
+    num_labels: int,
+    *,
+    steps: int,
+    machine: RuntimeOptions | None,
+    progress: Progress,
+) -> HeadCosts:
+    """Return the costs of heads, whose `names` are those of the table and of their runs."""
+    from mlrec.run_folders.record import environment
+    from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.timing import head_flops, time_heads
+
+    options = machine or RuntimeOptions()
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device)
+    batch_size = options.batch_size or BATCH
+    backbone_flops, flops = head_flops(backbone, heads)
+    measured = time_heads(
         backbone,
-        kinds,
+        heads,
         num_labels=num_labels,
-        img_size=img_size,
-        batch_size=how.batch_size or 16,
+        batch_size=batch_size,
         steps=steps,
         device=device,
         precision=precision,
         progress=progress,
     )
-    costs = []
-    for kind, seconds in zip(kinds, found, strict=True):
-        first = kind is kinds[0]
-        ratios = [
-            None if first else median_interval([a / b for a, b in zip(own, base, strict=True)])
-            for own, base in ((seconds.forward, found[0].forward), (seconds.training, found[0].training))
-        ]
-        name = "average pooling"
-        if not first:
-            name = f"CSRA, H = {kind['heads']}"
-        forward, training = (1000 * statistics.median(values) for values in (seconds.forward, seconds.training))
-        costs.append(Cost(name, forward, training, *ratios))
-    where = environment(device, precision)
-    conditions = {
-        "backbone": backbone,
-        "img_size": size,
-        "num_labels": num_labels,
-        "batch_size": how.batch_size or 16,
-        "steps": steps,
-        **where,
-    }
-    facts = (
-        f"{backbone}, {size} px, {counted(num_labels, 'label')}, batches of {conditions['batch_size']}, "
-        f"{counted(steps, 'step')} of each in "
-        f"alternation; {where.get('gpu', where['device'])}, {precision}, {counted(where['threads'], 'thread')}, torch "
-        f"{where['torch']}; images are not loaded"
+    first, costs = measured[0], []
+    for k, ((name, run), head, seconds) in enumerate(zip(names, heads, measured, strict=True)):
+        costs.append(
+            HeadCost(
+                head=name,
+                run=run,
+                parameters=parameters_of(head),
+                flops=flops[k],
+                forward_ms=1000 * statistics.median(seconds.forward),
+                training_ms=1000 * statistics.median(seconds.training),
+                forward_ratio=_ratio(seconds.forward, first.forward) if k else None,
+                training_ratio=_ratio(seconds.training, first.training) if k else None,
+            )
+        )
+    return HeadCosts(
+        backbone=backbone.name.partition(".")[0],  # without the tag of its weights, which do not matter here
+        img_size=backbone.preprocessing.size,
+        num_labels=num_labels,
+        batch_size=batch_size,
+        steps=steps,
+        backbone_parameters=parameters_of(backbone),
+        backbone_flops=backbone_flops,
+        environment=environment(device, precision),
+        heads=costs,
     )
-    table = Table("Cost of the head", COLUMNS, tuple(map(_row, costs)), (facts, _printed()))
-    return HeadCosts(conditions, costs, table)
 
 
-def _row(cost: Cost) -> Row:
-    cells = (cost.forward_ms, _shown(cost.forward_ratio), cost.training_ms, _shown(cost.training_ratio))
-    return Row((cost.head, *cells))
+def parameters_of(module: nn.Module) -> int:
+    """Return the number of learnable parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _shown(ratio: tuple[float, float, float] | None) -> str | None:
-    if ratio is not None:
-        return "{:.3f} ({:.3f} to {:.3f})".format(*ratio)
-    return None
+def _ratio(own: Sequence[float], base: Sequence[float]) -> Ratio:
+    return median_interval([a / b for a, b in zip(own, base, strict=True)])
+
+
+def cost_table(costs: HeadCosts) -> Table:
+    """Return the costs as a table, with what was measured in the footnotes.
+
+    Args:
+        costs: Measured costs.
+    """
+    where = costs.environment
+    notes = [
+        f"{costs.backbone} ({costs.backbone_parameters:,} parameters, {costs.backbone_flops / 1e6:,.0f} MFLOPs), "
+        f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
+        f"{counted(costs.steps, 'step')} of each in alternation; {where.get('gpu', where['device'])}, "
+        f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}; images are not loaded",
+        "ms: one step of the whole model; ratio: median of the paired ratios to the first row, and its 95 % interval",
+        "MFLOPs: one image, forward, convolutions and matrix products; a multiplication and an addition are two",
+    ]
+    if not costs.heads[0].run:
+        notes.append(_printed())
+    return Table("Cost of the head", COLUMNS, tuple(map(_row, costs.heads)), tuple(notes))
+
+
+def _row(cost: HeadCost) -> Row:
+    times = (cost.forward_ms, _shown(cost.forward_ratio), cost.training_ms, _shown(cost.training_ratio))
+    return Row((cost.head, cost.parameters, cost.flops / 1e6, *times))
+
+
+def _shown(ratio: Ratio | None) -> str | None:
+    if ratio is None:
+        return None
+    return "{:.3f} ({:.3f} to {:.3f})".format(*ratio)
 
 
 def _printed() -> str:

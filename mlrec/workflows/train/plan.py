@@ -256,7 +256,7 @@ def check_model_names(config: Config) -> None:
     """Check the backbone, and that weights and the model to start from exist.
 
     Raises:
-        ModelError: an unknown backbone, weights package or file.
+        ModelError: The backbone, weights package or file is unknown.
     """
     check_backbone_name(config.backbone)
     if config.weights is not None:
@@ -281,7 +281,7 @@ def check_backbone_name(name: str) -> None:
 
 @cache
 def _names_in_source() -> frozenset[str]:
-    """Model names that timm's source registers, read as text; models of other packages are not among them."""
+    """Return the model names that timm's source registers, read as text, without models of other packages."""
     spec = importlib.util.find_spec("timm")
     if spec is None or spec.origin is None:
         return frozenset()

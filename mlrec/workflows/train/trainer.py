@@ -279,26 +279,20 @@ class Trainer:
     def batches(self) -> Iterator[Batch]:
         """Batches of images, or of a frozen backbone's features, from the state's position to the last epoch."""
         config, start = self.config, self.state
-        rank, world = processes.rank(), processes.world_size()
-        epochs = config.epochs - start.epoch
+        position = {
+            "epoch": start.epoch,
+            "start": start.batch,
+            "epochs": config.epochs - start.epoch,
+            "rank": processes.rank(),
+            "world": processes.world_size(),
+        }
         if config.freeze_backbone:
             from mlrec.training.features import feature_batches, on_device_if_it_fits
 
             features = on_device_if_it_fits(self.backbone_features(self.plan.train), self.device)
-            return feature_batches(
-                features, config, epoch=start.epoch, start=start.batch, epochs=epochs, rank=rank, world=world
-            )
-        return train_batches(
-            self.plan.train,
-            config,
-            start.model.preprocessing,
-            epoch=start.epoch,
-            start=start.batch,
-            epochs=epochs,
-            rank=rank,
-            world=world,
-            device=self.device,
-        )
+            return feature_batches(features, config, **position)
+        images, preprocessing = self.plan.train, start.model.preprocessing
+        return train_batches(images, config, preprocessing, device=self.device, **position)
 
     def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> float:
         """Run the steps up to the end of an epoch; show and log them, and save every `save_every` steps.

@@ -220,6 +220,9 @@ def test_literature_has_a_source_in_every_row():
     rows = [row for table in tables for row in table.rows]
     assert len(rows) > 30
     assert all(row.cells[-1] and 0.5 < row.cells[4] < 1 for row in rows)
+    protocols = [row.cells[5] for row in tables[0].rows if row.cells[0] == "CAP"]
+    assert len(protocols) == 4
+    assert all(protocol.startswith("labels missing: ") for protocol in protocols)
     with pytest.raises(UsageError, match="no literature on 'mnist'; choose one of coco2014"):
         literature("mnist")
 

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
 from mlrec import Manifest, evaluate
@@ -80,6 +82,18 @@ def test_the_real_scores_give_their_published_numbers(realdata: Path) -> None:
         assert metrics.mAP == pytest.approx(mAP, abs=5e-7)
         told = [metrics.CP, metrics.CR, metrics.CF1, metrics.OP, metrics.OR, metrics.OF1]
         assert told == pytest.approx(rest, abs=5e-5)
+
+
+def test_f1_at_five_of_real_scores_is_scikit_learns_micro_f1(realdata: Path) -> None:
+    predictions, truth = realdata / "scores/resnet50_predictions.csv", realdata / "scores/truth.csv"
+    metrics = score(predictions, truth, top=5)
+    scores = pd.read_csv(predictions, index_col=0)
+    targets = pd.read_csv(truth, index_col=0).loc[scores.index, scores.columns]
+    highest = scores.rank(axis=1, ascending=False, method="first") <= 5
+    assert metrics.top[5].F1 == pytest.approx(f1_score(targets == 1, highest, average="micro"))
+    shown = render_text(scored_tables(metrics, title="pred.csv"))
+    assert "Top-5 ┄" in shown
+    assert "F1@5: the 5 highest labels whatever their scores" in shown
 
 
 def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:

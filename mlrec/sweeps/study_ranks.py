@@ -1,0 +1,132 @@
+"""Tables of several sweeps with the same rows, and one over all of them: mean rank, wins and losses."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlrec.reports.render.table import Cell, Column, Row, Table
+from mlrec.sweeps.study_tables import study_report
+from mlrec.utils.errors import UsageError, counted
+
+COLUMNS = (
+    Column("variant", "Variant", identity=True),
+    Column("rank", "mean rank", "mean"),
+    Column("difference", "mean Δ", "points", absent=""),
+    Column("wins", "wins", "count", absent=""),
+    Column("undecided", "undecided", "count", absent=""),
+    Column("losses", "losses", "count", absent=""),
+)
+Cells = Mapping[str, Any]
+
+
+def study_reports(
+    folders: Sequence[Path],
+    *,
+    labels: Sequence[str] | None = None,
+    conventions: str | None = None,
+    intervals: bool = False,
+) -> list[Table]:
+    """Return the table of each sweep and, of several sweeps, the table over all of them.
+
+    Args:
+        folders: Folders of sweeps with rows of the same names, such as those of one study on several datasets.
+        labels: Labels to score; by default all.
+        conventions: Conventions to score the stored predictions in; by default the runs' own.
+        intervals: Add 95 % intervals of mAP and of its differences; of several sweeps they are always computed.
+
+    Raises:
+        RunError: No sweep in a folder, or no finished run.
+        UsageError: A folder is named twice, or the rows of several sweeps do not have names that identify them.
+    """
+    several = len(folders) > 1
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("--study: a folder is named twice; name each sweep once")
+    tables = [
+        study_report(folder, labels=labels, conventions=conventions, intervals=intervals or several)
+        for folder in folders
+    ]
+    if several:  # titles differ, because LaTeX makes labels of them
+        tables = [
+            replace(table, title=f"{table.title}: {folder.name}", name=folder.name)
+            for table, folder in zip(tables, folders, strict=True)
+        ]
+        tables.append(overall_table(tables, [str(folder) for folder in folders]))
+    return tables
+
+
+def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
+    """Return mean rank, wins and losses of each row over several studies.
+
+    Args:
+        tables: Tables of `study_table` with intervals, whose rows have the same names.
+        names: Name of each study, for errors and footnotes.
+
+    Raises:
+        UsageError: The rows of a study have no names, or no name is in all studies.
+    """
+    studies = [_rows_by_name(table, name) for table, name in zip(tables, names, strict=True)]
+    shared = [name for name in studies[0] if all(_has_map(study.get(name)) for study in studies)]
+    if not shared:
+        raise UsageError(f"--study: no row is in all of {', '.join(names)}; name sweeps of the same study")
+    ranks = [_ranks({name: study[name]["mAP"] for name in shared}) for study in studies]
+    rows: list[tuple[float, dict[str, Cell]]] = []
+    for name in shared:
+        rank = statistics.fmean(of_study[name] for of_study in ranks)
+        cells: dict[str, Cell] = {"variant": name, "rank": rank}
+        rows.append((rank, cells | _decisions([study[name] for study in studies])))
+    rows.sort(key=lambda row: row[0])
+    first = next(iter(studies[0]))
+    notes = [
+        f"rank: place by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have, 1 is best; "
+        "equal values share their mean place",
+        f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % interval of Δ over images and seeds "
+        "is above or below 0, not corrected for the number of comparisons",
+    ]
+    left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
+    if left_out:
+        notes.append(f"not in all sweeps, left out: {', '.join(left_out)}")
+    drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
+    title = f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}"
+    return Table(title, COLUMNS, drawn, tuple(notes), label="over-all-sweeps", name="over all sweeps")
+
+
+def _rows_by_name(table: Table, study: str) -> dict[str, Cells]:
+    keys = [column.key for column in table.columns]
+    rows: list[Cells] = [dict(zip(keys, row.cells, strict=True)) for row in table.rows]
+    by_name = {str(cells["variant"]): cells for cells in rows if cells.get("variant")}
+    if len(by_name) < len(rows):
+        raise UsageError(
+            f"--study: the rows of {study} have no names of their own, so they cannot be matched with those of other "
+            "sweeps; print it alone"
+        )
+    return by_name
+
+
+def _has_map(cells: Cells | None) -> bool:
+    return cells is not None and cells["mAP"] is not None
+
+
+def _ranks(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the place of each value, the largest first; equal values share the mean of their places."""
+    ranks = {}
+    for name, value in values.items():
+        better = sum(other > value for other in values.values())
+        equal = sum(other == value for other in values.values())
+        ranks[name] = better + (equal + 1) / 2
+    return ranks
+
+
+def _decisions(studies: Sequence[Cells]) -> dict[str, Cell]:
+    """Return the mean difference of a row, and its wins and losses; nothing for the row that others are compared to."""
+    differences = [cells["difference"] for cells in studies if cells.get("difference") is not None]
+    if not differences:
+        return {}
+    ends = [(cells.get("difference_low"), cells.get("difference_high")) for cells in studies]
+    known = [(low, high) for low, high in ends if low is not None and high is not None]
+    wins, losses = sum(low > 0 for low, _ in known), sum(high < 0 for _, high in known)
+    mean = statistics.fmean(differences)
+    return {"difference": mean, "wins": wins, "undecided": len(known) - wins - losses, "losses": losses}
