@@ -29,7 +29,6 @@ from mlrec.training.loop import train_step
 from mlrec.training.prediction import open_on
 from mlrec.training.throughput import peak_flops, training_flops
 from mlrec.utils.errors import counted
-from mlrec.utils.progress import SILENT
 
 if TYPE_CHECKING:
     from gpu import Bench
@@ -172,7 +171,7 @@ def memory(bench: Bench) -> Iterator[Finding]:
 
 def dataloader_workers(bench: Bench, size: int, batch_size: int) -> int:
     """Return the workers of both sides: by default, or as many as shared memory has room for, in float32 batches."""
-    return fitting(default_workers(bench.device), 4 * 3 * size**2 * batch_size, SILENT)
+    return fitting(default_workers(bench.device), 4 * 3 * size**2 * batch_size)
 
 
 def training_rates(bench: Bench) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ no torch: public names are loaded when first used.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mlrec.workflows.train.callbacks import TrainEvent
 
 __version__ = "0.1.0"
+
+logging.getLogger("mlrec").addHandler(logging.NullHandler())  # nothing is printed unless a program configures logging
 
 _HOME = {
     "AttentionMaps": "mlrec.workflows.evaluate.attend",

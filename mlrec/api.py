@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlrec.utils.errors import UsageError
-from mlrec.utils.progress import Progress, PythonWarnings
+from mlrec.utils.progress import SILENT, Progress, PythonWarnings, logged_to
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def train(
         resume: Run to resume; it keeps its folder, recipe and settings.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             They are called in the first process only. On a GPU, `on_step` is called every 20 steps.
-        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings.
+        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings. An
+            object with a method `task` draws the bars.
         **settings: Keys of the configuration; a string is parsed as on the command line. They override `config`,
             which overrides the recipe.
 
@@ -74,15 +76,15 @@ def train(
     check_values("mlrec.train", flags)
     if data is not None:
         flags["data"] = os.fspath(data)
-    printed = _printed(progress)
-    if resume is not None:
-        if recipe is not None or config is not None or name is not None:
-            raise UsageError("resume takes recipe, config and name from the run; leave them out")
-        return workflow.resume(Path(resume), flags, callbacks=callbacks, progress=printed)
-    file = None if config is None else Path(config)
-    return workflow.train(
-        flags, file=file, recipe=recipe, out=Path(out), name=name, callbacks=callbacks, progress=printed
-    )
+    if resume is not None and (recipe is not None or config is not None or name is not None):
+        raise UsageError("resume takes recipe, config and name from the run; leave them out")
+    with _reported(progress) as bars:
+        if resume is not None:
+            return workflow.resume(Path(resume), flags, callbacks=callbacks, progress=bars)
+        file = None if config is None else Path(config)
+        return workflow.train(
+            flags, file=file, recipe=recipe, out=Path(out), name=name, callbacks=callbacks, progress=bars
+        )
 
 
 def evaluate_run(
@@ -112,7 +114,8 @@ def evaluate_run(
         batch_size: Samples per step [default: as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings.
+        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings. An
+            object with a method `task` draws the bars.
 
     Raises:
         MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
@@ -124,17 +127,18 @@ def evaluate_run(
     """
     from mlrec.workflows.evaluate import evaluate as workflow
 
-    evaluation = workflow.evaluate_run(
-        Path(run),
-        data=None if data is None else Path(data),
-        split=split,
-        labels=labels,
-        conventions=conventions,
-        tuned=tuned,
-        top=top,
-        machine=RuntimeOptions(batch_size, None, device, precision),
-        progress=_printed(progress),
-    )
+    with _reported(progress) as bars:
+        evaluation = workflow.evaluate_run(
+            Path(run),
+            data=None if data is None else Path(data),
+            split=split,
+            labels=labels,
+            conventions=conventions,
+            tuned=tuned,
+            top=top,
+            machine=RuntimeOptions(batch_size, None, device, precision),
+            progress=bars,
+        )
     return evaluation.metrics
 
 
@@ -164,7 +168,8 @@ def attention(
         batch_size: Images per step [default: as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings.
+        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings. An
+            object with a method `task` draws the bars.
 
     Returns:
         Maps (K, h, w) of K labels for each image, in the order of the images.
@@ -188,16 +193,16 @@ def attention(
     from mlrec.workflows.deploy.predict_inputs import items_from
     from mlrec.workflows.evaluate.attend import compute_maps
 
-    printed = _printed(progress)
-    return compute_maps(
-        model if isinstance(model, Classifier) else Path(model),
-        items_from(images, progress=printed),
-        labels=labels,
-        top=top,
-        temperature=temperature,
-        machine=RuntimeOptions(batch_size, None, device, precision),
-        progress=printed,
-    )
+    with _reported(progress) as bars:
+        return compute_maps(
+            model if isinstance(model, Classifier) else Path(model),
+            items_from(images),
+            labels=labels,
+            top=top,
+            temperature=temperature,
+            machine=RuntimeOptions(batch_size, None, device, precision),
+            progress=bars,
+        )
 
 
 def load_run(path: PathLike) -> Run:
@@ -222,12 +227,14 @@ def load_run(path: PathLike) -> Run:
     return Run.load(Path(path))
 
 
-def _printed(progress: bool | Progress) -> Progress:
-    """Return the receiver of bars, notes and warnings: the terminal, Python warnings, or that of the caller."""
-    if not isinstance(progress, bool):
-        return progress
-    if progress:
-        from mlrec.cli.console import Terminal
+@contextmanager
+def _reported(progress: bool | Progress) -> Iterator[Progress]:
+    """Print bars, notes and warnings in the terminal, or make warnings Python's; the bars may be the caller's own."""
+    if progress is True:
+        from mlrec.cli.console import Records, Terminal
 
-        return Terminal()
-    return PythonWarnings()
+        with logged_to(Records()):
+            yield Terminal()
+        return
+    with logged_to(PythonWarnings()):
+        yield SILENT if progress is False else progress

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+class Notes(logging.Handler):
+    """Keeps the notes and warnings of the package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            self.warnings.append(record.getMessage())
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    """The notes and warnings that the package logs during a test."""
+    from mlrec.utils.progress import logged_to
+
+    collected = Notes()
+    with logged_to(collected):
+        yield collected
 
 
 @pytest.fixture(scope="session")

@@ -209,7 +209,7 @@ def test_a_sweep_that_an_earlier_version_began_keeps_its_names(tmp_path: Path) -
     data = make_tiny(tmp_path)
     plan = plan_sweep({**FAST, "data": str(data), "lam": "0,0.5"}, out=tmp_path)
     trial = plan.trials({})[0]
-    identity = msgspec.to_builtins(run_record.identity(resolve_plan(trial.flags, Silent())))
+    identity = msgspec.to_builtins(run_record.identity(resolve_plan(trial.flags)))
     config = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
     old = {new: (key, value) for key, _, new, _ in KEYS for value in [config[new]]}
     for new, (key, value) in old.items():  # the names of the earlier version, by hand

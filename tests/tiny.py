@@ -10,7 +10,6 @@ from PIL import Image
 from mlrec.datasets import dataset
 from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
-from mlrec.utils.progress import Silent
 
 LABELS = ("blue", "green", "red")
 SIZES = {"train": 13, "val": 9}
@@ -46,15 +45,3 @@ def _split(pictures: Path, name: str, split: str, count: int) -> Manifest:
         Image.fromarray(pixels).save(pictures / names[-1])
     targets[3, 1] = -1 if split == "val" else targets[3, 1]
     return Manifest(name, split, pictures, LABELS, tuple(names), targets)
-
-
-class Told(Silent):
-    """A progress that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    warn = say

@@ -24,6 +24,7 @@ from mlrec.cli.help import HelpCommand, HelpGroup, set_metavars
 from mlrec.renamed import current_arguments
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory
+from mlrec.utils.progress import logged_to
 
 CRASH_LOG = "mlrec-crash.log"
 DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that run in the processes of torchrun together
@@ -69,9 +70,10 @@ class _Group(HelpGroup):
         return super().resolve_command(ctx, arguments)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, and hide errors from Typer that it would not report."""
+        """Run a command, print the records of the logger, and hide errors from Typer that it would not report."""
         try:
-            return super().invoke(ctx)
+            with logged_to(console.Records()):
+                return super().invoke(ctx)
         except (BrokenPipeError, EOFError) as problem:
             raise _Unreported(problem) from problem
 

@@ -54,7 +54,7 @@ def attend(
     terminal = console.Terminal()
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     written = workflow.attend(
-        options.model_or_last(run, runs_root, terminal),
+        options.model_or_last(run, runs_root),
         items,
         labels=label or None,
         top=top,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlrec.cli import console, options
+from mlrec.cli import options
 from mlrec.cli.report import File, Format, Output, PerRun, emit, format_name, goes_with
 from mlrec.utils.errors import UsageError, counted
 
@@ -66,7 +66,7 @@ def compare(
     goes_with(view, ("",), {"--logits": logits or None, "--probabilities": probabilities or None})
     goes_with(view, ("", "--by-label"), {"--conventions": conventions})
     goes_with(view, ("--by-label",), {"--intervals": intervals or None, "--per-run": per_run or None})
-    name, chosen, terminal = format_name(format_, out, json), options.names(labels), console.Terminal()
+    name, chosen = format_name(format_, out, json), options.names(labels)
     tables: Sequence[Table]
     if by_size:
         from mlrec.workflows.report.by_size import size_report
@@ -91,7 +91,6 @@ def compare(
             conventions=conventions,
             labels=chosen,
             resamples=resamples,
-            progress=terminal,
         )
     emit(tables, Output(name, out, full))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import sys
 import threading
@@ -94,6 +95,15 @@ def _ends_of(facts: str) -> str:
     """Return the first and the last of several facts for narrow terminals: loss and remaining time of a training."""
     parts = facts.split(", ")
     return ", ".join(parts if len(parts) < 3 else [parts[0], parts[-1]])
+
+
+class Records(logging.Handler):
+    """Prints notes and warnings of the package on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        printed = Terminal()
+        (printed.warn if record.levelno >= logging.WARNING else printed.say)(record.getMessage())
 
 
 class Terminal:

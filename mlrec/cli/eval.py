@@ -9,7 +9,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.utils import processes
-from mlrec.utils.progress import SILENT
+from mlrec.utils.progress import first_process_logs
 
 VocServer = Annotated[
     Path | None, typer.Option(help="Archive to write for the PASCAL VOC evaluation server.", metavar="OUT.tgz")
@@ -64,9 +64,10 @@ def evaluate(
 
         check_name(voc_server)
     terminal, machine = console.Terminal(), RuntimeOptions(batch_size, workers, device, precision, tta)
-    first = processes.rank() == 0  # of several processes only the first prints
+    with first_process_logs():
+        model = options.model_or_last(model, runs_root)
     evaluation = evaluate_run(
-        options.model_or_last(model, runs_root, terminal if first else SILENT),
+        model,
         data=data,
         split=split,
         labels=options.names(labels),
@@ -77,7 +78,7 @@ def evaluate(
         voc_server=voc_server,
         progress=terminal,
     )
-    if not first:
+    if processes.rank() != 0:  # of several processes only the first prints
         return
     localization = None
     if localize:

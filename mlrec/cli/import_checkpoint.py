@@ -48,7 +48,6 @@ def import_(
         backbone=backbone,
         img_size=img_size,
         normalization=normalization,
-        progress=console.Terminal(),
     )
     if json:
         console.result_json(dict(import_checkpoint.summary(imported)))

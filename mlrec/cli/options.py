@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,8 @@ from mlrec.cli import console
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
 from mlrec.utils.errors import UsageError
-from mlrec.utils.progress import Progress
 
+logger = logging.getLogger(__name__)
 LONGEST_METAVAR = 34  # characters; the columns of help at 80 characters have no room for more
 
 Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
@@ -107,14 +108,14 @@ def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
     return argument
 
 
-def model_or_last(model: Path | None, runs: Path, progress: Progress) -> Path:
+def model_or_last(model: Path | None, runs: Path) -> Path:
     """Return the named model, or the run that finished last; its path is printed."""
     if model is not None:
         return model
     from mlrec.run_folders.record import latest_run
 
     path = latest_run(runs).path
-    progress.say(f"run: {path} (finished last)")
+    logger.info(f"run: {path} (finished last)")
     return path
 
 

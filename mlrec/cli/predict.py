@@ -83,12 +83,12 @@ def predict(
         if save_images is not None:
             raise UsageError("--save-images works without --out only; leave --out out")
         form = output_form(out, form)
-        model = options.model_or_last(run, runs_root, terminal)
+        model = options.model_or_last(run, runs_root)
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
         raise UsageError("several processes, --engine ray and Parquet need --out")
-    model = options.model_or_last(run, runs_root, terminal)
+    model = options.model_or_last(run, runs_root)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 
 
@@ -100,7 +100,7 @@ def _sources(paths: list[str], boxes: Path | None, allow_urls: bool, terminal: c
     if boxes is not None:
         return iter([Source(iter(boxes_of(boxes)))])
     if any(map(is_url, paths)):
-        return iter([Source(items_from(paths, allow_urls=allow_urls, progress=terminal))])
+        return iter([Source(items_from(paths, allow_urls=allow_urls))])
     return sources_of(paths, terminal.warn)
 
 

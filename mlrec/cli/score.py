@@ -53,7 +53,6 @@ def score(
         labels=options.names(labels),
         conventions=conventions,
         top=top,
-        progress=console.Terminal(),
     )
     if json:
         console.result_json(metrics.to_dict())

@@ -49,7 +49,6 @@ def stats(
         predictions=predictions,
         kind=options.score_kind(logits, probabilities),
         objects=objects,
-        progress=terminal,
     )
     if figure is not None:
         draw(statistics, figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,11 @@ from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.utils.errors import PredictionsError
 from mlrec.utils.frame_files import write_csv
-from mlrec.utils.progress import Progress
 
 if TYPE_CHECKING:
     from mlrec.run_folders.tuned import Tuned
+
+logger = logging.getLogger(__name__)
 
 
 def metrics_of(
@@ -64,10 +66,10 @@ def metrics_of(
     return replace(metrics, by_frequency=by_frequency(metrics.average_precision, trained_on.positives()))
 
 
-def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str], progress: Progress) -> None:
+def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str]) -> None:
     """Warn which labels have no AP, and why."""
     for line in undefined_labels(targets, labels):
-        progress.warn(line)
+        logger.warning(line)
 
 
 def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:

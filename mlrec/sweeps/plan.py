@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
 from mlrec.utils.errors import UsageError
 from mlrec.utils.files import check_name
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import NOTHING, SILENT, Progress, logged_from
 from mlrec.workflows.data.split import split
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.plan import TrainPlan, resolve_plan
 
+logger = logging.getLogger(__name__)
 HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
 
@@ -99,7 +101,8 @@ class SweepPlan:
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
         """Check the configuration of a trial, and name it after all values that change its result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
-        run = resolve_plan(flags, SILENT, file=self.file, recipe=self.recipe, dataset=dataset)
+        with logged_from(NOTHING):  # the same notes for each trial
+            run = resolve_plan(flags, file=self.file, recipe=self.recipe, dataset=dataset)
         identity = msgspec.to_builtins(run_record.identity(run))
         config = {key: value for key, value in identity["config"].items() if key not in run_record.FREE}
         identity["config"] = first_keys(config)  # a sweep that an earlier version began keeps its names
@@ -140,7 +143,7 @@ def plan_sweep(
         out: Folder of runs; the sweep gets a folder in it.
         name: Name of the sweep's folder; by default that of the study, or the names of the axes.
         data_root: Folder of datasets, as for `train`.
-        progress: Receives notes about default values.
+        progress: Receiver of bars.
 
     Raises:
         ConfigError: A key or value of any trial is invalid.
@@ -161,7 +164,7 @@ def plan_sweep(
     _check_axes(axes, tune_axes, seeds, study, folds)
     if trials is not None:
         _check_search(trials, axes, study, bool(tune_axes or folds or len(seeds) > 1))
-    base = resolve_plan({**definition.defaults, **fixed}, progress, **layers)
+    base = resolve_plan({**definition.defaults, **fixed}, **layers)
     splits, pool = _splits(base, folds, progress)
     swept = [*axes, *tune_axes]
     crossed = axes
@@ -203,7 +206,9 @@ def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> 
 def _study(name: str, fixed: Mapping[str, Any], layers: Mapping[str, Any], paper_only: bool) -> studies.Study:
     """Return a study with the user's flags."""
     csra = {**studies.DEFAULTS[name], **fixed, "head": "csra"}
-    return studies.study(name, resolve_plan(csra, SILENT, **layers).config, paper_only=paper_only)
+    with logged_from(NOTHING):
+        config = resolve_plan(csra, **layers).config
+    return studies.study(name, config, paper_only=paper_only)
 
 
 def _default_seeds(repeated: bool, fixed: Mapping[str, Any]) -> Sequence[int]:
@@ -285,7 +290,7 @@ def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[lis
     pairs = [(f"{prefix}fold{k}-train", f"{prefix}fold{k}-val") for k in range(max(folds, 0))]
     if not pairs or not {name for pair in pairs for name in pair} <= set(base.dataset.info.splits):
         parts = split(base.dataset.path, folds=folds, pool=pool, prefix=prefix, progress=progress)
-        progress.say(f"folds: {', '.join(parts.sizes)} added to {base.dataset.path}")
+        logger.info(f"folds: {', '.join(parts.sizes)} added to {base.dataset.path}")
     return pairs, pool
 
 
@@ -299,9 +304,9 @@ def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
     """Return the splits to tune on: the source's own train and val, or parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
-        progress.say("tuning: train on train, choose on val")
+        logger.info("tuning: train on train, choose on val")
         return "train", "val"
     if "tune-val" not in available:
         parts = split(base.dataset.path, val=HELD_OUT, pool=pool, prefix="tune-", progress=progress)
-        progress.say(f"tuning: {', '.join(parts.sizes)} added to {base.dataset.path}")
+        logger.info(f"tuning: {', '.join(parts.sizes)} added to {base.dataset.path}")
     return "tune-train", "tune-val"

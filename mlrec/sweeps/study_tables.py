@@ -22,6 +22,7 @@ from mlrec.run_folders.sweep_file import Entry, SweepFile, finished_run
 from mlrec.sweeps.grid import shown
 from mlrec.sweeps.studies import CSRA, STEPS
 from mlrec.utils.errors import RunError, counted
+from mlrec.utils.progress import NOTHING, logged_from
 from mlrec.workflows.report.compare import compare_runs
 
 NEAR = 0.95  # of its own final mAP: a run counts as converged
@@ -120,7 +121,8 @@ def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -
     tables = []
     for label in STEPS:
         if finished.get(label) and finished.get(CSRA):
-            table = compare_runs(finished[CSRA], finished[label], labels=labels)[0]
+            with logged_from(NOTHING):
+                table = compare_runs(finished[CSRA], finished[label], labels=labels)[0]
             tables.append(replace(table, title=f"A = {CSRA}, B = {label}: {table.title}"))
     return tables
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import multiprocessing
 import os
 import shutil
@@ -24,7 +25,7 @@ from mlrec.sweeps.plan import SweepPlan
 from mlrec.sweeps.trial_queue import TrialFailed, TrialQueue, claimed
 from mlrec.utils import processes
 from mlrec.utils.errors import LONGEST_LINE, MlrecError, RunError, printable
-from mlrec.utils.progress import Silent
+from mlrec.utils.progress import logged_to
 from mlrec.workflows.train.interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Worker:
         trial = self._trial(name)
         if trial is None:
             return None
-        with claimed(folder, name) as free, output_to(log_of(folder, name)):
+        with claimed(folder, name) as free, output_to(log_of(folder, name)), logged_to(TrialLog()):
             if not free:
                 return None
             try:
@@ -149,7 +150,7 @@ class Worker:
         if resumable:
             # the run may have been started elsewhere, on another device
             machine |= {"data": trial.flags["data"], "device": trial.flags.get("device", plan.base.config.device)}
-            return resume(run, machine, features=features, progress=LogProgress())
+            return resume(run, machine, features=features)
         shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to resume
         return train(
             {**trial.flags, **machine},
@@ -159,7 +160,6 @@ class Worker:
             name=trial.name,
             command=self._task.command,
             features=features,
-            progress=LogProgress(),
         )
 
     def _core_flags(self, trial: Trial) -> dict[str, Any]:
@@ -187,16 +187,13 @@ class Worker:
         return self._features
 
 
-class LogProgress(Silent):
-    """A `Progress` for the log of a trial: notes and warnings, no bars."""
+class TrialLog(logging.Handler):
+    """Writes notes and warnings to stderr, which is the log of a trial."""
 
-    def say(self, text: str) -> None:
-        """Write a note."""
-        sys.stderr.write(f"{printable(text, LONGEST_LINE)}\n")
-
-    def warn(self, text: str) -> None:
-        """Write a warning."""
-        self.say(f"warning: {text}")
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        sys.stderr.write(f"{kind}{printable(record.getMessage(), LONGEST_LINE)}\n")
 
 
 def log_of(folder: Path, name: str) -> Path:

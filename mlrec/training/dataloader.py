@@ -6,6 +6,7 @@ setting to change.
 
 from __future__ import annotations
 
+import logging
 import math
 import multiprocessing
 import os
@@ -32,9 +33,9 @@ from mlrec.training.transforms import VIEWS, Decode, draw_view
 from mlrec.utils import signals
 from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.processes import own_cores
-from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.threads import thread_map
 
+logger = logging.getLogger(__name__)
 try:
     import resource
 except ModuleNotFoundError:  # Windows
@@ -150,7 +151,6 @@ def train_batches(
     epochs: int = 1,
     rank: int = 0,
     world: int = 1,
-    progress: Progress = SILENT,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Yield augmented batches from batch `start` of `epoch` to the end of the last of `epochs` epochs.
@@ -167,7 +167,7 @@ def train_batches(
     total = steps_per_epoch(len(manifest), config.batch_size, world) * epochs - start
     images = ImageBatches(manifest, preprocessing, config.image_backend, config)
     largest = math.ceil(config.batch_size / world) + 2
-    return run(images, keys, largest=largest, workers=config.workers, total=total, progress=progress, device=device)
+    return run(images, keys, largest=largest, workers=config.workers, total=total, device=device)
 
 
 def eval_batches(
@@ -179,7 +179,6 @@ def eval_batches(
     decode: Decode = "fast",
     rank: int = 0,
     world: int = 1,
-    progress: Progress = SILENT,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Yield every sample once without augmentation, in batches of `batch_size`, distributed over processes in turn.
@@ -194,7 +193,7 @@ def eval_batches(
     images = ImageBatches(manifest, preprocessing, decode, None)
     total = math.ceil(math.ceil(len(manifest) / batch_size) / world)
     largest = min(batch_size, len(manifest))
-    return run(images, keys, largest=largest, workers=workers, total=total, progress=progress, device=device)
+    return run(images, keys, largest=largest, workers=workers, total=total, device=device)
 
 
 def run(
@@ -204,7 +203,6 @@ def run(
     largest: int,
     workers: int | None,
     total: int,
-    progress: Progress,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Yield the batch of each key, in order, prefetched by dataloader workers.
@@ -216,7 +214,6 @@ def run(
         workers: Worker processes; 0 = this process makes the batches and decodes with all its cores; None =
             `default_workers`.
         total: Number of batches; no more workers than that are started.
-        progress: Receiver of a warning if shared memory or open files allow fewer workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 
     Raises:
@@ -224,7 +221,7 @@ def run(
     """
     size = batches.preprocessing.size
     processes = min(default_workers(device) if workers is None else workers, total)
-    processes = fitting_files(fitting(processes, largest * 3 * size**2, progress), progress)
+    processes = fitting_files(fitting(processes, largest * 3 * size**2))
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -259,14 +256,14 @@ def default_workers(device: torch.device) -> int:
     return min(own_cores(), MAX_WORKERS)
 
 
-def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
+def fitting(workers: int, batch_bytes: int) -> int:
     """Return `workers`, or a smaller number (with a warning) if shared memory is limited."""
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
     free, each = shutil.disk_usage(SHARED_MEMORY).free, (PREFETCH + 1) * batch_bytes
     fit = min(workers, free // each)
     if fit < workers:
-        progress.warn(
+        logger.warning(
             f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
             f"{counted(workers, 'loader process', 'loader processes')} need "
             f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
@@ -274,7 +271,7 @@ def fitting(workers: int, batch_bytes: int, progress: Progress) -> int:
     return fit
 
 
-def fitting_files(workers: int, progress: Progress) -> int:
+def fitting_files(workers: int) -> int:
     """Return `workers`, or a smaller number (with a warning) if the number of open files is limited.
 
     The limit is raised if the system permits it. torch passes each tensor of a batch between processes as an open
@@ -292,7 +289,7 @@ def fitting_files(workers: int, progress: Progress) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
         return workers
     fit = max(0, hard - used) // FILES_PER_WORKER
-    progress.warn(
+    logger.warning(
         f"open files are limited to {hard} (ulimit -n), {counted(workers, 'dataloader worker')} may need {needed}: "
         f"using {fit}; raise the limit"
     )

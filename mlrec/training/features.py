@@ -6,6 +6,7 @@ The backbone is in eval mode: BatchNorm uses its stored statistics, and dropout 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -30,6 +31,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import SILENT, Progress
 
+logger = logging.getLogger(__name__)
 # Keys of the config on which augmented copies depend.
 VIEWS = (
     "feature_copies",
@@ -86,14 +88,14 @@ def compute_features(
     rounds = [keys[first : first + world] for first in range(0, len(keys), world)]
     # Every process needs a batch in each round; in the last round some repeat the last batch.
     own = [shared[min(rank, len(shared) - 1)] for shared in rounds]
-    batches = run(images, own, largest=size, workers=config.workers, total=len(own), progress=progress, device=device)
+    batches = run(images, own, largest=size, workers=config.workers, total=len(own), device=device)
     values = None
     with progress.task("features of the frozen backbone", len(epochs) * len(manifest)) as step:
         for shared, batch in zip(rounds, batches, strict=True):
             outputs = distributed.gather(opened.features(batch.images))
             if values is None:
                 shape = (len(epochs), len(manifest), *outputs[0].shape[1:])
-                values = _reserve(shape, outputs[0].dtype, progress)
+                values = _reserve(shape, outputs[0].dtype)
             for key, output in zip(shared, outputs, strict=False):
                 if not int(os.environ.get("LOCAL_RANK", "0")):
                     values[key.epoch or 0, torch.from_numpy(key.samples)] = output[: len(key.samples)].cpu()
@@ -193,14 +195,14 @@ def _digest(model: Classifier) -> str:
     return content.hexdigest()
 
 
-def _reserve(shape: tuple[int, ...], dtype: torch.dtype, progress: Progress) -> Tensor:
+def _reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
     if free is not None and need > free:
         raise MlrecError(
             f"features of the frozen backbone need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
             "fewer --feature-copies, a smaller --img-size, --precision bf16, or train without --freeze-backbone"
         )
-    progress.say(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")
+    logger.info(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")
     return shared_empty(shape, dtype)
 
 

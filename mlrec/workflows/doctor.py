@@ -27,7 +27,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError, counted
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import NOTHING, SILENT, Progress, logged_from
 from mlrec.utils.texts import shared
 from mlrec.workflows.train.interrupt import Interrupted, stopped_says
 from mlrec.workflows.train.plan import TrainPlan, named_config, resolve_plan
@@ -332,7 +332,8 @@ def _settings(
         return
     from mlrec.training.setup import resolve_runtime
 
-    plan = resolve_plan(flags, SILENT, file=file, recipe=recipe, dataset=found[0])
+    with logged_from(NOTHING):
+        plan = resolve_plan(flags, file=file, recipe=recipe, dataset=found[0])
     resolve_runtime(plan.config, plan.train)
     plans.append(plan)
     name = plan.resolved.recipe

@@ -25,7 +25,7 @@ from mlrec.training.sampler import batch_starts, epoch_order, steps_per_epoch
 from mlrec.training.transforms import tensors
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError
-from mlrec.utils.progress import Silent
+from tests.conftest import Notes
 from tests.processes import started
 
 SMALL = Preprocessing(32)
@@ -319,24 +319,18 @@ def test_loader_processes_work_and_end_with_their_parent_however_they_are_starte
         assert not any(map(Path.exists, alive))
 
 
-def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    progress = Silent()
-    monkeypatch.setattr(progress, "warn", told.append)
+def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch, notes: Notes) -> None:
     monkeypatch.setattr(dataloader.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64_000_000})())
-    assert dataloader.fitting(8, 10_000_000, progress) == 2
-    assert "64 MB free, 8 loader processes need 240 MB: using 2" in told[0]
-    assert "--shm-size" in told[0]
-    assert dataloader.fitting(2, 10_000_000, progress) == 2
-    assert dataloader.fitting(0, 10**12, progress) == 0
-    assert len(told) == 1
+    assert dataloader.fitting(8, 10_000_000) == 2
+    assert "64 MB free, 8 loader processes need 240 MB: using 2" in notes.warnings[0]
+    assert "--shm-size" in notes.warnings[0]
+    assert dataloader.fitting(2, 10_000_000) == 2
+    assert dataloader.fitting(0, 10**12) == 0
+    assert len(notes.warnings) == 1
 
 
-def test_few_open_files_mean_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+def test_few_open_files_mean_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch, notes: Notes) -> None:
     raised: list[tuple[int, int]] = []
-    progress = Silent()
-    monkeypatch.setattr(progress, "warn", told.append)
     each, used = dataloader.FILES_PER_WORKER, len(list(dataloader.OPEN_FILES.iterdir())) + dataloader.OTHER_FILES
     monkeypatch.setattr(dataloader.resource, "setrlimit", lambda _, limits: raised.append(limits))
 
@@ -344,15 +338,15 @@ def test_few_open_files_mean_fewer_workers_and_a_hint(monkeypatch: pytest.Monkey
         monkeypatch.setattr(dataloader.resource, "getrlimit", lambda _: (soft, hard))
 
     limits(used + 2 * each + 3, used + 2 * each + 3)
-    assert dataloader.fitting_files(2, progress) == 2
-    assert not told
-    assert dataloader.fitting_files(4, progress) == 2
-    assert "ulimit -n" in told[0]
+    assert dataloader.fitting_files(2) == 2
+    assert not notes.warnings
+    assert dataloader.fitting_files(4) == 2
+    assert "ulimit -n" in notes.warnings[0]
     limits(20, 20)
-    assert dataloader.fitting_files(0, progress) == 0
-    assert dataloader.fitting_files(2, progress) == 0
+    assert dataloader.fitting_files(0) == 0
+    assert dataloader.fitting_files(2) == 0
     limits(20, 4096)
-    assert dataloader.fitting_files(2, progress) == 2
+    assert dataloader.fitting_files(2) == 2
     ((soft, hard),) = raised
     assert (soft >= used + 2 * each, hard) == (True, 4096)
 

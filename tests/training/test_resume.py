@@ -27,9 +27,10 @@ from mlrec.run_folders.record import RunRecord
 from mlrec.training import state
 from mlrec.utils.errors import MlrecError, RunError, UsageError
 from mlrec.utils.files import sha256
-from mlrec.utils.progress import SILENT, Silent, Step
+from mlrec.utils.progress import Silent, Step
 from mlrec.workflows.train import trainer
 from mlrec.workflows.train.train import resume, train
+from tests.conftest import Notes
 from tests.processes import started
 from tests.tiny import FAST, LABELS, make_tiny
 
@@ -138,22 +139,16 @@ def test_killed_twice_and_resumed_with_other_workers(data: Path, straight: dict[
 
 
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
-    data: Path, straight: dict[str, str], tmp_path: Path
+    data: Path, straight: dict[str, str], tmp_path: Path, notes: Notes
 ) -> None:
     folder = start(data, tmp_path, 6)
     newest = folder / directory.RESUME
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    told: list[str] = []
-
-    class Told(Silent):
-        def warn(self, text: str) -> None:
-            told.append(text)
-
-    assert fingerprint(resume(folder, progress=Told()).path) == straight
-    assert "SHA-256 differs" in told[0]
-    assert "last.prev.pt" in told[0]
+    assert fingerprint(resume(folder).path) == straight
+    assert "SHA-256 differs" in notes.warnings[0]
+    assert "last.prev.pt" in notes.warnings[0]
 
 
 def test_both_damaged_is_an_error(data: Path, tmp_path: Path) -> None:
@@ -182,19 +177,13 @@ def test_another_config_is_refused_naming_was_and_now(
     assert told in str(caught.value)
 
 
-def test_another_machine_is_told(data: Path, tmp_path: Path) -> None:
+def test_another_machine_is_told(data: Path, tmp_path: Path, notes: Notes) -> None:
     folder = start(data, tmp_path, 2)
     record = RunRecord.load(folder)
     record.environment["torch"] = "1.0"
     record.save(folder)
-    told: list[str] = []
-
-    class Told(Silent):
-        def warn(self, text: str) -> None:
-            told.append(text)
-
-    resume(folder, progress=Told())
-    assert told == [f"resumed, but the result will not be bit-exact: torch was 1.0, is {version('torch')}"]
+    resume(folder)
+    assert notes.warnings == [f"resumed, but the result will not be bit-exact: torch was 1.0, is {version('torch')}"]
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
@@ -264,7 +253,7 @@ def test_a_checkpoint_holds_the_step_it_was_asked_for_while_training_goes_on(
 
     monkeypatch.setattr(state, "save", late)
     folder = start(data, tmp_path, 4)
-    _, content = state.load(folder, SILENT)
+    _, content = state.load(folder)
     assert content["step"] == written[-1][0]
     assert repr(content["model"]) == written[-1][1]
     assert fingerprint(resume(folder).path) == straight
@@ -298,7 +287,7 @@ def test_a_finished_run_and_a_folder_without_one_are_refused(data: Path, tmp_pat
 
 def test_a_checkpoint_that_lacks_or_adds_a_part_is_refused(data: Path, tmp_path: Path) -> None:
     folder = start(data, tmp_path, 6)
-    identity, content = state.load(folder, SILENT)
+    identity, content = state.load(folder)
     for key in content:
         reduced = {k: v for k, v in content.items() if k != key}
         with pytest.raises(RunError, match=key):
@@ -344,7 +333,7 @@ def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path
     assert "Traceback" not in stderr
     assert f"resume: mlrec train --resume {tmp_path / 'run'}" in stderr.splitlines()[-1]
     assert RunRecord.load(tmp_path / "run").status == "interrupted"
-    _, content = state.load(tmp_path / "run", SILENT)
+    _, content = state.load(tmp_path / "run")
     assert content["step"] == max(entry["step"] for entry in log.entries(tmp_path / "run"))
 
 

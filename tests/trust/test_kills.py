@@ -29,7 +29,6 @@ from mlrec.run_folders.record import RunRecord
 from mlrec.run_folders.scores import metrics_of
 from mlrec.run_folders.tuned import Tuned
 from mlrec.training import dataloader, state
-from mlrec.utils.progress import SILENT
 from mlrec.workflows.train.train import train
 from tests.processes import family
 from tests.tiny import FAST, make_tiny
@@ -62,7 +61,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "metrics.json": Metrics.load,
     "predictions.npz": Predictions.load,
     "model.safetensors": load_model,
-    "last.pt": lambda file: state.load(file.parent, SILENT),
+    "last.pt": lambda file: state.load(file.parent),
     "log.jsonl": lambda file: log.entries(file.parent),
     "thresholds.json": lambda file: Tuned.load(file.parent),
     ".toml": read_toml,

@@ -15,7 +15,6 @@ from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
 from mlrec.run_folders import directory
 from mlrec.training import setup, state
-from mlrec.utils.progress import SILENT
 from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 from tests.trust.fuzzing import CI, LONG, outlast
 
@@ -46,7 +45,7 @@ def resumable(root: Path) -> Made:
     config = Config(backbone="test_vit", img_size=32, pretrained=False)
     model = create_model("test_vit", 3, img_size=32)
     state.save(root, setup.make_state(model, config, torch.device("cpu"), "fp32"), {"labels": ["a", "b", "c"]})
-    return root / directory.RESUME, lambda: state.load(root, SILENT)
+    return root / directory.RESUME, lambda: state.load(root)
 
 
 FILES = {"safetensors": own, "foreign .pt": foreign(".pt"), "resume file": resumable}

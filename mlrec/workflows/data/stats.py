@@ -21,7 +21,6 @@ from mlrec.metrics.intervals import expected_half_width, images_needed
 from mlrec.metrics.scores import one_line, read_scores
 from mlrec.reports.dataset_statistics import FEW_TO_LEARN, FEW_TO_TEST, WANTED, DataStatistics, Power
 from mlrec.utils.errors import DataError, UsageError, ValidationReport
-from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import first_places, joined
 from mlrec.workflows.evaluate.score import report_findings
 
@@ -36,7 +35,6 @@ def stats(
     predictions: Path | None = None,
     kind: ScoreKind | None = None,
     objects: bool = False,
-    progress: Progress = SILENT,
 ) -> DataStatistics:
     """Compute statistics of a prepared dataset.
 
@@ -47,7 +45,6 @@ def stats(
         kind: Kind of these scores; None decides by the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
             available.
-        progress: Receiver of warnings.
 
     Raises:
         MlrecError: There is no such dataset, or the predictions do not match it.
@@ -68,7 +65,7 @@ def stats(
     power = None
     if tested is not None:
         few[tested] = FEW_TO_TEST
-        power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind, progress)
+        power = _power(dataset.manifest(tested), described[tested], assumed_ap, predictions, kind)
     return DataStatistics(
         name=dataset.info.name,
         labels=tuple(dataset.info.labels),
@@ -112,7 +109,6 @@ def _power(
     assumed: float,
     predictions: Path | None,
     kind: ScoreKind | None,
-    progress: Progress,
 ) -> Power | None:
     images = described.images
     if predictions is None:
@@ -124,7 +120,7 @@ def _power(
         findings = ValidationReport()
         scores = read_scores(predictions, findings, kind=kind).against(manifest)
         one_line(findings, DataError)
-        report_findings([scores], findings, progress)
+        report_findings([scores], findings)
         interval = mAP_interval(scores.values, manifest.targets, groups=manifest.images, threshold=scores.threshold)
         if interval is None:
             return None

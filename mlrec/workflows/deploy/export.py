@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,8 @@ from mlrec.workflows.evaluate.evaluate import record_at, resolve_eval_target
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
 
+
+logger = logging.getLogger(__name__)
 FORMAT = "mlrec-bundle/1"
 TOLERANCE = 1e-4
 BATCH, RANDOM = 16, 8
@@ -110,7 +113,7 @@ def export(
         public: Whether a new repository is public.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receives notes and warnings.
+        progress: Receiver of bars.
 
     Raises:
         ModelError: There is no model, a package is missing, or the exported model has different logits; nothing is
@@ -125,7 +128,7 @@ def export(
         if form != "hf":
             raise UsageError("--push uploads the folder of --format hf; add --format hf")
         hub_folder.check_repository(push_to)
-    path, manifest = _model_and_data(model, data, split, runs_root, data_root, progress)
+    path, manifest = _model_and_data(model, data, split, runs_root, data_root)
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
@@ -135,7 +138,7 @@ def export(
         tuned = Tuned.load(path).ordered(loaded.labels)
     decode = metadata.decode
     with replace_folder(target) as folder:
-        progress.say(f"writing {form}")
+        logger.info(f"writing {form}")
         file = _write_model(loaded, path, folder, form, metadata.config)
         agreement = _agreement(loaded, file, manifest, images, decode, progress)  # raises before the folder is replaced
         if tuned is not None:
@@ -164,7 +167,7 @@ def export(
     sizes = {entry.name: entry.stat().st_size for entry in sorted(target.iterdir())}
     address = None
     if push_to is not None:
-        progress.say(f"uploading to {push_to}")
+        logger.info(f"uploading to {push_to}")
         address = hub_folder.push(target, push_to, public=public)
     return ExportResult(target, sizes, agreement, tuned is not None, address)
 
@@ -181,22 +184,19 @@ def _model_and_data(
     split: str | None,
     runs_root: Path | str,
     data_root: Path | str,
-    progress: Progress,
 ) -> tuple[Path, Manifest | None]:
     """Return the model, and the split for the comparison if there is one."""
     if model is None:
         from mlrec.run_folders.record import latest_run
 
         model = latest_run(runs_root).path
-        progress.say(f"run: {model} (finished last)")
+        logger.info(f"run: {model} (finished last)")
     try:
-        target = resolve_eval_target(
-            model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress
-        )
+        target = resolve_eval_target(model, data, split, labels=None, runs_root=runs_root, data_root=data_root)
     except DataError:
         if data is not None or split is not None:
             raise
-        progress.say("no data for the comparison, random images are used; name a dataset with --data")
+        logger.info("no data for the comparison, random images are used; name a dataset with --data")
         return Path(model), None
     return target.model, target.manifest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,13 @@ from mlrec.datasets.readers import coco_layout, voc, wider
 from mlrec.models.preprocessing import NORMALIZATIONS
 from mlrec.utils.errors import ModelError, UsageError, counted, printable
 from mlrec.utils.files import MODEL_FILE, replace_folder, sha256, write_text
-from mlrec.utils.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
     from mlrec.models.external_checkpoint import ExternalCheckpoint
 
+
+logger = logging.getLogger(__name__)
 KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "voc2007": voc.LABELS,
     "coco2014": coco_layout.LABELS,
@@ -68,7 +70,6 @@ def import_checkpoint(
     backbone: str | None = None,
     img_size: int | None = None,
     normalization: str | None = None,
-    progress: Progress = SILENT,
 ) -> ImportResult:
     """Recognise a checkpoint and write the model to a folder.
 
@@ -82,7 +83,6 @@ def import_checkpoint(
         img_size: Side of the input in pixels; by default that of the position embeddings, otherwise 448 for CSRA and
             the default of the backbone for others.
         normalization: Key of `NORMALIZATIONS` or "weights"; by default that of the source.
-        progress: Receives notes and warnings.
 
     Raises:
         ModelError: The file has no plain weights, unknown names, an unknown λ, or tensors that do not match.
@@ -102,8 +102,8 @@ def import_checkpoint(
         check_finite(tensors, str(checkpoint))
         external = recognize(tensors)
         name = _backbone(external, backbone)
-        labels, known = _labels(external, dataset, progress)
-        lam = _lam(external, known, lam, progress)
+        labels, known = _labels(external, dataset)
+        lam = _lam(external, known, lam)
     except ModelError as error:
         if str(error).startswith(str(checkpoint)):
             raise
@@ -112,7 +112,7 @@ def import_checkpoint(
     if size is None and external.heads:
         size = TRAINED_AT
     model, unused = assemble(external, name, str(checkpoint), lam=lam, img_size=size, labels=labels)
-    normalization = normalization or _normalization(external, known, progress)
+    normalization = normalization or _normalization(external, known)
     _preprocess(model, external, normalization)
     _write(out, model, checkpoint, external.naming, normalization)
     built = model.architecture
@@ -149,17 +149,15 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     return name
 
 
-def _labels(
-    external: ExternalCheckpoint, dataset: str | None, progress: Progress
-) -> tuple[tuple[str, ...], str | None]:
+def _labels(external: ExternalCheckpoint, dataset: str | None) -> tuple[tuple[str, ...], str | None]:
     """Return the label names, and the published dataset that determines λ."""
     assert external.weight is not None
     count = external.weight.shape[-2]
     if not count:
         raise ModelError("its head has no labels; download the file again")
     if dataset is None:
-        return _inferred_labels(count, progress)
-    labels, known = _labels_of_dataset(dataset, bool(external.heads), progress)
+        return _inferred_labels(count)
+    labels, known = _labels_of_dataset(dataset, bool(external.heads))
     if len(labels) != count:
         raise ModelError(
             f"its head has {counted(count, 'label')}, but {dataset} has {len(labels)}; choose another --dataset"
@@ -167,18 +165,18 @@ def _labels(
     return labels, known
 
 
-def _inferred_labels(count: int, progress: Progress) -> tuple[tuple[str, ...], str | None]:
+def _inferred_labels(count: int) -> tuple[tuple[str, ...], str | None]:
     """Return the labels of the published dataset with this number of labels, or numbered labels."""
     for known, labels in KNOWN_LABELS.items():
         if len(labels) == count:
-            progress.say(f"{counted(count, 'label')}: named as those of {known}")
+            logger.info(f"{counted(count, 'label')}: named as those of {known}")
             return labels, known
     numbered = tuple(f"label_{k}" for k in range(count))
-    progress.say(f"{counted(count, 'label')}: named {numbered[0]}, ...")
+    logger.info(f"{counted(count, 'label')}: named {numbered[0]}, ...")
     return numbered, None
 
 
-def _labels_of_dataset(dataset: str, is_csra: bool, progress: Progress) -> tuple[tuple[str, ...], str | None]:
+def _labels_of_dataset(dataset: str, is_csra: bool) -> tuple[tuple[str, ...], str | None]:
     """Return the labels of a dataset, and the published dataset with the same labels."""
     if dataset in KNOWN_LABELS:
         return KNOWN_LABELS[dataset], dataset
@@ -189,11 +187,11 @@ def _labels_of_dataset(dataset: str, is_csra: bool, progress: Progress) -> tuple
     if known is None or not is_csra or labels == KNOWN_LABELS[known]:
         return labels, known
     # published CSRA models have the published order of labels
-    progress.say(f"labels in the published order of {known}, not in that of {dataset}")
+    logger.info(f"labels in the published order of {known}, not in that of {dataset}")
     return KNOWN_LABELS[known], known
 
 
-def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None, progress: Progress) -> float:
+def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -> float:
     from mlrec.models.paper_checkpoints import published_lam
 
     if not external.heads:
@@ -203,22 +201,22 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None, p
     if asked is not None:
         return asked
     lam = published_lam(known, external.family, external.heads)
-    progress.say(f"λ = {lam:g}: published for {external.family} with H = {external.heads} on {known}")
+    logger.info(f"λ = {lam:g}: published for {external.family} with H = {external.heads} on {known}")
     return lam
 
 
-def _normalization(external: ExternalCheckpoint, known: str | None, progress: Progress) -> str:
+def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
     """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
     if not external.heads:
         if external.family == "vit":
-            progress.warn(
+            logger.warning(
                 "its classifier was trained on the class token, but is applied to the mean of the patch tokens here"
             )
         return "weights"
     if known == "wider":
         return "half"
     if external.family == "vit":
-        progress.warn(
+        logger.warning(
             "the paper does not state the pixel normalization of its ViTs on this dataset: [0, 1] is used, as in its "
             "training code; compare with --normalization half"
         )

@@ -104,7 +104,7 @@ def predict(
         allow_urls: Whether http and https URLs are fetched: at most 64 MiB and 30 s each, from public addresses only.
         machine: Runtime options.
         on_error: Called with an image that cannot be read, which is then skipped; by default the error is raised.
-        progress: Receives progress bars and warnings.
+        progress: Receiver of bars.
 
     Raises:
         DataError: An image cannot be read, and `on_error` is None, or an array has another shape, dtype or range.
@@ -122,7 +122,7 @@ def predict(
     machine = machine or RuntimeOptions()
     if not isinstance(model, Scorer):
         model = open_scorer(model, machine)
-    items = items_from(images, how=model.decode, allow_urls=allow_urls, progress=progress)
+    items = items_from(images, how=model.decode, allow_urls=allow_urls)
     return _with_progress(model, items, threshold, top, machine, on_error or _raise, progress)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,13 @@ from mlrec.datasets.images.decode import MAX_FILE_BYTES, Decoder, Pixels, pictur
 from mlrec.datasets.listing import Item, items_of
 from mlrec.utils import web
 from mlrec.utils.errors import DataError, UsageError
-from mlrec.utils.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+
+logger = logging.getLogger(__name__)
 One: TypeAlias = Union[str, Path, Item, bytes, IO[bytes], NDArray[np.uint8], "Image.Image", "Tensor"]
 Images: TypeAlias = One | Iterable[One]
 
@@ -33,7 +35,6 @@ def items_from(
     how: Decoder = "fast",
     allow_urls: bool = False,
     policy: web.WebPolicy | None = None,
-    progress: Progress = SILENT,
 ) -> Iterator[Item]:
     """Iterate over the images of any supported kind, as items.
 
@@ -44,19 +45,18 @@ def items_from(
         how: Image backend.
         allow_urls: Whether strings that are URLs are fetched.
         policy: Limits for URLs.
-        progress: Receives warnings.
 
     Raises:
         UsageError: A path does not exist, or a URL is given without `allow_urls`.
         DataError: An array or tensor has another shape, dtype or range, or an object is not an image.
     """
-    converter = _Converter(how, allow_urls, policy or web.WebPolicy(), progress)
+    converter = _Converter(how, allow_urls, policy or web.WebPolicy())
     if isinstance(images, (str, os.PathLike)):
         images = [images]
     if isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images):
         texts = [os.fspath(image) for image in images]
         if not any(map(web.is_url, texts)):
-            return items_of(texts, progress.warn)  # all at once, so that all missing paths are reported
+            return items_of(texts, logger.warning)  # all at once, so that all missing paths are reported
         return itertools.chain.from_iterable([converter.named(text) for text in texts])
     return converter.items(images)
 
@@ -73,8 +73,8 @@ def url_item(url: str, policy: web.WebPolicy) -> Item:
 class _Converter:
     """Converts images to items; those without a name are numbered."""
 
-    def __init__(self, how: Decoder, allow_urls: bool, policy: web.WebPolicy, progress: Progress) -> None:
-        self._how, self._allow_urls, self._policy, self._progress = how, allow_urls, policy, progress
+    def __init__(self, how: Decoder, allow_urls: bool, policy: web.WebPolicy) -> None:
+        self._how, self._allow_urls, self._policy = how, allow_urls, policy
         self._numbers = itertools.count()
 
     def items(self, images: Any) -> Iterator[Item]:
@@ -105,7 +105,7 @@ class _Converter:
     def named(self, text: str) -> Iterator[Item]:
         """The images of a path or URL."""
         if not web.is_url(text):
-            return items_of([text], self._progress.warn)
+            return items_of([text], logger.warning)
         if not self._allow_urls:
             raise UsageError(f"{web.shown(text)}: is a URL; allow URLs with allow_urls=True or --allow-urls")
         return iter([url_item(text, self._policy)])

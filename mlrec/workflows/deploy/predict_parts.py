@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -26,11 +27,12 @@ from mlrec.datasets.listing import Item, Source
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError, RunError, UsageError
 from mlrec.utils.files import atomic_write, read_own_json, remove_shared_temporary
-from mlrec.utils.progress import SILENT, Progress, Step
+from mlrec.utils.progress import SILENT, Progress, Step, first_process_logs
 from mlrec.workflows.deploy.predict import Scorer, open_scorer, predictions_of, with_tuned
 from mlrec.workflows.deploy.predict_rows import Form, joined, open_writer, parquet_library, readable
 from mlrec.workflows.runtime import RuntimeOptions
 
+logger = logging.getLogger(__name__)
 FORMAT = "mlrec-predictions/1"
 SETTINGS, RECORDS, SUCCESS, UNREADABLE = "_predict.json", "_parts", "_SUCCESS", "_unreadable.jsonl"
 PART_SIZE = 10_000  # images per part
@@ -153,6 +155,7 @@ def output_form(out: Path, form: Form | None) -> Form:
     return own or form or "csv"
 
 
+@first_process_logs()
 def write_predictions(
     job: PredictJob, sources: Iterable[Source], *, engine: Engine = "local", progress: Progress = SILENT
 ) -> Summary:
@@ -165,7 +168,7 @@ def write_predictions(
         job: Work and output.
         sources: Images.
         engine: "local", or "ray" for a Ray Data pipeline.
-        progress: Receives progress bars and warnings.
+        progress: Receiver of bars.
 
     Raises:
         RunError: The output was started with a different model, settings or images.
@@ -184,11 +187,11 @@ def write_predictions(
 
             total, resumed = write_with_ray(job, sources, step)
         else:
-            total, resumed = _write_own_share(job, sources, step, progress)
+            total, resumed = _write_own_share(job, sources, step)
     return _completed(job, total, resumed)
 
 
-def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step, progress: Progress) -> tuple[int, int]:
+def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> tuple[int, int]:
     """Write the parts of this process; returns the number of all parts, and of this process's finished ones."""
     writer = None
     if processes.rank() == 0:
@@ -208,7 +211,7 @@ def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step, pro
             error.speaks = True  # type: ignore[attr-defined]  # also in a process other than the first
             raise
         for image in record.unreadable[: SHOWN - shown]:
-            progress.warn(image.error)
+            logger.warning(image.error)
             shown += 1
     return total, resumed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from mlrec.workflows.runtime import RuntimeOptions
 if TYPE_CHECKING:
     from mlrec.models.classifier import Architecture, Classifier
 
+
+logger = logging.getLogger(__name__)
 SIDE = 360  # pixels: longer side of an image
 PER_SHEET = 40  # images on one contact sheet
 TOP = 3  # labels per image
@@ -95,7 +98,7 @@ def attend(
         scale: "image" for a separate colour scale per image, or "sheet" for one scale for all images.
         out: Folder of the files.
         machine: Runtime options.
-        progress: Receives progress bars and notes.
+        progress: Receiver of bars.
 
     Returns:
         Written files, with the contact sheets last.
@@ -140,7 +143,7 @@ def draw_maps(
         out: Folder of the files.
         shared: Colour scale of all images; None for one scale per image.
         note: Line at the top of the contact sheets.
-        progress: Receives a progress bar and notes.
+        progress: Receiver of bars.
 
     Returns:
         Written files, with the contact sheets last.
@@ -162,7 +165,7 @@ def draw_maps(
                 write_bytes(sheets[k // PER_SHEET], jpeg(draw_sheet(page, note)))
                 page = []
             step()
-    progress.say(f"{counted(len(sheets), 'contact sheet')} of {counted(len(maps), 'image')}: {note}")
+    logger.info(f"{counted(len(sheets), 'contact sheet')} of {counted(len(maps), 'image')}: {note}")
     return [*written, *sheets]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,12 +25,14 @@ from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.utils.texts import shared_with
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
     from mlrec.run_folders.tuned import Tuned
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -56,6 +59,7 @@ class Evaluation:
     training: Mapping[str, int] | None = None
 
 
+@first_process_logs()
 def evaluate_run(
     model: Path | str,
     *,
@@ -85,14 +89,14 @@ def evaluate_run(
         machine: Runtime options.
         voc_server: Archive for the PASCAL VOC evaluation server to write as well.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receives progress bars, notes and warnings.
+        progress: Receiver of bars.
 
     Raises:
         MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
     """
     if processes.rank() != 0:
         progress = SILENT
-    target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root, progress=progress)
+    target = resolve_eval_target(model, data, split, labels=labels, data_root=data_root)
     conventions_named(conventions)
     check_top(top, len(labels or target.manifest.labels))
     kind = str(target.dataset.info.source.get("kind"))
@@ -104,7 +108,7 @@ def evaluate_run(
     machine = machine or RuntimeOptions()
     thresholds, name = None, "eval"
     if tuned:
-        thresholds, name = _thresholds(target, progress), "eval-tuned"
+        thresholds, name = _thresholds(target), "eval-tuned"
     if machine.tta is not None:
         name += "-tta"
     predictions, conditions = _predict(target.model, target.manifest, machine, progress)
@@ -112,7 +116,7 @@ def evaluate_run(
     metrics = metrics_of(predictions, conventions, labels, thresholds, trained_on, top)
     columns = label_columns(predictions.labels, list(metrics.average_precision), target.model)
     assert predictions.targets is not None
-    warn_undefined(predictions.targets[:, columns], list(metrics.average_precision), progress)
+    warn_undefined(predictions.targets[:, columns], list(metrics.average_precision))
     split = target.manifest.split
     training = _positives(trained_on, metrics)
     evaluation = Evaluation(target.folder(name), predictions, metrics, target.model, target.dataset, split, training)
@@ -128,7 +132,7 @@ def evaluate_run(
         from mlrec.workflows.evaluate.voc_server import write_server_archive
 
         write_server_archive(predictions, voc_server, kind=kind, split=split)
-        progress.say(f"written and checked: {voc_server}")
+        logger.info(f"written and checked: {voc_server}")
     return evaluation
 
 
@@ -178,7 +182,6 @@ def resolve_eval_target(
     labels: Sequence[str] | None,
     runs_root: Path | str = "runs",
     data_root: Path | str,
-    progress: Progress,
 ) -> EvalTarget:
     """Return model and split of an evaluation; logs defaults, and warns about changes since the training.
 
@@ -186,15 +189,15 @@ def resolve_eval_target(
     """
     if model is None:
         model = latest_run(runs_root).path
-        progress.say(f"run: {model} (finished last)")
+        logger.info(f"run: {model} (finished last)")
     path = Path(model)
     record = record_at(path)
-    dataset, manifest = _manifest(record, data, split, Path(data_root), progress)
+    dataset, manifest = _manifest(record, data, split, Path(data_root))
     label_columns(manifest.labels, labels or (), f"{manifest.name}/{manifest.split}", PredictionsError)
     scored = manifest.with_labels(labels) if labels else manifest
     changes = [*_changes(record, manifest), *label_gaps(scored).lines()]
     for change in changes:
-        progress.warn(change)
+        logger.warning(change)
     return EvalTarget(path, dataset, manifest, changes)
 
 
@@ -237,7 +240,7 @@ def _positives(trained_on: Manifest | None, metrics: Metrics) -> dict[str, int] 
 
 
 def _manifest(
-    record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path, progress: Progress
+    record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path
 ) -> tuple[Dataset, Manifest]:
     """Return the dataset and the split to score, and log them."""
     scored = record.scored if record else None
@@ -249,7 +252,7 @@ def _manifest(
         dataset = Dataset.latest(data_root)
     if split is None:
         split = _default_split(dataset, scored)
-    progress.say(f"data: {dataset.path}, split {split}")
+    logger.info(f"data: {dataset.path}, split {split}")
     return dataset, dataset.manifest(split)
 
 
@@ -291,7 +294,7 @@ def _origin(model: Path) -> dict[str, Any]:
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
-def _thresholds(target: EvalTarget, progress: Progress) -> Tuned:
+def _thresholds(target: EvalTarget) -> Tuned:
     """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
     from mlrec.run_folders.tuned import Tuned
 
@@ -299,7 +302,7 @@ def _thresholds(target: EvalTarget, progress: Progress) -> Tuned:
     if tuned.digest == target.manifest.digest:
         warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
         target.changes.append(warning)
-        progress.warn(warning)
+        logger.warning(warning)
     return tuned
 
 
@@ -327,7 +330,7 @@ def run_model(
         path: Folder or file of the model.
         manifest: Split; its labels are put in the model's order.
         machine: Runtime options.
-        progress: Receives progress bars.
+        progress: Receiver of bars.
         one_pass: Function with the arguments of `training.prediction.predict`.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.weight_packages import check_weights_name
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.plan import check_backbone_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def evaluate_published(
         pretrained: Download the weights from the hub.
         machine: Runtime options; the precision is always float32.
         out: Folder in which the folder of the result is created.
-        progress: Receives progress bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         UsageError: Neither `pretrained` nor `weights` is given.
@@ -92,7 +95,7 @@ def evaluate_published(
     manifest = read_class_folders(data, classifier.classes)
     fixed = fixed_lam(classifier.name, "linear")
     grid = sorted({0.0, fixed, *lams})
-    progress.say(f"data: {data}, {counted(len(manifest), 'image')}")
+    logger.info(f"data: {data}, {counted(len(manifest), 'image')}")
     device = resolve_device(machine.device)
     hits = count_hits(
         classifier,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from mlrec.workflows.evaluate.score import report_findings
 from mlrec.workflows.train.interrupt import stopped_says
 from mlrec.workflows.train.train import train
 
+logger = logging.getLogger(__name__)
 RECIPE = "demo"
 FOLDS = 5
 TABLE, SHEET, RUNS = "label_errors.csv", "label_errors.png", "folds"
@@ -84,7 +86,7 @@ def label_errors(
         flags: Keys of `Config` for the training.
         recipe: Recipe of the training.
         out: Folder of the files.
-        progress: Receives progress bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         MlrecError: The dataset does not exist, the predictions do not fit, or training fails.
@@ -104,23 +106,23 @@ def label_errors(
         findings = ValidationReport()
         scores = read_scores(predictions, findings, kind=kind).against(manifest)
         one_line(findings, DataError)
-        report_findings([scores], findings, progress)
+        report_findings([scores], findings)
         logits = scores.logits
     errors = LabelErrors(manifest, likely_errors(logits, manifest.targets), to_review(logits, manifest.targets), out)
-    _warn_missing_classes(errors, progress)
+    _warn_missing_classes(errors)
     write_text(out / TABLE, _table(errors))
     shown = write_sheet(_sheet_rows(errors), out / SHEET)
     review = counted(len(errors.to_review), "annotation")
-    progress.say(f"{out / TABLE}: {review} to review; {out / SHEET}: {counted(shown, 'image')}")
+    logger.info(f"{out / TABLE}: {review} to review; {out / SHEET}: {counted(shown, 'image')}")
     return errors
 
 
-def _warn_missing_classes(errors: LabelErrors, progress: Progress) -> None:
+def _warn_missing_classes(errors: LabelErrors) -> None:
     """Warn about labels without a known positive or negative, whose errors cannot be estimated."""
     names = [name for name, enough in zip(errors.manifest.labels, errors.review.enough, strict=True) if not enough]
     if names:
         named = ", ".join(names)
-        progress.warn(
+        logger.warning(
             f"nothing to review in {counted(len(names), 'label')} without a known positive or negative: {named}"
         )
 
@@ -167,9 +169,9 @@ def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dat
     known = [name for name in dataset.info.source.get(MADE, {}) if name.startswith("fold") and name.endswith("-val")]
     if not known or (folds is not None and folds != len(known)):
         created = split(dataset.path, folds=folds or FOLDS, progress=progress)
-        progress.say(f"created {folds or FOLDS} folds of {created.pool}, as mlrec split --folds does")
+        logger.info(f"created {folds or FOLDS} folds of {created.pool}, as mlrec split --folds does")
         return created.dataset, [name for name in created.sizes if name.endswith("-val")]
-    progress.say(f"using the {len(known)} folds of {dataset.path}; --folds creates others")
+    logger.info(f"using the {len(known)} folds of {dataset.path}; --folds creates others")
     return dataset, known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.utils import processes
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import replace_folder, write_json
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.workflows.evaluate.evaluate import (
     EvalTarget,
     config_of,
@@ -40,6 +41,7 @@ from mlrec.workflows.evaluate.evaluate import (
 )
 from mlrec.workflows.runtime import RuntimeOptions
 
+logger = logging.getLogger(__name__)
 FORMS = ("raw", "divided")
 
 
@@ -109,6 +111,7 @@ class LambdaSweepResult:
         return content
 
 
+@first_process_logs()
 def lambda_sweep(
     model: Path | str | None,
     config: LambdaSweepConfig,
@@ -145,17 +148,15 @@ def lambda_sweep(
     if processes.rank() != 0:
         progress = SILENT
     machine = machine or RuntimeOptions()
-    target = resolve_eval_target(
-        model, data, split, labels=labels, runs_root=runs_root, data_root=data_root, progress=progress
-    )
+    target = resolve_eval_target(model, data, split, labels=labels, runs_root=runs_root, data_root=data_root)
     conventions_named(conventions)
     selection = None
     if config.select_on is not None:
-        selection = _selection_target(target, config.select_on, progress)
+        selection = _selection_target(target, config.select_on)
     predictions, parts, facts = _run(target, config, machine, progress)
     names = list(labels or predictions.labels)
     scored = parts.columns(label_columns(predictions.labels, names, "predictions", PredictionsError))
-    warn_undefined(scored.targets, names, progress)
+    warn_undefined(scored.targets, names)
     settings = config.settings
     scores = mean_precisions(scored, settings, conventions)
     options: dict[str, Any] = {
@@ -165,7 +166,7 @@ def lambda_sweep(
     if selection is None:  # the choice is optimistic, so it is repeated in each resample
         if config.resamples:
             times = counted(config.resamples, "resample")
-            progress.say(f"repeating the choice of λ in {times}; --resamples 0 disables this")
+            logger.info(f"repeating the choice of λ in {times}; --resamples 0 disables this")
         best = chosen_here(scored, settings, scores, config.resamples, **options)
     else:
         selected, selected_parts, _ = _run(selection, config, machine, progress)
@@ -194,7 +195,7 @@ def lambda_sweep(
     return result
 
 
-def _selection_target(target: EvalTarget, split: str, progress: Progress) -> EvalTarget:
+def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     """Return the split on which λ is chosen.
 
     It must not contain scored images, because the result would be optimistic.
@@ -209,7 +210,7 @@ def _selection_target(target: EvalTarget, split: str, progress: Progress) -> Eva
         )
     seen = seen_in_training(record_at(target.model), selection.manifest)
     if seen:
-        progress.warn(
+        logger.warning(
             f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} of {split}: "
             "the best λ on them is not that of new images; hold a split out (mlrec split)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
@@ -37,6 +38,8 @@ from mlrec.workflows.runtime import RuntimeOptions
 if TYPE_CHECKING:
     from mlrec.datasets.objects import Objects
 
+
+logger = logging.getLogger(__name__)
 RESULT, PAIRS = "localization.json", "localization.csv"
 ALL = "all"
 
@@ -118,7 +121,7 @@ def localize(
         evaluation: Evaluation of the model.
         tolerance: Tolerance of pointing, in cells of the map.
         machine: Runtime options.
-        progress: Receives progress bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         DataError: The dataset has no objects, or none of a label of the model.
@@ -162,7 +165,7 @@ def localize(
     )
     write_json(evaluation.path / RESULT, result.to_dict())
     write_text(evaluation.path / PAIRS, _csv(pairs, manifest))
-    progress.say(f"{evaluation.path / PAIRS}: one line per image and label")
+    logger.info(f"{evaluation.path / PAIRS}: one line per image and label")
     return result
 
 
@@ -181,7 +184,6 @@ def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Pro
         batch_size=machine.batch_size_for(metadata.config, opened.device),
         workers=machine.workers,
         decode=metadata.decode,
-        progress=progress,
         device=opened.device,
     )
     with progress.task("computing heat maps", len(manifest)) as step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
 from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
-from mlrec.utils.progress import SILENT, Progress
+
+logger = logging.getLogger(__name__)
 
 
 def score(
@@ -26,7 +28,6 @@ def score(
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
     top: int | None = None,
-    progress: Progress = SILENT,
 ) -> Metrics:
     """Score a file of predictions.
 
@@ -41,7 +42,6 @@ def score(
         labels: Labels to score; all others are removed before anything is counted or ranked.
         conventions: Name in `CONVENTIONS`.
         top: Number K of highest-scoring labels whose metrics are computed as well.
-        progress: Receives notes and warnings.
 
     Raises:
         MlrecError: The files cannot be read, or do not match each other.
@@ -57,18 +57,18 @@ def score(
     if manifest is not None:
         scores = scores.against(manifest)
     metrics = scores.evaluate(rules, top=top)
-    report_findings([scores], findings, progress)
+    report_findings([scores], findings)
     if scores.targets is not None:
-        warn_undefined(scores.targets, scores.labels, progress)
+        warn_undefined(scores.targets, scores.labels)
     return metrics
 
 
-def report_findings(read: Sequence[Scores], findings: ValidationReport, progress: Progress) -> None:
+def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
     """Log how the kind of scores was decided, and the warnings about their files."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
-        progress.say(note)
+        logger.info(note)
     for line in findings.warnings:
-        progress.warn(line)
+        logger.warning(line)
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import EvalTarget, evaluate_run, record_at, resolve_eval_target, seen_in_training
 from mlrec.workflows.runtime import RuntimeOptions
 
+logger = logging.getLogger(__name__)
 FOLDS = 5
 Tuner = Callable[[Predictions], Tuned]
 
@@ -97,7 +99,7 @@ def tune(
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receives progress bars, notes and warnings.
+        progress: Receiver of bars.
 
     Raises:
         UsageError: The target is unknown.
@@ -110,11 +112,9 @@ def tune(
     elif target_named(target) == "precision":
         raise UsageError("--target precision: give the smallest precision with --min-precision 0.9")
     metric = target_named(target)
-    eval_target = resolve_eval_target(
-        model, data, split, labels=None, runs_root=runs_root, data_root=data_root, progress=progress
-    )
+    eval_target = resolve_eval_target(model, data, split, labels=None, runs_root=runs_root, data_root=data_root)
     record = record_at(eval_target.model)
-    trained_on = _warn_overlaps(eval_target, record, progress)
+    trained_on = _warn_overlaps(eval_target, record)
     predictions = _predictions(eval_target, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
         raise PredictionsError(
@@ -127,7 +127,7 @@ def tune(
     tuned = tuner(predictions)
     # Metrics on the split itself would be optimistic, so each fifth is scored by the thresholds of the others.
     reports = _cross_fitted(predictions, tuner, f"{eval_target.manifest.name} {split}")
-    _warn_no_gain(reports, metric, progress)
+    _warn_no_gain(reports, metric)
     return TuneResult(tuned.save(eval_target.model), tuned, [*reports, *_reported_split(eval_target, record, tuned)])
 
 
@@ -162,7 +162,7 @@ def _tuned(
     )
 
 
-def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progress) -> int:
+def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
     """Warn if the split is the reported one or was trained on.
 
     Returns how many of its samples were trained on.
@@ -170,13 +170,13 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None, progress: Progr
     name, split = target.manifest.name, target.manifest.split
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
-        progress.warn(
+        logger.warning(
             f"{name}/{split} is the split whose metrics this run reports: do not report it with "
             "thresholds chosen on it. The metrics below are cross-fitted; better, hold a split out (mlrec split)"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:
-        progress.warn(
+        logger.warning(
             f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} of "
             f"{split}: its probabilities are more confident there than on new samples, and so are "
             "thresholds and calibration; hold a split out (mlrec split)"
@@ -192,7 +192,7 @@ def _predictions(
     if record is not None and record.scored is not None and record.scored.digest == manifest.digest:
         file = target.model / directory.PREDICTIONS
         if file.is_file():
-            progress.say(f"predictions: {file}")
+            logger.info(f"predictions: {file}")
             return Predictions.load(file)
     else:
         model = file_in(target.model, MODEL_FILE)
@@ -201,19 +201,19 @@ def _predictions(
         if file.is_file() and (not model.is_file() or file.stat().st_mtime >= model.stat().st_mtime):
             stored = Predictions.load(file)
             if stored.digest == manifest.digest:
-                progress.say(f"predictions: {file}")
+                logger.info(f"predictions: {file}")
                 return stored
-    progress.say(f"predictions: computed now and written to {folder}")
+    logger.info(f"predictions: computed now and written to {folder}")
     return evaluate_run(
         target.model, data=target.dataset.path, split=manifest.split, machine=machine, progress=progress
     ).predictions
 
 
-def _warn_no_gain(reports: list[ThresholdReport], target: str, progress: Progress) -> None:
+def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
     """Warn if tuning does not improve the target on held-out samples."""
     before, after = (report.rates.get(target) for report in reports)
     if before is not None and after is not None and after <= before:
-        progress.warn(
+        logger.warning(
             f"cross-fitted, {target} is {100 * after:.1f} % tuned and {100 * before:.1f} % at p >= 0.5: "
             "too few samples to choose thresholds; use more samples, another --target, or p >= 0.5"
         )

@@ -5,6 +5,7 @@ Every choice is made on the split `val`; the split that is reported is scored on
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import MODEL_FILE, check_name, remove_folder, write_json, write_text
-from mlrec.utils.progress import SILENT, Progress, RunProgress
+from mlrec.utils.progress import NOTHING, SILENT, Progress, RunProgress, logged_from
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.label_errors import label_errors
@@ -40,6 +41,8 @@ from mlrec.workflows.train.train import resume, train
 if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache
 
+
+logger = logging.getLogger(__name__)
 CANDIDATES, BEST, PAGE, ERRORS = "candidates", "best", "report.html", "label-errors"
 RECIPE = "demo"  # of both stages; the keys that matter are given as flags
 FROZEN_SHARE = 0.4  # of the time, for heads on frozen features
@@ -141,7 +144,7 @@ def fit(
         backbone: Only backbone to try [default: all available ones].
         weights: Its weights, as the key `weights`.
         flags: Further keys of `Config` of all runs, such as `device`, `threads` or `img_size`.
-        progress: Receiver of bars, notes and warnings.
+        progress: Receiver of bars.
 
     Raises:
         UsageError: The time is not positive, or the folder contains another finished fit.
@@ -291,11 +294,13 @@ class _Fit:
         machine = RuntimeOptions(
             **{key: self.flags[key] for key in ("workers", "device", "precision") if key in self.flags}
         )
-        tune(target, split=self.splits.val, data=data, machine=machine)
-        evaluation = evaluate_run(target, data=data, split=test, machine=machine, progress=quiet)
-        scores = evaluation.path / directory.PREDICTIONS
-        label_errors(data, predictions=scores, split_name=test, out=self.folder / ERRORS, progress=quiet)
-        write_text(self.folder / PAGE, report_page(report([target]), progress=quiet))
+        with logged_from(NOTHING):
+            tune(target, split=self.splits.val, data=data, machine=machine)
+        with logged_from(logging.WARNING):
+            evaluation = evaluate_run(target, data=data, split=test, machine=machine, progress=quiet)
+            scores = evaluation.path / directory.PREDICTIONS
+            label_errors(data, predictions=scores, split_name=test, out=self.folder / ERRORS, progress=quiet)
+            write_text(self.folder / PAGE, report_page(report([target]), progress=quiet))
         return FitResult(self.folder, self.state, evaluation.metrics, self.elapsed())
 
     # Parts of the stages.
@@ -328,26 +333,26 @@ class _Fit:
             return
         begun, place, quiet = time.monotonic(), self.folder / CANDIDATES / name, RunProgress(self.progress)
         run = _finished(place)
-        if run is None and (place / directory.RESUME).is_file() and not callbacks:
-            run = resume(place, features=self.features, progress=quiet)
-        elif run is None:
-            if place.is_dir():
-                remove_folder(place)
-            run = train(
-                self._keys(flags),
-                recipe=RECIPE,
-                out=place.parent,
-                name=name,
-                features=self.features,
-                callbacks=callbacks,
-                progress=quiet,
-            )
+        if run is None:
+            with logged_from(logging.WARNING):
+                run = self._trained(place, flags, callbacks, quiet)
         seconds = time.monotonic() - begun
         candidate = Candidate(
             name=name, pair=pair, stage=stage, mAP=run.metrics().mAP, seconds=seconds, flags=dict(flags)
         )
         self._save(candidates=[*self.state.candidates, candidate])
-        self.progress.say(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({seconds:.0f} s)")
+        logger.info(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({seconds:.0f} s)")
+
+    def _trained(self, place: Path, flags: Flags, callbacks: Sequence[object], quiet: RunProgress) -> Run:
+        """Train a candidate, or resume it."""
+        if (place / directory.RESUME).is_file() and not callbacks:
+            return resume(place, features=self.features, progress=quiet)
+        if place.is_dir():
+            remove_folder(place)
+        return train(
+            self._keys(flags), recipe=RECIPE, out=place.parent, name=place.name, features=self.features,
+            callbacks=callbacks, progress=quiet,
+        )  # fmt: skip
 
     def _keys(self, flags: Flags) -> dict[str, Any]:
         """Return the keys of a training; those of the user have priority."""
@@ -379,7 +384,7 @@ class _Fit:
         return any(one.name == name for one in self.state.candidates)
 
     def _note(self, text: str) -> None:
-        self.progress.say(text)
+        logger.info(text)
         self._save(notes=[*self.state.notes, text])
 
     def _save(self, **changes: Any) -> None:
@@ -395,13 +400,14 @@ def _finished(place: Path) -> Run | None:
     return Run(place, record) if record.status == "finished" else None
 
 
+@logged_from(NOTHING)
 def _probe(keys: Mapping[str, Any]) -> float:
     """Return the seconds per image of decoding and features, measured on the first images of the training split."""
     from mlrec.training import setup
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.features import compute_features
 
-    plan = resolve_plan(keys, SILENT, recipe=RECIPE)
+    plan = resolve_plan(keys, recipe=RECIPE)
     device = resolve_device(plan.config.device)
     precision = resolve_precision(plan.config.precision, device)
     setup.prepare_process(plan.config, device, precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlrec.workflows.data.groupings import sample_groups
 from mlrec.workflows.data.split import MADE, add_splits
 from mlrec.workflows.train.plan import has_labels
 
+logger = logging.getLogger(__name__)
 PREFIX = "fit-"
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 POOLS = ("trainval", "train", "all")
@@ -99,5 +101,5 @@ def _divided(
         if not has_labels(manifest):
             raise UsageError(f"{dataset.path}: {pool.split} has too few samples to divide; add images, or a test split")
     sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
-    progress.say(f"splits: {pool.split} is divided into {sizes}")
+    logger.info(f"splits: {pool.split} is divided into {sizes}")
     return add_splits(dataset, pool, parts, outdated=None)

@@ -22,7 +22,6 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord, SplitRecord, training_positives
 from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted
-from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.score import read_truth, report_findings
 
 
@@ -56,7 +55,6 @@ def compare_runs(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = SILENT,
 ) -> list[Table]:
     """Compare two methods, A − B, with paired bootstrap intervals.
 
@@ -72,7 +70,6 @@ def compare_runs(
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples of images (and seeds).
         seed: Random seed of the resamples.
-        progress: Receives notes and warnings.
 
     Raises:
         PredictionsError: The methods do not have the same samples, labels and true labels.
@@ -91,8 +88,8 @@ def compare_runs(
     else:
         manifest, source = read_truth(truth, split, labels, findings), None
     side_a, side_b = _side(a, manifest, source), _side(b, manifest, source)
-    report_findings([one.scores for one in (*a, *b)], findings, progress)
-    warn_undefined(manifest.targets, manifest.labels, progress)
+    report_findings([one.scores for one in (*a, *b)], findings)
+    warn_undefined(manifest.targets, manifest.labels)
     bootstrap = Bootstrap(
         manifest.targets,
         groups=[image_of(sample) for sample in manifest.sample_ids],

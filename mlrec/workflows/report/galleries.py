@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.attend import compute_maps
 from mlrec.workflows.report.report import Report
 
+logger = logging.getLogger(__name__)
 HARDEST, WORST = 24, 3  # number of images, and of labels per image
 PER_LABEL, MOST = 4, 100  # annotations to review per label and in all: a larger page is too large for an e-mail
 SIDE, QUALITY = 256, 80  # pixels: longer side of an image; quality of JPEG
@@ -91,7 +93,7 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
     Args:
         report: Report with the runs.
         labels: Labels of the report; by default all.
-        progress: Receives progress bars and notes.
+        progress: Receiver of bars.
     """
     best: dict[tuple[object, ...], Result] = {}
     for row in sorted(report.rows, key=lambda row: -(row.values["mAP"] or 0.0)):
@@ -195,7 +197,7 @@ def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: P
             run.model or run.path, items.values(), labels=names, findings=ValidationReport(), progress=progress
         )
     except MlrecError as error:
-        progress.warn(f"no heat maps on the page: {error}")
+        logger.warning(f"no heat maps on the page: {error}")
         return {}
     sample = {item.id: k for k, item in items.items()}
     return {(sample[one.item.id], k): values for one in attention for k, values in enumerate(one.maps)}

@@ -53,7 +53,7 @@ def bench_head(
         img_size: Side of the input in pixels.
         steps: Number of measurements of each.
         machine: Batch size [default: 16], device and precision.
-        progress: Receiver of bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
@@ -84,7 +84,7 @@ def bench_sweep(
         folder: Folder of a sweep whose rows have one backbone, input size and set of labels.
         steps: Number of measurements of each.
         machine: Batch size [default: 16], device and precision.
-        progress: Receiver of bars and notes.
+        progress: Receiver of bars.
 
     Raises:
         RunError: No sweep there, no row with a finished run, or rows that differ in more than the head.

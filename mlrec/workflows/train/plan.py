@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.label_gaps import NOT_LEARNED, label_gaps
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import ConfigError, DataError, ModelError, UsageError, counted
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import NOTHING, logged_from
 from mlrec.utils.texts import shared
 from mlrec.utils.weight_packages import check_weights_name
+
+logger = logging.getLogger(__name__)
 
 _REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
@@ -56,7 +59,6 @@ class TrainPlan:
 
 def resolve_plan(
     flags: Mapping[str, Any],
-    progress: Progress,
     *,
     file: Path | None = None,
     recipe: str | None = None,
@@ -68,7 +70,6 @@ def resolve_plan(
 
     Args:
         flags: Keys of `Config` from the command line.
-        progress: Receiver of notes about default values.
         file: TOML file with further keys; its `base` names a recipe.
         recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
         data_root: Folder in which the dataset prepared last is found.
@@ -93,19 +94,19 @@ def resolve_plan(
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
-        progress.say(f"data: {dataset.path} (prepared last; --data names another)")
+        logger.info(f"data: {dataset.path} (prepared last; --data names another)")
     if recipe is None:
         recipe = dataset.info.recipe
-        progress.say(f"recipe: {recipe} (the dataset's; --recipe names another)")
+        logger.info(f"recipe: {recipe} (the dataset's; --recipe names another)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     for warning in () if resumed else resolved.warnings:
-        progress.warn(warning)
-    train, scored = _splits(dataset, resolved.config, progress)
+        logger.warning(warning)
+    train, scored = _splits(dataset, resolved.config)
     select = None if resolved.config.select_split is None else dataset.manifest(resolved.config.select_split)
     held_out = [scored, *([select] if select else [])]
-    _warn_of_gaps(train, held_out, progress)
-    _warn_of_shared_images(train, held_out, progress)
+    _warn_of_gaps(train, held_out)
+    _warn_of_shared_images(train, held_out)
     config = msgspec.structs.replace(
         resolved.config,
         data=str(dataset.path),
@@ -123,22 +124,22 @@ def resolve_plan(
     )
 
 
-def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest], progress: Progress) -> None:
+def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest]) -> None:
     """Warn about labels that cannot be learned, and about labels without an AP."""
     lines = label_gaps(train).lines(NOT_LEARNED)
     for manifest in scored:
         lines += label_gaps(manifest).lines()
     for line in lines:
-        progress.warn(line)
+        logger.warning(line)
 
 
-def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest], progress: Progress) -> None:
+def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> None:
     """Warn if the scored or the selection split contains training images."""
     for manifest in held_out:
         both = shared(manifest.images, train.images)
         if both:
             count = counted(len(both), "image")
-            progress.warn(
+            logger.warning(
                 f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
                 f"are too high: {min(both)}"
             )
@@ -184,7 +185,7 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
     return [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
 
 
-def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manifest, Manifest]:
+def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
     """Return the splits for training and evaluation; splits that were chosen by default are reported."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
         raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold out another split")
@@ -196,7 +197,7 @@ def _splits(dataset: Dataset, config: Config, progress: Progress) -> tuple[Manif
         return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
         if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
-            progress.say(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
+            logger.info(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
@@ -235,7 +236,8 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
     Raises:
         DataError: The dataset does not have two such splits.
     """
-    train, scored = _splits(dataset, Config(), SILENT)
+    with logged_from(NOTHING):
+        train, scored = _splits(dataset, Config())
     return train.split, scored.split
 
 

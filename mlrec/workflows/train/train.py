@@ -12,7 +12,7 @@ from mlrec.run_folders.record import Run
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import check_name
-from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.workflows.train.callbacks import Callbacks
 from mlrec.workflows.train.plan import resolve_plan
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache
 
 
+@first_process_logs()
 def train(
     flags: Mapping[str, Any] | None = None,
     *,
@@ -45,7 +46,7 @@ def train(
         command: Command line, for the record [default: that of this process].
         features: Cache of frozen backbones' features, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `callbacks.TrainEvent`.
-        progress: Receiver of bars, notes and warnings.
+        progress: Receiver of bars.
 
     Returns:
         The finished run.
@@ -63,7 +64,7 @@ def train(
     if processes.rank() != 0:
         progress = SILENT
     called = Callbacks(callbacks)
-    plan = resolve_plan(flags or {}, progress, file=file, recipe=recipe, data_root=Path(data_root))
+    plan = resolve_plan(flags or {}, file=file, recipe=recipe, data_root=Path(data_root))
     if name is not None:
         directory.check_free(out / name)
     from mlrec.workflows.train.trainer import Trainer  # imports torch, which takes seconds
@@ -73,6 +74,7 @@ def train(
     return trainer.run()
 
 
+@first_process_logs()
 def resume(
     run: Path | str,
     flags: Mapping[str, Any] | None = None,
@@ -89,7 +91,7 @@ def resume(
             run.
         features: Cache of frozen backbones' features, shared with other runs.
         callbacks: As for `train`.
-        progress: Receiver of bars, notes and warnings.
+        progress: Receiver of bars.
 
     Returns:
         The finished run.
@@ -107,7 +109,6 @@ def resume(
         raise RunError(f"{folder}: is finished; nothing to resume")
     plan = resolve_plan(
         dict(flags or {}),
-        progress,
         file=folder / directory.CONFIG,
         recipe=unfinished.record.recipe,
         resumed=True,

@@ -5,6 +5,7 @@ The methods are in the order in which they are called.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache, Features
     from mlrec.training.trackers import TrackerGroup
 
+
+logger = logging.getLogger(__name__)
 HEAD_SAVE_INTERVAL = 5.0  # seconds between checkpoints after epochs with a frozen backbone; an epoch may take less
 LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives the estimate
 
@@ -56,7 +59,7 @@ class Trainer:
 
     Args:
         plan: Config, dataset and splits.
-        progress: Receiver of bars, notes and warnings.
+        progress: Receiver of bars.
         out: Folder of runs, in which a new run creates its folder.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, for the record.
@@ -149,12 +152,12 @@ class Trainer:
         Args:
             folder_lock: Stack that holds the lock of the folder until the run ends.
         """
-        config, device, precision, progress = self.config, self.device, self.precision, self.progress
+        config, device, precision = self.config, self.device, self.precision
         samples, world = setup.per_process(config), processes.world_size()
         share = ""
         if world > 1:
             share = f", {samples} samples in each of {world} processes"
-        progress.say(f"device: {device}, precision {precision}{share}")
+        logger.info(f"device: {device}, precision {precision}{share}")
 
         # 1. The model. A resumed run fills it from its checkpoint, so its starting weights need not exist any more.
         with distributed.first_on_machine():  # one process downloads weights, the others find them in the cache
@@ -162,7 +165,7 @@ class Trainer:
         if self.resumed is not None:
             model.preprocessing = Preprocessing.from_dict(self.resumed.record.model["preprocessing"])
         if model.backbone.origin:
-            progress.say(f"weights: {model.backbone.origin}")
+            logger.info(f"weights: {model.backbone.origin}")
 
         # 2. Optimizer, gradient scaler and averaged weights.
         self.state = setup.make_state(model, config, device, precision)
@@ -199,7 +202,7 @@ class Trainer:
 
     def restore(self, folder: Path, record: RunRecord) -> None:
         """Restore the newest checkpoint of a run, and warn if the resumed run will not be bit-exact."""
-        saved_identity, content = state.load(folder, self.progress)
+        saved_identity, content = state.load(folder)
         run_record.check_same(saved_identity, self.identity)
         self.state.restore(content)
         now = environment(self.device, self.precision)
@@ -220,7 +223,7 @@ class Trainer:
         if seconds >= LONG_TRAINING:
             from mlrec.workflows.next_steps import long_training
 
-            self.progress.warn(long_training(plan, seconds, per_image))
+            logger.warning(long_training(plan, seconds, per_image))
 
     def start(self) -> None:
         """Write the files that exist before the first step, and rewind the log of a resumed run."""
@@ -238,7 +241,7 @@ class Trainer:
             from mlrec.training.trackers import TrackedRun, TrackerGroup, tracker_names
 
             run = TrackedRun(self.folder, self.record.config, self.state.step)
-            self.trackers = TrackerGroup(tracker_names(self.config), run, self.progress.warn)
+            self.trackers = TrackerGroup(tracker_names(self.config), run, logger.warning)
 
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
 
@@ -292,7 +295,7 @@ class Trainer:
             features = on_device_if_it_fits(self.backbone_features(self.plan.train), self.device)
             return feature_batches(features, config, **position)
         images, preprocessing = self.plan.train, start.model.preprocessing
-        return train_batches(images, config, preprocessing, progress=self.progress, device=self.device, **position)
+        return train_batches(images, config, preprocessing, device=self.device, **position)
 
     def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> float:
         """Run the remaining steps of an epoch; show and log them, and save every `save_every` steps.
@@ -425,7 +428,7 @@ class Trainer:
         shown = "undefined"
         if mAP is not None:
             shown = f"{100 * mAP:.1f} %"
-        self.progress.say(f"epoch {epoch}: mAP {shown} on {split}")
+        logger.info(f"epoch {epoch}: mAP {shown} on {split}")
         return all((mAP or 0.0) > (score.mAP or 0.0) for score in others if score.split == split)
 
     # Files of the run folder. Only the first process has one.
@@ -472,7 +475,7 @@ class Trainer:
         if self.folder is not None:
             write_scores(self.folder, predictions, metrics)
             if predictions.targets is not None:
-                warn_undefined(predictions.targets, predictions.labels, self.progress)
+                warn_undefined(predictions.targets, predictions.labels)
             self.save_model(directory.MODEL)
             log.draw_curves(self.folder)
             if self.trackers is not None:
@@ -494,7 +497,7 @@ class Trainer:
     def warn(self, warning: str | None) -> None:
         """Show a warning if there is one."""
         if warning is not None:
-            self.progress.warn(warning)
+            logger.warning(warning)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -26,6 +26,7 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.workflows.data import prepare as workflow
 from mlrec.workflows.data.duplicates import find_duplicates
 from mlrec.workflows.data.prepare import prepare, summary
+from tests.conftest import Notes
 from tests.processes import family, started, until_alive
 
 
@@ -48,11 +49,9 @@ def left(folder: Path) -> list[str]:
 
 
 class Heard:
-    """A `Progress` that remembers what it was told."""
+    """A `Progress` that counts the steps."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
         self.steps = 0
 
     def task(self, name: str, total: int | None = None) -> Any:
@@ -66,12 +65,6 @@ class Heard:
             yield step
 
         return bar()
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 def test_a_dataset_is_written_and_reported(tmp_path: Path) -> None:
@@ -196,17 +189,16 @@ def test_the_spelling_of_a_path_is_kept_where_it_leads_to_the_same_place(tmp_pat
     assert dataset.manifest("all").root == tmp_path / "mine"
 
 
-def test_names_that_look_the_same_are_matched_to_their_files_with_a_warning(tmp_path: Path) -> None:
+def test_names_that_look_the_same_are_matched_to_their_files_with_a_warning(tmp_path: Path, notes: Notes) -> None:
     nfd, nfc = "cafe\u0301.jpg", "caf\u00e9.jpg"
     for seed, name in enumerate((nfd, "sub/b.jpg", "c.PNG", "deep/er/d.jpg")):
         photograph(tmp_path / name, seed)
     (tmp_path / "pets.csv").write_text(f"filename,cat\n{nfc},1\nsub\\b.jpg,0\nc,1\ner/d.jpg,0\n", encoding="utf-8")
-    heard = Heard()
-    dataset = prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", progress=heard)
+    dataset = prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     manifest = dataset.manifest("all")
     assert manifest.images == (nfd, "sub/b.jpg", "c.PNG", "deep/er/d.jpg")
     assert manifest.targets.ravel().tolist() == [1, 0, 1, 0]
-    assert any("names were matched to files that are spelled differently: 4 times" in line for line in heard.warned)
+    assert any("names were matched to files that are spelled differently: 4 times" in line for line in notes.warnings)
 
 
 def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path) -> None:
@@ -237,17 +229,16 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     assert findings.warnings == [f"tables in a different format than the first were not used: {tmp_path}/test.xlsx"]
 
 
-def test_bad_images_are_skipped_when_asked(tmp_path: Path) -> None:
+def test_bad_images_are_skipped_when_asked(tmp_path: Path, notes: Notes) -> None:
     source = csv(tmp_path)
     data = (tmp_path / "b.jpg").read_bytes()
     (tmp_path / "b.jpg").write_bytes(data[:-2])
     with pytest.raises(DataError, match=r"b\.jpg: truncated"):
         prepare("csv", source, out=tmp_path / "data")
-    heard = Heard()
-    dataset = prepare("csv", source, out=tmp_path / "data", skip_bad_images=True, progress=heard)
+    dataset = prepare("csv", source, out=tmp_path / "data", skip_bad_images=True)
     assert dataset.manifest("all").images == ("a.jpg", "c.jpg")
     assert dataset.info.skipped == {"images that cannot be used": 1}
-    assert any("b.jpg: truncated" in line for line in heard.warned)
+    assert any("b.jpg: truncated" in line for line in notes.warnings)
     assert summary(dataset).footnotes[-1] == "skipped: 1 image that cannot be used"
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / name).unlink()
@@ -278,7 +269,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_a_link_to_a_folder_is_not(tmp
     [("train", "test"), ("trainval", "test"), ("train", "val"), ("a", "b"), ("test", "a"), ("Testing", "dev")],
 )
 @pytest.mark.parametrize("by_content", [False, True])
-def test_no_image_is_in_two_splits(tmp_path: Path, splits: tuple[str, ...], by_content: bool) -> None:
+def test_no_image_is_in_two_splits(tmp_path: Path, splits: tuple[str, ...], by_content: bool, notes: Notes) -> None:
     folder = tmp_path / "pets"
     for k, split in enumerate(splits):
         photograph(tmp_path / "images" / f"{split}.jpg", k)
@@ -291,9 +282,8 @@ def test_no_image_is_in_two_splits(tmp_path: Path, splits: tuple[str, ...], by_c
     with pytest.raises(DataError, match=said) as caught:
         prepare("csv", folder, out=tmp_path / "data", options=options)
     assert "--allow-overlap" in str(caught.value)
-    heard = Heard()
-    prepare("csv", folder, out=tmp_path / "data", options=options, allow_overlap=True, progress=heard)
-    assert any("share images, which --allow-overlap permits" in line for line in heard.warned)
+    prepare("csv", folder, out=tmp_path / "data", options=options, allow_overlap=True)
+    assert any("share images, which --allow-overlap permits" in line for line in notes.warnings)
 
 
 def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
@@ -334,10 +324,9 @@ def test_the_path_need_not_be_said_where_annotations_says_all(tmp_path: Path) ->
         CliRunner().invoke(app, ["prepare", "voc2007"], catch_exceptions=False)
 
 
-def test_labels_without_a_positive_are_named(tmp_path: Path) -> None:
-    heard = Heard()
-    prepare("csv", csv(tmp_path, "a.jpg,0,1\nb.jpg,-1,0\n"), out=tmp_path / "data", progress=heard)
-    assert heard.warned == ["split 'all' has no positive for 1 of 2 labels, so their AP is undefined there: cat"]
+def test_labels_without_a_positive_are_named(tmp_path: Path, notes: Notes) -> None:
+    prepare("csv", csv(tmp_path, "a.jpg,0,1\nb.jpg,-1,0\n"), out=tmp_path / "data")
+    assert notes.warnings == ["split 'all' has no positive for 1 of 2 labels, so their AP is undefined there: cat"]
 
 
 def people(root: Path) -> Reading:
@@ -364,17 +353,18 @@ def source_of_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reading
     return reading
 
 
-def test_boxes_are_repaired_and_those_without_area_left_out(tmp_path: Path, source_of_people: Reading) -> None:
-    heard = Heard()
-    dataset = prepare("people", tmp_path, out=tmp_path / "data", progress=heard)
+def test_boxes_are_repaired_and_those_without_area_left_out(
+    tmp_path: Path, source_of_people: Reading, notes: Notes
+) -> None:
+    dataset = prepare("people", tmp_path, out=tmp_path / "data")
     manifest = dataset.manifest("test")
     assert manifest.sample_ids == ("a.jpg#0", "a.jpg#1")
     assert manifest.boxes is not None
     assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
     assert dataset.info.skipped == {"boxes without area": 2}
-    assert heard.warned[0] == "the size in the annotation differs from the image: a.jpg (99x12, is 16x12)"
-    assert "boxes with swapped corners were corrected: a.jpg#1" in heard.warned
-    assert "boxes without area inside their image were skipped: 2 times, first a.jpg#2" in heard.warned
+    assert notes.warnings[0] == "the size in the annotation differs from the image: a.jpg (99x12, is 16x12)"
+    assert "boxes with swapped corners were corrected: a.jpg#1" in notes.warnings
+    assert "boxes without area inside their image were skipped: 2 times, first a.jpg#2" in notes.warnings
 
 
 def test_a_box_that_two_splits_have_is_counted_once_and_one_that_no_pixel_fills_is_none(
@@ -403,14 +393,13 @@ def test_splits_must_have_the_same_labels(tmp_path: Path, source_of_people: Read
         prepare("people", tmp_path, out=tmp_path / "data", verify=False)
 
 
-def test_an_animation_is_a_warning(tmp_path: Path) -> None:
+def test_an_animation_is_a_warning(tmp_path: Path, notes: Notes) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     (tmp_path / "pets.csv").write_text("filename,dog,cat\na.gif,1,0\nb.png,0,1\n")
     photograph(tmp_path / "b.png", 0)
-    heard = Heard()
-    prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", progress=heard)
-    assert heard.warned == ["only the first frame of an animated image is used: a.gif"]
+    prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
+    assert notes.warnings == ["only the first frame of an animated image is used: a.gif"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a\nb"])

@@ -13,9 +13,9 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.utils.errors import DataError, UsageError
-from mlrec.utils.progress import Silent
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.data.split import split
+from tests.conftest import Notes
 
 
 def dataset(root: Path, *splits: str, patients: bool = False, samples: int = 80) -> Path:
@@ -157,17 +157,11 @@ def test_invalid_options_are_refused(tmp_path: Path, options: dict[str, object],
     assert sorted(file.name for file in path.iterdir()) == before
 
 
-def test_a_label_that_a_part_lacks_is_named(tmp_path: Path) -> None:
+def test_a_label_that_a_part_lacks_is_named(tmp_path: Path, notes: Notes) -> None:
     rows = [f"{k}.jpg,{int(k < 10)},{int(k == 0)}" for k in range(20)]
     (tmp_path / "pets.csv").write_text("\n".join(["filename,cat,dog", *rows]) + "\n")
     path = prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data", verify=False).path
-    warned: list[str] = []
-
-    class Heard(Silent):
-        def warn(self, text: str) -> None:
-            warned.append(text)
-
-    split(path, val=0.2, progress=Heard())
+    split(path, val=0.2)
     lacking = next(
         name for name in ("train", "val") if not (Dataset.load(path).manifest(name).targets[:, 1] == 1).any()
     )
@@ -175,4 +169,4 @@ def test_a_label_that_a_part_lacks_is_named(tmp_path: Path) -> None:
         "train": "so a model trained on it cannot learn them",
         "val": "so their AP is undefined there",
     }[lacking]
-    assert warned == [f"split '{lacking}' has no positive for 1 of 2 labels, {consequence}: dog"]
+    assert notes.warnings == [f"split '{lacking}' has no positive for 1 of 2 labels, {consequence}: dog"]

@@ -16,19 +16,8 @@ from mlrec.datasets.readers import voc, wider
 from mlrec.utils.errors import ModelError, UsageError
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.deploy.import_checkpoint import KNOWN_LABELS, import_checkpoint
+from tests.conftest import Notes
 from tests.models import oracles
-
-
-class Told:
-    """A progress that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    warn = say
 
 
 def official(path: Path, heads: int = 1, labels: int = 20, *, prefix: str = "") -> Path:
@@ -40,14 +29,13 @@ def official(path: Path, heads: int = 1, labels: int = 20, *, prefix: str = "") 
     return path
 
 
-def test_an_official_file_becomes_a_model_that_loads(tmp_path: Path) -> None:
+def test_an_official_file_becomes_a_model_that_loads(tmp_path: Path, notes: Notes) -> None:
     file = official(tmp_path / "voc.pth", prefix="module.")
-    told = Told()
-    imported = import_checkpoint(file, out=tmp_path / "out", progress=told)  # type: ignore[arg-type]
+    imported = import_checkpoint(file, out=tmp_path / "out")
     assert (imported.labels, imported.lam, imported.heads, imported.img_size) == (voc.LABELS, 0.1, 1, 448)
     assert (imported.matched, imported.unused) == (121, ())
-    assert any("λ = 0.1" in line for line in told.lines)
-    assert any("voc2007" in line for line in told.lines)
+    assert any("λ = 0.1" in line for line in notes.lines)
+    assert any("voc2007" in line for line in notes.lines)
 
     model = mlrec.load_model(tmp_path / "out")
     assert (model.preprocessing.mean, model.preprocessing.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -96,16 +84,15 @@ def test_unknown_numbers_of_labels_get_numbered_names(tmp_path: Path) -> None:
     assert imported.labels == ("label_0", "label_1", "label_2")
 
 
-def test_a_folder_in_another_order_does_not_rename_the_papers_columns(tmp_path: Path) -> None:
+def test_a_folder_in_another_order_does_not_rename_the_papers_columns(tmp_path: Path, notes: Notes) -> None:
     """The files of the paper's code have its order; evaluation maps by name."""
     header = ",".join(["filename", *voc.LABELS[::-1]])
     (tmp_path / "own.csv").write_text(f"{header}\na.jpg{',1' * 20}\nb.jpg{',0' * 20}\n")
     data = prepare("csv", tmp_path / "own.csv", out=tmp_path / "data", verify=False)
-    told = Told()
     file = official(tmp_path / "voc.pth")
-    imported = import_checkpoint(file, out=tmp_path / "out", dataset=str(data.path), progress=told)  # type: ignore[arg-type]
+    imported = import_checkpoint(file, out=tmp_path / "out", dataset=str(data.path))
     assert imported.labels == voc.LABELS
-    assert any("in the published order of voc2007" in line for line in told.lines)
+    assert any("in the published order of voc2007" in line for line in notes.lines)
 
 
 def test_lambda_for_a_plain_classifier_is_refused(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from mlrec.run_folders.record import Run
 from mlrec.training.tta import Views, predict_views
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
-from mlrec.utils.progress import SILENT, Silent
 from mlrec.workflows.evaluate.evaluate import evaluate_run, resolve_eval_target
 from mlrec.workflows.evaluate.lambda_sweep import LambdaSweepConfig, lambda_sweep
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report, runs_at
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
+from tests.conftest import Notes
 from tests.tiny import FAST, LABELS, make_tiny
 
 HERE = RuntimeOptions(workers=0, device="cpu")
@@ -65,12 +65,10 @@ def test_evaluation_repeats_the_metrics_and_does_not_change_the_run(run: Run, da
 
 
 def test_the_last_finished_run_is_taken_when_none_is_named(run: Run, data: Path) -> None:
-    target = resolve_eval_target(
-        None, None, None, labels=None, runs_root=run.path.parent, data_root="", progress=SILENT
-    )
+    target = resolve_eval_target(None, None, None, labels=None, runs_root=run.path.parent, data_root="")
     assert evaluate_run(target.model, machine=HERE).metrics == run.metrics()
     with pytest.raises(RunError, match="no finished run"):
-        resolve_eval_target(None, None, None, labels=None, runs_root=data, data_root="", progress=SILENT)
+        resolve_eval_target(None, None, None, labels=None, runs_root=data, data_root="")
 
 
 def test_labels_in_another_order_are_matched_by_name(run: Run, data: Path, tmp_path: Path) -> None:
@@ -86,17 +84,13 @@ def test_other_labels_are_refused_with_the_difference(run: Run, data: Path, tmp_
         evaluate_run(run.path, data=written(tmp_path / "other", other), machine=HERE)
 
 
-def test_data_that_changed_since_the_run_cause_a_recorded_warning(run: Run, data: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-
-    class Told(Silent):
-        def warn(self, text: str) -> None:
-            told.append(text)
-
+def test_data_that_changed_since_the_run_cause_a_recorded_warning(
+    run: Run, data: Path, tmp_path: Path, notes: Notes
+) -> None:
     changed = Dataset.load(data).manifest("val").subset(range(8))
-    found = evaluate_run(run.path, data=written(tmp_path / "changed", changed), machine=HERE, progress=Told())
-    assert "tiny/val has changed since the run" in told[0]
-    assert json.loads((found.path / "eval.json").read_text())["warnings"] == told
+    found = evaluate_run(run.path, data=written(tmp_path / "changed", changed), machine=HERE)
+    assert "tiny/val has changed since the run" in notes.warnings[0]
+    assert json.loads((found.path / "eval.json").read_text())["warnings"] == notes.warnings
 
 
 def test_labels_without_an_ap_are_named_and_recorded(run: Run, data: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from mlrec.metrics.label_errors import to_review
 from mlrec.metrics.scores import read_scores
 from mlrec.predictions import Predictions, probabilities_of
 from mlrec.utils.errors import UsageError, ValidationReport
-from mlrec.utils.progress import SILENT
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.label_errors import SHEET, TABLE, LabelErrors, label_errors, summary
 from mlrec.workflows.evaluate.score import read_truth
+from tests.conftest import Notes
 
 SAMPLES, WRONG = 48, {(5, 0), (20, 1), (33, 0)}
 FLAGS = {
@@ -78,7 +78,7 @@ def test_predictions_of_a_split_need_no_training(tmp_path: Path) -> None:
         label_errors(path, split_name="all", out=tmp_path / "out")
 
 
-def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path) -> None:
+def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path, notes: Notes) -> None:
     """As cleanlab: the probability of `red` stays below 0.5, and only the one that is far too low is listed."""
     path = colours(tmp_path)
     manifest = Dataset.load(path).manifest("all")
@@ -87,13 +87,7 @@ def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path) 
     probabilities[first, 0] = 0.001
     rows = [",".join(map(str, [name, *row])) for name, row in zip(manifest.images, probabilities.tolist(), strict=True)]
     (tmp_path / "p.csv").write_text("\n".join(["filename,red,blue", *rows]) + "\n")
-    said: list[str] = []
-
-    class Told(type(SILENT)):  # type: ignore[misc]
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    doubts = label_errors(path, predictions=tmp_path / "p.csv", split_name="all", out=tmp_path / "out", progress=Told())
+    doubts = label_errors(path, predictions=tmp_path / "p.csv", split_name="all", out=tmp_path / "out")
     assert [(s.sample, s.label) for s in doubts.to_review] == [(first, 0)]
     theirs = find_label_issues(
         manifest.targets[:, 0].astype(int), np.stack([1 - probabilities[:, 0], probabilities[:, 0]], axis=1),
@@ -101,7 +95,7 @@ def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path) 
     )  # fmt: skip
     assert np.flatnonzero(theirs).tolist() == [first]
     assert sum(s.error_score >= 0.5 for s in doubts.found) > 20
-    assert any("taken as probabilities" in text for text in said)
+    assert any("taken as probabilities" in text for text in notes.lines)
 
 
 def test_labels_whose_errors_cannot_be_estimated_are_named(tmp_path: Path) -> None:

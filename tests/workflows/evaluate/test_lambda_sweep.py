@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
-from mlrec.cli.console import Terminal
 from mlrec.datasets.readers.shapes import draw_shapes
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.table1 import sweeps_of
@@ -23,6 +22,7 @@ from mlrec.workflows.report.by_size import size_report
 from mlrec.workflows.report.report import report
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
+from tests.conftest import Notes
 from tests.tiny import FAST, LABELS, make_tiny
 
 HERE = RuntimeOptions(workers=0, device="cpu")
@@ -62,10 +62,10 @@ def test_lambda_zero_equals_the_run_and_all_lambdas_come_from_one_pass(run: Run)
     assert zero.sweep.form == "divided"
 
 
-def test_lambda_chosen_on_another_split_has_no_dagger(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lambda_chosen_on_another_split_has_no_dagger(run: Run, notes: Notes) -> None:
     question = LambdaSweepConfig([0.5, 1.0], select_on="train", resamples=50)
-    found = lambda_sweep(run.path, question, machine=HERE, progress=Terminal())
-    assert "warning: the model was trained on 13 of the 13 samples of train" in capsys.readouterr().err
+    found = lambda_sweep(run.path, question, machine=HERE)
+    assert "the model was trained on 13 of the 13 samples of train" in notes.warnings[0]
     assert found.sweep.select_split == "train"
     own = [row for row in report([run.path], table=1).table.rows if row.cells[1] == "own"]
     assert [row.marks for row in own] == [{}]

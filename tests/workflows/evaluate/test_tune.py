@@ -18,23 +18,15 @@ from mlrec.run_folders.record import Run
 from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import RunError, UsageError
 from mlrec.utils.files import write_json
-from mlrec.utils.progress import Silent
 from mlrec.workflows.deploy.predict import open_scorer, predict, with_tuned
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.tune import _folds, tune
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
+from tests.conftest import Notes
 from tests.tiny import FAST, LABELS, make_tiny
 
 HERE = RuntimeOptions(workers=0, device="cpu")
-
-
-class Told(Silent):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +56,13 @@ def test_the_file_contains_the_chosen_thresholds(run: Run) -> None:
     assert found.judged[2].rates["CF1"] == pytest.approx(run.metrics().CF1)
 
 
-def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run) -> None:
-    told = Told()
-    found = tune(run.path, split="train", least=2, machine=HERE, progress=told)
+def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run, notes: Notes) -> None:
+    found = tune(run.path, split="train", least=2, machine=HERE)
     assert found.tuned.trained_on == 13
-    assert "trained on 13 of the 13 samples of train" in told.warnings[0]
-    told = Told()
-    found = tune(run.path, split="val", least=2, machine=HERE, progress=told)
-    assert "tiny/val is the split whose metrics this run reports" in told.warnings[0]
+    assert "trained on 13 of the 13 samples of train" in notes.warnings[0]
+    notes.warnings.clear()
+    found = tune(run.path, split="val", least=2, machine=HERE)
+    assert "tiny/val is the split whose metrics this run reports" in notes.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
 
 
@@ -99,11 +90,12 @@ def test_images_with_a_number_sign_in_their_name_are_images_of_their_own() -> No
     assert all(fold[2] == fold[3] for fold in folds)
 
 
-def test_eval_uses_the_thresholds_with_tuned(run: Run) -> None:
+def test_eval_uses_the_thresholds_with_tuned(run: Run, notes: Notes) -> None:
     tune(run.path, split="train", target="OF1", least=2, machine=HERE)
-    tuned, told = Tuned.load(run.path), Told()
+    tuned = Tuned.load(run.path)
     plain = evaluate_run(run.path, split="val", machine=HERE)
-    found = evaluate_run(run.path, split="val", tuned=True, machine=HERE, progress=told)
+    notes.warnings.clear()
+    found = evaluate_run(run.path, split="val", tuned=True, machine=HERE)
     assert found.path.name == "eval-tuned-tiny-val"
     assert found.metrics.average_precision == plain.metrics.average_precision
     assert "tuned for OF1 on tiny train (13 samples)" in found.metrics.conventions.in_words()
@@ -112,9 +104,9 @@ def test_eval_uses_the_thresholds_with_tuned(run: Run) -> None:
     known = found.predictions.targets >= 0
     expected = (said & true).sum() / max((said & known).sum(), 1)
     assert found.metrics.OP == pytest.approx(expected)
-    assert not told.warnings
-    evaluate_run(run.path, split="train", tuned=True, machine=HERE, progress=told)
-    assert "were chosen on tiny/train itself" in told.warnings[0]
+    assert not notes.warnings
+    evaluate_run(run.path, split="train", tuned=True, machine=HERE)
+    assert "were chosen on tiny/train itself" in notes.warnings[0]
     one = evaluate_run(run.path, split="val", tuned=True, labels=["red"], machine=HERE)
     assert one.metrics.counts["labels"] == 1
 

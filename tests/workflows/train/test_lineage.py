@@ -18,12 +18,13 @@ from mlrec.reports.results import result_of
 from mlrec.reports.runs_table import runs_table
 from mlrec.run_folders.evaluations import evaluations
 from mlrec.run_folders.record import Run, RunRecord
-from mlrec.utils.progress import SILENT, Progress, Silent
+from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.train.run_record import starting_lineage
 from mlrec.workflows.train.train import train
 from tests import tiny
+from tests.conftest import Notes
 from tests.models import oracles
 from tests.tiny import FAST, make_tiny
 
@@ -157,22 +158,11 @@ def test_timm_addresses_name_the_published_files() -> None:
     assert weights._published("vit_base_patch16_224")["80ecf9dd"] == "orig_in21k_ft_in1k"
 
 
-class Warnings(Silent):
-    """A progress that keeps warnings."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.lines.append(text)
-
-
-def test_a_run_from_a_file_is_marked(home: Path, tmp_path: Path) -> None:
+def test_a_run_from_a_file_is_marked(home: Path, tmp_path: Path, notes: Notes) -> None:
     file = backbone_file(tmp_path / "somewhere.pth")
     flags = {"backbone": "resnet18", "weights": str(file)}
-    warnings = Warnings()
-    plain = run(home, "file", "own", progress=warnings, **flags)
-    assert any("somewhere.pth: weights of unknown origin" in line for line in warnings.lines)
+    plain = run(home, "file", "own", **flags)
+    assert any("somewhere.pth: weights of unknown origin" in line for line in notes.warnings)
     told = run(home, "told", "own", **flags, weights_origin="openimages")
     assert result_of(plain).extra == "unknown (somewhere.pth)"
     assert result_of(told).extra == "openimages"

@@ -12,20 +12,21 @@ from mlrec.datasets import dataset as folder
 from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import DataError
-from mlrec.utils.progress import SILENT
 from mlrec.workflows.train.plan import resolve_plan
-from tests.tiny import Told, make_tiny
+from tests.conftest import Notes
+from tests.tiny import make_tiny
 
 
-def test_what_was_left_unsaid_is_filled_in_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_left_unsaid_is_filled_in_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
+) -> None:
     make_tiny(tmp_path)
     monkeypatch.chdir(tmp_path)
-    told = Told()
-    plan = resolve_plan({}, told)
+    plan = resolve_plan({})
     assert (plan.config.data, plan.config.train_split, plan.config.split) == ("data/tiny", "train", "val")
     assert plan.resolved.recipe == "paper"
     assert plan.paper
-    assert [line.partition(":")[0] for line in told.lines] == ["data", "recipe", "splits"]
+    assert [line.partition(":")[0] for line in notes.lines] == ["data", "recipe", "splits"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_what_was_left_unsaid_is_filled_in_and_told(tmp_path: Path, monkeypatch:
 )
 def test_splits(splits: tuple[str, ...], flags: dict[str, Any], expected: tuple[str, str], tmp_path: Path) -> None:
     dataset(tmp_path, splits)
-    plan = resolve_plan({"data": str(tmp_path), **flags}, SILENT)
+    plan = resolve_plan({"data": str(tmp_path), **flags})
     assert (plan.train.split, plan.scored.split) == expected
 
 
@@ -63,7 +64,7 @@ def dataset(path: Path, splits: tuple[str, ...], source: str = "csv") -> None:
     folder.write(path, Info("d", {"kind": source}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
 
 
-def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> None:
+def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path, notes: Notes) -> None:
     """Each column is one kind of gap, or none."""
     parts = {
         "train": [[0, 1, 1, 1], [0, 1, -1, 0]],
@@ -76,10 +77,9 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> No
         for name, rows in parts.items()
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", list(labels), dict.fromkeys(parts, 2)), made)
-    told = Told()
-    resolve_plan({"data": str(tmp_path), "select_split": "select"}, told)
+    resolve_plan({"data": str(tmp_path), "select_split": "select"})
     unlearned, unscored = "so a model trained on it cannot learn them", "so their AP is undefined there"
-    assert [line for line in told.lines if line.startswith("split '")] == [
+    assert [line for line in notes.lines if line.startswith("split '")] == [
         f"split 'train' has no positive for 1 of 4 labels, {unlearned}: none",
         f"split 'train' has no known negative for 2 of 4 labels, {unlearned}: always, known; "
         "positive in every sample: always",
@@ -91,9 +91,9 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path) -> No
 def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
     dataset(tmp_path, ("all",))
     with pytest.raises(DataError, match="mlrec split"):
-        resolve_plan({"data": str(tmp_path)}, SILENT)
+        resolve_plan({"data": str(tmp_path)})
     with pytest.raises(DataError, match="no split 'tset'"):
-        resolve_plan({"data": str(tmp_path), "split": "tset"}, SILENT)
+        resolve_plan({"data": str(tmp_path), "split": "tset"})
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_why_no_two_splits_do_is_named(splits: tuple[str, ...], told: str, tmp_p
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", ["a", "b"], dict.fromkeys(splits, 2)), made)
     with pytest.raises(DataError, match=told):
-        resolve_plan({"data": str(tmp_path)}, SILENT)
+        resolve_plan({"data": str(tmp_path)})
 
 
 def test_the_recipe_follows_the_data_set_and_flags_and_files_win(tmp_path: Path) -> None:
     dataset(tmp_path, ("trainval", "test"), source="wider")
-    plan = resolve_plan({"data": str(tmp_path)}, SILENT)
+    plan = resolve_plan({"data": str(tmp_path)})
     assert (plan.config.batch_size, plan.config.img_size, plan.config.head_lr_mult) == (64, 224, 10)
     file = tmp_path / "my.toml"
     file.write_text('base = "paper-code"\nimg_size = 96\nbatch_size = 8\n')
-    plan = resolve_plan({"data": str(tmp_path), "batch_size": 4}, SILENT, file=file)
+    plan = resolve_plan({"data": str(tmp_path), "batch_size": 4}, file=file)
     assert (plan.config.batch_size, plan.config.img_size, plan.config.normalization) == (4, 96, "half")
     assert plan.resolved.sources["img_size"] == str(file)
     assert plan.resolved.recipe == "paper-code"

@@ -11,20 +11,10 @@ import pytest
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
-from mlrec.utils.progress import Progress
 from mlrec.workflows.train.plan import resolve_plan
+from tests.conftest import Notes
 
 PARTS = {"train": [0, 1, 2, 3], "val": [4, 5], "all": [0, 1, 2, 3, 4, 5], "test": [6, 7]}
-
-
-class Warned(Progress):
-    """Keeps warnings."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -48,12 +38,11 @@ def data(tmp_path: Path) -> Path:
     ],
 )
 def test_images_that_are_trained_on_and_scored_are_a_warning(
-    data: Path, flags: dict[str, Any], shared: list[tuple[str, int, str]]
+    data: Path, flags: dict[str, Any], shared: list[tuple[str, int, str]], notes: Notes
 ) -> None:
-    warned = Warned()
-    resolve_plan({"data": str(data), **flags}, warned)
+    resolve_plan({"data": str(data), **flags})
     train = flags.get("train_split", "train")
-    assert warned.lines == [
+    assert notes.warnings == [
         f"split '{split}' shares {count} images with '{train}', which is trained on, so its metrics are too high: "
         f"{first}"
         for split, count, first in shared

@@ -34,7 +34,8 @@ from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, R
 from mlrec.utils.progress import Silent, Step
 from mlrec.workflows.train.interrupt import Interrupted
 from mlrec.workflows.train.train import resume, train
-from tests.tiny import FAST, LABELS, Told, make_tiny
+from tests.conftest import Notes
+from tests.tiny import FAST, LABELS, make_tiny
 
 FILES = {
     "config.toml", "run.json", "log.jsonl", "metrics.json", "predictions.npz", "per_label.csv", "model.safetensors",
@@ -158,10 +159,12 @@ def test_frozen_features_are_the_same_code_path_and_are_noted(data: Path, tmp_pa
     assert train({**flags, "feature_copies": 2}, out=tmp_path).record.notes == ["frozen, 2 augmented copies"]
 
 
-def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(data: Path, tmp_path: Path) -> None:
+def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(
+    data: Path, tmp_path: Path, notes: Notes
+) -> None:
     flags = {**FAST, "data": str(data), "freeze_backbone": True, "epochs": 1, "precision": "bf16"}
-    run, progress = train(flags, out=tmp_path, progress=(told := Told())), told
-    assert any(line.startswith("features: 1 x 13 x") and " bfloat16," in line for line in progress.lines)
+    run = train(flags, out=tmp_path)
+    assert any(line.startswith("features: 1 x 13 x") and " bfloat16," in line for line in notes.lines)
     again = predict(load_model(run.path), Dataset.load(data).manifest("val"), batch_size=4, workers=0, precision="bf16")
     np.testing.assert_array_equal(again.logits, run.predictions().logits)
 
@@ -237,16 +240,15 @@ def test_an_image_that_cannot_be_read_names_it_and_the_run_resumes_once_it_can(t
     assert resume(tmp_path / "run").record.status == "finished"
 
 
-def test_a_run_starts_from_the_backbone_of_another_with_a_new_head(data: Path, tmp_path: Path) -> None:
-    told = Told()
+def test_a_run_starts_from_the_backbone_of_another_with_a_new_head(data: Path, tmp_path: Path, notes: Notes) -> None:
     first = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
     flags = {**FAST, "data": str(data), "init_from": str(first.path), "epochs": 1, "lr": 1e-30, "freeze_backbone": True}
-    second = train(flags, out=tmp_path, progress=told)
+    second = train(flags, out=tmp_path)
     ours, theirs = load_model(second.path).state_dict(), load_model(first.path).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours if key.startswith("backbone."))
     assert not torch.equal(ours["head.weight"], theirs["head.weight"])
     count = len([key for key in ours if key.startswith("backbone.")])
-    assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in told.lines)
+    assert any(line.startswith("weights: ") and f"{count} of {count} tensors" in line for line in notes.lines)
 
 
 def test_a_backbone_keeps_the_normalisation_it_was_trained_with(data: Path, tmp_path: Path) -> None:
@@ -294,22 +296,21 @@ class Signalling(Silent):
 
 
 def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
 ) -> None:
     monkeypatch.setattr("mlrec.utils.weight_packages.installed", lambda _: True)
     monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 100.0)
-    told = Told()
-    train({**FAST, "data": str(data)}, out=tmp_path, progress=told)
+    train({**FAST, "data": str(data)}, out=tmp_path)
     # 13 samples, 2 epochs, three times a forward pass; 9 samples scored once: 8,700 s
-    (line,) = [line for line in told.lines if "on this CPU" in line]
+    (line,) = [line for line in notes.lines if "on this CPU" in line]
     assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
     assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
     for other in ({"freeze_backbone": True}, {"img_size": 33}):
         if "img_size" in other:
             monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 0.01)
-        told = Told()
-        train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path, progress=told)
-        assert not any("on this CPU" in line for line in told.lines)
+        notes.lines.clear()
+        train({**FAST, "data": str(data), "epochs": 1, **other}, out=tmp_path)
+        assert not any("on this CPU" in line for line in notes.lines)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -407,9 +408,10 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(
     assert resume(tmp_path / "run").record.status == "finished"
 
 
-def test_little_room_on_the_disk_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told()
+def test_little_room_on_the_disk_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
+) -> None:
     room = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr("mlrec.workflows.train.run_record.shutil.disk_usage", lambda _: room)
-    train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path, progress=told)
-    assert any("1 MB free; a run keeps two checkpoints of 1 MB" in line for line in told.lines)
+    train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
+    assert any("1 MB free; a run keeps two checkpoints of 1 MB" in line for line in notes.lines)
