@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from mlrec.datasets import manifest_cache
 from mlrec.datasets.manifest_lines import Header, ManifestLines, encoded_lines, read_lines
+from mlrec.datasets.names import label_columns, label_order
 from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
 from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
 from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
 from mlrec.datasets.sparse_targets import SparseTargets
-from mlrec.utils.errors import DataError, MlrecError, counted, nearest, printable
+from mlrec.utils.errors import DataError, counted, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
 from mlrec.utils.texts import Texts, ranks, taken
 
@@ -441,54 +442,6 @@ def _load_copy(path: Path, key: str) -> Manifest:
     raise DataError(f"{path}: was changed while a program that uses it was starting; start it again")
 
 
-def label_columns(
-    labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
-) -> list[int]:
-    """Return the columns of the labels `chosen` among all `labels`, in the order of `chosen`.
-
-    Args:
-        labels: C label names, in the order of the columns.
-        chosen: Names to look up.
-        where: File, folder or split that has the labels, for the message.
-        error: Kind of the error.
-
-    Raises:
-        MlrecError: (of the kind `error`) A name is not among the labels; the message gives the nearest one.
-
-    Example:
-        >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")
-        [2, 0]
-    """
-    column = {name: k for k, name in enumerate(labels)}
-    for name in chosen:
-        if name not in column:
-            raise error(f"{where}: no label '{name}'{nearest(name, labels)}")
-    return [column[name] for name in chosen]
-
-
-def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.intp]:
-    """Return the permutation that puts columns in the order of `labels` into the order of `expected`.
-
-    Raises:
-        DataError: The two sets of names differ.
-
-    Example:
-        >>> label_order(["cat", "dog"], ["dog", "cat"]).tolist()
-        [1, 0]
-    """
-    if set(labels) != set(expected) or len(labels) != len(expected):
-        missing = [name for name in expected if name not in set(labels)]
-        extra = [name for name in labels if name not in set(expected)]
-        parts = []
-        if missing:
-            parts.append(f"missing {_few(missing)}")
-        if extra:
-            parts.append(f"not expected {_few(extra)}")
-        raise DataError(f"label sets differ ({len(labels)} here, {len(expected)} expected): {'; '.join(parts)}")
-    position = {name: k for k, name in enumerate(labels)}
-    return np.array([position[name] for name in expected], dtype=np.intp)
-
-
 def image_of(sample_id: str) -> str:
     """Return the image of a sample: `image` for the id `image#k` of a box, otherwise the id itself.
 
@@ -498,10 +451,3 @@ def image_of(sample_id: str) -> str:
     """
     image, separator, place = sample_id.rpartition("#")
     return image if separator and place.isdigit() else sample_id
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    if len(names) > 5:
-        shown += f" and {len(names) - 5} more"
-    return shown

@@ -1,4 +1,4 @@
-"""Names of image files and labels from third-party annotations: normalized spelling, and paths inside the root only."""
+"""Names from third-party annotations: image files, with normalized spelling and inside the root only, and labels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlrec.utils.errors import ValidationReport
+import numpy as np
+from numpy.typing import NDArray
+
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
@@ -131,3 +134,58 @@ def duplicates_in(names: Iterable[str]) -> list[str]:
             repeated[name] = None
         seen.add(name)
     return list(repeated)
+
+
+def label_columns(
+    labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
+) -> list[int]:
+    """Return the columns of the labels `chosen` among all `labels`, in the order of `chosen`.
+
+    Args:
+        labels: C label names, in the order of the columns.
+        chosen: Names to look up.
+        where: File, folder or split that has the labels, for the message.
+        error: Kind of the error.
+
+    Raises:
+        MlrecError: (of the kind `error`) A name is not among the labels; the message gives the nearest one.
+
+    Example:
+        >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")
+        [2, 0]
+    """
+    column = {name: k for k, name in enumerate(labels)}
+    for name in chosen:
+        if name not in column:
+            raise error(f"{where}: no label '{name}'{nearest(name, labels)}")
+    return [column[name] for name in chosen]
+
+
+def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.intp]:
+    """Return the permutation that puts columns in the order of `labels` into the order of `expected`.
+
+    Raises:
+        DataError: The two sets of names differ.
+
+    Example:
+        >>> label_order(["cat", "dog"], ["dog", "cat"]).tolist()
+        [1, 0]
+    """
+    if set(labels) != set(expected) or len(labels) != len(expected):
+        missing = [name for name in expected if name not in set(labels)]
+        extra = [name for name in labels if name not in set(expected)]
+        parts = []
+        if missing:
+            parts.append(f"missing {_few(missing)}")
+        if extra:
+            parts.append(f"not expected {_few(extra)}")
+        raise DataError(f"label sets differ ({len(labels)} here, {len(expected)} expected): {'; '.join(parts)}")
+    position = {name: k for k, name in enumerate(labels)}
+    return np.array([position[name] for name in expected], dtype=np.intp)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    if len(names) > 5:
+        shown += f" and {len(names) - 5} more"
+    return shown

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest, label_columns, label_order
-from mlrec.datasets.names import clean_label, duplicates_in
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import clean_label, duplicates_in, label_columns, label_order
 from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
 from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, implied_kind
 from mlrec.metrics.evaluate import Metrics, evaluate

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.config import FIELDS
-from mlrec.datasets.manifest import label_columns
+from mlrec.datasets.names import label_columns
 from mlrec.lineage import Lineage
 from mlrec.metrics.evaluate import Metrics, evaluate
 from mlrec.predictions import Floats

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import Manifest, label_columns
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
 from mlrec.metrics.frequency import by_frequency

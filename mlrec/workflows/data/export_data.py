@@ -30,7 +30,8 @@ from mlrec.datasets.export import (
     with_unknown_as_negative,
 )
 from mlrec.datasets.image_paths import without_ending
-from mlrec.datasets.manifest import Manifest, label_order
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import label_order
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.fiftyone import read_fiftyone

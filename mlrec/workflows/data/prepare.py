@@ -17,8 +17,8 @@ from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.label_gaps import label_gaps
-from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, image_of, label_order
-from mlrec.datasets.names import clean_label, duplicates_in
+from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, image_of
+from mlrec.datasets.names import clean_label, duplicates_in, label_order
 from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.datasets.readers.split_files import SplitFile, divide

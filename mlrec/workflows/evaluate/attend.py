@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
-from mlrec.datasets.manifest import label_columns
+from mlrec.datasets.names import label_columns
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import (
     PEAKS_BELOW,

@@ -13,7 +13,8 @@ import msgspec
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.label_gaps import label_gaps
-from mlrec.datasets.manifest import Manifest, label_columns
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import Metrics, check_top
 from mlrec.predictions import Predictions

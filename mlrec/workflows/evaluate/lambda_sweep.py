@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from mlrec.datasets.manifest import image_of, label_columns
+from mlrec.datasets.manifest import image_of
+from mlrec.datasets.names import label_columns
 from mlrec.datasets.objects import load_objects
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import evaluate

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import read_orientation, upright_mask
-from mlrec.datasets.manifest import POSITIVE, Manifest, label_columns
+from mlrec.datasets.manifest import POSITIVE, Manifest
+from mlrec.datasets.names import label_columns
 from mlrec.datasets.object_sizes import MAP_SIZES
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.localization import (

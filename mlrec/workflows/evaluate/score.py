@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.manifest import Manifest, label_columns
+from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.names import label_columns
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named

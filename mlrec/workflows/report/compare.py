@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlrec.datasets.manifest import Manifest, image_of, label_order
-from mlrec.datasets.names import duplicates_in
+from mlrec.datasets.manifest import Manifest, image_of
+from mlrec.datasets.names import duplicates_in, label_order
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.evaluate import Metrics

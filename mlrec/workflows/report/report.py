@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.manifest import image_of, label_columns
+from mlrec.datasets.manifest import image_of
+from mlrec.datasets.names import label_columns
 from mlrec.metrics.bootstrap import metric_intervals, paired_seeds
 from mlrec.metrics.label_significance import label_intervals
 from mlrec.predictions import Floats, Predictions

@@ -205,8 +205,7 @@ class Trainer:
         saved_identity, content = state.load(folder)
         run_record.check_same(saved_identity, self.identity)
         self.state.restore(content)
-        now = environment(self.device, self.precision)
-        self.warn(run_record.other_machine(record.environment, now))
+        self.warn(run_record.other_machine(record.environment, environment(self.device, self.precision)))
         self.warn(setup.resume_note(self.config, self.device))
 
     def warn_long_training(self, model: Classifier) -> None:
@@ -214,9 +213,7 @@ class Trainer:
         config, plan = self.config, self.plan
         if self.device.type != "cpu" or config.freeze_backbone:
             return
-        evaluations = 1
-        if config.eval_every:
-            evaluations = config.epochs // config.eval_every
+        evaluations = config.epochs // config.eval_every if config.eval_every else 1
         per_image = seconds_per_image(model, self.device, self.precision)
         seconds = training_seconds(per_image, len(plan.train), len(plan.scored), config.epochs, evaluations)
         seconds /= processes.world_size()
@@ -251,10 +248,9 @@ class Trainer:
         if self.config.head_epochs and self.state.step == 0:  # a run that was interrupted in this phase repeats it
             from mlrec.training.head_phase import train_head
 
+            parts = self.state, self.plan.train, self.config, self.loss, self.device, self.precision, self.progress
             with self.timed("head"), self.stop.at_once():
-                train_head(
-                    self.state, self.plan.train, self.config, self.loss, self.device, self.precision, self.progress
-                )
+                train_head(*parts)
         self.logged_seconds = self.state.seconds.get("train", 0.0)
         with closing(cast(Generator[Batch], self.batches())) as batches:
             events = fit(
@@ -282,13 +278,8 @@ class Trainer:
     def batches(self) -> Iterator[Batch]:
         """Return batches of images, or of frozen features, from the position of the state to the last epoch."""
         config, start = self.config, self.state
-        position = {
-            "epoch": start.epoch,
-            "start": start.batch,
-            "epochs": config.epochs - start.epoch,
-            "rank": processes.rank(),
-            "world": processes.world_size(),
-        }
+        position = {"epoch": start.epoch, "start": start.batch, "epochs": config.epochs - start.epoch}
+        position |= {"rank": processes.rank(), "world": processes.world_size()}
         if config.freeze_backbone:
             from mlrec.training.features import feature_batches, on_device_if_it_fits
 
