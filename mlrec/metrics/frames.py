@@ -85,7 +85,7 @@ def _is_table(table: Any, what: str) -> bool:
 def _check_unique(frame: Any, what: str) -> None:
     for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
         if twice := duplicates_in(map(str, names)):
-            raise PredictionsError(f"the {where} of {what} contain '{twice[0]}' more than once; keep one")
+            raise PredictionsError(f"'{twice[0]}' occurs more than once in the {where} of {what}; keep one")
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:

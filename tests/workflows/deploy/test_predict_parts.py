@@ -295,7 +295,7 @@ def test_lists_and_packed_files_are_found(pictures: Path, tmp_path: Path) -> Non
     assert [item.id for item in items_of([str(tmp_path / "*.tar")])] == [f"{tmp_path}/b/x.png"]
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         list(items_of([str(tmp_path / "empty.tar")]))
     pa.parquet.write_table(pa.table({"path": ["a.png"]}), tmp_path / "paths.parquet")
     with pytest.raises(DataError, match="no column contains image bytes"):
@@ -316,8 +316,8 @@ def test_images_of_a_shard_are_read_as_they_are_needed(tmp_path: Path) -> None:
 
 def test_flags_that_contradict_each_other(model: Path, pictures: Path, tmp_path: Path) -> None:
     for extra, told in (
-        (["--format", "parquet"], "set --out"),
-        (["--engine", "ray"], "set --out"),
+        (["--format", "parquet"], "need --out"),
+        (["--engine", "ray"], "need --out"),
         (["--out", "a.csv", "--format", "parquet"], "differ"),
         (["--out", "a", "--save-images", "b"], "leave --out out"),
         (["https://example.com/a.jpg"], "allow-urls"),
