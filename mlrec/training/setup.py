@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
@@ -31,6 +33,8 @@ from mlrec.training.state import State
 from mlrec.training.transforms import normalize
 from mlrec.utils import processes
 from mlrec.utils.errors import ModelError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
@@ -89,6 +93,9 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     if source is not None:
         model.preprocessing = stored_preprocessing(source, model.preprocessing)
     model.preprocessing = model.preprocessing.normalized(config.normalization)
+    norms = any(isinstance(module, _BatchNorm) for module in model.backbone.modules())
+    if config.freeze_bn and norms and source is None and not (config.pretrained or empty):
+        logger.warning("freeze_bn keeps mean 0 and variance 1 of a random backbone; set freeze_bn=false or use weights")
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)
     if config.grad_checkpointing:

@@ -21,6 +21,7 @@ from mlrec.training.dataloader import Batch
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit, step_seed
 from mlrec.training.state import State
 from mlrec.utils.errors import ModelError, RunError
+from tests.conftest import Notes
 
 CPU = torch.device("cpu")
 DATA = Manifest("d", "train", Path(), ("a", "b", "c"), ("x.jpg",), np.zeros((1, 3), np.int8))
@@ -98,6 +99,12 @@ def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_factors() -> None
             assert bool((before.running_var == after.running_var).all()) is kept
             assert (before.weight != after.weight).any()
     assert norms
+
+
+@pytest.mark.parametrize(("backbone", "expected"), [("test_resnet", 1), ("test_vit", 0)])
+def test_frozen_statistics_of_a_random_backbone_are_warned_of(backbone: str, expected: int, notes: Notes) -> None:
+    setup.build_model(changed(freeze_bn=True, backbone=backbone), DATA, paper=False)
+    assert sum("freeze_bn keeps mean 0" in line for line in notes.warnings) == expected
 
 
 def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
