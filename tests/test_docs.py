@@ -117,7 +117,7 @@ def test_source_of_a_function_is_inserted_without_its_docstring(hooks: ModuleTyp
 
 def test_places_named_on_the_page_on_reliability_exist() -> None:
     page = (DOCS / "explanation" / "reliability.md").read_text(encoding="utf-8")
-    section = page.partition("## Never silently wrong")[2].partition("## Not promised")[0]
+    section = page.partition("## Never silently wrong")[2].partition("## Not guaranteed")[0]
     places = [line.split(" | ")[2] for line in section.splitlines() if line.startswith("| ")]
     places = [place for place in places if place not in ("prevented in", "---")]
     assert len(places) >= 28
