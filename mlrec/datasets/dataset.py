@@ -65,7 +65,7 @@ class Dataset:
         path = Path(path)
         if not (path / DATASET_FILE).is_file():
             known = [entry.parent.name for entry in path.absolute().parent.glob(f"[!.]*/{DATASET_FILE}")]
-            raise DataError(f"{path}: no prepared dataset here{nearest(path.name, known)}; run mlrec prepare first")
+            raise DataError(f"{path}: no prepared dataset found{nearest(path.name, known)}; run mlrec prepare first")
         return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "remove the folder and prepare it again"))
 
     @classmethod
@@ -77,7 +77,7 @@ class Dataset:
         """
         files = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
         if not files:
-            raise DataError(f"no prepared dataset under {root}; run mlrec prepare, or name one with --data")
+            raise DataError(f"no prepared dataset under {root}; run mlrec prepare, or choose a dataset with --data")
         return cls.load(files[-1].parent)
 
     def manifest(self, split: str) -> Manifest:
@@ -87,7 +87,7 @@ class Dataset:
             DataError: There is no such split; the message lists the splits.
         """
         if split not in self.info.splits:
-            raise DataError(f"{self.path}: no split '{split}'; the splits are {', '.join(self.info.splits)}")
+            raise DataError(f"{self.path}: no split '{split}'; available splits: {', '.join(self.info.splits)}")
         return self.loaded.get(split) or Manifest.load(self.manifest_path(split))
 
     def manifest_path(self, split: str) -> Path:
@@ -115,15 +115,17 @@ def refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / DATASET_FILE).is_file():
-        raise DataError(f"{folder}: is not a prepared dataset; remove it or choose another --name")
-    info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
+        raise DataError(f"{folder}: not a prepared dataset; remove the folder or choose a different --name")
+    info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose a different --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
         own = own or entry == cache_path(entry.with_name(entry.name.removeprefix(".").removesuffix(".cache")))
         if entry.is_dir():
             own = entry.name == IMAGES_FOLDER and info.source.get("unpacked") is True
         if not own:
-            raise DataError(f"{entry}: was not written by mlrec and would be lost; move it, or choose another --name")
+            raise DataError(
+                f"{entry}: this path was not written by mlrec and would be lost; move it, or choose a different --name"
+            )
 
 
 def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:

@@ -57,7 +57,9 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
     _refuse_boxes(manifest)
     for name in (name_column, SPLIT_COLUMN):
         if name in manifest.labels:
-            raise DataError(f"{manifest.name}: the label '{name}' has the name of a column; export as coco")
+            raise DataError(
+                f"{manifest.name}: the label '{name}' has the same name as a column; export as coco instead"
+            )
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([name_column, *manifest.labels])
@@ -152,8 +154,8 @@ def _without_endings(manifest: Manifest) -> list[str]:
     names = [without_ending(image) for image in manifest.images]
     same = duplicates_in(names)
     if same:
-        what = f"several images are '{same[0]}' apart from their ending, which FiftyOne leaves out"
-        raise DataError(f"{manifest.name}: {what}; rename one")
+        what = f"multiple images are named '{same[0]}' without the extension, which FiftyOne omits"
+        raise DataError(f"{manifest.name}: {what}; rename one of them")
     return names
 
 
@@ -192,8 +194,8 @@ def with_unknown_as_negative(manifest: Manifest) -> Manifest:
 def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
-            f"{manifest.name}: its samples are boxes in images, which this format cannot express; "
-            f"use {manifest.split}.jsonl itself, one JSON object per line"
+            f"{manifest.name}: the samples are boxes in images, which this format cannot express; "
+            f"use {manifest.split}.jsonl directly (one JSON object per line)"
         )
 
 

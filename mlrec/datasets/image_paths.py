@@ -94,7 +94,7 @@ def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
         # A link to a folder that contains the link is circular, also if that folder is above `folder`.
         inside = os.path.realpath(path.parent) + os.sep
         if real in listed or inside.startswith(real.rstrip(os.sep) + os.sep):
-            omitted.folders.append(f"{path} leads to a folder that is listed already")
+            omitted.folders.append(f"{path} links to a folder that is already listed")
             return False
         listed.add(real)
         return True
@@ -132,7 +132,7 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
         matches = _matches_at_any_depth(Path(pattern), omitted)
     for path in matches:
         if path.is_dir():
-            omitted.folders.append(f"{path} is a folder; give the folder itself to use its images")
+            omitted.folders.append(f"{path} is a folder; pass the folder itself to use its images")
         elif is_image(path.name):
             yield path
         else:
@@ -252,10 +252,10 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
         files = index.find(name)
         if len(files) == 1:
             renamed[name] = files[0]
-            findings.warn("names were matched to files that are spelled differently", f"{name} is {files[0]}")
+            findings.warn("names were matched to files with a different spelling", f"{name} matched {files[0]}")
         elif files:
             some = ", ".join(files[:3])
-            findings.error(f"{root / name}", f"no such file; it could be any of {some}; write the full path")
+            findings.error(f"{root / name}", f"no such file; the name matches {some}; write the full path")
     return renamed
 
 

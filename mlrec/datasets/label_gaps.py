@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import counted
 
-NOT_SCORED = "so their AP is undefined there"
-NOT_LEARNED = "so a model trained on it cannot learn them"
+NOT_SCORED = "so the AP of these labels is undefined"
+NOT_LEARNED = "so a model trained on this split cannot learn them"
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class LabelGaps:
         named = {}
         if self.no_positive:
             count = f"{len(self.no_positive)} of {counted(self.labels, 'label')}"
-            named[f"split '{self.split}' has no positive for {count}, {consequence}"] = ", ".join(self.no_positive)
+            named[f"split '{self.split}' has no positives for {count}, {consequence}"] = ", ".join(self.no_positive)
         if self.no_negative:
             count = f"{len(self.no_negative)} of {counted(self.labels, 'label')}"
-            named[f"split '{self.split}' has no known negative for {count}, {consequence}"] = no_negative
+            named[f"split '{self.split}' has no known negatives for {count}, {consequence}"] = no_negative
         return named
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:

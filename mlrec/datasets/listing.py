@@ -98,7 +98,7 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
             sources.append(_sources_in(path, report))
         except UsageError as error:
             findings.errors.append(str(error))
-    findings.raise_errors("paths cannot be used", "", UsageError)
+    findings.raise_errors("invalid paths", "", UsageError)
     return (source for several in sources for source in several)
 
 
@@ -114,7 +114,7 @@ def boxes_of(file: Path) -> list[Item]:
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
-        raise DataError(f"{file}: no column {', '.join(missing)}; needs filename,x,y,width,height")
+        raise DataError(f"{file}: no column {', '.join(missing)}; expected filename,x,y,width,height")
     count: dict[str, int] = {}
     items = []
     for row, cells in enumerate(table.rows):
@@ -124,7 +124,7 @@ def boxes_of(file: Path) -> list[Item]:
         box = _box(table, row, findings)
         if box is not None:
             items.append(Item(values.get("id") or f"{name}#{count[name]}", file.parent / name, box))
-    findings.raise_errors(f"{file}: boxes cannot be read", "")
+    findings.raise_errors(f"{file}: invalid boxes", "")
     return items
 
 
@@ -140,7 +140,7 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
             return None
     x, y, width, height = numbers
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
-        findings.error(table.where(row), "the box is empty; x, y, width, height are pixels, from 0")
+        findings.error(table.where(row), "the box is empty; x, y, width and height are in pixels, counted from 0")
         return None
     return x, y, width, height
 
@@ -159,7 +159,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         images = matching_images(path, omitted)
     else:
         if place.exists():
-            raise UsageError(f"{path}: is not a regular file; give images or folders")
+            raise UsageError(f"{path}: not a regular file; specify images or folders")
         near = alike(place)
         hint = f"; did you mean {near}?" if near else "; check the path"
         raise UsageError(f"{path}: no such file or folder{hint}")
@@ -172,7 +172,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
     if first is None:
         skipped = omitted.describe()
         reason = f" ({skipped})" if skipped else ""
-        raise UsageError(f"{path}: no image here{reason}; image extensions are {' '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: no images found{reason}; image extensions are {' '.join(SUFFIXES)}")
     return iter([Source(_chained(path, first, images, omitted, report))])
 
 
@@ -198,8 +198,8 @@ def _packed_matches(pattern: str) -> list[str]:
     packed = [str(file) for file in others.files if is_packed(file.name)]
     if packed and images:
         raise UsageError(
-            f"{pattern}: matches images and packed files, such as {images[0]} and "
-            f"{packed[0]}; give one pattern for each"
+            f"{pattern}: the pattern matches images and packed files, such as {images[0]} and "
+            f"{packed[0]}; use one pattern for each"
         )
     return packed
 
@@ -227,7 +227,7 @@ def _listed(file: Path) -> Iterator[Item]:
                 if name:
                     yield Item(str(file.parent / name), file.parent / name)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: is not a readable list of paths, one per line ({error})") from error
+        raise DataError(f"{file}: not a readable list of paths, one per line ({error})") from error
 
 
 def _chained(
@@ -238,7 +238,7 @@ def _chained(
         yield Item(str(file), file)
     skipped = omitted.describe()
     if report and skipped:
-        report(f"{path}: skipped: {skipped}")
+        report(f"{path}: some files were skipped ({skipped})")
 
 
 def _samples(manifest: Manifest) -> list[Item]:

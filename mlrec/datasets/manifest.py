@@ -332,7 +332,9 @@ class Manifest:
         try:
             first = msgspec.json.encode(header)
         except UnicodeEncodeError as error:
-            raise DataError(f"{self.root}: a path that is not UTF-8 cannot be stored; rename it") from error
+            raise DataError(
+                f"{self.root}: a path that is not valid UTF-8 cannot be stored; rename the folder"
+            ) from error
         # One pass over the samples gives the file, its key and the digest of the manifest.
         key, digest, size = hashlib.sha256(first + b"\n"), hashlib.sha256(msgspec.json.encode(self.labels)), 0
         with atomic_write(path) as stream:
@@ -439,7 +441,7 @@ def _load_copy(path: Path, key: str) -> Manifest:
         return manifest
     if path.is_file() and sha256(path) == key:  # only the copy was deleted
         return Manifest.load(path)
-    raise DataError(f"{path}: was changed while a program that uses it was starting; start it again")
+    raise DataError(f"{path}: the manifest was changed while a program that uses it was starting; restart the program")
 
 
 def image_of(sample_id: str) -> str:

@@ -142,7 +142,7 @@ class _Samples:
         boxed = sum(map(len, self._boxes))
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not")
-        findings.raise_errors(f"{self._path}: not a valid manifest", "prepare the dataset again")
+        findings.raise_errors(f"{self._path}: invalid manifest (prepare the dataset again)", "")
         codes, lengths = np.asarray(self._codes, np.int32), np.asarray(self._lengths, np.int32)
         labels = len(header.labels)
         boxes = None
@@ -184,10 +184,10 @@ class _Samples:
 
 def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Header:
     if first is None:
-        raise DataError(f"{path}: empty; prepare the dataset again")
+        raise DataError(f"{path}: the file is empty; prepare the dataset again")
     header: Header = _decode(msgspec.json.Decoder(Header), first[1], path, 1)
     if header.format != expected:
-        raise DataError(f"{path}: format is {header.format}, expected {expected}; prepare the dataset again")
+        raise DataError(f"{path}: the format is {header.format}, expected {expected}; prepare the dataset again")
     twice = repeated(header.labels)
     if twice:
         raise DataError(f"{path}: line 1: label '{twice[0]}' is repeated; keep one")

@@ -85,18 +85,18 @@ def alike(path: Path) -> Path | None:
 def _fault(name: str) -> str:
     parts = name.split("/")
     if not name.strip() or posixpath.normpath(name) == ".":
-        return "is empty; give the path of an image"
+        return "is empty; specify an image path"
     if name.startswith("/") or _ELSEWHERE.match(name):
         return "is absolute; names must be relative to the image directory"
     if ".." in parts:
-        return "leaves the image directory; names must be relative, without '..'"
+        return "is outside the image directory; names must be relative, without '..'"
     if holds_control(name):
         return "contains a control character; rename the file"
     if len(name) <= LONGEST_PART and name.isascii():
         return ""
     encoded = [len(part.encode("utf-8")) for part in parts]
     if max(encoded) > LONGEST_PART or sum(encoded) + len(parts) > LONGEST_PATH:
-        return f"is too long for a file name ({LONGEST_PART} bytes per part, {LONGEST_PATH} in all)"
+        return f"is too long for a file name ({LONGEST_PART} bytes per part, {LONGEST_PATH} in total)"
     return ""
 
 
@@ -109,12 +109,12 @@ def clean_label(name: str, where: str, findings: ValidationReport) -> str:
     """
     stripped = name.strip()
     if stripped != name:
-        findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
+        findings.warn("whitespace around label names was stripped", f"{where}: '{name}'")
     normal = unicodedata.normalize("NFC", stripped)
     if normal != stripped:
-        findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
+        findings.warn("label names were normalized to Unicode form NFC", f"{where}: '{name}'")
     if not normal:
-        findings.error(where, "a label has an empty name; give it one")
+        findings.error(where, "the label name is empty; add a name")
     if holds_control(normal):
         findings.error(where, f"the label name '{normal}' contains a control character; rename it")
     return normal
@@ -178,8 +178,8 @@ def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.in
         if missing:
             parts.append(f"missing {_few(missing)}")
         if extra:
-            parts.append(f"not expected {_few(extra)}")
-        raise DataError(f"label sets differ ({len(labels)} here, {len(expected)} expected): {'; '.join(parts)}")
+            parts.append(f"unexpected {_few(extra)}")
+        raise DataError(f"label sets differ (found {len(labels)}, expected {len(expected)}): {'; '.join(parts)}")
     position = {name: k for k, name in enumerate(labels)}
     return np.array([position[name] for name in expected], dtype=np.intp)
 

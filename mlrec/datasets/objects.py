@@ -58,7 +58,7 @@ class Objects:
             DataError: The segmentation is invalid, or the image size is not annotated.
         """
         if self.size is None:
-            raise DataError(f"annotation {self.ids[k]}: no image size, so no mask; add width and height")
+            raise DataError(f"annotation {self.ids[k]}: no image size, which the mask requires; add width and height")
         width, height = self.size
         segmentation = msgspec.json.decode(self.segmentations[k])
         if not segmentation:
@@ -106,10 +106,10 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     else:
         kind = source.get("kind", "this source")
         raise DataError(
-            f"{dataset.path}: {kind} has no annotated objects; use a COCO dataset, or VOC with Annotations "
+            f"{dataset.path}: {kind} has no annotated objects; use a COCO dataset, or a VOC dataset with Annotations "
             "and JPEGImages"
         )
-    findings.raise_errors(f"{dataset.path}: objects cannot be read", "prepare the dataset again")
+    findings.raise_errors(f"{dataset.path}: invalid objects (prepare the dataset again)", "")
     return objects
 
 
@@ -155,7 +155,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
     objects = []
     for name in manifest.images:
         if name not in images:
-            findings.error(f"{path}", f"{name} is not in this file any more; prepare the dataset again")
+            findings.error(f"{path}", f"{name} is no longer in this file; prepare the dataset again")
             continue
         image = images[name]
         size = None
@@ -194,15 +194,15 @@ def _decoded(segmentation: Any, width: int, height: int) -> NDArray[np.bool_]:
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not polygons:
-            raise ValueError("no polygon of three points")
+            raise ValueError("no polygon with three or more points")
         encoded = mask.merge(mask.frPyObjects(polygons, height, width))
     else:
         if segmentation["size"] != [height, width]:
-            raise ValueError(f"size {segmentation['size']}, but the image has [{height}, {width}]")
+            raise ValueError(f"the size is {segmentation['size']}, but the image size is [{height}, {width}]")
         encoded = segmentation
         if isinstance(segmentation["counts"], list):
             if sum(segmentation["counts"]) != width * height or min(segmentation["counts"]) < 0:
-                raise ValueError("runs do not add up to the image")
+                raise ValueError("the runs do not add up to the image size")
             encoded = mask.frPyObjects(segmentation, height, width)
     decoded: NDArray[np.uint8] = mask.decode(encoded)
     return decoded.astype(np.bool_)

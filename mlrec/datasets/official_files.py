@@ -68,8 +68,8 @@ OFFICIAL = {
             ),
         ),
         ("voc2012", "VOCdevkit"),
-        "The test images need an account of the evaluation server, http://host.robots.ox.ac.uk:8080/. Their labels are "
-        "not public. Unpack the test images over VOCdevkit to predict them.",
+        "The test images require an account on the evaluation server, http://host.robots.ox.ac.uk:8080/. Their labels "
+        "are not public. To predict their labels, unpack the test images over VOCdevkit.",
     ),
     "coco2014": OfficialDataset(
         "https://cocodataset.org/",
@@ -92,11 +92,11 @@ OFFICIAL = {
     ),
     "wider": OfficialDataset(
         "http://mmlab.ie.cuhk.edu.hk/projects/WIDERAttribute.html",
-        "see the page of the dataset",
+        "see the dataset page",
         (),
         ("wider", ""),
-        "The files are on Google Drive and cannot be downloaded automatically. No SHA-256 is published, so they cannot "
-        "be checked either. Open the page in a browser, download wider_attribute_image.tgz and "
+        "The files are on Google Drive and cannot be downloaded automatically. No SHA-256 is published, so the files "
+        "cannot be verified either. Open the page in a browser, download wider_attribute_image.tgz and "
         "wider_attribute_annotation.zip, and unpack both into one folder.",
     ),
 }  # fmt: skip

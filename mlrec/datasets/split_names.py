@@ -74,7 +74,7 @@ def parse_names(text: str) -> dict[str, str]:
         if not equals or not own or not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"--splits {text}: '{pair}' is not OWN=train, OWN=val or OWN=test")
         if own.casefold() in names:
-            raise UsageError(f"--splits {text}: names '{own}' twice; name it once")
+            raise UsageError(f"--splits {text}: '{own}' is listed twice; list it once")
         names[own.casefold()] = split
     return names
 
@@ -102,10 +102,10 @@ def resolve_names(
         key = own.strip().casefold()
         split = given.get(key) or known_split(own) or own.strip()
         if not SPLIT_NAME.fullmatch(split):
-            findings.error(place, f"'{split}' is not a valid split name; write train, val or test")
+            findings.error(place, f"'{split}' is not a valid split name; use train, val or test")
         elif key not in given and known_split(own) is None:
             findings.warn(
-                "split names that are not train, val, trainval or test were kept; --splits OWN=val,... renames them",
+                "split names other than train, val, trainval and test were kept; rename them with --splits OWN=val,...",
                 f"{split} ({place})",
             )
         other = first.setdefault(split.casefold(), own)
@@ -133,5 +133,5 @@ def _check_joined(
     both = ",".join(f"{name.strip()}={split}" for name in (other, own))
     findings.error(
         place,
-        f"'{own}' and '{other}' are both split '{split}'; --splits {both} joins them, or rename one",
+        f"'{own}' and '{other}' both map to split '{split}'; join them with --splits {both}, or rename one",
     )

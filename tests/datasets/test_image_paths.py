@@ -42,7 +42,7 @@ def test_links_are_followed_once_hidden_folders_skipped_and_what_was_not_taken_i
     omitted = Omitted()
     assert [file.relative_to(folder).as_posix() for file in image_files(folder, omitted)] == TAKEN
     assert [file.name for file in omitted.files] == ["c.txt"]
-    assert [line.split(" leads to ")[0] for line in omitted.folders] == [
+    assert [line.split(" links to ")[0] for line in omitted.folders] == [
         f"{folder}/linked again", f"{folder}/deep/circle", f"{folder}/deep/up",
     ]  # fmt: skip
 

@@ -193,22 +193,24 @@ def read_image_file(path: Path | str) -> bytes:
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _refused(path, "is not a regular file; give an image file")
+            raise _refused(path, "not a regular file; specify an image file")
         if status.st_size > MAX_FILE_BYTES:
-            raise _refused(path, f"has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller")
+            raise _refused(
+                path, f"the file has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller"
+            )
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         near = alike(Path(path))
         if near:
             remedy = f", but there is {near}; use that name"
         else:
-            remedy = "; check the path and that the archive is unpacked"
+            remedy = "; check the path and make sure that the archive is unpacked"
         raise _refused(path, f"no such image file{remedy}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise _refused(path, f"cannot be read ({reason}); check the path") from error
+        raise _refused(path, f"the file cannot be read ({reason}); check the path") from error
 
 
 def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored:
@@ -284,14 +286,14 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _refused(path, f"has over {MAX_PIXELS:,} pixels; make it smaller") from error
+        raise _refused(path, f"the image has more than {MAX_PIXELS:,} pixels; make it smaller") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises nearly anything on damaged headers
         raise _refused(path, _no_image(data, error)) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise _refused(path, f"{width} x {height} pixels are over the limit of {MAX_PIXELS:,}; make it smaller")
+        raise _refused(path, f"the image has {width} x {height} pixels, more than {MAX_PIXELS:,}; make it smaller")
     return image
 
 
@@ -340,7 +342,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         kind = "float" if image.mode == "F" else "32-bit integer"
-        raise DataError(f"has {kind} pixels, whose range is unknown; convert it to 8 or 16 bits")
+        raise DataError(f"the image has {kind} pixels, whose range is unknown; convert it to 8 or 16 bits")
     if image.mode in _ALPHA_MODES or image.has_transparency_data:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -358,14 +360,14 @@ def _orientation(image: Image.Image) -> int:
 def _no_image(data: bytes, error: Exception) -> str:
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not data:
-        return "is empty (0 bytes); replace the file"
+        return "the file is empty (0 bytes); replace it"
     if head.startswith(b"version https://git-lfs"):
-        return f"is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
+        return f"the file is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
     if head.startswith((b"<!doctype html", b"<html")):
-        return "is an HTML page (a login or error page?), not an image; download it again"
+        return "the file is an HTML page (a login or error page?), not an image; download it again"
     if "text" in str(error).lower() and "large" in str(error).lower():
-        return "holds compressed text that unpacks to more than Pillow allows; replace the file"
-    return f"is not an image of the formats {', '.join(FORMATS)}; replace the file"
+        return "the file contains compressed text that unpacks to more than Pillow allows; replace the file"
+    return f"not an image in one of the formats {', '.join(FORMATS)}; replace the file"
 
 
 def _damage(error: Exception) -> str:
@@ -421,7 +423,7 @@ def _check_png(data: bytes) -> None:
         if kind == b"IEND":
             return
         if kind == b"IDAT" and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise OSError("a checksum of its pixels is wrong")
+            raise OSError("the checksum of the pixel data is wrong")
         at = end + 4
     raise OSError("image file is truncated")
 

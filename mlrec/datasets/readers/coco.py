@@ -115,8 +115,8 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         empty = int(np.count_nonzero(~split.annotated))
         if empty and part.is_official and not options.keep_empty:
             footnotes.append(
-                f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are left "
-                "out, as in the paper; --keep-empty keeps them"
+                f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are "
+                "skipped, as in the paper; --keep-empty keeps them"
             )
             left_out += empty
             manifest = manifest.subset(np.flatnonzero(split.annotated))
@@ -162,7 +162,7 @@ def _without_group(
     group = next(iter(names), None)
     if len(names) != 1 or group is None:
         return list(manifests)
-    findings.warn("a category that only groups the others is not a label", group)
+    findings.warn("a category that only groups the others is not used as a label", group)
     return [manifest.with_labels([label for label in manifest.labels if label != group]) for manifest in manifests]
 
 
@@ -172,7 +172,7 @@ def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
-        findings.error(f"{part.file}", f"{path} has two image ids, which splits its labels")
+        findings.error(f"{part.file}", f"{path} has two image ids, so its labels are split between them")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
@@ -199,7 +199,7 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
         where = f"{part.file}: images[{k}] (id {image.id}): file_name"
         name = annotated_path("", image)
         if not name:
-            findings.error(where, "is missing, and so is coco_url; name the file of the image")
+            findings.error(where, "both file_name and coco_url are missing; add the name of the image file")
         names = [name]
         if finder.exists(part.folder):  # Objects365 names folders of its storage that are not in its archives
             names += [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
@@ -221,7 +221,7 @@ def _verified_negatives(
             if category in column:
                 targets[row, column[category]] = NEGATIVE
             else:
-                what = f'neg_category_ids has {category}, which is not in "categories"; add it there'
+                what = f'neg_category_ids contains {category}, which is not in "categories"; add this category'
                 findings.error(f"{part.file}: image with id {image.id}", what)
     return targets
 
@@ -266,9 +266,9 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:
-        findings.error(f"{file}", '"categories" is empty; it must name the labels')
+        findings.error(f"{file}", '"categories" is empty; it must list the labels')
     for label in duplicates_in(labels):
-        findings.error(f"{file}: categories", f"'{label}' is the name of two categories; rename one")
+        findings.error(f"{file}: categories", f"two categories are named '{label}'; rename one")
     return labels, ids
 
 
@@ -292,7 +292,7 @@ def _places(
             if found.id is not None:
                 where += f" (id {found.id})"
             findings.error(
-                where, f'{key} {getattr(found, key)} is not in "{home}"; add it there or remove the annotation'
+                where, f'{key} {getattr(found, key)} is not in "{home}"; add this {home} entry or remove the annotation'
             )
     _check_ids(annotations, part, findings)
     known = known_image & known_category
@@ -316,4 +316,4 @@ def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: Validat
     for k, found in enumerate(annotations):
         if found.id is not None and first.setdefault(found.id, found) is not found:
             where = f"{part.file}: annotations[{k}] (id {found.id})"
-            findings.warn("annotation ids are not unique; every annotation is used", where)
+            findings.warn("annotation ids are not unique; all annotations are used", where)

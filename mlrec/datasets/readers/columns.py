@@ -82,7 +82,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
             continue
         key = cell_key(text)
         if key in flags:
-            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; a value has one meaning")
+            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; a value can have only one meaning")
         if value != POSITIVE and MEANINGS.get(key) == POSITIVE:
             raise UsageError(f"--{flag} {text}: this value means positive in every table")
         if value == POSITIVE and MEANINGS.get(key) == NEGATIVE:
@@ -91,7 +91,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
         flags[key] = flag
     if options.empty is not None:
         if options.empty not in EMPTY:
-            raise UsageError(f"--empty {options.empty}: not negative or unknown")
+            raise UsageError(f"--empty {options.empty}: must be negative or unknown")
         meanings[""] = EMPTY[options.empty]
     return meanings
 
@@ -148,7 +148,7 @@ class RoleFinder:
         unused = [self._table.columns[k] for k in rest if k not in (names, value) and not self._is_passive(k)]
         if unused:
             self._findings.warn(
-                "columns that are not labels were not used; set the column of labels with --label-column",
+                "columns that are not labels were not used; choose the label column with --label-column",
                 f"{self._table.path}: {', '.join(unused)}",
             )
         return Roles(image, split, names=names, value=value)
@@ -158,7 +158,7 @@ class RoleFinder:
         images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
         if images and chosen is None:
             self._findings.warn(
-                "additional columns of image names were not used; choose one with --image-column",
+                "additional image columns were not used; choose one with --image-column",
                 f"{self._table.path}: {', '.join(self._table.columns[k] for k in images)}",
             )
         return [k for k in rest if k not in images]
@@ -181,10 +181,10 @@ class RoleFinder:
             if len(fitting) == 1:
                 return fitting[0]
         shown = ", ".join(f"'{table.columns[k]}'" for k in there or candidates or range(len(table.columns)))
-        what = "no column of image names"
+        what = "no image column"
         if candidates:
-            what = "several columns may hold the images"
-        raise DataError(f"{table.path}: {what}; give --image-column; there is {shown}")
+            what = "multiple columns may contain the images"
+        raise DataError(f"{table.path}: {what}; choose one with --image-column; available columns: {shown}")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
         """Report a label column without any label value: one error, not one per cell."""
@@ -197,7 +197,7 @@ class RoleFinder:
         self._findings.error(
             self._table.where(row, column),
             f"'{self._table.rows[row][column].strip()}' is not 0, 1 or -1 (unknown); if the column is not a "
-            f"label, give --ignore-columns '{name}'; if it contains label names, --label-column '{name}'",
+            f"label, use --ignore-columns '{name}'; if it contains label names, use --label-column '{name}'",
         )
         return True
 
@@ -216,7 +216,7 @@ class RoleFinder:
             return None
         shown = ", ".join(f"'{self._table.columns[k]}'" for k in texts)
         raise DataError(
-            f"{self._table.path}: the column of labels is ambiguous ({shown}); give "
+            f"{self._table.path}: the label column is ambiguous ({shown}); use "
             f"--label-column, or --labels if each column is one label"
         )
 
@@ -286,7 +286,7 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
     same = [k for k, column in enumerate(table.columns) if column.casefold() == name.strip().casefold()]
     if len(same) == 1:
         return same[0]
-    there = nearest(name, table.columns) or f"; there is {', '.join(table.columns[:10])}"
+    there = nearest(name, table.columns) or f"; available columns: {', '.join(table.columns[:10])}"
     raise DataError(f"{table.path}: {flag}: no column '{name}'{there}")
 
 
@@ -315,7 +315,7 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     values = ", ".join(sorted(cell.strip() for cell in cells)[:3])
     example = min(cells).strip()
     findings.warn(
-        "a column 'split' of numbers was not used; map its values to splits with --splits",
+        "a numeric column 'split' was not used; map its values to splits with --splits",
         f"{table.path} ({values}; --splits {example}=train,...)",
     )
     return None
@@ -347,8 +347,8 @@ def label_columns(
         labels = [k for k in labels if not _is_flag(table.columns[k])]
     left_out = [table.columns[k] for k in rest if k not in labels and table.columns[k].casefold() != SPLIT_COLUMN]
     if not labels:
-        taken = f"; --labels takes columns named like metadata ({', '.join(left_out)})" if left_out else ""
-        raise DataError(f"{table.path}: no column of a label; expected filename,label,...{taken}")
+        taken = f"; --labels accepts columns named like metadata ({', '.join(left_out)})" if left_out else ""
+        raise DataError(f"{table.path}: no label column; expected filename,label,...{taken}")
     if left_out:
         findings.warn("columns named like metadata are not labels; --labels can select them", ", ".join(left_out))
     return labels

@@ -82,7 +82,7 @@ def read_csv(
         if len(header) == 1:
             for sign, name in DELIMITERS.items():
                 if sign in header[0]:
-                    raise kind(f"{path}: the delimiter seems to be {name}, expected a comma; save it with commas")
+                    raise kind(f"{path}: the delimiter seems to be {name}, expected a comma; save the file with commas")
         check_header(header, path, kind)
         return checked_table(first, records, path, findings, kind, drop_index=drop_index, leading=leading)
 
@@ -112,7 +112,7 @@ def _refuse_nul(path: Path, kind: type[MlrecError]) -> None:
     text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise kind(f"{path}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
+        raise kind(f"{path}: line {line}: the line contains a NUL byte, so the file is not text; save it as CSV again")
 
 
 def split_records(
@@ -195,7 +195,7 @@ def checked_table(
             f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
         )
     if not lines and not findings.errors:
-        raise kind(f"{path}: a header and no records; it needs one line for each sample")
+        raise kind(f"{path}: the file has a header but no records; add one line per sample")
     return TextTable(Path(path), columns, Rows(held), lines, unit)
 
 
@@ -249,7 +249,9 @@ def _unnamed(
         elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
             names[k] = NO_NAME
         else:
-            findings.error(f"{path}: column {k + 1}", "has no name and does not number the records; give it a name")
+            findings.error(
+                f"{path}: column {k + 1}", "the column has no name and does not number the records; add a name"
+            )
             gone.add(k)
     return names, gone
 
@@ -274,16 +276,16 @@ def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = Dat
         MlrecError: (of `kind`) An empty file, a single column, or a first line that holds data.
     """
     if not header:
-        raise kind(f"{path}: empty; the first line must name the columns: filename,label,...")
+        raise kind(f"{path}: the file is empty; the first line must list the columns: filename,label,...")
     if len(header) == 1:
-        raise kind(f"{path}: one column, '{header[0]}'; expected filename,label,... separated by commas")
+        raise kind(f"{path}: only one column, '{header[0]}'; expected filename,label,... separated by commas")
     numbers = header[0].strip().casefold() not in KEY_NAMES and all(is_number(cell) for cell in header[1:])
     if numbers or any(is_image(cell.strip()) for cell in header):
-        raise kind(f"{path}: the first line holds data; put a header line before it: filename,label,...")
+        raise kind(f"{path}: the first line contains data; add a header line before it: filename,label,...")
 
 
 def _comma_hint(cells: Sequence[str], columns: Sequence[str]) -> str:
     """Return a hint if there are about twice as many cells as expected, as for numbers written `0,5`."""
     if len(cells) >= 2 * len(columns) - 1 and all(is_number(cell) for cell in cells[-2:]):
-        return "; are the decimals written with a comma? write 0.5"
-    return "; check the commas of this line"
+        return "; are decimals written with a comma? use 0.5"
+    return "; check the commas in this line"

@@ -76,7 +76,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     _check_ignored(tables, options)
     root = (options.images or folder_of(path)).absolute()
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the images with --images")
+        raise DataError(f"{root}: no such folder; specify the image folder with --images")
     images = TableImages(root, findings)
     rows = _all_rows(tables, images, options, meanings, findings)
     if len(rows) < len(tables):
@@ -174,8 +174,8 @@ def _splits_of_files(
         if read.roles.split is not None:
             name = read.table.columns[read.roles.split]
             raise DataError(
-                f"{read.table.path}: has a column '{name}', but here each file is a split; "
-                f"give the file, or --ignore-columns '{name}'"
+                f"{read.table.path}: the table has a column '{name}', but in this folder each file is a split; "
+                f"specify the file itself, or use --ignore-columns '{name}'"
             )
     own = [table.source.split or table.source.path.stem for table in tables]
     places = {name: str(table.source.path) for name, table in zip(own, tables, strict=True)}
@@ -211,7 +211,7 @@ def _samples(
     cells = dict(zip(named, parsed, strict=True))
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
-        raise DataError(f"{rows[0].table.path}: the column of labels has no label")
+        raise DataError(f"{rows[0].table.path}: the label column contains no labels")
     _warn_spelling(labels, findings)
     samples = []
     for k, read in enumerate(rows):
@@ -242,7 +242,7 @@ def _warn_spelling(labels: Sequence[str], findings: ValidationReport) -> None:
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
-            findings.warn("names that differ only in case are two labels", f"{other} and {label}")
+            findings.warn("names that differ only in case are separate labels", f"{other} and {label}")
 
 
 def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: ValidationReport) -> None:
@@ -253,8 +253,8 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
     if -1.0 in held - given and held & {1.0, "true"} and not held & {0.0, "false"}:
         findings.error(
             f"{file}",
-            "the labels are 1 and -1 and never 0, so -1 may mean negative or unknown; "
-            "give --negative -1 or --unknown -1",
+            "the values are 1 and -1 and never 0, so -1 may mean negative or unknown; "
+            "use --negative -1 or --unknown -1",
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
         findings.warn("0 is negative in addition to the value of --negative", f"{file}; --unknown 0 makes it unknown")
@@ -298,7 +298,7 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
     named = []
     for read, table in zip(rows, tables, strict=True):
         if table.image_column is None:
-            raise DataError(f"{table.source.path}: has no images, but other tables of the folder have")
+            raise DataError(f"{table.source.path}: the table contains no images, but other tables in the folder do")
         folder = _image_folder(read.splits[0], table.source.path, counts[read.splits[0]])
         named.append(replace(read, images=[f"{folder}/{name}" for name in read.images]))
     return named

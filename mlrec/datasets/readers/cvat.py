@@ -47,19 +47,19 @@ class _CvatTarget:
 
     def start(self, tag: str, attrs: dict[str, str], /) -> None:
         if not self._path and tag != "annotations":
-            raise DataError("root element is not <annotations>; this is not an export of CVAT for images")
+            raise DataError("the root element is not <annotations>; this is not a 'CVAT for images' export")
         inside_image = self._path == ["annotations", "image"]
         self._path.append(tag)
         self._text = []
         if self._path == ["annotations", "track"]:
-            raise DataError("contains tracks of a video; export the task as 'CVAT for images 1.1'")
+            raise DataError("the file contains video tracks; export the task as 'CVAT for images 1.1'")
         if self._path == ["annotations", "image"]:
             if "name" not in attrs:
                 raise DataError(f"<image> number {len(self.images) + 1} has no name; export the task again")
             self.images.append(_Image(attrs["name"], attrs.get("subset", ""), _size(attrs)))
         elif inside_image and tag in SHAPES:
             if "label" not in attrs:
-                raise DataError(f"image '{self.images[-1].name}': <{tag}> has no label; export it again")
+                raise DataError(f"image '{self.images[-1].name}': <{tag}> has no label; export the task again")
             self.images[-1].labels.append(attrs["label"])
 
     def end(self, tag: str, /) -> None:  # noqa: ARG002 - as the parser calls it
@@ -79,7 +79,7 @@ def recognizes(path: Path) -> str | None:
     """Return why this is a CVAT export for images, or None."""
     file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
-        return f"{file.name} is CVAT's XML for images"
+        return f"{file.name} is a CVAT for images XML file"
     return None
 
 
@@ -93,15 +93,15 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     """
     file = file_in(path.absolute(), FILE)
     if not file.exists():
-        raise DataError(f"{file}: no such file; give the folder of CVAT's export, or its XML file")
+        raise DataError(f"{file}: no such file; specify the folder of the CVAT export, or its XML file")
     root = (options.images or file.parent).absolute()
     target = _CvatTarget()
     parse_xml(file, str(file), target, MAX_BYTES)
     labels = clean_labels(list(dict.fromkeys(target.labels)), f"{file}: labels", findings)
     if not labels:
-        raise DataError(f"{file}: <meta> lists no label; export the task again")
+        raise DataError(f"{file}: <meta> lists no labels; export the task again")
     if not target.images:
-        raise DataError(f"{file}: contains no <image>; export the task again")
+        raise DataError(f"{file}: the file contains no <image>; export the task again")
     splits = _splits(target.images, file, options, findings)
     finder = ImageFinder(root, findings)
     targets: dict[str, dict[str, dict[str, int]]] = {}

@@ -34,7 +34,7 @@ def recognizes(path: Path) -> str | None:
     """Return why this is a FiftyOne export, or None."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
-            return f"{file.name} has the keys of FiftyOne's image classification export"
+            return f"{file.name} has the keys of a FiftyOne image classification export"
     return None
 
 
@@ -52,11 +52,11 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
-        raise DataError(f"{home}: no {FILE} here; give the folder of FiftyOne's export, or that file")
+        raise DataError(f"{home}: no {FILE} found; specify the folder of the FiftyOne export, or this file")
     contents = {file: read_json(file, _LabelsFile, findings) for file in files}
     labels = _labels(contents, findings)
     if not labels:
-        raise DataError(f"{files[0]}: names no label in 'classes', and no image has one")
+        raise DataError(f"{files[0]}: 'classes' lists no labels, and no image has a label")
     own = {file: file.parent.name for file in files if file.parent != home}
     names = resolve_names({name: str(file) for file, name in own.items()}, options.split_names, findings)
     finder = ImageFinder(root, findings)
@@ -122,10 +122,10 @@ def _targets(
             known[clean_label(classes[entry], where, findings)] = POSITIVE
         elif number:
             findings.error(
-                where, f"{entry} is not the number of one of {counted(len(classes or ()), 'class', 'classes')}"
+                where, f"{entry} is not the index of one of the {counted(len(classes or ()), 'class', 'classes')}"
             )
         elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
             known[clean_label(entry, where, findings)] = POSITIVE
         else:
-            findings.error(where, f"'{entry}' is not a label of 'classes'; add it there, or correct it")
+            findings.error(where, f"label '{entry}' is not in 'classes'; add or correct it")
     return known

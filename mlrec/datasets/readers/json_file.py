@@ -80,7 +80,7 @@ def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
 
 def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
     return DataError(
-        f"{path}: invalid JSON at line {line}, column {column}: {fault}; download it again ({len(data):,} bytes)"
+        f"{path}: invalid JSON at line {line}, column {column}: {fault}; download the file again ({len(data):,} bytes)"
     )
 
 
@@ -106,7 +106,7 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
                 continue
             where = f"{path}: {_named(record)}{key}"
             if text:
-                raise DataError(f"{where} contains a lone surrogate, which is not valid text; correct it")
+                raise DataError(f"{where} contains a lone surrogate, which is not valid text; correct the text")
             if key not in forgiven:
                 raise DataError(f"{where} contains NaN or an infinite number; write a finite number")
             findings.warn(f"{key} contains NaN or an infinite number and was ignored", where)
@@ -121,23 +121,23 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
             fault += " (the file ends too early)"
         raise _broken(path, data, error.lineno, error.colno, fault) from error
     except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply for an annotation file") from error
+        raise DataError(f"{path}: the JSON is nested too deeply for an annotation file") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: contains a number that is too long; correct it") from error
+        raise DataError(f"{path}: the file contains a number that is too long; correct the number") from error
 
 
 def _refuse_other_files(path: Path, data: bytes) -> None:
     head = data[:512].lstrip().lower()
     if not head:
-        raise DataError(f"{path}: is empty ({len(data)} bytes); download it again")
+        raise DataError(f"{path}: the file is empty ({len(data)} bytes); download it again")
     if head.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{path}: is an HTML page (a login or error page?), not JSON; download it again")
+        raise DataError(f"{path}: the file is an HTML page (a login or error page?), not JSON; download it again")
     if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path}: is a Git LFS pointer, not the file; run 'git lfs pull'")
+        raise DataError(f"{path}: the file is a Git LFS pointer, not JSON; run 'git lfs pull'")
     if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise DataError(f"{path}: is a compressed archive, not JSON; unpack it")
+        raise DataError(f"{path}: the file is a compressed archive, not JSON; unpack it")
 
 
 def _undefined(value: Any) -> bool:

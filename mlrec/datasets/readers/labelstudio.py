@@ -62,7 +62,7 @@ def recognizes(path: Path) -> str | None:
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)
         small = b'"annotation_id"' in head and b'"annotator"' in head
         if _START.match(head) and (full or small):
-            return f"{file.name} holds tasks of Label Studio"
+            return f"{file.name} contains Label Studio tasks"
     return None
 
 
@@ -86,11 +86,11 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
     for file in files:
         tasks[splits[file]] = list(_tasks(read_json(file, list[dict[str, Any]], findings), file, findings))
         if not tasks[splits[file]]:
-            raise DataError(f"{file}: no task has an image; export it as JSON or JSON-MIN")
+            raise DataError(f"{file}: no task has an image; export the project as JSON or JSON-MIN")
     names = _label_names([task for part in tasks.values() for task in part], findings)
     labels = _labels(folder, set(names.values()), findings)
     if not labels:
-        raise DataError(f"{files[0]}: no task has a label; label some first")
+        raise DataError(f"{files[0]}: no task has a label; label some tasks first")
     finder = ImageFinder(root, findings)
     name = usual_name(path)
     manifests = []
@@ -120,10 +120,10 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
         names = resolve_names({file.stem: str(file) for file in files}, given, findings)
         return {file: names[file.stem] for file in files}
     if len(files) != 1:
-        what = "no JSON export of Label Studio here"
+        what = "no Label Studio JSON export found"
         if files:
-            what = f"{len(files)} exports of Label Studio here"
-        raise DataError(f"{path}: {what}; give the path of the file, or name the files like splits")
+            what = f"{len(files)} Label Studio exports found"
+        raise DataError(f"{path}: {what}; specify the path of one file, or name the files after splits")
     return {files[0]: WHOLE}
 
 
@@ -172,9 +172,11 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
     if len(keys) == 1:
         return found[keys[0]]
     if keys:
-        findings.error(where, f"has several images ({', '.join(keys)}); mlrec reads tasks of one")
+        findings.error(
+            where, f"the task has multiple images ({', '.join(keys)}); only tasks with one image can be read"
+        )
     else:
-        findings.error(where, "has no image; only image tasks can be read")
+        findings.error(where, "the task has no image; only image tasks can be read")
     return None
 
 
@@ -198,7 +200,7 @@ def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[
     try:
         decoded = msgspec.convert(annotations, list[_TaskAnnotation])
     except msgspec.ValidationError as error:
-        findings.error(where, f"annotations cannot be read ({error}); export the project again")
+        findings.error(where, f"the annotations cannot be read ({error}); export the project again")
         return []
     valid = [annotation for annotation in decoded if not annotation.was_cancelled]
     truth = [annotation for annotation in valid if annotation.ground_truth]
@@ -212,7 +214,7 @@ def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: Validat
         if kind in TYPES and isinstance(value, dict):
             names = value.get(kind, [])
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                findings.error(where, f"'{kind}' is not a list of texts; export the project again")
+                findings.error(where, f"'{kind}' is not a list of strings; export the project again")
                 continue
             chosen |= {(str(result.get("from_name", "")), name) for name in names}
         elif kind not in NO_LABELS:
@@ -231,7 +233,7 @@ def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
     texts = {key for key, value in fields if isinstance(value, str) and not is_image(_spellings(value)[0])}
     if not sure and len(texts) > 1:
         keys = ", ".join(sorted(texts))
-        raise DataError(f"{file}: any of the keys {keys} can be the choices; export the project as JSON")
+        raise DataError(f"{file}: any of the keys {keys} may contain the choices; export the project as JSON")
     return sorted(sure or texts)
 
 

@@ -21,14 +21,14 @@ def load_mat(path: Path) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MlrecError("reading .mat files needs scipy; install it with pip install 'mlrec[mat]'") from error
+        raise MlrecError("reading .mat files requires scipy; install it with pip install 'mlrec[mat]'") from error
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
     check_regular(path)
     try:
         content: dict[str, Any] = loadmat(str(path))
     except Exception as error:  # scipy raises errors of many kinds for broken files
-        raise DataError(f"{path}: cannot be read as a MATLAB file ({error})") from error
+        raise DataError(f"{path}: the file cannot be read as a MATLAB file ({error})") from error
     return content
 
 
@@ -48,6 +48,6 @@ def texts_of(value: Any, where: str) -> list[str]:
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.ravel()[0]
         if not isinstance(cell, str):
-            raise DataError(f"{where}: entry {len(texts) + 1} is not a text; download the file again")
+            raise DataError(f"{where}: entry {len(texts) + 1} is not a string; download the file again")
         texts.append(str(cell))
     return texts

@@ -21,7 +21,7 @@ def recognizes(path: Path) -> str | None:
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):
-            return f"it has {name}, as NUS-WIDE does"
+            return f"it contains {name}, like NUS-WIDE"
     return None
 
 
@@ -39,30 +39,30 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
     text_files = {file.name: file for file in files_below(base, Omitted()) if file.suffix.lower() == ".txt"}
     concepts = _concepts(text_files, findings)
     if not concepts:
-        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt here; check the folder")
+        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt found; check the folder")
     finder = ImageFinder(root, findings)
     manifests = []
     for split, list_name in LISTS.items():
         if list_name not in text_files:
-            findings.warn(f"split '{split}' is absent, because its list is missing", f"{base}: {list_name}")
+            findings.warn(f"split '{split}' is absent because its list is missing", f"{base}: {list_name}")
             continue
         file = text_files[list_name]
         images = [finder.find(line, f"{file}: line {number}", FOLDERS) for number, line in lines_of(file)]
         targets: dict[str, dict[str, int]] = {}
         for image in images:
             if image in targets:
-                findings.error(str(file), f"{image} is listed twice; the lines of labels would not fit")
+                findings.error(str(file), f"{image} is listed twice; the label lines would not match the images")
             targets[image] = {}
         for concept, label in concepts.items():
             name = f"Labels_{concept}_{SUFFIXES[split]}.txt"
             if name not in text_files:
-                findings.error(str(base), f"{name} is missing; unpack the archive of the labels again")
+                findings.error(str(base), f"{name} is missing; unpack the label archive again")
                 continue
             for image in _positives(text_files[name], images, file, findings):
                 targets[image][label] = POSITIVE
         manifests.append(manifest_of(split, root, tuple(concepts.values()), targets, name="nuswide"))
     if not manifests:
-        raise DataError(f"{base}: no {' or '.join(LISTS.values())} here; check the folder")
+        raise DataError(f"{base}: no {' or '.join(LISTS.values())} found; check the folder")
     return Reading("nuswide", manifests, {"kind": "nuswide", "path": str(base)})
 
 
@@ -86,7 +86,10 @@ def _positives(file: Path, images: list[str], image_list: Path, findings: Valida
     values = lines_of(file)
     if len(values) != len(images):
         have = counted(len(values), "line")
-        findings.error(str(file), f"has {have}, but {image_list.name} has {len(images):,} images; unpack it again")
+        findings.error(
+            str(file),
+            f"the file has {have}, but {image_list.name} has {len(images):,} images; unpack the archive again",
+        )
         return []
     for number, value in values:
         if value not in ("0", "1"):

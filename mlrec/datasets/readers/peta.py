@@ -18,12 +18,12 @@ FILE, VARIABLE = "PETA.mat", "peta"
 FIRST_LABEL = 4  # columns in front of the attributes: number, and where the image is from
 FOLDERS = ("images", "")
 SPLITS = ("train", "val", "test")
-PART = "the first of the random divisions of PETA was used"
+PART = "the first random partition of PETA was used"
 
 
 def recognizes(path: Path) -> str | None:
     """Return why this is PETA, or None."""
-    return f"it has {FILE}" if (path / FILE).is_file() else None
+    return f"it contains {FILE}" if (path / FILE).is_file() else None
 
 
 def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
@@ -42,13 +42,13 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     labels = clean_labels(names, f"{file}: attributes", findings)
     targets = table[:, FIRST_LABEL:]
     if targets.shape[1] != len(labels) or not np.isin(targets, (0, 1)).all():
-        raise DataError(f"{file}: has no column of 0 and 1 for each of {len(labels)} attributes")
+        raise DataError(f"{file}: no column of 0 and 1 for each of the {len(labels)} attributes")
     finder = ImageFinder(root, findings)
     manifests = []
     for split in SPLITS:
         rows = division[split].astype(np.int64) - 1  # MATLAB counts from 1
         if rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
-            raise DataError(f"{file}: split '{split}' names an image that is not one of {len(table):,}")
+            raise DataError(f"{file}: split '{split}' lists an image that is not one of the {len(table):,} images")
         images = tuple(finder.find(f"{row + 1:05}.png", f"{file}: image {row + 1}", FOLDERS) for row in rows.tolist())
         manifests.append(Manifest("peta", split, root, labels, images, targets[rows].astype(np.int8)))
     return Reading("peta", manifests, {"kind": "peta", "path": str(file)}, footnotes=[PART])
@@ -70,7 +70,7 @@ def _parts(
     except DataError:
         raise
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{file}: is not laid out like the annotation of PETA ({error!r})") from error
+        raise DataError(f"{file}: the file does not have the layout of the PETA annotations ({error!r})") from error
     if table.ndim != 2 or table.dtype.kind not in "uif" or any(p.dtype.kind not in "uif" for p in places.values()):
-        raise DataError(f"{file}: is not laid out like the annotation of PETA (no table of numbers)")
+        raise DataError(f"{file}: the file does not have the layout of the PETA annotations (no table of numbers)")
     return table, names, places

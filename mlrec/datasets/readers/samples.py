@@ -19,7 +19,7 @@ from mlrec.utils.files import read_text
 
 FIRST_BYTES = 4096  # that a recognizer reads of a file
 _DRIVE = re.compile(r"[A-Za-z]:")
-RENAMED = "names were matched to files that are spelled differently"
+RENAMED = "names were matched to files with a different spelling"
 
 
 def manifest_of(
@@ -57,7 +57,7 @@ def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -
     """Return normalized label names; duplicates are an error."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
-        findings.error(where, f"label '{label}' is named twice; keep one")
+        findings.error(where, f"label '{label}' is listed twice; keep one")
     return labels
 
 
@@ -120,16 +120,16 @@ class ImageFinder:
             files = self._matches(name, folders)
             if len(files) == 1:
                 if not _only_lacks_ending(name, files[0], folders):
-                    self._findings.warn(RENAMED, f"{spellings[0]} is {files[0]}")
+                    self._findings.warn(RENAMED, f"{spellings[0]} matched {files[0]}")
                 return files[0]
             if files:
                 some = ", ".join(files[:3])
-                what = f"'{spellings[0]}' can be any of {len(files)} images ({some}); write the full path"
+                what = f"'{spellings[0]}' matches {len(files)} images ({some}); write the full path"
                 self._findings.error(where, what)
                 return files[0]
         if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
-            what = f"'{spellings[0]}' is absolute, and no image below {self._root} ends so"
-            self._findings.error(where, f"{what}; names must be relative to the folder of the images (--images)")
+            what = f"'{spellings[0]}' is absolute, and no image path below {self._root} ends with it"
+            self._findings.error(where, f"{what}; names must be relative to the image folder (--images)")
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
         return posixpath.join(folders[0], name)

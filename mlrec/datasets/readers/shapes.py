@@ -77,11 +77,11 @@ def _mark_of(path: Path) -> dict[str, Any]:
     """Return the content of `shapes.json` in the folder; empty if there are no scenes to keep."""
     if (path / MARK).is_file():
         try:
-            return read_own_json(path / MARK, dict[str, Any], DataError, "draw them again")
+            return read_own_json(path / MARK, dict[str, Any], DataError, "draw the scenes again")
         except DataError:
             return {}  # ours, and damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{path}: contains other files than {NAME}; give a new or empty folder")
+        raise DataError(f"{path}: the folder contains files other than {NAME}; specify a new or empty folder")
     return {}
 
 

@@ -57,7 +57,7 @@ def parse_split_file(text: str) -> SplitFile:
         return SplitFile(Path(text), None)
     split = known_split(split) or split.strip()
     if not SPLIT_NAME.fullmatch(split) or not file:
-        raise UsageError(f"{FLAG} {text}: not SPLIT=FILE, such as test=test_list.txt")
+        raise UsageError(f"{FLAG} {text}: expected SPLIT=FILE, such as test=test_list.txt")
     return SplitFile(Path(file), split)
 
 
@@ -80,7 +80,7 @@ def divide(
     """
     if len(manifests) != 1:
         own = ", ".join(manifest.split for manifest in manifests)
-        raise DataError(f"{FLAG}: the source already has splits ({own}); leave out {FLAG}")
+        raise DataError(f"{FLAG}: the source already has splits ({own}); omit {FLAG}")
     (whole,) = manifests
     rows_of = _rows_by_name(whole.images)
     listed = [line for file in files for line in _lines(file, rows_of, names)]
@@ -93,11 +93,11 @@ def divide(
         found = rows_of.get(normal(line.image))
         if found is None:
             findings.warn(
-                f"images of {FLAG} that the source does not have were skipped", f"{line.image} ({line.place})"
+                f"images listed in {FLAG} but missing in the source were skipped", f"{line.image} ({line.place})"
             )
             continue
         if not found:
-            findings.error(line.place, f"several images are named '{line.image}'; write their paths")
+            findings.error(line.place, f"multiple images are named '{line.image}'; write their paths")
             continue
         rows.setdefault(resolved[line.split], {}).update(dict.fromkeys(found))
     taken = {row for chosen in rows.values() for row in chosen}
@@ -105,7 +105,7 @@ def divide(
         if row not in taken:
             findings.warn(f"images that are not listed in any {FLAG} were skipped", image)
     if not taken:
-        raise DataError(f"{files[0].path}: no image of the source is listed; check the names in the file")
+        raise DataError(f"{files[0].path}: no image from the source is listed; check the names in the file")
     return [whole.subset(list(rows[split]), split) for split in sorted(rows, key=usual_order)]
 
 
@@ -141,7 +141,7 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
             continue
         cells = _COLUMNS.split(text)
         if len(cells) < 2:
-            raise DataError(f"{place}: no second column with a split; write {FLAG} SPLIT={file.path}")
+            raise DataError(f"{place}: no second column with a split; use {FLAG} SPLIT={file.path}")
         own = cells[-1].strip('"')
         image = text[: -len(cells[-1])].rstrip(",;\t ").strip('"')
         is_header = number == 1 and known_split(own) is None and own.casefold() not in names

@@ -109,17 +109,17 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
     quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
-        f"'{text}' is not 0, 1 or -1 (unknown); give --positive, --negative or --unknown {quoted}; if the column is "
-        f"not a label, --ignore-columns '{name}', or --labels with the columns that are",
+        f"'{text}' is not 0, 1 or -1 (unknown); use --positive, --negative or --unknown {quoted}; if the column is "
+        f"not a label, use --ignore-columns '{name}', or list the label columns with --labels",
     )
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
     """Report blank cells as one error; the message names the row and the column of the first."""
-    what = "is empty"
+    what = "the cell is empty"
     if amount > 1:
         what += f" (one of {amount:,} blank cells)"
-    remedy = "write 0, 1 or -1 (unknown), or give --empty negative or --empty unknown"
+    remedy = "write 0, 1 or -1 (unknown), or use --empty negative or --empty unknown"
     findings.error(table.where(*first), f"{what}; {remedy}")
 
 
@@ -163,7 +163,7 @@ def parse_name_cells(
         parsed[cell] = tuple(dict.fromkeys(clean[name] for name in names))
     _check_no_label(parsed, places, column, no_label_value, findings)
     if with_others:
-        findings.warn("cells with --no-label-value and labels keep their labels", column)
+        findings.warn("cells that contain both the --no-label-value text and labels keep their labels", column)
     if lists:
         return NameCells(parsed, LIST)
     if separator and any(separator in cell for cell in places):
@@ -190,7 +190,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return present[0]
     if present:
         both = " and ".join(f"'{sign}'" for sign in present)
-        raise DataError(f"{column}: both {both} may separate labels; give --separator '{present[0]}'")
+        raise DataError(f"{column}: both {both} may separate labels; use --separator '{present[0]}'")
     if not any(BLANK in text for text in texts):
         return ""
     parts = {part for text in texts for part in text.split()}
@@ -201,7 +201,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return ""
     example = next(text for text in sorted(texts) if BLANK in text)
     raise DataError(
-        f"{column}: '{example}' may be one label or several; give --separator ' ' (several) or --separator '' (one)"
+        f"{column}: '{example}' may be one or multiple labels; use --separator ' ' (multiple) or --separator '' (one)"
     )
 
 
@@ -284,11 +284,13 @@ def _check_no_label(
     if no_label_value is not None:
         texts = {cell.strip() for cell in places}
         if not any(no_label_value.strip() in text for text in texts):
-            findings.error(column, f"no cell is '{no_label_value}' (--no-label-value){nearest(no_label_value, texts)}")
+            findings.error(
+                column, f"no cell has the value '{no_label_value}' (--no-label-value){nearest(no_label_value, texts)}"
+            )
         return
     for names in parsed.values():
         if len(names) == 1 and names[0].casefold() in NO_LABEL_NAMES:
-            findings.warn("a label that may mean no label was used as a label; see --no-label-value", names[0])
+            findings.warn("a name that may mean 'no label' was used as a label; see --no-label-value", names[0])
 
 
 def sign_name(separator: str) -> str:

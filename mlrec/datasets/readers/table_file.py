@@ -100,11 +100,11 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     except ImportError as error:
         raise needs_extra(path, "Excel files", error) from error
     except Exception as error:  # openpyxl, zipfile and XML errors of a damaged file
-        raise DataError(f"{path}: cannot be read as an Excel file ({error})") from error
+        raise DataError(f"{path}: the file cannot be read as an Excel file ({error})") from error
     first, *others = sheets
     for name in others:
         if not sheets[name].empty:
-            findings.warn("only the first sheet of an Excel file was read", f"{path}: sheet {name} was not")
+            findings.warn("only the first sheet of an Excel file was read", f"{path}: sheet {name} was skipped")
     records = [
         (number, [cell_text(value) for value in cells]) for number, cells in enumerate(sheets[first].to_numpy(), 1)
     ]
@@ -133,4 +133,4 @@ def table_of_texts(
 def needs_extra(path: Path, what: str, error: ImportError) -> DataError:
     """Return the error for a package that is not installed."""
     package = error.name or "a package"
-    return DataError(f"{path}: reading {what} needs {package}; install it with {EXTRA}")
+    return DataError(f"{path}: reading {what} requires {package}; install it with {EXTRA}")

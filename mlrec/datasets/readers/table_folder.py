@@ -59,13 +59,13 @@ def _recognizes_file(path: Path) -> str | None:
     if ending in PARQUET and head.startswith(b"PAR1"):
         return "a Parquet table"
     if ending in JSON_LINES and not head.startswith(MANIFEST_HEAD) and any(b'"' + key in head for key in IMAGE_KEYS):
-        return "JSON lines with names of images"
+        return "JSON Lines with image names"
     if ending in DELIMITED:
         return f"a table ({ending})"
     if ending in (".txt", ".dat", ""):
         text = head.decode("utf-8", errors="replace")
         if "\0" not in text and holds_images(text):
-            return "a table with names of images"
+            return "a table with image names"
     return None
 
 
@@ -86,7 +86,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     answers = [file for file in tables if letters(file.stem).startswith(EXAMPLE_ANSWERS)]
     if findings is not None:
         for file in answers:
-            findings.warn("sample submissions of a competition are not labels and were not used", str(file))
+            findings.warn("competition sample submissions do not contain labels and were not used", str(file))
     tables = [file for file in tables if file not in answers]
     others = visible
     if not tables:
@@ -98,7 +98,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     if findings is not None:
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
-                findings.warn("tables in a different format than the first were not used", str(file))
+                findings.warn("tables in a different format from the first one were not used", str(file))
     sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 
@@ -139,5 +139,5 @@ def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """
     if not sources:
         raise DataError(
-            f"{folder}: no table in this folder; it needs one <split>.csv per split ({', '.join(ENDINGS)} are read)"
+            f"{folder}: no tables found; expected one <split>.csv per split (extensions: {', '.join(ENDINGS)})"
         )

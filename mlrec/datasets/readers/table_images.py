@@ -86,15 +86,21 @@ class TableImages:
             if upload:
                 files = self._index.find(f"/{folder}/{upload[1]}")
         if len(files) != 1:
-            what = f"several images below {self.root} end so" if files else (f"no image below {self.root} ends so")
-            self._findings.error(where, f"'{cell}' is absolute, and {what}; give the folder with --images")
+            what = (
+                f"multiple images below {self.root} have this ending"
+                if files
+                else f"no image below {self.root} has this ending"
+            )
+            self._findings.error(where, f"'{cell}' is absolute, and {what}; specify the image folder with --images")
             return name
         other = self._meant.setdefault(files[0], cell)
         if other != cell:
-            self._findings.error(where, f"'{cell}' and '{other}' both mean the file {files[0]}")
+            self._findings.error(where, f"'{cell}' and '{other}' both refer to the file {files[0]}")
         self._matched[cell] = files[0]
         if not inside:
-            self._findings.warn("absolute paths were matched to images by their last parts", f"{cell} is {files[0]}")
+            self._findings.warn(
+                "absolute paths were matched to images by the ends of the paths", f"{cell} matched {files[0]}"
+            )
         return files[0]
 
 

@@ -125,7 +125,7 @@ def listed_samples(
                 codes[text] = [-1 - k for k in range(len(labels))]
         if not text.strip() and options.empty is None:
             findings.warn(
-                "images with a blank cell of labels are negative for every label; see --empty and --no-label-value",
+                "images with a blank label cell are negative for every label; see --empty and --no-label-value",
                 read.table.where(row),
             )
         found.extend(codes[text])
@@ -185,12 +185,12 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
     column = f"column '{read.table.columns[read.roles.names]}'"
     if long:
         value = read.roles.value
-        stated = "" if value is None else f", present or not by column '{read.table.columns[value]}'"
+        stated = "" if value is None else f", with presence in column '{read.table.columns[value]}'"
         return f"one row per image and label: {column}{stated}"
     if cells.separator is None:
         return f"labels: {column}, one label per cell"
     if cells.separator == LIST:
-        return f"labels: {column}, a list per cell"
+        return f"labels: {column}, one list per cell"
     return f"labels: {column}, separated by {sign_name(cells.separator)}"
 
 

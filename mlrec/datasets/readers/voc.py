@@ -89,7 +89,7 @@ def year_folders(path: Path) -> list[Path]:
 
 def _recognizes(path: Path, year: str) -> str | None:
     names = [folder.absolute().name for folder in year_folders(path)]
-    return f"{year} has {LISTS}" if names == [year] else None
+    return f"{year} contains {LISTS}" if names == [year] else None
 
 
 def year_folder(path: Path, year: str) -> Path:
@@ -101,7 +101,9 @@ def year_folder(path: Path, year: str) -> Path:
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
             return folder.absolute()
-    raise DataError(f"{path}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder")
+    raise DataError(
+        f"{path}: {year} not found: neither {LISTS} nor {year}/{LISTS} exists; specify the VOCdevkit folder"
+    )
 
 
 def _is_other_year(name: str, year: str) -> bool:
@@ -135,7 +137,7 @@ def read_year(
     for image in dict.fromkeys(image for images in lists.values() for image in images):
         file = root / ANNOTATIONS / f"{image}.xml"
         if image not in needed and not file.exists():
-            findings.warn("images without annotation have unknown labels and are used only for prediction", image)
+            findings.warn("images without annotations have unknown labels and are used only for prediction", image)
         elif annotation := read_annotation(file, root, findings):
             annotations[image] = annotation
     targets = {image: targets_of(annotation, labels, findings) for image, annotation in annotations.items()}
@@ -186,10 +188,10 @@ def read_lists(
         files = found
     for file in found:
         if own and file not in files:
-            kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
+            kind = "lists that are not named after a split were not read; map them to splits with --splits OWN=val,..."
             findings.warn(kind, str(file))
     if not files:
-        raise DataError(f"{folder}: contains none of {', '.join(f'{split}.txt' for split in USUAL)}")
+        raise DataError(f"{folder}: the folder contains none of {', '.join(f'{split}.txt' for split in USUAL)}")
     names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
     for file in files:
@@ -197,7 +199,7 @@ def read_lists(
         lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings, is_known)))
     for split in USUAL:
         if not own and split not in lists:
-            findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
+            findings.warn(f"split '{split}' is absent because its list is missing", f"{folder / split}.txt")
     return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
 
 
@@ -217,7 +219,7 @@ def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
 def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable[[str], bool]) -> list[str]:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
     if not lines:
-        findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
+        findings.error(f"{file}", f"no images in split '{split}'; add images to the list or remove the file")
     names = []
     for number, line in lines:
         faults = len(findings.errors)

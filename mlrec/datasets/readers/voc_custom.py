@@ -35,15 +35,15 @@ def recognizes(path: Path) -> str | None:
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
     if len(years) > 1:
-        return f"it holds {', '.join(years)}"
+        return f"it contains {', '.join(years)}"
     if years and years[0] in OFFICIAL:
         return None  # that year is a kind of its own
     if has_no_annotations(path.absolute()):
-        return f"{LISTS} has lists of classes"
+        return f"{LISTS} contains class lists"
     places = (path / ANNOTATIONS, path / ANNOTATIONS.lower(), path, *sorted(path.glob("[!.]*")))
     for file in (file for place in places for file in _first_xml(place)):
         if b"<annotation>" in first_bytes(file) or b"<annotation " in first_bytes(file):
-            return f"{file.relative_to(path)} is an annotation in VOC's XML"
+            return f"{file.relative_to(path)} is an annotation in VOC's XML format"
     return None
 
 
@@ -86,7 +86,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     if len(nested) == 1 and not known_split(nested[0].parent.name):
         return read_own_voc(nested[0].parent, options, findings)
     if nested and not all(known_split(place.parent.name) for place in nested):
-        raise DataError(f"{root}: no {ANNOTATIONS} here; give the folder {nested[0].parent}")
+        raise DataError(f"{root}: no {ANNOTATIONS} folder found; specify the folder {nested[0].parent}")
     files = _annotation_files(folder, findings)
     listed = bool(split_lists(root / LISTS, options.split_names))
     if listed:
@@ -106,7 +106,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
             annotations[stem] = annotation
     labels = tuple(options.labels or _collected(list(annotations.values()), findings))
     if not labels and not findings.errors:
-        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; give --labels")
+        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; pass --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:
@@ -156,9 +156,9 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
         if file.suffix.lower() == ".xml":
             stem = normal(file.relative_to(folder).with_suffix("").as_posix())
             if files.setdefault(stem, file) is not file:
-                findings.error(str(file), f"has the name of {files[stem].name}; keep one of them")
+                findings.error(str(file), f"the file has the same name as {files[stem].name}; keep one of them")
     if not files:
-        raise DataError(f"{folder}: no .xml annotation here; give the folder that contains {ANNOTATIONS}")
+        raise DataError(f"{folder}: no .xml annotation found; specify the folder that contains {ANNOTATIONS}")
     omitted.warn(findings)
     return files
 
@@ -196,7 +196,7 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
     for name in sorted(places):
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            findings.error(places[name], f"class '{name}' is '{other}' elsewhere; give --labels")
+            findings.error(places[name], f"class '{name}' is spelled '{other}' elsewhere; pass --labels")
     return tuple(sorted(places))
 
 
@@ -235,17 +235,18 @@ def _images_of(
         if not found:
             near = _nearest_image(place, stem, index.names)
             findings.error(
-                annotation.where, f"no image of this name; the image must have the name of the XML file{near}"
+                annotation.where, f"no image with this name; the image must have the same name as the XML file{near}"
             )
             continue
         if len({without_ending(name) for name in found}) > 1:
             some = ", ".join(found[:3])
             findings.error(
-                annotation.where, f"several images have this name ({some}); put the XML file into its folder"
+                annotation.where,
+                f"multiple images have this name ({some}); move the XML file into the folder of its image",
             )
             continue
         if len(found) > 1:
-            kind = "of images that differ in their ending alone the first was taken"
+            kind = "for images that differ only in the extension, the first one was used"
             findings.warn(kind, ", ".join(found[:2]))
         names[stem] = found[0]
     return home, names
@@ -265,8 +266,8 @@ def _find_any(index: ImageIndex, stem: str) -> list[str]:
 
 
 def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:
-    """`"; there is A.JPG"` for an image whose name differs from `stem` only in case."""
+    """Return `"; did you mean A.JPG?"` for an image whose name differs from `stem` only in case."""
     for name in names:
         if normal(without_ending(name)).casefold() == normal(stem).casefold():
-            return f"; there is {place / name}"
+            return f"; did you mean {place / name}?"
     return ""

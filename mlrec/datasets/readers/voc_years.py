@@ -39,7 +39,7 @@ def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
             images = tuple(f"{year}/{image}" for image in manifest.images)
             parts.setdefault(manifest.split, []).append(replace(manifest, images=images, sample_ids=images, root=root))
     if not parts and not findings.errors:
-        raise DataError(f"{root}: no list in {LISTS} has annotated images; unpack the archives again")
+        raise DataError(f"{root}: no list in {LISTS} contains annotated images; unpack the archives again")
     years = [folder.name.removeprefix("VOC") for folder in folders]
     name = "voc" + "-".join(years)
     manifests = [_joined(name, split, root, parts[split]) for split in sorted(parts, key=usual_order)]

@@ -57,7 +57,7 @@ def recognizes(path: Path) -> str | None:
     """Return why this is WIDER-Attribute, or None."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
-            return f"it has {file.name}"
+            return f"it contains {file.name}"
     return None
 
 
@@ -75,7 +75,7 @@ def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     for split in SPLITS:
         file = _annotation_file(root, f"wider_attribute_{split}.json")
         if file is None:
-            findings.warn(f"split '{split}' is absent, because its file is missing", f"wider_attribute_{split}.json")
+            findings.warn(f"split '{split}' is absent because its file is missing", f"wider_attribute_{split}.json")
             continue
         content = read_json(file, _WiderFile, findings)
         _check_names(content.attribute_id_map, file, findings)
@@ -103,9 +103,9 @@ def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) 
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
         have, want = named.get(key), expected.get(key)
         if have is None or want is None or _folded(have) != _folded(want):
-            shown = "missing" if have is None else f"'{have}'"
+            shown = "no entry" if have is None else f"'{have}'"
             told = f"expected '{want}'" if want else f"expected {len(LABELS)} attributes"
-            findings.error(f"{file}: attribute_id_map[{key}]", f"is {shown}, {told}; the columns would be mixed up")
+            findings.error(f"{file}: attribute_id_map[{key}]", f"found {shown}, {told}; the columns would be mixed up")
 
 
 def _folded(name: str) -> str:
@@ -123,7 +123,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
             if earlier == image:
                 findings.warn("duplicate records were merged", where)
             else:
-                findings.error(where, "occurs twice, with different persons; keep one")
+                findings.error(where, "the image occurs twice with different persons; keep one")
             continue
         for place, target in enumerate(image.targets):
             if values := _values(target, f"{where}: targets[{place}]", findings):

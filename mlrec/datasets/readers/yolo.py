@@ -58,7 +58,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     described = load_description(file)
     labels = _names(described.get("names"), file, findings)
     if described.get("nc", len(labels)) != len(labels):
-        findings.error(f"{file}", f"nc is {described['nc']}, but names has {len(labels)}; correct one of them")
+        findings.error(f"{file}", f"nc is {described['nc']}, but names has {len(labels)} entries; correct one of them")
     splits = _splits(described, file, options.split_names, findings)
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
@@ -69,7 +69,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
             name = file.stem
         for split in SPLITS:
             if split not in splits:
-                findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
+                findings.warn(f"split '{split}' is absent because {FILE} does not list it", str(file))
     source = {"kind": "yolo", "path": str(file)}
     if findings.errors:
         return Reading(name, [], source)
@@ -108,10 +108,10 @@ def _splits(
     keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
     keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
     if not any(described[key] for key in keys):
-        raise DataError(f"{file}: names none of {', '.join(SPLITS)}; say where the images are")
+        raise DataError(f"{file}: the file has none of the keys {', '.join(SPLITS)}; specify where the images are")
     for key in described:
         if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
-            findings.warn("unknown keys were not used", f"{file}: {key}")
+            findings.warn("unknown keys were ignored", f"{file}: {key}")
     names = resolve_names({key: str(file) for key in keys}, given, findings)
     splits: dict[str, list[Any]] = {}
     for key in sorted(keys, key=lambda key: usual_order(names[key])):
@@ -129,7 +129,7 @@ def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
     for folder in (file.parent / str(value), Path(str(value)).absolute()):
         if _exists(folder) and folder.is_dir():
             return without_dots(folder)
-    findings.warn(f"the folder that 'path' names is missing; the folder of {FILE} was used", f"{file}: {value}")
+    findings.warn(f"the folder in 'path' does not exist; the folder of {FILE} was used", f"{file}: {value}")
     return file.parent
 
 
@@ -180,7 +180,7 @@ class _Listing:
             if name is not None:
                 return self._root / name
         near = alike(self._root / entry)
-        there = f"; there is {near}" if near else ""
+        there = f"; did you mean {near}?" if near else ""
         self._findings.error(where, f"'{entry}' is neither a folder nor a list below {self._root}{there}")
         return None
 
@@ -214,7 +214,7 @@ class _Listing:
         files = self._index.find(written)
         if len(files) != 1:
             return image_name(written, where, self._findings)
-        self._findings.warn("names were matched to files that are spelled differently", f"{where}: {files[0]}")
+        self._findings.warn("names were matched to files with a different spelling", f"{where}: {files[0]}")
         return files[0]
 
 
@@ -238,7 +238,7 @@ class _LabelFiles:
         if file is None:
             wanted = self._candidates(image)[0]
             if near := alike(wanted):
-                self._findings.error(image, f"its label file is named {near}; rename it to {wanted.name}")
+                self._findings.error(image, f"the label file is named {near}; rename it to {wanted.name}")
             else:
                 self._findings.warn("images without a label file are negative for every class", image)
             return row
@@ -285,10 +285,10 @@ class _LabelFiles:
             if file.suffix.lower() == ".txt" and normal(file.stem).casefold() in stems
         )
         other = next(others, None)
-        there = f"there is {other}; rename or move" if other else "no file of such a name is there; add"
+        there = f"found {other}; rename or move" if other else "found no file with such a name; add"
         return (
-            f"no image has a label file ({counted(len(images), 'image')}), looked for {looked}, but {there} the label "
-            f"files, or remove this split: its line in {FILE}, or its folder"
+            f"no image has a label file ({counted(len(images), 'image')}), expected {looked}, but {there} the label "
+            f"files, or remove this split (its line in {FILE}, or its folder)"
         )
 
 
@@ -316,7 +316,7 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
     except ValueError:
         numbers = []
     if len(numbers) < 5 or not all(map(math.isfinite, numbers)) or not numbers[0].is_integer():
-        findings.error(where, "not 'class x y width height' in numbers; correct the line")
+        findings.error(where, "expected 'class x y width height' in numbers; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
         known = f"{counted(labels, 'class', 'classes')}, 0 to {labels - 1}"

@@ -150,7 +150,7 @@ def test_formats_without_unknown_refuse_it(tmp_path: Path, format_: str) -> None
 
 def test_fiftyone_cannot_tell_images_apart_that_differ_in_their_ending(tmp_path: Path) -> None:
     manifest = Manifest("x", "all", tmp_path, ("cat",), ("a.jpg", "a.png"), np.zeros((2, 1), np.int8))
-    with pytest.raises(DataError, match="several images are 'a' apart from their ending"):
+    with pytest.raises(DataError, match="multiple images are named 'a' without the extension"):
         as_fiftyone(manifest)
 
 
@@ -169,7 +169,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 def test_a_label_with_the_name_of_a_column_is_refused() -> None:
     manifest = Manifest("x", "all", Path("/x"), ("split",), ("a.jpg",), np.zeros((1, 1), np.int8))
-    with pytest.raises(DataError, match="the label 'split' has the name of a column"):
+    with pytest.raises(DataError, match="the label 'split' has the same name as a column"):
         as_csv(manifest)
     assert as_coco(manifest)["categories"] == [{"id": 1, "name": "split"}]
 
