@@ -1,4 +1,4 @@
-"""`Dataset`: the folder `data/<name>` that `prepare` writes: one manifest per split, and `dataset.json`."""
+"""`Dataset`: the folder `data/<name>` written by `prepare`, with one manifest per split and `dataset.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlrec.utils.files import is_temporary, read_own_json, write_json
 
 DATASET_FILE = "dataset.json"
 FINGERPRINTS_FILE = "fingerprints.npz"
-IMAGES_FOLDER = "images"  # images that the source holds inside other files
+IMAGES_FOLDER = "images"  # images that the source stores inside other files
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -24,8 +24,8 @@ class Info(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Name of the dataset.
-        source: Source: `kind` (a key of `READERS`), `path`, and the options needed to read it again.
-        recipe: Training recipe used by default.
+        source: `kind` (a key of `READERS`), `path`, and the options needed to read the source again.
+        recipe: Default training recipe.
         labels: C label names, in the order of the target columns.
         splits: Number of samples per split.
         skipped: Number of skipped records, by reason.
@@ -48,7 +48,7 @@ class Dataset:
     Attributes:
         path: Folder of the dataset.
         info: Content of `dataset.json`.
-        loaded: Manifests that are in memory already, because they have just been written.
+        loaded: Manifests that are already in memory because they have just been written.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class Dataset:
 
     @classmethod
     def latest(cls, root: Path | str = "data") -> Dataset:
-        """Open the dataset prepared last in the folder `root`.
+        """Open the most recently prepared dataset in the folder `root`.
 
         Raises:
             DataError: There is no prepared dataset.
@@ -96,7 +96,7 @@ class Dataset:
 
 
 def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Dataset:
-    """Open the dataset in the folder `path`, or for None the dataset prepared last in the folder `root`.
+    """Open the dataset in the folder `path`, or the most recently prepared dataset in `root` if `path` is None.
 
     Raises:
         DataError: See `Dataset.load` and `Dataset.latest`.

@@ -1,4 +1,4 @@
-"""Manifests as data frames and Hugging Face datasets, and single samples; see the methods of `Manifest`."""
+"""Conversion of manifests to and from data frames and Hugging Face datasets; see the methods of `Manifest`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sample:
     box: tuple[float, float, float, float] | None
 
     def pixels(self) -> Pixels:
-        """Decode the image, or its box, to (H, W, 3) uint8 RGB, upright.
+        """Decode the image, or the part inside its box, to (H, W, 3) uint8 RGB, upright.
 
         Raises:
             DataError: The file is missing or is not an image.
@@ -55,7 +55,7 @@ class Sample:
 
 
 def sample_of(manifest: Manifest, position: int) -> Sample:
-    """Return the sample at a position; a negative one counts from the end.
+    """Return the sample at a position; a negative position counts from the end.
 
     Raises:
         IndexError: There is no such sample.
@@ -84,7 +84,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
     for label in manifest.labels:
         if label in columns:
             raise DataError(f"the label '{label}' has the same name as another column; use labels_only=True")
-    known = targets.astype("Int8").mask(targets == UNKNOWN)  # empty cells: -1 would change means and sums
+    known = targets.astype("Int8").mask(targets == UNKNOWN)  # use empty cells because -1 would change means and sums
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
 
@@ -136,7 +136,7 @@ def _has_boxes(frame: DataFrame) -> bool:
 
 
 def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
-    """Return the label columns: those named, or all that do not describe the image."""
+    """Return the label columns: the columns in `labels`, or all columns that do not describe the image."""
     by_name = {str(column): column for column in frame.columns}
     if labels is not None:
         for label in labels:
@@ -172,12 +172,12 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
 
 
 def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8]:
-    """Return 1, 0 and -1 (also for an empty cell) of a column of 1, 0, -1, True, False and empty cells."""
+    """Convert a column of 1, 0, -1, True, False and empty cells to 1, 0 and -1 (also for empty cells)."""
     import pandas as pd
 
     where = f"column '{column.name}'"
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
-    if not numeric:  # also the text "1": it may be a number of something else
+    if not numeric:  # also for the text "1", which may be a number with a different meaning
         findings.error(where, "the values are not 1, 0, -1 or empty; list the label columns in labels=[...]")
         return np.zeros(len(column), np.int8)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -191,7 +191,7 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
 
 
 def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
-    """Return the names of the samples: the index or the column `id`, otherwise the image, with a number for a box."""
+    """Return the sample names: the index or the column `id`, or else the image, followed by a number for a box."""
     if frame.index.name == "id" or not any(name in frame for name in IMAGE_COLUMNS):
         return [str(name) for name in frame.index]
     if "id" in frame:
@@ -256,7 +256,7 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
 
 
 def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str], list[NDArray[np.int8]]]:
-    """Return label names and the targets of each, from lists of positive and, optionally, unknown labels."""
+    """Return the label names and the targets of each label, from lists of positive and, optionally, unknown labels."""
     classes = getattr(dataset.features.get("labels"), "feature", None)
     names = getattr(classes, "names", None)
     if names is None:
@@ -275,7 +275,7 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
 
 
 def _stored_image(image: dict[str, Any], row: int, root: Path) -> str:
-    """Return the path of an image below `root`; bytes are written there."""
+    """Return the path of an image below `root`; an image stored as bytes is written to this path."""
     from mlrec.datasets.readers.table_parquet import SIGNATURES
     from mlrec.utils.files import write_bytes
 

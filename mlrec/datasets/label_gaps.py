@@ -1,4 +1,4 @@
-"""Labels of a split that cannot be learned from it, and that have no AP on it."""
+"""Labels that cannot be learned from a split, or that have no AP on a split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_LEARNED = "so a model trained on this split cannot learn them"
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels that cannot be learned from a split and have no AP on it.
+    """Labels that cannot be learned from a split and have no AP on this split.
 
     Attributes:
         split: Name of the split.
@@ -33,7 +33,7 @@ class LabelGaps:
     always: tuple[str, ...]
 
     def messages(self, consequence: str = NOT_SCORED) -> dict[str, str]:
-        """One sentence per kind of gap, with its count and `consequence`, mapped to the names of the labels."""
+        """Return one sentence per kind of gap, with the label count and `consequence`, mapped to the label names."""
         no_negative = ", ".join(self.no_negative)
         if self.always:
             no_negative += f"; positive in every sample: {', '.join(self.always)}"
@@ -47,12 +47,12 @@ class LabelGaps:
         return named
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
-        """`messages` as lines to print."""
+        """Return `messages` as lines to print."""
         return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
-    """Find labels without a positive or without a known negative; none if no label of the split is known."""
+    """Find labels without a positive or without a known negative; empty if no label of the split is known."""
     targets, samples = manifest.sparse_targets, len(manifest)
     positives, unknowns = targets.counts(POSITIVE), targets.counts(UNKNOWN)
     some_known = bool((unknowns < samples).any())

@@ -1,4 +1,4 @@
-"""Images that the user names: files, folders, globs, lists, manifests, packed images, and a CSV of boxes."""
+"""Images specified by the user: files, folders, globs, lists, manifests, packed images, and a CSV of boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")
 MANIFEST = ".jsonl"
 LIST = ".txt"
-PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that hold images
+PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that contain images
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Item:
 
     Attributes:
         id: Name of the item in results.
-        path: Image file, or for an image that is not a file, its name.
+        path: Image file, or the name of an image that is not a file.
         box: Box to use instead of the whole image.
         content: Content to use instead of the file at `path`: bytes of an image file, a function that returns them, or
             RGB pixels (H, W, 3) uint8.
@@ -47,11 +47,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """Images of one path or of one packed file.
+    """Images from one path or from one packed file.
 
     Attributes:
         items: Images, read as needed.
-        packed: Tar or Parquet file that holds the images; None if each is a file.
+        packed: Tar or Parquet file that contains the images; None if each image is a separate file.
     """
 
     items: Iterator[Item]
@@ -73,24 +73,25 @@ def load_item(item: Item, how: Decoder = "fast") -> Stored:
 
 
 def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Item]:
-    """Iterate over the images that `paths` name, in that order; arguments and errors as in `sources_of`."""
+    """Iterate over the images in `paths`, in order; see `sources_of` for arguments and errors."""
     return (item for source in sources_of(paths, report) for item in source.items)
 
 
 def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
-    """Iterate over the sources of images that `paths` name, in that order.
+    """Iterate over the image sources in `paths`, in order.
 
-    Folders and globs are read as needed, by the rules of `image_paths`. A file that is named directly may have any
+    Folders and globs are read as needed, as described in `image_paths`. A file that is specified directly may have any
     extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths. Packed
-    files are tar shards and Parquet files; a folder without image files may hold them. A list (`.txt`) has one path
-    per line, relative to the folder of the list.
+    files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
+    one path per line, relative to the folder of the list.
 
     Args:
         paths: Files, folders (with all folders below), globs, lists, manifests, and packed files.
         report: Function that receives one line per folder or glob with skipped files, after its last image.
 
     Raises:
-        UsageError: A path does not exist, or a folder or glob has no image; raised before the first image.
+        UsageError: A path does not exist, or a folder or glob contains no images. The error is raised before the first
+            image is returned.
     """
     findings, sources = ValidationReport(), []
     for path in paths:
@@ -105,7 +106,7 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 def boxes_of(file: Path) -> list[Item]:
     """Read the boxes of a CSV with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are relative to the folder of the CSV. The default id of a box is `filename#k`, k counted from 0.
+    File names are relative to the folder of the CSV. The default id of a box is `filename#k`, with k counted from 0.
 
     Raises:
         DataError: A column is missing or a number is invalid; all errors are listed.
@@ -146,7 +147,7 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
 
 
 def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Source]:
-    """Return the sources of one path. The path is checked now, a folder is listed later."""
+    """Return the sources of one path. The path is checked immediately; a folder is listed later."""
     place, omitted = Path(path), Omitted()
     if place.is_dir():
         images = image_files(place, omitted)
@@ -163,7 +164,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         near = alike(place)
         hint = f"; did you mean {near}?" if near else "; check the path"
         raise UsageError(f"{path}: no such file or folder{hint}")
-    first = next(images, None)  # read now, so that a folder without images is an error at once
+    first = next(images, None)  # read now, so that a folder without images raises an error immediately
     if first is None and place.is_dir():
         shards = (str(file) for file in files_below(place, Omitted()) if is_packed(file.name))
         first_shard = next(shards, None)
@@ -177,7 +178,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
 
 
 def is_packed(name: str) -> bool:
-    """Whether the file contains images, judged by its name.
+    """Return whether a file contains images, based on its name.
 
     Example:
         >>> is_packed("train-000000.tar"), is_packed("a.jpg")
@@ -190,9 +191,9 @@ def _packed_matches(pattern: str) -> list[str]:
     """Return the packed files that match a glob, if any.
 
     Raises:
-        UsageError: It matches image files as well.
+        UsageError: The glob also matches image files.
     """
-    # By the rules of images: `glob` alone would follow a link to a folder above it again and again.
+    # Same rules as for images: `glob` alone would repeatedly follow a link to a parent folder.
     others = Omitted()
     images = [str(file) for file in matching_images(pattern, others)]
     packed = [str(file) for file in others.files if is_packed(file.name)]
@@ -219,7 +220,7 @@ def _file_source(path: str) -> Source:
 
 
 def _listed(file: Path) -> Iterator[Item]:
-    """Iterate over the images of a list, read line by line; a missing image is an unreadable image."""
+    """Iterate over the images in a list, which is read line by line; a missing image is reported as unreadable."""
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for line in lines:

@@ -25,7 +25,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
-    """Line 1."""
+    """Line 1 of a manifest file."""
 
     format: str
     name: str
@@ -35,7 +35,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """One sample."""
+    """Line of one sample."""
 
     image: str
     positive: list[str]
@@ -63,7 +63,7 @@ def encoded_lines(
     targets: SparseTargets,
     boxes: NDArray[np.float64] | None,
 ) -> Iterator[bytes]:
-    """Encode the samples, one line each, without the line end."""
+    """Encode the samples as one line each, without line endings."""
     encode = msgspec.json.Encoder().encode
     samples = zip(images, sample_ids, strict=True)
     for begin, rows, columns, values in targets.blocks():
@@ -217,7 +217,7 @@ def _decode(decoder: Any, line: bytes, path: Path, number: int) -> Any:
 
 
 def _names(labels: Sequence[str], rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> list[list[str]]:
-    """Iterate over the labels of each sample of a block, in label order."""
+    """Return the labels of each sample in a block, in label order."""
     ends = np.searchsorted(rows, np.arange(size + 1)).tolist()
     names = [labels[column] for column in columns.tolist()]
     return [names[start:end] for start, end in pairwise(ends)]

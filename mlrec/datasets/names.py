@@ -1,4 +1,4 @@
-"""Names from third-party annotations: image files, with normalized spelling and inside the root only, and labels."""
+"""Names from third-party annotations: normalized image names, which must be inside the root, and label names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
-SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # split names are used as file names
 _USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # most names: valid without further checks
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 
@@ -45,7 +45,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def is_usual(name: str) -> bool:
-    """Whether a name is valid without further checks, as most names are."""
+    """Return whether a name is valid without further checks, as most names are."""
     return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 
@@ -67,7 +67,7 @@ def normal(name: str) -> str:
 def alike(path: Path) -> Path | None:
     r"""Return an existing file or folder whose name looks like the missing `path`, or None.
 
-    The names may differ in upper and lower case, in the Unicode form (NFC, NFD), or in `\` for `/`.
+    The names may differ in upper and lower case, in the Unicode form (NFC, NFD), or in the use of `\` instead of `/`.
     """
     place = Path(path.anchor)  # the current folder if `path` is relative
     for part in (part for piece in path.relative_to(path.anchor).parts for part in piece.split("\\") if part):
@@ -101,7 +101,7 @@ def _fault(name: str) -> str:
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip whitespace around a label name and convert it to Unicode form NFC; each change is a warning.
+    """Strip whitespace around a label name and convert it to Unicode form NFC; each change adds a warning.
 
     Example:
         >>> clean_label(" cat ", "a.csv", ValidationReport())
@@ -145,10 +145,10 @@ def label_columns(
         labels: C label names, in the order of the columns.
         chosen: Names to look up.
         where: File, folder or split that has the labels, for the message.
-        error: Kind of the error.
+        error: Class of the error.
 
     Raises:
-        MlrecError: (of the kind `error`) A name is not among the labels; the message gives the nearest one.
+        MlrecError: (of class `error`) A name is not among the labels; the message suggests the nearest label.
 
     Example:
         >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")

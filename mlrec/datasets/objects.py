@@ -1,7 +1,7 @@
-"""Annotated objects of a dataset: boxes and masks, read from the annotations that it was prepared from.
+"""Annotated objects of a dataset: boxes and masks, read from the annotations used to prepare the dataset.
 
-They are needed for AP by object size and for the localization of heat maps. A manifest holds image-level labels only,
-so the annotation files that `dataset.json` names must still exist.
+Objects are needed for AP by object size and for heat map localization. A manifest contains only image-level labels, so
+the annotation files listed in `dataset.json` must still exist.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _voc(manifest: Manifest, findings: ValidationReport) -> list[Objects]:
 def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:
     known = [(k, thing) for k, thing in enumerate(annotation.objects, 1) if thing.label in column and thing.corners]
     corners = np.array([thing.corners for _, thing in known], dtype=np.float64).reshape(-1, 4)
-    # VOC's corners count from 1, and the second corner is inside the box
+    # VOC corners are 1-based, and the second corner is inside the box
     boxes = np.concatenate([corners[:, :2] - 1, corners[:, 2:] - corners[:, :2] + 1], axis=1)
     return Objects(
         ids=np.array([k for k, _ in known], dtype=np.int64),

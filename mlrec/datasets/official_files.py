@@ -1,7 +1,7 @@
-"""Official files of the datasets of the paper, with size and SHA-256.
+"""Official files of the datasets used in the paper, with sizes and SHA-256 digests.
 
-Sizes and digests of VOC and COCO are those that TensorFlow Datasets publishes (url_checksums of tensorflow/datasets).
-No digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
+Sizes and digests of VOC and COCO are those published by TensorFlow Datasets (url_checksums of tensorflow/datasets). No
+digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class OfficialDataset:
     """Origin and files of a dataset.
 
     Attributes:
-        page: Page of its authors.
+        page: Web page of the dataset authors.
         licence: Terms of use in one line.
-        files: Archives, unpacked into one folder; none if they cannot be downloaded automatically.
+        files: Archives, unpacked into one folder; empty if the files cannot be downloaded automatically.
         prepare: Kind and path below the unpacked folder, for `mlrec prepare`.
         note: Additional information, or instructions for a manual download.
     """

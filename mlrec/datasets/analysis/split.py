@@ -15,8 +15,8 @@ from mlrec.utils import ragged
 from mlrec.utils.errors import UsageError, counted
 
 Part = NDArray[np.intp]
-MOVES = 300  # most improvements of one split; a few dozen are usual
-CANDIDATES = 64  # groups of each part that are tried in exchanges
+MOVES = 300  # maximum number of improvements per split; a few dozen are typical
+CANDIDATES = 64  # number of groups per part that are tried in exchanges
 LEAST_GAIN = 1e-4
 
 
@@ -31,7 +31,7 @@ def stratified(
     Args:
         targets: (N, C); 1 positive, 0 negative, -1 unknown. Unknown labels keep their proportion as well.
         groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group are assigned to the same part.
-        shares: Share of the samples for each part; the sum is 1.
+        shares: Fraction of the samples in each part; the fractions sum to 1.
         seed: Random seed for ties.
 
     Returns:
@@ -70,7 +70,7 @@ class GroupCounts:
 
     @classmethod
     def of(cls, shape: tuple[int, int], cells: NDArray[np.int64]) -> GroupCounts:
-        """Count cells, which are given as `group * K + column`, in any order."""
+        """Count cells, passed as `group * K + column` in any order."""
         cells, counts = np.unique(cells, return_counts=True)
         group, columns = np.divmod(cells, shape[1])
         return cls(shape, columns, counts, ragged.offsets_of(np.bincount(group, minlength=shape[0])))
@@ -91,7 +91,7 @@ class GroupCounts:
 
 
 def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: int) -> GroupCounts:
-    """Samples of each group by positive label, by unknown label, and altogether: G x (2 C + 1)."""
+    """Count the samples in each group by positive label, by unknown label, and in total: G x (2 C + 1)."""
     width = 2 * targets.labels + 1
     cells = [groups.astype(np.int64) * width + width - 1]
     for begin, row, column, value in targets.blocks():
@@ -100,7 +100,7 @@ def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: 
 
 
 def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
-    """Assign whole groups to parts at random, with about the same shares: the baseline of stratification."""
+    """Assign whole groups to parts at random, with approximately these shares, as a baseline for stratification."""
     size = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(size))
     middle = np.cumsum(size[order]) - size[order] / 2
@@ -123,8 +123,8 @@ def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[
 def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> Part:
     """Move and swap groups between parts as long as this brings labels and samples closer to their shares.
 
-    The distance is that of the chi-square test: squared deviations from the expected counts, divided by the total of
-    each label. `gain[g, q]` is half of its decrease when group g moves to part q.
+    The distance is defined as in the chi-square test: squared deviations from the expected counts, divided by the total
+    of each label. `gain[g, q]` is half of the decrease in distance when group g moves to part q.
     """
     groups, columns = counts.shape
     total = np.bincount(counts.columns, counts.counts, minlength=columns)
@@ -159,7 +159,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
 def _exchange(
     gain: NDArray[np.float64], part: Part, counts: GroupCounts, used: NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """Return the best swap of two groups, among the best candidates of each pair of parts; empty without a gain."""
+    """Return the best swap of two groups among the best candidates of all pairs of parts; empty if no swap has a gain."""
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (
@@ -188,7 +188,7 @@ def _greatest(values: NDArray[np.float64], amount: int) -> NDArray[np.intp]:
 
 
 def _thermometer(counts: GroupCounts) -> SparseTargets:
-    """(G, K) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
+    """Encode (G, K) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
     groups, columns = counts.shape
     group, most = counts.group, int(counts.counts.max(initial=0))
     cells = []

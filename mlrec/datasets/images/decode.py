@@ -1,10 +1,10 @@
-"""Decoding of images with simplejpeg, or with Pillow if the file is not a JPEG that simplejpeg decodes.
+"""Decoding of images with simplejpeg, or with Pillow for files that simplejpeg cannot decode.
 
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
-first frame of an animation is used. A truncated JPEG, PNG or GIF is an error, even if only one byte is missing, and so
-is any file with missing pixels. Grey and CMYK become RGB, 16-bit values are divided by 257, alpha is blended with
-white, and float and 32-bit integer pixels are errors. The EXIF orientation is applied; a box, in pixels of the stored
-image, is rotated with it. Invalid EXIF or ICC data is ignored.
+first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing, and
+so does any file with missing pixels. Grey and CMYK images are converted to RGB, 16-bit values are divided by 257,
+transparent pixels are blended with white, and float and 32-bit integer pixels raise an error. The EXIF orientation is
+applied to the image and to its box, which is in pixels of the stored image. Invalid EXIF or ICC data is ignored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SUFFIXES = (
     *(".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
 )
 ORIENTATION_TAG = 0x0112
-# Warnings of libjpeg that leave every pixel right; all other warnings mean damage.
+# Warnings from libjpeg that do not affect pixels; all other warnings indicate damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -53,7 +53,7 @@ class Stored(NamedTuple):
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
-        animated: Whether the file has further frames or pages, which are ignored.
+        animated: Whether the file has additional frames or pages, which are ignored.
     """
 
     pixels: Pixels
@@ -66,11 +66,11 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 
     Args:
         path: Image file.
-        how: Decoder: "fast" as described above; "pil" returns the pixels of `Image.open(path).convert("RGB")` without
-            rotation, as the paper's code does.
+        how: Decoder: "fast" as described for this module; "pil" returns the pixels of `Image.open(path).convert("RGB")`
+            without rotation, as the paper's code does.
 
     Raises:
-        DataError: The file is not an accepted image; the message names the file, the fault and the fix.
+        DataError: The file is not an accepted image; the message states the file, the fault and the fix.
 
     Example:
         >>> from PIL import Image
@@ -85,7 +85,7 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
     """Decode the part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
 
-    A box of None is the whole image.
+    If `box` is None, the whole image is decoded.
 
     Raises:
         DataError: See `decode`.
@@ -168,7 +168,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
     """Read width and height of the stored image from its header.
 
     Raises:
-        DataError: The header is not that of an accepted image, see `decode`.
+        DataError: The file does not have the header of an accepted image, see `decode`.
     """
     with _metadata_ignored():
         return _open(read_image_file(path), path).size
@@ -178,7 +178,7 @@ def read_orientation(path: Path | str) -> int:
     """Read the EXIF orientation, 1 to 8, from the header.
 
     Raises:
-        DataError: The header is not that of an accepted image, see `decode`.
+        DataError: The file does not have the header of an accepted image, see `decode`.
     """
     with _metadata_ignored():
         return _orientation(_open(read_image_file(path), path))
@@ -226,7 +226,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
 
 
 def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixels:
-    """Convert a Pillow image to (H, W, 3) uint8 RGB, upright, by the rules of `decode`; `name` is used in messages.
+    """Convert a Pillow image to (H, W, 3) uint8 RGB, upright, as in `decode`; `name` is used in messages.
 
     Raises:
         DataError: The image has pixels of an unsupported kind, or its file is damaged.
@@ -239,19 +239,19 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
 
 @contextmanager
 def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
-    """Convert any error of Pillow to a DataError about `name`; `what` must be replaced, "file" or "image"."""
+    """Convert any Pillow error to a DataError about `name`. The user must replace `what` ("file" or "image")."""
     try:
         yield
     except DataError as error:
         raise _refused(name, str(error)) from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises nearly anything on damaged files
+    except Exception as error:  # Pillow raises almost any exception for damaged files
         raise _refused(name, f"{_damage(error)}; replace the {what}") from error
 
 
 class _Silence:
-    """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last one."""
+    """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last exit."""
 
     lock = threading.Lock()
     inside = 0
@@ -260,7 +260,7 @@ class _Silence:
 
 @contextmanager
 def _metadata_ignored() -> Iterator[None]:
-    """Ignore Pillow's warnings of broken metadata, which do not change pixels.
+    """Ignore Pillow's warnings about broken metadata, which do not change pixels.
 
     `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another has disabled.
     """
@@ -280,7 +280,7 @@ def _metadata_ignored() -> Iterator[None]:
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:
-    """Return the header of the image after checking the format and size limits."""
+    """Read the image header and check the format and size limits."""
     from PIL import Image
 
     try:
@@ -289,7 +289,7 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
         raise _refused(path, f"the image has more than {MAX_PIXELS:,} pixels; make it smaller") from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises nearly anything on damaged headers
+    except Exception as error:  # Pillow raises almost any exception for damaged headers
         raise _refused(path, _no_image(data, error)) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -306,10 +306,10 @@ def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
         pixels = _jpeg(image, data)
     else:
         if jpeg:
-            _strictly(data, "CMYK")  # finds damage; the pixels are Pillow's, whose CMYK conversion differs
+            _strictly(data, "CMYK")  # detects damage only; pixels are from Pillow, whose CMYK conversion differs
         pixels = _to_rgb(image)
     animated = not jpeg and bool(getattr(image, "is_animated", False))
-    orientation = 1  # the paper's code, which "pil" repeats, does not rotate
+    orientation = 1  # the paper's code, which "pil" reproduces, does not rotate images
     if how == "fast":
         orientation = _orientation(image)
     return Stored(pixels, orientation, animated)
@@ -321,7 +321,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Pixels:
 
 
 def _strictly(data: bytes, colours: str) -> Pixels | None:
-    """Decode a JPEG; None after a warning that does not mean damage. Raises ValueError for damage."""
+    """Decode a JPEG. Return None after a warning that does not indicate damage, and raise ValueError for damage."""
     import simplejpeg
 
     try:
@@ -352,7 +352,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - broken EXIF data mean no orientation
+    except Exception:  # noqa: BLE001 - invalid EXIF data means no orientation
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -381,7 +381,7 @@ def _refused(path: Path | str, what: str) -> DataError:
     return DataError(f"{path}: {what}")
 
 
-MOST_SCANS = 100  # of a JPEG; each scan covers all pixels, and files usually have at most a dozen
+MOST_SCANS = 100  # limit per JPEG; each scan covers all pixels, and files usually have at most a dozen scans
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END, _SCAN = 0xD9, 0xDA
 
@@ -429,7 +429,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_gif(data: bytes) -> None:
-    """Walk over the blocks up to the trailer ";": images ",", extensions "!", each followed by sub-blocks."""
+    """Iterate over the blocks up to the trailer ";": images ",", extensions "!", each followed by sub-blocks."""
     at = 13 + _palette(data[10])
     while data[at : at + 1] not in (b"", b";"):
         if data[at] == ord(","):

@@ -1,4 +1,4 @@
-"""Folders that are named after classes: `FOLDER/<class>/<image>`, with or without a folder per split above them."""
+"""Folders that are named after classes: `FOLDER/<class>/<image>`, with or without a parent folder per split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_bytes
 
-# Endings of files that can hold labels, and folders that other layouts keep images or annotations in.
+# Extensions of files that may contain labels, and folders in which other layouts keep images or annotations.
 ANNOTATIONS = (
     *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".data", ".names"),
     *(".xls", ".xlsx", ".parquet", ".arrow", ".mat", ".npy", ".npz", ".pkl", ".tar", ".tgz"),
@@ -40,7 +40,7 @@ def recognizes(path: Path) -> str | None:
         return None
     folders = _visible_folders(path)
     splits = [folder for folder in folders if known_split(folder.name) and not _images_directly_in(folder)]
-    splits = [folder for folder in splits if _visible_folders(folder)]  # else it is a class that is called `test`
+    splits = [folder for folder in splits if _visible_folders(folder)]  # otherwise it is a class named `test`
     classes = folders
     if splits:
         classes = [inner for folder in splits for inner in _visible_folders(folder)]
@@ -62,9 +62,9 @@ def _files(place: Path) -> list[Path]:
 def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
 
-    An image that is in several class folders, with the same name and content, is one sample with several labels.
-    If folders `train`, `valid` (or `val`) and `test` contain class folders, they are the splits; otherwise the only
-    split is `all`. Labels are sorted by name.
+    An image that is in multiple class folders, with the same name and content, is one sample with multiple labels. If
+    folders `train`, `valid` (or `val`) and `test` contain class folders, they are the splits; otherwise the only split
+    is `all`. Labels are sorted by name.
 
     Raises:
         DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.
@@ -99,8 +99,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     """Return the images of all class folders, in order of class and name, for a model whose `classes` are known.
 
-    A class folder is named by its class (for ImageNet the WordNet id, `n01440764`) or by the class index from 0.
-    The columns of the targets are `classes`; each image has one class.
+    A class folder is named after its class (for ImageNet the WordNet id, `n01440764`) or by the class index from 0. The
+    columns of the targets are `classes`; each image has one class.
 
     Raises:
         DataError: There are no class folders, a folder is not one of the classes, or there is no image.
@@ -211,8 +211,8 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:
     """Return the samples of one split: files with equal name and content are merged, with all their classes.
 
-    Files with equal content but different names are separate samples, with a warning if their labels differ: the same
-        photograph would be both positive and negative for a class.
+    Files with equal content but different names are separate samples, with a warning if their labels differ, because
+    the same photograph would be both positive and negative for a class.
     """
     identity = _identities([file for files in images.values() for file in files], findings)
     first: dict[tuple[str, str], str] = {}
@@ -237,7 +237,7 @@ def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationRepor
 
 
 def _identities(files: Sequence[Path], findings: ValidationReport) -> dict[Path, str]:
-    """Return a key of the content of each file; only files of equal size are read."""
+    """Return a content key for each file; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     identity: dict[Path, str] = {}
     for file in files:

@@ -17,8 +17,8 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.utils.files import folder_of
 
 EXPECTED = ("train", "val")
-LONGEST_LINK = 4096  # bytes of a path
-OFFICIAL = re.compile(r"instances_(train|val)(2014|2017)")  # of which the paper leaves out images without labels
+LONGEST_LINK = 4096  # maximum length of a path in bytes
+OFFICIAL = re.compile(r"instances_(train|val)(2014|2017)")  # the paper skips images without labels in these files
 _OTHER_TASK = re.compile(r"(captions|person_keypoints|panoptic|stuff|.*image_info)_", re.IGNORECASE)
 _NAME = re.compile(r"(?P<split>.+?)[_-]?(?P<year>\d{4})?")
 _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
@@ -35,12 +35,12 @@ class Part:
 
     @property
     def is_official(self) -> bool:
-        """Whether the file has the name of a COCO 2014 or 2017 file."""
+        """Return whether the file has the name of a COCO 2014 or 2017 file."""
         return OFFICIAL.fullmatch(self.file.stem) is not None
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is COCO or a dataset in its format, or None."""
+    """Return why this is COCO or a dataset in COCO format, or None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)
@@ -65,8 +65,8 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     """Return the default name of the dataset and its splits.
 
     Raises:
-        DataError: There is no annotation file, or there are several years and none is chosen.
-        UsageError: Custom annotation files do not each have a split.
+        DataError: There is no annotation file, or there are multiple years and none is chosen.
+        UsageError: The number of splits differs from the number of custom annotation files.
     """
     if options.annotations:
         _check_names(options.annotations, options.split_names, "--annotations", findings)
@@ -108,7 +108,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
     """Return files not named `<split>.json`: one per split folder, names that end with a split, or one file.
 
     Raises:
-        DataError: There is no annotation file, or there are several without a split.
+        DataError: There is no annotation file, or there are multiple without a split.
     """
     root = (options.images or path).absolute()
     in_folders: dict[str, list[Path]] = {}
@@ -127,7 +127,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
     by_split: dict[str | None, list[Path]] = {}
     for file in files:
         by_split.setdefault(_last_word(file, options.split_names), []).append(file.absolute())
-    # A file like instances_minival2017.json names a split that only --splits can explain.
+    # The split in a name such as instances_minival2017.json can be resolved only with --splits.
     if len(files) == 1 and None in by_split and not files[0].stem.startswith("instances_"):
         return path.absolute().name, [Part(WHOLE, files[0].absolute(), root, _image_folder(root, WHOLE, "", findings))]
     unnamed = by_split.pop(None, [])
@@ -164,9 +164,9 @@ def _home(file: Path) -> Path:
 
 
 def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
-    """Return the given files, one per split.
+    """Return the custom annotation files, one per split.
 
-    The dataset is named after a single file, otherwise after the image folder.
+    The dataset is named after the file if there is only one, otherwise after the image folder.
     """
     files = options.annotations
     root = (options.images or path).absolute()
@@ -191,7 +191,7 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
 
 
 def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -> dict[str, dict[str, Path]]:
-    """Return annotation files by year ("" for none) and split; two files for one split and year are an error."""
+    """Return annotation files by year ("" for none) and split; two files for one split and year add an error."""
     files = [file for file in sorted(folder.glob("[!.]*.json")) if _split_of(file, given) is not None]
     years: dict[str, dict[str, Path]] = {}
     for file in files:
@@ -204,7 +204,7 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
 
 
 def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
-    """Report names of `--splits` that no annotation file has in its name."""
+    """Report names in `--splits` that are not in the name of any annotation file."""
     for own in sorted(given.keys() - {_named(file)[0] for file in files}):
         findings.error("--splits", f"{where}: no annotation file for split '{own}'")
 
@@ -231,7 +231,7 @@ def _named(file: Path) -> tuple[str, str]:
 
 
 def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
-    """Return the folder of a split's images, named like its annotation file, the split, or a synonym of it."""
+    """Return the folder of a split's images, named after its annotation file, the split, or a synonym of the split."""
     usual = f"{split}{year}"
     own = usual if file is None else file.stem.removeprefix("instances_")
     for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
@@ -264,13 +264,13 @@ def _other_spellings(root: Path, split: str, year: str) -> list[str]:
 
 
 def _is_of_a_split(folder: Path) -> bool:
-    """Whether a folder is named after a split, with or without a year: `val2017`."""
+    """Return whether a folder is named after a split, with or without a year: `val2017`."""
     match = _NAME.fullmatch(folder.name)
     return match is not None and known_split(match["split"]) is not None
 
 
 def _link_in_words(root: Path, folder: str) -> str | None:
-    """Return the folder below `root` that a small text file at `folder` names (git's form of a symbolic link)."""
+    """Return the folder below `root` given in a small text file at `folder` (git's form of a symbolic link)."""
     file = root / folder
     if not file.is_file() or file.stat().st_size > LONGEST_LINK:
         return None

@@ -1,4 +1,4 @@
-"""Role of each column of a table: image, split, label, several labels, or none of these."""
+"""Role of each column in a table: image, split, label, several labels, or none of these."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest
 SPLIT_COLUMN = "split"
 METADATA = ("fold", "split", "id", "index", "width", "height", "imageid", "imgid")
 SUBJECTS = ("image", "img", "original", "orig", "picture", "photo")  # image_width, Original Height
-# What Label Studio writes next to the image and the choice.
+# Columns that Label Studio writes in addition to the image and the choice.
 EXPORT_METADATA = ("annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement")
 FLAG, KEY = "is", "id"  # is_flipped, isLabelled; patient_id, Patient ID, patientId
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}
 EMPTY = {"negative": NEGATIVE, "unknown": UNKNOWN}
 _SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
-SAMPLED = 1000  # rows that roles are decided by; every cell is checked when it is read
-# Usual names, compared by their letters and digits alone: `File Name` and `file_name` are `filename`.
+SAMPLED = 1000  # rows used to determine roles; every cell is checked when it is read
+# Usual names, compared by letters and digits only: `File Name` and `file_name` are compared as `filename`.
 IMAGE_NAMES = (
     *("filename", "file", "path", "filepath", "picture", "photo", "img", "imgname", "imgpath", "imgid"),
     *("image", "imageid", "imagename", "imagepath", "imageindex", "imagefile", "imagefilename"),
 )
-KEY_NAMES = ("name", "id", "sampleid", "key", "url", "imageurl")  # of images, if no other name fits
+KEY_NAMES = ("name", "id", "sampleid", "key", "url", "imageurl")  # image columns if no other name matches
 LABEL_NAMES = (
     *("label", "labels", "labelname", "labelnames", "findinglabels", "attributes", "tag", "tags", "choice"),
     *("class", "classes", "classname", "category", "categories"),
 )
-# Cells of a column that is a label, if its values are words. They are not names of labels.
+# Cells of a label column whose values are words. These words are not label names.
 ANSWERS = frozenset({"yes", "no", "y", "n", "t", "f", "positive", "negative", "present", "absent", "unknown"})
 SPLIT_NAMES = ("split", "set", "subset", "partition", "datasplit", "usage")
 VALUE_NAMES = ("confidence", "present", "presence", "verified", "isverified", "value", "positive")
@@ -47,7 +47,7 @@ class Roles:
         image: Column of image names.
         split: Column of split names, or None.
         labels: Columns of one label each (wide form).
-        names: Column that holds names of labels, or None. If it is set, `labels` is empty.
+        names: Column of label names, or None. If this column is set, `labels` is empty.
         value: Column that states whether the label of a row is present (long form), or None.
     """
 
@@ -107,11 +107,11 @@ class RoleFinder:
         exists: Callable[[str], bool],
         findings: ValidationReport,
     ) -> None:
-        """Take a sample of the rows.
+        """Store the table and a sample of its rows.
 
         Args:
             table: The table.
-            options: Options of the user.
+            options: Options set by the user.
             meanings: See `cell_meanings`.
             exists: Function that returns whether a cell is the name of an existing image. Called only if column names
                 are ambiguous.
@@ -126,7 +126,7 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no column of images or labels, or several match equally well; the message names the
+            DataError: There is no image or label column, or multiple columns match equally well; the message names the
                 option.
         """
         image = self.image()
@@ -164,7 +164,7 @@ class RoleFinder:
         return [k for k in rest if k not in images]
 
     def image(self) -> int:
-        """Return the column of images, found by its cells, by its name, or by the existing files."""
+        """Return the image column, identified by its cells, by its name, or by the existing files."""
         table = self._table
         if self._options.image_column is not None:
             return column_named(table, self._options.image_column, "--image-column")
@@ -187,7 +187,7 @@ class RoleFinder:
         raise DataError(f"{table.path}: {what}; choose one with --image-column; available columns: {shown}")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
-        """Report a label column without any label value: one error, not one per cell."""
+        """Report a label column without any label value, with one error instead of one error per cell."""
         cells = [cell for cell in self._cells[column] if cell]
         values = any(cell_key(cell) in self._meanings or cell.casefold() in ANSWERS for cell in cells)
         if chosen is not None or not cells or (values and not self._is_text(column)):
@@ -208,7 +208,7 @@ class RoleFinder:
         if len(called) == 1:
             return called[0]
         others = [k for k in rest if k not in texts and not self._is_passive(k)]
-        # Columns of yes and no are labels too, even if no option gives these words a meaning yet.
+        # Columns of yes and no are also labels, even if no option assigns a meaning to these words yet.
         wide = any(self._all(k, lambda cell: cell_key(cell) in {*self._meanings, *ANSWERS}) for k in others)
         if len(texts) == 1 and not wide:
             return texts[0]
@@ -230,26 +230,26 @@ class RoleFinder:
         return None
 
     def _is_passive(self, column: int) -> bool:
-        """Whether a column is named like metadata."""
+        """Return whether a column is named like metadata."""
         name = self._table.columns[column]
         return _is_metadata(name) or "_".join(words(name)) in EXPORT_METADATA
 
     def _is_values(self, column: int) -> bool:
-        """Whether all non-blank cells are label values."""
+        """Return whether all non-blank cells are label values."""
         return self._all(column, lambda cell: cell_key(cell) in self._meanings)
 
     def _is_text(self, column: int) -> bool:
-        """Whether a cell is text, and no cell is a label value."""
+        """Return whether a cell is text, and no cell is a label value."""
         cells = [cell for cell in self._cells[column] if cell]
         if all(cell.casefold() in ANSWERS for cell in cells):
             return False
         words = [cell for cell in cells if not is_number(cell)]
         if words and all(_SEVERAL_NUMBERS.fullmatch(cell) for cell in words):
-            return True  # numbers of classes, several in some cells
+            return True  # class numbers, with multiple numbers in some cells
         return bool(words) and not any(cell_key(cell) in self._meanings for cell in cells)
 
     def _all(self, column: int, test: Callable[[str], bool]) -> bool:
-        """Whether the column has cells, and all of them pass."""
+        """Return whether the column has cells, and all cells pass the test."""
         cells = [cell for cell in self._cells[column] if cell]
         return bool(cells) and all(map(test, cells))
 
@@ -276,7 +276,7 @@ def words(name: str) -> list[str]:
 
 
 def column_named(table: TextTable, name: str, flag: str) -> int:
-    """Return the position of a column named by the user; an exact match is preferred to one in another case.
+    """Return the position of a column named by the user; an exact match is preferred to a case-insensitive match.
 
     Raises:
         DataError: There is no such column; the message suggests the nearest name.
@@ -293,8 +293,8 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
     """Return the column of split names, or None.
 
-    A column `split` of numbers is not used, unless `--splits` names the numbers. Columns named `set`, `partition` and
-    similar are used if all their cells are split names.
+    A numeric column `split` is not used unless `--splits` maps the numbers to splits. Columns named `set`, `partition`
+    or similar are used if all their cells are split names.
     """
     free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
@@ -328,10 +328,10 @@ def _all_known(cells: Iterable[str], given: Mapping[str, str]) -> bool:
 def label_columns(
     table: TextTable, rest: Sequence[int], chosen: Sequence[str] | None, findings: ValidationReport
 ) -> list[int]:
-    """Return the label columns: those of `--labels`, otherwise all of `rest` except metadata.
+    """Return the label columns: the columns in `--labels`, otherwise all columns in `rest` except metadata.
 
-    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are), in any case and
-    with any separator, are skipped with a warning that names them.
+    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all columns start with
+    is_), in any case and with any separator, are skipped with a warning that lists them.
 
     Raises:
         DataError: There is no such column, or no column remains.

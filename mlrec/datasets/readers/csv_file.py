@@ -21,12 +21,12 @@ from mlrec.utils.errors import DataError, MlrecError, ValidationReport
 from mlrec.utils.files import open_bytes, read_text
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
-# Usual names of a first column. A first line that has none of them and numbers in all other columns holds data.
+# Usual names of a first column. A first line with none of these names and numbers in all other columns is data.
 KEY_NAMES = ("filename", "file", "image", "path", "name", "id", "sample_id")
-PIECE = 2**22  # bytes that are checked at once
-NO_NAME = "filename"  # name of a column of images whose header is blank
+PIECE = 2**22  # bytes checked at a time
+NO_NAME = "filename"  # name of an image column whose header is blank
 
-Record = tuple[int, list[str]]  # the line on which it begins, and its cells
+Record = tuple[int, list[str]]  # the line on which the record begins, and its cells
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class TextTable:
     """A rectangular table of strings.
 
     Attributes:
-        path: File that it was read from.
-        columns: Names of the header row: no blanks around them, Unicode form NFC, unique.
-        rows: Cells of each record, as many as there are columns, as they are in the file.
+        path: File from which the table was read.
+        columns: Names in the header row: stripped, in Unicode form NFC, and unique.
+        rows: Cells of each record, one per column, unchanged from the file.
         lines: Line of the file on which each record begins; the header is line 1.
         unit: Unit of record numbers: "line", or "row" for files without lines.
     """
@@ -72,8 +72,8 @@ def read_csv(
     columns `leading`, later columns may repeat their names.
 
     Raises:
-        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
-            a cell over 128 KiB, another delimiter than the comma, no header row, no record.
+        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark, a cell
+            over 128 KiB, a delimiter other than the comma, no header row, or no records.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)
@@ -92,7 +92,7 @@ def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[st
     """Open a delimited file, after checking it in chunks, so that a large file is never entirely in memory.
 
     Raises:
-        MlrecError: (of `kind`) Not UTF-8, or a NUL byte.
+        MlrecError: (of `kind`) The file is not UTF-8 or contains a NUL byte.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path, kind) as stream:
@@ -153,10 +153,10 @@ def checked_table(
     """Create a table whose records all have the length of the header, and whose columns have valid, unique names.
 
     Args:
-        first: The header.
+        first: Header record.
         records: The other records.
         path: Source file.
-        findings: Collector of records of another length, changed names and duplicate names.
+        findings: Collector of records with a different length, changed names and duplicate names.
         kind: Class of the errors that are raised.
         drop_index: Whether to skip a pandas index, and columns without a name or a cell.
         unit: See `TextTable`.
@@ -177,7 +177,7 @@ def checked_table(
     if drop_index and any(map(_is_unnamed, header)):
         names, gone = _unnamed(header, _Cells(held, lines, others), path, findings)
         first = (header_line, [name for k, name in enumerate(names) if k not in gone])
-        if others:  # a record may be short of a column that is left out
+        if others:  # a record may lack a column that is skipped
             rest = (
                 (line, [cell for k, cell in enumerate(cells) if k not in gone])
                 for line, cells in _merged(Rows(held), lines, others)
@@ -205,7 +205,7 @@ def _merged(rows: Rows, lines: Sequence[int], others: Sequence[Record]) -> Itera
 
 
 def is_number(text: str) -> bool:
-    """Whether `text` is a number, including `nan` and infinities."""
+    """Return whether `text` is a number, including `nan` and infinities."""
     try:
         float(text)
     except ValueError:
@@ -214,7 +214,7 @@ def is_number(text: str) -> bool:
 
 
 class _Cells:
-    """Return the cells of each column, for all records."""
+    """Access to the cells of each column, for all records."""
 
     def __init__(self, held: Sequence[TextColumn], lines: Sequence[int], others: Sequence[Record]) -> None:
         self._held, self._lines, self._others = held, lines, others
@@ -233,7 +233,7 @@ def _unnamed(
     """Return the names of all columns, and the unnamed columns that are skipped: an index, and columns without a cell.
 
     Only the first column that numbers the records is an index. An unnamed column of images gets a name. Any other
-    column without a name is an error.
+    column without a name adds an error.
     """
     names = list(header)
     gone: set[int] = set()
@@ -257,12 +257,12 @@ def _unnamed(
 
 
 def _is_unnamed(name: str) -> bool:
-    """Whether the column is a pandas index, possibly one that was read and written again."""
+    """Return whether the column is a pandas index, possibly one that was read and written again."""
     return not name.strip() or name.startswith("Unnamed: ")
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or three or more distinct integers, as in a shuffled table."""
+    """Return whether cells are 0, 1, 2, ... or three or more distinct integers, as in a shuffled table."""
     if all(cell.strip() == str(number) for cell, number in zip(cells, count(), strict=False)):
         return True
     texts = [cell.strip() for cell in cells]
@@ -270,10 +270,10 @@ def _counts(cells: Sequence[str]) -> bool:
 
 
 def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Check that the first record is a header of two columns or more.
+    """Check that the first record is a header with at least two columns.
 
     Raises:
-        MlrecError: (of `kind`) An empty file, a single column, or a first line that holds data.
+        MlrecError: (of `kind`) The file is empty, has a single column, or starts with a line of data.
     """
     if not header:
         raise kind(f"{path}: the file is empty; the first line must list the columns: filename,label,...")

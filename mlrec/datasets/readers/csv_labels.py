@@ -35,12 +35,12 @@ from mlrec.utils.files import folder_of
 from mlrec.utils.texts import Texts, repeated
 from mlrec.utils.texts import joined as joined_texts
 
-NAME_COLUMN = "filename"  # of the tables that mlrec writes
+NAME_COLUMN = "filename"  # in tables written by mlrec
 
 
 @dataclass(frozen=True)
 class _Table:
-    """One table as read, and its Parquet file, if any."""
+    """One table, and its Parquet file, if any."""
 
     source: TableSource
     texts: TextTable
@@ -55,10 +55,10 @@ class _Table:
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a table of labels, or a folder of tables.
 
-    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. The splits of a file are given by its split
-    column; otherwise the only split is `all`. The same holds for the only table of a folder if it is not named after a
-    split. Names of splits are resolved by `split_names`. Images are below `options.images`, by default below the folder
-    of the file, or inside a Parquet file.
+    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. The splits of a file are read from its split
+    column; without a split column, the only split is `all`. The same holds for the only table of a folder if the table
+    is not named after a split. Split names are resolved by `split_names`. Images are below `options.images`, by default
+    below the folder of the file, or inside a Parquet file.
 
     Raises:
         DataError: The file or folder does not exist, or a file is not a table of labels.
@@ -109,7 +109,7 @@ def _readable(sources: Sequence[TableSource], findings: ValidationReport) -> lis
     for source in sources:
         try:
             texts = read_table(source.path, findings)
-            if not texts.rows:  # each of its records is an error already
+            if not texts.rows:  # an error has already been added for each record
                 continue
             parquet = None
             if source.path.suffix.lower() in PARQUET:
@@ -161,7 +161,7 @@ def _rows(
         options = replace(options, image_column=table.image_column)
     roles = RoleFinder(texts, options, meanings, images.exists, findings).roles()
     names: Sequence[str] = texts.column(roles.image)
-    if table.image_column is None:  # names of files, not of bytes inside the table
+    if table.image_column is None:  # file names, not images stored in the table
         names = images.names(texts, roles.image)
     return TableRows(texts, roles, names, constant(WHOLE, len(names)))
 
@@ -204,7 +204,7 @@ def _samples(
 ) -> list[Samples]:
     """Return the samples of all tables.
 
-    Tables with a column of label names share their labels: all that occur in any of them.
+    Tables with a column of label names share their labels: all labels that occur in any of these tables.
     """
     named = [k for k, read in enumerate(rows) if read.roles.names is not None]
     parsed = parse_names([rows[k] for k in named], options, findings)
@@ -272,7 +272,7 @@ def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
 
 
 def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Return one manifest per split, from one or several tables. An image in two tables of a split is an error."""
+    """Return one manifest per split, from one or more tables. An image in two tables of a split adds an error."""
     by_split: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_split.setdefault(manifest.split, []).append(manifest)
@@ -305,7 +305,7 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
 
 
 def _image_folder(split: str, file: Path, files: int) -> str:
-    """If a split has several files, each has its own folder, because image names may repeat."""
+    """Return the image folder of a file, which is separate for each file of a split because image names may repeat."""
     if files == 1:
         return split
     return f"{split}/{file.stem}"

@@ -23,7 +23,7 @@ MAX_BYTES = 2_000_000_000
 SHAPES = frozenset(
     {"tag", "box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
 )  # elements of an image that have a label
-LABEL = ["labels", "label", "name"]  # the end of the path to the name of a label of the task
+LABEL = ["labels", "label", "name"]  # end of the path to the name of a task label
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _CvatTarget:
             self.images[-1].labels.append(attrs["label"])
 
     def end(self, tag: str, /) -> None:  # noqa: ARG002 - as the parser calls it
-        # Attributes and parts of a skeleton have names too, on longer paths.
+        # Attributes and skeleton parts also have names, on longer paths.
         if self._path[-3:] == LABEL and self._path[1:2] == ["meta"] and self._path.count("label") == 1:
             self.labels.append("".join(self._text))
         self._path.pop()

@@ -12,16 +12,16 @@ from mlrec.datasets.names import alike
 from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
 from mlrec.utils.errors import DataError, UsageError, counted, nearest
 
-# Tables and folders of images are part of many other layouts. They are looked for, in this order, if nothing else fits.
+# Many other layouts contain tables and image folders, so these kinds are checked last, in this order.
 GENERAL = ("csv", "folders")
-MOST_FILES = 2000  # of a folder that is described in a message
+MOST_FILES = 2000  # maximum number of files counted to describe a folder
 KINDS_SHOWN = 5
 HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The kind of a source (a key of `READERS`), and the reason."""
+    """The kind of a source (a key of `READERS`), and the reason for this kind."""
 
     kind: str
     reason: str
@@ -33,7 +33,7 @@ def detect(path: Path) -> Detection:
     Kinds of specific tools or datasets have priority over tables and class folders (`GENERAL`).
 
     Raises:
-        UsageError: Nothing exists at `path`, or several kinds match.
+        UsageError: Nothing exists at `path`, or multiple kinds match.
         DataError: No kind matches; the message describes the content of `path`.
     """
     if not path.exists():

@@ -1,7 +1,7 @@
 """FiftyOne's image classification export: a folder `data` of images and `labels.json`.
 
 `labels` maps each image name without its extension to labels: indices of `classes`, or strings if `classes` is null. An
-empty list is an image without any label. `null` means that the image is not annotated: all labels are unknown.
+empty list means that the image has no labels. `null` means that the image is not annotated, so all labels are unknown.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def recognizes(path: Path) -> str | None:
 def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `labels.json` and the images in `data` next to it; each split folder can have its own `labels.json`.
 
-    With `options.images` the images are in that folder.
+    If `options.images` is set, the images are in that folder.
 
-    Labels are in the order of `classes`; without it, all labels that occur are sorted.
+    Labels are in the order of `classes`; without `classes`, they are all labels that occur, sorted.
 
     Raises:
         DataError: There is no labels.json, or it is not an image classification export.

@@ -1,9 +1,9 @@
-"""Annotation files in JSON from third parties: fast if they are valid, with a diagnosis otherwise.
+"""Third-party annotation files in JSON: valid files are read fast, invalid files are diagnosed.
 
-msgspec reads and validates 335 MB per second, but silently keeps the last of two equal keys, and its errors have few
-details. A file that it rejects is read again by the standard library, which is slow but reports line, column and
-record. Files of up to 20 MB are always read by both, so that duplicate keys are found in every record; in larger files
-they are found among the outermost keys.
+msgspec reads and validates 335 MB per second, but silently keeps the last of two equal keys, and its error messages
+have few details. A file that it rejects is read again by the standard library, which is slow but reports line, column
+and record. Files of up to 20 MB are always read by both parsers, so that duplicate keys are found in every record; in
+larger files, only duplicates of the outermost keys are found.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
 
 
 def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven: Collection[str] = ()) -> T:
-    """Read the JSON file `path` as a `kind`.
+    """Read the JSON file `path` as an instance of `kind`.
 
     Args:
         path: File in UTF-8, with or without a byte order mark.
         kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
-        findings: Where warnings go.
+        findings: Collector of warnings.
         forgiven: Keys whose value is dropped, with a warning, if it contains NaN or an infinite number; `kind` must
             have a default for them.
 
@@ -52,7 +52,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
         if (place := _place_of(str(error), data)) is not None:
             raise _broken(path, data, *place) from error
     except (UnicodeDecodeError, RecursionError):
-        pass  # told below
+        pass  # reported below
     value = _read_slowly(path, data, findings, forgiven)
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=kind)
@@ -61,13 +61,13 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
 
 
 def _repeats_a_key(data: bytes, kind: type[Any]) -> bool:
-    """Whether a key of the outermost object may occur twice; False is certain."""
+    """Return whether a key of the outermost object may occur twice; if False, no key occurs twice."""
     names: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
     return any(data.count(b'"%s"' % name.encode()) > 1 for name in names)
 
 
 def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
-    """Return line, column and fault of invalid JSON from the error of msgspec; None if the cause may be a NaN."""
+    """Return line, column and fault of invalid JSON from the msgspec error; None if the cause may be a NaN."""
     match = _BYTE.search(told)
     at = int(match[1]) if match else len(data)
     if data[at : at + 1] in (b"N", b"I"):
@@ -159,6 +159,6 @@ def _named(record: dict[str, Any]) -> str:
 
 
 def _told(text: str) -> str:
-    """Msgspec's "Expected `int`, got `bool` - at `$.annotations[3].category_id`" with the position in front."""
+    """Move the position in a msgspec error, "Expected `int`, got `bool` - at `$.images[3].id`", to the front."""
     place = _PLACE.match(text)
     return f"{place[2]}: {place[1]}" if place and place[2] else text

@@ -1,7 +1,7 @@
 """Label Studio JSON and JSON-MIN: choices for images, or labels of regions.
 
 A label is positive if an annotation chooses it, otherwise negative. Skipped annotations are ignored. Tasks without any
-annotation have unknown labels. If several annotators disagree about a label, it is unknown, with a warning.
+annotation have unknown labels. If annotators disagree about a label, the label is unknown, with a warning.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 FOLDERS = ("", "images")
 MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
-IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has several images
+IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has multiple images
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "bitmask", "vector")
 TYPES = ("choices", "labels", *(f"{shape}labels" for shape in SHAPES))
 NO_LABELS = (
@@ -69,9 +69,9 @@ def recognizes(path: Path) -> str | None:
 def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a Label Studio export: a JSON file, or a folder with one JSON file, or with one per split (`train.json`).
 
-    Labels are in the order of the labeling configuration if its XML is in the folder; otherwise the labels that occur
-    are sorted. Images are in `options.images` or below the folder of the file; their names may lack the prefix of 8
-    hexadecimal digits of uploads.
+    Labels are in the order of the labeling configuration if its XML is in the folder; otherwise they are the labels
+    that occur, sorted. Images are in `options.images` or below the folder of the file; file names may lack the prefix
+    of 8 hexadecimal digits that Label Studio adds to uploads.
 
     Raises:
         DataError: There is no export, or it has no image or no label.
@@ -112,7 +112,7 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
     """Return the split of each file.
 
     Raises:
-        DataError: There is no file, or there are several that are not named after splits.
+        DataError: There is no file, or there are multiple files that are not named after splits.
     """
     given = options.split_names
     named = [file for file in files if known_split(file.stem) or file.stem.casefold() in given]
@@ -223,10 +223,10 @@ def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: Validat
 
 
 def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
-    """Return the JSON-MIN keys of choices or regions; text data of tasks looks like a single choice.
+    """Return the JSON-MIN keys of choices or regions; text data in tasks looks like a single choice.
 
     Raises:
-        DataError: Several keys contain only text.
+        DataError: Multiple keys contain only text.
     """
     fields = [(key, value) for record in records for key, value in record.items() if key not in META]
     sure = {key for key, value in fields if isinstance(value, dict | list)}
@@ -253,7 +253,7 @@ def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[s
 def _label_names(tasks: Sequence[_Task], findings: ValidationReport) -> dict[tuple[str, str], str]:
     """Return the label for each question and choice.
 
-    If two questions have the same choice, it is prefixed with the question.
+    If two questions have the same choice, the label is the choice prefixed with the question.
     """
     pairs = {pair: task.where for task in tasks for chosen in task.annotations for pair in chosen}
     questions: dict[str, set[str]] = {}

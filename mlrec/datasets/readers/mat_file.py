@@ -1,4 +1,4 @@
-"""MATLAB files of annotations, read with scipy (the extra `mat`)."""
+"""MATLAB annotation files, read with scipy (the extra `mat`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_mat(path: Path) -> dict[str, Any]:
     check_regular(path)
     try:
         content: dict[str, Any] = loadmat(str(path))
-    except Exception as error:  # scipy raises errors of many kinds for broken files
+    except Exception as error:  # scipy raises many kinds of errors for damaged files
         raise DataError(f"{path}: the file cannot be read as a MATLAB file ({error})") from error
     return content
 

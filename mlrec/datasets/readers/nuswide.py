@@ -1,4 +1,4 @@
-"""NUS-WIDE: lists of images, and one file per concept and split with a line of 0 or 1 for each image."""
+"""NUS-WIDE: image lists, and one file per concept and split with one line (0 or 1) per image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mlrec.utils.errors import DataError, ValidationReport, counted
 
 CONCEPTS = "Concepts81.txt"
 LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
-SUFFIXES = {"train": "Train", "test": "Test"}  # of the files of labels
-FOLDERS = ("Flickr", "images", "")  # that images are usually in
+SUFFIXES = {"train": "Train", "test": "Test"}  # in the names of label files
+FOLDERS = ("Flickr", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
@@ -28,11 +28,12 @@ def recognizes(path: Path) -> str | None:
 def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
 
-    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without it, all
-    concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below `path`.
+    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without this
+    file, they are all concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below
+    `path`.
 
     Raises:
-        DataError: There is no list, or no concept.
+        DataError: There is no image list or no concept.
     """
     base = path.absolute()
     root = (options.images or base).absolute()

@@ -1,4 +1,4 @@
-"""Open Images V4 to V7: image-level labels verified by humans, 1 or 0. Labels that are not verified are unknown."""
+"""Open Images V4 to V7: image-level labels verified by humans, 1 or 0. Unverified labels are unknown."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     """Read `<split>-annotations-human-imagelabels[-boxable].csv` and `class-descriptions[-boxable].csv`.
 
     Images are `<ImageID>.jpg` in folders named like the splits, or anywhere below `path` or `options.images`. The
-    annotations cover many more images than are usually downloaded: missing images are skipped and counted, unless all
-    are missing. Labels are those verified at least once, in the order of the descriptions.
+    annotations cover many more images than are usually downloaded, so missing images are skipped and counted, unless
+    all are missing. The labels are all labels that are verified at least once, in the order of the descriptions.
 
     Raises:
         DataError: A file is missing or cannot be read.
@@ -107,7 +107,7 @@ def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, st
 
 
 def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[str, int]]:
-    """Return the target by image and code. If verifications of a label disagree, it is unknown, with a warning."""
+    """Return the target by image and code. Contradictory verifications make a label unknown, with a warning."""
     known: dict[str, dict[str, int]] = {}
     for file in files:
         rows = _rows(file)

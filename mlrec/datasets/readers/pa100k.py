@@ -15,7 +15,7 @@ from mlrec.utils.files import file_in
 
 FILE = "annotation.mat"
 SPLITS = ("train", "val", "test")
-FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  # that images are usually in
+FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
@@ -29,7 +29,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     Images are in `options.images`, in `release_data/release_data`, or anywhere below `path`.
 
     Raises:
-        DataError: The file is missing, or is not that of PA-100K.
+        DataError: The file is missing or is not the PA-100K annotation file.
         MlrecError: scipy is not installed.
     """
     file = file_in(path.absolute(), FILE)

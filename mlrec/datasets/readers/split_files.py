@@ -22,7 +22,7 @@ _COLUMNS = re.compile(r"[,;\t ]+")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One file of `--split-file`.
+    """One file passed with `--split-file`.
 
     Attributes:
         path: Text file.
@@ -70,9 +70,9 @@ def divide(
     images and listed images that the source lacks are skipped, each with a warning.
 
     Args:
-        manifests: The one split that the source has.
-        files: Files of `--split-file`.
-        names: Names of `--splits`, for the split column of a table.
+        manifests: Manifest of the only split in the source.
+        files: Files passed with `--split-file`.
+        names: Split names from `--splits`, for the split column of a table.
         findings: Collector of errors and warnings.
 
     Raises:
@@ -110,7 +110,7 @@ def divide(
 
 
 def _rows_by_name(images: Sequence[str]) -> dict[str, list[int]]:
-    """Return rows by each possible name of their image; a short name that several images share has no rows."""
+    """Return rows by each possible name of their image; a short name that multiple images share has no rows."""
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(normal(image), []).append(row)
@@ -151,7 +151,7 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
 
 
 def _found_name(image: str, known: Mapping[str, list[int]]) -> str:
-    """Return the name as listed, or its last part if only that is known: lists may have longer paths."""
+    """Return the name as listed, or its last part if only this part is known: lists may contain longer paths."""
     name = normal(image)
     last = name.rpartition("/")[2]
     return last if name not in known and last in known else image

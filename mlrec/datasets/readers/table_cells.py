@@ -19,22 +19,22 @@ from mlrec.datasets.readers.table_store import TextColumn
 from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
 from mlrec.utils.errors import DataError, ValidationReport, nearest
 
-MEANINGLESS, BLANK_CELL = 100, 101  # in place of a target
+MEANINGLESS, BLANK_CELL = 100, 101  # codes in place of a target
 SEPARATORS = ("|", ";", ",")
 BLANK = " "
-LIST = "list"  # in place of a separator: the cells are lists
-CHOICES = ("choices", "labels")  # keys of the JSON that Label Studio writes for several choices
+LIST = "list"  # in place of a separator if the cells are lists
+CHOICES = ("choices", "labels")  # JSON keys that Label Studio writes for multiple choices
 # One item of a list as Python and NumPy print it: a quoted text or a bare word, then commas and blanks.
 _ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]]+)[\s,]*""")
 _BRACKETS = {"[": "]", "('": ")", '("': ")", "{'": "}", "()": ")", "set()": ")"}
-# Names of labels that usually mean that there is none.
+# Label names that usually mean that there is no label.
 NO_LABEL_NAMES = frozenset({"no finding", "none", "no label", "nothing", "background", "normal", "n/a", "nan", "null"})
 
 
 def value_targets(
     table: TextTable, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
 ) -> tuple[SparseTargets, frozenset[float | str]]:
-    """Parse columns of one label each.
+    """Parse columns that contain the values of one label each.
 
     Args:
         table: The table.
@@ -43,7 +43,7 @@ def value_targets(
         findings: Collector of one error per invalid cell, and one error for all blank cells.
 
     Returns:
-        Targets (N, C), and all values that occur, in the form of `cell_key`.
+        Targets (N, C), and all values that occur, as returned by `cell_key`.
     """
     read = [_Values.of(table.column(column), meanings) for column in columns]
     parts = []
@@ -63,7 +63,7 @@ def value_targets(
 
 @dataclass(frozen=True)
 class _Values:
-    """A column of values: the meaning of each distinct string."""
+    """A value column, with the meaning of each distinct string."""
 
     column: TextColumn
     meaning: NDArray[np.int8]
@@ -73,13 +73,13 @@ class _Values:
 
     @classmethod
     def of(cls, column: TextColumn, meanings: Mapping[float | str, int]) -> _Values:
-        """Look up the strings of a column."""
-        if column.codes is None:  # hundreds of different texts, which are no values
+        """Look up the meanings of the strings in a column."""
+        if column.codes is None:  # hundreds of distinct strings are not label values
             meaning = np.array([_meaning(text, meanings) for text in column], dtype=np.int8)
             return cls._counted(column, meaning, meaning, frozenset(map(cell_key, column)))
         meaning = np.array([_meaning(text, meanings) for text in column.texts], dtype=np.int8)
         cells = meaning
-        if BLANK_CELL in meaning:  # otherwise the cells need not be looked at one by one
+        if BLANK_CELL in meaning:  # otherwise the cells need not be checked one by one
             cells = meaning[column.codes]
         return cls._counted(column, meaning, cells, frozenset(map(cell_key, column.texts)))
 
@@ -115,7 +115,7 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
-    """Report blank cells as one error; the message names the row and the column of the first."""
+    """Report blank cells as one error; the message states the row and the column of the first blank cell."""
     what = "the cell is empty"
     if amount > 1:
         what += f" (one of {amount:,} blank cells)"
@@ -125,11 +125,11 @@ def report_blanks(table: TextTable, first: tuple[int, int], amount: int, finding
 
 @dataclass(frozen=True)
 class NameCells:
-    """Parsed distinct cells of a column of label names.
+    """Parsed distinct cells in a column of label names.
 
     Attributes:
         labels: Names in each distinct cell, as written.
-        separator: Separator of the names: a string, `LIST`, or None if no cell has several names.
+        separator: Separator of the names: a string, `LIST`, or None if no cell has multiple names.
     """
 
     labels: Mapping[str, tuple[str, ...]]
@@ -144,8 +144,8 @@ def parse_name_cells(
     Args:
         places: Each distinct cell, and its first position, for messages.
         column: Name of the column in messages.
-        separator: Text between two labels; an empty string means one label per cell. Lists need none.
-        no_label_value: `--no-label-value`.
+        separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
+        no_label_value: Value of `--no-label-value`.
         findings: Collector of cells that cannot be parsed.
     """
     lists = [cell for cell in places if is_list(cell)]
@@ -174,11 +174,11 @@ def parse_name_cells(
 def detect_separator(cells: Iterable[str], column: str) -> str:
     """Return the separator of labels: `|`, `;`, `,` or a space; empty if each cell is one label.
 
-    A space is a separator only if this is clear: there are fewer distinct parts than cells, and one of them is also a
-        whole cell.
+    A space is used as the separator only if this is unambiguous: there are fewer distinct parts than cells, and one
+    part is also a whole cell.
 
     Raises:
-        DataError: Several separators occur, or it is ambiguous whether spaces separate labels.
+        DataError: Multiple separators occur, or it is ambiguous whether spaces separate labels.
 
     Example:
         >>> detect_separator(["cat|dog", "cat"], "labels"), detect_separator(["red bus", "blue car"], "labels")
@@ -206,7 +206,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
 
 
 def is_list(cell: str) -> bool:
-    """Whether a cell is a list in the notation of Python, NumPy or JSON."""
+    """Return whether a cell is a list in the notation of Python, NumPy or JSON."""
     text = cell.strip()
     return any(text.startswith(start) and text.endswith(end) for start, end in _BRACKETS.items()) or (
         text.startswith("{") and text.endswith("}")
@@ -238,7 +238,7 @@ def _listed(text: str) -> list[str] | None:
         return _names_in(json.loads(text))
     except (ValueError, RecursionError):
         pass
-    # Adjacent quoted texts, as NumPy prints them, would be joined by Python: the items are read one by one.
+    # Python would join adjacent quoted strings, as printed by NumPy, so the items are read one by one.
     inner = text.removeprefix("set")[1:-1].strip()
     names, place = [], 0
     while place < len(inner):
@@ -264,7 +264,7 @@ def _names_in(value: object) -> list[str] | None:
         return None
     names: list[str] = []
     for item in value:
-        if isinstance(item, list):  # a list of lists is not one of names
+        if isinstance(item, list):  # a list of lists is not a list of names
             return None
         inner = _names_in(item)
         if inner is None:

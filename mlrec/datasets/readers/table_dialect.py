@@ -46,8 +46,8 @@ class Dialect:
 def detect_dialect(text: str) -> Dialect | None:
     r"""Detect the dialect from the first lines of a table; None if they have only one column.
 
-    The delimiter is in the header. If the header has several delimiters, the one that splits the following lines
-    consistently is used.
+    The delimiter must occur in the header. If the header contains multiple delimiters, the delimiter that splits the
+    following lines consistently is used.
 
     Example:
         >>> detect_dialect("filename;cat\na.jpg;1\n").delimiter
@@ -108,7 +108,7 @@ def _width(line: str, delimiter: str) -> int:
 
 
 def holds_images(text: str) -> bool:
-    """Whether a cell in the first lines of a table is the name of an image."""
+    """Return whether a cell in the first lines of a table is the name of an image."""
     dialect = detect_dialect(text)
     if dialect is None:
         return False

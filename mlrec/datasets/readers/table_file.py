@@ -1,7 +1,7 @@
 """Tables of any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
 
-Other cells are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or `False`. The
-meaning of a string is therefore defined in one place for all formats.
+Cells of other types are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or
+`False`. The meaning of a string is therefore defined in one place for all formats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRA = "pip install 'mlrec[tables]'"
 
 
 def read_table(path: Path, findings: ValidationReport) -> TextTable:
-    """Read a table; the file extension gives the format, by default delimited text.
+    """Read a table; the file extension determines the format (default: delimited text).
 
     Raises:
         DataError: The file is not a valid table, or a package for its format is not installed.
@@ -93,7 +93,7 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     import pandas as pd
 
     try:
-        # The header is read as a row, because pandas renames columns of equal names.
+        # The header is read as a row, because pandas renames columns with equal names.
         sheets = pd.read_excel(
             path, sheet_name=None, header=None, dtype=object, keep_default_na=False, engine="openpyxl"
         )

@@ -1,4 +1,4 @@
-"""Tables in a folder, and the split of each."""
+"""Tables in a folder, and the split of each table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlrec.datasets.split_names import known_split, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
 
 OTHER_TABLES = (".txt", ".xls", ".json")
-FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # the first of which a folder has files is read
+FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # only the first format that a folder contains is read
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # Hugging Face: train-00000-of-00002
 HEAD_BYTES = 16384
-EXAMPLE_ANSWERS = "samplesubmission"  # Kaggle: a table of the right form with labels that mean nothing
-MOST_FILES = 20_000  # files of a folder that are looked at to recognize it
+EXAMPLE_ANSWERS = "samplesubmission"  # Kaggle: a table in the right format with meaningless labels
+MOST_FILES = 20_000  # maximum number of files checked to recognize a folder
 IMAGE_KEYS = (b"file_name", b"filename", b"image", b"path")
 MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
@@ -72,13 +72,13 @@ def _recognizes_file(path: Path) -> str | None:
 def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
     """Return the tables of a folder, in the usual order of their splits.
 
-    They are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain files
-    named after a split (`data/train-00000-of-00001.parquet`). Tables of one format are read; other formats cause a
-    warning.
+    Tables are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain
+    files named after a split (`data/train-00000-of-00001.parquet`). Only tables in one format are read; other formats
+    cause a warning.
 
     Args:
         folder: Folder to search.
-        given: Splits of `--splits`; their original names also count as split names.
+        given: Split names from `--splits`; the original names also count as split names.
         findings: Collector of unused files, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
@@ -135,7 +135,7 @@ def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """Check that a folder has tables.
 
     Raises:
-        DataError: There is none.
+        DataError: There are no tables.
     """
     if not sources:
         raise DataError(

@@ -16,9 +16,9 @@ from mlrec.utils.errors import ValidationReport
 from mlrec.utils.texts import Texts
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
-_UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # what Label Studio puts before the name of an uploaded file
+_UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # prefix that Label Studio adds to the names of uploaded files
 QUERY = "?d="  # Label Studio: /data/local-files/?d=images/a.jpg
-PROBED = 100  # rows that decide which folder names are relative to
+PROBED = 100  # rows checked to find the folder that names are relative to
 
 
 class TableImages:
@@ -28,15 +28,15 @@ class TableImages:
         """Store the folder of the images and the collector of invalid names."""
         self.root = root
         self._findings = findings
-        self._matched: dict[str, str] = {}  # file by its name in the table, if that is absolute
-        self._meant: dict[str, str] = {}  # and the other way round
+        self._matched: dict[str, str] = {}  # file by name in the table, for absolute names
+        self._meant: dict[str, str] = {}  # the reverse mapping
 
     @cached_property
     def _index(self) -> ImageIndex:
         return ImageIndex(self.root)
 
     def exists(self, cell: str) -> bool:
-        """Whether a cell is the name of one image below the root."""
+        """Return whether a cell is the name of one image below the root."""
         return len(self._index.find(_plain(cell))) == 1
 
     def names(self, table: TextTable, column: int) -> Texts:
@@ -52,13 +52,13 @@ class TableImages:
 
     def _checked(self, cell: str, move: Callable[[str], str], table: TextTable, row: int, column: int) -> str:
         if is_usual(cell) and move is _unchanged:
-            return cell  # without the text of the place, which is most of the time
+            return cell  # skip formatting the position, which takes most of the time
         if QUERY in cell or _ABSOLUTE.match(cell):
             return self._elsewhere(cell, _plain(cell), table.where(row, column))
         return image_name(move(cell), table.where(row, column), self._findings)
 
     def _move(self, names: Sequence[str], folder: Path) -> Callable[[str], str]:
-        """Return the change of names that makes most of the probed files exist; no change if none exist."""
+        """Return the name change with which most of the probed files exist; no change if none exist."""
         moves = [_unchanged]
         if folder != self.root and folder.is_relative_to(self.root):
             below = folder.relative_to(self.root).as_posix()
@@ -72,7 +72,7 @@ class TableImages:
         return moves[counts.index(max(counts))]
 
     def _elsewhere(self, cell: str, name: str, where: str) -> str:
-        """Return the image below the root for an absolute path or a path of Label Studio."""
+        """Return the image below the root for an absolute path or a Label Studio path."""
         if cell in self._matched:
             return self._matched[cell]
         inside = _below(self.root, name)
@@ -86,12 +86,10 @@ class TableImages:
             if upload:
                 files = self._index.find(f"/{folder}/{upload[1]}")
         if len(files) != 1:
-            what = (
-                f"multiple images below {self.root} have this ending"
-                if files
-                else f"no image below {self.root} has this ending"
+            what = "more than one image" if files else "no image"
+            self._findings.error(
+                where, f"'{cell}' is absolute, and {what} below {self.root} has this ending; specify --images"
             )
-            self._findings.error(where, f"'{cell}' is absolute, and {what}; specify the image folder with --images")
             return name
         other = self._meant.setdefault(files[0], cell)
         if other != cell:
@@ -109,7 +107,7 @@ def _unchanged(name: str) -> str:
 
 
 def _plain(cell: str) -> str:
-    """Return a cell as a path with `/`: the path of a URL, or the part after `?d=` in a local file of Label Studio."""
+    """Return a cell as a path with `/`: the path of a URL, or the part after `?d=` in a Label Studio local file."""
     if QUERY in cell:
         return normal(unquote(cell.partition(QUERY)[2]))
     if "://" in cell:

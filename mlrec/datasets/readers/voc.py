@@ -1,6 +1,6 @@
 """PASCAL VOC: XML annotations, and one list of image names per split.
 
-`voc_xml.targets_of` makes the targets: a class with difficult objects only is unknown. The training settings and the
+`voc_xml.targets_of` creates the targets: a class with only difficult objects is unknown. The training settings and the
 metric conventions decide how unknown labels are used.
 """
 
@@ -41,9 +41,9 @@ def recognizes_voc2012(path: Path) -> str | None:
 
 
 def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the year's folder itself.
+    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the folder `VOC2007` itself.
 
-    Without `Annotations`, the labels are those of the class lists in `ImageSets/Main`.
+    Without `Annotations`, the labels are read from the class lists in `ImageSets/Main`.
 
     Raises:
         DataError: VOC2007 was not found.
@@ -59,7 +59,7 @@ def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -
 def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read VOC2012 in the same way as VOC2007.
 
-    Its test images have no public labels: all labels are unknown, and the images can be used for prediction.
+    The test images of VOC2012 have no public labels: all labels are unknown, and the images can be used for prediction.
 
     Raises:
         DataError: VOC2012 was not found.
@@ -96,7 +96,7 @@ def year_folder(path: Path, year: str) -> Path:
     """Return the folder with `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such folder.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
@@ -107,7 +107,7 @@ def year_folder(path: Path, year: str) -> Path:
 
 
 def _is_other_year(name: str, year: str) -> bool:
-    """Whether a folder has the name of another VOC year; all years have the same layout."""
+    """Return whether a folder has the name of another VOC year; all years have the same layout."""
     return name != year and _YEAR.fullmatch(name) is not None
 
 
@@ -169,15 +169,16 @@ def read_lists(
 ) -> dict[str, list[str]]:
     """Return image names by split, each from its own `<split>.txt`.
 
-    If VOC has a list of that name, its absence is a warning.
+    If a usual VOC list is absent, a warning is added.
 
     Args:
         folder: Folder of the lists.
         findings: Collector of errors and warnings.
-        is_known: Function that returns whether an annotation of this name exists; it resolves lines such as `a.jpg` or
-            `a 1`.
-        own: Whether the dataset is custom: its lists may have other names than VOC's, which `split_names` resolves.
-        given: `--splits`, see `split_names.parse_names`.
+        is_known: Function that returns whether an annotation with this name exists; it resolves lines such as `a.jpg`
+            or `a 1`.
+        own: Whether the dataset is custom. Custom lists may have names that differ from those in VOC and are resolved
+            by `split_names`.
+        given: Split names from `--splits`, see `split_names.parse_names`.
 
     Raises:
         DataError: There is no list.
@@ -224,7 +225,7 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
     for number, line in lines:
         faults = len(findings.errors)
         name = image_name(_stem_of(line, is_known), f"{file}: line {number}", findings)
-        if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
+        if len(findings.errors) == faults:  # a name outside the folder must not become a path
             names.append(name)
     for name in duplicates_in(names):
         findings.warn("images that are listed twice were used once", f"{file}: {name}")
@@ -232,7 +233,7 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
 
 
 def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
-    """Return the annotation name of a line: `a`, `a.jpg`, or one of them before a second column (`a -1`)."""
+    """Return the annotation name of a line: `a`, `a.jpg`, or either of these followed by a second column (`a -1`)."""
     if _is_plain(line) and is_known(line):
         return line
     first = re.sub(r"\s+-?[01]$", "", line)
@@ -243,7 +244,7 @@ def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name stays inside its folder, so that it is safe to look for the file."""
+    """Return whether a name stays inside its folder, so that it is safe to look for the file."""
     return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
@@ -262,5 +263,5 @@ def annotation_of(image: str) -> str:
 
 
 def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:
-    """(N, C) targets, also for N = 0."""
+    """Return the (N, C) targets, also for N = 0."""
     return np.array(rows, dtype=np.int8).reshape(-1, len(labels))

@@ -1,4 +1,4 @@
-"""VOC's lists of one class, `ImageSets/Main/<class>_<split>.txt`: labels without XML annotations."""
+"""VOC class lists, `ImageSets/Main/<class>_<split>.txt`: labels without XML annotations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
 def has_no_annotations(root: Path) -> bool:
-    """Whether labels are available only in class lists: there is no XML file, but a list of a class."""
+    """Return whether labels are available only in class lists: there is no XML file, but there is a class list."""
     if next((root / ANNOTATIONS).glob("*.xml"), None) is not None:
         return False
     return bool(class_lists(root / LISTS))
@@ -39,7 +39,7 @@ def read_class_lists(
     Args:
         root: Folder of `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
-        options: Options with the names of splits.
+        options: Options with the split names.
         findings: Collector of errors and warnings.
         labels: Classes in order; by default those with lists, sorted.
     """

@@ -30,14 +30,14 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a dataset in VOC's XML format, or contains several VOC years, or None."""
+    """Return why this is a dataset in VOC's XML format, or contains multiple VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
     if len(years) > 1:
         return f"it contains {', '.join(years)}"
     if years and years[0] in OFFICIAL:
-        return None  # that year is a kind of its own
+        return None  # a single year is a separate kind
     if has_no_annotations(path.absolute()):
         return f"{LISTS} contains class lists"
     places = (path / ANNOTATIONS, path / ANNOTATIONS.lower(), path, *sorted(path.glob("[!.]*")))
@@ -48,7 +48,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def _first_xml(place: Path) -> list[Path]:
-    """Return the first XML file in a folder or its subfolders, or None."""
+    """Return the first XML file in a folder or its subfolders, or an empty list."""
     if not place.is_dir():
         return []
     for pattern in ("[!.]*.xml", "[!.]*/[!.]*.xml", "[!.]*/[!.]*/[!.]*.xml"):
@@ -63,12 +63,12 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
 
     XML files are read in all subfolders. Splits are those of `ImageSets/Main`, or folders of XML files that are named
     after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in that
-    order, and any other name is an error; by default they are the names that occur, sorted. Images are in
+    order, and any other name adds an error; by default, the labels are the names that occur, sorted. Images are in
     `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
-    their XML file; otherwise the only image of that name below `path` is used. Unused files cause a warning.
+    their XML file; otherwise the only image with that name below `path` is used. Unused files cause a warning.
 
-    A devkit of several VOC years is read as one dataset, see `read_years`. Without XML files, labels are those of the
-    class lists in `ImageSets/Main`.
+    A devkit with multiple VOC years is read as one dataset, see `read_years`. Without XML files, labels are read from
+    the class lists in `ImageSets/Main`.
 
     Raises:
         DataError: There are no annotations.
@@ -127,7 +127,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
     source = {"kind": "voc", "path": str(path.absolute()), "annotations": str(folder)}
     if root == path.absolute() and _is_laid_out_as_voc(root, files, names):
-        source["format"] = "voc"  # so that objects can be read again as there
+        source["format"] = "voc"  # so that objects can be read again as in VOC
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
@@ -148,7 +148,7 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
     """Return all XML files below `folder`, by their relative path without the extension.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no annotation file.
     """
     omitted = Omitted()
     files: dict[str, Path] = {}
@@ -186,7 +186,7 @@ def _by_folder(
 def _collected(annotations: Sequence[Annotation], findings: ValidationReport) -> tuple[str, ...]:
     """Return all class names that occur, sorted.
 
-    Names that differ only in case are an error, because they mean the same class.
+    Names that differ only in case add an error because they mean the same class.
     """
     places: dict[str, str] = {}
     for annotation in annotations:
@@ -201,7 +201,7 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
 
 
 def _image_folder(root: Path, folder: Path, images: Path | None) -> Path:
-    """The folder of the images: the one given, else a usual one, else that of the annotations."""
+    """Return the image folder: `images` if set, otherwise a usual folder, otherwise the annotation folder."""
     if images:
         return images.absolute()
     return next(place for place in (root / IMAGES, root / "images", folder) if place.is_dir())
@@ -215,14 +215,14 @@ def _images_of(
     Args:
         root: Folder of the dataset.
         folder: Folder of the annotations.
-        images: Folder of the images, if given.
+        images: Folder of the images, if set.
         annotations: Annotations by relative path below `folder`, without the extension.
         findings: Collector of errors and warnings.
     """
     place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place
     index = ImageIndex(place)
-    wider = None  # of all images below the root: listed when needed
+    wider = None  # index of all images below the root, created on demand
     if images or place == root:
         wider = index
     names: dict[str, str] = {}

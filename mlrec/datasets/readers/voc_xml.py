@@ -58,13 +58,13 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
 def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
     """Return the target of each label: positive, unknown or negative, as in the class lists of VOC itself.
 
-    An object that is not difficult makes its label positive. A label with difficult objects only is unknown. A class
-    that is not one of the labels is an error, which suggests the nearest label.
+    An object that is not difficult makes its label positive. A label with only difficult objects is unknown. A class
+    that is not one of the labels adds an error that suggests the nearest label.
     """
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):
         if not thing.label:
-            continue  # reported when it was read
+            continue  # already reported when the object was read
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             known = counted(len(labels), "class", "classes")

@@ -1,4 +1,4 @@
-"""Several VOC years in one devkit, read as one dataset, because papers often train on VOC2007 and VOC2012 together."""
+"""Multiple VOC years in one devkit, read as one dataset: papers often train on VOC2007 and VOC2012 together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 
 def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
-    """Join the splits of several years. Image names contain the folder of the year.
+    """Join the splits of multiple years. Image names contain the folder of the year.
 
-    A test list of images without annotations, such as that of 2012, is skipped with a warning.
+    A test list of images without annotations, such as the test list of 2012, is skipped with a warning.
 
     Raises:
         DataError: No list remains.

@@ -1,8 +1,8 @@
-"""WebDataset: tar files ("shards") of samples, each an image and its labels under one name.
+"""WebDataset: tar files ("shards") of samples. A sample is an image and its labels with a common name.
 
 Labels are in `name.json` (a list under `labels`, or one under `label`, `cls`, ...), in `name.cls` (a number or a
-string) or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted to their own
-path.
+string) or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted to the paths
+in the archive.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular, write_bytes
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
-MAX_IMAGE, MAX_LABELS = 256_000_000, 1_000_000  # bytes of one member
-KEYS = ("labels", "label", "cls", "classes", "class", "tags")  # of JSON, the first that is there
-LABEL_ENDINGS = ("json", "cls", "txt")  # the first that a sample has counts
+MAX_IMAGE, MAX_LABELS = 256_000_000, 1_000_000  # maximum bytes per member
+KEYS = ("labels", "label", "cls", "classes", "class", "tags")  # JSON keys; the first existing key is used
+LABEL_ENDINGS = ("json", "cls", "txt")  # the first existing file of a sample is used
 SEPARATORS = ("|", ";", ",")
 
 
@@ -59,8 +59,8 @@ def recognizes(path: Path) -> str | None:
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a tar file or a folder of tar files; their names or folders give the split (`train-000000.tar`).
 
-    Labels are `options.labels` (numbers count from 0 in that order), otherwise those that occur, sorted. Images will be
-    written to `<shard>/<name>`.
+    Labels are `options.labels` (numbers count from 0 in that order), otherwise the labels that occur, sorted. Images
+    will be written to `<shard>/<name>`.
 
     Raises:
         DataError: There is no shard, or a shard cannot be read.
@@ -204,7 +204,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
 
 
 def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
-    """Return the labels of a sample. A sample without a label file is an error, because its labels are not known."""
+    """Return the labels of a sample. A sample without a label file adds an error because its labels are not known."""
     ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
     if ending is None:
         findings.error(where, "the sample has no labels; expected a .json, .cls or .txt file with the same name")

@@ -23,9 +23,9 @@ LABELS = (
 FOLDERS = ("Annotations", "wider_attribute_annotation", "Anno", ".")
 SPLITS = ("trainval", "test")
 IMAGES = "Image"
-PERSONS = {"trainval": 28_345, "test": 29_179}  # of the paper
+PERSONS = {"trainval": 28_345, "test": 29_179}  # numbers in the paper
 VALUES = {1: POSITIVE, -1: NEGATIVE, 0: UNKNOWN}
-_SPELLINGS = {"tshiirt": "tshirt"}  # spelt so by some copies of the annotation
+_SPELLINGS = {"tshiirt": "tshirt"}  # spelling in some copies of the annotation file
 
 
 class _Target(msgspec.Struct, gc=False):
@@ -64,8 +64,8 @@ def recognizes(path: Path) -> str | None:
 def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
     """Read `wider_attribute_{trainval,test}.json`; images are in `path/Image`.
 
-    Attribute 1, -1, 0 become positive, negative, unknown. If trainval has images in `train/` and in `val/`, these two
-    are also splits.
+    Attribute values 1, -1 and 0 become positive, negative and unknown. If trainval has images in `train/` and in
+    `val/`, these two folders are also splits.
 
     Raises:
         DataError: There is no annotation file, or it cannot be read.
@@ -95,7 +95,7 @@ def _annotation_file(root: Path, name: str) -> Path | None:
 
 
 def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) -> None:
-    """Check that the columns are the 14 attributes of the paper in its order.
+    """Check that the columns are the 14 attributes of the paper, in the order of the paper.
 
     Case, blanks and punctuation may differ.
     """
@@ -131,7 +131,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
 
 
 def _values(target: _Target, where: str, findings: ValidationReport) -> list[int]:
-    """Return the 14 targets of a person, or None if the record is invalid."""
+    """Return the 14 targets of a person, or an empty list if the record is invalid."""
     if len(target.bbox) != 4:
         findings.error(where, f"bbox has {len(target.bbox)} numbers, expected x, y, width, height")
     if len(target.attribute) != len(LABELS):

@@ -54,14 +54,14 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
     """Parse an XML file and return the result of `target.close`.
 
     Args:
-        path: The file.
+        path: XML file.
         where: Name of the file in messages.
         target: Receiver of the elements, in the order of the file.
         max_bytes: Maximum size of the file.
 
     Raises:
         DataError: The file is too large, empty, not well-formed, nested too deeply, or has a DTD; or the target raises
-            it.
+            this error.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
         raise DataError(f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations")

@@ -1,7 +1,7 @@
-"""YOLO: class names and lists or folders of images, and one text file of boxes for each image.
+"""YOLO: class names, lists or folders of images, and one text file with boxes per image.
 
-They are described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or only by `classes.txt`
-and the folders `images` and `labels` (Label Studio, LabelImg).
+A dataset is described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or only by
+`classes.txt` and the folders `images` and `labels` (Label Studio, LabelImg).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import read_text
 
 SPLITS = ("train", "val", "test")
-# Keys without images: the description itself, and what training tools keep there.
+# Keys without images: the description itself, and keys of training tools.
 OTHER_KEYS = frozenset(
     {"path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow", "yaml_file"}
 )
@@ -48,8 +48,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are folders of
     images or text files that list them, one or several, below `path:` or the folder of the file. The boxes of
     `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every class, but a split
-    without any such file is an error. Links are not resolved. A label is
-    positive if it has a box.
+    without any such file adds an error. Links are not resolved. A label is positive if it has a box.
 
     Raises:
         DataError: The file does not exist or does not describe a dataset.
@@ -122,7 +121,7 @@ def _splits(
 def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
     """Return `path:` if it exists, as given or below the folder of the file.
 
-    Otherwise that folder, because datasets are often moved together with their configuration.
+    Otherwise, return the folder of the file, because datasets are often moved together with their configuration.
     """
     if not value:
         return file.parent
@@ -134,7 +133,7 @@ def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
 
 
 def _exists(path: Path) -> bool:
-    """Whether `path` exists; a path that is too long for any file system does not."""
+    """Return whether `path` exists; a path that is too long for any file system does not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -185,7 +184,7 @@ class _Listing:
         return None
 
     def _name_of(self, place: Path) -> str | None:
-        """The name of a file or folder below the root; None if it is elsewhere or does not exist."""
+        """Return the name of a file or folder below the root; None if it is outside the root or does not exist."""
         if not _exists(place):
             return None
         return name_below(self._root, place)
@@ -198,7 +197,7 @@ class _Listing:
     def _named(self, line: str, file: Path, where: str) -> str:
         """Return the image on a line of a list: below the root, or below the folder of the list."""
         written = line
-        if not is_image(line):  # labels in further columns
+        if not is_image(line):  # additional columns contain labels
             column = _FIRST_COLUMN.match(line)
             if column:
                 written = column[1]
@@ -226,7 +225,7 @@ class _LabelFiles:
         self._folders: dict[Path, dict[str, str]] = {}
 
     def targets(self, images: Sequence[str], labels: int, where: str) -> list[list[int]]:
-        """Return a row of targets for each image. It is an error if none of the images has a label file."""
+        """Return a row of targets for each image. An error is added if none of the images has a label file."""
         files = [self._of(image) for image in images]
         if images and not any(files):
             self._findings.error(where, self._none_found(images))
@@ -293,7 +292,7 @@ class _LabelFiles:
 
 
 def _spellings_in(folder: Path) -> dict[str, str]:
-    """The names of the files in a folder, by themselves and by their usual Unicode form; none without the folder."""
+    """Return the file names in a folder, keyed by name and by normalized name; empty if the folder does not exist."""
     if not folder.is_dir():
         return {}
     names = [entry.name for entry in folder.iterdir()]

@@ -14,7 +14,7 @@ from mlrec.utils.files import read_text
 
 FILE, YAML = "data.yaml", (".yaml", ".yml")
 DARKNET, NAMES, CLASSES = "obj.data", "obj.names", "classes.txt"
-DARKNET_PREFIX = "data/"  # paths of Darknet start at the folder of its program
+DARKNET_PREFIX = "data/"  # Darknet paths are relative to the folder of the program
 MAX_DEPTH = 100
 _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTILINE)
 
@@ -40,7 +40,7 @@ def find_description(path: Path) -> Path:
     """Return the file that describes the dataset in a folder, or `path` itself if it is a file.
 
     Raises:
-        DataError: There is no such file, or there are several YAML files and none is named data.yaml.
+        DataError: There is no such file, or there are multiple YAML files and none is named data.yaml.
     """
     if not path.is_dir():
         return path
@@ -137,7 +137,7 @@ def _refuse_tricks(text: str, file: Path) -> None:
 
     depth = 0
     for token in yaml.scan(text):
-        if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
+        if isinstance(token, yaml.AliasToken):  # a few aliases can expand to billions of values
             raise DataError(f"{file}: YAML aliases are not allowed; write the values out")
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes

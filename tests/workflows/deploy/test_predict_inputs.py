@@ -155,7 +155,7 @@ def test_a_damaged_picture_is_an_unreadable_image(model: Any, photo: Path) -> No
     assert len(found) == 1
     assert seen[0].startswith("image-0: truncated")
     floats = Image.fromarray(np.zeros((4, 4), dtype=np.float32))
-    with pytest.raises(DataError, match="image-0: has float pixels"):
+    with pytest.raises(DataError, match="image-0: the image has float pixels"):
         list(mlrec.predict(model, floats))
 
 

@@ -295,7 +295,7 @@ def test_lists_and_packed_files_are_found(pictures: Path, tmp_path: Path) -> Non
     assert [item.id for item in items_of([str(tmp_path / "*.tar")])] == [f"{tmp_path}/b/x.png"]
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no images"):
         list(items_of([str(tmp_path / "empty.tar")]))
     pa.parquet.write_table(pa.table({"path": ["a.png"]}), tmp_path / "paths.parquet")
     with pytest.raises(DataError, match="no column contains image bytes"):
