@@ -1,4 +1,4 @@
-"""Labels that cannot be learned from a split, or that have no AP on a split."""
+"""Labels that cannot be learned from a split and have no AP on this split."""
 
 from __future__ import annotations
 

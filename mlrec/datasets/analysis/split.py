@@ -159,7 +159,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
 def _exchange(
     gain: NDArray[np.float64], part: Part, counts: GroupCounts, used: NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """Return the best swap of two groups among the best candidates of all pairs of parts; empty if no swap has a gain."""
+    """Return the best swap of two groups among the best candidates of all part pairs; empty if no swap has a gain."""
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (

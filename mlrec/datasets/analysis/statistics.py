@@ -162,7 +162,7 @@ class SparseRows:
 
 
 def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows) -> None:
-    """Add the number of samples with the row label in `first` and the column label in `second` to each cell of `counts`.
+    """Add the number of samples with the row label in `first` and the column label in `second` to each cell.
 
     If samples have few labels, pairs are counted one by one. Otherwise a matrix product is faster.
     """
@@ -216,7 +216,7 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Select the splits that are not part of a larger one, in the given order, for example trainval and test of VOC."""
+    """Select the splits that are not part of a larger split, in the given order, for example trainval and test of VOC."""
     longest = sorted(manifests, key=len, reverse=True)
     names = {manifest.split for manifest, fresh in zip(longest, _not_earlier(longest), strict=True) if fresh.any()}
     return [manifest for manifest in manifests if manifest.split in names]

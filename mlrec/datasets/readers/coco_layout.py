@@ -66,7 +66,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
 
     Raises:
         DataError: There is no annotation file, or there are multiple years and none is chosen.
-        UsageError: The number of splits differs from the number of custom annotation files.
+        UsageError: A split of a custom annotation file is missing, invalid or repeated.
     """
     if options.annotations:
         _check_names(options.annotations, options.split_names, "--annotations", findings)
@@ -108,7 +108,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
     """Return files not named `<split>.json`: one per split folder, names that end with a split, or one file.
 
     Raises:
-        DataError: There is no annotation file, or there are multiple without a split.
+        DataError: There is no annotation file, or there are multiple files without a split.
     """
     root = (options.images or path).absolute()
     in_folders: dict[str, list[Path]] = {}

@@ -1,9 +1,9 @@
 """Third-party annotation files in JSON: valid files are read fast, invalid files are diagnosed.
 
 msgspec reads and validates 335 MB per second, but silently keeps the last of two equal keys, and its error messages
-have few details. A file that it rejects is read again by the standard library, which is slow but reports line, column
-and record. Files of up to 20 MB are always read by both parsers, so that duplicate keys are found in every record; in
-larger files, only duplicates of the outermost keys are found.
+have few details. A file that msgspec rejects is read again by the standard library, which is slow but reports line,
+column and record. Files of up to 20 MB are always read by both parsers, so that duplicate keys are found in every
+record; in larger files, only duplicates of the outermost keys are found.
 """
 
 from __future__ import annotations
