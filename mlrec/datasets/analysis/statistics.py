@@ -216,7 +216,7 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Select the splits that are not part of a larger split, in the given order, for example trainval and test of VOC."""
+    """Select the splits that are not part of a larger split, in order, for example trainval and test of VOC."""
     longest = sorted(manifests, key=len, reverse=True)
     names = {manifest.split for manifest, fresh in zip(longest, _not_earlier(longest), strict=True) if fresh.any()}
     return [manifest for manifest in manifests if manifest.split in names]
