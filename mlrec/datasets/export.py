@@ -163,7 +163,7 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
     """Convert a manifest to COCO: categories in label order from 1, one annotation without a box per positive label.
 
     Raises:
-        DataError: Samples are boxes, or a label is unknown, which COCO cannot express.
+        DataError: Samples are boxes, or a label is unknown, which COCO cannot represent.
     """
     _refuse_boxes(manifest)
     _refuse_unknown(manifest, "COCO")
@@ -194,7 +194,7 @@ def with_unknown_as_negative(manifest: Manifest) -> Manifest:
 def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
-            f"{manifest.name}: the samples are boxes in images, which this format cannot express; "
+            f"{manifest.name}: the samples are boxes in images, which this format cannot represent; "
             f"use {manifest.split}.jsonl directly (one JSON object per line)"
         )
 
@@ -207,7 +207,7 @@ def _refuse_unknown(manifest: Manifest, tool: str) -> None:
     if unknown:
         raise DataError(
             f"{manifest.name}: split '{manifest.split}' has "
-            f"{counted(unknown, 'unknown label')}, which {tool} cannot express; "
+            f"{counted(unknown, 'unknown label')}, which {tool} cannot represent; "
             "export as csv, or write them as negative with --unknown negative"
         )
 

@@ -40,7 +40,7 @@ class Omitted:
 
         Example:
             >>> Omitted([Path("a.txt"), Path("b.HEIC"), Path("c.txt")]).describe()
-            '3 files have no image extension (2 .txt, 1 .heic), first a.txt'
+            '3 files have no image extension (2 .txt, 1 .heic), for example a.txt'
         """
         parts = []
         if self.files:
@@ -50,7 +50,7 @@ class Omitted:
                 shown.append("...")
             first = self.files[0]
             have = counted(len(self.files), "file has", "files have")
-            parts.append(f"{have} no image extension ({', '.join(shown)}), first {first}")
+            parts.append(f"{have} no image extension ({', '.join(shown)}), for example {first}")
         return "; ".join([*parts, *self.folders])
 
     def warn(self, findings: ValidationReport) -> None:

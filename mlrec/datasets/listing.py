@@ -173,7 +173,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
     if first is None:
         skipped = omitted.describe()
         reason = f" ({skipped})" if skipped else ""
-        raise UsageError(f"{path}: no images found{reason}; image extensions are {' '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: no images found{reason}; supported extensions: {' '.join(SUFFIXES)}")
     return iter([Source(_chained(path, first, images, omitted, report))])
 
 
@@ -228,7 +228,7 @@ def _listed(file: Path) -> Iterator[Item]:
                 if name:
                     yield Item(str(file.parent / name), file.parent / name)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a readable list of paths, one per line ({error})") from error
+        raise DataError(f"{file}: the list of paths (one per line) cannot be read ({error})") from error
 
 
 def _chained(

@@ -58,7 +58,7 @@ class Objects:
             DataError: The segmentation is invalid, or the image size is not annotated.
         """
         if self.size is None:
-            raise DataError(f"annotation {self.ids[k]}: no image size, which the mask requires; add width and height")
+            raise DataError(f"annotation {self.ids[k]}: the mask requires the image size; add width and height")
         width, height = self.size
         segmentation = msgspec.json.decode(self.segmentations[k])
         if not segmentation:

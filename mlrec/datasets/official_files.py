@@ -68,8 +68,8 @@ OFFICIAL = {
             ),
         ),
         ("voc2012", "VOCdevkit"),
-        "The test images require an account on the evaluation server, http://host.robots.ox.ac.uk:8080/. Their labels "
-        "are not public. To predict their labels, unpack the test images over VOCdevkit.",
+        "The test images require an account on the evaluation server, http://host.robots.ox.ac.uk:8080/. The test "
+        "labels are not public. To predict these labels, unpack the test images into the same VOCdevkit folder.",
     ),
     "coco2014": OfficialDataset(
         "https://cocodataset.org/",

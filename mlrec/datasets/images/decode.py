@@ -196,7 +196,8 @@ def read_image_file(path: Path | str) -> bytes:
             raise _refused(path, "not a regular file; specify an image file")
         if status.st_size > MAX_FILE_BYTES:
             raise _refused(
-                path, f"the file has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller"
+                path,
+                f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}; make it smaller",
             )
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -286,14 +287,16 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _refused(path, f"the image has more than {MAX_PIXELS:,} pixels; make it smaller") from error
+        raise _refused(path, f"the image has more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises almost any exception for damaged headers
         raise _refused(path, _no_image(data, error)) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise _refused(path, f"the image has {width} x {height} pixels, more than {MAX_PIXELS:,}; make it smaller")
+        raise _refused(
+            path, f"the image has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}; make it smaller"
+        )
     return image
 
 
@@ -367,7 +370,7 @@ def _no_image(data: bytes, error: Exception) -> str:
         return "the file is an HTML page (a login or error page?), not an image; download it again"
     if "text" in str(error).lower() and "large" in str(error).lower():
         return "the file contains compressed text that unpacks to more than Pillow allows; replace the file"
-    return f"not an image in one of the formats {', '.join(FORMATS)}; replace the file"
+    return f"not an image in a supported format ({', '.join(FORMATS)}); replace the file"
 
 
 def _damage(error: Exception) -> str:

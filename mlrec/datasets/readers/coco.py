@@ -116,7 +116,7 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         if empty and part.is_official and not options.keep_empty:
             footnotes.append(
                 f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are "
-                "skipped, as in the paper; --keep-empty keeps them"
+                "skipped, as in the paper; use --keep-empty to keep them"
             )
             left_out += empty
             manifest = manifest.subset(np.flatnonzero(split.annotated))

@@ -73,7 +73,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         return _own_parts(path, options)
     if options.splits:
         raise UsageError(
-            "--split can only be used with --annotations; the splits of a COCO folder are those of its files"
+            "--split can only be used with --annotations; the splits of a COCO folder are given by its files"
         )
     if path.is_file():
         return _own_parts(_home(path.absolute()), replace(options, annotations=(path,)))
@@ -240,7 +240,8 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
         target = _link_in_words(root, folder)
         if target:
             findings.warn(
-                "an image folder is a text file with the path of another folder, which was used", f"{root / folder}"
+                "a text file in place of an image folder contains the path of another folder, which was used",
+                f"{root / folder}",
             )
             return target
     common = root / "images"

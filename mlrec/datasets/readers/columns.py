@@ -350,7 +350,7 @@ def label_columns(
         taken = f"; --labels accepts columns named like metadata ({', '.join(left_out)})" if left_out else ""
         raise DataError(f"{table.path}: no label column; expected filename,label,...{taken}")
     if left_out:
-        findings.warn("columns named like metadata are not labels; --labels can select them", ", ".join(left_out))
+        findings.warn("columns named like metadata are not labels; select them with --labels", ", ".join(left_out))
     return labels
 
 

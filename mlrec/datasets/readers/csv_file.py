@@ -112,7 +112,7 @@ def _refuse_nul(path: Path, kind: type[MlrecError]) -> None:
     text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise kind(f"{path}: line {line}: the line contains a NUL byte, so the file is not text; save it as CSV again")
+        raise kind(f"{path}: line {line}: a NUL byte means that the file is not text; save it as CSV again")
 
 
 def split_records(

@@ -257,7 +257,9 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
             "use --negative -1 or --unknown -1",
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
-        findings.warn("0 is negative in addition to the value of --negative", f"{file}; --unknown 0 makes it unknown")
+        findings.warn(
+            "0 means negative in addition to the value of --negative", f"{file} (use --unknown 0 to make 0 unknown)"
+        )
 
 
 def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:

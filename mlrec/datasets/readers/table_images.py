@@ -86,9 +86,9 @@ class TableImages:
             if upload:
                 files = self._index.find(f"/{folder}/{upload[1]}")
         if len(files) != 1:
-            what = "more than one image" if files else "no image"
+            what = "multiple images" if files else "no image"
             self._findings.error(
-                where, f"'{cell}' is absolute, and {what} below {self.root} has this ending; specify --images"
+                where, f"'{cell}' is an absolute path that matches {what} below {self.root}; specify --images"
             )
             return name
         other = self._meant.setdefault(files[0], cell)

@@ -185,7 +185,7 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
     column = f"column '{read.table.columns[read.roles.names]}'"
     if long:
         value = read.roles.value
-        stated = "" if value is None else f", with presence in column '{read.table.columns[value]}'"
+        stated = "" if value is None else f", present or absent according to column '{read.table.columns[value]}'"
         return f"one row per image and label: {column}{stated}"
     if cells.separator is None:
         return f"labels: {column}, one label per cell"

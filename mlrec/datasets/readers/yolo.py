@@ -286,7 +286,7 @@ class _LabelFiles:
         other = next(others, None)
         there = f"found {other}; rename or move" if other else "found no file with such a name; add"
         return (
-            f"no image has a label file ({counted(len(images), 'image')}), expected {looked}, but {there} the label "
+            f"no image has a label file ({counted(len(images), 'image')}); expected {looked}, but {there} the label "
             f"files, or remove this split (its line in {FILE}, or its folder)"
         )
 
@@ -315,7 +315,7 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
     except ValueError:
         numbers = []
     if len(numbers) < 5 or not all(map(math.isfinite, numbers)) or not numbers[0].is_integer():
-        findings.error(where, "expected 'class x y width height' in numbers; correct the line")
+        findings.error(where, "not in the numeric format 'class x y width height'; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
         known = f"{counted(labels, 'class', 'classes')}, 0 to {labels - 1}"

@@ -49,7 +49,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         (b"filename\tcat\na.jpg\t1\n", "a tab"),
         (b"filename\na.jpg\n", "one column"),
         (b"a.jpg,1,0\nb.jpg,0,1\n", "contains data"),
-        (b"filename,cat\na.jpg,1\nb\0.jpg,0\n", "line 3: the line contains a NUL byte"),
+        (b"filename,cat\na.jpg,1\nb\0.jpg,0\n", "line 3: a NUL byte"),
         (b"filename,caf\xe9\na.jpg,1\n", "not UTF-8 (byte 0xE9 at offset 12, line 1)"),
         (b"filename,cat\na.jpg,1\nb.jpg," + b"1" * 200_000, "line 3: field larger than"),
         (b'filename,cat\na.jpg,1\n"b.jpg,0\nc.jpg,1\n', "line 3: unexpected end of data"),

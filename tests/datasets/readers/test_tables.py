@@ -273,7 +273,7 @@ def test_absolute_paths_mean_the_image_that_ends_so(tmp_path: Path) -> None:
     assert reading.manifests[0].images == ("images/pic.jpg",)
     photograph(tmp_path / "images" / "y" / "a.jpg")
     _, findings = read(write(tmp_path, "image,cat\n/content/a.jpg,1\n/nowhere/z.jpg,1\n/../etc/passwd,0\n"))
-    assert ["several images" in error for error in findings.errors] == [True, False, False]
+    assert ["multiple images" in error for error in findings.errors] == [True, False, False]
 
 
 def test_two_absolute_paths_of_one_file_are_an_error(tmp_path: Path) -> None:

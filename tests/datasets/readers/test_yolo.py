@@ -74,10 +74,10 @@ def test_paths_of_exported_sets_and_of_another_machine(tmp_path: Path) -> None:
     [
         ("2 .5 .5 .1 .1", r"a\.txt: line 1: class 2 is not one of the 2 classes, 0 to 1"),
         ("-1 .5 .5 .1 .1", "class -1 is not one of the 2 classes"),
-        ("0.5 .5 .5 .1 .1", "expected 'class x y width height'"),
-        ("0 .5 .5 .1", "expected 'class x y width height'"),
-        ("dog .5 .5 .1 .1", "expected 'class x y width height'"),
-        ("0 .5 .5 .1 nan", "expected 'class x y width height'"),
+        ("0.5 .5 .5 .1 .1", "numeric format 'class x y width height'"),
+        ("0 .5 .5 .1", "numeric format 'class x y width height'"),
+        ("dog .5 .5 .1 .1", "numeric format 'class x y width height'"),
+        ("0 .5 .5 .1 nan", "numeric format 'class x y width height'"),
     ],
 )
 def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -190,7 +190,7 @@ def test_a_split_without_any_label_file_is_an_error_that_names_what_is_there(
     root = boxes(tmp_path, {image: "", label: "1"}, f"train: {Path(image).parent}\nnames: [cat, dog]\n")
     _, findings = read(root)
     (error,) = findings.errors
-    assert "train: no image has a label file (1 image), expected" in error
+    assert "train: no image has a label file (1 image); expected" in error
     assert f"but found {root / label}" in error
 
 
