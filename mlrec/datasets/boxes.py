@@ -26,7 +26,8 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 
     Args:
         boxes: (N, 4) x, y, width, height in pixels.
-        sizes: N widths and heights of the stored images. If None, boxes are clipped only at 0.
+        sizes: Width and height of the stored image for each of the N boxes. If an entry is None, the box is clipped
+            only at 0.
 
     Returns:
         (N, 4) x, y, width, height in pixels.

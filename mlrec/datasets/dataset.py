@@ -84,7 +84,7 @@ class Dataset:
         """Load the manifest of `split`.
 
         Raises:
-            DataError: There is no such split; the message lists the splits.
+            DataError: There is no such split; the message lists the available splits.
         """
         if split not in self.info.splits:
             raise DataError(f"{self.path}: no split '{split}'; available splits: {', '.join(self.info.splits)}")
@@ -107,7 +107,7 @@ def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Datase
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Check that a folder is absent, empty, or a prepared dataset, so that it can be replaced.
+    """Check that a folder can be replaced because it is absent, empty, or a prepared dataset.
 
     Raises:
         DataError: The folder contains files that mlrec did not write.

@@ -39,7 +39,7 @@ class SplitScores:
 
 
 def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
-    """Convert a manifest to a CSV `filename,<label>...` with cells 1, 0 and -1 (unknown).
+    """Convert a manifest to CSV with the header `filename,<label>...` and the cell values 1, 0 and -1 (unknown).
 
     Args:
         manifest: Manifest of one split.
@@ -160,7 +160,7 @@ def _without_endings(manifest: Manifest) -> list[str]:
 
 
 def as_coco(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to COCO: categories in label order from 1, one annotation without a box per positive label.
+    """Convert a manifest to COCO: one category per label (ids from 1), one annotation without a box per positive label.
 
     Raises:
         DataError: Samples are boxes, or a label is unknown, which COCO cannot represent.

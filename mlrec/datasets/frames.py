@@ -33,7 +33,7 @@ class Sample:
         id: Name of the sample.
         path: Path of the image file.
         labels: Names of the positive labels.
-        unknown: Names of the unknown labels; all others are negative.
+        unknown: Names of the unknown labels; all other labels are negative.
         target: (C,) int8; 1 positive, 0 negative, -1 unknown.
         box: x, y, width, height in pixels of the stored image, or None for the whole image.
     """
@@ -71,7 +71,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
 
 
 def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
-    """Return a manifest as a data frame, see `Manifest.to_frame`."""
+    """Return a manifest as a data frame; see `Manifest.to_frame`."""
     import pandas as pd
 
     index = pd.Index(list(manifest.sample_ids), name="id")
@@ -91,7 +91,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
 def from_frame(
     frame: DataFrame, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None
 ) -> Manifest:
-    """Return the manifest of a data frame, see `Manifest.from_frame`."""
+    """Return the manifest of a data frame; see `Manifest.from_frame`."""
     rows = _rows_of_split(frame, split)
     findings = ValidationReport()
     columns = _label_columns(rows, labels)
@@ -172,12 +172,12 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
 
 
 def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8]:
-    """Convert a column of 1, 0, -1, True, False and empty cells to 1, 0 and -1 (also for empty cells)."""
+    """Convert a column of 1, 0, -1, True, False and empty cells to 1, 0 and -1; empty cells become -1."""
     import pandas as pd
 
     where = f"column '{column.name}'"
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
-    if not numeric:  # also for the text "1", which may be a number with a different meaning
+    if not numeric:  # includes the text "1", which may be a number with a different meaning
         findings.error(where, "the values are not 1, 0, -1 or empty; list the label columns in labels=[...]")
         return np.zeros(len(column), np.int8)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -191,7 +191,7 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
 
 
 def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
-    """Return the sample names: the index or the column `id`, or else the image, followed by a number for a box."""
+    """Return the sample names: the index or the column `id`, otherwise the image, followed by a number for a box."""
     if frame.index.name == "id" or not any(name in frame for name in IMAGE_COLUMNS):
         return [str(name) for name in frame.index]
     if "id" in frame:
@@ -207,7 +207,7 @@ def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
 
 
 def to_hf(manifest: Manifest) -> Any:
-    """Return a manifest as a Hugging Face dataset, see `Manifest.to_hf`."""
+    """Return a manifest as a Hugging Face dataset; see `Manifest.to_hf`."""
     hf = _hugging_face()
     names = hf.Sequence(hf.ClassLabel(names=list(manifest.labels)))
     columns: dict[str, tuple[Any, list[Any]]] = {
@@ -224,7 +224,7 @@ def to_hf(manifest: Manifest) -> Any:
 
 
 def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None) -> Manifest:
-    """Return the manifest of a Hugging Face dataset, see `Manifest.from_hf`."""
+    """Return the manifest of a Hugging Face dataset; see `Manifest.from_hf`."""
     import pandas as pd
 
     hf = _hugging_face()

@@ -1,8 +1,8 @@
-"""Lists of image files, and the file that a name in an annotation refers to.
+"""Lists of image files, and lookup of the files that names in annotations refer to.
 
 A list contains every file with an image extension, in a folder and all folders below it. Hidden files and folders are
-skipped. Links to folders are followed, but each real folder is visited once, so circular links terminate. Links are not
-replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
+skipped. Links to folders are followed, but each real folder is visited only once, so circular links terminate. Links
+are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def without_ending(name: str) -> str:
 
 
 def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
-    """List all visible files below `folder`: the files of a folder by name, then those of its subfolders.
+    """List all visible files below `folder`: the files of each folder by name, then the files of its subfolders.
 
     Args:
-        folder: Folder to start in. It is entered even if it is hidden or a link.
+        folder: Folder to start in. The folder is entered even if it is hidden or a link.
         omitted: Collector of the folders that were not entered.
     """
     listed = {os.path.realpath(folder)}
@@ -191,7 +191,7 @@ def unused_images(root: Path, used: Iterable[str]) -> list[str]:
 
 
 class ImageIndex:
-    """Index of the image files below a folder, for names that are spelled differently from the file.
+    """Index of the image files below a folder, for names that are spelled differently in annotations.
 
     Attributes:
         root: Folder of the images.
@@ -210,9 +210,9 @@ class ImageIndex:
     def find(self, name: str) -> list[str]:
         """Return the files that `name` may refer to: one file, multiple files if the name is ambiguous, or no file.
 
-        A backslash separates folders. Names that differ only in NFC or NFD form are equal. A name without an image
-        extension matches any extension. A file in a deeper folder is found by the end of its path. An absolute path is
-        assumed to come from another machine, so its longest matching suffix is used.
+        Backslashes are treated as folder separators. Names that differ only in NFC or NFD form are equal. A name
+        without an image extension matches any extension. A file in a deeper folder is found by the end of its path. An
+        absolute path is assumed to come from another machine, so its longest matching suffix is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
@@ -237,8 +237,8 @@ def _ends_with(file: str, tail: str) -> bool:
 def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dict[str, str]:
     """Find the files for names that are spelled differently in the annotation.
 
-    Each different spelling adds a warning. A name that matches multiple files adds an error. A name without a file is
-    skipped; opening the file raises an error later.
+    Each different spelling is reported as a warning, and a name that matches multiple files as an error. A name without
+    a file is skipped; opening the file raises an error later.
 
     Returns:
         File names relative to `root`, keyed by the name in the annotation.

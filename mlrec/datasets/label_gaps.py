@@ -21,8 +21,8 @@ class LabelGaps:
     Attributes:
         split: Name of the split.
         labels: Number of all labels.
-        no_positive: Labels without a positive.
-        no_negative: Labels with a positive but without a known negative.
+        no_positive: Labels without positives.
+        no_negative: Labels with positives but without known negatives.
         always: Labels of `no_negative` that are positive in every sample.
     """
 
@@ -52,7 +52,7 @@ class LabelGaps:
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
-    """Find labels without a positive or without a known negative; empty if no label of the split is known."""
+    """Find labels without positives or without known negatives; empty if no label of the split is known."""
     targets, samples = manifest.sparse_targets, len(manifest)
     positives, unknowns = targets.counts(POSITIVE), targets.counts(UNKNOWN)
     some_known = bool((unknowns < samples).any())

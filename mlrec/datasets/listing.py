@@ -29,14 +29,14 @@ PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that contain images
 
 @dataclass(frozen=True)
 class Item:
-    """An image, or a box in it (x, y, width, height in pixels of the stored image).
+    """An image, or a box in an image (x, y, width, height in pixels of the stored image).
 
     Attributes:
         id: Name of the item in results.
         path: Image file, or the name of an image that is not a file.
         box: Box to use instead of the whole image.
-        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns them, or
-            RGB pixels (H, W, 3) uint8.
+        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns these
+            bytes, or RGB pixels (H, W, 3) uint8.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Source:
 
 
 def load_item(item: Item, how: Decoder = "fast") -> Stored:
-    """Decode the image of an item without applying its orientation, see `decode.load`.
+    """Decode the image of an item without applying its orientation; see `decode.load`.
 
     Raises:
         DataError: The image cannot be decoded.
@@ -87,7 +87,8 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 
     Args:
         paths: Files, folders (with all folders below), globs, lists, manifests, and packed files.
-        report: Function that receives one line per folder or glob with skipped files, after its last image.
+        report: Function that receives one line per folder or glob with skipped files, after the last image of the
+            folder or glob.
 
     Raises:
         UsageError: A path does not exist, or a folder or glob contains no images. The error is raised before the first

@@ -42,17 +42,17 @@ class Manifest:
     """One split: N samples, C labels.
 
     `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
-    `id`, `path`, `labels` (the positive ones), `unknown`, `target` (C,), `box` and `pixels()`.
+    `id`, `path`, `labels` (the positive labels), `unknown`, `target` (C,), `box` and `pixels()`.
 
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
-        root: Absolute folder that `images` are relative to.
+        root: Absolute path of the folder to which `images` are relative.
         labels: C label names, in the order of the target columns.
         images: N paths below `root`, as spelled on disk; multiple samples may share one path (the persons in one
             image).
         targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
         boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
-        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, counted from 0.
+        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in the image, counted from 0.
 
     Raises:
         DataError: The shapes do not match.
@@ -119,9 +119,9 @@ class Manifest:
         return (self[k] for k in range(len(self)))
 
     def to_frame(self, *, labels_only: bool = False) -> DataFrame:
-        """Return one row per sample, with the sample ids as index.
+        """Return one row per sample, with the sample ids as the index.
 
-        Columns: `image`, `split`, `x`, `y`, `width`, `height` (for boxes), and one column per label: 1, 0, or
+        The columns are `image`, `split`, `x`, `y`, `width`, `height` (for boxes), and one column per label: 1, 0, or
         `pandas.NA` if unknown, so that means and sums are computed over the known samples.
 
         Args:
@@ -177,8 +177,8 @@ class Manifest:
     def to_hf(self) -> Any:
         """Return a Hugging Face `datasets.Dataset`.
 
-        Columns: `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if the samples have boxes.
-        Characters that the library does not allow in split names are replaced by `_`.
+        The columns are `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if the samples have
+        boxes. Characters that the library does not allow in split names are replaced by `_`.
 
         Raises:
             DataError: The package `datasets` is not installed.
@@ -197,7 +197,7 @@ class Manifest:
         split: str | None = None,
         labels: Sequence[str] | None = None,
     ) -> Manifest:
-        """Create a manifest from one split of a `datasets.Dataset`, see `frames.from_hf`.
+        """Create a manifest from one split of a `datasets.Dataset`; see `frames.from_hf`.
 
         Args:
             dataset: Dataset with a column `image`, and `labels` or one column of 1, 0, -1 per label.
@@ -267,7 +267,7 @@ class Manifest:
         return x, y, width, height
 
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of some samples, (len(samples), C), without creating the full array."""
+        """Return the dense targets of the given samples, (len(samples), C), without creating the full array."""
         sparse = self.__dict__.get("_sparse")
         rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
         return rows
@@ -325,7 +325,7 @@ class Manifest:
         return self.changed(labels=tuple(labels), targets=targets)
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path` atomically, and a binary copy of a large one next to it.
+        """Write the manifest to `path` atomically; for a large manifest, also write a binary copy next to the file.
 
         Raises:
             DataError: The path of the root is not valid text.

@@ -46,7 +46,7 @@ class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class ManifestLines:
-    """Content of a manifest file; `key` is the SHA-256 of its bytes, `sample_ids` is empty if no line has an id."""
+    """Content of a manifest file; `key` is the SHA-256 of the file, `sample_ids` is empty if no line has an id."""
 
     header: Header
     images: Texts
@@ -105,7 +105,7 @@ def read_lines(path: Path, expected: str) -> ManifestLines:
 
 
 class _Samples:
-    """Samples read so far, in compact form, and the errors of their lines."""
+    """Samples read so far, in compact form, and the errors in their lines."""
 
     def __init__(self, labels: Sequence[str], path: Path) -> None:
         self._labels, self._path = labels, path
@@ -158,11 +158,11 @@ class _Samples:
         )
 
     def _coded(self, sample: Line, where: str) -> list[int]:
-        """Return the codes of a sample's labels, see `SparseTargets`."""
+        """Return the codes of a sample's labels; see `SparseTargets`."""
         column = self._column
         positive = {column[name] for name in sample.positive if name in column}
         unknown = {column[name] for name in sample.unknown if name in column}
-        # Checked only if something can be wrong: most lines have known positive labels and nothing else.
+        # Checked only if necessary: most lines contain only known positive labels.
         if len(positive) < len(sample.positive) or unknown or sample.unknown:
             self._check_names(sample, where)
         if not unknown:

@@ -23,12 +23,12 @@ _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 def image_name(name: str, where: str, findings: ValidationReport) -> str:
     """Normalize `name` to a path below the root of the images.
 
-    Links that lead out of the root are checked when files are opened.
+    Links that lead outside the root are checked when files are opened.
 
     Args:
         name: Name in the annotation.
         where: File, record and field, for messages.
-        findings: Collector of errors: an absolute path, a drive, a URL, `..`, a control character, or a name that is
+        findings: Collector of errors about absolute paths, drives, URLs, `..`, control characters, and names that are
             too long for a file system.
 
     Example:
@@ -101,7 +101,7 @@ def _fault(name: str) -> str:
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip whitespace around a label name and convert it to Unicode form NFC; each change adds a warning.
+    """Strip whitespace around a label name and convert it to Unicode form NFC; each change is reported as a warning.
 
     Example:
         >>> clean_label(" cat ", "a.csv", ValidationReport())
@@ -139,7 +139,7 @@ def duplicates_in(names: Iterable[str]) -> list[str]:
 def label_columns(
     labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
 ) -> list[int]:
-    """Return the columns of the labels `chosen` among all `labels`, in the order of `chosen`.
+    """Return the columns of the labels `chosen` within `labels`, in the order of `chosen`.
 
     Args:
         labels: C label names, in the order of the columns.

@@ -1,4 +1,4 @@
-"""Object size as a fraction of the image area. All size ranges that are reported are defined in this module."""
+"""Object sizes as fractions of the image area. All reported size ranges are defined in this module."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def relative_sizes(areas: NDArray[np.float64], image: tuple[int, int]) -> NDArra
     """Return object sizes as fractions of the image area.
 
     Args:
-        areas: (K,) square pixels.
+        areas: (K,) areas in square pixels.
         image: Width and height of the image in pixels.
 
     Example:

@@ -36,7 +36,7 @@ class Objects:
         crowd: (K,) whether the annotation is a region of many objects (COCO).
         difficult: (K,) whether the object is hard to recognise (VOC).
         size: Annotated width and height of the stored image, or None.
-        segmentations: (K,) segmentations as annotated, in JSON; `null` if there is none.
+        segmentations: (K,) segmentations as annotated, in JSON; `null` if there is no segmentation.
     """
 
     ids: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Objects:
         return len(self.ids)
 
     def mask(self, k: int) -> NDArray[np.bool_]:
-        """Return the mask of object `k`, (H, W) of the stored image: the inside of its box if no mask is annotated.
+        """Return the (H, W) mask of object `k` in the stored image: the inside of its box if no mask is annotated.
 
         Raises:
             DataError: The segmentation is invalid, or the image size is not annotated.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """An archive: URL of its folder, name, bytes, SHA-256."""
+    """An archive: folder URL, name, size in bytes, and SHA-256 digest."""
 
     folder: str
     name: str

@@ -73,11 +73,11 @@ class SparseTargets:
         return self.codes[self.offsets[sample] : self.offsets[sample + 1]]
 
     def take(self, samples: NDArray[np.integer[Any]]) -> SparseTargets:
-        """Return the targets of some samples, in their order."""
+        """Return the targets of the given samples, in this order."""
         return SparseTargets(*ragged.taken(self.codes, self.offsets, samples), self.labels)
 
     def choose(self, columns: Sequence[int] | NDArray[np.integer[Any]]) -> SparseTargets:
-        """Return some columns, in their order."""
+        """Return the given columns, in this order."""
         place = np.full(self.labels, -1, dtype=np.int64)
         place[np.asarray(columns, dtype=np.intp)] = np.arange(len(columns))
         parts = []
@@ -91,7 +91,7 @@ class SparseTargets:
         return SparseTargets(*ragged.joined(parts, code_type(len(columns))), len(columns))
 
     def rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of some samples, (len(samples), C)."""
+        """Return the dense targets of the given samples, (len(samples), C)."""
         return self.take(samples).dense()
 
     def counts(self, value: int) -> NDArray[np.int64]:
@@ -113,7 +113,7 @@ class SparseTargets:
 
 
 def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
-    """Convert targets of either form to sparse targets."""
+    """Convert targets in either form to sparse targets."""
     return targets if isinstance(targets, SparseTargets) else SparseTargets.of(targets)
 
 
@@ -123,7 +123,7 @@ def code_type(labels: int) -> Any:
 
 
 def coded(columns: NDArray[np.integer[Any]], values: NDArray[np.int8], labels: int) -> NDArray[Any]:
-    """Return the codes of columns and their values, see `SparseTargets`."""
+    """Return the codes of columns and their values; see `SparseTargets`."""
     return np.where(values == POSITIVE, columns, -1 - columns).astype(code_type(labels))
 
 

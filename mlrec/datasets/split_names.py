@@ -26,7 +26,7 @@ NESTED = {"trainval": ("train", "val"), WHOLE: ("train", "val", "trainval")}  # 
 
 
 def usual_order(split: str) -> tuple[int, str]:
-    """Sort key of split names: train, val, trainval, test, then the others by name.
+    """Return the sort key of a split name: train, val, trainval, test, then all others by name.
 
     Example:
         >>> sorted(["test", "extra", "train"], key=usual_order)
@@ -38,7 +38,7 @@ def usual_order(split: str) -> tuple[int, str]:
 
 
 def known_split(name: str) -> str | None:
-    """Return the split for a name, or None if it is not in the vocabulary.
+    """Return the split for a name, or None if the name is not in the vocabulary.
 
     Example:
         >>> known_split("Validation"), known_split("holdout")
@@ -84,12 +84,12 @@ def resolve_names(
 ) -> dict[str, str]:
     """Map each name of a source to a split: by `--splits`, otherwise by the vocabulary; other names are unchanged.
 
-    Two names for one split add an error because they may mean two sets of images; `--splits` joins such names. In one
+    Two names for one split are an error because they may mean two sets of images; `--splits` joins such names. In one
     column of a table, names that differ only in case are joined with a warning.
 
     Args:
         places: All names in the source, with their positions for messages.
-        given: Split names from `--splits`, see `parse_names`.
+        given: Split names from `--splits`; see `parse_names`.
         findings: Collector of errors and warnings.
         one_column: Whether the names are cells of one column.
 

@@ -29,7 +29,7 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
 
     Args:
         count: Number of nodes.
-        pairs: Edges, as positions of two nodes.
+        pairs: Edges, as pairs of node positions.
 
     Returns:
         (count,) component number of each node.

@@ -29,7 +29,7 @@ def stratified(
     least two", "at least four", ...
 
     Args:
-        targets: (N, C); 1 positive, 0 negative, -1 unknown. Unknown labels keep their proportion as well.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown. The proportion of unknown labels is also preserved.
         groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group are assigned to the same part.
         shares: Fraction of the samples in each part; the fractions sum to 1.
         seed: Random seed for ties.
@@ -55,12 +55,12 @@ def stratified(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Sparse counts (G, K) of groups and columns; only those above 0 are stored, by group, then by column.
+    """Sparse counts (G, K) of groups and columns; only counts above 0 are stored, sorted by group, then by column.
 
     Attributes:
-        shape: G and K.
-        columns, counts: (E,) each.
-        offsets: (G + 1,) start of each group.
+        shape: (G, K).
+        columns, counts: (E,) column and count of each entry.
+        offsets: (G + 1,) start index of each group.
     """
 
     shape: tuple[int, int]
@@ -81,7 +81,7 @@ class GroupCounts:
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the dense rows of some groups, with `values` (E,) instead of the counts."""
+        """Return the dense rows of the given groups, with `values` (E,) instead of the counts."""
         columns, offsets = ragged.taken(self.columns, self.offsets, groups)
         rows = np.zeros((len(groups), self.shape[1]))
         rows[np.repeat(np.arange(len(groups)), np.diff(offsets)), columns] = ragged.taken(values, self.offsets, groups)[
@@ -110,7 +110,7 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 
 
 def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of label prevalence between the chosen samples and all samples, as a fraction."""
+    """Mean absolute difference in label prevalence between the chosen samples and all samples, as a fraction."""
     if not chosen.any():
         return 1.0
     targets = sparse(targets)
@@ -133,7 +133,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
     part, everyone = part.copy(), np.arange(groups)
 
     def product(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scalar product of `weights` (K,) with each group."""
+        """Return the scalar product of `weights` (K,) with each group."""
         return np.bincount(group, used * weights[counts.columns], minlength=groups).astype(np.float64)
 
     has = [np.bincount(counts.columns, used * (part[group] == k), minlength=columns) for k in range(len(shares))]

@@ -32,7 +32,7 @@ class SplitStatistics:
         split: Name of the split.
         images: Number of image files.
         samples: Number of samples; larger than `images` if persons are labelled.
-        labels: C names.
+        labels: C label names.
         positives, negatives, unknown: Number of samples per label, C each.
         histogram: Number of samples with 0, 1, 2, ... positive labels.
     """
@@ -121,7 +121,7 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
 def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
     """Count co-occurrences of labels over all splits.
 
-    Unknown labels are not counted. A sample in several splits, such as trainval and train, is counted once.
+    Unknown labels are not counted. A sample in multiple splits, such as trainval and train, is counted once.
 
     Returns:
         Two (C, C) counts: samples in which both the row label and the column label are positive (the diagonal counts
@@ -164,7 +164,7 @@ class SparseRows:
 def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows) -> None:
     """Add the number of samples with the row label in `first` and the column label in `second` to each cell.
 
-    If samples have few labels, pairs are counted one by one. Otherwise a matrix product is faster.
+    If samples have few labels, pairs are counted one by one. Otherwise, a matrix product is faster.
     """
     labels = len(counts)
     if (first.lengths * second.lengths).sum() * PAIR_COST > len(first.lengths) * labels**2:
@@ -182,8 +182,8 @@ def implications(
     """Find labels that are never positive without another label.
 
     Args:
-        labels: C names.
-        together: (C, C) number of samples in which both labels are positive, see `cooccurrence`.
+        labels: C label names.
+        together: (C, C) number of samples in which both labels are positive; see `cooccurrence`.
         apart: (C, C) number of samples in which only the row label is positive.
         least: Minimum number of co-occurrences; fewer may be due to chance.
     """
@@ -223,7 +223,7 @@ def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
 
 
 def _z(first: SplitStatistics, second: SplitStatistics, label: int) -> float:
-    """Statistic of the two-proportion z-test; 0 if it is undefined."""
+    """Statistic of the two-proportion z-test; 0 if undefined."""
     a, b = first.positives[label], second.positives[label]
     n, m = a + first.negatives[label], b + second.negatives[label]
     if not n or not m or a + b in (0, n + m):

@@ -48,7 +48,7 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 class Stored(NamedTuple):
-    """An image as it is stored: before its EXIF orientation is applied.
+    """An image as stored, before its EXIF orientation is applied.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
@@ -106,7 +106,7 @@ def load(path: Path | str, how: Decoder = "fast") -> Stored:
 
 
 def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels:
-    """Cut `box` (x, y, width, height) out of stored pixels. Pixels outside the image are black, as in PIL."""
+    """Crop `box` (x, y, width, height) from stored pixels. Pixels outside the image are black, as in PIL."""
     x, y, width, height = (float(value) for value in box)
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     rows, columns = pixels.shape[:2]
@@ -120,7 +120,7 @@ def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation (1 to 8) to stored pixels; returns a contiguous array."""
+    """Apply an EXIF orientation (1 to 8) to stored pixels and return a contiguous array."""
     return np.ascontiguousarray(_rotated(pixels, orientation))
 
 
@@ -165,10 +165,10 @@ def _rotated(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """Read width and height of the stored image from its header.
+    """Read the width and height of the stored image from its header.
 
     Raises:
-        DataError: The file does not have the header of an accepted image, see `decode`.
+        DataError: The file does not have the header of an accepted image; see `decode`.
     """
     with _metadata_ignored():
         return _open(read_image_file(path), path).size
@@ -178,7 +178,7 @@ def read_orientation(path: Path | str) -> int:
     """Read the EXIF orientation, 1 to 8, from the header.
 
     Raises:
-        DataError: The file does not have the header of an accepted image, see `decode`.
+        DataError: The file does not have the header of an accepted image; see `decode`.
     """
     with _metadata_ignored():
         return _orientation(_open(read_image_file(path), path))
@@ -215,7 +215,7 @@ def read_image_file(path: Path | str) -> bytes:
 
 
 def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored:
-    """Decode the bytes of an image file; `path` is used in messages only.
+    """Decode the bytes of an image file; `path` is used only in messages.
 
     Raises:
         DataError: See `decode`.
@@ -263,7 +263,8 @@ class _Silence:
 def _metadata_ignored() -> Iterator[None]:
     """Ignore Pillow's warnings about broken metadata, which do not change pixels.
 
-    `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another has disabled.
+    `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another thread
+    disabled.
     """
     with _Silence.lock:
         if not _Silence.inside:
@@ -407,7 +408,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """Iterate over the markers of the first image in a JPEG file, without markers inside segments (previews)."""
+    """Iterate over the markers of the first image in a JPEG file, skipping markers inside segments (previews)."""
     marker = _MARKER.search(data, 2)
     while marker is not None:
         kind = data[marker.start() + 1]

@@ -35,7 +35,7 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a set of class folders, or None: images in folders, and no file that can be an annotation."""
+    """Return the reason to recognize `path` as class folders (images in folders, no annotation files), or None."""
     if not path.is_dir():
         return None
     folders = _visible_folders(path)
@@ -60,11 +60,11 @@ def _files(place: Path) -> list[Path]:
 
 
 def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
+    """Read class folders: an image is positive for the class of its folder and negative for all other classes.
 
     An image that is in multiple class folders, with the same name and content, is one sample with multiple labels. If
-    folders `train`, `valid` (or `val`) and `test` contain class folders, they are the splits; otherwise the only split
-    is `all`. Labels are sorted by name.
+    folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
+    only split is `all`. Labels are sorted by name.
 
     Raises:
         DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.
@@ -99,8 +99,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     """Return the images of all class folders, in order of class and name, for a model whose `classes` are known.
 
-    A class folder is named after its class (for ImageNet the WordNet id, `n01440764`) or by the class index from 0. The
-    columns of the targets are `classes`; each image has one class.
+    A class folder is named after its class (for ImageNet the WordNet id, `n01440764`) or after the class index, counted
+    from 0. The columns of the targets are `classes`; each image has one class.
 
     Raises:
         DataError: There are no class folders, a folder is not one of the classes, or there is no image.

@@ -1,4 +1,4 @@
-"""COCO: one JSON file per split, in the layout of the official archives or of exporting tools, or a custom file.
+"""COCO: one JSON file per split, in the layout of the official archives or of export tools, or a custom file.
 
 An image is positive for every category that any of its annotations has, including crowd annotations. All other labels
 are negative. In LVIS, only labels that the image lists as verified are negative, and all others are unknown. Labels are
@@ -279,7 +279,7 @@ def _places(
     part: Part,
     findings: ValidationReport,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return row and column of each annotation; a reference to a missing image or category adds an error."""
+    """Return row and column of each annotation; a reference to a missing image or category is reported as an error."""
     count = len(annotations)
     rows, known_image = _positions(np.fromiter((a.image_id for a in annotations), np.int64, count), image_ids)
     columns, known_category = _positions(
@@ -300,7 +300,7 @@ def _places(
 
 
 def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the index of each of `ids` in `known`, and whether it exists."""
+    """Return the index of each of `ids` in `known`, and whether the id exists."""
     order = np.argsort(known, kind="stable")
     ordered = np.asarray(known, dtype=np.int64)[order]
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)

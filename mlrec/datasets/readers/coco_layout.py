@@ -40,7 +40,7 @@ class Part:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is COCO or a dataset in COCO format, or None."""
+    """Return the reason to recognize `path` as COCO or a dataset in COCO format, or None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)
@@ -154,7 +154,7 @@ def _last_word(file: Path, given: Mapping[str, str]) -> str | None:
 
 
 def _folder_of_tools(root: Path, split: str) -> str:
-    """Return the folder of a split's images if it exists. Often the image names already contain it."""
+    """Return the folder of a split's images if it exists. Image names often already contain this folder."""
     return next((folder for folder in _other_spellings(root, split, "") if (root / folder).is_dir()), "")
 
 
@@ -191,7 +191,7 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
 
 
 def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -> dict[str, dict[str, Path]]:
-    """Return annotation files by year ("" for none) and split; two files for one split and year add an error."""
+    """Return annotation files by year ("" for none) and split; two files for one split and year are an error."""
     files = [file for file in sorted(folder.glob("[!.]*.json")) if _split_of(file, given) is not None]
     years: dict[str, dict[str, Path]] = {}
     for file in files:

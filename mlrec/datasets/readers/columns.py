@@ -1,4 +1,4 @@
-"""Role of each column in a table: image, split, label, several labels, or none of these."""
+"""Role of each column in a table: image, split, label, multiple labels, or none of these."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
     """Return the target value by `cell_key`: 1, 0 and -1 (unknown), plus the values set by options.
 
     Raises:
-        UsageError: Two options name the same value, an option names a value with a fixed meaning, or `--empty` is not
-            negative or unknown.
+        UsageError: Two options specify the same value, an option specifies a value with a fixed meaning, or `--empty`
+            is not negative or unknown.
     """
     given = (
         ("positive", options.positive, POSITIVE),
@@ -97,7 +97,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
 
 
 class RoleFinder:
-    """Decides the roles of the columns of one table, from their names and a sample of their cells."""
+    """Determines the roles of the columns of one table, from their names and a sample of their cells."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class RoleFinder:
         """Store the table and a sample of its rows.
 
         Args:
-            table: The table.
+            table: Table whose columns are analyzed.
             options: Options set by the user.
             meanings: See `cell_meanings`.
             exists: Function that returns whether a cell is the name of an existing image. Called only if column names
@@ -126,8 +126,8 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no image or label column, or multiple columns match equally well; the message names the
-                option.
+            DataError: There is no image or label column, or multiple columns match equally well; the message states the
+                option to set.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
@@ -154,7 +154,7 @@ class RoleFinder:
         return Roles(image, split, names=names, value=value)
 
     def _without_images(self, rest: Sequence[int], chosen: Sequence[str] | None) -> list[int]:
-        """Return the columns without additional columns of image names, such as masks."""
+        """Return the columns without additional image columns, such as masks."""
         images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
         if images and chosen is None:
             self._findings.warn(
@@ -265,7 +265,7 @@ def letters(name: str) -> str:
 
 
 def words(name: str) -> list[str]:
-    """Return the words of a column name in lower case; a capital after a small letter begins a word.
+    """Return the words of a column name in lower case; a capital letter after a lowercase letter starts a new word.
 
     Example:
         >>> words("Patient ID"), words("img_width"), words("isLabelled")
@@ -276,7 +276,7 @@ def words(name: str) -> list[str]:
 
 
 def column_named(table: TextTable, name: str, flag: str) -> int:
-    """Return the position of a column named by the user; an exact match is preferred to a case-insensitive match.
+    """Return the position of a column specified by the user; an exact match is preferred to a case-insensitive match.
 
     Raises:
         DataError: There is no such column; the message suggests the nearest name.

@@ -103,7 +103,7 @@ def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[st
                     _refuse_nul(path, kind)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            read_text(path, kind)  # reports the place of the byte
+            read_text(path, kind)  # reports the position of the byte
     with path.open(encoding="utf-8-sig") as text:
         yield text
 
@@ -233,7 +233,7 @@ def _unnamed(
     """Return the names of all columns, and the unnamed columns that are skipped: an index, and columns without a cell.
 
     Only the first column that numbers the records is an index. An unnamed column of images gets a name. Any other
-    column without a name adds an error.
+    column without a name is reported as an error.
     """
     names = list(header)
     gone: set[int] = set()

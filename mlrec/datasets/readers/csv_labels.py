@@ -56,9 +56,9 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     """Read a table of labels, or a folder of tables.
 
     Tables are delimited text of any dialect, Excel, Parquet or JSON lines. The splits of a file are read from its split
-    column; without a split column, the only split is `all`. The same holds for the only table of a folder if the table
-    is not named after a split. Split names are resolved by `split_names`. Images are below `options.images`, by default
-    below the folder of the file, or inside a Parquet file.
+    column; without a split column, the only split is `all`. This also applies to the only table in a folder if the
+    table is not named after a split. Split names are resolved by `split_names`. Images are below `options.images`, by
+    default below the folder of the file, or inside a Parquet file.
 
     Raises:
         DataError: The file or folder does not exist, or a file is not a table of labels.
@@ -104,7 +104,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _readable(sources: Sequence[TableSource], findings: ValidationReport) -> list[_Table]:
-    """Read the tables; each unreadable table is a separate error."""
+    """Read the tables; each unreadable table is reported as a separate error."""
     tables = []
     for source in sources:
         try:
@@ -136,7 +136,7 @@ def _all_rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> list[TableRows]:
-    """Return roles and images of all tables; each table with ambiguous roles is a separate error."""
+    """Return the roles and images of all tables; each table with ambiguous roles is reported as a separate error."""
     rows = []
     for table in tables:
         try:
@@ -274,7 +274,7 @@ def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
 
 
 def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Return one manifest per split, from one or more tables. An image in two tables of a split adds an error."""
+    """Return one manifest per split, from one or more tables; an image in two tables of a split is an error."""
     by_split: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_split.setdefault(manifest.split, []).append(manifest)

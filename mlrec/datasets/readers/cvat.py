@@ -1,6 +1,7 @@
 """CVAT for images 1.1: one `annotations.xml` with the images of a task or project, their tags and their shapes.
 
-A label is positive if the image has a tag or a shape with it, otherwise negative. Labels are in the order of the task.
+A label is positive if the image has a tag or a shape with this label, otherwise negative. Labels are in the order of
+the task.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class _CvatTarget:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a CVAT export for images, or None."""
+    """Return the reason to recognize `path` as a CVAT export for images, or None."""
     file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
         return f"{file.name} is a CVAT for images XML file"

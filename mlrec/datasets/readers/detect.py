@@ -1,4 +1,4 @@
-"""Detection of the kind of a source by file names, headers and first bytes, never by reading whole files."""
+"""Detection of the source kind by file names, headers and first bytes, never by reading whole files."""
 
 from __future__ import annotations
 

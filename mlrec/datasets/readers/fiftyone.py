@@ -31,7 +31,7 @@ class _LabelsFile(msgspec.Struct):
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a FiftyOne export, or None."""
+    """Return the reason to recognize `path` as a FiftyOne export, or None."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
             return f"{file.name} has the keys of a FiftyOne image classification export"
@@ -46,7 +46,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     Labels are in the order of `classes`; without `classes`, they are all labels that occur, sorted.
 
     Raises:
-        DataError: There is no labels.json, or it is not an image classification export.
+        DataError: There is no labels.json, or the file is not an image classification export.
     """
     home = folder_of(path.absolute())
     root = (options.images or home).absolute()
@@ -78,7 +78,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
 
 
 def _files(path: Path) -> list[Path]:
-    """Return `labels.json` of a folder, or those of its split folders."""
+    """Return the `labels.json` of a folder, or the `labels.json` files of its split folders."""
     if path.is_file() and path.suffix.lower() == ".json":
         return [path]
     if (path / FILE).is_file():

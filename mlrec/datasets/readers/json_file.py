@@ -37,10 +37,11 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
         kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
         findings: Collector of warnings.
         forgiven: Keys whose value is dropped, with a warning, if it contains NaN or an infinite number; `kind` must
-            have a default for them.
+            have a default for these keys.
 
     Raises:
-        DataError: The file cannot be read or is invalid; the message names the file, and line and column or the record.
+        DataError: The file cannot be read or is invalid; the message states the file, and the line and column or the
+            record.
     """
     data = read_bytes(path).removeprefix(_BOM)
     try:
@@ -85,7 +86,7 @@ def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> Data
 
 
 def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: Collection[str]) -> Any:
-    """Return the value without the keys of `forgiven` that contain NaN; a fault is reported with its position."""
+    """Return the value without the `forgiven` keys that contain NaN; a fault is reported with its position."""
     _refuse_other_files(path, data)
     try:
         text = data.decode("utf-8")

@@ -1,7 +1,7 @@
 """Label Studio JSON and JSON-MIN: choices for images, or labels of regions.
 
-A label is positive if an annotation chooses it, otherwise negative. Skipped annotations are ignored. Tasks without any
-annotation have unknown labels. If annotators disagree about a label, the label is unknown, with a warning.
+A label is positive if an annotation selects this label, otherwise negative. Skipped annotations are ignored. Tasks
+without any annotation have unknown labels. If annotators disagree about a label, the label is unknown, with a warning.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Task:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a Label Studio export, or None."""
+    """Return the reason to recognize `path` as a Label Studio export, or None."""
     for file in _files(path):
         head = first_bytes(file)
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)
@@ -67,7 +67,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a Label Studio export: a JSON file, or a folder with one JSON file, or with one per split (`train.json`).
+    """Read a Label Studio export: a JSON file, or a folder with one JSON file or one file per split (`train.json`).
 
     Labels are in the order of the labeling configuration if its XML is in the folder; otherwise they are the labels
     that occur, sorted. Images are in `options.images` or below the folder of the file; file names may lack the prefix
@@ -196,7 +196,7 @@ def _spellings(reference: str) -> list[str]:
 
 
 def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
-    """Return the choices of each annotator. If one annotation is marked as ground truth, only that one is used."""
+    """Return the choices of each annotator. If one annotation is marked as ground truth, only this one is used."""
     try:
         decoded = msgspec.convert(annotations, list[_TaskAnnotation])
     except msgspec.ValidationError as error:

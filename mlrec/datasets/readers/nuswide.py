@@ -17,7 +17,7 @@ FOLDERS = ("Flickr", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is NUS-WIDE, or None."""
+    """Return the reason to recognize `path` as NUS-WIDE, or None."""
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):
@@ -28,8 +28,8 @@ def recognizes(path: Path) -> str | None:
 def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
 
-    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without this
-    file, they are all concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below
+    The files may be in any folder below `path`. Concepts are read from `Concepts81.txt`, in order; without this file,
+    they are all concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below
     `path`.
 
     Raises:

@@ -23,7 +23,7 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is Open Images, or None."""
+    """Return the reason to recognize `path` as Open Images, or None."""
     for place in (path, path / "annotations", path / "labels"):
         for file in sorted(place.glob("*.csv")):
             if _LABELS.match(file.stem):
@@ -146,7 +146,7 @@ def _manifest(split: str, root: Path, known: Mapping[str, Mapping[str, int]], la
 
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the rows of a table and their line numbers; these files have millions of rows."""
+    """Iterate over the rows of a table and their line numbers. The tables have millions of rows."""
     check_regular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:

@@ -1,4 +1,4 @@
-"""Interface of all readers of third-party annotations. A new reader requires one file and one line in `READERS`.
+"""Interface for all readers of third-party annotations. A new reader requires one file and one line in `READERS`.
 
 Other packages add readers with entry points in the group `mlrec.readers`: the name of the kind, and its function as
 `module:function`. Built-in kinds cannot be replaced. If the module also defines a function `recognizes`, the kind can
@@ -24,7 +24,7 @@ class ReadOptions:
 
     Attributes:
         images: Folder of the image files, if it is not where the layout of the source expects it.
-        annotations, splits: Custom COCO JSON files, and the split of each.
+        annotations, splits: Custom COCO JSON files, and the split of each file.
         labels: Selected labels, in this order; for custom VOC folders, all label names.
         year: Year, if a COCO folder contains multiple years.
         split_names: Split for each unusual split name in the source, in lower case.
@@ -162,7 +162,7 @@ def usual_name(path: Path) -> str:
 
 
 def known_readers() -> dict[str, str]:
-    """Return all kinds and their functions: those of mlrec, then those of other installed packages.
+    """Return all kinds and their functions, first from mlrec, then from other installed packages.
 
     Example:
         >>> known_readers()["coco"]
@@ -172,7 +172,7 @@ def known_readers() -> dict[str, str]:
 
 
 def known_recognizers() -> dict[str, str]:
-    """Return the functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
+    """Return the functions that recognize kinds, from mlrec and from the reader modules of other packages."""
     added = {kind: place.partition(":")[0] for kind, place in added_by_packages(GROUPS["reader"]).items()}
     found = {
         kind: f"{module}:recognizes" for kind, module in added.items() if kind not in READERS and _recognizes(module)

@@ -35,7 +35,7 @@ def manifest_of(
 
     Args:
         split: Name of the split.
-        root: Folder that the names of images are relative to.
+        root: Folder to which image names are relative.
         labels: Label names, in the order of the columns.
         targets: Target of each annotated label, by image.
         name: Name of the dataset; by default, the name of the root folder.
@@ -101,10 +101,10 @@ class ImageFinder:
         self._index: ImageIndex | None = None
 
     def find(self, names: str | Sequence[str], where: str, folders: Sequence[str] = ("",)) -> str:
-        """Return the path of an annotated image below the root; an ambiguous name adds an error.
+        """Return the path of an annotated image below the root; an ambiguous name is reported as an error.
 
         A name without a file is returned as a path in the first folder; the missing file is reported when images are
-        verified. A name that is not a path inside the folder adds an error.
+        verified. A name that is not a path inside the folder is reported as an error.
 
         Args:
             names: The annotated name, and alternative spellings in the order in which they are tried.
@@ -152,7 +152,7 @@ class ImageFinder:
         return None
 
     def _matches(self, name: str, folders: Sequence[str]) -> list[str]:
-        """Return the images that match a name; those in the usual folders have priority."""
+        """Return the images that match a name; images in the usual folders have priority."""
         if ".." in name.replace("\\", "/").split("/"):
             return []
         if self._index is None:

@@ -70,7 +70,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         _paint(canvas, *_distractor(rng, width, height))
     objects: list[Object] = []
     for label in _choose_labels(rng):
-        for _ in range(10):  # positions tried; if all of them cover too much, the scene has one object less
+        for _ in range(10):  # positions tried; if all of them cover too much, the scene has one fewer object
             patch = _shape(rng, SHAPES[label % len(SHAPES)], width, height)
             placed = _place(objects, label, patch, (height, width))
             if placed is not None:
@@ -97,7 +97,7 @@ def _choose_labels(rng: np.random.Generator) -> list[int]:
 
 
 def _place(objects: list[Object], label: int, patch: Patch, size: tuple[int, int]) -> list[Object] | None:
-    """Return the objects with one more in front, or None if too little of an object would be visible."""
+    """Return the objects with one more object in front, or None if too little of an object would be visible."""
     seen = np.zeros(size, dtype=np.bool_)
     seen[patch.window] = patch.alpha >= 0.5
     below = [Object(o.label, o.mask & ~seen, o.area) for o in objects]

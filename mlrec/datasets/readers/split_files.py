@@ -26,7 +26,7 @@ class SplitFile:
 
     Attributes:
         path: Text file.
-        split: Split of all images that the file lists; None if a second column names the split of each image.
+        split: Split of all images that the file lists; None if a second column contains the split of each image.
     """
 
     path: Path

@@ -37,7 +37,7 @@ def value_targets(
     """Parse columns that contain the values of one label each.
 
     Args:
-        table: The table.
+        table: Table that contains the columns.
         columns: Positions of the C columns.
         meanings: See `columns.cell_meanings`.
         findings: Collector of one error per invalid cell, and one error for all blank cells.
@@ -91,7 +91,7 @@ class _Values:
         return cls(column, meaning, keys, blank[:1].tolist(), len(blank))
 
     def targets(self, begin: int, end: int) -> NDArray[np.int8]:
-        """Return the targets of some rows, with `MEANINGLESS` and `BLANK_CELL` for cells without a target."""
+        """Return the targets of a range of rows, with `MEANINGLESS` and `BLANK_CELL` for cells without a target."""
         codes = self.column.codes
         return self.meaning[begin:end] if codes is None else self.meaning[codes[begin:end]]
 
@@ -233,7 +233,7 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
 
 
 def _listed(text: str) -> list[str] | None:
-    """Return the names in a list in the notation of JSON, Python or NumPy, or None if it is not a list."""
+    """Return the names in a list in the notation of JSON, Python or NumPy, or None for other text."""
     try:
         return _names_in(json.loads(text))
     except (ValueError, RecursionError):

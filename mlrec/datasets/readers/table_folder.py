@@ -33,7 +33,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is a table of labels, or a folder of such tables; None if it is neither."""
+    """Return why `path` is a table of labels, or a folder of such tables; None otherwise."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():

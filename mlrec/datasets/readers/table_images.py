@@ -22,7 +22,7 @@ PROBED = 100  # rows checked to find the folder that names are relative to
 
 
 class TableImages:
-    """Images named by tables, below one root."""
+    """Images listed in tables, below one root."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         """Store the folder of the images and the collector of invalid names."""

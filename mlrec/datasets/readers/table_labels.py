@@ -43,11 +43,11 @@ class Samples:
     """Samples from one table.
 
     Attributes:
-        table: The table.
+        table: Table that contains the samples.
         labels: C label names.
         images, splits: Image and split of each of the N samples.
         targets: (N, C) targets.
-        values: Label values that occur, see `columns.cell_key`.
+        values: Label values that occur; see `columns.cell_key`.
     """
 
     table: TextTable
@@ -195,7 +195,7 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
-    """Return all labels that occur, sorted by name, or by value if all are integers."""
+    """Return all labels that occur, sorted by name, or by value if all labels are integers."""
     names = {name for parsed in cells for found in parsed.labels.values() for name in found}
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
@@ -203,7 +203,7 @@ def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
 
 
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
-    """Merge identical records with a warning; an image with different labels in two records adds an error."""
+    """Merge identical records with a warning; an image with different labels in two records is reported as an error."""
     first = first_places(samples.images)
     kept = first == np.arange(len(first))
     again = np.flatnonzero(~kept)

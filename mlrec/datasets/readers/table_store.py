@@ -48,7 +48,7 @@ class TextColumn(Sequence[str]):
             yield from map(self.texts.__getitem__, self.codes[begin : begin + BLOCK].tolist())
 
     def take(self, rows: NDArray[np.intp]) -> TextColumn:
-        """Return the cells of some rows, in their order."""
+        """Return the cells of the given rows, in this order."""
         if self.codes is None:
             return TextColumn(taken(self.texts, rows))
         return TextColumn(self.texts, self.codes[rows])

@@ -1,7 +1,7 @@
 """PASCAL VOC: XML annotations, and one list of image names per split.
 
 `voc_xml.targets_of` creates the targets: a class with only difficult objects is unknown. The training settings and the
-metric conventions decide how unknown labels are used.
+metric conventions determine how unknown labels are used.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return why this is VOC2007, the only year in its devkit, or None."""
+    """Return the reason to recognize `path` as VOC2007, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return why this is VOC2012, the only year in its devkit, or None."""
+    """Return the reason to recognize `path` as VOC2012, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2012")
 
 
@@ -73,7 +73,7 @@ def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def year_folders(path: Path) -> list[Path]:
-    """Return the folders of VOC years (`VOC2007`, ...) with lists of images: `path` itself, or folders of its devkit.
+    """Return the folders of VOC years (`VOC2007`, ...) with image lists: `path` itself, or folders in its devkit.
 
     Example:
         >>> year_folders(Path("no such folder"))
@@ -178,7 +178,7 @@ def read_lists(
             or `a 1`.
         own: Whether the dataset is custom. Custom lists may have names that differ from those in VOC and are resolved
             by `split_names`.
-        given: Split names from `--splits`, see `split_names.parse_names`.
+        given: Split names from `--splits`; see `split_names.parse_names`.
 
     Raises:
         DataError: There is no list.
@@ -205,7 +205,7 @@ def read_lists(
 
 
 def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
-    """Return the lists of splits, without VOC's lists of one class, such as `cat_train.txt` next to `train.txt`."""
+    """Return the split lists, without VOC class lists such as `cat_train.txt` next to `train.txt`."""
     files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
     splits = {known_split(file.stem) for file in files} - {None}
     return [
@@ -251,7 +251,7 @@ def _is_plain(name: str) -> bool:
 def annotation_of(image: str) -> str:
     """Return the path of the annotation of an image: the image folder is replaced by `Annotations`.
 
-    That folder is `JPEGImages` at any depth, otherwise the first folder of the path.
+    The image folder is `JPEGImages` at any depth, otherwise the first folder of the path.
 
     Example:
         >>> annotation_of("VOC2007/JPEGImages/cam1/000001.jpg")
@@ -263,5 +263,5 @@ def annotation_of(image: str) -> str:
 
 
 def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:
-    """Return the (N, C) targets, also for N = 0."""
+    """Return the (N, C) targets, including for N = 0."""
     return np.array(rows, dtype=np.int8).reshape(-1, len(labels))

@@ -41,7 +41,7 @@ def read_class_lists(
         name: Name of the dataset.
         options: Options with the split names.
         findings: Collector of errors and warnings.
-        labels: Classes in order; by default those with lists, sorted.
+        labels: Classes in order; by default, the classes with lists, sorted.
     """
     lists = class_lists(root / LISTS)
     classes = tuple(labels or options.labels or sorted({label for files in lists.values() for label in files}))

@@ -30,7 +30,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a dataset in VOC's XML format, or contains multiple VOC years, or None."""
+    """Return the reason to recognize `path` as VOC's XML format or as multiple VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
@@ -61,13 +61,13 @@ def _first_xml(place: Path) -> list[Path]:
 def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    XML files are read in all subfolders. Splits are those of `ImageSets/Main`, or folders of XML files that are named
-    after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in that
-    order, and any other name adds an error; by default, the labels are the names that occur, sorted. Images are in
+    XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from folders of XML files that are
+    named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in
+    that order, and any other name is an error; by default, the labels are the names that occur, sorted. Images are in
     `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
     their XML file; otherwise the only image with that name below `path` is used. Unused files cause a warning.
 
-    A devkit with multiple VOC years is read as one dataset, see `read_years`. Without XML files, labels are read from
+    A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.
 
     Raises:
@@ -140,7 +140,7 @@ def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], fin
 
 
 def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
-    """Whether every annotation is in `Annotations` under the same relative name as its image in the image folder."""
+    """Return whether all annotations are in `Annotations`, with the relative names of their images."""
     return all(files[normal(stem)] == root / annotation_of(name) for stem, name in names.items())
 
 
@@ -186,7 +186,7 @@ def _by_folder(
 def _collected(annotations: Sequence[Annotation], findings: ValidationReport) -> tuple[str, ...]:
     """Return all class names that occur, sorted.
 
-    Names that differ only in case add an error because they mean the same class.
+    Names that differ only in case are reported as an error because they mean the same class.
     """
     places: dict[str, str] = {}
     for annotation in annotations:
@@ -253,7 +253,7 @@ def _images_of(
 
 
 def _find_any(index: ImageIndex, stem: str) -> list[str]:
-    """Return candidate images of an annotation, also if each split has its own `Annotations` and `JPEGImages`."""
+    """Return candidate images of an annotation, even if each split has its own `Annotations` and `JPEGImages`."""
     parts = stem.split("/")
     stems = [stem]
     if ANNOTATIONS in parts[:-1]:

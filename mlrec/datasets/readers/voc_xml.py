@@ -59,7 +59,7 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
     """Return the target of each label: positive, unknown or negative, as in the class lists of VOC itself.
 
     An object that is not difficult makes its label positive. A label with only difficult objects is unknown. A class
-    that is not one of the labels adds an error that suggests the nearest label.
+    that is not one of the labels is reported as an error that suggests the nearest label.
     """
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):

@@ -42,7 +42,7 @@ class _Sample:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a shard or a folder of shards, or None."""
+    """Return the reason to recognize `path` as a shard or a folder of shards, or None."""
     for shard in _shards(path)[:1]:
         try:
             with tarfile.open(shard) as archive:
@@ -204,7 +204,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
 
 
 def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
-    """Return the labels of a sample. A sample without a label file adds an error because its labels are not known."""
+    """Return the labels of a sample. A sample without a label file is an error because its labels are unknown."""
     ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
     if ending is None:
         findings.error(where, "the sample has no labels; expected a .json, .cls or .txt file with the same name")

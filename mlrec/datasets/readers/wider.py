@@ -54,7 +54,7 @@ class _Person:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is WIDER-Attribute, or None."""
+    """Return the reason to recognize `path` as WIDER-Attribute, or None."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
             return f"it contains {file.name}"
@@ -68,7 +68,7 @@ def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     `val/`, these two folders are also splits.
 
     Raises:
-        DataError: There is no annotation file, or it cannot be read.
+        DataError: There is no annotation file, or the file cannot be read.
     """
     root = path.absolute()
     manifests = []

@@ -60,8 +60,8 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
         max_bytes: Maximum size of the file.
 
     Raises:
-        DataError: The file is too large, empty, not well-formed, nested too deeply, or has a DTD; or the target raises
-            this error.
+        DataError: The file is too large, empty, not well-formed or nested too deeply, the file has a DTD, or the target
+            raises this error.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
         raise DataError(f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations")

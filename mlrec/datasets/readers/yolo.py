@@ -45,10 +45,10 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes; `path` is that file or its folder.
 
-    `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are folders of
-    images or text files that list them, one or several, below `path:` or the folder of the file. The boxes of
+    `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are one or more
+    folders of images or text files that list images, below `path:` or the folder of the file. The boxes of
     `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every class, but a split
-    without any such file adds an error. Links are not resolved. A label is positive if it has a box.
+    without any such file is reported as an error. Links are not resolved. A label is positive if it has a box.
 
     Raises:
         DataError: The file does not exist or does not describe a dataset.
@@ -260,10 +260,10 @@ class _LabelFiles:
         return None
 
     def _candidates(self, image: str) -> list[Path]:
-        """Return possible label files of an image, the usual one first.
+        """Return possible label files of an image, starting with the usual file.
 
         The last folder named `images` is replaced by `labels`. If there is no such folder below the root, the root
-        itself may be inside one (`path: ./images`), or the labels are next to the images.
+        itself may be inside such a folder (`path: ./images`), or the labels are next to the images.
         """
         file = Path(image).with_suffix(".txt")
         inside = _with_labels(file)
