@@ -61,7 +61,7 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """A label whose prevalence (fractions) differs between two splits more than by chance; `z` in standard errors."""
+    """A label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
 
     label: str
     first: float

@@ -240,7 +240,7 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
 
 @contextmanager
 def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
-    """Convert any Pillow error to a DataError about `name`. The user must replace `what` ("file" or "image")."""
+    """Convert any Pillow error to a DataError about `name` that asks to replace `what` ("file" or "image")."""
     try:
         yield
     except DataError as error:

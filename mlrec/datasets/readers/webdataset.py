@@ -116,7 +116,7 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _stem(shard: Path, place: Path) -> str:
-    """Return the relative path of a shard without its extension, which is the folder of its images."""
+    """Return the relative path of a shard without its extension; the images are in this folder."""
     name = shard.relative_to(place).as_posix() if shard != place else shard.name
     return re.sub(r"(?i)(\.tar|\.tar\.gz|\.tgz)$", "", name)
 
