@@ -173,7 +173,7 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
             {"images": [image(1), image(2, file_name="../../x.jpg")]},
             "images[1] (id 2): file_name: '../../x.jpg' is outside",
         ),
-        ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is absolute"),
+        ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is an absolute path"),
         ({"images": [image(1), image(2, file_name="a\n\x1b[2J")]}, "'a\\n\\x1b[2J' contains a control character"),
         ({"categories": [*CATEGORIES, {"id": 5, "name": "car"}]}, "two categories are named 'car'"),
         ({"categories": [*CATEGORIES, {"id": 3, "name": "bus"}]}, "categories[3]: id 3 occurs twice"),

@@ -106,9 +106,9 @@ def test_chosen_labels_leave_other_columns_alone(tmp_path: Path) -> None:
         ("b.jpg,2,0", "'2' is not 0, 1 or -1"),
         ("b.jpg,,0", "line 3, column 'cat': the cell is empty; write 0, 1 or -1"),
         (",1,0", "line 3, column 'filename'"),
-        ("/etc/hostname,1,0", "'/etc/hostname' is absolute"),
+        ("/etc/hostname,1,0", "'/etc/hostname' is an absolute path"),
         ("../b.jpg,1,0", "is outside the image directory"),
-        ("https://host/b.jpg,1,0", "is absolute"),
+        ("https://host/b.jpg,1,0", "is an absolute path"),
         ("b.jpg,1", "line 3: 2 fields, expected 3"),
     ],
 )
