@@ -27,7 +27,7 @@ OTHER_COLUMNS = ("id", "split")
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One sample of a manifest.
+    """One sample in a manifest.
 
     Attributes:
         id: Name of the sample.

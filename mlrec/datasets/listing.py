@@ -105,9 +105,10 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 
 
 def boxes_of(file: Path) -> list[Item]:
-    """Read the boxes of a CSV with the columns `filename,x,y,width,height` and, optionally, `id`.
+    """Read boxes from a CSV file with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are relative to the folder of the CSV. The default id of a box is `filename#k`, with k counted from 0.
+    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, with k counted from
+    0.
 
     Raises:
         DataError: A column is missing or a number is invalid; all errors are listed.

@@ -43,7 +43,7 @@ class _Header(msgspec.Struct):
 
 
 def cache_path(manifest: Path) -> Path:
-    """Return the path of the copy of a manifest file."""
+    """Return the path of the binary copy of a manifest file."""
     return manifest.with_name(f".{manifest.name}.cache")
 
 

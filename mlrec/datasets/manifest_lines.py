@@ -1,4 +1,4 @@
-"""Encoding and decoding of the lines of a manifest file, one block of samples at a time."""
+"""Encoding and decoding of the lines in a manifest file, one block of samples at a time."""
 
 from __future__ import annotations
 

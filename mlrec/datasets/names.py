@@ -162,7 +162,7 @@ def label_columns(
 
 
 def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.intp]:
-    """Return the permutation that puts columns in the order of `labels` into the order of `expected`.
+    """Return the permutation that reorders columns from the order of `labels` to the order of `expected`.
 
     Raises:
         DataError: The two sets of names differ.

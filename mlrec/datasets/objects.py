@@ -1,4 +1,4 @@
-"""Annotated objects of a dataset: boxes and masks, read from the annotations used to prepare the dataset.
+"""Annotated objects in a dataset: boxes and masks, read from the annotations used to prepare the dataset.
 
 Objects are needed for AP by object size and for heat map localization. A manifest contains only image-level labels, so
 the annotation files listed in `dataset.json` must still exist.
@@ -26,14 +26,14 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The K annotated objects of one image.
+    """The K annotated objects in one image.
 
     Attributes:
         ids: (K,) annotation ids (COCO) or positions in the file counted from 1 (VOC).
-        labels: (K,) columns of the manifest.
+        labels: (K,) label columns in the manifest.
         boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
         areas: (K,) areas in square pixels, of the segmentation if annotated, otherwise of the box.
-        crowd: (K,) whether the annotation is a region of many objects (COCO).
+        crowd: (K,) whether the annotation is a region with many objects (COCO).
         difficult: (K,) whether the object is hard to recognise (VOC).
         size: Annotated width and height of the stored image, or None.
         segmentations: (K,) segmentations as annotated, in JSON; `null` if there is no segmentation.
@@ -89,7 +89,7 @@ class _ObjectsFile(msgspec.Struct):
 
 
 def load_objects(dataset: Dataset, split: str) -> list[Objects]:
-    """Load the objects of each sample of `split`, in the order of its manifest.
+    """Load the objects in each sample of `split`, in the order of the manifest.
 
     Raises:
         DataError: The source has no objects (for example a CSV), or its annotations are missing or have changed.

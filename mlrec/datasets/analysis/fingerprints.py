@@ -1,4 +1,4 @@
-"""Cache of image fingerprints in the folder of a dataset, so that each file is read only once."""
+"""Cache of image fingerprints in the dataset folder, so that each file is read only once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class FingerprintCache:
 
     Attributes:
         prints: Fingerprints by image name.
-        stamps: Size and modification time of each image file that exists, by name.
-        missing: Names of files that must be read, because they are new or have changed.
+        stamps: Size and modification time of each existing image file, by name.
+        missing: Names of files that must be read because they are new or have changed.
     """
 
     prints: dict[str, Fingerprint]

@@ -34,7 +34,7 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """Fields that are read from an entry of `images`.
+    """Fields that are read from an entry in `images`.
 
     LVIS has `coco_url` instead of `file_name`, and verified negatives.
     """
@@ -48,7 +48,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
-    """Fields that are read from an entry of `categories`."""
+    """Fields that are read from an entry in `categories`."""
 
     id: Id
     name: str
@@ -167,7 +167,7 @@ def _without_group(
 
 
 def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -> _Split:
-    """Read all images of one file, their annotated sizes, and which images have an annotation."""
+    """Read all images in one file, their annotated sizes, and whether each image has an annotation."""
     images = _images(file.images, part, findings)
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
@@ -254,7 +254,7 @@ def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> 
 
 
 def categories(entries: Sequence[Category], file: Path, findings: ValidationReport) -> tuple[list[str], list[int]]:
-    """Return label names and category ids, in ascending order of the ids."""
+    """Return the label names and category ids, in ascending order of the ids."""
     by_id: dict[int, Category] = {}
     for k, entry in enumerate(entries):
         if (earlier := by_id.setdefault(entry.id, entry)) is entry:
@@ -279,7 +279,7 @@ def _places(
     part: Part,
     findings: ValidationReport,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return row and column of each annotation; a reference to a missing image or category is reported as an error."""
+    """Return the row and column of each annotation; references to missing images or categories are errors."""
     count = len(annotations)
     rows, known_image = _positions(np.fromiter((a.image_id for a in annotations), np.int64, count), image_ids)
     columns, known_category = _positions(

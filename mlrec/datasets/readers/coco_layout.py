@@ -51,7 +51,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def _annotation_files(path: Path) -> list[Path]:
-    """Return the JSON files in the usual folders: `annotations`, the folder itself, and folders of splits."""
+    """Return the JSON files in the usual folders: `annotations`, the folder itself, and split folders."""
     places = [
         path / "annotations",
         path,

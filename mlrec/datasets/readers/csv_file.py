@@ -1,4 +1,4 @@
-"""CSV files of any origin: encoding, delimiter, header and shape are checked before any cell is used."""
+"""CSV files from any source: encoding, delimiter, header and shape are checked before any cell is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and a table of labels: one column per label, a column of label names, or one row per image and label."""
+"""Images and a label table: one column per label, a column of label names, or one row per image and label."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class _Table:
 
 
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a table of labels, or a folder of tables.
+    """Read a label table, or a folder of tables.
 
-    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. The splits of a file are read from its split
+    Tables are delimited text in any dialect, Excel, Parquet or JSON lines. The splits of a file are read from its split
     column; without a split column, the only split is `all`. This also applies to the only table in a folder if the
     table is not named after a split. Split names are resolved by `split_names`. Images are below `options.images`, by
     default below the folder of the file, or inside a Parquet file.
 
     Raises:
-        DataError: The file or folder does not exist, or a file is not a table of labels.
+        DataError: The file or folder does not exist, or a file is not a label table.
         UsageError: Options contradict each other.
     """
     path = path.absolute()
@@ -155,7 +155,7 @@ def _rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> TableRows:
-    """Return the roles of the columns of a table, and the image of each row."""
+    """Return the column roles of a table, and the image of each row."""
     texts = table.texts
     if table.image_column is not None:
         options = replace(options, image_column=table.image_column)
@@ -169,7 +169,7 @@ def _rows(
 def _splits_of_files(
     rows: Sequence[TableRows], tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport
 ) -> list[TextColumn]:
-    """Return the split of each row of each file: one split per file, named after the file or its folder."""
+    """Return the split of each row in each file: one split per file, named after the file or its folder."""
     for read in rows:
         if read.roles.split is not None:
             name = read.table.columns[read.roles.split]
@@ -184,7 +184,7 @@ def _splits_of_files(
 
 
 def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[TextColumn]:
-    """Return the split of each row of the only file, from its split column."""
+    """Return the split of each row in the only file, from its split column."""
     column = read.roles.split
     if column is None:
         resolve_names({}, options.split_names, findings)

@@ -29,7 +29,7 @@ LABEL = ["labels", "label", "name"]  # end of the path to the name of a task lab
 
 @dataclass(frozen=True)
 class _Image:
-    """One image of the file: its name, its subset ("" for none), and the labels of its tags and shapes."""
+    """One image in the file: its name, its subset ("" for none), and the labels of its tags and shapes."""
 
     name: str
     subset: str

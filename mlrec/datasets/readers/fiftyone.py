@@ -87,7 +87,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tuple[str, ...]:
-    """Return the classes of all files, in their order; without classes, the labels that occur, sorted."""
+    """Return the classes from all files, in order; without classes, return all labels that occur, sorted."""
     names: dict[str, None] = {}
     found: set[str] = set()
     for file, content in contents.items():

@@ -1,4 +1,4 @@
-"""Label Studio JSON and JSON-MIN: choices for images, or labels of regions.
+"""Label Studio JSON and JSON-MIN: choices for images, or region labels.
 
 A label is positive if an annotation selects this label, otherwise negative. Skipped annotations are ignored. Tasks
 without any annotation have unknown labels. If annotators disagree about a label, the label is unknown, with a warning.
@@ -27,7 +27,7 @@ from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_
 from mlrec.utils.errors import DataError, ValidationReport
 
 FOLDERS = ("", "images")
-MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
+MAX_CONFIG = 10_000_000  # maximum bytes of a labeling configuration
 IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has multiple images
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "bitmask", "vector")
 TYPES = ("choices", "labels", *(f"{shape}labels" for shape in SHAPES))
@@ -35,7 +35,7 @@ NO_LABELS = (
     *("textarea", "rating", "number", "relation", "datetime"),
     *("rectangle", "polygon", "ellipse", "keypoint", "brush"),
 )
-META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # keys of JSON-MIN
+META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # metadata keys in JSON-MIN
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
 _START = re.compile(rb"\s*\[\s*\{")
 
@@ -128,7 +128,7 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
 
 
 def _labels(folder: Path, found: set[str], findings: ValidationReport) -> tuple[str, ...]:
-    """Return the labels of the labeling configuration in its order, then other labels that occur, sorted."""
+    """Return the labels in the labeling configuration, in order, then other labels that occur, sorted."""
     configured: list[str] = []
     for file in sorted(folder.glob("[!.]*.xml")):
         if b"<View" in first_bytes(file):
@@ -165,7 +165,7 @@ def _tasks(records: Sequence[Mapping[str, Any]], file: Path, findings: Validatio
 
 
 def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -> str | None:
-    """Return the reference to the image in the data of a task."""
+    """Return the reference to the image in the task data."""
     found = {key: value for key, value in data.items() if isinstance(value, str) and is_image(_spellings(value)[0])}
     preferred = [key for key in found if key.casefold() in IMAGE_KEYS]
     keys = preferred or list(found)
@@ -196,7 +196,7 @@ def _spellings(reference: str) -> list[str]:
 
 
 def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
-    """Return the choices of each annotator. If one annotation is marked as ground truth, only this one is used."""
+    """Return the choices by each annotator. If one annotation is marked as ground truth, only this one is used."""
     try:
         decoded = msgspec.convert(annotations, list[_TaskAnnotation])
     except msgspec.ValidationError as error:

@@ -12,7 +12,7 @@ from mlrec.utils.files import check_regular
 
 
 def load_mat(path: Path) -> dict[str, Any]:
-    """Read the variables of a MATLAB file up to version 7.
+    """Read the variables in a MATLAB file (up to version 7).
 
     Raises:
         MlrecError: scipy is not installed.
@@ -33,7 +33,7 @@ def load_mat(path: Path) -> dict[str, Any]:
 
 
 def texts_of(value: Any, where: str) -> list[str]:
-    """Return the strings of a cell array, in order.
+    """Return the strings in a cell array, in order.
 
     Raises:
         DataError: An entry is not a string.

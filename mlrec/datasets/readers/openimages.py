@@ -74,7 +74,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport) -> dict[str, list[Path]]:
-    """Return the files of verified labels, by split."""
+    """Return the files with verified labels, by split."""
     tables: dict[str, list[Path]] = {}
     for file in files:
         split, match = None, _LABELS.fullmatch(file.stem)

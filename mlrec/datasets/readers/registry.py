@@ -23,19 +23,19 @@ class ReadOptions:
     """User options for a source; each reader uses the options that apply to its format.
 
     Attributes:
-        images: Folder of the image files, if it is not where the layout of the source expects it.
+        images: Image folder, if it is not in the usual place for the source layout.
         annotations, splits: Custom COCO JSON files, and the split of each file.
         labels: Selected labels, in this order; for custom VOC folders, all label names.
         year: Year, if a COCO folder contains multiple years.
         split_names: Split for each unusual split name in the source, in lower case.
-        positive, negative, unknown: Values of cells with these meanings, in addition to 1, 0 and -1 (csv).
+        positive, negative, unknown: Cell values with these meanings, in addition to 1, 0 and -1 (csv).
         empty: Meaning of a blank cell, "negative" or "unknown" (csv).
-        image_column, label_column: Name of the column of images, and of the column of label names (csv).
+        image_column, label_column: Name of the image column, and of the label-name column (csv).
         separator: Separator of the labels in the label column; an empty string means one label per cell (csv).
         no_label_value: Text in the label column that means no label (csv).
         ignore_columns: Columns that are not labels (csv).
         keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
-        seed: Random seed of the scenes (shapes).
+        seed: Random seed for the scenes (shapes).
     """
 
     images: Path | None = None

@@ -49,7 +49,7 @@ def draw_shapes(
 
     Args:
         path: Output folder.
-        seed: Random seed of the scenes.
+        seed: Random seed for the scenes.
         images: Number of images per split; None keeps the existing numbers, or uses `IMAGES` for a new folder.
         progress: Progress bar.
 

@@ -26,7 +26,7 @@ class SplitFile:
 
     Attributes:
         path: Text file.
-        split: Split of all images that the file lists; None if a second column contains the split of each image.
+        split: Split of all images listed in the file; None if a second column contains the split of each image.
     """
 
     path: Path
@@ -64,7 +64,7 @@ def parse_split_file(text: str) -> SplitFile:
 def divide(
     manifests: Sequence[Manifest], files: Sequence[SplitFile], names: Mapping[str, str], findings: ValidationReport
 ) -> list[Manifest]:
-    """Divide the samples of a source by files that list the images of each split.
+    """Divide the samples in a source using files that list the images in each split.
 
     A listed image is found by its path, by its file name, or by either without the extension. Samples of unlisted
     images and listed images that the source lacks are skipped, each with a warning.
@@ -110,7 +110,7 @@ def divide(
 
 
 def _rows_by_name(images: Sequence[str]) -> dict[str, list[int]]:
-    """Return rows by each possible name of their image; a short name that multiple images share has no rows."""
+    """Map each possible image name to its rows; a short name that multiple images share has no rows."""
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(normal(image), []).append(row)

@@ -1,4 +1,4 @@
-"""Meaning of the cells of a table: label values, and lists of label names in one cell."""
+"""Meaning of table cells: label values, and lists of label names in one cell."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class NameCells:
 def parse_name_cells(
     places: Mapping[str, str], column: str, separator: str, no_label_value: str | None, findings: ValidationReport
 ) -> NameCells:
-    """Parse all distinct cells of a column of label names.
+    """Parse all distinct cells in a column of label names.
 
     Args:
         places: Each distinct cell, and its first position, for messages.
@@ -172,7 +172,7 @@ def parse_name_cells(
 
 
 def detect_separator(cells: Iterable[str], column: str) -> str:
-    """Return the separator of labels: `|`, `;`, `,` or a space; empty if each cell is one label.
+    """Return the label separator: `|`, `;`, `,` or a space; empty if each cell is one label.
 
     A space is used as the separator only if this is unambiguous: there are fewer distinct parts than cells, and one
     part is also a whole cell.

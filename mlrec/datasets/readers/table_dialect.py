@@ -1,4 +1,4 @@
-"""Delimited text of any dialect: comma, semicolon, tab, bar, or columns aligned with spaces."""
+"""Delimited text in any dialect: comma, semicolon, tab, bar, or columns aligned with spaces."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def detect_dialect(text: str) -> Dialect | None:
 
 
 def read_delimited(path: Path, findings: ValidationReport) -> TextTable:
-    """Read a table of any dialect; a pandas index is skipped with a warning.
+    """Read a table in any dialect; a pandas index is skipped with a warning.
 
     Raises:
         DataError: The whole file is unreadable; see `csv_file.read_csv`.
@@ -100,7 +100,7 @@ def _aligned(text: Iterable[str]) -> Iterator[Record]:
 
 
 def _width(line: str, delimiter: str) -> int:
-    """Return the number of cells of one line. A cell that continues on the next line is cut at the end of the line."""
+    """Return the number of cells in one line. A cell that continues on the next line is cut at the end of the line."""
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error:  # a cell beyond the size limit; the full reading reports it with its line

@@ -1,4 +1,4 @@
-"""Tables of any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
+"""Tables in any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
 
 Cells of other types are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or
 `False`. The meaning of a string is therefore defined in one place for all formats.

@@ -33,7 +33,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is a table of labels, or a folder of such tables; None otherwise."""
+    """Return why `path` is a label table, or a folder of such tables; None otherwise."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():
@@ -70,7 +70,7 @@ def _recognizes_file(path: Path) -> str | None:
 
 
 def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
-    """Return the tables of a folder, in the usual order of their splits.
+    """Return the tables in a folder, in the usual order of their splits.
 
     Tables are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain
     files named after a split (`data/train-00000-of-00001.parquet`). Only tables in one format are read; other formats

@@ -1,4 +1,4 @@
-"""Conversion of image names in a table to names below the root of the images."""
+"""Conversion of image names in a table to paths below the image root."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TableImages:
         return len(self._index.find(_plain(cell))) == 1
 
     def names(self, table: TextTable, column: int) -> Texts:
-        """Return the image of each row, as a name below the root.
+        """Return the image of each row, as a path relative to the root.
 
         Relative names are below the root or below the folder of the table. A leading folder that equals the name of the
         root is removed. Absolute names from another machine match the only image whose path has the same ending. Names
@@ -116,7 +116,7 @@ def _plain(cell: str) -> str:
 
 
 def _below(root: Path, name: str) -> str | None:
-    """Return the name below the root of an absolute path, if the file exists."""
+    """Return an absolute path relative to the root, or None if the file does not exist below the root."""
     path = Path(name)
     if ".." not in path.parts and path.is_absolute() and path.is_relative_to(root) and os.path.lexists(path):
         return path.relative_to(root).as_posix()

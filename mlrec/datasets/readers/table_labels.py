@@ -1,4 +1,4 @@
-"""Labels of one table: one column per label, a column of label names, or one row per image and label."""
+"""Labels from one table: one column per label, a column of label names, or one row per image and label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells of a table by column: columns with few distinct strings take one byte per cell instead of fifty."""
+"""Table cells, stored by column. Columns with few distinct strings take one byte per cell instead of fifty bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PASCAL VOC: XML annotations, and one list of image names per split.
+"""PASCAL VOC: XML annotations, and one image list per split.
 
 `voc_xml.targets_of` creates the targets: a class with only difficult objects is unknown. The training settings and the
 metric conventions determine how unknown labels are used.
@@ -167,7 +167,7 @@ def read_lists(
     own: bool = False,
     given: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """Return image names by split, each from its own `<split>.txt`.
+    """Return the image names of each split, read from `<split>.txt`.
 
     If a usual VOC list is absent, a warning is added.
 
@@ -181,7 +181,7 @@ def read_lists(
         given: Split names from `--splits`; see `split_names.parse_names`.
 
     Raises:
-        DataError: There is no list.
+        DataError: There are no lists.
     """
     found = split_lists(folder, given or {})
     files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]

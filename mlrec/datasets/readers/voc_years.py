@@ -23,7 +23,7 @@ def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
     A test list of images without annotations, such as the test list of 2012, is skipped with a warning.
 
     Raises:
-        DataError: No list remains.
+        DataError: No list with annotated images remains.
     """
     root = folders[0].absolute().parent
     parts: dict[str, list[Manifest]] = {}

@@ -35,7 +35,7 @@ SEPARATORS = ("|", ";", ",")
 
 @dataclass
 class _Sample:
-    """One sample of a shard: its image member, and its labels as stored, by extension."""
+    """One sample in a shard: its image member, and its labels as stored, by extension."""
 
     image: str = ""
     stored: dict[str, str] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Iterate over the visible regular files of a shard and their content, in order.
+    """Iterate over the visible regular files in a shard and their content, in order.
 
     Links and devices are not followed.
 

@@ -23,7 +23,7 @@ LABELS = (
 FOLDERS = ("Annotations", "wider_attribute_annotation", "Anno", ".")
 SPLITS = ("trainval", "test")
 IMAGES = "Image"
-PERSONS = {"trainval": 28_345, "test": 29_179}  # numbers in the paper
+PERSONS = {"trainval": 28_345, "test": 29_179}  # number of persons in the paper
 VALUES = {1: POSITIVE, -1: NEGATIVE, 0: UNKNOWN}
 _SPELLINGS = {"tshiirt": "tshirt"}  # spelling in some copies of the annotation file
 

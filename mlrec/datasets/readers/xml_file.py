@@ -1,4 +1,4 @@
-"""XML files of unknown origin: no DTD, no deep nesting, a limited size."""
+"""XML files from unknown sources: no DTD, no deep nesting, a limited size."""
 
 from __future__ import annotations
 

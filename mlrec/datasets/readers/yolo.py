@@ -141,7 +141,7 @@ def _exists(path: Path) -> bool:
 
 
 class _Listing:
-    """Images of a dataset from folders and lists, as names below the root."""
+    """Images of a dataset from folders and lists, as paths relative to the root."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
@@ -218,7 +218,7 @@ class _Listing:
 
 
 class _LabelFiles:
-    """Text files of boxes, looked up by image name; folders are listed once."""
+    """Text files with boxes, looked up by image name; each folder is listed only once."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
